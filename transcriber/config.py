@@ -1,0 +1,259 @@
+"""The settings: declared once here for environment, command line, help and README.
+
+A field's name in capitals is its environment variable, in kebab case its flag (``NATS_URL``,
+``--nats-url``); its description is its help text and its row in README. A flag beats the
+environment, which beats the default. Only this module and ``telemetry`` read the environment
+(OpenTelemetry's own ``OTEL_*``).
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
+from transcriber.errors import ConfigError
+
+MAX_QUEUE_CAPACITY = 256
+"""Windows: 256 five-second windows are 82 MB of samples, enough for any sensible latency."""
+
+STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SUBJECT_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Settings(BaseSettings):
+    """Every setting of the daemon. Frozen; checked once, when it is made."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222", description="broker addresses, separated by commas; `tls://` for TLS"
+    )
+    nats_creds: Path | None = Field(None, description="credentials file (JWT and nkey seed)")
+    nats_nkey_seed_file: Path | None = Field(None, description="file with an nkey seed")
+    nats_tls_ca: Path | None = Field(None, description="CA certificate of the broker, PEM")
+    nats_tls_cert: Path | None = Field(None, description="our certificate for mTLS, PEM")
+    nats_tls_key: Path | None = Field(None, description="the key of our certificate, PEM")
+    nats_connect_timeout_secs: float = Field(
+        10.0, gt=0, le=600, description="seconds for the first connect; then status 3"
+    )
+    audio_subject: str = Field(
+        "audio.*", description="subject of the audio: exactly one `*` as last token, or one stream by name"
+    )
+    transcript_subject_prefix: str = Field("transcripts", description="text goes out on `PREFIX.<stream>.<type>`")
+    max_streams: int = Field(512, ge=1, le=100_000, description="streams at once; payloads of others are counted")
+    pending_bytes: int | None = Field(
+        None, ge=65_536, description="bytes waiting in the NATS client; default 0.5 MB for one stream, 64 MB for `*`"
+    )
+    input_format: SampleFormat = Field(SampleFormat.S16LE, description="sample format where no header says")
+    input_sample_rate: int = Field(
+        48_000, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE, description="Hz, where no header says"
+    )
+    input_channels: int = Field(1, ge=1, le=2, description="channels where no header says; two are mixed to one")
+    target_sample_rate: Literal[16_000] = Field(16_000, description="Hz; whisper takes nothing else")
+    buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of a window")
+    max_latency_secs: float = Field(20.0, gt=0, le=3600, description="L_max: seconds a window may wait")
+    transcription_queue_capacity: int | None = Field(
+        None, ge=1, le=MAX_QUEUE_CAPACITY, description="windows that may wait; default floor(L_max / (D x RTF))"
+    )
+    max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is bad input")
+    whisper_model_path: Path | None = Field(None, description="a ggml model file; wins over `WHISPER_MODEL`")
+    whisper_model: str | None = Field(
+        None, description="a name such as `base.en`, downloaded once; `demo` is the bundled one"
+    )
+    whisper_model_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transcriber",
+        description="where models are kept; default `~/.cache/transcriber`",
+    )
+    whisper_threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="threads of one worker; default: available cores less one, shared by the workers",
+    )
+    whisper_workers: int = Field(1, ge=1, le=64, description="models loaded, each with a thread of its own")
+    whisper_language: str = Field("auto", description="`auto`, or a code such as `en`; `auto` is `en` for `.en` models")
+    whisper_audio_ctx: Literal["auto"] | int = Field(
+        "auto", description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256"
+    )
+    whisper_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where whisper runs")
+    stream_idle_secs: float = Field(30.0, gt=0, description="seconds without audio after which a session ends")
+    heartbeat_timeout_secs: float = Field(5.0, gt=0, description="seconds without any payload: `stalled`")
+    silence_timeout_secs: float = Field(30.0, gt=0, description="seconds of audio without a word: `silent`")
+    shutdown_grace_secs: float = Field(0.2, ge=0, le=3600, description="seconds for what is queued at shutdown")
+    health_host: str = Field("0.0.0.0", description="address of the probes")  # noqa: S104 - probes come from outside the pod
+    health_port: int = Field(8080, ge=0, le=65_535, description="port of the probes; 0 is off")
+    metrics_nats_secs: float = Field(10.0, ge=0, description="seconds between metrics messages on NATS; 0 is off")
+    metrics_per_stream: bool = Field(False, description="`stream` as attribute of the OTLP metrics")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level logged")
+    log_format: Literal["auto", "text", "json"] = Field("auto", description="`auto`: text on a terminal, else JSON")
+
+    @field_validator("audio_subject")
+    @classmethod
+    def _one_wildcard_at_most(cls, value: str) -> str:
+        *head, last = value.split(".")
+        if not head or not all(map(SUBJECT_TOKEN.fullmatch, head)):
+            raise ValueError("must be a literal prefix and one last token, such as audio.* or audio.radio-7")
+        if last != "*" and not STREAM_NAME.fullmatch(last):
+            raise ValueError("the last token must be * or a stream name ([A-Za-z0-9_-], at most 64)")
+        return value
+
+    @field_validator("transcript_subject_prefix")
+    @classmethod
+    def _literal_subject(cls, value: str) -> str:
+        if not all(map(SUBJECT_TOKEN.fullmatch, value.split("."))):
+            raise ValueError("must be a literal subject ([A-Za-z0-9_-], tokens separated by dots)")
+        return value
+
+    @field_validator("nats_url")
+    @classmethod
+    def _broker_addresses(cls, value: str) -> str:
+        for url in value.split(","):
+            try:
+                parts = urlsplit(url.strip())
+                good = parts.scheme in {"nats", "tls"} and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                good = False
+            if not good:
+                raise ValueError("must be nats://host:port or tls://host:port, separated by commas")
+        return value
+
+    @field_validator("whisper_language")
+    @classmethod
+    def _language_code(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|[a-z]{2,3}", value):
+            raise ValueError("must be auto or a lower-case code such as en")
+        return value
+
+    @field_validator("whisper_audio_ctx", mode="before")
+    @classmethod
+    def _audio_ctx(cls, value: Any) -> Any:
+        if isinstance(value, str) and value != "auto":
+            value = int(value) if value.isdecimal() else -1
+        # Flash attention reads stale padding at any other value (whisper.cpp PR 3941).
+        if value != "auto" and value not in {0, 256, 512, 768, 1024, 1280, 1500}:
+            raise ValueError("must be auto, 0, 1500 or a multiple of 256 below")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.nats_tls_cert is None) != (self.nats_tls_key is None):
+            raise ValueError("NATS_TLS_CERT and NATS_TLS_KEY go together: set both or neither")
+        if self.nats_creds and self.nats_nkey_seed_file:
+            raise ValueError("NATS_CREDS and NATS_NKEY_SEED_FILE exclude each other")
+        if isinstance(self.whisper_audio_ctx, int) and 0 < self.whisper_audio_ctx < 50 * self.buffer_duration_secs:
+            raise ValueError(
+                f"WHISPER_AUDIO_CTX={self.whisper_audio_ctx} is shorter than BUFFER_DURATION_SECS"
+                f"={self.buffer_duration_secs:g}: 50 positions are one second"
+            )
+        return self
+
+    @property
+    def input(self) -> AudioFormat:
+        """The format of audio that comes without a ``Content-Type``."""
+        return AudioFormat(self.input_format, self.input_sample_rate, self.input_channels)
+
+    @property
+    def wildcard(self) -> bool:
+        """Whether this daemon serves more than one stream."""
+        return self.audio_subject.endswith("*")
+
+    @property
+    def pending_bytes_limit(self) -> int:
+        """Bytes of audio that may wait in the NATS client before it drops."""
+        return self.pending_bytes or (64 * 2**20 if self.wildcard else 2**19)
+
+    @property
+    def audio_ctx(self) -> int:
+        """Encoder positions for one window: 50 a second, whole multiples of 256; 0 is the full context.
+
+        128 positions are added because stock Whisper weights are known to repeat themselves when
+        the context is as tight as the audio.
+        """
+        if self.whisper_audio_ctx != "auto":
+            return self.whisper_audio_ctx
+        blocks = -(-(50 * self.buffer_duration_secs + 128) // 256)
+        return int(blocks) * 256 if blocks * 256 < 1500 else 0  # noqa: PLR2004 - whisper's own full context
+
+    @property
+    def threads(self) -> int:
+        """Threads of one worker: one core is left to ingest, the others are shared by the workers."""
+        return self.whisper_threads or max(1, (available_cores() - 1) // self.whisper_workers)
+
+    def queue_capacity(self, rtf: float) -> int:
+        """Windows that may wait: floor(L_max / (D x RTF)), from 1 to 256; the setting wins."""
+        if self.transcription_queue_capacity is not None:
+            return self.transcription_queue_capacity
+        return queue_capacity(self.max_latency_secs, self.buffer_duration_secs, rtf)
+
+
+def queue_capacity(max_latency_s: float, duration_s: float, rtf: float) -> int:
+    """floor(L_max / (D x RTF)), at least 1 and at most 256 windows.
+
+    >>> queue_capacity(20, 5, 0.8), queue_capacity(10, 5, 0.8), queue_capacity(60, 10, 1.0)
+    (5, 2, 6)
+    """
+    # The tiny term keeps 20 / (5 * 0.8) at 5 where the product is a hair above 4.
+    return max(1, min(MAX_QUEUE_CAPACITY, int(max_latency_s / (duration_s * rtf) + 1e-9)))
+
+
+def available_cores() -> int:
+    """Cores this process may use: affinity, and the CPU quota of its control group; at least 1."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from the environment and ``flags`` (field name to value; None means not given).
+
+    Raises:
+        ConfigError: one line that names the variable, the value and what is allowed.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError("; ".join(_one_line(e) for e in error.errors())) from None
+
+
+def _one_line(error: Any) -> str:
+    """One pydantic error as ``VARIABLE=value: what is allowed``."""
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name, value = str(error["loc"][0]).upper(), mask(str(error["input"]))
+    allowed = message[:1].lower() + message[1:]
+    return f"{name}={value!r}: {allowed}"
+
+
+def mask(text: str) -> str:
+    """``text`` with user names, passwords and tokens of URLs in it replaced by ``***``."""
+    return re.sub(r"(?<=//)[^\s,]*@", "***@", text)
+
+
+def settings_fields() -> dict[str, FieldInfo]:
+    """Field name to its declaration, in the order of declaration."""
+    return Settings.model_fields
+
+
+def settings_table() -> str:
+    """The settings as README's table (Markdown), from the declarations above."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in settings_fields().items():
+        default = field.get_default()
+        shown = "" if default is None or field.default_factory else f"`{default}`"
+        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(rows)

@@ -1,0 +1,67 @@
+"""Every error of ours, sorted by what happens next.
+
+* ``TranscriberError``
+    * ``StartError``: the process ends before "ready", with one line and ``exit_status``.
+        * ``ConfigError``: usage or configuration; status 2.
+        * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
+        * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
+        * ``PortError``: the probes' port cannot be had; status 3.
+    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
+    * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
+
+Anything else is a crash: it is not caught, and the process ends with status 1.
+"""
+
+from typing import ClassVar, Literal
+
+
+class TranscriberError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class StartError(TranscriberError):
+    """The process cannot start; the message is one line for the operator."""
+
+    exit_status: ClassVar[int] = 3
+
+
+class ConfigError(StartError):
+    """A wrong setting or wrong usage; the message names the variable, the value and what is allowed."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class ModelError(StartError):
+    """The model cannot be used: missing, truncated, not ggml, not downloadable, or out of memory."""
+
+
+class BrokerError(StartError):
+    """No broker within the time allowed, credentials refused, or the audio subject denied."""
+
+
+class PortError(StartError):
+    """The health port is in use or not ours to open."""
+
+
+class BadInputError(TranscriberError, ValueError):
+    """A payload that cannot be read. The message never holds the payload's bytes."""
+
+
+class EngineError(TranscriberError):
+    """This window was not transcribed.
+
+    Attributes:
+        reason: why, as the ``gap`` will say it.
+        return_code: what ``whisper_full`` returned; 0 when it was never called.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: Literal["engine_error", "queue_full", "shutdown"] = "engine_error",
+        return_code: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.return_code = return_code

@@ -1,0 +1,175 @@
+"""Everything that is published, as pydantic models: one flat JSON object a message.
+
+The JSON Schema and the AsyncAPI document are generated from these models. A field that is not known
+is present and ``null``. Times in a stream are frames at the stream's own rate, counted from the
+session's start; the same in seconds are unrounded doubles.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+SCHEMA_VERSION: Literal[1] = 1
+
+GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"]
+StreamState = Literal["started", "stalled", "silent", "resumed"]
+
+Seconds = Annotated[float, Field(ge=0)]
+Milliseconds = Annotated[float, Field(ge=0)]
+Frames = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+def _all_required(schema: dict[str, Any]) -> None:
+    """Defaults are for us; whoever reads a message finds every field in it."""
+    schema["required"] = list(schema["properties"])
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_all_required)
+
+
+class Word(_Model):
+    """One word of a transcript."""
+
+    word: str = Field(description="as written, with its punctuation")
+    start: Seconds = Field(description="seconds from the session's start")
+    end: Seconds = Field(description="seconds from the session's start")
+    confidence: Probability | None
+
+
+class Timing(_Model):
+    """Where the time went."""
+
+    queue_ms: Milliseconds = Field(description="from the queue's door to the worker")
+    processing_ms: Milliseconds = Field(description="inside whisper calls only")
+    handover_ms: Milliseconds = Field(description="from the result to the NATS client")
+    end_to_end_ms: Milliseconds = Field(description="from the arrival of the completing payload to the NATS client")
+    rtf: float = Field(ge=0, description="processing time over the window's duration")
+
+
+class Message(_Model):
+    """What every message has."""
+
+    schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema", description="version of this schema")
+    stream: str = Field(description="last token of the audio's subject")
+    session: str = Field(description="`Audio-Session`, else a ULID")
+    rate: int = Field(gt=0, description="the stream's own sample rate, Hz")
+    start_frame: Frames = Field(description="first frame this message speaks of, counted from the session's start")
+    frames: Frames = Field(description="how many frames it speaks of")
+    start: Seconds = Field(description="start_frame / rate")
+    duration: Seconds = Field(description="frames / rate")
+    received_at: AwareDatetime = Field(description="wall clock when the completing payload came")
+
+
+class Transcribed(Message):
+    """Text of a range of frames."""
+
+    segment: int = Field(
+        ge=0, description="number of the window in its session, from 0; a gap takes its number with it"
+    )
+    rev: int = Field(ge=0)
+    text: str = Field(description="empty when nothing was said or a guard suppressed it")
+    suppressed: str | None = Field(description="why the text is held back")
+    words: tuple[Word, ...] | None
+    language: str | None = Field(description="ISO 639-1")
+    confidence: Probability | None = Field(description="exp(avg_logprob)")
+    avg_logprob: Annotated[float, Field(le=0)] | None
+    no_speech_prob: Probability | None
+    speech_final: bool = Field(description="the window was closed at the end of speech")
+    speaker: str | None
+    model: str
+    timing: Timing
+    captured_at: AwareDatetime | None = Field(description="capture time of the first frame, from `Audio-Time`")
+
+
+class Final(Transcribed):
+    """A window was transcribed; changes only through a `revision`."""
+
+    type: Literal["final"] = "final"
+
+
+class Partial(Transcribed):
+    """A better guess at the open window."""
+
+    type: Literal["partial"] = "partial"
+
+
+class Revision(Transcribed):
+    """A `gap` or `final` was redone later."""
+
+    type: Literal["revision"] = "revision"
+    replaces: str = Field(description="`Nats-Msg-Id` of what it replaces")
+
+
+class Silence(Message):
+    """A window without speech was not sent to whisper."""
+
+    type: Literal["silence"] = "silence"
+
+
+class Gap(Message):
+    """Audio was not transcribed; with 0 frames, how much is not known."""
+
+    type: Literal["gap"] = "gap"
+    reason: GapReason
+
+
+class Status(Message):
+    """The stream changed its state at `start_frame`."""
+
+    type: Literal["status"] = "status"
+    state: StreamState
+
+
+class End(Message):
+    """The session ended; its last message, with its whole account.
+
+    `received = transcribed + silent + dropped` and `frames = received + lost`, to the frame.
+    """
+
+    type: Literal["end"] = "end"
+    rev: int = Field(0, ge=0)
+    segments: int = Field(ge=0, description="number of finals")
+    received_frames: Frames
+    lost_frames: Frames
+    transcribed_frames: Frames
+    silent_frames: Frames
+    dropped_frames: Frames
+    received_s: Seconds
+    lost_s: Seconds
+    transcribed_s: Seconds
+    silent_s: Seconds
+    dropped_s: Seconds
+
+
+AnyMessage = Annotated[Final | Partial | Silence | Gap | Revision | Status | End, Field(discriminator="type")]
+"""Whatever comes on ``transcripts.<stream>.<type>``."""
+
+ANY_MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)
+
+
+class Latency(_Model):
+    """A histogram since the start: counts of values up to each bound, and above the last."""
+
+    count: int
+    sum_ms: float
+    p50_ms: float | None = Field(description="upper bound of the median's bucket; in the last one the largest value")
+    p95_ms: float | None = Field(description="the same of the 95th percentile")
+
+
+class Metrics(_Model):
+    """The figures of one daemon, on `transcriber.metrics.<instance>`; counters since its start."""
+
+    schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
+    type: Literal["metrics"] = "metrics"
+    instance: str
+    at: AwareDatetime
+    metrics: dict[str, int | float | Latency | dict[str, int]] = Field(
+        description="by instrument name; counters with a reason are objects, reason to count"
+    )
+
+
+def message_id(stream: str, session: str, start_frame: int, kind: str, rev: int, channel: int = 0) -> str:
+    """``Nats-Msg-Id``: the same range of the same session always has the same one."""
+    return f"{stream}:{session}:{channel}:{start_frame}:{kind}:{rev}"
