@@ -1,0 +1,107 @@
+"""Payloads to samples: known values, formats, refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from transcriber.audio.pcm import AudioFormat, SampleFormat, count_frames, decode, parse_content_type
+from transcriber.errors import BadInputError
+
+DEFAULT = AudioFormat()
+FORMATS = st.builds(AudioFormat, st.sampled_from(SampleFormat), st.integers(8_000, 192_000), st.integers(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("fmt", "payload", "expected"),
+    [
+        (SampleFormat.S16LE, np.array([0, 16384, -32768], "<i2").tobytes(), [0, 0.5, -1]),
+        (SampleFormat.S32LE, np.array([0, 2**30, -(2**31)], "<i4").tobytes(), [0, 0.5, -1]),
+        (SampleFormat.F32LE, np.array([0, 0.5, -7], "<f4").tobytes(), [0, 0.5, -1]),
+        (SampleFormat.U8, bytes([128, 192, 0]), [0, 0.5, -1]),
+        # ITU-T G.711, tables 1a and 2a: the largest, the smallest and zero.
+        (SampleFormat.MULAW, bytes([0xFF, 0x80, 0x00, 0x7F]), [0, 32124 / 32768, -32124 / 32768, 0]),
+        (SampleFormat.ALAW, bytes([0xD5, 0xAA, 0x2A, 0x55]), [8 / 32768, 32256 / 32768, -32256 / 32768, -8 / 32768]),
+    ],
+)
+def test_known_bytes_become_known_samples(fmt, payload, expected):
+    samples = decode(payload, AudioFormat(fmt))
+
+    assert samples.dtype == np.float32
+    np.testing.assert_allclose(samples, expected, atol=1e-7)
+
+
+def test_two_channels_are_mixed_to_their_mean():
+    payload = np.array([[16384, -16384], [16384, 16384]], "<i2").tobytes()
+
+    samples = decode(payload, AudioFormat(channels=2))
+
+    np.testing.assert_allclose(samples, [0, 0.5])
+
+
+@given(FORMATS, st.binary(max_size=4096))
+def test_any_bytes_decode_into_range_or_are_refused(fmt, payload):
+    try:
+        frames = count_frames(payload, fmt)
+    except BadInputError:
+        return
+
+    samples = decode(payload, fmt)
+
+    assert samples.shape == (frames,)
+    assert np.isfinite(samples).all()
+    assert len(samples) == 0 or np.abs(samples).max() <= 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_floats_that_are_not_finite_are_bad_input(value):
+    payload = np.array([0.1, value], "<f4").tobytes()
+
+    with pytest.raises(BadInputError, match="finite"):
+        count_frames(payload, AudioFormat(SampleFormat.F32LE))
+
+
+def test_half_a_frame_is_bad_input():
+    with pytest.raises(BadInputError, match="3 bytes are not whole frames of 2 bytes"):
+        count_frames(b"abc", DEFAULT)
+
+
+@given(FORMATS)
+def test_a_formats_own_content_type_names_it(fmt):
+    assert parse_content_type(fmt.content_type, DEFAULT) == fmt
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("audio/x-raw", DEFAULT),
+        ("AUDIO/X-RAW; Rate = 8000 ;format=mulaw", AudioFormat(SampleFormat.MULAW, 8000, 1)),
+        ('audio/x-raw;format="F32LE";channels="2";layout=interleaved;', AudioFormat(SampleFormat.F32LE, 48_000, 2)),
+        ("audio/x-raw;channel-mask=0x3", DEFAULT),
+    ],
+)
+def test_content_type_is_read_leniently(text, expected):
+    assert parse_content_type(text, DEFAULT) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "audio/ogg", "audio/x-raw;format=S24LE", "audio/x-raw;rate=7999", "audio/x-raw;rate=192001",
+        "audio/x-raw;rate=abc", "audio/x-raw;rate=-1", "audio/x-raw;rate=99999999999999999999", "audio/x-raw;channels=0",
+        "audio/x-raw;channels=3", "audio/x-raw;rate=\u0664\u0668\u0660\u0660\u0660", "audio/x-raw;layout=non-interleaved",
+    ],
+)  # fmt: skip
+def test_a_content_type_we_do_not_read_is_bad_input(text):
+    with pytest.raises(BadInputError):
+        parse_content_type(text, DEFAULT)
+
+
+@given(st.text(max_size=60))
+def test_any_content_type_is_read_or_refused(text):
+    try:
+        fmt = parse_content_type("audio/x-raw;" + text, DEFAULT)
+    except BadInputError:
+        return
+
+    assert 8_000 <= fmt.rate <= 192_000
+    assert fmt.channels in {1, 2}

@@ -1,0 +1,276 @@
+"""Clock, holes, overlaps and sessions; the account is exact whatever comes."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from transcriber.audio.headers import NO_HEADERS, AudioHeaders
+from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.session import Gap, Session, Window
+from transcriber.audio.stream import Ended, Started, Stream
+from transcriber.errors import BadInputError
+
+RATE = 8_000
+FORMAT = AudioFormat(rate=RATE)
+
+
+def stream(window_s=1.0, max_hole_s=600.0):
+    numbers = count()
+    return Stream(FORMAT, window_s=window_s, max_hole_s=max_hole_s, new_id=lambda: f"id{next(numbers)}")
+
+
+def audio(frames):
+    return bytes(2 * frames)
+
+
+def at(offset, **more):
+    return AudioHeaders(offset=offset, **more)
+
+
+def kinds(events):
+    return [type(event).__name__ for event in events]
+
+
+def check_tiling(events):
+    """Windows and gaps of each session tile it, and its account is exact."""
+    clocks: dict[Session, int] = {}
+    for event in events:
+        match event:
+            case Started(session):
+                clocks[session] = 0
+            case Gap(frames=0):
+                assert event.start_frame >= clocks[event.session]
+            case Window() | Gap():
+                assert event.start_frame == clocks[event.session]
+                clocks[event.session] += event.frames
+                if isinstance(event, Window):
+                    assert event.frames > 0
+                    event.session.transcribed += event.frames
+            case Ended(session):
+                assert clocks[session] == session.clock == session.received + session.lost
+                assert session.received == session.transcribed
+                assert session.complete
+
+
+def test_contiguous_payloads_become_windows_of_the_buffer_duration():
+    source = stream()
+
+    events = [e for _ in range(5) for e in source.feed(audio(4_000), NO_HEADERS)] + source.end()
+
+    windows = [event for event in events if isinstance(event, Window)]
+    assert [(w.number, w.start_frame, w.frames) for w in windows] == [
+        (0, 0, 8_000),
+        (1, 8_000, 8_000),
+        (2, 16_000, 4_000),
+    ]
+    check_tiling(events)
+
+
+def test_a_hole_is_one_gap_and_advances_the_clock():
+    source = stream()
+
+    events = source.feed(audio(4_000), at(100)) + source.feed(audio(4_000), at(100 + 6_000)) + source.end()
+
+    assert kinds(events) == ["Started", "Window", "Gap", "Window", "Ended"]
+    gap = events[2]
+    assert (gap.start_frame, gap.frames, gap.reason) == (4_000, 2_000, "lost_input")
+    check_tiling(events)
+
+
+def test_a_hole_after_client_drops_says_slow_consumer():
+    source = stream()
+
+    source.feed(audio(4_000), at(0))
+    events = source.feed(audio(4_000), at(5_000), lost_before="slow_consumer")
+
+    assert [event.reason for event in events if isinstance(event, Gap)] == ["slow_consumer"]
+
+
+def test_drops_without_offsets_are_a_gap_of_no_frames_and_sound_is_not_joined_over_it():
+    source = stream()
+
+    source.feed(audio(4_000), NO_HEADERS)
+    events = source.feed(audio(4_000), NO_HEADERS, lost_before="slow_consumer") + source.end()
+
+    assert kinds(events) == ["Window", "Gap", "Window", "Ended"]
+    assert (events[1].start_frame, events[1].frames) == (4_000, 0)
+
+
+def test_offsets_that_fit_prove_that_nothing_was_lost():
+    source = stream()
+
+    source.feed(audio(4_000), at(0))
+    events = source.feed(audio(4_000), at(4_000), lost_before="lost_input") + source.end()
+
+    assert kinds(events) == ["Window", "Ended"]
+
+
+def test_an_overlap_is_trimmed_and_counted():
+    source = stream()
+
+    source.feed(audio(4_000), at(0))
+    source.feed(audio(4_000), at(3_000))
+    source.feed(audio(4_000), at(0))
+    session = source.session
+
+    assert (session.received, session.clock, session.overlap) == (7_000, 7_000, 5_000)
+
+
+def test_frames_published_twice_are_transcribed_once():
+    source = stream()
+
+    events = [e for offset in (0, 4_000, 4_000, 0, 8_000) for e in source.feed(audio(4_000), at(offset))] + source.end()
+
+    assert sum(event.frames for event in events if isinstance(event, Window)) == 12_000
+    check_tiling(events)
+
+
+def test_a_publisher_that_begins_again_opens_a_new_session():
+    source = stream()
+
+    source.feed(audio(RATE * 20), at(0))
+    events = source.feed(audio(100), at(0))
+
+    assert kinds(events)[-2:] == ["Ended", "Started"]
+    assert source.session.id == "id1"
+
+
+def test_the_first_offset_is_the_origin_even_after_audio_without_offsets():
+    source = stream()
+
+    source.feed(audio(1_000), NO_HEADERS)
+    source.feed(audio(1_000), at(50_000))
+    events = source.feed(audio(1_000), at(52_000))
+
+    gap = next(event for event in events if isinstance(event, Gap))
+    assert (gap.start_frame, gap.frames) == (2_000, 1_000)
+
+
+def test_a_hole_above_the_limit_is_bad_input_and_nothing_is_taken():
+    source = stream(max_hole_s=600)
+    source.feed(audio(1_000), at(0))
+
+    with pytest.raises(BadInputError, match="ahead"):
+        source.feed(audio(1_000), at(1_000 + 601 * RATE))
+
+    assert source.session.clock == 1_000
+
+
+def test_the_end_states_the_total_length_and_a_trailing_hole_is_lost():
+    source = stream()
+
+    source.feed(audio(4_000), at(0))
+    events = source.feed(b"", at(5_000, end=True))
+
+    assert kinds(events) == ["Window", "Gap", "Ended"]
+    assert (events[1].start_frame, events[1].frames, events[1].reason) == (4_000, 1_000, "lost_input")
+    check_tiling([Started(events[2].session), *events])
+
+
+def test_another_session_id_or_format_ends_the_session():
+    source = stream()
+    source.feed(audio(100), AudioHeaders(session="a"))
+
+    other_id = source.feed(audio(100), AudioHeaders(session="b"))
+    other_format = source.feed(audio(100), AudioHeaders(content_type="audio/x-raw;rate=16000"))
+    same = source.feed(audio(100), NO_HEADERS)
+
+    assert kinds(other_id) == kinds(other_format) == ["Window", "Ended", "Started"]
+    assert same == []
+    assert source.session.rate == 16_000
+
+
+def test_a_heartbeat_opens_no_session():
+    source = stream()
+
+    assert source.feed(b"", NO_HEADERS) == []
+    assert source.feed(b"", AudioHeaders(end=True)) == []
+    assert source.session is None
+
+
+def test_bad_input_is_a_gap_of_no_frames_and_the_clock_stays():
+    source = stream()
+    source.feed(audio(100), NO_HEADERS)
+
+    (gap,) = source.skip()
+
+    assert (gap.start_frame, gap.frames, gap.reason) == (100, 0, "bad_input")
+    assert source.session.clock == 100
+
+
+def test_bad_input_before_any_audio_is_told_too():
+    assert kinds(stream().skip()) == ["Started", "Gap"]
+
+
+def test_capture_time_counts_frames_from_the_last_time_that_was_told():
+    source, noon = stream(), datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+    events = source.feed(audio(4_000), AudioHeaders(captured_at=noon))
+    events += source.feed(audio(20_000), NO_HEADERS)
+    events += source.feed(audio(4_000), AudioHeaders(captured_at=noon + timedelta(minutes=1)))
+    events += source.end()
+
+    times = [event.captured_at for event in events if isinstance(event, Window)]
+    assert times == [noon, noon + timedelta(seconds=1), noon + timedelta(seconds=2), noon + timedelta(seconds=60)]
+
+
+def test_a_day_of_audio_does_not_drift():
+    source = Stream(AudioFormat(rate=44_100), window_s=5.0, max_hole_s=90_000, new_id=lambda: "day")
+    source.feed(bytes(2), at(0))
+
+    source.feed(bytes(2), at(24 * 3600 * 44_100))
+    (window, _) = source.end()
+
+    assert window.start_frame / 44_100 == 24 * 3600
+
+
+@st.composite
+def publishers(draw):
+    """What any publisher may do: offsets or none, holes, echoes, restarts, ends, rubbish, drops."""
+    steps = draw(st.lists(st.tuples(
+        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "end", "beat", "bad", "drop", "session"]),
+        st.integers(0, 30_000),
+    ), max_size=40))  # fmt: skip
+    return draw(st.booleans()), steps
+
+
+@settings(max_examples=200, deadline=None)
+@given(publishers(), st.sampled_from([0.5, 1.0, 2.7]))
+def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
+    with_offsets, steps = publisher
+    source, events, clock = stream(window_s), [], 0
+    for step, size in steps:
+        lost, headers = None, {}
+        match step:
+            case "hole":
+                clock += size
+            case "echo":
+                clock = max(0, clock - size)
+            case "again":
+                clock = 0
+            case "drop":
+                lost = "slow_consumer"
+            case "session":
+                headers["session"] = str(size)
+        offset = clock if with_offsets else None
+        payload = b"" if step == "beat" else audio(size)
+        try:
+            events += source.feed(
+                payload + (b"x" if step == "bad" else b""),
+                AudioHeaders(offset=offset, end=step == "end", **headers),
+                lost,
+            )
+            clock += len(payload) // 2
+        except BadInputError:
+            events += source.skip()
+    events += source.end()
+
+    check_tiling(events)
+    assert kinds(events).count("Started") == kinds(events).count("Ended")
+    for event in events:
+        if isinstance(event, Window):
+            assert len(event.samples) == pytest.approx(event.frames * 2, abs=1)
+            assert event.samples.dtype == np.float32

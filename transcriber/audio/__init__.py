@@ -1,0 +1,1 @@
+"""Bytes to windows. Pure: no I/O, no clock, no threads, no logging."""

@@ -1,0 +1,153 @@
+"""Raw PCM payloads to mono float32.
+
+In: bytes and their format, as GStreamer names it. Out: (frames,) float32 in [-1, 1].
+A *frame* is one sample of every channel.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.errors import BadInputError
+
+MIN_SAMPLE_RATE = 8_000
+MAX_SAMPLE_RATE = 192_000
+MAX_CHANNELS = 2
+
+
+class SampleFormat(StrEnum):
+    """How one sample is written; little-endian."""
+
+    S16LE = "S16LE"
+    S32LE = "S32LE"
+    F32LE = "F32LE"
+    U8 = "U8"
+    MULAW = "MULAW"
+    ALAW = "ALAW"
+
+
+_DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
+    SampleFormat.S16LE: np.dtype("<i2"),
+    SampleFormat.S32LE: np.dtype("<i4"),
+    SampleFormat.F32LE: np.dtype("<f4"),
+    SampleFormat.U8: np.dtype("u1"),
+    SampleFormat.MULAW: np.dtype("u1"),
+    SampleFormat.ALAW: np.dtype("u1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """Format of a stream: ``rate`` in Hz (8 000 to 192 000), 1 or 2 interleaved ``channels``."""
+
+    sample: SampleFormat = SampleFormat.S16LE
+    rate: int = 48_000
+    channels: int = 1
+
+    @property
+    def frame_bytes(self) -> int:
+        return _DTYPES[self.sample].itemsize * self.channels
+
+    @property
+    def content_type(self) -> str:
+        """The ``Content-Type`` header of this format."""
+        return f"audio/x-raw;format={self.sample};rate={self.rate};channels={self.channels}"
+
+
+@lru_cache(maxsize=256)
+def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
+    """Format named by a ``Content-Type``; what it leaves out is taken from ``default``.
+
+    Accepts GStreamer's caps as a MIME type: ``audio/x-raw;format=S16LE;rate=48000;channels=1``.
+
+    Raises:
+        BadInputError: another type, an unknown parameter value, or out of range.
+    """
+    kind, *parameters = (part.strip() for part in value.split(";"))
+    if kind.lower() != "audio/x-raw":
+        raise BadInputError(f"Content-Type is not audio/x-raw but {kind[:40]!r}")
+    sample, rate, channels = default.sample, default.rate, default.channels
+    for parameter in filter(None, parameters):
+        name, _, text = parameter.partition("=")
+        text = text.strip().strip('"')
+        match name.strip().lower():
+            case "format":
+                try:
+                    sample = SampleFormat(text.upper())
+                except ValueError:
+                    raise BadInputError(f"unknown sample format {text[:20]!r}") from None
+            case "rate":
+                rate = _integer("rate", text, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
+            case "channels":
+                channels = _integer("channels", text, 1, MAX_CHANNELS)
+            case "layout" if text != "interleaved":
+                raise BadInputError(f"only interleaved samples are read, not layout={text[:20]!r}")
+            case _:
+                pass
+    return AudioFormat(sample, rate, channels)
+
+
+def count_frames(payload: bytes, fmt: AudioFormat) -> int:
+    """Frames in ``payload``, checked.
+
+    Raises:
+        BadInputError: not a whole number of frames, or F32LE that is not finite.
+    """
+    frames, rest = divmod(len(payload), fmt.frame_bytes)
+    if rest:
+        raise BadInputError(f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes")
+    # One NaN would stay in the resampler's memory for good; integers cannot hold one.
+    if fmt.sample is SampleFormat.F32LE and not np.isfinite(np.frombuffer(payload, "<f4")).all():
+        raise BadInputError("F32LE samples are not all finite")
+    return frames
+
+
+def decode(payload: bytes | bytearray | memoryview, fmt: AudioFormat) -> NDArray[np.float32]:
+    """Mono samples of whole frames: (frames,) float32 in [-1, 1], a new array; channels are averaged."""
+    raw = np.frombuffer(payload, _DTYPES[fmt.sample])
+    samples: NDArray[np.float32]
+    match fmt.sample:
+        case SampleFormat.S16LE:
+            samples = raw * np.float32(1 / 2**15)
+        case SampleFormat.S32LE:
+            samples = raw.astype(np.float32) * np.float32(1 / 2**31)
+        case SampleFormat.F32LE:
+            samples = np.clip(raw, -1.0, 1.0).astype(np.float32, copy=False)
+        case SampleFormat.U8:
+            samples = (raw.astype(np.float32) - 128.0) * np.float32(1 / 2**7)
+        case SampleFormat.MULAW:
+            samples = _MULAW[raw]
+        case SampleFormat.ALAW:
+            samples = _ALAW[raw]
+    if fmt.channels == 1:
+        return samples
+    mixed: NDArray[np.float32] = samples.reshape(-1, fmt.channels).mean(axis=1, dtype=np.float32)
+    return mixed
+
+
+def _integer(name: str, text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and least <= int(text) <= most):  # noqa: PLR2004
+        raise BadInputError(f"{name}={text[:20]!r} is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def _mulaw_table() -> NDArray[np.float32]:
+    """The 256 values of ITU-T G.711 mu-law, in [-1, 1]."""
+    code = ~np.arange(256, dtype=np.uint8)
+    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
+    magnitude = (((mantissa << 3) + 0x84) << exponent) - 0x84
+    return (np.where(code & 0x80, -magnitude, magnitude) / 2**15).astype(np.float32)
+
+
+def _alaw_table() -> NDArray[np.float32]:
+    """The 256 values of ITU-T G.711 A-law, in [-1, 1]."""
+    code = np.arange(256, dtype=np.uint8) ^ 0x55
+    exponent, mantissa = ((code >> 4) & 7).astype(np.int32), (code & 15).astype(np.int32)
+    magnitude = np.where(exponent == 0, (mantissa << 4) + 8, ((mantissa << 4) + 0x108) << np.maximum(exponent - 1, 0))
+    return (np.where(code & 0x80, magnitude, -magnitude) / 2**15).astype(np.float32)
+
+
+_MULAW, _ALAW = _mulaw_table(), _alaw_table()

@@ -1,0 +1,90 @@
+"""One stream: the sessions that follow each other on one subject.
+
+In: payloads with their headers. Out: what happened, in order: a session started, windows and gaps,
+a session ended.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.pcm import AudioFormat, count_frames
+from transcriber.audio.session import Gap, Session, Window
+from transcriber.messages import GapReason
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A session's first payload came."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """No more audio will come; its windows may still be on their way."""
+
+    session: Session
+
+
+Event = Started | Window | Gap | Ended
+
+
+class Stream:
+    """Sorts payloads into sessions. ``session`` is the open one, or None."""
+
+    __slots__ = ("_default", "_max_hole_s", "_new_id", "_window_s", "session")
+
+    def __init__(self, default: AudioFormat, *, window_s: float, max_hole_s: float, new_id: Callable[[], str]) -> None:
+        self.session: Session | None = None
+        self._default = default
+        self._window_s = window_s
+        self._max_hole_s = max_hole_s
+        self._new_id = new_id
+
+    def feed(self, payload: bytes, headers: AudioHeaders, lost_before: GapReason | None = None) -> list[Event]:
+        """Take one message; returns what it brought about.
+
+        An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count.
+
+        Raises:
+            BadInputError: the payload cannot be read; nothing was taken. ``skip`` says so in the stream.
+        """
+        session = self.session
+        fmt = headers.format(session.format if session else self._default)
+        frames = count_frames(payload, fmt)
+        events: list[Event] = []
+        if session and self._is_over(session, fmt, headers, frames):
+            events += self.end()
+        if self.session is None and frames:
+            events += self._open(fmt, headers.session)
+        if self.session is None:
+            return events
+        events += self.session.feed(
+            payload, offset=headers.offset, captured_at=headers.captured_at, lost_before=lost_before
+        )
+        return events + self.end() if headers.end else events
+
+    def skip(self) -> list[Event]:
+        """A payload that could not be read: a gap of 0 frames, the clock stays."""
+        events = [] if self.session else self._open(self._default, None)
+        session = self.session
+        return [*events, Gap(session, session.clock, 0, "bad_input")] if session else events
+
+    def end(self) -> list[Event]:
+        """Close the open session, if any; returns its last windows and its end."""
+        session, self.session = self.session, None
+        return [*session.close(), Ended(session)] if session else []
+
+    def _open(self, fmt: AudioFormat, session_id: str | None) -> list[Event]:
+        self.session = Session(session_id or self._new_id(), fmt, window_s=self._window_s, max_hole_s=self._max_hole_s)
+        return [Started(self.session)]
+
+    @staticmethod
+    def _is_over(session: Session, fmt: AudioFormat, headers: AudioHeaders, frames: int) -> bool:
+        """Whether this payload belongs to another recording than ``session``."""
+        return (
+            (headers.session is not None and headers.session != session.id)
+            or (fmt != session.format and frames > 0)
+            or session.began_again(headers.offset, frames)
+        )
