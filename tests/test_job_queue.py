@@ -1,0 +1,157 @@
+"""Bounded, fair, never waiting."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from transcriber.config import queue_capacity
+from transcriber.engine.job import Job, Lane
+from transcriber.engine.job_queue import OTHER_BOUNDS, JobQueue
+
+
+def job(stream="a", lane=Lane.FINAL):
+    return Job(stream, np.zeros(16_000, np.float32), None, lambda *_: None, lane)
+
+
+def fill(queue, *streams):
+    jobs = [job(stream) for stream in streams]
+    assert [queue.try_put(j) for j in jobs] == [None] * len(jobs)
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("max_latency_s", "duration_s", "rtf", "capacity"),
+    [(10, 5, 0.8, 2), (20, 5, 0.8, 5), (60, 10, 1.0, 6), (20, 5, 8.0, 1), (20, 5, 1e-6, 256), (0.3, 0.1, 1.0, 3)],
+)
+def test_capacity_is_what_the_latency_allows(max_latency_s, duration_s, rtf, capacity):
+    assert queue_capacity(max_latency_s, duration_s, rtf) == capacity
+
+
+def test_with_one_stream_a_full_queue_refuses_the_arriving_window():
+    queue = JobQueue(2)
+    fill(queue, "a", "a")
+    arriving = job("a")
+
+    assert queue.try_put(arriving) is arriving
+    assert queue.depth == 2
+
+
+def test_a_full_queue_refuses_the_newest_of_the_stream_that_holds_most():
+    queue = JobQueue(3)
+    _, _, newest = fill(queue, "flood", "flood", "flood")
+
+    assert queue.try_put(job("calm")) is newest
+
+
+def test_on_a_tie_the_arriving_window_goes():
+    queue = JobQueue(2)
+    fill(queue, "a", "b")
+    arriving = job("c")
+
+    assert queue.try_put(arriving) is arriving
+
+
+def test_streams_take_turns():
+    queue = JobQueue(9)
+    fill(queue, "a", "a", "a", "b", "c")
+
+    assert [queue.get().stream for _ in range(5)] == ["a", "b", "c", "a", "a"]
+
+
+def test_lanes_are_served_by_priority_and_have_their_own_bounds():
+    queue = JobQueue(1)
+    for lane in reversed(Lane):
+        queue.try_put(job("a", lane))
+    crowd = [job("a", Lane.FILE) for _ in range(OTHER_BOUNDS[Lane.FILE])]
+
+    assert queue.try_put(crowd[-1]) is crowd[-1]
+    assert queue.depth == 1
+    assert [queue.get().lane for _ in range(4)] == list(Lane)
+
+
+def test_a_closed_queue_refuses_but_gives_what_it_holds_and_then_none():
+    queue = JobQueue(2)
+    (held,) = fill(queue, "a")
+    queue.close()
+    late = job()
+
+    assert queue.try_put(late) is late
+    assert queue.get() is held
+    assert queue.get() is None
+
+
+def test_closing_wakes_a_worker_that_waits():
+    queue, got = JobQueue(1), []
+    thread = threading.Thread(target=lambda: got.append(queue.get()))
+    thread.start()
+
+    queue.close()
+    thread.join(10)
+
+    assert got == [None]
+
+
+def test_clearing_returns_what_was_queued_oldest_first():
+    queue = JobQueue(3)
+    held = fill(queue, "a", "b", "a")
+
+    assert queue.clear() == held
+    assert queue.depth == 0
+
+
+STEPS = st.lists(st.one_of(st.none(), st.integers(0, 5)), max_size=200)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 8), STEPS)
+def test_nobody_waits_longer_than_the_capacity_whatever_the_others_do(capacity, steps):
+    """None takes a job, a number puts one of that stream."""
+    queue, taken, put, gone = JobQueue(capacity), 0, {}, set()
+    for step in steps:
+        if step is not None:
+            arriving = job(str(step))
+            put[arriving] = taken
+            refused = queue.try_put(arriving)
+            if refused:
+                gone.add(refused)
+        elif queue.depth:
+            found = queue.get()
+            taken += 1
+            assert found not in gone
+            gone.add(found)
+            assert taken - put[found] <= capacity
+        assert queue.depth <= capacity
+
+    assert queue.depth == len(put) - len(gone)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 8), STEPS)
+def test_a_stream_keeps_its_order(capacity, steps):
+    queue, numbers, last = JobQueue(capacity), {}, {}
+    for step in steps:
+        if step is not None:
+            arriving = job(str(step))
+            numbers[arriving] = len(numbers)
+            queue.try_put(arriving)
+        elif queue.depth:
+            found = queue.get()
+            assert numbers[found] > last.get(found.stream, -1)
+            last[found.stream] = numbers[found]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 8), st.integers(1, 20), st.integers(1, 50))
+def test_a_flooding_stream_does_not_cost_a_calm_one_its_place(capacity, before, after):
+    queue = JobQueue(capacity)
+    for _ in range(before):
+        queue.try_put(job("flood"))
+    calm = job("calm")
+    refused = queue.try_put(calm)
+    refusals = [queue.try_put(job("flood")) for _ in range(after)]
+
+    assert refused is not calm
+    assert calm not in refusals
+    assert calm in queue.clear()

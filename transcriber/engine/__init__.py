@@ -1,0 +1,1 @@
+"""Windows to text: the blocking side, behind a bounded queue."""

@@ -1,0 +1,107 @@
+"""What crosses into the worker thread, and what comes back."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.errors import EngineError
+
+WHISPER_SAMPLE_RATE = 16_000
+"""Hz; the only rate whisper takes."""
+
+
+class Lane(IntEnum):
+    """Priority classes of the scheduler, the most urgent first."""
+
+    FINAL = 0
+    REQUEST = 1
+    PARTIAL = 2
+    FILE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word, in seconds from the first sample of its job; ``confidence`` is in [0, 1]."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What the model made of one job.
+
+    Attributes:
+        text: stripped; empty when nothing was said.
+        words: in order, times monotone and inside the job; None when the model gives no times.
+        language: ISO 639-1 code that was used or detected.
+        avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
+        no_speech_prob: in [0, 1]; None where the binding does not expose it.
+        processing_s: seconds inside whisper calls only.
+    """
+
+    text: str
+    words: tuple[Word, ...] | None
+    language: str | None
+    avg_logprob: float | None
+    no_speech_prob: float | None
+    processing_s: float
+
+
+class SpeechModel(Protocol):
+    """A loaded model. Worker thread only."""
+
+    name: str
+
+    def supports(self, language: str) -> bool:
+        """Whether the model can be told that ``language`` (ISO 639-1) is spoken. Any thread."""
+        ...
+
+    def transcribe(
+        self, samples: NDArray[np.float32], language: str | None, should_abort: Callable[[], bool]
+    ) -> Transcript:
+        """Transcribe ``samples``: (n,) C-contiguous float32 in [-1, 1] at 16 kHz, n >= 1.
+
+        ``language`` None means: detect (or the model's only one). ``should_abort`` is asked now and
+        then from the calling thread; once it says True the call raises as soon as it can.
+
+        Raises:
+            EngineError: whisper failed, or was aborted.
+        """
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One window for the worker. Owned by the queue and the thread once it is put.
+
+    Attributes:
+        stream: the fairness key, and what decides the worker.
+        samples: (n,) float32 in [-1, 1] at 16 kHz; nothing else writes to it.
+        language: None to detect.
+        settle: called exactly once, on the event loop, with this job and its outcome.
+        lane: the scheduler's priority class.
+        arrived_s: monotonic time at which the completing payload came.
+        enqueued_s, started_s, finished_s: monotonic times, set on the way.
+    """
+
+    stream: str
+    samples: NDArray[np.float32]
+    language: str | None
+    settle: "Callable[[Job, Transcript | EngineError], None]"
+    lane: Lane = Lane.FINAL
+    arrived_s: float = 0.0
+    enqueued_s: float = field(default_factory=time.monotonic)
+    started_s: float = 0.0
+    finished_s: float = 0.0
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / WHISPER_SAMPLE_RATE

@@ -1,0 +1,138 @@
+"""The one place that refuses: a bounded, fair queue before one worker.
+
+In: jobs, put by the event loop, which never waits. Out: jobs, taken by the worker thread, which does.
+"""
+
+from collections import OrderedDict, deque
+from threading import Condition
+
+from transcriber.engine.job import Job, Lane
+
+OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1}
+"""Places of the lanes beside ``final``, whose bound is the queue's capacity."""
+
+
+class JobQueue:
+    """Lanes by priority, within each lane round-robin over streams.
+
+    Thread-safe. Invariant: a job of a lane with ``n`` places is taken at the latest as the n-th one of its
+    lane after it was put, so in the ``final`` lane time in the queue <= capacity x job time, whatever
+    the other streams do.
+
+    Attributes:
+        depth: waiting ``final`` jobs; at most ``capacity``.
+    """
+
+    def __init__(self, capacity: int = 1) -> None:
+        self._lanes = {lane: _Lane(OTHER_BOUNDS.get(lane, capacity)) for lane in Lane}
+        self._finals = self._lanes[Lane.FINAL]
+        self._changed = Condition()
+        self._closed = False
+
+    @property
+    def capacity(self) -> int:
+        """Places of the ``final`` lane."""
+        return self._finals.bound
+
+    @capacity.setter
+    def capacity(self, places: int) -> None:
+        self._finals.bound = places
+
+    @property
+    def depth(self) -> int:
+        return len(self._finals)
+
+    def try_put(self, job: Job) -> Job | None:
+        """Never waits. Returns the job that has no place: None, ``job``, or another's newest.
+
+        When the lane is full, the newest job of the stream that holds the most places goes, the arriving
+        job counted in; on a tie the arriving one. So a flooding stream pays for itself.
+        """
+        with self._changed:
+            if self._closed:
+                return job
+            refused = self._lanes[job.lane].put(job)
+            if refused is not job:
+                self._changed.notify()
+            return refused
+
+    def get(self) -> Job | None:
+        """Waits for the next job; None once the queue is closed and empty."""
+        with self._changed:
+            while True:
+                for lane in self._lanes.values():
+                    if len(lane):
+                        return lane.take()
+                if self._closed:
+                    return None
+                self._changed.wait()
+
+    def close(self) -> None:
+        """Refuse from now on; what is queued can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def clear(self) -> list[Job]:
+        """Empty the queue; returns what was in it, oldest first."""
+        with self._changed:
+            return [job for lane in self._lanes.values() for job in lane.clear()]
+
+
+class _Lane:
+    """Jobs of one priority. Not thread-safe; the queue's lock is held."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self._streams: OrderedDict[str, deque[Job]] = OrderedDict()  # the next stream first
+        self._due: dict[Job, int] = {}  # in the order of arrival: the latest take that serves the job
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def put(self, job: Job) -> Job | None:
+        refused = None
+        if len(self._due) >= self.bound:
+            refused = self._newest_of_the_fullest(job)
+            if refused is job:
+                return job
+            self._remove(refused)
+        self._streams.setdefault(job.stream, deque()).append(job)
+        self._due[job] = self._taken + self.bound
+        return refused
+
+    def take(self) -> Job:
+        job = next(iter(self._streams.values()))[0]
+        if not self._affords(job):
+            job = next(iter(self._due))
+        self._taken += 1
+        self._remove(job)
+        if job.stream in self._streams:
+            self._streams.move_to_end(job.stream)
+        return job
+
+    def clear(self) -> list[Job]:
+        jobs = list(self._due)
+        self._streams.clear()
+        self._due.clear()
+        return jobs
+
+    def _newest_of_the_fullest(self, arriving: Job) -> Job:
+        held = {stream: len(jobs) for stream, jobs in self._streams.items()}
+        fullest = max(held, key=held.__getitem__)
+        if held.get(arriving.stream, 0) + 1 >= held[fullest]:
+            return arriving
+        return self._streams[fullest][-1]
+
+    def _affords(self, job: Job) -> bool:
+        """Whether all others still come in time if ``job`` goes first."""
+        others = (due for other, due in self._due.items() if other is not job)
+        return all(due > self._taken + place for place, due in enumerate(others, start=1))
+
+    def _remove(self, job: Job) -> None:
+        jobs = self._streams[job.stream]
+        jobs.remove(job)
+        if not jobs:
+            del self._streams[job.stream]
+        del self._due[job]

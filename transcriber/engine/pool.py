@@ -1,0 +1,96 @@
+"""The workers together: n models with n threads; a stream stays on its worker."""
+
+import asyncio
+from collections.abc import Callable
+
+from transcriber.config import Settings
+from transcriber.engine.job import SpeechModel
+from transcriber.engine.worker import Worker
+from transcriber.errors import EngineError
+
+CANCEL_S = 0.3
+"""How long a cancelled job may take to answer before it is abandoned."""
+
+
+class WorkerPool:
+    """Event loop only.
+
+    Attributes:
+        workers: all of them, loaded and warm.
+        rtf: of the slowest one; they warm up at the same time, so it is that of a busy machine.
+        capacity: places of each worker's queue.
+    """
+
+    def __init__(self, workers: list[Worker], settings: Settings) -> None:
+        self.workers = workers
+        self.rtf = max(worker.rtf for worker in workers)
+        self.capacity = settings.queue_capacity(self.rtf)
+        for worker in workers:
+            worker.queue.capacity = self.capacity
+        self._streams = dict.fromkeys(workers, 0)
+
+    @classmethod
+    async def start(cls, settings: Settings, load: Callable[[], SpeechModel]) -> "WorkerPool":
+        """Load and warm up; returns when all workers are ready.
+
+        Raises:
+            ModelError: the model cannot be used.
+        """
+        workers = [
+            Worker(
+                f"whisper-{number}",
+                load,
+                duration_s=settings.buffer_duration_secs,
+                max_latency_s=settings.max_latency_secs,
+            )
+            for number in range(settings.whisper_workers)
+        ]
+        await asyncio.gather(*(worker.ready for worker in workers))
+        return cls(workers, settings)
+
+    @property
+    def model(self) -> SpeechModel:
+        """Any of the models; they are alike."""
+        return self.workers[0].model
+
+    @property
+    def depth(self) -> int:
+        """Windows waiting, over all workers."""
+        return sum(worker.queue.depth for worker in self.workers)
+
+    @property
+    def busy_s(self) -> float:
+        return sum(worker.busy_s for worker in self.workers)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every thread lives and no job runs longer than its limit."""
+        return all(worker.alive and not worker.overdue for worker in self.workers)
+
+    def assign(self) -> Worker:
+        """The worker with the fewest streams, for a new stream's whole life."""
+        worker = min(self.workers, key=self._streams.__getitem__)
+        self._streams[worker] += 1
+        return worker
+
+    def release(self, worker: Worker) -> None:
+        """A stream of this worker is over."""
+        self._streams[worker] -= 1
+
+    async def crashed(self) -> None:
+        """Waits until a worker's thread dies; raises what killed it."""
+        done, _ = await asyncio.wait([worker.finished for worker in self.workers], return_when=asyncio.FIRST_EXCEPTION)
+        for finished in done:
+            finished.result()
+
+    async def stop(self, grace_s: float) -> None:
+        """Finish what is queued for ``grace_s`` seconds, then cancel; every job is settled on return."""
+        for worker in self.workers:
+            worker.queue.close()
+        await asyncio.wait([worker.finished for worker in self.workers], timeout=grace_s)
+        for worker in self.workers:
+            for job in worker.cancel():
+                job.settle(job, EngineError("still queued at shutdown", reason="shutdown"))
+        await asyncio.wait([worker.finished for worker in self.workers], timeout=CANCEL_S)
+        for worker in self.workers:
+            worker.abandon()

@@ -1,0 +1,48 @@
+"""The model's speed on this machine, measured on bundled speech before the first window comes.
+
+In: a loaded model and the duration of a window. Out: its real-time factor (RTF).
+"""
+
+import statistics
+import wave
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
+from transcriber.errors import EngineError, ModelError
+
+CALLS = 3
+ENOUGH_S = 2.0
+"""Seconds of timed calls after which no further one is made."""
+
+
+def warm_up(model: SpeechModel, duration_s: float) -> float:
+    """Median RTF of up to three windows of ``duration_s``, after one that is not counted.
+
+    English is given: detecting a language costs a second encode, which a stream pays only once.
+
+    Raises:
+        ModelError: the model failed.
+    """
+    samples = np.resize(self_test_speech(), int(duration_s * WHISPER_SAMPLE_RATE))
+    times_s: list[float] = []
+    try:
+        model.transcribe(samples, "en", _never)
+        while len(times_s) < CALLS and sum(times_s) < ENOUGH_S:
+            times_s.append(model.transcribe(samples, "en", _never).processing_s)
+    except EngineError as error:
+        raise ModelError(f"model {model.name} failed its self-test: {error}") from error
+    return statistics.median(times_s) / duration_s
+
+
+def self_test_speech() -> NDArray[np.float32]:
+    """Five seconds of speech: (80000,) float32 in [-1, 1] at 16 kHz."""
+    with files(__package__).joinpath("self_test.wav").open("rb") as file, wave.open(file) as clip:
+        raw = clip.readframes(clip.getnframes())
+    return np.frombuffer(raw, "<i2").astype(np.float32) / np.float32(2**15)
+
+
+def _never() -> bool:
+    return False

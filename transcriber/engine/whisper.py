@@ -1,0 +1,236 @@
+"""whisper.cpp: the only module that touches its binding.
+
+In: windows of samples. Out: transcripts. The low-level binding is called, because the wrapper around
+it ignores the return code: a call that failed or was aborted would look like silence.
+"""
+
+import atexit
+import functools
+import logging
+import math
+import mmap
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import _pywhispercpp as binding
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.config import Settings
+from transcriber.engine.ggml import ModelShape, check_model_file
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
+from transcriber.engine.models import model_name
+from transcriber.engine.words import Token, clean_text, join_words
+from transcriber.errors import EngineError, ModelError
+
+log = logging.getLogger(__name__)
+
+SAMPLES_PER_POSITION = 320
+"""The encoder makes one position of 20 ms."""
+
+TIME_STAMP_S = 0.02
+MIN_SAMPLES = WHISPER_SAMPLE_RATE
+"""Shorter windows are padded with zeros: whisper makes little of less than a second."""
+
+TOKENS_PER_SECOND = 13
+MIN_TOKENS = 32
+LOG_ERROR = 4
+"""``GGML_LOG_LEVEL_ERROR``."""
+
+WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
+"""Languages of Whisper that put no spaces between words."""
+
+BINDING_ERRORS = (RuntimeError, MemoryError, ValueError, IndexError)
+"""What the binding makes of exceptions of C++."""
+
+
+class WhisperModel:
+    """A loaded model with its one state. Worker thread only; ``close`` when no call is under way.
+
+    Attributes:
+        name: how transcripts call it.
+        device: ``cpu`` or ``cuda``: where it really runs.
+    """
+
+    def __init__(self, context: Any, shape: ModelShape, name: str, device: str, settings: Settings) -> None:
+        self.name = name
+        self.device = device
+        self._context = context
+        self._shape = shape
+        self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
+        self._params = _parameters(self._positions, settings.threads)
+        self._end_of_text = binding.whisper_token_eot(context)
+        self._first_time = binding.whisper_token_beg(context)
+
+    def supports(self, language: str) -> bool:
+        """Whether the model has this language, an ISO 639-1 code (``yue`` and ``haw`` as Whisper has them)."""
+        if not self._shape.multilingual:
+            return language == "en"
+        number = binding.whisper_lang_id(language)
+        # whisper.cpp also takes "german" for "de", and knows languages that older models lack.
+        return 0 <= number < self._shape.n_languages and bool(binding.whisper_lang_str(number) == language)
+
+    def transcribe(
+        self, samples: NDArray[np.float32], language: str | None, should_abort: Callable[[], bool]
+    ) -> Transcript:
+        """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
+        self._check(samples, language)
+        if should_abort():
+            raise EngineError("aborted before it began")
+        self._params.language = ("" if language is None else language) if self._shape.multilingual else "en"
+        self._params.max_tokens = max(MIN_TOKENS, math.ceil(TOKENS_PER_SECOND * len(samples) / WHISPER_SAMPLE_RATE))
+        processing_s = self._run(_padded(samples), should_abort)
+        tokens = list(self._tokens())
+        logprobs = [token.logprob for token in tokens if token.time_s is None]
+        used = self._language()
+        return Transcript(
+            text=clean_text(b"".join(token.raw for token in tokens)),
+            words=join_words(tokens, len(samples) / WHISPER_SAMPLE_RATE, spaces=used not in WITHOUT_SPACES),
+            language=used,
+            avg_logprob=min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None,
+            no_speech_prob=None,  # not exposed by the binding
+            processing_s=processing_s,
+        )
+
+    def close(self) -> None:
+        """Free the model's memory; it transcribes no more."""
+        context, self._context = self._context, None
+        if context is not None:
+            binding.whisper_free(context)
+
+    def _check(self, samples: NDArray[np.float32], language: str | None) -> None:
+        if self._context is None:
+            raise EngineError("the model is closed")
+        if len(samples) > self._positions * SAMPLES_PER_POSITION:
+            raise EngineError(
+                f"{len(samples) / WHISPER_SAMPLE_RATE:g} s do not fit the context of {self._positions * TIME_STAMP_S:g} s"
+            )
+        if language is not None and self._shape.multilingual and not self.supports(language):
+            raise EngineError(f"the model {self.name} has no language {language!r}")
+
+    def _run(self, samples: NDArray[np.float32], should_abort: Callable[[], bool]) -> float:
+        """One call of ``whisper_full``; seconds it took."""
+        _heard.lines.clear()
+        binding.assign_abort_callback(self._params, should_abort)
+        started_s = time.perf_counter()
+        try:
+            code = binding.whisper_full(self._context, self._params, samples, len(samples))
+        except BINDING_ERRORS as error:
+            raise EngineError(f"whisper.cpp: {error}") from error
+        finally:
+            processing_s = time.perf_counter() - started_s
+            binding.clear_abort_callback(self._params)
+        if code:
+            reason = "aborted" if should_abort() else _heard.first_error() or "failed"
+            raise EngineError(f"{reason} (whisper_full returned {code})", return_code=code)
+        return processing_s
+
+    def _tokens(self) -> Iterator[Token]:
+        """The answer's text and time stamps; other special tokens are left out."""
+        for segment in range(binding.whisper_full_n_segments(self._context)):
+            for index in range(binding.whisper_full_n_tokens(self._context, segment)):
+                data = binding.whisper_full_get_token_data(self._context, segment, index)
+                if data.id < self._end_of_text:
+                    yield Token(binding.whisper_token_to_bytes(self._context, data.id), data.plog)
+                elif data.id >= self._first_time:
+                    yield Token(b"", 0.0, (data.id - self._first_time) * TIME_STAMP_S)
+
+    def _language(self) -> str:
+        if not self._shape.multilingual:
+            return "en"
+        return str(binding.whisper_lang_str(binding.whisper_full_lang_id(self._context)))
+
+
+def load_model(path: Path, settings: Settings) -> WhisperModel:
+    """Check and load a model file. Blocks for as long as reading the file takes.
+
+    Raises:
+        ModelError: the file is not a whole Whisper model, or memory is short.
+    """
+    shape = check_model_file(path)
+    _check_memory(path)
+    _listen()
+    _heard.lines.clear()
+    params = binding.whisper_context_default_params()
+    params.use_gpu = settings.whisper_device != "cpu"
+    params.flash_attn = True
+    started_s = time.perf_counter()
+    try:
+        context = binding.whisper_init_from_file_with_params(os.fsencode(path), params)
+    except BINDING_ERRORS as error:
+        raise ModelError(f"{path}: whisper.cpp cannot load it: {error}") from error
+    # After a failure the context is a null pointer that Python cannot see, and any use of it a segmentation fault;
+    # but every such path logs an error of one of the whisper_init functions.
+    if any(level == LOG_ERROR and text.startswith("whisper_init") for level, text in _heard.lines):
+        raise ModelError(f"{path}: whisper.cpp cannot load it: {_heard.first_error()}")
+    device = "cuda" if any("using CUDA" in text for _, text in _heard.lines) else "cpu"
+    if settings.whisper_device == "cuda" and device == "cpu":
+        log.warning("WHISPER_DEVICE=cuda, but whisper.cpp has no CUDA or found no such device: it runs on the CPU")
+    model = WhisperModel(context, shape, model_name(path), device, settings)
+    log.info("model %s loaded from %s in %.1f s, on %s", model.name, path, time.perf_counter() - started_s, device)
+    return model
+
+
+def system_info() -> str:
+    """What whisper.cpp was built with, for the log."""
+    return str(binding.whisper_print_system_info()).strip(" |")
+
+
+def _parameters(positions: int, threads: int) -> Any:
+    """Greedy, one encode a window, no second try at a higher temperature, nothing carried over."""
+    params = binding.whisper_full_default_params(binding.WHISPER_SAMPLING_GREEDY)
+    params.greedy = {"best_of": 1}
+    params.temperature = 0.0
+    params.temperature_inc = 0.0
+    params.single_segment = True
+    params.no_context = True
+    params.suppress_blank = True
+    params.suppress_nst = True
+    params.print_progress = params.print_realtime = params.print_timestamps = params.print_special = False
+    params.audio_ctx = positions
+    params.n_threads = threads
+    return params
+
+
+def _padded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At least a second, C-contiguous: the binding reads strided arrays as if they were dense."""
+    if len(samples) >= MIN_SAMPLES:
+        return np.ascontiguousarray(samples, np.float32)
+    padded = np.zeros(MIN_SAMPLES, np.float32)
+    padded[: len(samples)] = samples
+    return padded
+
+
+def _check_memory(path: Path) -> None:
+    """Ask for the memory once: whisper.cpp aborts the process where it gets none."""
+    need_bytes = int(1.3 * path.stat().st_size) + 250_000_000
+    try:
+        mmap.mmap(-1, need_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError as error:
+        raise ModelError(f"{path}: needs about {need_bytes / 1e6:.0f} MB of memory: {error.strerror}") from error
+
+
+class _Heard(threading.local):
+    """What whisper.cpp logged on this thread since the call began, as (level, line)."""
+
+    def __init__(self) -> None:
+        self.lines: deque[tuple[int, str]] = deque(maxlen=512)
+
+    def first_error(self) -> str | None:
+        return next((text for level, text in self.lines if level == LOG_ERROR), None)
+
+
+_heard = _Heard()
+
+
+@functools.cache
+def _listen() -> None:
+    """Keep whisper.cpp's chatter off stderr, and its errors for our messages."""
+    binding.whisper_log_set(lambda level, text: _heard.lines.append((level, text.strip())))
+    # Left set, the binding would release the function after the interpreter is gone, and abort.
+    atexit.register(binding.whisper_log_set, None)
