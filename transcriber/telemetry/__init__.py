@@ -1,0 +1,167 @@
+"""Every figure and every span, and how they leave.
+
+In: counts and times from the event loop. Out: OTLP metrics and traces as ``OTEL_*`` says, and the same figures as
+one message for NATS. Without an endpoint nothing is exported and nothing of OpenTelemetry is imported.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import Thread
+from typing import TYPE_CHECKING, Unpack
+
+from transcriber.config import Settings
+from transcriber.engine.job import Job
+from transcriber.errors import ConfigError
+from transcriber.messages import Latency, Metrics
+from transcriber.telemetry.environment import read_signal
+from transcriber.telemetry.figures import Counters, Figures, Readings
+from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS, Instrument
+from transcriber.telemetry.traceparent import session_traceparent, valid_traceparent
+
+if TYPE_CHECKING:
+    from transcriber.telemetry.otlp import MetricExport, TraceExport
+
+__all__ = [
+    "BOUNDS_MS",
+    "INSTRUMENTS",
+    "Counters",
+    "Instrument",
+    "Telemetry",
+    "session_traceparent",
+    "valid_traceparent",
+]
+
+log = logging.getLogger(__name__)
+
+
+class Telemetry:
+    """All figures of one daemon. Event loop only; the exporters have threads of their own and only read.
+
+    Attributes:
+        instance: this process, in every export.
+
+    Raises:
+        ConfigError: a variable of OpenTelemetry has a value that is not allowed.
+    """
+
+    def __init__(self, settings: Settings, instance: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metrics_signal = read_signal("METRICS", default="otlp")
+        self._traces_signal = read_signal("TRACES", default="none")
+        self._settings, self.instance = settings, instance
+        self._figures = Figures(per_stream=settings.metrics_per_stream, clock=clock)
+        self._busy = self._figures.busy_fraction()
+        self._metrics: MetricExport | None = None
+        self._traces: TraceExport | None = None
+
+    def start(self) -> None:
+        """Start what is exported.
+
+        Raises:
+            ConfigError: OpenTelemetry refuses a value of its environment.
+        """
+        exporters = {"metrics": self._metrics_signal.exporter, "traces": self._traces_signal.exporter}
+        if set(exporters.values()) == {"none"}:
+            return
+        from transcriber.telemetry import otlp  # noqa: PLC0415 - the SDK takes time and memory: only when it is used
+
+        resource = otlp.make_resource(self.instance)
+        try:
+            if exporters["metrics"] != "none":
+                self._metrics = otlp.MetricExport(self._figures, self._metrics_signal, resource)
+            if exporters["traces"] != "none":
+                self._traces = otlp.TraceExport(self._traces_signal, resource, self._settings.audio_subject)
+        except ValueError as error:
+            raise ConfigError(f"OpenTelemetry refuses its environment (OTEL_*): {error}") from None
+        log.info("telemetry is exported", extra=exporters)
+
+    def counters(self, stream: str | None = None) -> Counters:
+        """The counters to write to for ``stream``; without one, for what belongs to no stream.
+
+        One shared object, unless ``METRICS_PER_STREAM`` is set: then one a stream, the same one for good, until
+        there are 400; later streams share. Look them up once a session, not once a payload.
+        """
+        return self._figures.counters(stream)
+
+    def observe(self, **readings: Unpack[Readings]) -> None:
+        """Say where the other figures come from; what nobody offers is 0."""
+        self._figures.observe(**readings)
+
+    def record_job(
+        self, stream: str, *, queue_ms: float, processing_ms: float, end_to_end_ms: float, rtf: float
+    ) -> None:
+        """Record the times of a finished job."""
+        self._figures.record_rtf(rtf)
+        for key, value_ms in (
+            ("queue_latency_ms", queue_ms),
+            ("processing_latency_ms", processing_ms),
+            ("end_to_end_latency_ms", end_to_end_ms),
+        ):
+            self._figures.latencies[key].record(value_ms)
+            if self._metrics:
+                self._metrics.record(key, value_ms, stream)
+
+    def job_span(
+        self, job: Job, *, session: str, message_id: str, error: str | None = None, parent: str | None = None
+    ) -> str:
+        """Trace a job that is over, just before its message is published.
+
+        Args:
+            job: what was done and when; ``started_s`` 0 if it never came to the worker.
+            session: its session.
+            message_id: ``Nats-Msg-Id`` of what is published.
+            error: the reason of the ``gap``, if it became one.
+            parent: ``traceparent`` of the audio; None if it had none. Then a traced job begins a trace of its own:
+                a session can last for weeks.
+
+        Returns:
+            The ``traceparent`` to publish; without tracing the parent's, or the session's own.
+        """
+        if self._traces:
+            return self._traces.job_span(job, session=session, message_id=message_id, error=error, parent=parent)
+        return parent or session_traceparent(job.stream, session)
+
+    def snapshot(self) -> Metrics:
+        """All figures at this moment, for NATS; those of all streams together."""
+        figures: dict[str, int | float | Latency | dict[str, int]] = {}
+        for i in INSTRUMENTS:
+            if i.kind == "histogram":
+                figures[i.name] = self._figures.latencies[i.key].summary()
+            else:
+                figures[i.name] = _add_up(list(self._figures.points(i.key, self._busy)))
+        return Metrics(instance=self.instance, at=datetime.now(UTC), metrics=figures)
+
+    def shutdown(self, timeout_s: float) -> bool:
+        """Send what was not sent yet. Blocks for at most about ``timeout_s`` seconds.
+
+        A collector that is out of reach would hold the SDK's own shutdown for many seconds.
+
+        Returns:
+            Whether the exporters came to an end in time.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        exports = [export for export in (self._metrics, self._traces) if export]
+        self._metrics = self._traces = None
+        threads = [Thread(target=export.shutdown, name="telemetry-shutdown", daemon=True) for export in exports]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        late = [export for export, thread in zip(exports, threads, strict=True) if thread.is_alive()]
+        if late:
+            # Threads left behind must not write to stderr while the interpreter ends.
+            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
+            log.warning("the collector did not take the last figures within %.1f s", timeout_s)
+        for export in late:
+            export.abandon()
+        return not late
+
+
+def _add_up(points: list[tuple[float, dict[str, str]]]) -> float | dict[str, int]:
+    """The sum over streams, by reason where there are reasons."""
+    by_reason: dict[str, int] = {}
+    for value, attributes in points:
+        if reason := attributes.get("reason"):
+            by_reason[reason] = by_reason.get(reason, 0) + int(value)
+    return by_reason or sum(value for value, _ in points)

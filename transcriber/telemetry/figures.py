@@ -1,0 +1,164 @@
+"""The figures themselves: counted here as plain numbers, read by OpenTelemetry and the NATS message alike."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TypedDict, Unpack
+
+from transcriber.messages import Latency
+from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
+
+MAX_STREAM_SERIES = 400
+"""Streams with series of their own. With 4 reasons each they stay below the SDK's 2,000 series an instrument."""
+
+RECENT_JOBS = 20
+"""Jobs in the median of the RTF: under two minutes of work at a window of 5 s."""
+
+Reading = Callable[[], float]
+
+
+class Readings(TypedDict, total=False):
+    """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
+
+    ``nats_reconnects``, ``messages_malformed`` and ``busy_s`` (seconds of all workers, the job in hand
+    included) only grow. ``rtf`` is the one measured at start-up, shown until a job is done.
+    """
+
+    queue_depth: Reading
+    queue_capacity: Reading
+    buffer_size: Reading
+    streams_active: Reading
+    streams_stalled: Reading
+    nats_reconnects: Reading
+    messages_malformed: Reading
+    busy_s: Reading
+    workers: Reading
+    rtf: Reading
+
+
+@dataclass(slots=True)
+class Counters:
+    """What became of payloads and windows, since the start. Written on the event loop only.
+
+    Plain numbers, because an OpenTelemetry counter costs 5 us a call and payloads come 50 times a second from each
+    stream. An unknown reason is a ``KeyError``.
+    """
+
+    chunks_received: int = 0
+    chunks_dropped: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("bad_input", "slow_consumer", "overlap", "too_many_streams"), 0)
+    )
+    chunks_filtered: int = 0
+    jobs_enqueued: int = 0
+    jobs_dropped: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
+    )
+
+
+class LatencyHistogram:
+    """Counts of values by upper bound, since the start. Event loop only."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS_MS) + 1)
+        self._sum_ms = 0.0
+        self._max_ms = 0.0
+
+    def record(self, value_ms: float) -> None:
+        self._counts[bisect_left(BOUNDS_MS, value_ms)] += 1
+        self._sum_ms += value_ms
+        self._max_ms = max(self._max_ms, value_ms)
+
+    def summary(self) -> Latency:
+        count = sum(self._counts)
+        return Latency(count=count, sum_ms=self._sum_ms, p50_ms=self._quantile(0.5), p95_ms=self._quantile(0.95))
+
+    def _quantile(self, share: float) -> float | None:
+        rank = share * sum(self._counts)
+        below = 0
+        for count, bound_ms in zip(self._counts, (*BOUNDS_MS, self._max_ms), strict=True):
+            below += count
+            if count and below >= rank:
+                return bound_ms
+        return None
+
+
+class BusyFraction:
+    """Share of the workers' time that was work, between one call of this object and the next: 0 to 1.
+
+    Every reader has its own, so that no reader shortens the interval of another.
+    """
+
+    def __init__(self, readings: Readings, clock: Callable[[], float]) -> None:
+        self._readings, self._clock = readings, clock
+        self._at_s, self._busy_s, self._fraction = clock(), _read(readings, "busy_s"), 0.0
+
+    def __call__(self) -> float:
+        at_s, busy_s = self._clock(), _read(self._readings, "busy_s")
+        capacity_s = (at_s - self._at_s) * max(1, _read(self._readings, "workers"))
+        if capacity_s > 0:
+            self._fraction = min(1.0, max(0.0, (busy_s - self._busy_s) / capacity_s))
+            self._at_s, self._busy_s = at_s, busy_s
+        return self._fraction
+
+
+class Figures:
+    """Everything in ``INSTRUMENTS``. Written on the event loop; ``points`` may be read from any thread."""
+
+    def __init__(self, *, per_stream: bool, clock: Callable[[], float]) -> None:
+        self.latencies = {i.key: LatencyHistogram() for i in INSTRUMENTS if i.kind == "histogram"}
+        self._per_stream, self._clock = per_stream, clock
+        self._shared = Counters()
+        self._streams: dict[str, Counters] = {}
+        self._readings: Readings = {}
+        self._recent_rtf: deque[float] = deque(maxlen=RECENT_JOBS)
+
+    def counters(self, stream: str | None) -> Counters:
+        """The counters of ``stream``, or the shared ones: without a stream, by default, and when there are too many.
+
+        A stream keeps its counters for good: series that end or start again would break sums and rates.
+        """
+        if not self._per_stream or stream is None:
+            return self._shared
+        if stream not in self._streams and len(self._streams) < MAX_STREAM_SERIES:
+            self._streams[stream] = Counters()
+        return self._streams.get(stream, self._shared)
+
+    def attributes(self, stream: str) -> dict[str, str]:
+        """The attributes of a figure of ``stream``."""
+        return {"stream": stream} if stream in self._streams else {}
+
+    def observe(self, **readings: Unpack[Readings]) -> None:
+        self._readings.update(readings)
+
+    def record_rtf(self, rtf: float) -> None:
+        self._recent_rtf.append(rtf)
+        recent = median(self._recent_rtf)
+        self._readings["rtf"] = lambda: recent
+
+    def busy_fraction(self) -> BusyFraction:
+        """The busy fraction of one more reader."""
+        return BusyFraction(self._readings, self._clock)
+
+    def points(self, key: str, busy: BusyFraction) -> Iterator[tuple[float, dict[str, str]]]:
+        """Values and attributes of one counter or gauge at this moment; ``busy`` is the reader's own."""
+        if key == "worker_busy":
+            yield busy(), {}
+        elif key not in Counters.__slots__:
+            yield _read(self._readings, key), {}
+        else:
+            # A copy is made in one step of the interpreter, while the loop may add streams.
+            streams = self._streams.copy()
+            for counters, attributes in ((self._shared, {}), *((c, {"stream": s}) for s, c in streams.items())):
+                value = getattr(counters, key)
+                if isinstance(value, dict):
+                    yield from ((count, {**attributes, "reason": reason}) for reason, count in value.items())
+                else:
+                    yield value, attributes
+
+
+def _read(readings: Readings, key: str) -> float:
+    """The reading of that name; 0 as long as nobody offers one."""
+    reading: Reading | None = readings.get(key)  # type: ignore[assignment]  # a TypedDict asked by a variable
+    return reading() if reading else 0
