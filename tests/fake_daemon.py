@@ -1,0 +1,58 @@
+"""The real daemon with a fake model, whose time and faults the environment decides.
+
+The text of a window is the median of its samples in thousandths, so that cross-talk shows.
+FAKE_JOB_S: seconds a window takes; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
+which the model fails, or its thread dies. Level 666: it never answers, whatever is asked.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from transcriber.config import load_settings
+from transcriber.engine.job import Transcript
+from transcriber.errors import EngineError, StartError
+from transcriber.logs import configure
+from transcriber.service import serve
+
+
+class FakeModel:
+    name = "fake"
+
+    def __init__(self):
+        self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
+        self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
+        self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "-1"))
+        self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "-1"))
+
+    def supports(self, language):
+        return language in {"en", "de"}
+
+    def transcribe(self, samples, language, should_abort):
+        started = time.perf_counter()
+        level = round(float(np.median(samples)) * 1000)
+        if level == 666:
+            time.sleep(3600)
+        job_s = self.slow_s if level == 600 else self.job_s
+        if level == self.crash_at:
+            raise RuntimeError("the fake model crashed, as it was told")
+        if level == self.fail_at:
+            raise EngineError("the fake model failed, as it was told", return_code=-7)
+        while (left := started + job_s - time.perf_counter()) > 0:
+            if should_abort():
+                raise EngineError("aborted", return_code=-6)
+            time.sleep(min(left, 0.002))
+        text = str(level) if level else ""
+        return Transcript(text, (), language or "en", -0.1, None, time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    try:
+        settings = load_settings()
+        configure(settings.log_level, settings.log_format)
+        serve(settings, FakeModel)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)

@@ -1,0 +1,205 @@
+"""What the tests with real processes share: the daemon, a publisher's hands, a listener's ears, the account."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from pathlib import Path
+
+import nats
+import numpy as np
+
+from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Status
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 30.0
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+async def until(condition, what="the condition", patience_s=PATIENCE_S):
+    """Wait for ``condition()``, which may be slow to come but must come; returns what it returned."""
+    deadline_s = time.monotonic() + patience_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline_s, f"waited {patience_s:.0f} s in vain for {what}"
+        await asyncio.sleep(0.01)
+    return found
+
+
+class Daemon:
+    """A real daemon process; by default with the fake model."""
+
+    def __init__(self, url, folder, *, fake=True, **env):
+        self.port = free_port()
+        self.log_path = Path(folder) / f"daemon-{self.port}.log"
+        self._command = (
+            [sys.executable, "-m", "tests.fake_daemon"] if fake else [sys.executable, "-m", "transcriber", "serve"]
+        )
+        base = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "NATS_", "WHISPER_", "FAKE_"))}
+        self._env = base | {
+            "NATS_URL": url,
+            "HEALTH_HOST": "127.0.0.1",
+            "HEALTH_PORT": str(self.port),
+            "METRICS_NATS_SECS": "0.2",
+            "OMP_NUM_THREADS": "1",
+        } | ({} if fake else {"WHISPER_MODEL": "demo"})  # fmt: skip
+        self._env |= {name: str(value) for name, value in env.items()}
+        self.process = None
+
+    async def __aenter__(self):
+        self.start()
+        try:
+            await until(self.ready_or_dead, "readiness")
+            assert self.process.poll() is None, self.log()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def start(self):
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(self._command, env=self._env, cwd=ROOT, stderr=log, stdout=log)
+
+    def probe(self, path):
+        """Status and body of a probe; (0, {}) while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, {}
+
+    def ready_or_dead(self):
+        return self.process.poll() is not None or self.probe("/readyz")[0] == 200
+
+    async def stop(self, number=signal.SIGTERM):
+        """Send a signal and wait; returns status and seconds."""
+        started_s = time.monotonic()
+        self.process.send_signal(number)
+        return await self.ended(), time.monotonic() - started_s
+
+    async def ended(self):
+        await until(lambda: self.process.poll() is not None, "the daemon's end")
+        return self.process.returncode
+
+    def log(self):
+        return self.log_path.read_text()
+
+    def log_lines(self):
+        lines = []
+        for line in self.log().splitlines():
+            with contextlib.suppress(ValueError):
+                lines.append(json.loads(line))
+        return lines
+
+    def last_line(self, message):
+        return next(line for line in reversed(self.log_lines()) if line["msg"] == message)
+
+    def rss_mb(self):
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Ears:
+    """Everything published, by session, parsed and checked against the models."""
+
+    def __init__(self, url):
+        self._url = url
+        self.messages = []
+        self.ids = []
+        self.traceparents = []
+        self.metrics = []
+
+    async def __aenter__(self):
+        self.client = await nats.connect(self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+        await self.client.subscribe("transcripts.>", cb=self._hear)
+        await self.client.subscribe("transcriber.metrics.>", cb=self._measure)
+        await self.client.flush()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.client.close()
+
+    async def _hear(self, message):
+        parsed = ANY_MESSAGE.validate_json(message.data)
+        assert message.subject == f"transcripts.{parsed.stream}.{parsed.type}"
+        self.messages.append(parsed)
+        self.ids.append(message.headers["Nats-Msg-Id"])
+        self.traceparents.append(message.headers["traceparent"])
+
+    async def _measure(self, message):
+        self.metrics.append(json.loads(message.data)["metrics"])
+
+    def of(self, kind, stream=None):
+        return [m for m in self.messages if isinstance(m, kind) and stream in {None, m.stream}]
+
+    async def ends(self, count):
+        """Wait for so many sessions to end; returns their ends."""
+        return await until(lambda: len(self.of(End)) >= count and self.of(End), f"{count} ends")
+
+    def text(self, stream):
+        return " ".join(final.text for final in self.of(Final, stream))
+
+    def check_accounts(self):
+        """Each session that ended is tiled by its finals and gaps, in order, and its sums are right."""
+        sessions = defaultdict(list)
+        for message in self.messages:
+            sessions[message.stream, message.session].append(message)
+        assert len(set(self.ids)) == len(self.ids)
+        for key, messages in sessions.items():
+            if isinstance(messages[-1], End):
+                check_session(messages)
+            assert not any(isinstance(m, End) for m in messages[:-1]), f"{key}: something came after the end"
+        return sessions
+
+
+def check_session(messages):
+    *before, end = messages
+    finals = [m for m in before if isinstance(m, Final)]
+    gaps = [m for m in before if isinstance(m, Gap)]
+    assert isinstance(before[0], Status)
+    assert before[0].state == "started"
+    assert [f.segment for f in finals] == sorted(f.segment for f in finals)
+    at = 0
+    for message in sorted((m for m in finals + gaps if m.frames), key=lambda m: m.start_frame):
+        assert message.start_frame == at, f"{message.stream}: frame {at} is in none or in two"
+        at += message.frames
+    lost = sum(g.frames for g in gaps if g.reason in {"lost_input", "slow_consumer"})
+    dropped = sum(g.frames for g in gaps) - lost
+    assert at == end.frames == end.received_frames + end.lost_frames
+    assert end.received_frames == end.transcribed_frames + end.silent_frames + end.dropped_frames
+    assert (end.lost_frames, end.dropped_frames) == (lost, dropped)
+    assert end.transcribed_frames == sum(f.frames for f in finals)
+    assert end.segments == len(finals)
+    assert end.received_s == end.received_frames / end.rate
+
+
+def level(thousandths, frames):
+    """A payload of constant level: the fake model hears it as the text ``thousandths``."""
+    return np.full(frames, round(thousandths * 32.768), "<i2").tobytes()
+
+
+async def speak(client, stream, payload, **headers):
+    """Publish one payload; ``offset=3`` becomes ``Audio-Offset: 3``."""
+    names = {"offset": "Audio-Offset", "end": "Audio-End", "session": "Audio-Session", "content_type": "Content-Type"}
+    await client.publish(
+        f"audio.{stream}", payload, headers={names.get(k, k): str(v) for k, v in headers.items()} or None
+    )

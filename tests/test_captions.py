@@ -1,0 +1,181 @@
+import html
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from transcriber.captions import Cues, Line, text_line
+from transcriber.messages import End, Final, Gap, Partial, Revision, Silence, Status, Timing, Transcribed
+
+RATE = 48_000
+TIMING = Timing(queue_ms=0, processing_ms=0, handover_ms=0, end_to_end_ms=0, rtf=0)
+CUE = re.compile(r"(\d+)\n(\S+) --> (\S+)\n((?:.+\n)+)\n")
+
+
+def common(start_s: float, duration_s: float, session: str = "a") -> dict[str, Any]:
+    return {
+        "stream": "radio",
+        "session": session,
+        "rate": RATE,
+        "start_frame": round(start_s * RATE),
+        "frames": round(duration_s * RATE),
+        "start": start_s,
+        "duration": duration_s,
+        "received_at": datetime.now(UTC),
+    }
+
+
+def said(
+    kind: type[Transcribed], text: str, start_s: float, duration_s: float = 5.0, session: str = "a", **more
+) -> Any:
+    unknown = dict.fromkeys(
+        ["suppressed", "words", "language", "confidence", "avg_logprob", "no_speech_prob", "speaker", "captured_at"]
+    )
+    return kind(
+        **common(start_s, duration_s, session), **unknown, **more,
+        segment=0, rev=0, text=text, speech_final=False, model="demo", timing=TIMING,
+    )  # fmt: skip
+
+
+def final(text: str, start_s: float, duration_s: float = 5.0, session: str = "a") -> Any:
+    return said(Final, text, start_s, duration_s, session)
+
+
+def gap(start_s: float, duration_s: float = 5.0) -> Gap:
+    return Gap(**common(start_s, duration_s), reason="queue_full")
+
+
+def end(duration_s: float, session: str = "a") -> End:
+    parts = ["received", "lost", "transcribed", "silent", "dropped"]
+    account = {f"{part}_frames": 0 for part in parts} | {f"{part}_s": float(i) for i, part in enumerate(parts)}
+    return End(**common(0, duration_s, session), segments=1, **account)
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (final("wind northwest", 5), Line("[00:05] radio: wind northwest")),
+        (final("wind", 3675.9), Line("[1:01:15] radio: wind")),
+        (final("two\nlines \x1b[2J\x07", 0), Line("[00:00] radio: two lines [2J")),
+        (final("", 5), None),
+        (said(Partial, "wind nor", 5), None),
+        (said(Revision, "wind northwest", 5, replaces="x"), Line("[00:05] radio: [revised] wind northwest")),
+        (Silence(**common(5, 5)), None),
+        (gap(60), Line("[01:00] radio: [gap 5.0 s: queue_full]")),
+        (Status(**common(5, 0), state="stalled"), Line("[00:05] radio: stalled", dim=True)),
+        (
+            end(9),
+            Line("[00:09] radio: end: 2.0 s transcribed, 3.0 s silent, 4.0 s dropped, 1.0 s lost", dim=True),
+        ),
+    ],
+)
+def test_a_message_is_one_line_of_text(message, line) -> None:
+    assert text_line(message) == line
+
+
+def test_srt_numbers_cues_and_counts_hours() -> None:
+    cues = Cues("srt")
+
+    written = cues.add(final("one", 3599.5, 1.25)) + cues.add(final("two", 360_000))
+
+    assert cues.head == ""
+    assert written == (
+        "1\n00:59:59,500 --> 01:00:00,750\none\n\n"
+        "2\n100:00:00,000 --> 100:00:05,000\ntwo\n\n"
+    )  # fmt: skip
+
+
+def test_vtt_escapes_what_would_be_markup() -> None:
+    cues = Cues("vtt")
+
+    written = cues.add(final('a <b> & "c" --> d', 1))
+
+    assert cues.head == "WEBVTT\n\n"
+    assert written == '1\n00:00:01.000 --> 00:00:06.000\na &lt;b&gt; &amp; "c" --&gt; d\n\n'
+
+
+def test_a_long_text_is_wrapped() -> None:
+    text = "visibility two miles and falling " * 5
+
+    written = Cues("srt").add(final(text, 0))
+
+    lines = written.splitlines()[2:-1]
+    assert max(map(len, lines)) <= 42
+    assert " ".join(lines) == text.strip()
+
+
+def test_a_gap_before_an_earlier_text_waits_for_its_place() -> None:
+    cues = Cues("srt")
+
+    written = "".join(map(cues.add, [final("one", 0), gap(10), gap(15), final("two", 5), final("three", 20), end(25)]))
+
+    assert [cue[3].strip() for cue in CUE.findall(written)] == [
+        "one", "two", "[not transcribed: queue_full]", "[not transcribed: queue_full]", "three",
+    ]  # fmt: skip
+
+
+def test_the_end_brings_out_the_gaps_that_are_left() -> None:
+    cues = Cues("vtt")
+
+    written = cues.add(gap(0)) + cues.add(end(5))
+
+    assert "not transcribed: queue_full" in written
+    assert cues.ended
+
+
+def test_cues_are_of_one_session() -> None:
+    cues = Cues("srt")
+
+    written = "".join(
+        map(cues.add, [final("one", 0), final("other", 0, session="b"), end(9, "b"), final("two", 5), end(10), end(10)])
+    )
+
+    assert [cue[3] for cue in CUE.findall(written)] == ["one\n", "two\n"]
+
+
+@pytest.mark.parametrize("message", [final("", 0), gap(0, 0), Silence(**common(0, 5)), said(Partial, "word", 0)])
+def test_what_says_nothing_makes_no_cue(message) -> None:
+    cues = Cues("srt")
+
+    assert cues.add(message) + cues.add(end(5)) == ""
+
+
+windows = st.lists(
+    st.tuples(st.integers(1, 60 * RATE), st.sampled_from(["final", "gap", "silence"]), st.text(max_size=99)),
+    max_size=12,
+)
+
+
+@given(windows=windows, early=st.randoms(use_true_random=False))
+def test_any_session_gives_well_formed_cues_in_order(windows, early) -> None:
+    messages: list[Any] = []
+    expected, clock_frames = [], 0
+    for frames, kind, text in windows:
+        place = (clock_frames / RATE, frames / RATE)
+        clock_frames += frames
+        if kind == "final":
+            messages.append(final(text, *place))
+            expected.append(text)
+        elif kind == "gap":
+            messages.insert(early.randint(0, len(messages)), gap(*place))  # it may come before earlier finals
+            expected.append("[not transcribed: queue_full]")
+        else:
+            messages.append(Silence(**common(*place)))
+    cues = Cues("vtt")
+
+    written = "".join(map(cues.add, [*messages, end(clock_frames / RATE)]))
+
+    found = CUE.findall(written)
+    assert CUE.sub("", written) == ""
+    assert [int(number) for number, *_ in found] == list(range(1, len(found) + 1))
+    assert [start for _, start, _, _ in found] == sorted(start for _, start, _, _ in found)
+    assert all(start < finish for _, start, finish, _ in found)
+    assert [letters(html.unescape(body)) for *_, body in found] == list(filter(None, map(letters, expected)))
+
+
+def letters(text: str) -> str:
+    """What wrapping and cleaning leave alone."""
+    return "".join(c for c in text if unicodedata.category(c) != "Cc" and not c.isspace())

@@ -1,0 +1,232 @@
+"""Audio on a subject, text on a subject: the real daemon, a real broker, a fake model."""
+
+import asyncio
+from datetime import datetime
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.harness import Daemon, level, speak, until
+from transcriber.asyncapi import message_schema
+from transcriber.messages import End, Final, Gap, Status
+
+RATE = 48_000
+WINDOW = RATE // 2
+
+
+@pytest.fixture
+async def daemon(broker, tmp_path):
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, TRANSCRIPTION_QUEUE_CAPACITY=64) as running:
+        yield running
+
+
+async def test_a_recording_becomes_finals_and_one_end(daemon, mouth, ears):
+    for number in range(25):
+        await speak(mouth, "radio-7", level(7, 2_400), offset=2_400 * number)
+    await speak(mouth, "radio-7", b"", end=1)
+
+    (end,) = await ears.ends(1)
+
+    ears.check_accounts()
+    assert ears.text("radio-7") == "7 7 7"
+    assert [final.frames for final in ears.of(Final)] == [WINDOW, WINDOW, 12_000]
+    assert (end.received_frames, end.lost_frames, end.segments) == (60_000, 0, 3)
+    final = ears.of(Final)[1]
+    assert (final.start, final.duration, final.rate) == (0.5, 0.5, RATE)
+    assert final.timing.end_to_end_ms >= final.timing.handover_ms >= 0
+
+
+async def test_every_message_fits_the_published_schema_and_ids_follow_the_contract(daemon, mouth, ears):
+    await speak(mouth, "s", level(5, WINDOW), session="rec 1", offset=0)
+    await speak(mouth, "s", b"odd")
+    await speak(mouth, "s", level(5, 100), offset=WINDOW + 50, end=1)
+    await ears.ends(1)
+
+    validator = Draft202012Validator(message_schema())
+    for message in ears.messages:
+        validator.validate(message.model_dump(mode="json", by_alias=True))
+    assert {type(message) for message in ears.messages} == {Status, Final, Gap, End}
+    assert "s:rec 1:0:0:final:0" in ears.ids
+    assert f"s:rec 1:0:{WINDOW}:gap:0" in ears.ids
+    assert "s:rec 1:0:0:end:0" in ears.ids
+
+
+@pytest.mark.parametrize(
+    ("caps", "payload"),
+    [
+        ("format=S16LE;rate=16000", np.full(8_000, 4096, "<i2")),
+        ("format=S32LE;rate=44100", np.full(22_050, 2**28, "<i4")),
+        ("format=F32LE;rate=8000", np.full(4_000, 0.125, "<f4")),
+        ("format=U8;rate=11025", np.full(5_512, 144, "u1")),
+        ("format=MULAW;rate=8000", np.full(4_000, 0xAF, "u1")),
+        ("format=ALAW;rate=8000", np.full(4_000, 0x85, "u1")),
+        ("format=S16LE;rate=48000;channels=2", np.tile(np.array([8192, 0], "<i2"), 24_000)),
+        ("format=S16LE;rate=192000", np.full(96_000, 4096, "<i2")),
+    ],
+)
+async def test_every_format_is_heard_at_its_level(daemon, mouth, ears, caps, payload):
+    await speak(mouth, "s", payload.tobytes(), content_type=f"audio/x-raw;{caps}", end=1)
+
+    await ears.ends(1)
+
+    (final,) = ears.of(Final)
+    assert int(final.text) == pytest.approx(125, abs=5)
+    assert final.duration == pytest.approx(0.5, abs=1e-3)
+    ears.check_accounts()
+
+
+async def test_holes_echoes_and_restarts_are_told_to_the_frame(daemon, mouth, ears):
+    await speak(mouth, "s", level(1, 30_000), offset=1000)
+    await speak(mouth, "s", level(1, 30_000), offset=1000)  # an echo
+    await speak(mouth, "s", level(2, 30_000), offset=41_000)  # a hole of 10 000
+    await speak(mouth, "s", level(3, RATE), offset=41_000 + 30_000 + 12 * RATE)
+    await speak(mouth, "s", level(4, RATE), offset=0)  # began again
+    await speak(mouth, "s", b"", offset=RATE + 480, end=1)
+
+    first, second = await ears.ends(2)
+
+    ears.check_accounts()
+    assert (first.received_frames, first.lost_frames) == (60_000 + RATE, 10_000 + 12 * RATE)
+    assert (second.received_frames, second.lost_frames) == (RATE, 480)
+    assert first.session != second.session
+    assert [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)] == [
+        (30_000, 10_000, "lost_input"),
+        (70_000, 12 * RATE, "lost_input"),
+        (RATE, 480, "lost_input"),
+    ]
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["overlap"] == 1)
+
+
+async def test_fifty_streams_at_once_do_not_touch_each_other(daemon, mouth, ears):
+    async def recording(number):
+        for offset in range(0, 3 * WINDOW + 777, 4_800):
+            payload = level(number, min(4_800, 3 * WINDOW + 777 - offset))
+            await speak(mouth, f"s{number}", payload, offset=offset)
+            await asyncio.sleep(0)
+        await speak(mouth, f"s{number}", b"", end=1)
+
+    await asyncio.gather(*(recording(number) for number in range(1, 51)))
+    ends = await ears.ends(50)
+
+    ears.check_accounts()
+    for end in ends:
+        assert ears.text(end.stream) == " ".join([end.stream[1:]] * 4)
+        assert (end.received_frames, end.dropped_frames, end.segments) == (3 * WINDOW + 777, 0, 4)
+
+
+async def test_traces_continue_and_each_session_has_one_of_its_own(daemon, mouth, ears):
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await speak(mouth, "traced", level(1, WINDOW), traceparent=parent, end=1)
+    await speak(mouth, "plain", level(1, WINDOW), traceparent="rubbish", end=1)
+    await ears.ends(2)
+
+    traces = {
+        name: {trace for message, trace in zip(ears.messages, ears.traceparents, strict=True) if message.stream == name}
+        for name in ("traced", "plain")
+    }
+
+    assert parent in traces["traced"]
+    assert len(traces["plain"]) == 1
+    assert "rubbish" not in traces["plain"]
+
+
+async def test_capture_time_and_language_come_from_the_headers(daemon, mouth, ears):
+    noon = "2026-11-21T12:00:00+00:00"
+    await speak(mouth, "s", level(1, 2 * WINDOW), **{"Audio-Time": noon, "Language": "de-CH"}, end=1)
+    await speak(mouth, "other", level(1, WINDOW), Language="xx", end=1)
+    await ears.ends(2)
+
+    first, second = ears.of(Final, "s")
+    assert first.captured_at == datetime.fromisoformat(noon)
+    assert (second.captured_at - first.captured_at).total_seconds() == 0.5
+    assert first.language == "de"
+    assert ears.of(Final, "other")[0].language == "en"
+
+
+async def test_bad_payloads_cost_nothing_but_themselves(daemon, mouth, ears):
+    await speak(mouth, "s", level(3, 12_000))
+    await speak(mouth, "s", b"123")
+    await speak(mouth, "s", level(3, 100), content_type="audio/mpeg")
+    await speak(mouth, "s", level(3, 100), offset="-4")
+    await speak(mouth, "s", level(3, 12_000), end=1)
+
+    (end,) = await ears.ends(1)
+
+    assert [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)] == [(12_000, 0, "bad_input")] * 3
+    assert (end.received_frames, end.transcribed_frames, end.lost_frames) == (24_000, 24_000, 0)
+    assert ears.text("s") == "3"
+    ears.check_accounts()
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] == 3)
+
+
+async def test_a_daemon_for_one_stream_hears_no_other(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, AUDIO_SUBJECT="audio.mine", BUFFER_DURATION_SECS=0.5):
+        await speak(mouth, "other", level(1, WINDOW), end=1)
+        await speak(mouth, "mine", level(2, WINDOW), end=1)
+        await ears.ends(1)
+
+    assert {message.stream for message in ears.messages} == {"mine"}
+
+
+async def test_streams_beyond_the_limit_are_counted_and_a_place_comes_free(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, MAX_STREAMS=2, BUFFER_DURATION_SECS=0.5):
+        for name in ("a", "b", "c"):
+            await speak(mouth, name, level(1, 100))
+        await until(
+            lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["too_many_streams"] == 1
+        )
+        await speak(mouth, "a", b"", end=1)
+        await ears.ends(1)
+        await until(lambda: ears.metrics[-1]["transcriber.streams.active"] == 1)
+
+        async def comes_in():
+            while not ears.of(Status, "c"):
+                await speak(mouth, "c", level(1, 100))
+                await asyncio.sleep(0.1)
+
+        await asyncio.wait_for(comes_in(), 20)
+
+
+async def test_states_are_told_stalled_resumed_silent_and_idle(broker, tmp_path, mouth, ears):
+    def states():
+        return [status.state for status in ears.of(Status)]
+
+    times = {"HEARTBEAT_TIMEOUT_SECS": 0.5, "SILENCE_TIMEOUT_SECS": 1, "STREAM_IDLE_SECS": 3}
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, **times):
+        await speak(mouth, "s", level(1, WINDOW))
+        await until(lambda: "stalled" in states())
+        await speak(mouth, "s", b"")
+        await until(lambda: states()[-1] == "resumed")
+        await speak(mouth, "s", level(0, 3 * WINDOW))
+        await until(lambda: "silent" in states())
+        await speak(mouth, "s", level(1, 2 * WINDOW))
+        await until(lambda: states().count("resumed") >= 2)
+        (end,) = await ears.ends(1)
+
+    assert states()[0] == "started"
+    assert end.received_frames == 6 * WINDOW
+    ears.check_accounts()
+
+
+async def test_heartbeats_keep_a_stream_from_stalling_but_not_from_ending(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, HEARTBEAT_TIMEOUT_SECS=1.5, STREAM_IDLE_SECS=3):
+        await speak(mouth, "s", level(1, 100))
+        while not ears.of(End):
+            await speak(mouth, "s", b"")
+            await asyncio.sleep(0.05)
+
+    assert [status.state for status in ears.of(Status)] == ["started"]
+
+
+async def test_workers_share_the_streams_and_each_stream_keeps_its_order(broker, tmp_path, mouth, ears):
+    env = {"WHISPER_WORKERS": 3, "FAKE_JOB_S": 0.01, "BUFFER_DURATION_SECS": 0.5, "TRANSCRIPTION_QUEUE_CAPACITY": 64}
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        for name in "abcdef":
+            await speak(mouth, name, level(ord(name), 5 * WINDOW), end=1)
+        await ears.ends(6)
+        loaded = daemon.last_line("model loaded")
+
+    ears.check_accounts()
+    assert loaded["workers"] == 3
+    assert all(ears.text(name) == " ".join([str(ord(name))] * 5) for name in "abcdef")

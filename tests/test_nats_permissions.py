@@ -1,0 +1,248 @@
+"""The least-privilege configuration in k8s/nats, loaded by a real nats-server and tried user by user."""
+
+import os
+import re
+import ssl
+from pathlib import Path
+
+import nats
+import nkeys
+import pytest
+import trustme
+
+from tests.harness import Daemon, level, speak, until
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.messages import ANY_MESSAGE, End, Final
+
+CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
+
+PUBLISH = {
+    "PUBLISHER_RADIO_7": {"audio.radio-7"},
+    "READER": set(),
+    "DAEMON_RADIO_7": {"transcripts.radio-7.final", "transcripts.radio-7.end", "transcriber.metrics.pod-1"},
+    "DAEMON_ALL": {
+        "transcripts.radio-7.final",
+        "transcripts.radio-7.end",
+        "transcripts.parliament.final",
+        "transcriber.metrics.pod-1",
+    },
+    "METRICS_READER": set(),
+}
+"""Of ``SUBJECTS``, those a user may publish to; all others are denied."""
+
+TRANSCRIPTS = {
+    "transcripts.radio-7.final",
+    "transcripts.radio-7.end",
+    "transcripts.parliament.final",
+    "transcripts.radio-7",
+}
+METRICS = {"transcriber.metrics.pod-1", "transcriber.metrics.pod-1.more"}
+
+SUBSCRIBE = {
+    "PUBLISHER_RADIO_7": {"_INBOX_publisher-radio-7.1"},
+    "READER": {"_INBOX_reader.1", "transcripts.*.*", "transcripts.>"} | TRANSCRIPTS,
+    "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"},
+    # nats-server takes the > for one token and grants it; nobody may publish on the deeper subjects it opens.
+    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"},
+    "METRICS_READER": {"_INBOX_metrics-reader.1", "transcriber.metrics.*", "transcriber.metrics.>"} | METRICS,
+}
+"""Of ``SUBJECTS`` and ``PATTERNS``, those a user may subscribe to; all others are denied."""
+
+SUBJECTS = {
+    "audio.radio-7",
+    "audio.parliament",
+    "audio.radio-7.more",
+    *TRANSCRIPTS,
+    *METRICS,
+    "transcriber.transcribe",
+    "_INBOX.1",
+    "_INBOX_publisher-radio-7.1",
+    "_INBOX_reader.1",
+    "_INBOX_daemon-radio-7.1",
+    "_INBOX_daemon-all.1",
+    "_INBOX_metrics-reader.1",
+    "$JS.API.STREAM.CREATE.AUDIO",
+    "$SRV.PING",
+    "$SYS.REQ.SERVER.PING",
+    "news",
+}
+PATTERNS = {">", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.>", "transcriber.metrics.*",
+            "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
+
+
+async def settled(client):
+    """Wait for the broker's answers. Twice, because nats-py's first PING overtakes what it has yet to write."""
+    await client.flush()
+    await client.flush()
+
+
+def new_seed():
+    return nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """A new key pair for each user: the file with its seed; the public half is in the environment, for the broker."""
+    folder = tmp_path_factory.mktemp("seeds")
+    with pytest.MonkeyPatch.context() as environment:
+        for user in PUBLISH:
+            seed = new_seed()
+            (folder / user).write_bytes(seed)
+            environment.setenv(user, nkeys.from_seed(bytearray(seed)).public_key.decode())
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def guarded(seeds):  # noqa: ARG001 - the broker finds the keys in the environment
+    """The broker with the configuration as it lies in the repository."""
+    with EmbeddedBroker("--config", str(CONFIG)) as broker:
+        yield broker
+
+
+class User:
+    """A connected user, and what the broker denied it: ``publish`` or ``subscription``, and the subject."""
+
+    def __init__(self, broker, seeds, name):
+        self._broker, self._seed = broker, str(seeds / name)
+        self.denied = set()
+
+    async def __aenter__(self):
+        self.client = await nats.connect(self._broker.url, nkeys_seed=self._seed, error_cb=self._on_error)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.client.close()
+
+    async def _on_error(self, error):
+        self.denied.update(re.findall(r'permissions violation for (publish|subscription) to "([^"]+)"', str(error)))
+
+    async def denied_of(self, kind, subjects):
+        """Those of ``subjects`` that were denied; the client gives the broker's answers in small letters."""
+        await settled(self.client)
+        return {subject for subject in subjects if (kind, subject.lower()) in self.denied}
+
+
+def test_tables_name_every_user_of_the_configuration():
+    assert set(re.findall(r"nkey: \$(\w+)", CONFIG.read_text())) == set(PUBLISH) == set(SUBSCRIBE)
+
+
+@pytest.mark.parametrize("name", PUBLISH)
+async def test_user_publishes_what_is_listed_and_nothing_else(guarded, seeds, name):
+    async with User(guarded, seeds, name) as user:
+        for subject in SUBJECTS:
+            await user.client.publish(subject, b"")
+
+        denied = await user.denied_of("publish", SUBJECTS)
+
+    assert SUBJECTS - denied == PUBLISH[name]
+
+
+@pytest.mark.parametrize("name", SUBSCRIBE)
+async def test_user_subscribes_to_what_is_listed_and_nothing_else(guarded, seeds, name):
+    async with User(guarded, seeds, name) as user:
+        for subject in SUBJECTS | PATTERNS:
+            await user.client.subscribe(subject)
+
+        denied = await user.denied_of("subscription", SUBJECTS | PATTERNS)
+
+    assert (SUBJECTS | PATTERNS) - denied == SUBSCRIBE[name]
+
+
+@pytest.mark.parametrize("seed", [None, new_seed()], ids=["nobody", "a stranger's key"])
+async def test_client_that_is_no_user_is_refused(guarded, tmp_path, seed):
+    options = {}
+    if seed:
+        (tmp_path / "seed").write_bytes(seed)
+        options["nkeys_seed"] = str(tmp_path / "seed")
+
+    error = await refusal(guarded, **options)
+
+    assert "Authorization Violation" in str(error)
+
+
+async def refusal(broker, **options):
+    """The error with which a client is turned away, or None. The module's connect would leave its socket behind."""
+    client = nats.aio.client.Client()
+    try:
+        await client.connect(broker.url, allow_reconnect=False, **options)
+    except (OSError, nats.errors.Error) as error:
+        return error
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"), [("DAEMON_RADIO_7", "audio.radio-7"), ("DAEMON_ALL", "audio.*")], ids=["one stream", "all"]
+)
+async def test_rights_suffice_for_audio_text_and_metrics(guarded, seeds, tmp_path, name, subject):
+    texts, metrics = [], []
+    daemon = Daemon(guarded.url, tmp_path, AUDIO_SUBJECT=subject, NATS_NKEY_SEED_FILE=seeds / name)
+    async with (
+        daemon,
+        User(guarded, seeds, "PUBLISHER_RADIO_7") as microphone,
+        User(guarded, seeds, "READER") as reader,
+        User(guarded, seeds, "METRICS_READER") as dashboard,
+    ):
+        captions = await reader.client.subscribe("transcripts.radio-7.*", cb=keep(texts))
+        figures = await dashboard.client.subscribe("transcriber.metrics.*", cb=keep(metrics))
+        await settled(reader.client)
+        await settled(dashboard.client)
+
+        await speak(microphone.client, "radio-7", level(321, 48_000), end=1)
+        await until(lambda: texts and metrics and isinstance(ANY_MESSAGE.validate_json(texts[-1]), End), "the end")
+
+        await captions.unsubscribe()
+        await figures.unsubscribe()
+    assert [m.text for m in map(ANY_MESSAGE.validate_json, texts) if isinstance(m, Final)] == ["321"]
+    assert "violation" not in daemon.log()
+
+
+def keep(payloads):
+    async def callback(message):
+        payloads.append(message.data)
+
+    return callback
+
+
+@pytest.fixture
+def certificates(tmp_path, monkeypatch):
+    """A CA and the broker's certificate, named in the environment as the configuration wants them."""
+    ca = trustme.CA()
+    certificate = ca.issue_cert("127.0.0.1")
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    monkeypatch.setenv("NATS_SERVER_CA", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("NATS_SERVER_CERT", str(tmp_path / "cert.pem"))
+    monkeypatch.setenv("NATS_SERVER_KEY", str(tmp_path / "key.pem"))
+    return ca
+
+
+@pytest.fixture
+def encrypted(certificates, seeds, tmp_path):  # noqa: ARG001 - both are in the environment
+    """The broker with the parts that are commented out, TLS and WebSocket, put in; the latter on a free port."""
+    config = re.sub(r"(?m)^#(?! \S)", "", CONFIG.read_text()).replace("port: 8443", "port: -1")
+    (tmp_path / "nats.conf").write_text(config)
+    with EmbeddedBroker("--config", str(tmp_path / "nats.conf")) as broker:
+        yield broker
+
+
+async def test_tls_part_takes_clients_with_a_certificate(encrypted, certificates, seeds):
+    context = ssl.create_default_context()
+    certificates.configure_trust(context)
+    certificates.issue_cert("daemon.example").configure_cert(context)
+
+    client = await nats.connect(encrypted.url, tls=context, nkeys_seed=str(seeds / "READER"))
+
+    assert client.is_connected
+    await client.close()
+
+
+async def test_tls_part_refuses_clients_without_a_certificate(encrypted, certificates, seeds):
+    context = ssl.create_default_context()
+    certificates.configure_trust(context)
+
+    error = await refusal(encrypted, tls=context, nkeys_seed=str(seeds / "READER"))
+
+    # TLS 1.3 tells the client after the handshake: the error is of whichever step finds the connection gone.
+    assert error is not None

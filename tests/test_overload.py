@@ -1,0 +1,81 @@
+"""More audio than the engine can take: bounded, fair, and said."""
+
+import asyncio
+
+import pytest
+
+from tests.harness import Daemon, level, speak, until
+from transcriber.messages import Final, Gap
+
+RATE = 16_000
+WINDOW = RATE // 2
+BASE = {"INPUT_SAMPLE_RATE": RATE, "BUFFER_DURATION_SECS": 0.5}
+
+
+def in_hand(figures):
+    """The first window has left the queue, so the worker has it."""
+    return figures["transcriber.jobs.enqueued"] == 1 and figures["transcriber.queue.depth"] == 0
+
+
+@pytest.mark.parametrize("capacity", [1, 4])
+async def test_a_burst_drops_exactly_what_has_no_place(broker, tmp_path, mouth, ears, capacity):
+    async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_S=1.5, TRANSCRIPTION_QUEUE_CAPACITY=capacity):
+        await speak(mouth, "s", level(1, WINDOW))
+        await until(lambda: ears.metrics and in_hand(ears.metrics[-1]))
+        await speak(mouth, "s", level(1, 10 * WINDOW), end=1)
+        full = await until(lambda: next((m for m in ears.metrics if m["transcriber.jobs.dropped"]["queue_full"]), None))
+        (end,) = await ears.ends(1)
+
+    ears.check_accounts()
+    dropped = 10 - capacity
+    assert end.segments == 1 + capacity
+    assert end.dropped_frames == dropped * WINDOW
+    assert [(gap.frames, gap.reason) for gap in ears.of(Gap)] == [(WINDOW, "queue_full")] * dropped
+    assert full["transcriber.queue.depth"] == full["transcriber.queue.capacity"] == capacity
+    assert full["transcriber.jobs.enqueued"] == 1 + capacity
+    assert full["transcriber.jobs.dropped"]["queue_full"] == dropped
+
+
+async def test_an_engine_twice_too_slow_drops_half_and_stays_within_its_latency(broker, tmp_path, mouth, ears):
+    job_s, capacity, windows = 1.0, 3, 24
+    async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_S=job_s, TRANSCRIPTION_QUEUE_CAPACITY=capacity) as daemon:
+        loop = asyncio.get_running_loop()
+        start_s, before_mb = loop.time(), daemon.rss_mb()
+        for number in range(windows * 5):
+            await asyncio.sleep(start_s + number * 0.1 - loop.time())
+            await speak(mouth, "s", level(1, WINDOW // 5), offset=number * WINDOW // 5)
+        after_mb = daemon.rss_mb()
+        await speak(mouth, "s", b"", end=1)
+        (end,) = await ears.ends(1)
+
+    ears.check_accounts()
+    # 12 s of audio, one window a second: those, and what the queue and the hand still hold.
+    expected = windows / 2 + capacity + 1
+    assert end.segments == pytest.approx(expected, abs=1)
+    assert end.dropped_frames == (windows - end.segments) * WINDOW
+    timings = [final.timing for final in ears.of(Final)]
+    assert max(t.queue_ms for t in timings) <= 1000 * job_s * capacity + 100
+    assert max(t.end_to_end_ms for t in timings) <= 1000 * job_s * (capacity + 1) + 100
+    assert after_mb - before_mb < 10
+
+
+async def test_one_flooding_stream_does_not_cost_the_others_a_window(broker, tmp_path, mouth, ears):
+    """Four calm streams take 60 % of the engine; the fifth sends more than ten times what there is."""
+    env = {"FAKE_JOB_S": 0.075, "TRANSCRIPTION_QUEUE_CAPACITY": 8}
+    async with Daemon(broker.url, tmp_path, **BASE, **env):
+        loop = asyncio.get_running_loop()
+        start_s = loop.time()
+        for number in range(60):
+            await asyncio.sleep(start_s + number * 0.1 - loop.time())
+            for calm in ("a", "b", "c", "d"):
+                await speak(mouth, calm, level(2, WINDOW // 5))
+            await speak(mouth, "flood", level(9, 8 * WINDOW))
+        for name in ("a", "b", "c", "d", "flood"):
+            await speak(mouth, name, b"", end=1)
+        ends = {end.stream: end for end in await ears.ends(5)}
+
+    ears.check_accounts()
+    assert {name: ends[name].dropped_frames for name in "abcd"} == dict.fromkeys("abcd", 0)
+    assert {name: ends[name].segments for name in "abcd"} == dict.fromkeys("abcd", 12)
+    assert ends["flood"].dropped_frames > 400 * WINDOW
+    assert ends["flood"].segments > 0

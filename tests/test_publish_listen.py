@@ -1,0 +1,326 @@
+import asyncio
+import io
+import os
+import wave
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from transcriber.audio.headers import parse_headers
+from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.bus.client import connected, subscribe
+from transcriber.bus.connection import Connection
+from transcriber.bus.listen import listen, listen_and_print
+from transcriber.bus.publish import publish, publish_file
+from transcriber.config import Settings, load_settings
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.errors import BadInputError, BrokerError, ConfigError
+from transcriber.messages import End, Final, Gap
+from transcriber.source import AudioSource, open_source
+
+PCM = bytes(range(256)) * 300
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    with EmbeddedBroker() as broker:
+        yield load_settings(nats_url=broker.url)
+
+
+@pytest.fixture
+async def connection(settings) -> AsyncIterator[Connection]:
+    async with connected(settings, "test") as connection:
+        yield connection
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    """PCM as S16LE, 16 kHz, one channel: 2.4 s."""
+    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(PCM)
+    return tmp_path / "speech.wav"
+
+
+async def until_end(messages: AsyncIterator[Msg]) -> list[Msg]:
+    received = []
+    async for message in messages:
+        received.append(message)
+        if parse_headers(message.headers).end:
+            break
+    return received
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def check_whole(received: list[Msg], session: str) -> None:
+    """Every payload tells the format, the recording and its place; the end tells the length."""
+    offset = 0
+    for message in received:
+        headers = parse_headers(message.headers)
+        assert (headers.content_type, headers.session) == ("audio/x-raw;format=S16LE;rate=16000;channels=1", session)
+        assert headers.offset == offset
+        offset += len(message.data) // 2
+    assert received[-1].data == b""
+    assert b"".join(message.data for message in received) == PCM
+
+
+async def test_a_file_is_published_in_real_time_with_capture_times(settings, connection, wav) -> None:
+    messages = await subscribe(connection, "audio.paced")
+
+    status = await publish_file(settings, wav, "paced", session="mine", language="en", chunk_ms=100)
+
+    received = await until_end(messages)
+    assert status == 0
+    check_whole(received, "mine")
+    assert {len(message.data) for message in received[:-1]} == {3200}
+    assert {parse_headers(message.headers).language for message in received} == {"en"}
+    times = {h.offset: h.captured_at for h in (parse_headers(m.headers) for m in received) if h.captured_at}
+    assert list(times) == [0, 16_000, 32_000]
+    assert (times[32_000] - times[0]).total_seconds() == pytest.approx(2)
+
+
+async def test_a_fast_file_arrives_whole_and_claims_no_capture_time(settings, connection, wav) -> None:
+    messages = await subscribe(connection, "audio.fast")
+
+    await publish_file(settings, wav, "fast", session="mine", fast=True)
+
+    received = await until_end(messages)
+    check_whole(received, "mine")
+    assert not any("Audio-Time" in (message.headers or {}) for message in received)
+
+
+async def test_each_run_is_a_session_of_its_own(settings, connection, wav) -> None:
+    messages = await subscribe(connection, "audio.twice")
+
+    for _ in range(2):
+        await publish_file(settings, wav, "twice", fast=True)
+
+    first, second = [parse_headers((await until_end(messages))[0].headers).session for _ in range(2)]
+    assert first
+    assert second
+    assert first != second
+
+
+async def test_audio_from_a_pipe_goes_out_before_the_pipe_ends(connection) -> None:
+    messages = await subscribe(connection, "audio.pipe")
+    out, into = os.pipe()
+    fmt = AudioFormat(SampleFormat.S16LE, 16_000, 1)
+
+    async with open_source(Path(f"/dev/fd/{out}"), fmt) as source:
+        os.close(out)
+        publishing = asyncio.create_task(publish(connection, "audio.pipe", source, session="mine", fast=True))
+        os.write(into, PCM[:1001])
+        first = await anext(messages)
+        await asyncio.to_thread(os.write, into, PCM[1001:])  # more than the pipe holds
+        os.close(into)
+        done = await publishing
+
+    received = await until_end(messages)
+    check_whole([first, *received], "mine")
+    assert source.frames is None
+    assert done.frames == len(PCM) // 2
+
+
+async def test_a_cancelled_publisher_sends_its_end(connection, wav) -> None:
+    messages = await subscribe(connection, "audio.cancelled")
+    async with open_source(wav, None) as source:
+        publishing = asyncio.create_task(publish(connection, "audio.cancelled", source))
+        first = await anext(messages)
+
+        publishing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await publishing
+
+    received = await until_end(messages)
+    last = parse_headers(received[-1].headers)
+    assert last.end
+    assert last.offset == sum(len(message.data) for message in [first, *received]) // 2
+
+
+async def test_progress_counts_the_frames_sent(connection) -> None:
+    counts: list[int] = []
+    source = AudioSource(AudioFormat(SampleFormat.U8, 8_000, 1), 400, pieces(bytes(250), bytes(150)))
+
+    await publish(connection, "audio.progress", source, fast=True, on_sent=counts.append)
+
+    assert counts == [160, 320, 400]
+
+
+async def test_a_torn_frame_at_the_end_is_left_out(connection) -> None:
+    source = AudioSource(AudioFormat(SampleFormat.S16LE, 8_000, 2), None, pieces(bytes(5), bytes(6)))
+
+    done = await publish(connection, "audio.torn", source, fast=True)
+
+    assert done.frames == 2
+
+
+async def test_a_payload_larger_than_the_broker_allows_is_refused(connection) -> None:
+    source = AudioSource(AudioFormat(SampleFormat.S32LE, 192_000, 2), None, pieces(b""))
+
+    with pytest.raises(ConfigError, match=r"chunk-ms=1000.*max_payload"):
+        await publish(connection, "audio.large", source, chunk_ms=1000)
+
+
+async def test_a_broker_that_is_gone_ends_a_fast_publisher(monkeypatch) -> None:
+    monkeypatch.setattr("transcriber.bus.publish._FLUSH_TIMEOUT_S", 0.1)
+    connection = Connection()
+    with EmbeddedBroker() as broker:
+        await connection.open(load_settings(nats_url=broker.url), "test")
+    source = AudioSource(AudioFormat(SampleFormat.S16LE, 16_000, 1), None, pieces(PCM * 10))
+
+    try:
+        with pytest.raises(BrokerError, match="does not take the audio"):
+            await publish(connection, "audio.gone", source, fast=True)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.wav", None, "No such file"),
+        ("folder", "folder", "Is a directory"),
+        ("song.mp3", b"ID3\x04" + bytes(100), "not a WAV file.*--format"),
+        ("short.wav", b"RIFF\0\0\0\0WAVE", "ends before its audio"),
+        ("empty.wav", b"", "ends before its audio"),
+    ],
+)
+async def test_a_file_that_cannot_be_read_is_one_clear_line(settings, tmp_path, name, content, message) -> None:
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError, match=message) as caught:
+        await publish_file(settings, path, "radio")
+
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stream", ["", "a.b", "a b", "*", ">", "x" * 65])
+async def test_a_wrong_stream_name_is_refused(settings, wav, stream) -> None:
+    with pytest.raises(ConfigError, match="stream="):
+        await publish_file(settings, wav, stream)
+    with pytest.raises(ConfigError, match="STREAM="):
+        await listen_and_print(settings, stream)
+
+
+async def test_a_header_that_never_ends_is_refused() -> None:
+    out, into = os.pipe()
+    os.write(into, b"RIFF\0\0\0\0WAVELIST\xff\xff\xff\xff")
+    os.close(into)
+
+    with pytest.raises(BadInputError, match="ends before its audio"):
+        async with open_source(Path(f"/dev/fd/{out}"), None):
+            pass
+    os.close(out)
+
+
+def common(start_s: float, duration_s: float) -> dict[str, Any]:
+    return {
+        "stream": "radio",
+        "session": "a",
+        "rate": 1_000,
+        "start_frame": round(start_s * 1_000),
+        "frames": round(duration_s * 1_000),
+        "start": start_s,
+        "duration": duration_s,
+        "received_at": datetime.now(UTC),
+    }
+
+
+def final(text: str, start_s: float) -> Final:
+    unknown = dict.fromkeys(
+        ["suppressed", "words", "language", "confidence", "avg_logprob", "no_speech_prob", "speaker", "captured_at"]
+    )
+    timing = dict.fromkeys(["queue_ms", "processing_ms", "handover_ms", "end_to_end_ms", "rtf"], 0)
+    fixed = {"segment": 0, "rev": 0, "speech_final": False, "model": "demo", "timing": timing}
+    return Final.model_validate(common(start_s, 5) | unknown | fixed | {"text": text})
+
+
+def session() -> list[Final | Gap | End]:
+    account = {f"{p}_{u}": 0 for p in ["received", "lost", "transcribed", "silent", "dropped"] for u in ["frames", "s"]}
+    return [
+        final("wind northwest", 0),
+        Gap(**common(5, 5), reason="queue_full"),
+        final("", 10),
+        End(**common(0, 15), segments=2, **account),
+    ]
+
+
+async def heard(connection: Connection, stream: str, *sent: Any, form: Any = "text") -> str:
+    """What ``listen --once`` writes of these messages, in the order in which they were sent."""
+    out = io.StringIO()
+    messages = await subscribe(connection, f"transcripts.{stream}.*")
+    for message in sent:
+        data = message if isinstance(message, bytes) else message.model_dump_json(by_alias=True).encode()
+        kind = "final" if isinstance(message, bytes) else message.type
+        await connection.publish(f"transcripts.{stream}.{kind}", data)
+    await listen(messages, out, form=form, once=True)
+    return out.getvalue()
+
+
+async def test_text_is_a_line_a_message(connection) -> None:
+    text = await heard(connection, "as-text", *session())
+
+    assert text == (
+        "[00:00] radio: wind northwest\n"
+        "[00:05] radio: [gap 5.0 s: queue_full]\n"
+        "[00:15] radio: end: 0.0 s transcribed, 0.0 s silent, 0.0 s dropped, 0.0 s lost\n"
+    )
+
+
+async def test_json_is_each_message_as_it_came(connection) -> None:
+    sent = session()
+
+    text = await heard(connection, "as-json", *sent, form="json")
+
+    assert text.splitlines() == [message.model_dump_json(by_alias=True) for message in sent]
+
+
+async def test_srt_is_a_subtitle_file(connection) -> None:
+    text = await heard(connection, "as-srt", *session(), form="srt")
+
+    assert text == (
+        "1\n00:00:00,000 --> 00:00:05,000\nwind northwest\n\n"
+        "2\n00:00:05,000 --> 00:00:10,000\n[not transcribed: queue_full]\n\n"
+    )
+
+
+async def test_vtt_begins_with_its_header_even_without_a_cue(connection) -> None:
+    text = await heard(connection, "as-vtt", session()[-1], form="vtt")
+
+    assert text == "WEBVTT\n\n"
+
+
+async def test_a_message_that_is_no_transcript_is_skipped_with_a_warning(connection, caplog) -> None:
+    text = await heard(connection, "nonsense", b"{", b'{"type": "final"}', b"\xff", *session()[:1], session()[-1])
+
+    assert text.startswith("[00:00] radio: wind northwest\n")
+    assert len(caplog.records) == 3
+
+
+async def test_a_listener_whose_connection_is_closed_for_good_says_so(connection) -> None:
+    messages = await subscribe(connection, "transcripts.closed.*")
+
+    connection.closed.set_exception(BrokerError("the password was changed"))
+
+    with pytest.raises(BrokerError, match="password"):
+        await anext(messages)
+
+
+async def test_subtitles_of_all_streams_are_refused(settings) -> None:
+    with pytest.raises(ConfigError, match="name the stream"):
+        await listen_and_print(settings, None, form="srt")

@@ -1,0 +1,199 @@
+"""Brokers that die, clients that drop, workers that crash: never silence."""
+
+import asyncio
+import signal
+
+import pytest
+
+from tests.harness import Daemon, Ears, level, speak, until
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.messages import End, Final, Gap
+
+RATE = 16_000
+WINDOW = RATE // 2
+ENV = {"INPUT_SAMPLE_RATE": RATE, "BUFFER_DURATION_SECS": 0.5}
+
+
+async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path):
+    broker = EmbeddedBroker()
+    broker.start()
+    try:
+        async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=60) as daemon, Ears(broker.url) as ears:
+            import nats
+
+            mouth = await nats.connect(broker.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, pending_size=0)
+            sent = {"counted": 0, "plain": 0}
+
+            async def speak_on():
+                """A counted publisher, whose offsets go on while nobody hears, and one without offsets."""
+                try:
+                    await speak(mouth, "counted", level(5, 1_600), offset=sent["counted"])
+                    await speak(mouth, "plain", level(6, 1_600))
+                except nats.errors.Error:
+                    pass
+                sent["counted"] += 1_600
+                await asyncio.sleep(0.02)
+
+            for kill in range(1, 6):
+                heard = len(ears.of(Final))
+                while len(ears.of(Final)) < heard + 4:
+                    await speak_on()
+                port = broker.port
+                broker.process.kill()
+                broker.stop()
+                for _ in range(20):
+                    await speak_on()
+                broker = EmbeddedBroker(port=port)
+                broker.start()
+                while not (ears.metrics and ears.metrics[-1]["transcriber.nats.reconnects"] >= kill):
+                    await speak_on()
+            for _ in range(20):
+                await speak_on()
+            await speak(mouth, "counted", b"", offset=sent["counted"], end=1)
+            await speak(mouth, "plain", b"", end=1)
+            ends = {end.stream: end for end in await ears.ends(2)}
+            assert daemon.process.poll() is None
+            await mouth.close()
+    finally:
+        broker.stop()
+
+    counted = ends["counted"]
+    assert counted.frames == counted.received_frames + counted.lost_frames == sent["counted"]
+    assert counted.lost_frames > 0
+    assert {gap.reason for gap in ears.of(Gap, "counted")} == {"lost_input"}
+    holes = ears.of(Gap, "plain")
+    assert [(hole.frames, hole.reason) for hole in holes][:1] == [(0, "lost_input")]
+    assert 1 <= len(holes) <= 5
+
+
+async def test_what_the_client_drops_is_a_gap_slow_consumer_to_the_frame(broker, tmp_path, mouth, ears):
+    chunk, count = 9_600, 200
+    async with Daemon(broker.url, tmp_path, **ENV, PENDING_BYTES=65_536, TRANSCRIPTION_QUEUE_CAPACITY=256) as daemon:
+        await speak(mouth, "s", level(5, chunk), offset=0)
+        await until(lambda: ears.messages)
+        daemon.process.send_signal(signal.SIGSTOP)
+        for number in range(1, count):
+            await speak(mouth, "s", level(5, chunk), offset=number * chunk)
+        await mouth.flush()
+        daemon.process.send_signal(signal.SIGCONT)
+        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.received"] > 1)
+        await asyncio.sleep(0.5)
+        await speak(mouth, "s", b"", offset=count * chunk, end=1)
+        (end,) = await ears.ends(1)
+
+    dropped = ears.metrics[-1]["transcriber.chunks.dropped"]["slow_consumer"]
+    ears.check_accounts()
+    assert end.frames == count * chunk
+    assert end.lost_frames == dropped * chunk > 0
+    assert {gap.reason for gap in ears.of(Gap)} == {"slow_consumer"}
+
+
+async def test_an_engine_error_is_a_gap_and_the_stream_goes_on(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV, FAKE_FAIL_AT=13):
+        for thousandths in (1, 13, 2):
+            await speak(mouth, "s", level(thousandths, WINDOW))
+        await speak(mouth, "s", b"", end=1)
+        (end,) = await ears.ends(1)
+
+    (gap,) = ears.of(Gap)
+    assert (gap.start_frame, gap.frames, gap.reason) == (WINDOW, WINDOW, "engine_error")
+    assert (end.transcribed_frames, end.dropped_frames) == (2 * WINDOW, WINDOW)
+    ears.check_accounts()
+
+
+async def test_a_job_over_its_limit_is_cancelled_and_said(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV, FAKE_SLOW_S=20, MAX_LATENCY_SECS=1) as daemon:
+        await speak(mouth, "s", level(600, WINDOW))
+        await speak(mouth, "s", level(5, WINDOW), end=1)
+        (end,) = await ears.ends(1)
+
+    (gap,) = ears.of(Gap)
+    assert (gap.start_frame, gap.frames, gap.reason) == (0, WINDOW, "engine_error")
+    assert (end.transcribed_frames, end.segments) == (WINDOW, 1)
+    assert "took longer than 1.0 s" in daemon.log()
+
+
+async def test_a_dead_worker_ends_the_process_with_1_and_says_what_was_lost(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV, FAKE_CRASH_AT=13) as daemon:
+        await speak(mouth, "s", level(13, WINDOW + 100))
+        status = await daemon.ended()
+        (end,) = await ears.ends(1)
+
+    assert status == 1
+    assert [gap.reason for gap in ears.of(Gap)][0] == "engine_error"
+    assert end.dropped_frames == WINDOW + 100
+    assert "the fake model crashed, as it was told" in daemon.log()
+    ears.check_accounts()
+
+
+async def test_a_connection_closed_for_good_ends_the_process_with_1(tmp_path):
+    def config(password):
+        path = tmp_path / "nats.conf"
+        path.write_text(f'authorization {{ user: u, password: "{password}" }}')
+        return path
+
+    with EmbeddedBroker("--config", str(config("old"))) as broker:
+        url = broker.url.replace("//", "//u:old@")
+        async with Daemon(url, tmp_path, **ENV) as daemon:
+            config("new")
+            broker.process.send_signal(signal.SIGHUP)
+            status = await daemon.ended()
+
+    assert status == 1
+    assert "closed for good" in daemon.log()
+    assert "old" not in daemon.log().replace("threshold", "")
+
+
+async def test_probes_tell_loading_ready_and_a_broker_that_is_away(broker, tmp_path):
+    daemon = Daemon(broker.url, tmp_path, FAKE_JOB_S=1)
+    daemon.start()
+    await until(lambda: daemon.probe("/startupz")[0])
+    loading = {path: daemon.probe(path)[0] for path in ("/startupz", "/readyz", "/livez")}
+    await until(lambda: daemon.probe("/readyz")[0] == 200)
+    ready = {path: daemon.probe(path) for path in ("/startupz", "/readyz", "/livez", "/other")}
+    broker.process.kill()
+    unready = await until(lambda: (found := daemon.probe("/readyz"))[0] == 503 and found)
+    alive = daemon.probe("/livez")
+    await daemon.__aexit__()
+
+    assert loading == {"/startupz": 503, "/readyz": 503, "/livez": 200}
+    assert {path: status for path, (status, _) in ready.items()} == {
+        "/startupz": 200, "/readyz": 200, "/livez": 200, "/other": 404,
+    }  # fmt: skip
+    assert ready["/readyz"][1] == {
+        "ok": True, "started": True, "connected": True, "subscribed": True, "not_draining": True,
+    }  # fmt: skip
+    assert unready[1]["connected"] is False
+    assert alive[0] == 200
+
+
+async def test_liveness_fails_when_a_job_runs_over_its_limit(broker, tmp_path, mouth):
+    async with Daemon(broker.url, tmp_path, **ENV, MAX_LATENCY_SECS=0.5) as daemon:
+        assert daemon.probe("/livez")[0] == 200
+        await speak(mouth, "s", level(666, WINDOW))
+        status, body = await until(lambda: (found := daemon.probe("/livez"))[0] == 503 and found)
+
+    assert status == 503
+    assert body["worker"] is False
+    assert body["loop_ticking"] is True
+
+
+async def test_idle_time_does_not_run_while_the_broker_is_away(broker, tmp_path, mouth, ears):
+    """The broker is out of reach and comes back: the daemon was never restarted for it."""
+    async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=2) as daemon:
+        await speak(mouth, "s", level(5, 100), offset=0)
+        await until(lambda: ears.messages)
+        port = broker.port
+        broker.process.kill()
+        broker.process.wait()
+        await until(lambda: daemon.probe("/readyz")[0] == 503)
+        await asyncio.sleep(2.5)  # longer than the idle time: it must not run while nothing can come
+        assert not ears.of(End)
+        with EmbeddedBroker(port=port):
+            await until(lambda: daemon.probe("/readyz")[0] == 200)
+            await until(lambda: mouth.is_connected and ears.client.is_connected)
+            await speak(mouth, "s", level(5, 100), offset=100)
+            await speak(mouth, "s", b"", end=1)
+            (end,) = await ears.ends(1)
+
+    assert (end.received_frames, end.lost_frames) == (200, 0)

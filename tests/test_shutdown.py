@@ -1,0 +1,111 @@
+"""Stopping follows the data: nothing that was received goes missing, and nothing hangs."""
+
+import asyncio
+import random
+import signal
+
+import pytest
+
+from tests.harness import Daemon, level, speak, until
+from transcriber.messages import End, Final, Gap
+
+RATE = 16_000
+WINDOW = RATE // 2
+ENV = {"INPUT_SAMPLE_RATE": RATE, "BUFFER_DURATION_SECS": 0.5, "TRANSCRIPTION_QUEUE_CAPACITY": 4}
+SEED = random.randrange(2**32)
+
+
+async def three_streams(mouth, stop):
+    """Three publishers at twice real time, until told to stop."""
+    number = 0
+    while not stop.is_set():
+        for name in ("a", "b", "c"):
+            await speak(mouth, name, level(5, 1_600), offset=1_600 * number)
+        number += 1
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("moment", range(20))
+async def test_sigterm_at_any_moment_accounts_for_every_frame(broker, tmp_path, mouth, ears, moment):
+    rng = random.Random(SEED + moment)
+    grace_s = rng.choice([0, 0.2, 1.0])
+    job_s = rng.choice([0.01, 0.2, 0.7])
+    print(f"seed {SEED + moment}: grace {grace_s} s, jobs {job_s} s")
+    enough = asyncio.Event()
+    async with Daemon(broker.url, tmp_path, **ENV, SHUTDOWN_GRACE_SECS=grace_s, FAKE_JOB_S=job_s) as daemon:
+        publishing = asyncio.create_task(three_streams(mouth, enough))
+        await until(lambda: len({m.stream for m in ears.messages}) == 3)
+        await asyncio.sleep(rng.uniform(0, 1.5))
+        status, took_s = await daemon.stop()
+        enough.set()
+        await publishing
+        await ears.ends(3)
+
+    assert status == 0
+    assert took_s <= grace_s + 2
+    ears.check_accounts()
+    assert len(ears.of(End)) == 3
+    line = daemon.last_line("stopped")
+    fates = [gap for gap in ears.of(Gap) if gap.reason in {"queue_full", "shutdown"}]
+    assert line["jobs_dropped"] == len(fates)
+    assert line["jobs_enqueued"] + line["jobs_dropped"] >= len(ears.of(Final)) + len(fates)
+    assert line["queue_depth"] == 0
+
+
+async def test_the_grace_period_is_used_for_what_is_queued(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV, SHUTDOWN_GRACE_SECS=10, FAKE_JOB_S=0.2) as daemon:
+        await speak(mouth, "s", level(5, 4 * WINDOW + 100))
+        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.jobs.enqueued"] >= 4)
+        status, _ = await daemon.stop()
+
+    assert status == 0
+    assert [final.frames for final in ears.of(Final)] == [WINDOW] * 4 + [100]
+    ears.check_accounts()
+
+
+async def test_a_model_that_never_answers_does_not_hold_the_stop(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await speak(mouth, "s", level(666, 2 * WINDOW))
+        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.worker.busy"] > 0)
+        status, took_s = await daemon.stop(signal.SIGINT)
+        (end,) = await ears.ends(1)
+
+    assert status == 0
+    assert took_s <= 2.2
+    assert {gap.reason for gap in ears.of(Gap)} == {"shutdown"}
+    assert end.dropped_frames == 2 * WINDOW
+    ears.check_accounts()
+
+
+async def test_a_second_sigterm_kills_at_once(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV, SHUTDOWN_GRACE_SECS=60) as daemon:
+        await speak(mouth, "s", level(666, WINDOW))
+        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.worker.busy"] > 0)
+        daemon.process.send_signal(signal.SIGTERM)
+        await until(lambda: any(line["msg"] == "draining" for line in daemon.log_lines()))
+        status, _ = await daemon.stop()
+
+    assert status == -signal.SIGTERM
+
+
+async def test_stopping_while_the_broker_is_gone_is_bounded(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await speak(mouth, "s", level(5, 100))
+        await until(lambda: ears.messages)
+        broker.process.send_signal(signal.SIGSTOP)
+        status, took_s = await daemon.stop()
+        broker.process.send_signal(signal.SIGCONT)
+
+    assert status == 0
+    assert took_s <= 2.2
+
+
+async def test_sigterm_while_the_model_loads_ends_at_once(broker, tmp_path):
+    daemon = Daemon(broker.url, tmp_path, FAKE_JOB_S=60)
+    daemon.start()
+    await until(lambda: daemon.probe("/startupz")[0] == 503)
+
+    status, took_s = await daemon.stop()
+
+    assert status == 0
+    assert took_s <= 2.2

@@ -1,0 +1,130 @@
+"""The bus interface as documents. In: the models of ``messages`` and the settings. Out: AsyncAPI 3, JSON Schema."""
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from transcriber import __version__
+from transcriber.audio.pcm import SampleFormat
+from transcriber.config import Settings
+from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial, Revision, Silence, Status
+
+TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, End)
+
+_AUDIO_HEADERS = {
+    "Content-Type": "format of the payload; absent: the session's last one, else the daemon's `INPUT_*` settings",
+    "Audio-Offset": "index of the payload's first frame; absent: contiguous with the message before",
+    "Audio-Time": "capture time of the first frame, RFC 3339",
+    "Audio-Session": "the publisher's own id for this recording",
+    "Audio-End": "`1`: the stream ends after this payload",
+    "Language": "this stream's language, such as `en`; absent: the daemon's setting",
+    "traceparent": "W3C trace context",
+}
+_HEADER_RULES: dict[str, dict[str, Any]] = {
+    "Content-Type": {"examples": ["audio/x-raw;format=S16LE;rate=48000;channels=1"]},
+    "Audio-Offset": {"pattern": "^[0-9]{1,16}$"},
+    "Audio-Time": {"format": "date-time"},
+    "Audio-Session": {"pattern": "^[ -~]{1,128}$"},
+    "Audio-End": {"enum": ["0", "1"]},
+}
+_TRANSCRIPT_HEADERS = {
+    "Nats-Msg-Id": "`<stream>:<session>:<channel>:<start_frame>:<type>:<rev>`; the same audio always has the same one",
+    "traceparent": "W3C trace context, continued from the audio",
+}
+
+
+def message_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of whatever comes on ``transcripts.<stream>.<type>``."""
+    schema = ANY_MESSAGE.json_schema(mode="serialization", by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def asyncapi_document(settings: Settings) -> dict[str, Any]:
+    """The AsyncAPI 3.0 document of a daemon with these settings, as plain JSON data."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "transcriber",
+            "version": __version__,
+            "description": "Audio on a NATS subject in, text on a NATS subject out.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "channels": _channels(settings),
+        "operations": {
+            "receiveAudio": _operation("receive", "audio", "Audio to be transcribed."),
+            "sendTranscript": _operation("send", "transcripts", "Text, and the account of every frame."),
+            "sendMetrics": _operation("send", "metrics", "The daemon's figures, every `METRICS_NATS_SECS` seconds."),
+        },
+        "components": {"messages": _messages(), "schemas": _schemas()},
+    }
+
+
+def _channels(settings: Settings) -> dict[str, Any]:
+    stream = {"description": "name of the stream, `[A-Za-z0-9_-]{1,64}`"}
+    types = [model.model_fields["type"].default for model in TRANSCRIPT_MODELS]
+    return {
+        "audio": {
+            "address": settings.audio_subject.replace("*", "{stream}"),
+            "messages": {"audio": _ref("messages", "audio")},
+            **({"parameters": {"stream": stream}} if settings.wildcard else {}),
+        },
+        "transcripts": {
+            "address": f"{settings.transcript_subject_prefix}.{{stream}}.{{type}}",
+            "messages": {name: _ref("messages", name) for name in types},
+            "parameters": {"stream": stream, "type": {"description": "the message's `type`", "enum": types}},
+        },
+        "metrics": {
+            "address": "transcriber.metrics.{instance}",
+            "messages": {"metrics": _ref("messages", "metrics")},
+            "parameters": {"instance": {"description": "name of the daemon"}},
+        },
+    }
+
+
+def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _messages() -> dict[str, Any]:
+    formats = ", ".join(SampleFormat)
+    audio = {
+        "name": "audio",
+        "summary": f"Raw interleaved PCM, whole frames ({formats}); an empty payload is a heartbeat.",
+        "contentType": "audio/x-raw",
+        "headers": _headers(_AUDIO_HEADERS),
+        "payload": {"type": "string", "format": "binary"},
+    }
+    messages = {"audio": audio}
+    for model in (*TRANSCRIPT_MODELS, Metrics):
+        name = model.model_fields["type"].default
+        messages[name] = {
+            "name": name,
+            "summary": (model.__doc__ or "").partition("\n")[0],
+            "payload": _ref("schemas", model.__name__),
+        }
+        if model is not Metrics:
+            messages[name]["headers"] = _headers(_TRANSCRIPT_HEADERS) | {"required": list(_TRANSCRIPT_HEADERS)}
+    return messages
+
+
+def _headers(descriptions: dict[str, str]) -> dict[str, Any]:
+    properties = {
+        name: {"type": "string", "description": text, **_HEADER_RULES.get(name, {})}
+        for name, text in descriptions.items()
+    }
+    return {"type": "object", "properties": properties}
+
+
+def _schemas() -> dict[str, Any]:
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics)],
+        by_alias=True,
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas: dict[str, Any] = definitions["$defs"]
+    return schemas
+
+
+def _ref(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}

@@ -1,0 +1,253 @@
+"""The NATS client, made safe: what nats-py 2.16 does badly is mended here and nowhere else.
+
+One malformed message from any publisher, or a callback that raises, ends nats-py's read loop while
+``is_connected`` stays true; a payload over the limit or a changed password closes it for good; a
+denied subscription does not raise. So: messages that cannot be parsed are counted, callbacks only
+note things down, sizes are checked before sending, denials are looked for, and ``closed`` ends the
+process.
+"""
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import nkeys
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from transcriber.config import Settings, mask
+from transcriber.errors import BrokerError, ConfigError
+
+log = logging.getLogger(__name__)
+
+RECONNECT_WAIT_S = 0.25
+REFUSALS = 5
+"""Times in a row that a broker which once took us may refuse us: then the credentials are no longer ours."""
+HEADER_ROOM = 4096
+"""Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
+
+Handler = Callable[[Msg], Awaitable[None]]
+
+
+class GuardedClient(Client):
+    """nats-py's client, whose read loop survives any message.
+
+    Attributes:
+        malformed: messages that could not be parsed (subject, reply or headers are not UTF-8, ...).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.malformed = 0
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except Exception:  # noqa: BLE001 - any publisher can make any of them, and each would end the read loop
+            self.malformed += 1
+
+
+class Connection:
+    """One guarded connection. Event loop only.
+
+    Attributes:
+        client: connected, or reconnecting without end.
+        closed: raises ``ConnectionError`` once it will not come back, or what a message handler raised.
+        reconnects: how often the connection came back.
+        on_drop: called with the subject of each message that the client dropped (slow consumer).
+        on_lost: called when the connection breaks.
+        on_back: called when it is back.
+    """
+
+    def __init__(self) -> None:
+        self.client = GuardedClient()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.reconnects = 0
+        self.on_drop: Callable[[str], None] = _ignore
+        self.on_lost: Callable[[], None] = _ignore
+        self.on_back: Callable[[], None] = _ignore
+        self._closing = False
+        self._denied: set[str] = set()
+        self._last_error = "no answer"
+        self._refused = asyncio.Event()
+        self._refusals = 0
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.client.is_connected)
+
+    @property
+    def server(self) -> str:
+        """Host and port we are connected to, without credentials."""
+        url = self.client.connected_url
+        return "" if url is None else f"{url.hostname}:{url.port}"
+
+    async def open(self, settings: Settings, name: str) -> None:
+        """Connect for the first time; later reconnects are endless.
+
+        Raises:
+            ConfigError: a credentials or certificate file cannot be used.
+            BrokerError: no broker within the time allowed, or it refuses us.
+        """
+        options = _options(settings)
+        connecting = asyncio.create_task(
+            self.client.connect(
+                settings.nats_url.replace(" ", "").split(","),
+                name=name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # annotated int, slept as float
+                connect_timeout=3,
+                ping_interval=5,
+                max_outstanding_pings=2,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                closed_cb=self._on_closed,
+                **options,
+            )
+        )
+        refused = asyncio.create_task(self._refused.wait())
+        done, _ = await asyncio.wait(
+            {connecting, refused},
+            timeout=settings.nats_connect_timeout_secs,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        refused.cancel()
+        if connecting not in done:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await self.close()
+            raise BrokerError(f"NATS_URL={mask(settings.nats_url)}: {self._last_error}")
+        connecting.result()
+
+    async def subscribe(self, subject: str, handler: Handler, *, pending_bytes: int = 2**24) -> Subscription:
+        """Subscribe and see that it was granted.
+
+        Raises:
+            BrokerError: the broker denies this subject.
+        """
+        subscription = await self.client.subscribe(
+            subject, cb=handler, pending_msgs_limit=2**17, pending_bytes_limit=pending_bytes
+        )
+        await self.client.flush()  # a denial comes before the answer to this
+        if subject in self._denied:
+            raise BrokerError(f"the broker denies this user to subscribe to {subject}")
+        return subscription
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> bool:
+        """Give a message to the client, which buffers 2 MiB while the broker is away.
+
+        Returns False if it did not take it: larger than the broker allows, or the buffer is full.
+        """
+        room = self.client.max_payload - HEADER_ROOM
+        if len(payload) + sum(len(name) + len(value) for name, value in (headers or {}).items()) > room:
+            return False
+        try:
+            await self.client.publish(subject, payload, headers=headers)
+        except (nats_errors.OutboundBufferLimitError, nats_errors.ConnectionClosedError):
+            return False
+        return True
+
+    async def flush(self, timeout_s: float) -> bool:
+        """Wait until the broker has everything; False if it does not say so in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.client.flush()
+        except (TimeoutError, nats_errors.Error, OSError):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Leave for good, on purpose; within a second even if the broker is gone."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(1.0):
+                await self.client.close()
+        except (TimeoutError, nats_errors.Error, OSError) as error:
+            log.debug("closing: %s", error)
+
+    async def _on_error(self, error: Exception) -> None:
+        """Runs inside the read loop: must not wait and must not raise."""
+        text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
+        if isinstance(error, nats_errors.SlowConsumerError):
+            self.on_drop(error.subject)
+        elif denied := re.search(r'permissions violation for subscription to "([^"]+)"', text):
+            self._denied.add(denied[1])
+        elif "permissions violation" in text:
+            log.warning("the broker denies: %s", text)
+        elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
+            self._last_error = text
+            self._refused.set()
+            self._refusals += 1
+            if self._refusals == REFUSALS:
+                await self._on_closed()
+        elif isinstance(error, nats_errors.Error | OSError | TimeoutError | asyncio.CancelledError):
+            self._last_error = text
+        elif not self.closed.done():
+            self.closed.set_exception(error)  # a message handler raised: that is a crash, not an error to count
+
+    async def _on_disconnected(self) -> None:
+        if not self._closing:
+            log.warning("disconnected from the broker", extra={"reason": self._last_error})
+        self.on_lost()
+
+    async def _on_reconnected(self) -> None:
+        self.reconnects += 1
+        self._refusals = 0
+        log.info("reconnected", extra={"reconnects": self.reconnects})
+        self.on_back()
+
+    async def _on_closed(self) -> None:
+        if not self._closing and not self.closed.done():
+            self.closed.set_exception(ConnectionError(f"the connection is closed for good: {self._last_error}"))
+
+
+def _ignore(*_: str) -> None:
+    """Nobody listens."""
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Credentials and TLS as nats-py wants them; every file is tried here, before the endless retries."""
+    options: dict[str, Any] = {}
+    if settings.nats_creds:
+        _check_seed("NATS_CREDS", settings.nats_creds)
+        options["user_credentials"] = str(settings.nats_creds)
+    if settings.nats_nkey_seed_file:
+        _check_seed("NATS_NKEY_SEED_FILE", settings.nats_nkey_seed_file)
+        options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
+    if settings.nats_tls_ca or settings.nats_tls_cert or "tls://" in settings.nats_url:
+        options["tls"] = _tls_context(settings)
+    return options
+
+
+def _check_seed(variable: str, path: Path) -> None:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{variable}={path}: {error.strerror}") from None
+    seed = re.search(rb"\bS[A-Z2-7]{57}\b", text)
+    try:
+        nkeys.from_seed(bytearray(seed[0] if seed else b"")).wipe()
+    except Exception:  # noqa: BLE001 - nkeys raises whatever its parser meets; the seed must not be shown
+        raise ConfigError(f"{variable}={path}: no nkey seed in it") from None
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    named = {"NATS_TLS_CA": settings.nats_tls_ca, "NATS_TLS_CERT": settings.nats_tls_cert}
+    for variable, path in (named | {"NATS_TLS_KEY": settings.nats_tls_key}).items():
+        if path and not path.is_file():
+            raise ConfigError(f"{variable}={path}: no such file")
+    try:
+        context = ssl.create_default_context(cafile=settings.nats_tls_ca)
+        if settings.nats_tls_cert and settings.nats_tls_key:
+            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
+    except (ssl.SSLError, OSError) as error:
+        used = ", ".join(f"{variable}={path}" for variable, path in named.items() if path)
+        raise ConfigError(f"{used}: not usable as PEM: {error}") from None
+    return context

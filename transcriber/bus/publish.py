@@ -1,0 +1,184 @@
+"""The publishing client. In: an audio source. Out: its payloads on NATS, as a live source would send them.
+
+Every payload says its format, its place and its recording, so that a daemon that starts late, starts
+again or loses one still knows where it is.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from transcriber.audio.pcm import AudioFormat
+from transcriber.bus.client import connected
+from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.config import STREAM_NAME, Settings
+from transcriber.errors import BadInputError, BrokerError, ConfigError
+from transcriber.source import AudioSource, open_source
+from transcriber.ulid import new_ulid
+
+FLUSH_EVERY_BYTES = 2**18
+"""With ``fast``: so much may be under way to the broker."""
+
+_FLUSH_TIMEOUT_S = 5.0
+_REFRESH_S = 0.1
+_STUCK = "the broker does not take the audio"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a source.
+
+    Attributes:
+        session: its ``Audio-Session``.
+        frames: its length; also the ``Audio-Offset`` of its end.
+        unsent: payloads lost here, because the broker was away too long.
+    """
+
+    session: str
+    frames: int
+    unsent: int
+
+
+async def publish_file(
+    settings: Settings,
+    path: Path | None,
+    stream: str,
+    *,
+    raw: AudioFormat | None = None,
+    session: str | None = None,
+    language: str | None = None,
+    chunk_ms: int = 20,
+    fast: bool = False,
+) -> int:
+    """The command ``publish``: a file, or stdin where ``path`` is None, with a progress bar on a terminal.
+
+    Args:
+        settings: where the broker is, and which subject audio goes to.
+        path: a WAV file, or PCM of the format ``raw``.
+        stream: last token of the subject.
+        raw: format of headerless samples; None for WAV.
+        session: id of this recording; default a new ULID.
+        language: this stream's language.
+        chunk_ms: length of a payload.
+        fast: as fast as the broker takes it, instead of in real time.
+
+    Returns:
+        Exit status: 1 if payloads were lost on our side.
+
+    Raises:
+        StartError: a wrong name, an unreadable file, or no broker.
+    """
+    if not STREAM_NAME.fullmatch(stream):
+        raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
+    subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
+    console = Console(stderr=True, highlight=False)
+    try:
+        async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
+            with _progress(console, source) as on_sent:
+                done = await publish(
+                    connection, subject, source,
+                    session=session, language=language, chunk_ms=chunk_ms, fast=fast, on_sent=on_sent,
+                )  # fmt: skip
+    except BadInputError as error:
+        hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
+        raise ConfigError(f"{path or 'stdin'}: {error}{hint}") from None
+    lost = f", {done.unsent} payloads lost: the broker was away" if done.unsent else ""
+    console.print(f"{done.frames / source.format.rate:.1f} s sent to {subject} as session {done.session}{lost}")
+    return 1 if done.unsent else 0
+
+
+async def publish(
+    connection: Connection,
+    subject: str,
+    source: AudioSource,
+    *,
+    session: str | None = None,
+    language: str | None = None,
+    chunk_ms: int = 20,
+    fast: bool = False,
+    on_sent: Callable[[int], None] = lambda _: None,
+) -> Published:
+    """Send ``source`` and its end, also when cancelled halfway: nobody then waits for the rest.
+
+    In real time a payload goes out when its last frame would have been captured, counted from the
+    first, so errors do not add up; ``Audio-Time`` is on the first payload and then on one a second.
+    ``on_sent`` is called with the frames sent so far.
+
+    Raises:
+        ConfigError: payloads of ``chunk_ms`` are larger than the broker allows.
+        BrokerError: the connection is closed for good, or with ``fast`` the broker takes no more.
+    """
+    if not 1 <= chunk_ms <= 1000:  # noqa: PLR2004 - a second
+        raise ConfigError(f"--chunk-ms={chunk_ms}: must be from 1 to 1000")
+    fmt = source.format
+    size_bytes = fmt.rate * chunk_ms // 1000 * fmt.frame_bytes
+    if size_bytes > connection.client.max_payload - HEADER_ROOM:
+        raise ConfigError(f"--chunk-ms={chunk_ms}: {size_bytes} bytes are more than the broker's max_payload allows")
+    session = session or new_ulid()
+    always = {"Content-Type": fmt.content_type, "Audio-Session": session} | ({"Language": language} if language else {})
+    began_s, began_at = time.monotonic(), datetime.now(UTC)
+    frames, unsent, unflushed_bytes, stamp_due = 0, 0, 0, 0
+    try:
+        async for payload in _payloads(source, size_bytes):
+            headers = always | {"Audio-Offset": str(frames)}
+            if not fast and frames >= stamp_due:
+                headers["Audio-Time"] = (began_at + timedelta(seconds=frames / fmt.rate)).isoformat()
+                stamp_due = frames + fmt.rate
+            after = frames + len(payload) // fmt.frame_bytes
+            if not fast:
+                await asyncio.sleep(began_s + after / fmt.rate - time.monotonic())
+            frames = after
+            unsent += not await connection.publish(subject, payload, headers)
+            unflushed_bytes += len(payload)
+            if fast and unflushed_bytes >= FLUSH_EVERY_BYTES:
+                unflushed_bytes = 0
+                if not await connection.flush(_FLUSH_TIMEOUT_S):
+                    raise BrokerError(_STUCK)
+            if connection.closed.done():
+                connection.closed.result()
+            on_sent(frames)
+    finally:
+        await connection.publish(subject, b"", always | {"Audio-Offset": str(frames), "Audio-End": "1"})
+        flushed = await connection.flush(_FLUSH_TIMEOUT_S)
+    if not flushed:
+        raise BrokerError(_STUCK)
+    return Published(session, frames, unsent)
+
+
+async def _payloads(source: AudioSource, size_bytes: int) -> AsyncIterator[bytes]:
+    """The source in payloads of ``size_bytes``, the last one shorter; a torn frame at the end is left out."""
+    pending = bytearray()
+    async for piece in source.pieces:
+        pending += piece
+        whole = len(pending) - len(pending) % size_bytes
+        for start in range(0, whole, size_bytes):
+            yield bytes(pending[start : start + size_bytes])
+        del pending[:whole]
+    if rest := len(pending) - len(pending) % source.format.frame_bytes:
+        yield bytes(pending[:rest])
+
+
+@contextmanager
+def _progress(console: Console, source: AudioSource) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal that is gone afterwards; elsewhere nothing."""
+    rate, drawn_s = source.format.rate, 0.0
+    columns = TextColumn("{task.completed:.0f} s"), BarColumn()
+    # It refreshes when told to: its own refreshing would be a thread.
+    bar = Progress(*columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal)
+    with bar:
+        task = bar.add_task("publish", total=source.frames and source.frames / rate)
+
+        def on_sent(frames: int) -> None:
+            nonlocal drawn_s
+            if time.monotonic() - drawn_s >= _REFRESH_S:
+                drawn_s = time.monotonic()
+                bar.update(task, completed=frames / rate, refresh=True)
+
+        yield on_sent

@@ -1,0 +1,71 @@
+"""What leaves: messages to ``transcripts.<stream>.<type>``, in the order they were put.
+
+In: functions that build messages. Out: JSON on NATS, with id and trace context.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from transcriber.bus.connection import Connection
+from transcriber.messages import AnyMessage, message_id
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    build: Callable[[], AnyMessage]
+    traceparent: str
+    rev: int
+
+
+class Publisher:
+    """Event loop only. One task sends, so order is kept.
+
+    Attributes:
+        unsent: messages that the client did not take: the broker was away too long.
+    """
+
+    def __init__(self, connection: Connection, prefix: str) -> None:
+        self.unsent = 0
+        self._connection = connection
+        self._prefix = prefix
+        self._outbox: asyncio.Queue[_Outgoing] = asyncio.Queue()
+
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0) -> None:
+        """Send what ``build`` returns; it is called at the last moment, so that timings in it are whole.
+
+        ``rev`` goes into the message's id, which is all that tells two messages of one type at one frame apart.
+        """
+        self._outbox.put_nowait(_Outgoing(build, traceparent, rev))
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            outgoing = await self._outbox.get()
+            await self._send(outgoing)
+            self._outbox.task_done()
+
+    async def drained(self, timeout_s: float) -> None:
+        """Wait until all that was put is with the client, or the time is up."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._outbox.join()
+        except TimeoutError:
+            self.unsent += self._outbox.qsize()
+
+    async def _send(self, outgoing: _Outgoing) -> None:
+        message = outgoing.build()
+        headers = {
+            "Nats-Msg-Id": message_id(
+                message.stream, message.session, message.start_frame, message.type, outgoing.rev
+            ),
+            "traceparent": outgoing.traceparent,
+        }
+        subject = f"{self._prefix}.{message.stream}.{message.type}"
+        if not await self._connection.publish(subject, message.model_dump_json(by_alias=True).encode(), headers):
+            self.unsent += 1
+            if self.unsent == 1:
+                log.warning("a %s was not sent: too large, or the broker is away too long", message.type)

@@ -1,0 +1,174 @@
+"""The command line: flags and environment to settings, a command, an exit status.
+
+Status 0: a clean stop. 1: a crash. 2: usage or configuration. 3: could not start.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from transcriber import __version__
+from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
+from transcriber.config import Settings, load_settings, mask, settings_fields
+from transcriber.errors import BadInputError, StartError
+from transcriber.logs import configure as configure_logging
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[Settings, argparse.Namespace], int]
+
+CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
+"""Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    flags = {name: value for name, value in vars(arguments).items() if name in settings_fields()}
+    try:
+        settings = load_settings(**flags)
+        configure_logging(settings.log_level, settings.log_format)
+        run: Run = arguments.run
+        return run(settings, arguments)
+    except (StartError, BadInputError) as error:
+        sys.stderr.write(f"transcriber: {mask(str(error))}\n")
+        return getattr(error, "exit_status", 2)
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        log.exception("crashed")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="transcriber", description="Speech-to-text on a message bus.")
+    parser.add_argument("--version", action="version", version=f"transcriber {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = _command(commands, "serve", _serve, "the daemon")
+    serve.add_argument("--embedded", action="store_true", help="with its own nats-server, for one machine")
+    _add_settings(serve)
+
+    demo = _command(commands, "demo", _demo, "everything on one machine, with the bundled model and speech")
+    demo.add_argument("--model", default="demo", metavar="NAME", help="another model, such as base.en")
+
+    publish = _command(commands, "publish", _publish, "send an audio file to a stream")
+    publish.add_argument(
+        "file", metavar="FILE", help="a WAV file, raw PCM (*.pcm, *.raw), or - for raw PCM or WAV on stdin"
+    )
+    publish.add_argument("--stream", required=True, metavar="NAME", help="the subject's last token")
+    publish.add_argument("--fast", action="store_true", help="as fast as the broker takes it, not in real time")
+    publish.add_argument("--session", metavar="ID", help="id of this recording; default: a new ULID")
+    publish.add_argument("--language", metavar="CODE", help="what is spoken, such as en")
+    publish.add_argument("--chunk-ms", type=int, default=20, metavar="MS", help="length of a payload (20)")
+    publish.add_argument("--format", choices=[str(f) for f in SampleFormat], help="of raw PCM; default INPUT_FORMAT")
+    publish.add_argument("--rate", type=int, metavar="HZ", help="of raw PCM; default INPUT_SAMPLE_RATE")
+    publish.add_argument("--channels", type=int, metavar="N", help="of raw PCM; default INPUT_CHANNELS")
+    _add_settings(publish, CLIENT_SETTINGS)
+
+    listen = _command(commands, "listen", _listen, "captions as they come")
+    listen.add_argument("stream", nargs="?", metavar="STREAM", help="one stream; default: all")
+    listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
+    listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
+    _add_settings(listen, CLIENT_SETTINGS)
+
+    schema = _command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
+    _add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
+    return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: Run, summary: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_settings(command: argparse.ArgumentParser, prefixes: tuple[str, ...] = ("",)) -> None:
+    """A flag for each setting; its text comes from the setting's declaration."""
+    group = command.add_argument_group("settings", "each is also an environment variable, named in capitals")
+    for name, field in settings_fields().items():
+        if name.startswith(prefixes):
+            flag, text = "--" + name.replace("_", "-"), (field.description or "").replace("%", "%%")
+            group.add_argument(flag, dest=name, metavar=name.upper(), help=text)
+
+
+# Each command imports what it needs: whisper.cpp, NATS and the screen take time and memory to load.
+
+
+def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.engine.models import find_model  # noqa: PLC0415
+    from transcriber.engine.whisper import load_model  # noqa: PLC0415
+    from transcriber.service import serve  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        if arguments.embedded:
+            from transcriber.demo.broker import EmbeddedBroker  # noqa: PLC0415
+
+            broker = stack.enter_context(EmbeddedBroker())
+            log.info("broker embedded", extra={"url": broker.url})
+            settings = settings.model_copy(update={"nats_url": broker.url})
+        serve(settings, lambda: load_model(find_model(settings), settings))
+    return 0
+
+
+def _demo(_: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.demo.run import demo  # noqa: PLC0415
+
+    return asyncio.run(demo(model=arguments.model))
+
+
+def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.bus.publish import publish_file  # noqa: PLC0415
+
+    return asyncio.run(
+        publish_file(
+            settings,
+            None if arguments.file == "-" else Path(arguments.file),
+            arguments.stream,
+            raw=_raw_format(settings, arguments),
+            session=arguments.session,
+            language=arguments.language,
+            chunk_ms=arguments.chunk_ms,
+            fast=arguments.fast,
+        )
+    )
+
+
+def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioFormat | None:
+    """The format of headerless samples; None for WAV, unless the name or a flag says that there is no header."""
+    given = arguments.format, arguments.rate, arguments.channels
+    if not any(given) and not arguments.file.lower().endswith((".pcm", ".raw")):
+        return None
+    return parse_content_type(
+        ";".join(
+            [
+                "audio/x-raw",
+                *(
+                    f"{name}={value}"
+                    for name, value in zip(("format", "rate", "channels"), given, strict=True)
+                    if value
+                ),
+            ]
+        ),
+        settings.input,
+    )
+
+
+def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.bus.listen import listen_and_print  # noqa: PLC0415
+
+    return asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
+
+
+def _schema(settings: Settings, _: argparse.Namespace) -> int:
+    from transcriber.asyncapi import asyncapi_document  # noqa: PLC0415
+
+    sys.stdout.write(json.dumps(asyncapi_document(settings), indent=2, ensure_ascii=False) + "\n")
+    return 0

@@ -1,0 +1,1 @@
+"""Everything on one machine: an embedded broker, the bundled model and the bundled speech."""

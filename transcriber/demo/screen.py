@@ -1,0 +1,96 @@
+"""What the demo shows. In: captions, the daemon's figures, scores. Out: a terminal, or plain lines in a pipe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from transcriber.captions import Line
+from transcriber.messages import Latency, Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well one recording was heard.
+
+    Attributes:
+        words: how many were said.
+        errors: substitutions, deletions and insertions.
+        account: what does not add up; nothing, if all is well.
+    """
+
+    name: str
+    stream: str
+    words: int
+    errors: int
+    account: list[str]
+
+
+class Screen:
+    """Captions scroll; on a terminal the figures stay below them while the ``with`` block lasts."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        # It refreshes when told to: its own refreshing would be a thread.
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._figures = "no figures came"
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def line(self, line: Line) -> None:
+        self._console.print(Text(line.text, style="dim" if line.dim else ""), soft_wrap=True)
+
+    def figures(self, metrics: Metrics) -> None:
+        """Show the daemon's newest figures; in a pipe only the last ones are shown, by ``results``."""
+        self._figures = _figures_line(metrics)
+        if self._live.is_started:
+            self._live.update(Panel(self._figures, title="the daemon", title_align="left"), refresh=True)
+
+    def results(self, scores: Sequence[Score], latencies_ms: Sequence[float]) -> None:
+        """A table of the recordings, and everything in three lines."""
+        table = Table("recording", "stream", "words", "wrong", "WER", "frames")
+        for score in scores:
+            wer = f"{100 * score.errors / score.words:.1f} %"
+            account = "all accounted for" if not score.account else "do not add up"
+            table.add_row(score.name, score.stream, str(score.words), str(score.errors), wer, account)
+        self._console.print(table)
+        self.line(Line(self._figures))
+        if latencies_ms:
+            middle, longest = sorted(latencies_ms)[len(latencies_ms) // 2], max(latencies_ms)
+            self.line(
+                Line(f"from the last sample of a window to its text: median {middle:.0f} ms, at most {longest:.0f} ms")
+            )
+        words, errors = sum(score.words for score in scores), sum(score.errors for score in scores)
+        self.line(Line(f"WER {100 * errors / words:.1f} %: {errors} of {words} words wrong"))
+
+
+def _figures_line(metrics: Metrics) -> str:
+    figures = metrics.metrics
+
+    def number(name: str) -> str:
+        value = figures.get(f"transcriber.{name}")
+        return f"{value:g}" if isinstance(value, int | float) else "?"
+
+    dropped = figures.get("transcriber.jobs.dropped")
+    latency = figures.get("transcriber.end_to_end.latency_ms")
+    times = (latency.p50_ms, latency.p95_ms) if isinstance(latency, Latency) else (None, None)
+    p50, p95 = (f"{time_ms:.0f} ms" if time_ms is not None else "?" for time_ms in times)
+    return (
+        f"streams {number('streams.active')} | queue {number('queue.depth')} of {number('queue.capacity')} | "
+        f"latency p50 <= {p50}, p95 <= {p95} | "
+        f"windows dropped {sum(dropped.values()) if isinstance(dropped, dict) else 0:g}"
+    )

@@ -1,0 +1,213 @@
+"""The daemon: wires the three rooms, runs them, stops them. Reads like the data's path.
+
+| task | ends when | may raise |
+|---|---|---|
+| ``publisher.run`` | cancelled, after everything is sent | what building a message raises: a crash |
+| ``live.sweep`` | cancelled | a crash |
+| ``_tick`` | cancelled | a crash |
+| ``_report_metrics`` (unless switched off) | cancelled | a crash |
+| ``pool.crashed`` | a worker's thread died | what killed it |
+| ``connection.closed`` | the client gave up, or a handler raised | ``ConnectionError``, or that |
+
+Whatever ends first, but the stop signal, ends the process with status 1.
+"""
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from transcriber import __version__
+from transcriber.bus.connection import Connection
+from transcriber.bus.live import LiveIngest
+from transcriber.bus.live_stream import Surroundings
+from transcriber.bus.publisher import Publisher
+from transcriber.config import Settings
+from transcriber.engine.job import SpeechModel
+from transcriber.engine.pool import WorkerPool
+from transcriber.health import Health
+from transcriber.logs import RateLimited
+from transcriber.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+STOP_S = 1.8
+"""Seconds beyond the grace period in which a stop is through, whatever hangs."""
+OTLP_S = 0.5
+
+
+def serve(settings: Settings, load: Callable[[], SpeechModel]) -> None:
+    """Run the daemon until SIGTERM or SIGINT. ``load`` makes a model, in the thread that will use it.
+
+    Raises:
+        StartError: it cannot start; the message is one line.
+    """
+    log.info("transcriber %s starts", __version__, extra={"subject": settings.audio_subject, "pid": os.getpid()})
+    health = Health(settings.health_host, settings.health_port)
+    try:
+        telemetry = Telemetry(settings, _instance())
+        asyncio.run(_Service(settings, telemetry, health, load).run())
+    finally:
+        health.close()
+
+
+class _Service:
+    """Event loop only."""
+
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, health: Health, load: Callable[[], SpeechModel]
+    ) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._health = health
+        self._load = load
+        self._warnings = RateLimited(log)
+        self._draining = False
+        self._connection: Connection
+        self._pool: WorkerPool
+        self._publisher: Publisher
+        self._live: LiveIngest
+
+    async def run(self) -> None:
+        """Start, run until a signal or a crash, stop."""
+        stop = _stop_signal()
+        starting = asyncio.create_task(self._start())
+        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            log.info("stopped before it was ready")
+            return
+        starting.result()
+        work = {
+            "publisher": self._publisher.run(),
+            "sweep": self._live.sweep(),
+            "tick": self._tick(),
+            "workers": self._pool.crashed(),
+        }
+        if self._settings.metrics_nats_secs:
+            work["metrics"] = self._report_metrics()
+        tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
+        watched: set[asyncio.Future[None]] = {stop, self._connection.closed, *tasks}
+        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        crash = next((task.exception() for task in done if task is not stop), None)
+        await self._stop(0 if crash else self._settings.shutdown_grace_secs)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if crash:
+            raise crash
+
+    async def _start(self) -> None:
+        """Model, broker, subject; whatever fails, fails before "ready"."""
+        settings = self._settings
+        started_s = time.monotonic()
+        self._pool = pool = await WorkerPool.start(settings, self._load)
+        log.info(
+            "model loaded",
+            extra={
+                "model": pool.model.name,
+                "load_s": round(time.monotonic() - started_s, 2),
+                "workers": len(pool.workers),
+                "threads": settings.threads,
+                "audio_ctx": settings.audio_ctx,
+                "rtf": round(pool.rtf, 4),
+                "queue_capacity": pool.capacity,
+            },
+        )
+        self._connection = connection = Connection()
+        await connection.open(settings, name=f"transcriber {settings.audio_subject}")
+        log.info("connected", extra={"server": connection.server})
+        self._publisher = Publisher(connection, settings.transcript_subject_prefix)
+        around = Surroundings(settings, pool.model, self._publisher, self._telemetry, self._warnings)
+        self._live = live = LiveIngest(connection, pool, around)
+        self._observe()
+        self._telemetry.start()
+        await live.subscribe()
+        self._health.started(
+            ready={
+                "connected": lambda: connection.connected,
+                "subscribed": lambda: live.subscribed,
+                "not_draining": lambda: not self._draining,
+            },
+            alive={"worker": lambda: pool.healthy},
+        )
+        log.info("ready", extra={"subject": settings.audio_subject, "health_port": self._health.port})
+
+    def _observe(self) -> None:
+        """Tell telemetry where the figures are."""
+        self._telemetry.observe(
+            queue_depth=lambda: self._pool.depth,
+            queue_capacity=lambda: self._pool.capacity * len(self._pool.workers),
+            buffer_size=lambda: self._live.open_samples,
+            streams_active=lambda: self._live.active,
+            streams_stalled=lambda: self._live.stalled,
+            nats_reconnects=lambda: self._connection.reconnects,
+            messages_malformed=lambda: self._connection.client.malformed,
+            busy_s=lambda: self._pool.busy_s,
+            workers=lambda: len(self._pool.workers),
+            rtf=lambda: self._pool.rtf,
+        )
+
+    async def _stop(self, grace_s: float) -> None:
+        """Follow the data: intake, windows, queue, worker, text, figures."""
+        deadline_s = time.monotonic() + grace_s + STOP_S
+        self._draining = True
+        log.info("draining", extra={"streams": self._live.active, "queue_depth": self._pool.depth})
+        await self._live.drain()
+        self._live.close()
+        await self._pool.stop(grace_s)
+        await self._publisher.drained(timeout_s=0.2)
+        await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
+        self._telemetry.shutdown(OTLP_S)
+        self._warnings.flush()
+        figures = self._telemetry.snapshot().metrics
+        dropped = figures["transcriber.jobs.dropped"]
+        log.info(
+            "stopped",
+            extra={
+                "jobs_enqueued": figures["transcriber.jobs.enqueued"],
+                "jobs_dropped": sum(dropped.values()) if isinstance(dropped, dict) else dropped,
+                "queue_depth": self._pool.depth,
+                "unsent": self._publisher.unsent,
+            },
+        )
+        await self._connection.close()
+
+    async def _tick(self) -> None:
+        while True:
+            self._health.tick()
+            self._warnings.flush_due()
+            await asyncio.sleep(TICK_S)
+
+    async def _report_metrics(self) -> None:
+        """The figures on NATS, beside OTLP."""
+        subject = f"transcriber.metrics.{self._telemetry.instance}"
+        while True:
+            await asyncio.sleep(self._settings.metrics_nats_secs)
+            await self._connection.publish(subject, self._telemetry.snapshot().model_dump_json(by_alias=True).encode())
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """Resolves at the first SIGTERM or SIGINT; from then on a second one kills."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def stop_once() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_once)
+    return stop
+
+
+def _instance() -> str:
+    """This process, as one token of a subject."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', socket.gethostname())}-{os.getpid()}"
