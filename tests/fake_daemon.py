@@ -24,8 +24,8 @@ class FakeModel:
     def __init__(self):
         self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
         self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
-        self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "-1"))
-        self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "-1"))
+        self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "9999"))
+        self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "9999"))
 
     def supports(self, language):
         return language in {"en", "de"}

@@ -1,5 +1,6 @@
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from transcriber.engine.models import DEMO_MODEL
 from transcriber.errors import ModelError
 
 DEMO = DEMO_MODEL.read_bytes()
+VOCABULARY = 56 + 4 * 80 * 201
 FIRST_TENSOR = DEMO.index(b"encoder.positional_embedding")
 LAST_BIAS = DEMO.rindex(b".bias")
 on_one_file = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -76,9 +78,8 @@ def test_model_with_changed_bytes_is_refused_or_has_a_shape(copy, at, new):
         file.seek(at)
         file.write(new)
     try:
-        assert isinstance(check_model_file(copy), ModelShape)
-    except ModelError as error:
-        assert str(copy) in str(error)
+        with suppress(ModelError):
+            assert check_model_file(copy).tensors > 11
     finally:
         with copy.open("r+b") as file:
             file.seek(at)
@@ -114,12 +115,12 @@ def test_strange_file_is_called_by_its_name(tmp_path, content, reason):
         (20, 2**31 - 1, "n_audio_layer is 2147483647"),
         (20, 5, "means 158"),
         (20, 7, "truncated: ends in tensor 174 of 188"),
-        (44, 200, "mel filters are 80 x 201, not 200 x 201"),
-        (48, 4, "ftype 4 is unknown"),
-        (48, 99, "ftype 99 is unknown"),
-        (56, 2**30, "mel filters"),
-        (60 + 4 * 80 * 201, 2**30, "1073741824 tokens"),
-        (64 + 4 * 80 * 201, -5, "token 0 has -5 bytes"),
+        (40, 200, "mel filters are 80 x 201, not 200 x 201"),
+        (44, 4, "ftype 4 is unknown"),
+        (44, 99, "ftype 99 is unknown"),
+        (52, 2**30, "mel filters are 80 x 1073741824"),
+        (VOCABULARY, 2**30, "1073741824 tokens"),
+        (VOCABULARY + 4, -5, "token 0 has -5 bytes"),
         (FIRST_TENSOR - 20, 9, "9 dimensions"),
         (FIRST_TENSOR - 16, 2**31 - 1, "a name of 2147483647 bytes"),
         (FIRST_TENSOR - 12, 5, "type 5"),

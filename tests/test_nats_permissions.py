@@ -9,6 +9,7 @@ import nats
 import nkeys
 import pytest
 import trustme
+from nats.aio.client import Client
 
 from tests.harness import Daemon, level, speak, until
 from transcriber.demo.broker import EmbeddedBroker
@@ -162,7 +163,7 @@ async def test_client_that_is_no_user_is_refused(guarded, tmp_path, seed):
 
 async def refusal(broker, **options):
     """The error with which a client is turned away, or None. The module's connect would leave its socket behind."""
-    client = nats.aio.client.Client()
+    client = Client()
     try:
         await client.connect(broker.url, allow_reconnect=False, **options)
     except (OSError, nats.errors.Error) as error:
@@ -175,7 +176,8 @@ async def refusal(broker, **options):
     ("name", "subject"), [("DAEMON_RADIO_7", "audio.radio-7"), ("DAEMON_ALL", "audio.*")], ids=["one stream", "all"]
 )
 async def test_rights_suffice_for_audio_text_and_metrics(guarded, seeds, tmp_path, name, subject):
-    texts, metrics = [], []
+    texts: list[bytes] = []
+    metrics: list[bytes] = []
     daemon = Daemon(guarded.url, tmp_path, AUDIO_SUBJECT=subject, NATS_NKEY_SEED_FILE=seeds / name)
     async with (
         daemon,

@@ -1,8 +1,11 @@
 import asyncio
 import io
 import os
+import signal
+import subprocess
+import sys
 import wave
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,12 @@ async def until_end(messages: AsyncIterator[Msg]) -> list[Msg]:
         if parse_headers(message.headers).end:
             break
     return received
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
@@ -183,6 +192,31 @@ async def test_a_broker_that_is_gone_ends_a_fast_publisher(monkeypatch) -> None:
             await publish(connection, "audio.gone", source, fast=True)
     finally:
         await connection.close()
+
+
+async def test_payloads_lost_while_the_broker_is_away_are_counted_and_keep_their_place() -> None:
+    fmt = AudioFormat(SampleFormat.S16LE, 16_000, 1)
+    with EmbeddedBroker() as broker:
+        connection = Connection()
+        await connection.open(load_settings(nats_url=broker.url), "test")
+    connection.client._max_pending_size = 0  # else 2 MiB would wait in the client
+    back = EmbeddedBroker(port=broker.port)
+
+    async def audio() -> AsyncIterator[bytes]:
+        await until(lambda: not connection.connected)
+        yield PCM[:1920]
+        back.start()
+        await until(lambda: connection.connected)
+        yield PCM[1920:3200]
+
+    try:
+        done = await publish(connection, "audio.away", AudioSource(fmt, None, audio()), session="mine")
+    finally:
+        back.stop()
+
+    await connection.close()
+    assert done.frames == 1600
+    assert done.unsent == 3
 
 
 @pytest.mark.parametrize(
@@ -324,3 +358,66 @@ async def test_a_listener_whose_connection_is_closed_for_good_says_so(connection
 async def test_subtitles_of_all_streams_are_refused(settings) -> None:
     with pytest.raises(ConfigError, match="name the stream"):
         await listen_and_print(settings, None, form="srt")
+
+
+def command(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
+    """``transcriber`` as a real process with pipes."""
+    pipe = subprocess.PIPE
+    line = [sys.executable, "-m", "transcriber", *arguments, "--nats-url", settings.nats_url]
+    return subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+async def test_ctrl_c_ends_a_publisher_that_waits_for_its_pipe(settings, connection) -> None:
+    messages = await subscribe(connection, "audio.stdin")
+    flags = ["--stream", "stdin", "--format", "S16LE", "--rate", "16000", "--chunk-ms", "20"]
+
+    with command(settings, "publish", "-", *flags) as process:
+        assert process.stdin
+        os.write(process.stdin.fileno(), PCM[:700])
+        first = await anext(messages)
+        process.send_signal(signal.SIGINT)
+        received = await until_end(messages)
+        status = await asyncio.to_thread(process.wait, 10)
+
+    assert first.data == PCM[:640]
+    assert parse_headers(received[-1].headers).offset == 320
+    assert status == 130
+
+
+async def test_the_publish_command_says_what_it_sent(settings, wav) -> None:
+    with command(settings, "publish", str(wav), "--stream", "said", "--session", "mine", "--fast") as process:
+        out, err = await asyncio.to_thread(process.communicate)
+
+    assert process.returncode == 0
+    assert out == b""
+    assert err == b"2.4 s sent to audio.said as session mine\n"
+
+
+async def test_a_listener_whose_reader_leaves_ends_quietly(settings, connection) -> None:
+    with command(settings, "listen", "left") as process:
+        assert process.stdout
+        assert process.stderr
+        reading = asyncio.create_task(asyncio.to_thread(process.stdout.readline))
+        while not reading.done():  # until it has subscribed
+            await connection.publish("transcripts.left.final", final("one", 0).model_dump_json(by_alias=True).encode())
+            await asyncio.wait({reading}, timeout=0.1)
+        process.stdout.close()
+
+        while process.poll() is None:
+            await connection.publish("transcripts.left.final", final("two", 5).model_dump_json(by_alias=True).encode())
+            await asyncio.sleep(0.02)
+
+        assert reading.result() == b"[00:00] radio: one\n"
+        assert process.stderr.read() == b""
+        assert process.returncode == 0
+
+
+async def test_a_broker_out_of_reach_is_one_clear_line(settings, wav) -> None:
+    nowhere = settings.model_copy(update={"nats_url": "nats://127.0.0.1:1"})
+
+    with command(nowhere, "publish", str(wav), "--stream", "x", "--nats-connect-timeout-secs", "0.2") as process:
+        _, err = await asyncio.to_thread(process.communicate)
+
+    assert process.returncode == 3
+    assert err.startswith(b"transcriber: NATS_URL=nats://127.0.0.1:1: ")
+    assert err.count(b"\n") == 1

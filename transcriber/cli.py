@@ -7,9 +7,10 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from transcriber import __version__
@@ -127,6 +128,7 @@ def _demo(_: Settings, arguments: argparse.Namespace) -> int:
 def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.bus.publish import publish_file  # noqa: PLC0415
 
+    _interrupt_on_sigterm()
     return asyncio.run(
         publish_file(
             settings,
@@ -164,7 +166,15 @@ def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioForma
 def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.bus.listen import listen_and_print  # noqa: PLC0415
 
-    return asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
+    _interrupt_on_sigterm()
+    with suppress(KeyboardInterrupt):
+        asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
+    return 0
+
+
+def _interrupt_on_sigterm() -> None:
+    """A client that is asked to stop takes its leave as with Ctrl-C: ``publish`` still sends its end."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _schema(settings: Settings, _: argparse.Namespace) -> int:

@@ -196,11 +196,13 @@ def _stop_signal() -> asyncio.Future[None]:
     """Resolves at the first SIGTERM or SIGINT; from then on a second one kills."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
+    # The kernel's own way is the surest, but process 1 of a container is spared by it.
+    kill = (lambda number, _: os._exit(128 + number)) if os.getpid() == 1 else signal.SIG_DFL
 
     def stop_once() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, kill)
         stop.set_result(None)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -75,7 +75,7 @@ class Connection:
         self._closing = False
         self._denied: set[str] = set()
         self._last_error = "no answer"
-        self._refused = asyncio.Event()
+        self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refusals = 0
 
     @property
@@ -112,18 +112,14 @@ class Connection:
                 **options,
             )
         )
-        refused = asyncio.create_task(self._refused.wait())
-        done, _ = await asyncio.wait(
-            {connecting, refused},
-            timeout=settings.nats_connect_timeout_secs,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        refused.cancel()
-        if connecting not in done:
+        watched: set[asyncio.Future[Any]] = {connecting, self._refused}
+        await asyncio.wait(watched, timeout=settings.nats_connect_timeout_secs, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            reason = self._refused.result() if self._refused.done() else self._last_error
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
             await self.close()
-            raise BrokerError(f"NATS_URL={mask(settings.nats_url)}: {self._last_error}")
+            raise BrokerError(f"NATS_URL={mask(settings.nats_url)}: {reason}")
         connecting.result()
 
     async def subscribe(self, subject: str, handler: Handler, *, pending_bytes: int = 2**24) -> Subscription:
@@ -135,7 +131,9 @@ class Connection:
         subscription = await self.client.subscribe(
             subject, cb=handler, pending_msgs_limit=2**17, pending_bytes_limit=pending_bytes
         )
-        await self.client.flush()  # a denial comes before the answer to this
+        # The client sends a first PING ahead of what it has queued; a denial comes before the answer to the second.
+        await self.client.flush()
+        await self.client.flush()
         if subject in self._denied:
             raise BrokerError(f"the broker denies this user to subscribe to {subject}")
         return subscription
@@ -183,8 +181,9 @@ class Connection:
             log.warning("the broker denies: %s", text)
         elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
             self._last_error = text
-            self._refused.set()
             self._refusals += 1
+            if not self._refused.done():
+                self._refused.set_result(text)
             if self._refusals == REFUSALS:
                 await self._on_closed()
         elif isinstance(error, nats_errors.Error | OSError | TimeoutError | asyncio.CancelledError):
@@ -205,7 +204,8 @@ class Connection:
 
     async def _on_closed(self) -> None:
         if not self._closing and not self.closed.done():
-            self.closed.set_exception(ConnectionError(f"the connection is closed for good: {self._last_error}"))
+            reason = mask(str(self.client.last_error or self._last_error))
+            self.closed.set_exception(ConnectionError(f"the connection is closed for good: {reason}"))
 
 
 def _ignore(*_: str) -> None:

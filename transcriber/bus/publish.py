@@ -78,7 +78,7 @@ async def publish_file(
     if not STREAM_NAME.fullmatch(stream):
         raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
     subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
             with _progress(console, source) as on_sent:

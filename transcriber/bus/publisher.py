@@ -59,9 +59,7 @@ class Publisher:
     async def _send(self, outgoing: _Outgoing) -> None:
         message = outgoing.build()
         headers = {
-            "Nats-Msg-Id": message_id(
-                message.stream, message.session, message.start_frame, message.type, outgoing.rev
-            ),
+            "Nats-Msg-Id": message_id(message.stream, message.session, message.start_frame, message.type, outgoing.rev),
             "traceparent": outgoing.traceparent,
         }
         subject = f"{self._prefix}.{message.stream}.{message.type}"

@@ -83,9 +83,10 @@ async def _perform(
     deadline_s = LAST_WORD_S + max(sum(r.duration_s for r in programme) for programme in programmes)
     try:
         async with asyncio.timeout(deadline_s):
-            await playing
             while daemon.running and not listening.done():
                 await asyncio.wait({listening}, timeout=0.5)
+                if playing.done():
+                    playing.result()  # raises what went wrong
             if listening.done():
                 listening.result()
     except TimeoutError:

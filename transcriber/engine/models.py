@@ -11,8 +11,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -115,8 +115,8 @@ def download_model(path: Path, sha1: str, hub: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        with part.open("xb") as file:
-            for piece in _pieces(url):
+        with part.open("xb") as file, closing(_pieces(url)) as pieces:
+            for piece in pieces:
                 file.write(piece)
                 digest.update(piece)
                 size += len(piece)
@@ -133,7 +133,7 @@ def download_model(path: Path, sha1: str, hub: str) -> None:
     log.info("downloaded %s: %.1f MB in %.1f s", path, size / 1e6, time.monotonic() - started_s)
 
 
-def _pieces(url: str) -> Iterator[bytes]:
+def _pieces(url: str) -> Generator[bytes]:
     """The body of ``url``, all of it; every failure of the network is a ``ModelError``."""
     try:
         with urlopen(Request(url, headers={"User-Agent": "transcriber"}), timeout=TIMEOUT_S) as response:  # noqa: S310 - https, or a test's own server
@@ -144,6 +144,7 @@ def _pieces(url: str) -> Iterator[bytes]:
                 got += len(piece)
                 yield piece
     except HTTPError as error:
+        error.close()
         raise _unreachable(url, f"HTTP {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(url, getattr(error, "reason", None) or error) from error

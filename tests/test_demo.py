@@ -1,0 +1,51 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+DEMO = [sys.executable, "-m", "transcriber", "demo"]
+
+
+def test_the_demo_transcribes_and_accounts_for_every_frame() -> None:
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=110)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    wer = re.search(r"^WER ([0-9.]+) %: \d+ of 128 words wrong$", done.stdout, re.MULTILINE)
+    assert wer, done.stdout
+    assert float(wer[1]) <= 10
+    assert done.stdout.count("all accounted for") == 6
+    assert done.stdout.count(": end: ") == 6
+    assert "\x1b" not in done.stdout
+
+
+def test_a_daemon_that_dies_fails_the_demo() -> None:
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout
+        for line in demo.stdout:
+            if "started" in line:
+                break
+        daemon = child_running(demo.pid, "serve")
+
+        os.kill(daemon, signal.SIGKILL)
+
+        output = demo.stdout.read()
+
+    assert demo.returncode == 1
+    assert "FAILED: the daemon ended with status -9" in output
+    assert "FAILED: 01_gale_warning: 0 end messages" in output
+
+
+def test_an_unknown_model_is_the_daemons_own_clear_line() -> None:
+    done = subprocess.run([*DEMO, "--model", "nonsense"], capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 2
+    assert "WHISPER_MODEL='nonsense'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def child_running(parent: int, argument: str) -> int:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (found,) = [pid for pid in children if argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
+    return int(found)

@@ -1,0 +1,116 @@
+"""Hostile publishers: any bytes as payload, headers and subject cost nobody else anything."""
+
+import asyncio
+import random
+
+from tests.harness import Daemon, level, speak, until
+from transcriber.audio.pcm import SampleFormat
+from transcriber.messages import End, Gap
+
+MESSAGES = 100_000
+CHUNK = 1_600
+NAMES = [f"fuzz-{number}" for number in range(40)]
+SEED = random.randrange(2**32)
+
+# What nats-py 2.16 cannot parse, each of which would end an unguarded read loop: (subject, header block).
+POISON = [
+    (b"audio.\xff\xfe", None),
+    (b"audio.x", b"\r"),
+    (b"audio.x", b"NATS/1.0"),
+    (b"audio.x", b"NATS/1.0 \xff\xff\r\n\r\n"),
+    (b"audio.x", b"NATS/1.0 503 \xff\r\n\r\n"),
+    (b"audio.x", b"NATS/1.0\r\n\xff\xfe: \xff\r\n\r\n"),
+    (b"audio.x", b"\x00" * 8),
+    (b"audio.x", b"NATS/1.0\r\nno colon\r\n\r\n"),
+    (b"audio.x", b"garbage\r\n\r\n"),
+]
+
+
+def values(rng, name):
+    """Something for a header: often nearly right."""
+    match name:
+        case "Audio-Offset":
+            good = str(rng.choice([0, 1, 1600, 10**6, 2**53, 2**53 + 1, -1, rng.randrange(2**64)]))
+        case "Audio-Time":
+            good = rng.choice(
+                ["2026-11-21T00:00:00Z", "9999-99-99T99:99:99Z", "2026-11-21", "0001-01-01T00:00:00+23:59"]
+            )
+        case "Content-Type":
+            rate, channels = rng.choice([16_000, 8_000, 7, 10**9]), rng.choice([1, 2, 3, 0])
+            good = f"audio/x-raw;format={rng.choice(list(SampleFormat))};rate={rate};channels={channels}"
+        case "Audio-End":
+            good = rng.choice(["1", "0", "yes", ""])
+        case _:
+            good = rng.choice(["en", "a", "x" * 300, "00-" + "0" * 32 + "-" + "0" * 16 + "-00"])
+    if rng.random() < 0.3:
+        at = rng.randrange(len(good) + 1)
+        good = good[:at] + chr(rng.randrange(32, 0x2FF)) + good[at:]
+    return good.replace("\r", "").replace("\n", "")
+
+
+HEADERS = ["Audio-Offset", "Audio-Time", "Content-Type", "Audio-End", "Audio-Session", "Language", "traceparent"]
+
+
+def headers(rng):
+    chosen = rng.sample(HEADERS, rng.randrange(len(HEADERS) + 1))
+    cased = [rng.choice([str.lower, str.upper, str])(name) for name in chosen]
+    lines = [f"{shown}: {values(rng, name)}" for shown, name in zip(cased, chosen, strict=True)]
+    return ("NATS/1.0\r\n" + "".join(line + "\r\n" for line in lines) + "\r\n").encode("utf-8", "surrogatepass")
+
+
+def frame(rng):
+    """One protocol frame of a hostile publisher."""
+    if rng.random() < 0.02:
+        subject, block = rng.choice(POISON)
+    else:
+        name = rng.choice(NAMES) if rng.random() < 0.95 else rng.choice(["ü", "a!b", "x" * 65, "$", "per%cent"])
+        subject, block = f"audio.{name}".encode(), headers(rng) if rng.random() < 0.5 else None
+    payload = rng.randbytes(rng.choice([0, 1, 2, 3, 64, 65, 640, 3_201]))
+    if block is None:
+        return b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload)
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject, len(block), len(block) + len(payload), block, payload)
+
+
+async def attack(port, rng):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
+    for number in range(MESSAGES):
+        writer.write(frame(rng))
+        if number % 200 == 0:
+            await writer.drain()
+            await asyncio.sleep(0)
+    writer.write(b"PING\r\n")
+    while await reader.readline() != b"PONG\r\n":
+        pass
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_hundred_thousand_hostile_messages_cost_good_streams_nothing(broker, tmp_path, mouth, ears):
+    print(f"seed {SEED}")
+    env = {"INPUT_SAMPLE_RATE": 16_000, "BUFFER_DURATION_SECS": 1, "TRANSCRIPTION_QUEUE_CAPACITY": 256}
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        attacking = asyncio.create_task(attack(broker.port, random.Random(SEED)))
+        sent = 0
+        while not attacking.done():
+            await speak(mouth, "good", level(5, CHUNK), offset=sent)
+            await speak(mouth, "plain", level(6, CHUNK))
+            sent += CHUNK
+            await asyncio.sleep(0.01)
+        await attacking
+        for name in ("good", "plain"):
+            await speak(mouth, name, b"", end=1)
+        await until(lambda: ears.of(End, "good") and ears.of(End, "plain"), patience_s=90)
+        figures = await until(lambda: ears.metrics[-1]["transcriber.messages.malformed"] and ears.metrics[-1])
+        status, _ = await daemon.stop()
+
+    assert status == 0, daemon.log()[-3000:]
+    ears.check_accounts()
+    assert not ears.of(Gap, "good")
+    assert not ears.of(Gap, "plain")
+    assert [end.transcribed_frames for end in ears.of(End, "good") + ears.of(End, "plain")] == [sent, sent]
+    assert set(ears.text("good").split()) == {"5"}
+    assert set(ears.text("plain").split()) == {"6"}
+    assert figures["transcriber.chunks.dropped"]["bad_input"] > MESSAGES / 10
+    assert "Traceback" not in daemon.log()

@@ -1,0 +1,301 @@
+"""Whatever is wrong fails before "ready", with one clear line and the right status."""
+
+import base64
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from importlib.metadata import version
+
+import nkeys
+import pytest
+import trustme
+
+from tests.harness import Daemon, Ears, free_port, level, speak
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.models import DEMO_MODEL
+
+WINDOW = 24_000
+
+
+def run(*arguments, **env):
+    """Run ``transcriber`` to its end; returns status and stderr without the log."""
+    base = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "NATS_", "WHISPER_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "transcriber", *arguments],
+        env=base | {"HEALTH_PORT": "0", "NATS_CONNECT_TIMEOUT_SECS": "1"} | {k: str(v) for k, v in env.items()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert "Traceback" not in done.stderr
+    return done.returncode, "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("BUFFER_DURATION_SECS", "abc", "valid number"),
+        ("BUFFER_DURATION_SECS", "0.1", "greater than or equal to 0.5"),
+        ("BUFFER_DURATION_SECS", "nan", "less than or equal to 30"),
+        ("MAX_LATENCY_SECS", "0", "greater than 0"),
+        ("TRANSCRIPTION_QUEUE_CAPACITY", "0", "greater than or equal to 1"),
+        ("TARGET_SAMPLE_RATE", "8000", "16000"),
+        ("INPUT_FORMAT", "MP3", "'S16LE', 'S32LE', 'F32LE', 'U8', 'MULAW' or 'ALAW'"),
+        ("INPUT_SAMPLE_RATE", "1000", "greater than or equal to 8000"),
+        ("AUDIO_SUBJECT", "audio.>", "last token must be * or a stream name"),
+        ("AUDIO_SUBJECT", "audio.*.x", "literal prefix"),
+        ("AUDIO_SUBJECT", "*", "literal prefix"),
+        ("TRANSCRIPT_SUBJECT_PREFIX", "a b", "literal subject"),
+        ("NATS_URL", "http://x", "nats://host:port"),
+        ("NATS_URL", "nats://u:secret@:99999", "nats://host:port"),
+        ("WHISPER_AUDIO_CTX", "320", "multiple of 256"),
+        ("WHISPER_AUDIO_CTX", "many", "multiple of 256"),
+        ("WHISPER_DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("WHISPER_LANGUAGE", "English", "lower-case code"),
+        ("WHISPER_WORKERS", "0", "greater than or equal to 1"),
+        ("LOG_FORMAT", "xml", "'auto', 'text' or 'json'"),
+        ("METRICS_PER_STREAM", "maybe", "valid boolean"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it_and_status_2(variable, value, allowed):
+    status, said = run("serve", **{variable: value})
+
+    assert status == 2
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"transcriber: {variable}=")
+    assert allowed in said
+    assert "secret" not in said
+
+
+def test_a_flag_beats_the_environment_and_fails_alike():
+    status, said = run("serve", "--max-latency-secs", "-1", MAX_LATENCY_SECS=20)
+
+    assert status == 2
+    assert said == "transcriber: MAX_LATENCY_SECS='-1': input should be greater than 0"
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"NATS_TLS_CERT": "x.pem"}, "NATS_TLS_CERT and NATS_TLS_KEY go together"),
+        ({"NATS_CREDS": "a", "NATS_NKEY_SEED_FILE": "b"}, "exclude each other"),
+        ({"WHISPER_AUDIO_CTX": "256", "BUFFER_DURATION_SECS": "10"}, "WHISPER_AUDIO_CTX=256 is shorter than"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
+        ({}, "set WHISPER_MODEL_PATH"),
+        ({"WHISPER_MODEL": "huge"}, "WHISPER_MODEL='huge'"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_together_are_status_2(env, said):
+    status, line = run("serve", **env)
+
+    assert status == 2
+    assert said in line
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["fly"], ["serve", "--no-such-flag"], ["publish"], []])
+def test_wrong_usage_is_status_2(arguments):
+    status, said = run(*arguments)
+
+    assert status == 2
+    assert "usage: transcriber" in said
+
+
+def broken_models(folder):
+    whole = DEMO_MODEL.read_bytes()
+    for name, content in {
+        "truncated": whole[: len(whole) // 2],
+        "nearly": whole[:-1],
+        "page": b"<html>Sorry</html>",
+        "empty": b"",
+        "noise": bytes(range(256)) * 4096,
+        "header": whole[:48],
+    }.items():
+        path = folder / f"{name}.bin"
+        path.write_bytes(content)
+        yield path
+    yield folder / "missing.bin"
+    yield folder
+
+
+def test_a_model_that_cannot_be_used_is_one_line_and_status_3(tmp_path):
+    for path in broken_models(tmp_path):
+        status, said = run("serve", WHISPER_MODEL_PATH=path)
+
+        assert status == 3, path
+        assert len(said.splitlines()) == 1
+        assert str(path) in said
+
+
+def test_a_hub_out_of_reach_is_one_line_and_status_3(tmp_path):
+    status, said = run("serve", WHISPER_MODEL="tiny.en", WHISPER_MODEL_DIR=tmp_path, HTTPS_PROXY="http://127.0.0.1:9")
+
+    assert status == 3
+    assert "cannot be downloaded" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_in_use_is_status_3():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        status, said = run("serve", WHISPER_MODEL="demo", HEALTH_HOST="127.0.0.1", HEALTH_PORT=port)
+
+    assert status == 3
+    assert said == f"transcriber: HEALTH_PORT={port} on 127.0.0.1 cannot be opened: Address already in use"
+
+
+def test_an_unreachable_broker_is_status_3_and_hides_the_password():
+    status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=f"nats://me:hunter2@127.0.0.1:{free_port()}")
+
+    assert status == 3
+    assert "Connect call failed" in said or "refused" in said
+    assert "hunter2" not in said
+    assert len(said.splitlines()) == 1
+
+
+def conf(folder, text):
+    path = folder / "nats.conf"
+    path.write_text(text)
+    return "--config", str(path)
+
+
+def test_wrong_credentials_are_status_3(tmp_path):
+    with EmbeddedBroker(*conf(tmp_path, 'authorization { user: u, password: "right" }')) as broker:
+        url = broker.url.replace("//", "//u:wrong@")
+        status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=url, NATS_CONNECT_TIMEOUT_SECS=30)
+
+    assert status == 3
+    assert "authorization violation" in said.lower()
+    assert "wrong" not in said
+
+
+def test_a_denied_subject_is_status_3(tmp_path):
+    users = 'authorization { users: [{ user: u, password: p, permissions: { subscribe: ["audio.mine"] } }] }'
+    with EmbeddedBroker(*conf(tmp_path, users)) as broker:
+        status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=broker.url.replace("//", "//u:p@"))
+
+    assert status == 3
+    assert said == "transcriber: the broker denies this user to subscribe to audio.*"
+
+
+@pytest.mark.parametrize("variable", ["NATS_CREDS", "NATS_NKEY_SEED_FILE", "NATS_TLS_CA"])
+@pytest.mark.parametrize("content", [None, "rubbish"])
+def test_a_credentials_file_that_cannot_be_used_is_named(tmp_path, variable, content):
+    path = tmp_path / "file"
+    if content:
+        path.write_text(content)
+
+    status, said = run("serve", WHISPER_MODEL="demo", **{variable: path})
+
+    assert status == 2
+    assert said.startswith(f"transcriber: {variable}={path}: ")
+    assert len(said.splitlines()) == 1
+
+
+async def transcribes(url, folder, ears_url=None, tls=None, **env):
+    """Whether a daemon with these settings takes audio and gives text."""
+    async with (
+        Daemon(url, folder, BUFFER_DURATION_SECS=0.5, **env),
+        Ears(ears_url or url, **({"tls": tls} if tls else {})) as ears,
+    ):
+        await speak(ears.client, "s", level(5, WINDOW), end=1)
+        await ears.ends(1)
+        return ears.text("s") == "5"
+
+
+def new_nkey(kind=nkeys.PREFIX_BYTE_USER):
+    """Seed and public key of a new user, account or operator."""
+    seed = nkeys.encode_seed(os.urandom(32), kind)
+    return seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode()
+
+
+async def test_an_nkey_opens_the_door(tmp_path):
+    seed, public = new_nkey()
+    (tmp_path / "seed").write_text(seed + "\n")
+    users = f"authorization {{ users: [{{ nkey: {public} }}, {{ user: t, password: t }}] }}"
+    with EmbeddedBroker(*conf(tmp_path, users)) as broker:
+        ears_url = broker.url.replace("//", "//t:t@")
+
+        assert await transcribes(broker.url, tmp_path, ears_url, NATS_NKEY_SEED_FILE=tmp_path / "seed")
+
+
+def jwt(issuer_seed, issuer, subject, kind):
+    """A JWT as NATS signs them (ADR-14): ed25519 by the issuer's nkey."""
+
+    def part(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    claims = {"iss": issuer, "sub": subject, "name": kind, "iat": 1, "jti": "x", "nats": {"type": kind, "version": 2}}
+    if kind == "account":
+        unlimited = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
+        claims["nats"]["limits"] = dict.fromkeys(unlimited, -1) | {"wildcards": True}
+    if kind == "user":
+        claims["nats"] |= dict.fromkeys(("subs", "data", "payload"), -1)
+    head = part(b'{"typ":"JWT","alg":"ed25519-nkey"}') + b"." + part(json.dumps(claims).encode())
+    return (head + b"." + part(nkeys.from_seed(bytearray(issuer_seed.encode())).sign(head))).decode()
+
+
+async def test_a_credentials_file_opens_the_door_of_a_server_in_operator_mode(tmp_path):
+    (op_seed, op), (account_seed, account), (user_seed, user) = map(
+        new_nkey, (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
+    )
+    (tmp_path / "user.creds").write_text(
+        f"-----BEGIN NATS USER JWT-----\n{jwt(account_seed, account, user, 'user')}\n------END NATS USER JWT------\n"
+        f"\n-----BEGIN USER NKEY SEED-----\n{user_seed}\n------END USER NKEY SEED------\n"
+    )
+    (tmp_path / "operator.jwt").write_text(jwt(op_seed, op, op, "operator"))
+    operator = (
+        f'operator: "{tmp_path}/operator.jwt", resolver: MEMORY\n'
+        f"resolver_preload {{ {account}: {jwt(op_seed, op, account, 'account')} }}"
+    )
+    with EmbeddedBroker(*conf(tmp_path, operator)) as broker:
+        async with Daemon(broker.url, tmp_path, NATS_CREDS=tmp_path / "user.creds") as daemon:
+            ready = daemon.probe("/readyz")[0]
+        status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=broker.url)
+
+    assert ready == 200
+    assert status == 3
+    assert "authorization violation" in said.lower()
+
+
+def certificates(folder):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    for name in ("127.0.0.1", "client"):
+        issued = authority.issue_cert(name)
+        issued.private_key_pem.write_to_path(folder / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+    server = f'cert_file: "{folder}/127.0.0.1.pem", key_file: "{folder}/127.0.0.1.key", ca_file: "{folder}/ca.pem"'
+    return server, {"NATS_TLS_CA": folder / "ca.pem"}
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls_and_mtls_open_the_door_and_nothing_else_does(tmp_path, mutual):
+    server, settings = certificates(tmp_path)
+    ours = {"NATS_TLS_CERT": tmp_path / "client.pem", "NATS_TLS_KEY": tmp_path / "client.key"} if mutual else {}
+    context = ssl.create_default_context(cafile=str(settings["NATS_TLS_CA"]))
+    if mutual:
+        context.load_cert_chain(*ours.values())
+    with EmbeddedBroker(*conf(tmp_path, f"tls {{ {server}, verify: {str(mutual).lower()} }}")) as broker:
+        url = broker.url.replace("nats://", "tls://")
+        heard = await transcribes(url, tmp_path, tls=context, **settings, **ours)
+        status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=url)
+        without_ours = run("serve", WHISPER_MODEL="demo", NATS_URL=url, **settings)[0] if mutual else 3
+
+    assert heard
+    assert status == 3
+    assert "certificate" in said.lower()
+    assert without_ours == 3
+
+
+def test_the_version_is_that_of_the_package():
+    done = subprocess.run(
+        [sys.executable, "-m", "transcriber", "--version"], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == f"transcriber {version('transcriber')}\n"

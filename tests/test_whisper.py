@@ -1,0 +1,249 @@
+import struct
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from transcriber.config import Settings
+from transcriber.engine.models import DEMO_MODEL
+from transcriber.engine.warm_up import self_test_speech
+from transcriber.engine.whisper import load_model, system_info
+from transcriber.errors import EngineError, ModelError
+
+SETTINGS = Settings(whisper_model="demo", whisper_threads=1)
+SAID = "Gale warning for the north channel tonight. Wind northwest thirty five knots,"
+SPEECH = self_test_speech()
+SPEECH.setflags(write=False)  # a job's samples are never written to
+
+
+def never() -> bool:
+    return False
+
+
+def always() -> bool:
+    return True
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = load_model(DEMO_MODEL, SETTINGS)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def multilingual(tmp_path_factory):
+    """The bundled model with one more token before the special ones: whisper.cpp then takes it for multilingual."""
+    data = DEMO_MODEL.read_bytes()
+    name = data.index(b"decoder.token_embedding.weight")
+    rows = name + len(b"decoder.token_embedding.weight")
+    row = rows + 50_256 * 2 * 96
+    parts = data[8 : name - 8], struct.pack("<2i", 96, 51_865), data[name:row], data[row - 2 * 96 : row], data[row:]
+    path = tmp_path_factory.mktemp("model") / "ggml-many.bin"
+    path.write_bytes(data[:4] + struct.pack("<i", 51_865) + b"".join(parts))
+    model = load_model(path, SETTINGS)
+    yield model
+    model.close()
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    code = "from tests.test_whisper import *\n" + textwrap.dedent(code)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_speech_becomes_text(model):
+    transcript = model.transcribe(SPEECH, None, never)
+
+    assert transcript.text == SAID
+    assert transcript.language == "en"
+    assert -0.5 < transcript.avg_logprob <= 0.0
+    assert transcript.processing_s > 0.0
+
+
+def test_words_are_the_text_with_ordered_times(model):
+    transcript = model.transcribe(SPEECH, None, never)
+
+    times = [time for word in transcript.words for time in (word.start_s, word.end_s)]
+    assert " ".join(word.word for word in transcript.words) == transcript.text
+    assert times == sorted(times)
+    assert times[0] >= 0.0
+    assert times[-1] <= 5.0
+    assert all(0.0 < word.confidence <= 1.0 for word in transcript.words)
+
+
+def test_words_are_where_they_were_said(model):
+    starts_s = {"Gale": 0.30, "channel": 1.59, "tonight.": 1.91, "Wind": 2.82, "five": 4.16}
+
+    words = {word.word: word.start_s for word in model.transcribe(SPEECH, None, never).words}
+
+    assert all(abs(words[word] - start_s) < 0.25 for word, start_s in starts_s.items())
+
+
+@pytest.mark.parametrize("duration_s", [1 / 16_000, 0.3, 1.0, 5.0, 10.24])
+def test_silence_is_empty_text(model, duration_s):
+    transcript = model.transcribe(np.zeros(round(duration_s * 16_000), np.float32), None, never)
+
+    assert transcript.text == ""
+    assert transcript.words == ()
+
+
+def test_noise_is_empty_text_though_the_model_says_a_control_byte(model):
+    noise = np.random.default_rng(1).normal(0, 0.01, 80_000).astype(np.float32)
+
+    transcript = model.transcribe(noise, None, never)
+
+    assert transcript.text == ""
+    assert transcript.words == ()
+
+
+def test_times_of_a_short_window_stay_inside_it(model):
+    transcript = model.transcribe(SPEECH[4_800:17_600], None, never)
+
+    assert transcript.words
+    assert transcript.words[-1].end_s <= 0.8
+
+
+def test_strided_samples_are_read_as_they_are(model):
+    stereo = np.stack([SPEECH, np.zeros_like(SPEECH)], axis=1)
+
+    assert model.transcribe(stereo[:, 0], None, never).text == SAID
+
+
+def test_calls_do_not_depend_on_earlier_ones(model):
+    first = model.transcribe(SPEECH, None, never)
+    model.transcribe(SPEECH[::-1][:32_000], None, never)
+
+    second = model.transcribe(SPEECH, None, never)
+
+    assert (second.text, second.words) == (first.text, first.words)
+
+
+def test_window_longer_than_the_context_is_an_error(model):
+    with pytest.raises(EngineError, match=r"11 s do not fit the context of 10\.24 s"):
+        model.transcribe(np.zeros(11 * 16_000, np.float32), None, never)
+
+
+def test_abort_before_the_call_starts_nothing(model):
+    with pytest.raises(EngineError, match="aborted") as caught:
+        model.transcribe(SPEECH, None, always)
+
+    assert caught.value.return_code == 0
+
+
+@pytest.mark.parametrize(("asked", "code"), [(1, -6), (2, -8), (5, -9)])
+def test_abort_after_the_encoder_and_between_tokens(model, asked, code):
+    answers = iter([False] * asked)
+
+    with pytest.raises(EngineError, match="aborted") as caught:
+        model.transcribe(SPEECH, None, lambda: next(answers, True))
+
+    assert caught.value.return_code == code
+    assert model.transcribe(SPEECH, None, never).text == SAID
+
+
+def test_closed_model_is_an_error_and_no_crash():
+    model = load_model(DEMO_MODEL, SETTINGS)
+    model.close()
+    model.close()
+
+    with pytest.raises(EngineError, match="closed"):
+        model.transcribe(SPEECH, None, never)
+
+
+def test_english_model_is_always_english(model):
+    assert model.supports("en")
+    assert not model.supports("de")
+    assert model.transcribe(SPEECH, "de", never).language == "en"
+
+
+def test_multilingual_model_has_whispers_languages(multilingual):
+    assert all(map(multilingual.supports, ["en", "de", "zh", "haw"]))
+    assert not any(map(multilingual.supports, ["yue", "xx", "german", "auto", ""]))
+
+
+def test_multilingual_model_reports_the_given_or_detected_language(multilingual):
+    assert multilingual.transcribe(SPEECH, "de", never).language == "de"
+    assert multilingual.supports(multilingual.transcribe(SPEECH, None, never).language)
+
+
+def test_multilingual_model_refuses_a_language_it_lacks(multilingual):
+    with pytest.raises(EngineError, match="the model many has no language 'xx'"):
+        multilingual.transcribe(SPEECH, "xx", never)
+
+
+def test_language_without_spaces_gives_more_than_one_word(multilingual):
+    transcript = multilingual.transcribe(SPEECH, "zh", never)
+
+    assert len(transcript.words) > 5
+
+
+def test_truncated_model_is_refused(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(DEMO_MODEL.read_bytes()[:-1])
+
+    with pytest.raises(ModelError, match="truncated"):
+        load_model(path, SETTINGS)
+
+
+def test_model_that_whisper_refuses_is_one_line(tmp_path):
+    path = tmp_path / "model.bin"
+    path.write_bytes(DEMO_MODEL.read_bytes().replace(b"encoder.conv1.bias", b"encoder.conv9.bias"))
+
+    with pytest.raises(ModelError, match=r"model\.bin: whisper\.cpp cannot load it: .*unknown tensor") as caught:
+        load_model(path, SETTINGS)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_path_that_is_no_unicode_is_refused(tmp_path):
+    path = tmp_path / "m\udcff.bin"
+    path.symlink_to(DEMO_MODEL)
+
+    with pytest.raises(ModelError, match=r"whisper\.cpp cannot load it"):
+        load_model(path, SETTINGS)
+
+
+def test_whisper_is_quiet(capfd):
+    model = load_model(DEMO_MODEL, SETTINGS)
+    model.transcribe(SPEECH, None, never)
+    model.close()
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_cuda_that_is_not_there_is_told(caplog):
+    model = load_model(DEMO_MODEL, SETTINGS.model_copy(update={"whisper_device": "cuda"}))
+    model.close()
+
+    assert model.device == "cpu"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "WHISPER_DEVICE=cuda" in caplog.text
+
+
+def test_system_info_names_the_processors_features():
+    assert "CPU" in system_info()
+
+
+def test_process_with_a_loaded_model_ends_clean():
+    ended = run_python("print(load_model(DEMO_MODEL, SETTINGS).transcribe(SPEECH, None, never).text)")
+
+    assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, SAID, "")
+
+
+def test_too_little_memory_is_one_line_and_no_crash():
+    ended = run_python(
+        """
+        import resource
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, used + 2**27))
+        try:
+            load_model(DEMO_MODEL, SETTINGS)
+        except ModelError as error:
+            print(error)
+        """
+    )
+
+    assert "needs about 268 MB of memory: Cannot allocate memory" in ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, "")
