@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import nats
 import numpy as np
@@ -56,7 +57,7 @@ class Daemon:
             "OMP_NUM_THREADS": "1",
         } | ({} if fake else {"WHISPER_MODEL": "demo"})  # fmt: skip
         self._env |= {name: str(value) for name, value in env.items()}
-        self.process = None
+        self.process: Any = None
 
     async def __aenter__(self):
         self.start()

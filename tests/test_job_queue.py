@@ -15,6 +15,12 @@ def job(stream="a", lane=Lane.FINAL):
     return Job(stream, np.zeros(16_000, np.float32), None, lambda *_: None, lane)
 
 
+def take(queue: JobQueue) -> Job:
+    found = queue.get()
+    assert found is not None
+    return found
+
+
 def fill(queue, *streams):
     jobs = [job(stream) for stream in streams]
     assert [queue.try_put(j) for j in jobs] == [None] * len(jobs)
@@ -57,7 +63,7 @@ def test_streams_take_turns():
     queue = JobQueue(9)
     fill(queue, "a", "a", "a", "b", "c")
 
-    assert [queue.get().stream for _ in range(5)] == ["a", "b", "c", "a", "a"]
+    assert [take(queue).stream for _ in range(5)] == ["a", "b", "c", "a", "a"]
 
 
 def test_lanes_are_served_by_priority_and_have_their_own_bounds():
@@ -68,7 +74,7 @@ def test_lanes_are_served_by_priority_and_have_their_own_bounds():
 
     assert queue.try_put(crowd[-1]) is crowd[-1]
     assert queue.depth == 1
-    assert [queue.get().lane for _ in range(4)] == list(Lane)
+    assert [take(queue).lane for _ in range(4)] == list(Lane)
 
 
 def test_a_closed_queue_refuses_but_gives_what_it_holds_and_then_none():
@@ -117,7 +123,7 @@ def test_nobody_waits_longer_than_the_capacity_whatever_the_others_do(capacity, 
             if refused:
                 gone.add(refused)
         elif queue.depth:
-            found = queue.get()
+            found = take(queue)
             taken += 1
             assert found not in gone
             gone.add(found)
@@ -130,14 +136,16 @@ def test_nobody_waits_longer_than_the_capacity_whatever_the_others_do(capacity, 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 8), STEPS)
 def test_a_stream_keeps_its_order(capacity, steps):
-    queue, numbers, last = JobQueue(capacity), {}, {}
+    queue = JobQueue(capacity)
+    numbers: dict[Job, int] = {}
+    last: dict[str, int] = {}
     for step in steps:
         if step is not None:
             arriving = job(str(step))
             numbers[arriving] = len(numbers)
             queue.try_put(arriving)
         elif queue.depth:
-            found = queue.get()
+            found = take(queue)
             assert numbers[found] > last.get(found.stream, -1)
             last[found.stream] = numbers[found]
 

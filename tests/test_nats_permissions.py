@@ -94,7 +94,7 @@ def seeds(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def guarded(seeds):  # noqa: ARG001 - the broker finds the keys in the environment
+def guarded(seeds):
     """The broker with the configuration as it lies in the repository."""
     with EmbeddedBroker("--config", str(CONFIG)) as broker:
         yield broker
@@ -221,7 +221,7 @@ def certificates(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def encrypted(certificates, seeds, tmp_path):  # noqa: ARG001 - both are in the environment
+def encrypted(certificates, seeds, tmp_path):
     """The broker with the parts that are commented out, TLS and WebSocket, put in; the latter on a free port."""
     config = re.sub(r"(?m)^#(?! \S)", "", CONFIG.read_text()).replace("port: 8443", "port: -1")
     (tmp_path / "nats.conf").write_text(config)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-import pytest
+import nats
 
 from tests.harness import Daemon, Ears, level, speak, until
 from transcriber.demo.broker import EmbeddedBroker
@@ -19,8 +19,6 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
     broker.start()
     try:
         async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=60) as daemon, Ears(broker.url) as ears:
-            import nats
-
             mouth = await nats.connect(broker.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, pending_size=0)
             sent = {"counted": 0, "plain": 0}
 
@@ -120,7 +118,7 @@ async def test_a_dead_worker_ends_the_process_with_1_and_says_what_was_lost(brok
         (end,) = await ears.ends(1)
 
     assert status == 1
-    assert [gap.reason for gap in ears.of(Gap)][0] == "engine_error"
+    assert ears.of(Gap)[0].reason == "engine_error"
     assert end.dropped_frames == WINDOW + 100
     assert "the fake model crashed, as it was told" in daemon.log()
     ears.check_accounts()

@@ -53,10 +53,13 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.streams.stalled": ("gauge", "{stream}"),
     "transcriber.nats.reconnects": ("sum", "{reconnect}"),
     "transcriber.messages.malformed": ("sum", "{message}"),
+    "transcriber.messages.unsent": ("sum", "{message}"),
+    "transcriber.gaps": ("sum", "{gap}"),
 }
 REASONS = {
     "transcriber.jobs.dropped": {"queue_full", "engine_error", "shutdown"},
     "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "too_many_streams"},
+    "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
 }
 
 
@@ -282,13 +285,14 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
     telemetry = make()
     telemetry.observe(queue_depth=lambda: 3, queue_capacity=lambda: 5, buffer_size=lambda: 80_000)
     telemetry.observe(streams_active=lambda: 4, streams_stalled=lambda: 1)
-    telemetry.observe(nats_reconnects=lambda: 2, messages_malformed=lambda: 6)
+    telemetry.observe(nats_reconnects=lambda: 2, messages_malformed=lambda: 6, messages_unsent=lambda: 7)
     counters = telemetry.counters("a")
     counters.chunks_received += 50
     counters.chunks_dropped["overlap"] += 2
     counters.chunks_filtered += 1
     counters.jobs_enqueued += 9
     counters.jobs_dropped["queue_full"] += 4
+    counters.gaps["queue_full"] += 4
 
     telemetry.shutdown(PATIENCE_S)
 
@@ -306,6 +310,8 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
         ("transcriber.streams.stalled", None): 1,
         ("transcriber.nats.reconnects", None): 2,
         ("transcriber.messages.malformed", None): 6,
+        ("transcriber.messages.unsent", None): 7,
+        ("transcriber.gaps", "queue_full"): 4,
         ("transcriber.chunks.received", None): 50,
         ("transcriber.chunks.dropped", "overlap"): 2,
         ("transcriber.chunks.filtered", None): 1,
@@ -422,6 +428,8 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_streams_stalled",
         "transcriber_nats_reconnects_total",
         "transcriber_messages_malformed_total",
+        "transcriber_messages_unsent_total",
+        "transcriber_gaps_total",
     }
 
 

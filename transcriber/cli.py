@@ -7,8 +7,10 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 from transcriber import __version__
 from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
 from transcriber.config import Settings, load_settings, mask, settings_fields
+from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, StartError
 from transcriber.logs import configure as configure_logging
 
@@ -29,6 +32,16 @@ CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    status = _run(argv)
+    if any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
+        # A worker that was abandoned is still inside whisper.cpp: the interpreter would take itself down around it,
+        # which ends in a segmentation fault now and then.
+        logging.shutdown()
+        os._exit(status)
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     flags = {name: value for name, value in vars(arguments).items() if name in settings_fields()}
     try:

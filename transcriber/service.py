@@ -148,6 +148,7 @@ class _Service:
             streams_stalled=lambda: self._live.stalled,
             nats_reconnects=lambda: self._connection.reconnects,
             messages_malformed=lambda: self._connection.client.malformed,
+            messages_unsent=lambda: self._publisher.unsent,
             busy_s=lambda: self._pool.busy_s,
             workers=lambda: len(self._pool.workers),
             rtf=lambda: self._pool.rtf,

@@ -316,6 +316,7 @@ class LiveStream:
     def _gap(self, gap: Gap, received_at: datetime) -> None:
         report = self._reports[gap.session]
         report.unknown_gaps += not gap.frames
+        self._counters.gaps[gap.reason] += 1
         message = GapMessage(**self._range(gap.session, gap.start_frame, gap.frames, received_at), reason=gap.reason)
         self._around.publisher.put(lambda: message, report.traceparent, rev=0 if gap.frames else report.unknown_gaps)
 

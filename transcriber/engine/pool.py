@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from transcriber.config import Settings
 from transcriber.engine.job import SpeechModel
-from transcriber.engine.worker import Worker
+from transcriber.engine.worker import THREAD_NAME, Worker
 from transcriber.errors import EngineError
 
 CANCEL_S = 0.3
@@ -38,7 +38,7 @@ class WorkerPool:
         """
         workers = [
             Worker(
-                f"whisper-{number}",
+                f"{THREAD_NAME}{number}",
                 load,
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,

@@ -11,6 +11,9 @@ from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
 
+THREAD_NAME = "whisper-"
+"""What the names of the workers' threads begin with."""
+
 Outcome = Transcript | EngineError
 
 

@@ -5,9 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, get_args
 
-from transcriber.messages import Latency
+from transcriber.messages import GapReason, Latency
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
 MAX_STREAM_SERIES = 400
@@ -22,7 +22,7 @@ Reading = Callable[[], float]
 class Readings(TypedDict, total=False):
     """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
 
-    ``nats_reconnects``, ``messages_malformed`` and ``busy_s`` (seconds of all workers, the job in hand
+    ``nats_reconnects``, ``messages_malformed``, ``messages_unsent`` and ``busy_s`` (seconds of all workers, the job in hand
     included) only grow. ``rtf`` is the one measured at start-up, shown until a job is done.
     """
 
@@ -33,6 +33,7 @@ class Readings(TypedDict, total=False):
     streams_stalled: Reading
     nats_reconnects: Reading
     messages_malformed: Reading
+    messages_unsent: Reading
     busy_s: Reading
     workers: Reading
     rtf: Reading
@@ -55,6 +56,7 @@ class Counters:
     jobs_dropped: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
     )
+    gaps: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(GapReason), 0))
 
 
 class LatencyHistogram:

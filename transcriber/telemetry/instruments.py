@@ -43,6 +43,10 @@ INSTRUMENTS = (
     Instrument("transcriber.streams.stalled", "gauge", "{stream}", "streams from which nothing comes"),
     Instrument("transcriber.nats.reconnects", "counter", "{reconnect}", "times the connection was made anew"),
     Instrument("transcriber.messages.malformed", "counter", "{message}", "protocol messages the client could not read"),
+    Instrument(
+        "transcriber.messages.unsent", "counter", "{message}", "texts the client did not take: broker away too long"
+    ),
+    Instrument("transcriber.gaps", "counter", "{gap}", "gaps published, by reason"),
 )
 
 # The SDK's own bounds end at 10 s. 25 s is 1.25 x L_max, the threshold of the latency alert.

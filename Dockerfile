@@ -1,0 +1,64 @@
+# The daemon in a container: non-root, and at ease with a read-only root. What it writes goes to /models, and only if
+# WHISPER_MODEL asks for a download.
+#
+#   docker build --target cpu -t transcriber:0.1.0 .
+#   docker build --target cuda -t transcriber:0.1.0-cuda .
+#   docker run --read-only -e NATS_URL=nats://broker:4222 -e WHISPER_MODEL=demo transcriber:0.1.0
+
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+# Ubuntu 24.04 is NVIDIA's image with the nearest Python, 3.12; the two must be of one CUDA version.
+ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
+ARG CUDA_BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu24.04
+
+
+FROM ${BASE_IMAGE} AS cpu-build
+WORKDIR /src
+COPY . .
+# --without-pip: the image installs nothing later, so it carries no installer.
+RUN python3 -m venv --without-pip /opt/transcriber \
+    && python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock .
+
+
+FROM ${BASE_IMAGE} AS cpu
+COPY --from=cpu-build /opt/transcriber /opt/transcriber
+RUN install -d -o 10001 -g 10001 /models
+ENV PATH=/opt/transcriber/bin:$PATH WHISPER_MODEL_DIR=/models
+USER 10001:10001
+VOLUME /models
+EXPOSE 8080
+ENTRYPOINT ["transcriber"]
+CMD ["serve"]
+
+
+FROM ${CUDA_BUILD_IMAGE} AS cuda-build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends g++ python3-dev python3-pip python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+# pywhispercpp hands every environment variable to CMake. GGML_NATIVE is off because the machine that builds is not the
+# one that runs. Device code, not PTX: with a read-only root there is no cache, and PTX would be compiled at each start;
+# the last entry keeps PTX for GPUs newer than the list. The two RPATH settings let the extension find libwhisper.
+# A wheel holds no links, so each library lies there under three names: only libX.so.N is ever loaded.
+ARG CUDA_ARCHITECTURES="75-real;80-real;86-real;89-real;90"
+RUN python3 -m venv --without-pip /opt/transcriber \
+    && GGML_CUDA=ON GGML_CUDA_GRAPHS=ON GGML_CUDA_NCCL=OFF GGML_NATIVE=OFF \
+       CMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES}" \
+       CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
+       python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock \
+       --no-binary pywhispercpp . \
+    && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.*
+
+
+FROM ${CUDA_IMAGE} AS cuda
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1 python3 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=cuda-build /opt/transcriber /opt/transcriber
+RUN install -d -o 10001 -g 10001 /models
+ENV PATH=/opt/transcriber/bin:$PATH WHISPER_MODEL_DIR=/models
+USER 10001:10001
+VOLUME /models
+EXPOSE 8080
+ENTRYPOINT ["transcriber"]
+CMD ["serve"]
