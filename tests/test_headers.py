@@ -45,6 +45,7 @@ def test_all_headers_are_read_whatever_their_case():
         {"Audio-Session": "x" * 129}, {"Audio-Session": "a\tb"}, {"Language": "english"}, {"Language": "e"},
         {"Audio-Time": "now"}, {"Audio-Time": "2026-13-01T00:00:00Z"}, {"Audio-Time": "2026-11-21"},
         {"Audio-Time": "2026-11-21T10:00:00"}, {"Audio-Time": "20261121T100000Z"},
+        {"Audio-Time": "0001-01-01T00:00:00+23:59"}, {"Audio-Time": "9999-12-31T23:59:59-23:59"},
     ],
 )  # fmt: skip
 def test_nonsense_is_bad_input(headers):
@@ -52,7 +53,13 @@ def test_nonsense_is_bad_input(headers):
         parse_headers(headers)
 
 
-@given(st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])))
+@given(
+    st.datetimes(
+        datetime(1970, 1, 1),
+        datetime(8999, 12, 31),
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))]),
+    )
+)
 def test_every_rfc_3339_time_is_read_exactly(moment):
     assert parse_time(moment.isoformat()) == moment
 

@@ -17,7 +17,7 @@ WINDOW = RATE // 2
 
 @pytest.fixture
 async def daemon(broker, tmp_path):
-    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, TRANSCRIPTION_QUEUE_CAPACITY=64) as running:
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, TRANSCRIPTION_QUEUE_CAPACITY=256) as running:
         yield running
 
 
@@ -153,7 +153,7 @@ async def test_bad_payloads_cost_nothing_but_themselves(daemon, mouth, ears):
 
     (end,) = await ears.ends(1)
 
-    assert [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)] == [(12_000, 0, "bad_input")] * 3
+    assert [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)] == [(12_000, 0, "bad_input")]
     assert (end.received_frames, end.transcribed_frames, end.lost_frames) == (24_000, 24_000, 0)
     assert ears.text("s") == "3"
     ears.check_accounts()

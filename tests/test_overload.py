@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.harness import Daemon, level, speak, until
-from transcriber.messages import Final, Gap
+from transcriber.messages import End, Final, Gap
 
 RATE = 16_000
 WINDOW = RATE // 2
@@ -34,6 +34,18 @@ async def test_a_burst_drops_exactly_what_has_no_place(broker, tmp_path, mouth, 
     assert full["transcriber.queue.depth"] == full["transcriber.queue.capacity"] == capacity
     assert full["transcriber.jobs.enqueued"] == 1 + capacity
     assert full["transcriber.jobs.dropped"]["queue_full"] == dropped
+
+
+async def test_a_session_whose_last_window_is_refused_ends_once(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_S=1, TRANSCRIPTION_QUEUE_CAPACITY=1) as daemon:
+        for _ in range(3):
+            await speak(mouth, "s", level(1, 4 * WINDOW + 100), end=1)
+        await ears.ends(3)
+        await daemon.stop()
+
+    assert len(ears.of(End)) == 3
+    assert any(end.dropped_frames for end in ears.of(End))
+    ears.check_accounts()
 
 
 async def test_an_engine_twice_too_slow_drops_half_and_stays_within_its_latency(broker, tmp_path, mouth, ears):

@@ -50,6 +50,7 @@ def check_tiling(events):
                     assert event.frames > 0
                     event.session.transcribed += event.frames
             case Ended(session):
+                session.closed = True
                 assert clocks[session] == session.clock == session.received + session.lost
                 assert session.received == session.transcribed
                 assert session.complete
@@ -97,6 +98,16 @@ def test_drops_without_offsets_are_a_gap_of_no_frames_and_sound_is_not_joined_ov
 
     assert kinds(events) == ["Window", "Gap", "Window", "Ended"]
     assert (events[1].start_frame, events[1].frames) == (4_000, 0)
+
+
+def test_a_session_that_ends_after_drops_says_that_more_was_on_its_way():
+    source = stream()
+
+    source.feed(audio(4_000), at(0))
+    events = source.end(lost_before="slow_consumer")
+
+    assert kinds(events) == ["Window", "Gap", "Ended"]
+    assert (events[1].start_frame, events[1].frames, events[1].reason) == (4_000, 0, "slow_consumer")
 
 
 def test_offsets_that_fit_prove_that_nothing_was_lost():
@@ -201,6 +212,17 @@ def test_bad_input_is_a_gap_of_no_frames_and_the_clock_stays():
     assert source.session.clock == 100
 
 
+def test_bad_payloads_at_one_place_are_one_gap():
+    source = stream()
+    source.feed(audio(100), NO_HEADERS)
+
+    first, second = source.skip(), source.skip()
+    source.feed(audio(100), NO_HEADERS)
+
+    assert (len(first), second) == (1, [])
+    assert [gap.start_frame for gap in source.skip()] == [200]
+
+
 def test_bad_input_before_any_audio_is_told_too():
     assert kinds(stream().skip()) == ["Started", "Gap"]
 
@@ -227,12 +249,16 @@ def test_a_day_of_audio_does_not_drift():
     assert window.start_frame / 44_100 == 24 * 3600
 
 
+TIMES = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC))
+
+
 @st.composite
 def publishers(draw):
     """What any publisher may do: offsets or none, holes, echoes, restarts, ends, rubbish, drops."""
     steps = draw(st.lists(st.tuples(
-        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "end", "beat", "bad", "drop", "session"]),
+        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "far", "end", "beat", "bad", "drop", "session"]),
         st.integers(0, 30_000),
+        st.none() | TIMES,
     ), max_size=40))  # fmt: skip
     return draw(st.booleans()), steps
 
@@ -242,7 +268,7 @@ def publishers(draw):
 def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
     with_offsets, steps = publisher
     source, events, clock = stream(window_s), [], 0
-    for step, size in steps:
+    for step, size, captured_at in steps:
         lost, session = None, None
         match step:
             case "hole":
@@ -251,6 +277,8 @@ def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
                 clock = max(0, clock - size)
             case "again":
                 clock = 0
+            case "far":
+                clock = 2**53
             case "drop":
                 lost = "slow_consumer"
             case "session":
@@ -260,7 +288,7 @@ def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
         try:
             events += source.feed(
                 payload + (b"x" if step == "bad" else b""),
-                AudioHeaders(offset=offset, end=step == "end", session=session),
+                AudioHeaders(offset=offset, end=step == "end", session=session, captured_at=captured_at),
                 lost,
             )
             clock += len(payload) // 2

@@ -101,8 +101,8 @@ def grpc_receiver() -> Iterator[tuple[Receiver, str]]:
             return trace_pb.ExportTraceServiceResponse()
 
     server = grpc.server(ThreadPoolExecutor(4))
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(MetricsService(), server)  # type: ignore[no-untyped-call]
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceService(), server)  # type: ignore[no-untyped-call]
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(MetricsService(), server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceService(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield receiver, f"http://127.0.0.1:{port}"

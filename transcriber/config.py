@@ -254,6 +254,7 @@ def settings_table() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in settings_fields().items():
         default = field.get_default()
+        default = f"{default:g}" if isinstance(default, int | float) else default
         shown = "" if default is None or field.default_factory else f"`{default}`"
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)

@@ -95,12 +95,14 @@ class _Service:
         watched: set[asyncio.Future[None]] = {stop, self._connection.closed, *tasks}
         done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         crash = next((task.exception() for task in done if task is not stop), None)
-        await self._stop(0 if crash else self._settings.shutdown_grace_secs)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if crash:
-            raise crash
+        try:
+            await self._stop(0 if crash else self._settings.shutdown_grace_secs)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            if crash:
+                raise crash
 
     async def _start(self) -> None:
         """Model, broker, subject; whatever fails, fails before "ready"."""

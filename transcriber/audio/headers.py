@@ -15,6 +15,9 @@ from transcriber.errors import BadInputError
 MAX_OFFSET = 2**53
 """Frames: the largest whole number that JSON readers keep exact."""
 
+YEARS = range(1970, 9000)
+"""Years of a capture time; at the ends of the calendar adding a second would overflow."""
+
 _OFFSET = re.compile(r"[0-9]{1,16}", re.ASCII)
 _SESSION = re.compile(r"[\x20-\x7e]{1,128}")
 _LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*", re.ASCII)
@@ -90,8 +93,10 @@ def parse_time(text: str) -> datetime:
         if match := _RFC3339.fullmatch(text):
             day, clock, fraction, zone = match.groups()
             micros = (fraction or "0")[:6].ljust(6, "0")
-            return datetime.fromisoformat(f"{day}T{clock}.{micros}{'+00:00' if zone in 'Zz' else zone}")
-    raise BadInputError(f"Audio-Time is not RFC 3339: {text[:40]!r}")
+            moment = datetime.fromisoformat(f"{day}T{clock}.{micros}{'+00:00' if zone in 'Zz' else zone}")
+            if moment.year in YEARS:
+                return moment
+    raise BadInputError(f"Audio-Time is not RFC 3339 of a year from 1970 to 8999: {text[:40]!r}")
 
 
 def _offset(text: str | None) -> int | None:

@@ -60,11 +60,11 @@ class Session:
         transcribed, silent, dropped: what became of the received ones.
         segments: windows that became a ``final``.
         overlap: frames that came twice and were trimmed.
-        closed: no more audio will come.
+        closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
     """
 
     __slots__ = (
-        "_capture", "_cutter", "_max_hole", "_numbers", "_opening", "_origin", "_window_frames",
+        "_capture", "_cutter", "_max_hole", "_numbers", "_opening", "_origin", "_skipped_at", "_window_frames",
         "clock", "closed", "dropped", "format", "id", "lost", "overlap", "received", "segments", "silent", "transcribed",
     )  # fmt: skip
 
@@ -78,6 +78,7 @@ class Session:
         self._max_hole = int(max_hole_s * fmt.rate)
         self._cutter = WindowCutter(fmt, self._window_frames)
         self._numbers = 0
+        self._skipped_at: int | None = None  # the clock at the last payload that could not be read
         self._origin: int | None = None  # the publisher's offset of our frame 0
         self._capture: tuple[int, datetime] | None = None  # a frame, and when it was captured
         self._opening: tuple[int, datetime] | None = None  # the same, when the open window was opened
@@ -130,14 +131,22 @@ class Session:
             done = self._break(hole, "slow_consumer" if lost_before == "slow_consumer" else "lost_input")
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
-        if captured_at is not None:
+        if captured_at is not None and payload:
             self._capture = (position, captured_at)
         return done + self._push(payload, trim=max(0, -hole))
 
-    def close(self) -> list[Window | Gap]:
-        """No more audio; returns the last windows."""
-        self.closed = True
-        return self._windows(self._cutter.flush())
+    def skip(self) -> list[Gap]:
+        """A payload could not be read: a gap of 0 frames, the clock stays; one for all of them at one place."""
+        if self._skipped_at == self.clock:
+            return []
+        self._skipped_at = self.clock
+        return [Gap(self, self.clock, 0, "bad_input")]
+
+    def close(self, lost_before: GapReason | None = None) -> list[Window | Gap]:
+        """No more audio; returns the last windows, and a gap of 0 frames if more may have been on its way."""
+        return self._windows(self._cutter.flush()) + (
+            [] if lost_before is None else [Gap(self, self.clock, 0, lost_before)]
+        )
 
     def _position(self, offset: int | None) -> int:
         """Where a payload with this offset belongs, in frames of our clock; may be negative."""

@@ -66,15 +66,14 @@ class Stream:
         return events + self.end() if headers.end else events
 
     def skip(self) -> list[Event]:
-        """A payload that could not be read: a gap of 0 frames, the clock stays."""
+        """A payload could not be read: a gap of 0 frames, the clock stays."""
         events = [] if self.session else self._open(self._default, None)
-        session = self.session
-        return [*events, Gap(session, session.clock, 0, "bad_input")] if session else events
+        return [*events, *(self.session.skip() if self.session else [])]
 
-    def end(self) -> list[Event]:
+    def end(self, lost_before: GapReason | None = None) -> list[Event]:
         """Close the open session, if any; returns its last windows and its end."""
         session, self.session = self.session, None
-        return [*session.close(), Ended(session)] if session else []
+        return [*session.close(lost_before), Ended(session)] if session else []
 
     def _open(self, fmt: AudioFormat, session_id: str | None) -> list[Event]:
         self.session = Session(session_id or self._new_id(), fmt, window_s=self._window_s, max_hole_s=self._max_hole_s)

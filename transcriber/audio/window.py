@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transcriber.audio.pcm import AudioFormat, decode
 from transcriber.audio.resampler import Resampler, output_samples
 
-BLOCK_S = 0.5
+BLOCK_S = 0.2
 """Seconds of audio that are decoded and resampled at once: per 20 ms payload that would cost twice as much."""
 
 

@@ -1,7 +1,7 @@
 """The NATS client, made safe: what nats-py 2.16 does badly is mended here and nowhere else.
 
-One malformed message from any publisher, or a callback that raises, ends nats-py's read loop while
-``is_connected`` stays true; a payload over the limit or a changed password closes it for good; a
+One malformed message from any publisher, or a callback that raises, ends nats-py's read loop or puts
+its parser out of step while ``is_connected`` stays true; a payload over the limit or a changed password closes it for good; a
 denied subscription does not raise. So: messages that cannot be parsed are counted, callbacks only
 note things down, sizes are checked before sending, denials are looked for, and ``closed`` ends the
 process.
@@ -20,6 +20,7 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol import parser
 
 from transcriber.config import Settings, mask
 from transcriber.errors import BrokerError, ConfigError
@@ -31,6 +32,10 @@ REFUSALS = 5
 """Times in a row that a broker which once took us may refuse us: then the credentials are no longer ours."""
 HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
+
+# nats-py lets the space before an HMSG's total length be a line end, so a header block of one white space and a payload
+# of digits are read as the total length: the parser loses its place, and a publisher can put words in another's mouth.
+parser.HMSG_RE = re.compile(rb"\AHMSG[ \t]+([^\s]+)[ \t]+([0-9]+)[ \t]+(([^\s]+)[ \t]+)?([0-9]+)[ \t]+([0-9]+)\r\n")
 
 Handler = Callable[[Msg], Awaitable[None]]
 
@@ -47,6 +52,8 @@ class GuardedClient(Client):
         self.malformed = 0
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        # What comes is proof enough: under load the answers to our pings wait behind it for longer than they may.
+        self._pings_outstanding = 0
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
         except Exception:  # noqa: BLE001 - any publisher can make any of them, and each would end the read loop

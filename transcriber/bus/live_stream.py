@@ -5,6 +5,7 @@ In: messages of one subject. Out: jobs for the stream's worker, and ``status``, 
 """
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -157,7 +158,7 @@ class LiveStream:
 
     def end(self) -> None:
         """No more audio will come: idle, or shutdown."""
-        self._handle(self._audio.end(), NO_HEADERS, _Arrival())
+        self._handle(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, _Arrival())
 
     def check_stalled(self, live_s: float) -> None:
         """Tell when nothing comes any more, not even a heartbeat."""
@@ -188,6 +189,7 @@ class LiveStream:
                 case Gap():
                     self._gap(event, arrival.wall)
                 case Ended(session):
+                    session.closed = True
                     self._end_if_complete(session)
 
     def _note(self, session: Session, headers: AudioHeaders) -> None:

@@ -32,7 +32,9 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
     }
     errors = [f"not {rule}: {left} and {right}" for rule, (left, right) in sums.items() if left != right]
     place = 0
-    for tile in sorted((*finals, *silences, *gaps), key=lambda tile: (tile.start_frame, tile.frames)):
+    # A gap of 0 frames tells that something was lost and not how much: it covers nothing.
+    tiles = [tile for tile in (*finals, *silences, *gaps) if tile.frames]
+    for tile in sorted(tiles, key=lambda tile: tile.start_frame):
         if tile.start_frame != place:
             errors.append(f"{tile.type} begins at frame {tile.start_frame} instead of {place}")
         place = tile.start_frame + tile.frames

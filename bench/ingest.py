@@ -1,0 +1,164 @@
+"""How many paced 20 ms streams (48 kHz, S16LE) one core takes in, with the engine stubbed.
+
+Out: by headers and number of streams, the share of its core that the daemon used, the payloads lost, and the lag
+from a payload's time to its arrival in the daemon. The daemon has one core to itself; publisher, broker and
+listener share the others. Processor time is that of the seconds in which all streams are live.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+
+from bench.daemon import StubbedDaemon
+from bench.paced import FORMAT, HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
+from bench.report import Results, note, quantiles, run
+from transcriber.audio.window import WindowCutter
+from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.config import load_settings
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.messages import End, Final, Gap
+
+WINDOW_S = 5.0
+BEHIND_MS = 250.0
+"""A run whose 99th percentile of lag is above this falls behind, and would lose audio if it lasted."""
+
+TRIES = 2
+"""A second one, since something else on the machine may have been in the way."""
+
+PATIENCE_S = 60.0
+"""For the last ``end``; a stream whose own one got lost ends by being idle, after 30 s."""
+
+
+def measure(quick: bool) -> Results:
+    with (
+        _a_core_for_the_daemon() as core,
+        EmbeddedBroker() as broker,
+        StubbedDaemon(broker.url, {core}, BUFFER_DURATION_SECS=str(WINDOW_S), MAX_STREAMS="1000") as daemon,
+        publisher_process() as publisher,
+    ):
+        runs = asyncio.run(_sweep(broker.url, daemon, publisher, quick=quick))
+    sustained = [row for row in runs if row["sustained"]]
+    return {
+        "most_streams": {h: max((r["streams"] for r in sustained if r["headers"] == h), default=0) for h in HEADERS},
+        "daemon_cpu_at_200": {row["headers"]: row["daemon_cpu"] for row in runs if row["streams"] == 200},
+        "runs": runs,
+    }
+
+
+@contextmanager
+def _a_core_for_the_daemon() -> Iterator[int]:
+    """Keep off one core, and with us all processes that we start."""
+    cores = os.sched_getaffinity(0)
+    if len(cores) < 2:
+        raise SystemExit("bench.ingest needs two cores: one for the daemon, one for those who feed it")
+    core = max(cores)
+    os.sched_setaffinity(0, cores - {core})
+    try:
+        yield core
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+async def _sweep(url: str, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, *, quick: bool) -> list[Results]:
+    """More and more streams, until the daemon falls behind."""
+    counts, ramp_s, live_s = ((200,), 2.0, 4.0) if quick else ((50, 100, 200, 400, 600, 800, 1000), 5.0, 10.0)
+    if not await daemon.ready():
+        raise SystemExit(daemon.log())
+    runs = []
+    async with connected(load_settings(nats_url=url), "bench ingest") as connection:
+        messages = await subscribe(connection, "transcripts.*.*")
+        for headers in HEADERS:
+            for count in counts:
+                for _ in range(TRIES):
+                    plan = Plan(
+                        url=url,
+                        names=tuple(f"s{number}" for number in range(count)),
+                        payloads=int((ramp_s + live_s) / PAYLOAD_S),
+                        ramp_s=ramp_s,
+                        start_s=time.monotonic() + 0.5,
+                        headers=headers,
+                    )
+                    runs.append(await _follow(plan, daemon, publisher, messages))
+                    note(f"ingest: {runs[-1]}")
+                    if runs[-1]["sustained"]:
+                        break
+                else:
+                    break
+    return runs
+
+
+async def _follow(
+    plan: Plan, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, messages: AsyncIterator[Received]
+) -> Results:
+    """Publish as planned; what the daemon made of it."""
+    listening = asyncio.create_task(_listen(messages, plan))
+    publishing = asyncio.get_running_loop().run_in_executor(publisher, publish, plan)
+    cpu = await _cpu_share(daemon, plan.start_s + plan.ramp_s, plan.stop_s)
+    late_s = await publishing
+    finals, gaps, ends = await asyncio.wait_for(listening, PATIENCE_S)
+    streams, payloads = len(plan.names), len(plan.names) * plan.payloads
+    lag = quantiles(_lags_ms(plan, finals), p50=0.5, p99=0.99)
+    lost = payloads - sum(end.received_frames for end in ends) // PAYLOAD_FRAMES
+    return {
+        "headers": plan.headers,
+        "streams": streams,
+        "payloads": payloads,
+        "lost_payloads": lost,
+        "gaps": len(gaps),
+        "daemon_cpu": round(cpu, 3),
+        "lag_ms": lag,
+        "publisher_late_ms": quantiles((1000 * late_s).tolist(), p50=0.5, p99=0.99),
+        "sustained": not lost and not gaps and (lag["p99"] or 0) <= BEHIND_MS,
+    }
+
+
+async def _cpu_share(daemon: StubbedDaemon, from_s: float, until_s: float) -> float:
+    """Processor time over time, between two monotonic times."""
+    await asyncio.sleep(from_s - time.monotonic())
+    began_s, cpu_s = time.monotonic(), daemon.cpu_s
+    await asyncio.sleep(until_s - time.monotonic())
+    return (daemon.cpu_s - cpu_s) / (time.monotonic() - began_s)
+
+
+async def _listen(messages: AsyncIterator[Received], plan: Plan) -> tuple[list[Final], list[Gap], list[End]]:
+    """All that comes until every stream has ended."""
+    finals: list[Final] = []
+    gaps: list[Gap] = []
+    ends: list[End] = []
+    while len(ends) < len(plan.names):
+        match parse_transcript(await anext(messages)):
+            case Final() as final:
+                finals.append(final)
+            case Gap() as gap:
+                gaps.append(gap)
+            case End() as end:
+                ends.append(end)
+            case _:
+                pass
+    return finals, gaps, ends
+
+
+def _lags_ms(plan: Plan, finals: list[Final]) -> list[float]:
+    """Of each payload that completed a window: from the time it was due to its arrival in the daemon."""
+    wall_s = time.time() - time.monotonic()
+    completing = _completing(plan.payloads)
+    due_s = dict(zip(plan.names, plan.due_s, strict=True))
+    return [
+        1000 * (final.received_at.timestamp() - wall_s - float(due_s[final.stream][completing[final.segment]]))
+        for final in finals
+        if final.segment < len(completing)
+    ]
+
+
+def _completing(payloads: int) -> list[int]:
+    """By window, the number of the payload that completes it."""
+    cutter = WindowCutter(FORMAT, int(WINDOW_S * FORMAT.rate))
+    payload = bytes(PAYLOAD_FRAMES * FORMAT.frame_bytes)
+    return [number for number in range(payloads) for _ in cutter.push(payload)]
+
+
+if __name__ == "__main__":
+    run("ingest", measure)
