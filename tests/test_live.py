@@ -225,7 +225,7 @@ async def test_workers_share_the_streams_and_each_stream_keeps_its_order(broker,
         for name in "abcdef":
             await speak(mouth, name, level(ord(name), 5 * WINDOW), end=1)
         await ears.ends(6)
-        loaded = daemon.last_line("model loaded")
+        loaded = daemon.last_line("warmed up")
 
     ears.check_accounts()
     assert loaded["workers"] == 3

@@ -2,10 +2,12 @@
 
 import asyncio
 import signal
+import socket
 
 import nats
+import pytest
 
-from tests.harness import Daemon, Ears, level, speak, until
+from tests.harness import Daemon, Ears, free_port, level, speak, until
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.messages import End, Final, Gap
 
@@ -140,6 +142,29 @@ async def test_a_connection_closed_for_good_ends_the_process_with_1(tmp_path):
     assert status == 1
     assert "closed for good" in daemon.log()
     assert "old" not in daemon.log().replace("threshold", "")
+
+
+@pytest.mark.parametrize("answers", ["refuses", "is silent"])
+async def test_a_dead_collector_neither_slows_nor_stops_anything(broker, tmp_path, mouth, ears, answers):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if answers == "is silent" else free_port()
+        otel = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_METRIC_EXPORT_INTERVAL": 100,
+        }
+        async with Daemon(broker.url, tmp_path, **ENV, **otel) as daemon:
+            for _ in range(10):
+                await speak(mouth, "s", level(5, WINDOW))
+            await speak(mouth, "s", b"", end=1)
+            await ears.ends(1)
+            status, took_s = await daemon.stop()
+
+    assert status == 0
+    assert took_s <= 2.2
+    assert ears.text("s") == " ".join(["5"] * 10)
+    ears.check_accounts()
+    assert daemon.log().count("opentelemetry") <= 2
 
 
 async def test_probes_tell_loading_ready_and_a_broker_that_is_away(broker, tmp_path):

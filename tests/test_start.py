@@ -88,6 +88,7 @@ def test_a_flag_beats_the_environment_and_fails_alike():
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
         ({}, "set WHISPER_MODEL_PATH"),
         ({"WHISPER_MODEL": "huge"}, "WHISPER_MODEL='huge'"),
+        ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGE": "de"}, "WHISPER_LANGUAGE='de': the model demo does not know it"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_together_are_status_2(env, said):

@@ -24,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.harness import Daemon, level, speak
 from transcriber import __version__, logs
 from transcriber.config import load_settings
 from transcriber.engine.job import Job
@@ -1052,3 +1053,29 @@ def test_a_sessions_own_traceparent_is_valid_unsampled_and_always_the_same(strea
     assert valid_traceparent(traceparent)
     assert traceparent.endswith("-00")
     assert traceparent == session_traceparent(stream, session)
+
+
+# The daemon as a whole.
+
+
+async def test_a_daemon_exports_its_figures_and_continues_the_trace(
+    broker: Any, tmp_path: Any, mouth: Any, ears: Any
+) -> None:
+    with grpc_receiver() as (receiver, url):
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_TRACES_EXPORTER": "otlp", "BUFFER_DURATION_SECS": 0.5}
+        async with Daemon(broker.url, tmp_path, **env) as daemon:
+            await speak(mouth, "s", level(5, 24_000), traceparent=PARENT, end=1)
+            await ears.ends(1)
+            status, _ = await daemon.stop()
+
+    metrics = receiver.next_metrics()
+    spans = receiver.next_spans()
+    published = ears.traceparents[[message.type for message in ears.messages].index("final")]
+    span = spans["process audio.{stream}"]
+    assert status == 0
+    assert set(metrics) == {instrument.name for instrument in INSTRUMENTS}
+    assert number(points(metrics["transcriber.jobs.enqueued"])[0]) == 1
+    assert number(points(metrics["transcriber.chunks.received"])[0]) == 1
+    assert span.trace_id.hex() == PARENT.split("-")[1]
+    assert span.parent_span_id.hex() == PARENT.split("-")[2]
+    assert published == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"

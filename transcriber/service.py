@@ -29,6 +29,7 @@ from transcriber.bus.publisher import Publisher
 from transcriber.config import Settings
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool
+from transcriber.errors import ConfigError
 from transcriber.health import Health
 from transcriber.logs import RateLimited
 from transcriber.telemetry import Telemetry
@@ -110,7 +111,7 @@ class _Service:
         started_s = time.monotonic()
         self._pool = pool = await WorkerPool.start(settings, self._load)
         log.info(
-            "model loaded",
+            "warmed up",
             extra={
                 "model": pool.model.name,
                 "load_s": round(time.monotonic() - started_s, 2),
@@ -121,6 +122,10 @@ class _Service:
                 "queue_capacity": pool.capacity,
             },
         )
+        if settings.whisper_language != "auto" and not pool.model.supports(settings.whisper_language):
+            raise ConfigError(
+                f"WHISPER_LANGUAGE={settings.whisper_language!r}: the model {pool.model.name} does not know it"
+            )
         self._connection = connection = Connection()
         await connection.open(settings, name=f"transcriber {settings.audio_subject}")
         log.info("connected", extra={"server": connection.server})

@@ -1,7 +1,7 @@
 """A stream's own rate to 16 kHz, streaming.
 
 In: consecutive blocks of one uninterrupted run of audio. Out: the same sound at 16 kHz, later: soxr
-works in blocks of its own, so up to 38 ms (48 kHz) or 118 ms (8 kHz) stay inside until more audio or
+works in blocks of its own, so up to 37 ms (48 kHz) or 115 ms (8 kHz) stay inside until more audio or
 the flush pushes them out (``bench/resampler.py``).
 """
 

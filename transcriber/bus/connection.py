@@ -24,6 +24,7 @@ from nats.protocol import parser
 
 from transcriber.config import Settings, mask
 from transcriber.errors import BrokerError, ConfigError
+from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Connection:
         self.on_lost: Callable[[], None] = _ignore
         self.on_back: Callable[[], None] = _ignore
         self._closing = False
+        self._warnings = RateLimited(log)
         self._denied: set[str] = set()
         self._last_error = "no answer"
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -185,7 +187,7 @@ class Connection:
         elif denied := re.search(r'permissions violation for subscription to "([^"]+)"', text):
             self._denied.add(denied[1])
         elif "permissions violation" in text:
-            log.warning("the broker denies: %s", text)
+            self._warnings.warning("denied", "the broker denies: %s", text)
         elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
             self._last_error = text
             self._refusals += 1

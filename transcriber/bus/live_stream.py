@@ -4,7 +4,6 @@ In: messages of one subject. Out: jobs for the stream's worker, and ``status``, 
 ``end`` for the publisher.
 """
 
-import math
 import sys
 import time
 from collections import deque
@@ -12,29 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.session import Gap, Session, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.publisher import Publisher
+from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
 from transcriber.engine.job import Job, SpeechModel, Transcript
 from transcriber.engine.worker import Outcome, Worker
 from transcriber.errors import BadInputError, EngineError
 from transcriber.logs import RateLimited
-from transcriber.messages import (
-    End,
-    Final,
-    Gap as GapMessage,
-    GapReason,
-    Status,
-    StreamState,
-    Timing,
-    Word,
-    message_id,
-)
-from transcriber.telemetry import Telemetry, session_traceparent, valid_traceparent
+from transcriber.messages import GapReason, Timing, message_id
+from transcriber.telemetry import Telemetry, valid_traceparent
 from transcriber.ulid import new_ulid
 
 QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
@@ -59,35 +48,6 @@ class _Arrival:
     wall: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-@dataclass(slots=True)
-class _Report:
-    """What has been told about one session, beside its account.
-
-    Attributes:
-        language: what the publisher asked for, or what was detected once.
-        own_traceparent: for what is published while the publisher sends none.
-        parent: ``traceparent`` of the latest payload that had one.
-        quiet_frames: frames since the last word.
-        overlap: frames that came twice, as far as they are counted.
-        stalled, silent: the states that were published.
-        statuses, unknown_gaps: how many so far; they tell apart what happens at one frame.
-    """
-
-    language: str | None
-    own_traceparent: str
-    parent: str | None = None
-    quiet_frames: int = 0
-    overlap: int = 0
-    stalled: bool = False
-    silent: bool = False
-    statuses: int = 0
-    unknown_gaps: int = 0
-
-    @property
-    def traceparent(self) -> str:
-        return self.parent or self.own_traceparent
-
-
 class LiveStream:
     """Event loop only.
 
@@ -107,7 +67,7 @@ class LiveStream:
             settings.input, window_s=settings.buffer_duration_secs, max_hole_s=settings.max_hole_secs, new_id=new_ulid
         )
         self._counters = around.telemetry.counters(name)
-        self._reports: dict[Session, _Report] = {}  # of the open session and of those that still wait for text
+        self._reports: dict[Session, SessionReport] = {}  # of the open session and of those that still wait for text
         self._drops: deque[int] = deque()  # numbers of the messages after which the client dropped some
         self._reconnected = False
 
@@ -165,7 +125,7 @@ class LiveStream:
         late = live_s - self.seen_s >= self._around.settings.heartbeat_timeout_secs
         if self.session and late and not self._reports[self.session].stalled:
             self._reports[self.session].stalled = True
-            self._status(self.session, "stalled")
+            self._reports[self.session].status("stalled")
 
     def _lost_before(self, number: int) -> GapReason | None:
         """Why messages may be missing before message ``number``, if they may."""
@@ -181,8 +141,9 @@ class LiveStream:
         for event in events:
             match event:
                 case Started(session):
-                    self._reports[session] = _Report(self._default_language, session_traceparent(self.name, session.id))
-                    self._status(session, "started")
+                    report = SessionReport(self.name, session, self._default_language, self._around.publisher)
+                    self._reports[session] = report
+                    report.status("started")
                     self._note(session, headers)
                 case Window():
                     self._enqueue(event, arrival)
@@ -203,12 +164,12 @@ class LiveStream:
             self._around.warnings.warning(
                 "language", "the model does not know language %s", headers.language, stream=self.name
             )
-        if session.overlap > report.overlap:
-            report.overlap = session.overlap
+        if session.overlap > report.counted_overlap:
+            report.counted_overlap = session.overlap
             self._counters.chunks_dropped["overlap"] += 1
         if report.stalled:
             report.stalled = False
-            self._status(session, "resumed")
+            report.status("resumed")
 
     @property
     def _default_language(self) -> str | None:
@@ -231,23 +192,35 @@ class LiveStream:
 
     def _settle(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
         """A window became text, or it did not."""
-        session = window.session
+        session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
+        traceparent = self._around.telemetry.job_span(
+            job,
+            session=session.id,
+            message_id=message_id(self.name, session.id, window.start_frame, kind, 0),
+            error=None if isinstance(outcome, Transcript) else outcome.reason,
+            parent=self._reports[session].parent,
+        )
         if isinstance(outcome, Transcript):
             session.transcribed += window.frames
             session.segments += 1
-            self._final(window, received_at, job, outcome)
+            self._reports[session].final(
+                window,
+                job,
+                outcome,
+                model=self._around.model.name,
+                received_at=received_at,
+                traceparent=traceparent,
+                record=self._record,
+            )
             self._listen_for_silence(window, outcome)
         else:
             session.dropped += window.frames
             self._counters.jobs_dropped[outcome.reason] += 1
+            lost_s = window.frames / session.rate
             self._around.warnings.warning(
-                outcome.reason,
-                "window not transcribed: %s",
-                outcome,
-                stream=self.name,
-                lost_s=window.frames / session.rate,
+                outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
-            self._gap(Gap(session, window.start_frame, window.frames, outcome.reason), received_at)
+            self._gap(Gap(session, window.start_frame, window.frames, outcome.reason), received_at, traceparent)
         self._end_if_complete(session)
 
     def _listen_for_silence(self, window: Window, transcript: Transcript) -> None:
@@ -261,29 +234,13 @@ class LiveStream:
         silent = report.quiet_frames >= self._around.settings.silence_timeout_secs * session.rate
         if silent != report.silent:
             report.silent = silent
-            self._status(session, "silent" if silent else "resumed", window.start_frame + window.frames)
+            report.status("silent" if silent else "resumed", window.start_frame + window.frames)
 
-    # What is published.
+    def _gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        self._counters.gaps[gap.reason] += 1
+        self._reports[gap.session].gap(gap, received_at, traceparent)
 
-    def _final(self, window: Window, received_at: datetime, job: Job, transcript: Transcript) -> None:
-        session = window.session
-        traceparent = self._around.telemetry.job_span(
-            job,
-            session=session.id,
-            message_id=message_id(self.name, session.id, window.start_frame, "final", 0),
-            parent=self._reports[session].parent,
-        )
-        self._around.publisher.put(partial(self._build_final, window, received_at, job, transcript), traceparent)
-
-    def _build_final(self, window: Window, received_at: datetime, job: Job, transcript: Transcript) -> Final:
-        now_s = time.monotonic()
-        timing = Timing(
-            queue_ms=1000 * (job.started_s - job.enqueued_s),
-            processing_ms=1000 * transcript.processing_s,
-            handover_ms=1000 * (now_s - job.finished_s),
-            end_to_end_ms=1000 * (now_s - job.arrived_s),
-            rtf=transcript.processing_s / job.duration_s,
-        )
+    def _record(self, timing: Timing) -> None:
         self._around.telemetry.record_job(
             self.name,
             queue_ms=timing.queue_ms,
@@ -291,71 +248,7 @@ class LiveStream:
             end_to_end_ms=timing.end_to_end_ms,
             rtf=timing.rtf,
         )
-        start_s = window.start_frame / window.session.rate
-        return Final(
-            **self._range(window.session, window.start_frame, window.frames, received_at),
-            segment=window.number,
-            rev=0,
-            text=transcript.text,
-            suppressed=None,
-            words=None
-            if transcript.words is None
-            else tuple(
-                Word(word=w.word, start=start_s + w.start_s, end=start_s + w.end_s, confidence=w.confidence)
-                for w in transcript.words
-            ),
-            language=transcript.language,
-            confidence=None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),
-            avg_logprob=transcript.avg_logprob,
-            no_speech_prob=transcript.no_speech_prob,
-            speech_final=False,
-            speaker=None,
-            model=self._around.model.name,
-            timing=timing,
-            captured_at=window.captured_at,
-        )
-
-    def _gap(self, gap: Gap, received_at: datetime) -> None:
-        report = self._reports[gap.session]
-        report.unknown_gaps += not gap.frames
-        self._counters.gaps[gap.reason] += 1
-        message = GapMessage(**self._range(gap.session, gap.start_frame, gap.frames, received_at), reason=gap.reason)
-        self._around.publisher.put(lambda: message, report.traceparent, rev=0 if gap.frames else report.unknown_gaps)
-
-    def _status(self, session: Session, state: StreamState, frame: int | None = None) -> None:
-        report = self._reports[session]
-        at = session.clock if frame is None else frame
-        message = Status(**self._range(session, at, 0, datetime.now(UTC)), state=state)
-        self._around.publisher.put(lambda: message, report.traceparent, rev=report.statuses)
-        report.statuses += 1
 
     def _end_if_complete(self, session: Session) -> None:
-        if not session.complete:
-            return
-        account = {
-            "received": session.received,
-            "lost": session.lost,
-            "transcribed": session.transcribed,
-            "silent": session.silent,
-            "dropped": session.dropped,
-        }
-        message = End(
-            **self._range(session, 0, session.clock, datetime.now(UTC)),
-            segments=session.segments,
-            **{f"{name}_frames": frames for name, frames in account.items()},
-            **{f"{name}_s": frames / session.rate for name, frames in account.items()},
-        )
-        self._around.publisher.put(lambda: message, self._reports.pop(session).traceparent)
-
-    def _range(self, session: Session, start_frame: int, frames: int, received_at: datetime) -> dict[str, Any]:
-        """The fields that every message has."""
-        return {
-            "stream": self.name,
-            "session": session.id,
-            "rate": session.rate,
-            "start_frame": start_frame,
-            "frames": frames,
-            "start": start_frame / session.rate,
-            "duration": frames / session.rate,
-            "received_at": received_at,
-        }
+        if session.complete:
+            self._reports.pop(session).end()
