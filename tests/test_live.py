@@ -187,6 +187,9 @@ async def test_streams_beyond_the_limit_are_counted_and_a_place_comes_free(broke
 
         await asyncio.wait_for(comes_in(), 20)
 
+    assert {end.stream for end in ears.of(End)} == {"a"}
+    assert [status.state for status in ears.of(Status, "c")] == ["started"]
+
 
 async def test_states_are_told_stalled_resumed_silent_and_idle(broker, tmp_path, mouth, ears):
     def states():

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from transcriber.demo.tether import tethered
+from transcriber.demo.tether import stop, tethered
 from transcriber.errors import BrokerError
 
 START_TIMEOUT_S = 10.0
@@ -67,12 +67,7 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """End the server and wait for it; harmless when it has already ended."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        stop(self.process, STOP_TIMEOUT_S)
         if self._folder is not None:
             self._folder.cleanup()
 

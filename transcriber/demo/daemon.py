@@ -9,7 +9,7 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
-from transcriber.demo.tether import tethered
+from transcriber.demo.tether import stop, tethered
 
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
@@ -68,12 +68,7 @@ class DaemonProcess:
 
     def stop(self) -> int:
         """SIGTERM, and its exit status; killed if that does not help."""
-        self.process.terminate()
-        try:
-            return self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
+        return stop(self.process, STOP_TIMEOUT_S)
 
     def log(self) -> str:
         """What it has logged so far."""

@@ -1,6 +1,7 @@
-"""Child processes that never outlive us, not even when we are killed. Linux only."""
+"""Child processes that end when told to, and never outlive us, not even when we are killed. Linux only."""
 
 import os
+import subprocess
 import sys
 
 # Runs as the child, alone and without threads, so it may do what a preexec hook may not: ask the
@@ -20,3 +21,13 @@ def tethered(program: str, *arguments: str) -> list[str]:
     The kernel watches the thread that starts the child: start it from one that lives as long as the process.
     """
     return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), program, *arguments]
+
+
+def stop(process: subprocess.Popen[bytes], patience_s: float) -> int:
+    """SIGTERM, and the exit status; killed if that does not help in time. Harmless when it has already ended."""
+    process.terminate()
+    try:
+        return process.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
