@@ -66,6 +66,30 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
     assert 1 <= len(holes) <= 5
 
 
+async def test_text_made_while_the_broker_is_away_comes_when_it_is_back(tmp_path):
+    """A stream on the broker keeps what comes, whoever is connected first."""
+    jetstream = ("--jetstream", "--store_dir", str(tmp_path / "store"))
+    with EmbeddedBroker(*jetstream) as broker:
+        async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.5) as daemon, Ears(broker.url) as ears:
+            client = ears.client
+            await client.jetstream().add_stream(name="T", subjects=["transcripts.>"])
+            await speak(client, "s", level(5, 4 * WINDOW))
+            await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.jobs.enqueued"] == 4)
+            broker.process.kill()
+            await until(lambda: daemon.probe("/readyz")[0] == 503)
+            with EmbeddedBroker(*jetstream, port=broker.port):
+                await until(lambda: client.is_connected and daemon.probe("/readyz")[0] == 200)
+                kept = 0
+                for _ in range(200):
+                    info = await client.jetstream().stream_info("T", subjects_filter="transcripts.s.final")
+                    kept = (info.state.subjects or {}).get("transcripts.s.final", 0)
+                    if kept == 4:
+                        break
+                    await asyncio.sleep(0.05)
+
+    assert kept == 4
+
+
 async def test_what_the_client_drops_is_a_gap_slow_consumer_to_the_frame(broker, tmp_path, mouth, ears):
     chunk, count = 9_600, 200
     async with Daemon(broker.url, tmp_path, **ENV, PENDING_BYTES=65_536, TRANSCRIPTION_QUEUE_CAPACITY=256) as daemon:

@@ -50,6 +50,7 @@ async def test_sigterm_at_any_moment_accounts_for_every_frame(broker, tmp_path, 
     assert line["jobs_dropped"] == len(fates)
     assert line["jobs_enqueued"] + line["jobs_dropped"] >= len(ears.of(Final)) + len(fates)
     assert line["queue_depth"] == 0
+    assert (line["unsent"], line["flushed"]) == (0, True)
 
 
 async def test_the_grace_period_is_used_for_what_is_queued(broker, tmp_path, mouth, ears):
@@ -96,6 +97,7 @@ async def test_stopping_while_the_broker_is_gone_is_bounded(broker, tmp_path, mo
         status, took_s = await daemon.stop()
         broker.process.send_signal(signal.SIGCONT)
 
+    assert daemon.last_line("stopped")["flushed"] is False
     assert status == 0
     assert took_s <= 2.2
 

@@ -170,7 +170,7 @@ class _Service:
         self._live.close()
         await self._pool.stop(grace_s)
         await self._publisher.drained(timeout_s=0.2)
-        await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
+        flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
         self._telemetry.shutdown(OTLP_S)
         self._warnings.flush()
         figures = self._telemetry.snapshot().metrics
@@ -182,6 +182,7 @@ class _Service:
                 "jobs_dropped": sum(dropped.values()) if isinstance(dropped, dict) else dropped,
                 "queue_depth": self._pool.depth,
                 "unsent": self._publisher.unsent,
+                "flushed": flushed,  # False: the broker did not say that it has all of it
             },
         )
         await self._connection.close()
