@@ -34,12 +34,18 @@ class InstantModel:
     """``SpeechModel`` that does not listen."""
 
     name = "instant"
+    tight = False
 
     def supports(self, language: str) -> bool:
         return language == "en"
 
     def transcribe(
-        self, _samples: NDArray[np.float32], _language: str | None, _should_abort: Callable[[], bool]
+        self,
+        samples: NDArray[np.float32],
+        language: str | None,
+        should_abort: Callable[[], bool],
+        *,
+        full_context: bool = False,
     ) -> Transcript:
         return ANSWER
 

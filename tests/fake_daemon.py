@@ -20,6 +20,7 @@ from transcriber.service import serve
 
 class FakeModel:
     name = "fake"
+    tight = False
 
     def __init__(self):
         self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
@@ -30,7 +31,7 @@ class FakeModel:
     def supports(self, language):
         return language in {"en", "de"}
 
-    def transcribe(self, samples, language, should_abort):
+    def transcribe(self, samples, language, should_abort, *, full_context=False):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)
         if level == 666:

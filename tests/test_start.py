@@ -300,3 +300,20 @@ def test_the_version_is_that_of_the_package():
     )
 
     assert done.stdout == f"transcriber {version('transcriber')}\n"
+
+
+@pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
+async def test_daemon_runs_with_uvloop_where_it_is_installed_and_without_it(broker, mouth, ears, tmp_path, event_loop):
+    if event_loop == "asyncio":
+        (tmp_path / "uvloop.py").write_text("raise ImportError('not installed')")
+
+    async with Daemon(broker.url, tmp_path, fake=False, PYTHONPATH=tmp_path) as daemon:
+        await speak(mouth, "radio-7", level(0, 2 * 48_000), end=1)
+        (end,) = await ears.ends(1)
+
+        assert daemon.last_line("ready")["event_loop"] == event_loop
+        assert end.transcribed_s == 2.0
+        status, _ = await daemon.stop()
+
+    assert status == 0
+    assert "Traceback" not in daemon.log()

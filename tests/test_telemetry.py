@@ -39,8 +39,10 @@ UNSAMPLED = PARENT[:-2] + "00"
 EXPECTED = {  # DESIGN 1.6
     "transcriber.queue.depth": ("gauge", "{job}"),
     "transcriber.queue.capacity": ("gauge", "{job}"),
+    "transcriber.queue.resized": ("sum", "{change}"),
     "transcriber.jobs.enqueued": ("sum", "{job}"),
     "transcriber.jobs.dropped": ("sum", "{job}"),
+    "transcriber.jobs.redone": ("sum", "{job}"),
     "transcriber.queue.latency_ms": ("histogram", "ms"),
     "transcriber.processing.latency_ms": ("histogram", "ms"),
     "transcriber.end_to_end.latency_ms": ("histogram", "ms"),
@@ -92,12 +94,12 @@ def grpc_receiver() -> Iterator[tuple[Receiver, str]]:
     receiver = Receiver()
 
     class MetricsService(metrics_service_pb2_grpc.MetricsServiceServicer):
-        def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
             receiver.take_metrics(request)
             return metrics_pb.ExportMetricsServiceResponse()
 
     class TraceService(trace_service_pb2_grpc.TraceServiceServicer):
-        def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
             receiver.traces.put(request)
             return trace_pb.ExportTraceServiceResponse()
 
@@ -190,8 +192,8 @@ def make() -> Iterator[Callable[..., Telemetry]]:
         telemetry.shutdown(PATIENCE_S)
 
 
-def record(telemetry: Telemetry, *, rtf: float = 0.1, stream: str = "a") -> None:
-    telemetry.record_job(stream, queue_ms=7.0, processing_ms=400.0, end_to_end_ms=70_000.0, rtf=rtf)
+def record(telemetry: Telemetry, *, stream: str = "a") -> None:
+    telemetry.record_job(stream, queue_ms=7.0, processing_ms=400.0, end_to_end_ms=70_000.0)
 
 
 def make_job(*, started: bool = True) -> Job:
@@ -414,8 +416,10 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
     assert names == {
         "transcriber_queue_depth",
         "transcriber_queue_capacity",
+        "transcriber_queue_resized_total",
         "transcriber_jobs_enqueued_total",
         "transcriber_jobs_dropped_total",
+        "transcriber_jobs_redone_total",
         "transcriber_queue_latency_ms_milliseconds",
         "transcriber_processing_latency_ms_milliseconds",
         "transcriber_end_to_end_latency_ms_milliseconds",
@@ -516,8 +520,8 @@ def test_the_snapshot_has_the_figures_that_are_exported(collector: Receiver, mak
     telemetry = make(clock)
     telemetry.observe(queue_depth=lambda: 3, rtf=lambda: 0.5, busy_s=lambda: 2.5, nats_reconnects=lambda: 2)
     telemetry.counters("a").jobs_dropped["queue_full"] += 4
-    for rtf in (0.1, 0.2, 0.3):
-        record(telemetry, rtf=rtf)
+    for _ in range(3):
+        record(telemetry)
     clock.now_s = 10.0
 
     snapshot = telemetry.snapshot().metrics
@@ -534,7 +538,7 @@ def test_the_snapshot_has_the_figures_that_are_exported(collector: Receiver, mak
             (exported[name],) = map(number, points(metric))
     assert exported == {n: (v.count, v.sum_ms) if isinstance(v, Latency) else v for n, v in snapshot.items()}
     assert exported["transcriber.worker.busy"] == 0.25
-    assert exported["transcriber.rtf"] == 0.2
+    assert exported["transcriber.rtf"] == 0.5
 
 
 def test_the_snapshot_is_complete_from_the_start_and_survives_json(make: Callable[..., Telemetry]) -> None:
@@ -549,7 +553,7 @@ def test_the_snapshot_is_complete_from_the_start_and_survives_json(make: Callabl
 def test_quantiles_are_the_upper_bounds_of_their_buckets(values_ms: list[float]) -> None:
     telemetry = Telemetry(load_settings(), "one")
     for value_ms in values_ms:
-        telemetry.record_job("a", queue_ms=value_ms, processing_ms=0, end_to_end_ms=0, rtf=1)
+        telemetry.record_job("a", queue_ms=value_ms, processing_ms=0, end_to_end_ms=0)
 
     latency = telemetry.snapshot().metrics["transcriber.queue.latency_ms"]
 
@@ -565,18 +569,6 @@ def test_without_a_job_there_is_no_quantile(make: Callable[..., Telemetry]) -> N
     latency = make().snapshot().metrics["transcriber.queue.latency_ms"]
 
     assert latency == Latency(count=0, sum_ms=0, p50_ms=None, p95_ms=None)
-
-
-def test_rtf_is_the_measured_one_until_jobs_are_done_and_then_their_median(make: Callable[..., Telemetry]) -> None:
-    telemetry = make()
-    telemetry.observe(rtf=lambda: 0.5)
-
-    before = telemetry.snapshot().metrics["transcriber.rtf"]
-    for rtf in [9.0] * 30 + [0.1] * 9 + [0.2] + [0.3] * 10:
-        record(telemetry, rtf=rtf)
-
-    assert before == 0.5
-    assert telemetry.snapshot().metrics["transcriber.rtf"] == pytest.approx(0.25)
 
 
 def test_busy_is_the_fraction_since_the_readers_own_last_look(
@@ -617,7 +609,7 @@ from transcriber.config import load_settings
 from transcriber.telemetry import Telemetry
 telemetry = Telemetry(load_settings(), "one")
 telemetry.start()
-telemetry.record_job("a", queue_ms=1, processing_ms=1, end_to_end_ms=1, rtf=1)
+telemetry.record_job("a", queue_ms=1, processing_ms=1, end_to_end_ms=1)
 telemetry.snapshot()
 assert telemetry.shutdown(0)
 print([name for name in sys.modules if name.split(".")[0] in {"opentelemetry", "grpc", "requests"}])
@@ -786,7 +778,7 @@ logs.configure("INFO", "text")
 telemetry = Telemetry(load_settings(), "one")
 telemetry.start()
 for _ in range(1000):
-    telemetry.record_job("a", queue_ms=1, processing_ms=1, end_to_end_ms=1, rtf=1)
+    telemetry.record_job("a", queue_ms=1, processing_ms=1, end_to_end_ms=1)
     job = Job("a", np.zeros(80_000, np.float32), None, lambda *_: None)
     telemetry.job_span(job, session="s", message_id="m")
 print(telemetry.shutdown(0.3))

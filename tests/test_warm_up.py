@@ -13,22 +13,25 @@ class TimedModel:
     """Says nothing, and that its calls took these times."""
 
     name = "timed"
+    tight = False
 
     def __init__(self, *times_s: float) -> None:
         self.times_s = list(times_s)
         self.windows: list[np.ndarray] = []
+        self.contexts: list[str] = []
 
     def supports(self, _language: str) -> bool:
         return True
 
-    def transcribe(self, samples, language, should_abort):
+    def transcribe(self, samples, language, should_abort, *, full_context=False):
         assert not should_abort()
+        self.contexts.append("full" if full_context else "usual")
         self.windows.append(samples)
         return Transcript("", (), language, None, None, self.times_s.pop(0))
 
 
 class BrokenModel(TimedModel):
-    def transcribe(self, *_args):
+    def transcribe(self, *_args, **_kwargs):
         raise EngineError("failed to encode (whisper_full returned -6)", return_code=-6)
 
 
@@ -69,6 +72,14 @@ def test_window_has_the_duration_that_is_asked_for(duration_s):
     warm_up(model, duration_s)
 
     assert {len(window) for window in model.windows} == {duration_s * 16_000}
+
+
+def test_full_context_is_warmed_up_too_where_it_may_be_asked_for():
+    model = TimedModel(30.0, 9.0, 3.0)
+    model.tight = True
+
+    assert warm_up(model, 5.0) == pytest.approx(0.6)
+    assert model.contexts == ["full", "usual", "usual"]
 
 
 def test_model_that_fails_its_self_test_cannot_start():

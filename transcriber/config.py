@@ -59,7 +59,10 @@ class Settings(BaseSettings):
     buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of a window")
     max_latency_secs: float = Field(20.0, gt=0, le=3600, description="L_max: seconds a window may wait")
     transcription_queue_capacity: int | None = Field(
-        None, ge=1, le=MAX_QUEUE_CAPACITY, description="windows that may wait; default floor(L_max / (D x RTF))"
+        None,
+        ge=1,
+        le=MAX_QUEUE_CAPACITY,
+        description="windows that may wait; default floor(L_max / (D x RTF)), followed",
     )
     max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is bad input")
     whisper_model_path: Path | None = Field(None, description="a ggml model file; wins over `WHISPER_MODEL`")

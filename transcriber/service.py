@@ -52,7 +52,8 @@ def serve(settings: Settings, load: Callable[[], SpeechModel]) -> None:
     health = Health(settings.health_host, settings.health_port)
     try:
         telemetry = Telemetry(settings, _instance())
-        asyncio.run(_Service(settings, telemetry, health, load).run())
+        with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+            runner.run(_Service(settings, telemetry, health, load).run())
     finally:
         health.close()
 
@@ -143,13 +144,18 @@ class _Service:
             },
             alive={"worker": lambda: pool.healthy},
         )
-        log.info("ready", extra={"subject": settings.audio_subject, "health_port": self._health.port})
+        event_loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        log.info(
+            "ready",
+            extra={"subject": settings.audio_subject, "health_port": self._health.port, "event_loop": event_loop},
+        )
 
     def _observe(self) -> None:
         """Tell telemetry where the figures are."""
         self._telemetry.observe(
             queue_depth=lambda: self._pool.depth,
-            queue_capacity=lambda: self._pool.capacity * len(self._pool.workers),
+            queue_capacity=lambda: self._pool.capacity,
+            queue_resized=lambda: self._pool.capacity_changes,
             buffer_size=lambda: self._live.open_samples,
             streams_active=lambda: self._live.active,
             streams_stalled=lambda: self._live.stalled,
@@ -199,6 +205,15 @@ class _Service:
         while True:
             await asyncio.sleep(self._settings.metrics_nats_secs)
             await self._connection.publish(subject, self._telemetry.snapshot().model_dump_json(by_alias=True).encode())
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's, where the extra of that name is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _stop_signal() -> asyncio.Future[None]:

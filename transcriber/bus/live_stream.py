@@ -203,6 +203,7 @@ class LiveStream:
         if isinstance(outcome, Transcript):
             session.transcribed += window.frames
             session.segments += 1
+            self._counters.jobs_redone += outcome.redone
             self._reports[session].final(
                 window,
                 job,
@@ -246,7 +247,6 @@ class LiveStream:
             queue_ms=timing.queue_ms,
             processing_ms=timing.processing_ms,
             end_to_end_ms=timing.end_to_end_ms,
-            rtf=timing.rtf,
         )
 
     def _end_if_complete(self, session: Session) -> None:

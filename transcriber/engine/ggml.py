@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transcriber.errors import ModelError
 
 MAGIC = b"lmgg"  # 0x67676d6c, little-endian like everything in the file
@@ -116,6 +119,12 @@ def check_model_file(path: Path) -> ModelShape:
             return _Walk(file, status.st_size, path).model()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_mel_filters(path: Path, shape: ModelShape) -> NDArray[np.float32]:
+    """The mel filters of a file that was checked: (n_mels, 201) float32, mostly zero."""
+    offset = len(MAGIC) + 4 * (len(HEADER) + 2)
+    return np.fromfile(path, "<f4", shape.n_mels * FFT_BINS, offset=offset).reshape(shape.n_mels, FFT_BINS)
 
 
 class _Walk:

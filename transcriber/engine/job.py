@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.engine.guards import Doubt
 from transcriber.errors import EngineError
 
 WHISPER_SAMPLE_RATE = 16_000
@@ -45,6 +46,8 @@ class Transcript:
         avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
         no_speech_prob: in [0, 1]; None where the binding does not expose it.
         processing_s: seconds inside whisper calls only.
+        doubt: why the answer may be wrong; None if nothing speaks against it.
+        redone: whether this is the answer to a second asking, at full context.
     """
 
     text: str
@@ -53,24 +56,38 @@ class Transcript:
     avg_logprob: float | None
     no_speech_prob: float | None
     processing_s: float
+    doubt: Doubt | None = None
+    redone: bool = False
 
 
 class SpeechModel(Protocol):
-    """A loaded model. Worker thread only."""
+    """A loaded model. Worker thread only.
+
+    Attributes:
+        name: how transcripts call it.
+        tight: whether it usually looks at less than its full context, so that a second asking may help.
+    """
 
     name: str
+    tight: bool
 
     def supports(self, language: str) -> bool:
         """Whether the model can be told that ``language`` (ISO 639-1) is spoken. Any thread."""
         ...
 
     def transcribe(
-        self, samples: NDArray[np.float32], language: str | None, should_abort: Callable[[], bool]
+        self,
+        samples: NDArray[np.float32],
+        language: str | None,
+        should_abort: Callable[[], bool],
+        *,
+        full_context: bool = False,
     ) -> Transcript:
         """Transcribe ``samples``: (n,) C-contiguous float32 in [-1, 1] at 16 kHz, n >= 1.
 
         ``language`` None means: detect (or the model's only one). ``should_abort`` is asked now and
         then from the calling thread; once it says True the call raises as soon as it can.
+        ``full_context`` asks for all the context that the model has, at its price.
 
         Raises:
             EngineError: whisper failed, or was aborted.

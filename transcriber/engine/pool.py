@@ -16,17 +16,11 @@ class WorkerPool:
     """Event loop only.
 
     Attributes:
-        workers: all of them, loaded and warm.
-        rtf: of the slowest one; they warm up at the same time, so it is that of a busy machine.
-        capacity: places of each worker's queue.
+        workers: all of them, loaded and warm. They warm up at the same time, so at the speed of a busy machine.
     """
 
-    def __init__(self, workers: list[Worker], settings: Settings) -> None:
+    def __init__(self, workers: list[Worker]) -> None:
         self.workers = workers
-        self.rtf = max(worker.rtf for worker in workers)
-        self.capacity = settings.queue_capacity(self.rtf)
-        for worker in workers:
-            worker.queue.capacity = self.capacity
         self._streams = dict.fromkeys(workers, 0)
 
     @classmethod
@@ -42,11 +36,12 @@ class WorkerPool:
                 load,
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,
+                places=settings.queue_capacity,
             )
             for number in range(settings.whisper_workers)
         ]
         await asyncio.gather(*(worker.ready for worker in workers))
-        return cls(workers, settings)
+        return cls(workers)
 
     @property
     def model(self) -> SpeechModel:
@@ -57,6 +52,21 @@ class WorkerPool:
     def depth(self) -> int:
         """Windows waiting, over all workers."""
         return sum(worker.queue.depth for worker in self.workers)
+
+    @property
+    def capacity(self) -> int:
+        """Windows that may wait, over all workers."""
+        return sum(worker.queue.capacity for worker in self.workers)
+
+    @property
+    def capacity_changes(self) -> int:
+        """How often a worker's queue was made longer or shorter."""
+        return sum(worker.capacity.changes for worker in self.workers)
+
+    @property
+    def rtf(self) -> float:
+        """Of the slowest worker: the median of its recent jobs, over the duration of a whole window."""
+        return max(worker.capacity.rtf for worker in self.workers)
 
     @property
     def busy_s(self) -> float:

@@ -2,6 +2,9 @@
 
 In: windows of samples. Out: transcripts. The low-level binding is called, because the wrapper around
 it ignores the return code: a call that failed or was aborted would look like silence.
+
+A window costs one encoder run at the context that fits it, and one decoder run a token; the spectrogram is
+our own (``mel.py``).
 """
 
 import atexit
@@ -22,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import Settings
-from transcriber.engine.ggml import ModelShape, check_model_file
+from transcriber.engine.ggml import ModelShape, check_model_file, read_mel_filters
+from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
+from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.models import model_name
 from transcriber.engine.words import Token, clean_text, join_words
 from transcriber.errors import EngineError, ModelError
@@ -31,7 +36,10 @@ from transcriber.errors import EngineError, ModelError
 log = logging.getLogger(__name__)
 
 SAMPLES_PER_POSITION = 320
-"""The encoder makes one position of 20 ms."""
+"""The encoder makes one position of 20 ms, of two frames of the spectrogram."""
+
+FRAME_MS = 10
+NO_SAMPLES = np.zeros(0, np.float32)
 
 TIME_STAMP_S = 0.02
 MIN_SAMPLES = WHISPER_SAMPLE_RATE
@@ -55,15 +63,20 @@ class WhisperModel:
     Attributes:
         name: how transcripts call it.
         device: ``cpu`` or ``cuda``: where it really runs.
+        tight: whether the usual context is less than the model has.
     """
 
-    def __init__(self, context: Any, shape: ModelShape, name: str, device: str, settings: Settings) -> None:
+    def __init__(
+        self, context: Any, shape: ModelShape, mel: LogMel, name: str, device: str, settings: Settings
+    ) -> None:
         self.name = name
         self.device = device
         self._context = context
         self._shape = shape
+        self._mel = mel
         self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
-        self._params = _parameters(self._positions, settings.threads)
+        self.tight = self._positions < shape.n_audio_ctx
+        self._params = _parameters(settings.threads)
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
 
@@ -76,25 +89,35 @@ class WhisperModel:
         return 0 <= number < self._shape.n_languages and bool(binding.whisper_lang_str(number) == language)
 
     def transcribe(
-        self, samples: NDArray[np.float32], language: str | None, should_abort: Callable[[], bool]
+        self,
+        samples: NDArray[np.float32],
+        language: str | None,
+        should_abort: Callable[[], bool],
+        *,
+        full_context: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
-        self._check(samples, language)
+        positions = self._shape.n_audio_ctx if full_context else self._positions
+        self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
+        max_tokens = max(MIN_TOKENS, math.ceil(TOKENS_PER_SECOND * len(samples) / WHISPER_SAMPLE_RATE))
         self._params.language = ("" if language is None else language) if self._shape.multilingual else "en"
-        self._params.max_tokens = max(MIN_TOKENS, math.ceil(TOKENS_PER_SECOND * len(samples) / WHISPER_SAMPLE_RATE))
-        processing_s = self._run(_padded(samples), should_abort)
+        self._params.max_tokens = max_tokens
+        self._params.audio_ctx = positions
+        steps, processing_s = self._run(_padded(samples), positions, should_abort)
         tokens = list(self._tokens())
-        logprobs = [token.logprob for token in tokens if token.time_s is None]
+        spoken = [token for token in tokens if token.time_s is None]
+        avg_logprob = min(0.0, sum(token.logprob for token in spoken) / len(spoken)) if spoken else None
         used = self._language()
         return Transcript(
-            text=clean_text(b"".join(token.raw for token in tokens)),
+            text=clean_text(b"".join(token.raw for token in spoken)),
             words=join_words(tokens, len(samples) / WHISPER_SAMPLE_RATE, spaces=used not in WITHOUT_SPACES),
             language=used,
-            avg_logprob=min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None,
+            avg_logprob=avg_logprob,
             no_speech_prob=None,  # not exposed by the binding
             processing_s=processing_s,
+            doubt=doubt([token.raw for token in spoken], avg_logprob, steps=steps, max_steps=max_tokens),
         )
 
     def close(self) -> None:
@@ -103,23 +126,36 @@ class WhisperModel:
         if context is not None:
             binding.whisper_free(context)
 
-    def _check(self, samples: NDArray[np.float32], language: str | None) -> None:
+    def _check(self, samples: NDArray[np.float32], language: str | None, positions: int) -> None:
         if self._context is None:
             raise EngineError("the model is closed")
-        if len(samples) > self._positions * SAMPLES_PER_POSITION:
+        if len(samples) > positions * SAMPLES_PER_POSITION:
             raise EngineError(
-                f"{len(samples) / WHISPER_SAMPLE_RATE:g} s do not fit the context of {self._positions * TIME_STAMP_S:g} s"
+                f"{len(samples) / WHISPER_SAMPLE_RATE:g} s do not fit the context of {positions * TIME_STAMP_S:g} s"
             )
         if language is not None and self._shape.multilingual and not self.supports(language):
             raise EngineError(f"the model {self.name} has no language {language!r}")
 
-    def _run(self, samples: NDArray[np.float32], should_abort: Callable[[], bool]) -> float:
-        """One call of ``whisper_full``; seconds it took."""
+    def _run(self, samples: NDArray[np.float32], positions: int, should_abort: Callable[[], bool]) -> tuple[int, float]:
+        """One encoder run and its text: how often the decoder ran, and the seconds inside whisper."""
+        # Exactly what the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence.
+        frames = 2 * positions
+        spectrogram = self._mel(samples, frames).ravel()
+        # The end of the audio as whisper.cpp counts it, near which a time stamp ends the text.
+        self._params.duration_ms = FRAME_MS * frames_within(len(samples))
+        asked = 0
+
+        def asks() -> bool:
+            nonlocal asked
+            asked += 1
+            return should_abort()
+
         _heard.lines.clear()
-        binding.assign_abort_callback(self._params, should_abort)
+        binding.assign_abort_callback(self._params, asks)
         started_s = time.perf_counter()
         try:
-            code = binding.whisper_full(self._context, self._params, samples, len(samples))
+            code = binding.whisper_set_mel(self._context, spectrogram, frames, self._shape.n_mels)
+            code = code or binding.whisper_full(self._context, self._params, NO_SAMPLES, 0)
         except BINDING_ERRORS as error:
             raise EngineError(f"whisper.cpp: {error}") from error
         finally:
@@ -127,8 +163,8 @@ class WhisperModel:
             binding.clear_abort_callback(self._params)
         if code:
             reason = "aborted" if should_abort() else _heard.first_error() or "failed"
-            raise EngineError(f"{reason} (whisper_full returned {code})", return_code=code)
-        return processing_s
+            raise EngineError(f"{reason} (whisper.cpp returned {code})", return_code=code)
+        return asked - 1, processing_s  # the first time it asks is after the encoder
 
     def _tokens(self) -> Iterator[Token]:
         """The answer's text and time stamps; other special tokens are left out."""
@@ -171,7 +207,8 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
     device = "cuda" if any("using CUDA" in text for _, text in _heard.lines) else "cpu"
     if settings.whisper_device == "cuda" and device == "cpu":
         log.warning("WHISPER_DEVICE=cuda, but whisper.cpp has no CUDA or found no such device: it runs on the CPU")
-    model = WhisperModel(context, shape, model_name(path), device, settings)
+    mel = LogMel(read_mel_filters(path, shape))
+    model = WhisperModel(context, shape, mel, model_name(path), device, settings)
     log.info("model %s loaded from %s in %.1f s, on %s", model.name, path, time.perf_counter() - started_s, device)
     return model
 
@@ -181,7 +218,7 @@ def system_info() -> str:
     return str(binding.whisper_print_system_info()).strip(" |")
 
 
-def _parameters(positions: int, threads: int) -> Any:
+def _parameters(threads: int) -> Any:
     """Greedy, one encode a window, no second try at a higher temperature, nothing carried over."""
     params = binding.whisper_full_default_params(binding.WHISPER_SAMPLING_GREEDY)
     params.greedy = {"best_of": 1}
@@ -192,7 +229,6 @@ def _parameters(positions: int, threads: int) -> Any:
     params.suppress_blank = True
     params.suppress_nst = True
     params.print_progress = params.print_realtime = params.print_timestamps = params.print_special = False
-    params.audio_ctx = positions
     params.n_threads = threads
     return params
 

@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from transcriber.engine.capacity import Capacity
 from transcriber.engine.job import Job, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 THREAD_NAME = "whisper-"
 """What the names of the workers' threads begin with."""
@@ -25,20 +31,30 @@ class Worker:
     Attributes:
         queue: what waits for this worker.
         model: once ``ready``.
-        rtf: processing time over audio time, measured on the loaded model; once ``ready``.
+        capacity: of the queue, as it follows the model's speed; once ``ready``.
         ready: resolves when the model is warm; raises what loading raised.
         finished: resolves when the thread has ended as asked; raises what killed it.
     """
 
-    def __init__(self, name: str, load: Callable[[], SpeechModel], *, duration_s: float, max_latency_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], SpeechModel],
+        *,
+        duration_s: float,
+        max_latency_s: float,
+        places: Callable[[float], int],
+    ) -> None:
+        """``places`` is the queue's formula: capacity for a real-time factor."""
         self.queue = JobQueue()
         self.model: SpeechModel
-        self.rtf = 0.0
+        self.capacity: Capacity
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.finished: asyncio.Future[None] = self._loop.create_future()
         self._load = load
         self._duration_s = duration_s
+        self._places = places
         self._limit_s = max_latency_s
         self._job: Job | None = None  # in hand; written by the thread
         self._abandoned: Job | None = None  # settled without waiting for the thread
@@ -81,9 +97,11 @@ class Worker:
         job: Job | None = None
         try:
             self.model = self._load()
-            self.rtf = warm_up(self.model, self._duration_s)
+            rtf = warm_up(self.model, self._duration_s)
+            self.capacity = Capacity(self._places, rtf)
+            self.queue.capacity = self.capacity.places
             # A slow model is not a stuck one: leave room for four times its usual time.
-            self._limit_s = max(self._limit_s, 4 * self.rtf * self._duration_s)
+            self._limit_s = max(self._limit_s, 4 * rtf * self._duration_s)
             self._call(_resolve, self.ready, None)
             while (job := self.queue.get()) is not None:
                 self._call(self._settle, job, self._work(job))
@@ -99,9 +117,7 @@ class Worker:
         self._job = job
         deadline_s = job.started_s + self._limit_s
         try:
-            return self.model.transcribe(
-                job.samples, job.language, lambda: self._cancelled or time.monotonic() > deadline_s
-            )
+            return self._transcribe(job, lambda: self._cancelled or time.monotonic() > deadline_s)
         except EngineError as error:
             if self._cancelled:
                 return EngineError("cancelled at shutdown", reason="shutdown", return_code=error.return_code)
@@ -113,8 +129,30 @@ class Worker:
             self._busy_s += job.finished_s - job.started_s
             self._job = None
 
+    def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
+        """Ask once; and if the answer is doubtful and the queue leaves time, once more at full context."""
+        first = self.model.transcribe(job.samples, job.language, should_abort)
+        if not (first.doubt and self.model.tight) or 2 * self.queue.depth > self.queue.capacity:
+            return first
+        try:
+            second = self.model.transcribe(job.samples, job.language, should_abort, full_context=True)
+        except EngineError:
+            return first
+        better = first if second.doubt and _belief(second) <= _belief(first) else second
+        return replace(better, redone=True, processing_s=first.processing_s + second.processing_s)
+
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Event loop only."""
+        if self.capacity.follow((job.finished_s - job.started_s) / self._duration_s):
+            self.queue.capacity = self.capacity.places
+            log.info(
+                "queue capacity follows the speed of whisper",
+                extra={
+                    "worker": self._thread.name,
+                    "queue_capacity": self.capacity.places,
+                    "rtf": round(self.capacity.rtf, 4),
+                },
+            )
         if job is not self._abandoned:
             job.settle(job, outcome)
 
@@ -122,6 +160,11 @@ class Worker:
         # The loop is closed when an abandoned job comes back after all; nobody waits for it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _belief(transcript: Transcript) -> float:
+    """How sure the model is of what it said."""
+    return -math.inf if transcript.avg_logprob is None else transcript.avg_logprob
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -88,11 +88,8 @@ class Telemetry:
         """Say where the other figures come from; what nobody offers is 0."""
         self._figures.observe(**readings)
 
-    def record_job(
-        self, stream: str, *, queue_ms: float, processing_ms: float, end_to_end_ms: float, rtf: float
-    ) -> None:
+    def record_job(self, stream: str, *, queue_ms: float, processing_ms: float, end_to_end_ms: float) -> None:
         """Record the times of a finished job."""
-        self._figures.record_rtf(rtf)
         for key, value_ms in (
             ("queue_latency_ms", queue_ms),
             ("processing_latency_ms", processing_ms),

@@ -1,10 +1,8 @@
 """The figures themselves: counted here as plain numbers, read by OpenTelemetry and the NATS message alike."""
 
 from bisect import bisect_left
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TypedDict, Unpack, get_args
 
 from transcriber.messages import GapReason, Latency
@@ -13,21 +11,19 @@ from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 MAX_STREAM_SERIES = 400
 """Streams with series of their own. With 4 reasons each they stay below the SDK's 2,000 series an instrument."""
 
-RECENT_JOBS = 20
-"""Jobs in the median of the RTF: under two minutes of work at a window of 5 s."""
-
 Reading = Callable[[], float]
 
 
 class Readings(TypedDict, total=False):
     """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
 
-    ``nats_reconnects``, ``messages_malformed``, ``messages_unsent`` and ``busy_s`` (seconds of all workers, the job in hand
-    included) only grow. ``rtf`` is the one measured at start-up, shown until a job is done.
+    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent`` and ``busy_s`` (seconds of all
+    workers, the job in hand included) only grow.
     """
 
     queue_depth: Reading
     queue_capacity: Reading
+    queue_resized: Reading
     buffer_size: Reading
     streams_active: Reading
     streams_stalled: Reading
@@ -53,6 +49,7 @@ class Counters:
     )
     chunks_filtered: int = 0
     jobs_enqueued: int = 0
+    jobs_redone: int = 0
     jobs_dropped: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
     )
@@ -114,7 +111,6 @@ class Figures:
         self._shared = Counters()
         self._streams: dict[str, Counters] = {}
         self._readings: Readings = {}
-        self._recent_rtf: deque[float] = deque(maxlen=RECENT_JOBS)
 
     def counters(self, stream: str | None) -> Counters:
         """The counters of ``stream``, or the shared ones: without a stream, by default, and when there are too many.
@@ -133,11 +129,6 @@ class Figures:
 
     def observe(self, **readings: Unpack[Readings]) -> None:
         self._readings.update(readings)
-
-    def record_rtf(self, rtf: float) -> None:
-        self._recent_rtf.append(rtf)
-        recent = median(self._recent_rtf)
-        self._readings["rtf"] = lambda: recent
 
     def busy_fraction(self) -> BusyFraction:
         """The busy fraction of one more reader."""

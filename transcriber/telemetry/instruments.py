@@ -28,8 +28,12 @@ class Instrument:
 INSTRUMENTS = (
     Instrument("transcriber.queue.depth", "gauge", "{job}", "windows that wait for the worker"),
     Instrument("transcriber.queue.capacity", "gauge", "{job}", "windows that may wait"),
+    Instrument("transcriber.queue.resized", "counter", "{change}", "times the capacity followed the speed of whisper"),
     Instrument("transcriber.jobs.enqueued", "counter", "{job}", "windows that were given a place in the queue"),
     Instrument("transcriber.jobs.dropped", "counter", "{job}", "windows that were not transcribed, by reason"),
+    Instrument(
+        "transcriber.jobs.redone", "counter", "{job}", "windows asked again at full context, as the text was odd"
+    ),
     Instrument("transcriber.queue.latency_ms", "histogram", "ms", "from the queue's door to the worker"),
     Instrument("transcriber.processing.latency_ms", "histogram", "ms", "inside whisper calls"),
     Instrument("transcriber.end_to_end.latency_ms", "histogram", "ms", "from the last payload to the NATS client"),
@@ -38,7 +42,9 @@ INSTRUMENTS = (
     Instrument("transcriber.chunks.dropped", "counter", "{chunk}", "payloads that were not used, by reason"),
     Instrument("transcriber.chunks.filtered", "counter", "{window}", "windows without speech, kept from whisper"),
     Instrument("transcriber.buffer.size", "gauge", "{sample}", "16 kHz samples in the open windows"),
-    Instrument("transcriber.rtf", "gauge", "", "processing time over audio time: the median of the last jobs"),
+    Instrument(
+        "transcriber.rtf", "gauge", "", "time of a job over that of a whole window: the median of the last seven"
+    ),
     Instrument("transcriber.streams.active", "gauge", "{stream}", "streams with an open session"),
     Instrument("transcriber.streams.stalled", "gauge", "{stream}", "streams from which nothing comes"),
     Instrument("transcriber.nats.reconnects", "counter", "{reconnect}", "times the connection was made anew"),

@@ -1,0 +1,126 @@
+import asyncio
+import logging
+
+import numpy as np
+import pytest
+
+from transcriber.config import queue_capacity
+from transcriber.engine.job import Job, Transcript
+from transcriber.engine.worker import Worker
+from transcriber.errors import EngineError
+
+
+class ScriptedModel:
+    """Gives the next answer of its script; notes at which context it was asked."""
+
+    name = "scripted"
+
+    def __init__(self, *script, tight=True):
+        self.tight = tight
+        self.script = list(script)
+        self.asked = []
+
+    def supports(self, _language):
+        return True
+
+    def transcribe(self, samples, language, should_abort, *, full_context=False):
+        self.asked.append("full" if full_context else "usual")
+        answer = self.script.pop(0) if self.script else said("warm")
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def said(text, doubt=None, avg_logprob=-0.1):
+    return Transcript(text, (), "en", avg_logprob, None, 0.5, doubt)
+
+
+async def outcome_of(model, *script, waiting=0):
+    """What becomes of one job while ``waiting`` others wait in a queue of four."""
+    worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, places=lambda _: 4)
+    await worker.ready
+    model.script, model.asked = list(script), []
+    settled = asyncio.get_running_loop().create_future()
+    jobs = [new_job(lambda _, outcome: settled.set_result(outcome))]
+    jobs += [new_job(lambda *_: None) for _ in range(waiting)]
+    with worker.queue._changed:  # the worker's thread cannot take one before all are there
+        for job in jobs:
+            worker.queue._finals.put(job)
+        worker.queue._changed.notify()
+    outcome = await settled
+    asked = model.asked[: 2 if outcome.redone else 1]
+    worker.queue.close()
+    await worker.finished
+    return outcome, asked
+
+
+def new_job(settle):
+    return Job("a", np.zeros(80_000, np.float32), "en", settle)
+
+
+async def test_an_answer_beyond_doubt_is_asked_once():
+    outcome, asked = await outcome_of(ScriptedModel(), said("gale warning"))
+
+    assert (outcome.text, outcome.redone, asked) == ("gale warning", False, ["usual"])
+
+
+@pytest.mark.parametrize("doubt", ["token_cap", "gave_up", "log_probability", "repetition"])
+async def test_a_doubtful_answer_is_asked_once_more_at_full_context(doubt):
+    outcome, asked = await outcome_of(ScriptedModel(), said("the the", doubt), said("the tide"))
+
+    assert (outcome.text, outcome.redone, asked) == ("the tide", True, ["usual", "full"])
+    assert outcome.processing_s == 1.0
+
+
+@pytest.mark.parametrize(("first", "second", "text"), [(-2.0, -1.5, "second"), (-1.5, -2.0, "first")])
+async def test_of_two_doubtful_answers_the_likelier_stays(first, second, text):
+    outcome, _ = await outcome_of(
+        ScriptedModel(),
+        said("first", "log_probability", first),
+        said("second", "log_probability", second),
+    )
+
+    assert (outcome.text, outcome.redone) == (text, True)
+
+
+async def test_a_model_at_full_context_is_not_asked_again():
+    outcome, _ = await outcome_of(ScriptedModel(tight=False), said("the the", "repetition"))
+
+    assert (outcome.text, outcome.redone) == ("the the", False)
+
+
+@pytest.mark.parametrize(("waiting", "redone"), [(0, True), (2, True), (3, False)])
+async def test_nothing_is_asked_again_while_the_queue_is_more_than_half_full(waiting, redone):
+    outcome, _ = await outcome_of(ScriptedModel(), said("the the", "repetition"), said("the tide"), waiting=waiting)
+
+    assert outcome.redone == redone
+
+
+async def test_when_the_second_asking_fails_the_first_answer_stays():
+    outcome, _ = await outcome_of(ScriptedModel(), said("the the", "repetition"), EngineError("aborted"))
+
+    assert (outcome.text, outcome.redone) == ("the the", False)
+
+
+async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
+    """Fake clock: the times are written into the jobs."""
+    caplog.set_level(logging.INFO)
+    model = ScriptedModel()
+    worker = Worker(
+        "whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, places=lambda rtf: queue_capacity(20, 5, rtf)
+    )
+    await worker.ready  # the scripted model took half a second, so its RTF is 0.1
+    before = worker.queue.capacity
+    capacities = []
+
+    for job_s in [1.0] * 5 + [0.5] * 7:
+        job = new_job(lambda *_: None)
+        job.started_s, job.finished_s = 100.0, 100.0 + job_s
+        worker._settle(job, said("gale warning"))
+        capacities.append(worker.queue.capacity)
+
+    assert (before, capacities[4], capacities[-1]) == (40, 20, 32)
+    assert worker.capacity.changes == 2
+    assert [r.queue_capacity for r in caplog.records if "capacity follows" in r.message] == [20, 32]
+    worker.queue.close()
+    await worker.finished

@@ -1,0 +1,45 @@
+"""How many windows may wait, followed while the machine's speed changes.
+
+In: how long each job took. Out: the number of places that keeps the promised latency. A neighbour that takes half of
+the processor doubles the time of a job, and a queue that was short enough becomes twice too long.
+"""
+
+import statistics
+from collections import deque
+from collections.abc import Callable
+
+RECENT_JOBS = 7
+"""The median of seven follows a change after four of them, and never a single slow job."""
+
+MARGIN = 1.25
+"""Places are added only if they would still be right at a job time this much longer: no to and fro."""
+
+
+class Capacity:
+    """Invariant: ``places`` <= the formula's value at the median real-time factor of the recent jobs.
+
+    Attributes:
+        places: that the queue may have now.
+        rtf: the median: job time over the duration of a whole window (a shorter one costs the same).
+        changes: so far.
+    """
+
+    def __init__(self, formula: Callable[[float], int], rtf: float) -> None:
+        """``formula`` gives the places for an RTF, ``rtf`` is what was measured at the start."""
+        self.places = formula(rtf)
+        self.rtf = rtf
+        self.changes = 0
+        self._formula = formula
+        self._recent = deque([rtf] * RECENT_JOBS, RECENT_JOBS)
+
+    def follow(self, rtf: float) -> bool:
+        """Take the RTF of one more job; returns whether ``places`` changed."""
+        self._recent.append(rtf)
+        self.rtf = statistics.median(self._recent)
+        fits = self._formula(self.rtf)
+        surely_fits = self._formula(self.rtf * MARGIN)
+        places = min(fits, max(self.places, surely_fits))
+        changed = places != self.places
+        self.places = places
+        self.changes += changed
+        return changed
