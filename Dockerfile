@@ -11,12 +11,35 @@ ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
 ARG CUDA_BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu24.04
 
 
+# One image for all processors: ggml is built without kernels, and beside it lie sets of them, of which the daemon loads the
+# best that its processor has. AVX2; AVX-512 of Intel (icelake) and of AMD (zen4); AMX. By clang: the AMX set that GCC 12 builds
+# crashes. The wheel that pip would find has AVX2 only, and takes twice the time on a processor with AVX-512.
 FROM ${BASE_IMAGE} AS cpu-build
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends clang-16 cmake libomp-16-dev ninja-build python3-dev \
+    && rm -rf /var/lib/apt/lists/*
+ENV CC=clang-16 CXX=clang++-16
+ARG KERNELS="haswell icelake zen4 sapphirerapids"
+WORKDIR /kernels
+COPY requirements.lock .
+RUN python3 -m pip download --no-cache-dir --no-deps --no-binary pywhispercpp -c requirements.lock pywhispercpp \
+    && tar -xzf pywhispercpp-*.tar.gz --strip-components=1 \
+    && cmake -G Ninja -S whisper.cpp -B build -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
+       -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DGGML_NATIVE=OFF -DGGML_LLAMAFILE=ON \
+       -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON -DCMAKE_INSTALL_RPATH='$ORIGIN' \
+       -DWHISPER_BUILD_TESTS=OFF -DWHISPER_BUILD_EXAMPLES=OFF -DWHISPER_BUILD_SERVER=OFF \
+    && cmake --build build --target $(printf 'ggml-cpu-%s ' $KERNELS)
 WORKDIR /src
 COPY . .
-# --without-pip: the image installs nothing later, so it carries no installer.
+# pywhispercpp hands every environment variable to CMake. --without-pip: the image installs nothing later, so it carries no
+# installer. A wheel holds no links, so each library lies there under three names: only libX.so.N is ever loaded.
 RUN python3 -m venv --without-pip /opt/transcriber \
-    && python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock .
+    && GGML_BACKEND_DL=ON GGML_CPU=OFF GGML_NATIVE=OFF \
+       CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
+       python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock \
+       --no-binary pywhispercpp '.[uvloop]' \
+    && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.* \
+    && cp /kernels/build/bin/libggml-cpu-*.so /usr/lib/llvm-16/lib/libomp.so.5 .
 
 
 FROM ${BASE_IMAGE} AS cpu
@@ -36,17 +59,16 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-# pywhispercpp hands every environment variable to CMake. GGML_NATIVE is off because the machine that builds is not the
-# one that runs. Device code, not PTX: with a read-only root there is no cache, and PTX would be compiled at each start;
+# GGML_NATIVE is off because the machine that builds is not the one that runs; one set of kernels will do, since the GPU has
+# the work. Device code, not PTX: with a read-only root there is no cache, and PTX would be compiled at each start;
 # the last entry keeps PTX for GPUs newer than the list. The two RPATH settings let the extension find libwhisper.
-# A wheel holds no links, so each library lies there under three names: only libX.so.N is ever loaded.
 ARG CUDA_ARCHITECTURES="75-real;80-real;86-real;89-real;90"
 RUN python3 -m venv --without-pip /opt/transcriber \
     && GGML_CUDA=ON GGML_CUDA_GRAPHS=ON GGML_CUDA_NCCL=OFF GGML_NATIVE=OFF \
        CMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES}" \
        CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
        python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock \
-       --no-binary pywhispercpp . \
+       --no-binary pywhispercpp '.[uvloop]' \
     && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.*
 
 

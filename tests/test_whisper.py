@@ -9,7 +9,7 @@ import pytest
 from transcriber.config import Settings
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.warm_up import self_test_speech
-from transcriber.engine.whisper import load_model, system_info
+from transcriber.engine.whisper import kernel_features, load_model
 from transcriber.errors import EngineError, ModelError
 
 SETTINGS = Settings(whisper_model="demo", whisper_threads=1)
@@ -222,8 +222,9 @@ def test_cuda_that_is_not_there_is_told(caplog):
     assert "WHISPER_DEVICE=cuda" in caplog.text
 
 
-def test_system_info_names_the_processors_features():
-    assert "CPU" in system_info()
+def test_kernel_features_are_those_of_the_build(model):
+    assert {"AVX2", "OPENMP"} <= kernel_features()
+    assert "COREML" not in kernel_features()
 
 
 def test_process_with_a_loaded_model_ends_clean():

@@ -118,7 +118,7 @@ def _add_settings(command: argparse.ArgumentParser, prefixes: tuple[str, ...] = 
 
 def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.engine.models import find_model  # noqa: PLC0415
-    from transcriber.engine.whisper import load_model  # noqa: PLC0415
+    from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
     from transcriber.service import serve  # noqa: PLC0415
 
     with ExitStack() as stack:
@@ -128,7 +128,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
             broker = stack.enter_context(EmbeddedBroker())
             log.info("broker embedded", extra={"url": broker.url})
             settings = settings.model_copy(update={"nats_url": broker.url})
-        serve(settings, lambda: load_model(find_model(settings), settings))
+        serve(settings, lambda: load_checked_model(find_model(settings), settings))
     return 0
 
 

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     whisper_audio_ctx: Literal["auto"] | int = Field(
         "auto", description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256"
     )
+    whisper_kernels: str = Field(
+        "auto", description="set of kernels, in an image that has several; `auto` is the best one for the processor"
+    )
     whisper_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where whisper runs")
     stream_idle_secs: float = Field(30.0, gt=0, description="seconds without audio after which a session ends")
     heartbeat_timeout_secs: float = Field(5.0, gt=0, description="seconds without any payload: `stalled`")

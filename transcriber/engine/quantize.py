@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.engine.ggml import check_model_file
+from transcriber.errors import ModelError
+
 F32, F16, Q8_0 = 0, 1, 8
 FTYPE_Q8_0 = 2007
 """File type 7, in the second version of ggml's quantised formats."""
@@ -21,7 +24,13 @@ STAYS = (".bias", "positional_embedding")
 
 
 def quantized(path: Path) -> bytes:
-    """The model in ``path``, whose weights are f16 or f32, with q8_0 weights."""
+    """The model in ``path``, whose weights are f16 or f32, with q8_0 weights.
+
+    Raises:
+        ModelError: it is no model, or its weights are quantised already.
+    """
+    if check_model_file(path).ftype not in {F32, F16}:
+        raise ModelError(f"{path}: its weights are quantised already")
     data = path.read_bytes()
     out = [data[:FTYPE_OFFSET], struct.pack("<i", FTYPE_Q8_0)]
     at = _end_of_vocabulary(data)

@@ -28,8 +28,10 @@ from transcriber.config import Settings
 from transcriber.engine.ggml import ModelShape, check_model_file, read_mel_filters
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
+from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.models import model_name
+from transcriber.engine.self_test import check_kernels
 from transcriber.engine.words import Token, clean_text, join_words
 from transcriber.errors import EngineError, ModelError
 
@@ -191,6 +193,7 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
     shape = check_model_file(path)
     _check_memory(path)
     _listen()
+    _load_kernels(settings.whisper_kernels)
     _heard.lines.clear()
     params = binding.whisper_context_default_params()
     params.use_gpu = settings.whisper_device != "cpu"
@@ -209,13 +212,48 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
         log.warning("WHISPER_DEVICE=cuda, but whisper.cpp has no CUDA or found no such device: it runs on the CPU")
     mel = LogMel(read_mel_filters(path, shape))
     model = WhisperModel(context, shape, mel, model_name(path), device, settings)
-    log.info("model %s loaded from %s in %.1f s, on %s", model.name, path, time.perf_counter() - started_s, device)
+    log.debug("model %s loaded from %s in %.1f s, on %s", model.name, path, time.perf_counter() - started_s, device)
     return model
 
 
-def system_info() -> str:
-    """What whisper.cpp was built with, for the log."""
-    return str(binding.whisper_print_system_info()).strip(" |")
+def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
+    """As ``load_model``, after a self-test of the kernels; tells what they are and what would be faster.
+
+    Raises:
+        ModelError: as ``load_model``, or the kernels compute wrongly.
+    """
+    check_kernels(path, lambda test_path: load_model(test_path, settings))
+    model = load_model(path, settings)
+    _tell(path, model.device)
+    return model
+
+
+def kernel_features() -> frozenset[str]:
+    """What whisper.cpp was built with; complete once a model was loaded."""
+    return built_features(str(binding.whisper_print_system_info()))
+
+
+@functools.cache
+def _tell(path: Path, device: str) -> None:
+    """Once, though every worker loads."""
+    features = kernel_features()
+    log.info("whisper.cpp runs on %s", device, extra={"model_file": str(path), "kernels": " ".join(sorted(features))})
+    if device == "cpu":
+        for line in advice(check_model_file(path).ftype, features, processor_flags()):
+            log.info("%s", line)
+
+
+_loading = threading.Lock()
+
+
+@functools.cache
+def _load_kernels_once(chosen: str) -> None:
+    load_kernels(Path(binding.__file__).parent, chosen)
+
+
+def _load_kernels(chosen: str) -> None:
+    with _loading:  # several workers come at the same time
+        _load_kernels_once(chosen)
 
 
 def _parameters(threads: int) -> Any:

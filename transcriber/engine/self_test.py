@@ -1,0 +1,58 @@
+"""Do the kernels compute what they should? Asked before the first window, not answered in a transcript.
+
+A kernel that is wrong on one processor, from a compiler's bug or a mistaken build, does not crash: it makes other words.
+The bundled model is sure of what the bundled clip says, on every kernel that is right; so it is asked first, with
+weights of the type that the user's model has.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Protocol
+
+from transcriber.engine.ggml import check_model_file
+from transcriber.engine.job import SpeechModel
+from transcriber.engine.models import DEMO_MODEL
+from transcriber.engine.quantize import quantized
+from transcriber.engine.warm_up import self_test_speech
+from transcriber.errors import EngineError, ModelError
+
+SAID = "gale warning for the north channel tonight wind northwest thirty five knots"
+ALIKE = 0.8
+"""Share of the words that must be right. Kernels that are right give all of them."""
+
+Q8_0 = 7
+"""ggml's number of the file type."""
+
+
+class _Loaded(SpeechModel, Protocol):
+    def close(self) -> None: ...
+
+
+def check_kernels(path: Path, load: Callable[[Path], _Loaded]) -> None:
+    """Transcribe the clip with the bundled model, quantised if the model in ``path`` is; takes about 0.3 s.
+
+    Raises:
+        ModelError: the words are wrong, or ``path`` is no model.
+    """
+    if check_model_file(path).ftype != Q8_0:
+        _check(load(DEMO_MODEL))
+        return
+    with tempfile.NamedTemporaryFile(prefix="self-test-", suffix=".bin") as file:
+        file.write(quantized(DEMO_MODEL))
+        file.flush()
+        _check(load(Path(file.name)))
+
+
+def _check(model: _Loaded) -> None:
+    try:
+        said = model.transcribe(self_test_speech(), "en", lambda: False).text
+    except EngineError as error:
+        said = f"nothing: {error}"
+    finally:
+        model.close()
+    words = re.findall(r"[a-z]+", said.lower())
+    if SequenceMatcher(None, words, SAID.split()).ratio() < ALIKE:
+        raise ModelError(f"whisper.cpp computes wrongly on this processor: the self-test says {said[:80]!r}")
