@@ -31,6 +31,9 @@ class FakeModel:
     def supports(self, language):
         return language in {"en", "de"}
 
+    def close(self):
+        pass
+
     def transcribe(self, samples, language, should_abort, *, full_context=False):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)

@@ -23,6 +23,9 @@ class TimedModel:
     def supports(self, _language: str) -> bool:
         return True
 
+    def close(self):
+        pass
+
     def transcribe(self, samples, language, should_abort, *, full_context=False):
         assert not should_abort()
         self.contexts.append("full" if full_context else "usual")

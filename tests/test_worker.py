@@ -23,6 +23,9 @@ class ScriptedModel:
     def supports(self, _language):
         return True
 
+    def close(self):
+        pass
+
     def transcribe(self, samples, language, should_abort, *, full_context=False):
         self.asked.append("full" if full_context else "usual")
         answer = self.script.pop(0) if self.script else said("warm")

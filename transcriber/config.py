@@ -22,6 +22,9 @@ from transcriber.errors import ConfigError
 MAX_QUEUE_CAPACITY = 256
 """Windows: 256 five-second windows are 82 MB of samples, enough for any sensible latency."""
 
+MAX_DEFAULT_THREADS = 8
+"""A window is too small a task for more; further cores are for further workers."""
+
 STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SUBJECT_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -77,7 +80,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=256,
-        description="threads of one worker; default: available cores less one, shared by the workers",
+        description="threads of one worker; default: the available cores, shared by the workers, at most 8",
     )
     whisper_workers: int = Field(1, ge=1, le=64, description="models loaded, each with a thread of its own")
     whisper_language: str = Field("auto", description="`auto`, or a code such as `en`; `auto` is `en` for `.en` models")
@@ -193,8 +196,13 @@ class Settings(BaseSettings):
 
     @property
     def threads(self) -> int:
-        """Threads of one worker: one core is left to ingest, the others are shared by the workers."""
-        return self.whisper_threads or max(1, (available_cores() - 1) // self.whisper_workers)
+        """Threads of one worker.
+
+        None is kept for ingest: on two cores a worker with two threads does 7.2 windows of tiny.en a second, with one
+        4.0; beside a busy process 3.2 and 4.0, beside two 3.0 and 2.8 (``bench.threads``; ``transcriber/engine/__init__.py``
+        keeps the threads from spinning).
+        """
+        return self.whisper_threads or max(1, min(MAX_DEFAULT_THREADS, available_cores() // self.whisper_workers))
 
     def queue_capacity(self, rtf: float) -> int:
         """Windows that may wait: floor(L_max / (D x RTF)), from 1 to 256; the setting wins."""

@@ -75,6 +75,10 @@ class SpeechModel(Protocol):
         """Whether the model can be told that ``language`` (ISO 639-1) is spoken. Any thread."""
         ...
 
+    def close(self) -> None:
+        """Free its memory; it transcribes no more."""
+        ...
+
     def transcribe(
         self,
         samples: NDArray[np.float32],

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Protocol
 
 from transcriber.engine.ggml import check_model_file
 from transcriber.engine.job import SpeechModel
@@ -27,11 +26,7 @@ Q8_0 = 7
 """ggml's number of the file type."""
 
 
-class _Loaded(SpeechModel, Protocol):
-    def close(self) -> None: ...
-
-
-def check_kernels(path: Path, load: Callable[[Path], _Loaded]) -> None:
+def check_kernels(path: Path, load: Callable[[Path], SpeechModel]) -> None:
     """Transcribe the clip with the bundled model, quantised if the model in ``path`` is; takes about 0.3 s.
 
     Raises:
@@ -46,7 +41,7 @@ def check_kernels(path: Path, load: Callable[[Path], _Loaded]) -> None:
         _check(load(Path(file.name)))
 
 
-def _check(model: _Loaded) -> None:
+def _check(model: SpeechModel) -> None:
     try:
         said = model.transcribe(self_test_speech(), "en", lambda: False).text
     except EngineError as error:

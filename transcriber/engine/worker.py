@@ -105,6 +105,7 @@ class Worker:
             self._call(_resolve, self.ready, None)
             while (job := self.queue.get()) is not None:
                 self._call(self._settle, job, self._work(job))
+            self.model.close()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
             if job is not None:
                 self._call(self._settle, job, EngineError("the worker's thread died of it"))

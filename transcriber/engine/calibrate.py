@@ -1,0 +1,206 @@
+"""How fast is this machine, and how many streams does it hold? Measured with real workers on bundled speech.
+
+In: settings, models, arrangements of workers and threads, encoder contexts. Out: a row for each, as a table or as JSON.
+"""
+
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from transcriber.config import Settings, available_cores
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, SpeechModel
+from transcriber.engine.models import model_name
+from transcriber.engine.pool import WorkerPool
+from transcriber.engine.warm_up import self_test_speech
+from transcriber.engine.worker import Outcome, Worker
+from transcriber.errors import EngineError, ModelError
+
+FULL_CONTEXT = 0
+MIN_JOBS = 3
+"""Of each worker, whatever the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One arrangement.
+
+    Attributes:
+        model: its name.
+        workers: models that work at the same time.
+        threads: of each.
+        audio_ctx: encoder positions; 0 is the full context.
+        median_ms, p95_ms: one window in one worker, while all of them work.
+        rtf: the median over the duration of a window.
+        queue_capacity: windows that may wait for one worker.
+        streams: real-time streams that all workers together hold, at the stated loss.
+        shipped: whether these are what the settings mean.
+    """
+
+    model: str
+    workers: int
+    threads: int
+    audio_ctx: int
+    median_ms: float
+    p95_ms: float
+    rtf: float
+    queue_capacity: int
+    streams: int
+    shipped: bool
+
+    @property
+    def as_settings(self) -> str:
+        """The environment that gives this row."""
+        return (
+            f"WHISPER_WORKERS={self.workers} WHISPER_THREADS={self.threads}"
+            f" WHISPER_AUDIO_CTX={self.audio_ctx or FULL_CONTEXT}"
+        )
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def calibrate(
+    settings: Settings,
+    models: Sequence[Path],
+    load: Callable[[Path, Settings], SpeechModel],
+    *,
+    threads: Sequence[int] = (),
+    contexts: Sequence[int] = (),
+    loss: float = 0.0,
+    seconds: float = 2.0,
+) -> Iterator[Row]:
+    """A row for each model, arrangement and context, as they are measured, some three seconds each.
+
+    Args:
+        settings: what is not varied.
+        models: files.
+        load: loads a model; called in the thread that uses it.
+        threads: numbers of threads to try with one worker; default: arrangements that fill the machine.
+        contexts: encoder contexts to try; default: 256, the one that fits the window, and the full one.
+        loss: share of windows that may be dropped, 0 <= loss < 1.
+        seconds: of measuring one row.
+
+    Raises:
+        ModelError: a model cannot be loaded, or fails.
+    """
+    for path in models:
+        for audio_ctx in contexts or _contexts(settings):
+            for workers, count in [(1, n) for n in threads] or _arrangements(settings):
+                varied = settings.model_copy(
+                    update={"whisper_workers": workers, "whisper_threads": count, "whisper_audio_ctx": audio_ctx}
+                )
+                times_s = asyncio.run(job_times_s(varied, partial(load, path, varied), seconds))
+                rtf = statistics.median(times_s) / settings.buffer_duration_secs
+                yield Row(
+                    model=model_name(path),
+                    workers=workers,
+                    threads=count,
+                    audio_ctx=audio_ctx,
+                    median_ms=round(1000 * statistics.median(times_s), 1),
+                    p95_ms=round(1000 * float(np.quantile(times_s, 0.95)), 1),
+                    rtf=round(rtf, 4),
+                    queue_capacity=settings.queue_capacity(rtf),
+                    streams=streams_held(times_s, workers, settings.buffer_duration_secs, loss),
+                    shipped=(workers, count, audio_ctx)
+                    == (settings.whisper_workers, settings.threads, settings.audio_ctx),
+                )
+
+
+def streams_held(times_s: Sequence[float], workers: int, duration_s: float, loss: float) -> int:
+    """How many real-time streams ``workers`` hold if a share ``loss`` of the windows may be dropped.
+
+    Each stream brings a window every ``duration_s`` seconds, and a worker does one in the mean of ``times_s``. Streams are as
+    regular as clocks, so nothing is lost below full load, and above it what is too much. Ingest is not in it
+    (``bench.capacity`` measures the whole daemon).
+
+    >>> streams_held([0.1, 0.1], workers=2, duration_s=5.0, loss=0.0)
+    100
+    >>> streams_held([0.8], workers=1, duration_s=5.0, loss=0.2)
+    7
+    """
+    # The tiny term keeps 5 / 0.1 at 50 where it is a hair below.
+    return workers * int(duration_s / (statistics.fmean(times_s) * (1 - loss)) + 1e-9)
+
+
+def as_table(rows: Iterable[Row], loss: float) -> Table:
+    """For people; what the settings mean is marked, and what holds most streams is in bold."""
+    rows = list(rows)
+    table = Table(title=f"windows of speech; streams at a loss of {loss:.0%}")
+    for name in ("model", "workers x threads", "context", "median ms", "p95 ms", "RTF", "queue", "streams", ""):
+        table.add_column(name, justify="left" if name in {"model", ""} else "right")
+    for row in rows:
+        table.add_row(
+            row.model,
+            f"{row.workers} x {row.threads}",
+            str(row.audio_ctx or "full"),
+            f"{row.median_ms:.0f}",
+            f"{row.p95_ms:.0f}",
+            f"{row.rtf:.3f}",
+            str(row.queue_capacity),
+            str(row.streams),
+            "as set" if row.shipped else "",
+            style="bold" if row == best(rows, row.model) else None,
+        )
+    return table
+
+
+def best(rows: Iterable[Row], model: str) -> Row:
+    """The row of ``model`` that holds the most streams; of two, the one that is sooner done."""
+    return max((row for row in rows if row.model == model), key=lambda row: (row.streams, -row.median_ms))
+
+
+def _contexts(settings: Settings) -> list[int]:
+    """The one of the settings, the tightest, and the full one, which the others are measured against."""
+    tightest = 256 * math.ceil(50 * settings.buffer_duration_secs / 256)
+    return [*sorted({tightest, settings.audio_ctx} - {FULL_CONTEXT}), FULL_CONTEXT]
+
+
+def _arrangements(settings: Settings) -> list[tuple[int, int]]:
+    """Workers and threads of each: one with one, those that fill the machine, and the one of the settings."""
+    cores = available_cores()
+    fill = {(workers, cores // workers) for workers in (1, 2, 4, 8, 16, cores) if workers <= cores}
+    return sorted({(1, 1), (settings.whisper_workers, settings.threads)} | fill)
+
+
+async def job_times_s(settings: Settings, load: Callable[[], SpeechModel], seconds: float) -> list[float]:
+    """Seconds of each job, while every worker of the settings has one after the other.
+
+    Raises:
+        ModelError: the model cannot be loaded, or fails.
+    """
+    pool = await WorkerPool.start(settings, load)
+    samples = np.resize(self_test_speech(), int(settings.buffer_duration_secs * WHISPER_SAMPLE_RATE))
+    times_s: list[float] = []
+    failed: list[EngineError] = []
+    stop_s = time.monotonic() + seconds
+    enough = MIN_JOBS * len(pool.workers)
+    done = asyncio.Event()
+
+    def settle(worker: Worker, job: Job, outcome: Outcome) -> None:
+        if isinstance(outcome, EngineError):
+            failed.append(outcome)
+        times_s.append(job.finished_s - job.started_s)
+        if failed or (time.monotonic() >= stop_s and len(times_s) >= enough):
+            done.set()
+        else:
+            put(worker)
+
+    def put(worker: Worker) -> None:
+        worker.queue.try_put(Job("calibrate", samples, "en", partial(settle, worker)))
+
+    for worker in pool.workers:
+        put(worker)
+    await done.wait()
+    measured_s, failure = times_s[:], next(iter(failed), None)  # what ends later ran beside fewer others
+    await pool.stop(grace_s=0.0)
+    if failure:
+        raise ModelError(f"model {pool.model.name} failed: {failure}")
+    return measured_s
