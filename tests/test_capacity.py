@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from transcriber.config import queue_capacity
-from transcriber.engine.capacity import Capacity
+from transcriber.engine.capacity import MARGIN, Capacity
 
 
 def formula(rtf):
@@ -28,7 +28,7 @@ def test_a_cpu_hog_is_followed_within_five_jobs():
     places = after(capacity, *[0.4] * 5)
 
     assert places[0] == 20
-    assert places[-1] == 10
+    assert places[-1] == formula(0.4 * MARGIN) == 8
 
 
 def test_capacity_returns_when_the_hog_is_gone():
@@ -37,8 +37,8 @@ def test_capacity_returns_when_the_hog_is_gone():
 
     places = after(capacity, *[0.2] * 7)
 
-    assert places[0] == 10
-    assert places[-1] == formula(0.2 * 1.25)
+    assert places[0] == 8
+    assert places[-1] == formula(0.2 * MARGIN) == 17
     assert sorted(places) == places
 
 
@@ -52,9 +52,9 @@ def test_a_single_slow_job_changes_nothing():
 def test_a_machine_that_wavers_is_not_followed_to_and_fro():
     capacity = Capacity(formula, 0.2)
 
-    after(capacity, *[0.2, 0.24, 0.19, 0.23, 0.21] * 200)
+    after(capacity, *[0.2, 0.23, 0.18, 0.22, 0.21] * 200)
 
-    assert capacity.changes <= 2
+    assert capacity.changes <= 1
 
 
 def test_a_capacity_that_was_set_stays():
@@ -77,11 +77,11 @@ def test_capacity_never_exceeds_the_formula_and_every_change_is_told(start, rtfs
     assert capacity.changes == changes
 
 
-@given(quiet=st.floats(0.01, 1), slower=st.floats(1.01, 1.24), picks=st.lists(st.booleans(), min_size=50, max_size=200))
+@given(quiet=st.floats(0.01, 1), slower=st.floats(1.01, 1.14), picks=st.lists(st.booleans(), min_size=50, max_size=200))
 def test_between_two_speeds_within_the_margin_capacity_settles(quiet, slower, picks):
     capacity = Capacity(formula, quiet)
 
     after(capacity, *(quiet * slower if pick else quiet for pick in picks))
 
     assert capacity.changes <= 1
-    assert capacity.rtf == pytest.approx(quiet, rel=0.25)
+    assert capacity.rtf == pytest.approx(quiet, rel=0.15)

@@ -122,8 +122,8 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
         worker._settle(job, said("gale warning"))
         capacities.append(worker.queue.capacity)
 
-    assert (before, capacities[4], capacities[-1]) == (40, 20, 32)
+    assert (before, capacities[4], capacities[-1]) == (40, 17, 34)
     assert worker.capacity.changes == 2
-    assert [r.queue_capacity for r in caplog.records if "capacity follows" in r.message] == [20, 32]
+    assert [r.queue_capacity for r in caplog.records if "capacity follows" in r.message] == [17, 34]
     worker.queue.close()
     await worker.finished

@@ -19,7 +19,7 @@ from transcriber import __version__
 from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
-from transcriber.errors import BadInputError, StartError
+from transcriber.errors import BadInputError, ModelError, StartError
 from transcriber.logs import configure as configure_logging
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,49 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
     _add_settings(listen, CLIENT_SETTINGS)
 
+    calibrate = _command(commands, "calibrate", _calibrate, "how fast this machine is, and how many streams it holds")
+    calibrate.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="a model's name or file, again for more; default: as set, or demo",
+    )
+    calibrate.add_argument(
+        "--threads", type=_numbers, metavar="N,N", help="of one worker; default: what fills the machine"
+    )
+    calibrate.add_argument(
+        "--contexts", type=_numbers, metavar="N,N", help="encoder contexts, 0 is the full one; default: 256, auto, full"
+    )
+    calibrate.add_argument(
+        "--loss", type=_share, default=0.0, metavar="SHARE", help="of the windows that may be dropped, such as 0.01 (0)"
+    )
+    calibrate.add_argument("--json", action="store_true", help="JSON, not a table")
+    _add_settings(
+        calibrate, ("buffer_duration_secs", "max_latency_secs", "transcription_queue_capacity", "whisper_", "log_")
+    )
+
+    quantize = _command(commands, "quantize", _quantize, "make a q8_0 model of an f16 one: half the size, and faster")
+    quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
+    quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
+    _add_settings(quantize, ("log_",))
+
     schema = _command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
     _add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
     return parser
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be numbers, separated by commas") from None
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError("must be at least 0 and less than 1")
+    return share
 
 
 def _command(
@@ -188,6 +228,56 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
 def _interrupt_on_sigterm() -> None:
     """A client that is asked to stop takes its leave as with Ctrl-C: ``publish`` still sends its end."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
+    from rich.console import Console  # noqa: PLC0415
+
+    from transcriber.engine.calibrate import as_table, best, calibrate  # noqa: PLC0415
+    from transcriber.engine.models import DEMO, find_model  # noqa: PLC0415
+    from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
+
+    names = arguments.model or [str(settings.whisper_model_path or settings.whisper_model or DEMO)]
+    paths = [
+        Path(name)
+        if Path(name).is_file()
+        else find_model(settings.model_copy(update={"whisper_model": name, "whisper_model_path": None}))
+        for name in names
+    ]
+    for audio_ctx in arguments.contexts or ():
+        load_settings(whisper_audio_ctx=str(audio_ctx), buffer_duration_secs=settings.buffer_duration_secs)
+    for threads in arguments.threads or ():
+        load_settings(whisper_threads=threads)
+    rows = []
+    progress = Console(stderr=True)
+    for row in calibrate(
+        settings,
+        paths,
+        load_checked_model,
+        threads=arguments.threads or (),
+        contexts=arguments.contexts or (),
+        loss=arguments.loss,
+    ):
+        rows.append(row)
+        progress.print(f"{row.model}: {row.as_settings}: {row.median_ms:.0f} ms", highlight=False)
+    if arguments.json:
+        sys.stdout.write(json.dumps([row.as_dict() for row in rows]) + "\n")
+        return 0
+    Console().print(as_table(rows, arguments.loss))
+    for model in dict.fromkeys(row.model for row in rows):
+        sys.stdout.write(f"{model}: most streams with {best(rows, model).as_settings}\n")
+    return 0
+
+
+def _quantize(_: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.engine.quantize import quantized  # noqa: PLC0415
+
+    data = quantized(arguments.source)
+    try:
+        arguments.target.write_bytes(data)
+    except OSError as error:
+        raise ModelError(f"{arguments.target}: cannot be written: {error.strerror or error}") from error
+    return 0
 
 
 def _schema(settings: Settings, _: argparse.Namespace) -> int:

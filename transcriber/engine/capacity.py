@@ -11,8 +11,8 @@ from collections.abc import Callable
 RECENT_JOBS = 7
 """The median of seven follows a change after four of them, and never a single slow job."""
 
-MARGIN = 1.25
-"""Places are added only if they would still be right at a job time this much longer: no to and fro."""
+MARGIN = 1.15
+"""A new capacity is right for jobs this much slower, and stays for jobs this much faster: no to and fro."""
 
 
 class Capacity:
@@ -36,10 +36,8 @@ class Capacity:
         """Take the RTF of one more job; returns whether ``places`` changed."""
         self._recent.append(rtf)
         self.rtf = statistics.median(self._recent)
-        fits = self._formula(self.rtf)
-        surely_fits = self._formula(self.rtf * MARGIN)
-        places = min(fits, max(self.places, surely_fits))
-        changed = places != self.places
-        self.places = places
-        self.changes += changed
-        return changed
+        if self._formula(self.rtf * MARGIN**2) <= self.places <= self._formula(self.rtf):
+            return False
+        before, self.places = self.places, self._formula(self.rtf * MARGIN)
+        self.changes += self.places != before
+        return self.places != before
