@@ -2,18 +2,22 @@ import json
 import subprocess
 import sys
 import time
+from random import Random
 
+import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.test_start import run
-from transcriber.config import Settings
+from transcriber.config import Settings, queue_capacity
 from transcriber.engine.calibrate import Row, best, calibrate, streams_held
-from transcriber.engine.job import Transcript
+from transcriber.engine.job import Job, Transcript
+from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.whisper import load_model
 from transcriber.errors import EngineError, ModelError
 
+SAMPLES = np.zeros(1, np.float32)
 SETTINGS = Settings(whisper_workers=1, whisper_threads=1, buffer_duration_secs=5.0)
 
 
@@ -103,6 +107,43 @@ def test_streams_keep_the_workers_as_busy_as_the_loss_allows(times_s, workers, d
     assert streams // workers * mean_s * (1 - loss) <= duration_s * (1 + 1e-6)
     assert (streams // workers + 1) * mean_s * (1 - loss) > duration_s * (1 - 1e-6)
     assert streams_held(times_s, workers, duration_s, 0.0) <= streams
+
+
+def share_lost(streams, times_s, capacity, duration_s, rng):
+    """Of 60 windows of each stream, with the real queue before one worker, in virtual time."""
+    queue, free_s, lost = JobQueue(capacity), 0.0, 0
+    phases_s = [rng.uniform(0, duration_s) for _ in range(streams)]
+    arrivals = sorted((phase + n * duration_s, name) for name, phase in enumerate(phases_s) for n in range(60))
+    for now_s, name in arrivals:
+        while queue.depth and free_s <= now_s:
+            queue.get()
+            free_s += rng.choice(times_s)
+        refused = queue.try_put(Job(str(name), SAMPLES, "en", lambda *_: None))
+        lost += refused is not None
+        if free_s <= now_s and refused is None:
+            queue.get()
+            free_s = now_s + rng.choice(times_s)
+    return lost / len(arrivals)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    mean_s=st.floats(0.2, 5.0),
+    jitter=st.floats(0.0, 0.3),
+    patience=st.floats(2.0, 4.0),
+    loss=st.sampled_from([0.0, 0.01, 0.1]),
+    seed=st.integers(0, 999),
+)
+def test_the_real_queue_loses_no_more_than_stated_where_it_may_hold_two_windows_of_each(
+    mean_s, jitter, patience, loss, seed
+):
+    duration_s = 5.0
+    times_s = [mean_s * (1 - jitter), mean_s * (1 + jitter)]
+    capacity = queue_capacity(patience * duration_s, duration_s, mean_s / duration_s)
+
+    streams = streams_held(times_s, 1, duration_s, loss)
+
+    assert share_lost(streams, times_s, capacity, duration_s, Random(seed)) <= loss + 0.02
 
 
 def test_bundled_model_is_measured():

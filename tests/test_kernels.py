@@ -10,7 +10,7 @@ AVX2 = frozenset({"AVX2", "FMA", "F16C"})
 AVX512 = AVX2 | {"AVX512", "AVX512_VNNI"}
 AMX = AVX512 | {"AMX_INT8"}
 OLD, SERVER, XEON = frozenset({"avx2"}), frozenset({"avx2", "avx512f"}), frozenset({"avx2", "avx512f", "amx_int8"})
-F16, Q8_0 = 1, 7
+F16, Q8_0, Q5_1 = 1, 7, 9
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,14 @@ F16, Q8_0 = 1, 7
         (F16, AVX2, SERVER, ["AVX-512", "q8_0"]),
         (Q8_0, AVX2, SERVER, ["AVX-512"]),
         (F16, AVX512, SERVER, []),
+        (Q5_1, AVX2, OLD, ["q5_1"]),
+        (Q5_1, AVX512, SERVER, ["q5_1"]),
         (F16, AVX2, XEON, ["AVX-512 and AMX", "q8_0"]),
         (F16, AVX512, XEON, ["AMX"]),
         (F16, AMX, XEON, ["q8_0"]),
         (Q8_0, AMX, XEON, []),
         (F16, AVX2, frozenset(), ["q8_0"]),
+        (F16, frozenset({"NEON", "DOTPROD"}), frozenset(), []),
     ],
 )
 def test_what_would_be_faster_is_told_in_one_line_each(ftype, built, flags, told):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from transcriber.demo.tether import stop, tethered
 
@@ -21,8 +21,10 @@ class DaemonProcess:
 
     Attributes:
         process: its log goes to a file of ours.
+        arguments: of the interpreter.
     """
 
+    arguments: ClassVar[tuple[str, ...]] = ("-m", "transcriber", "serve")
     process: subprocess.Popen[bytes]
 
     def __init__(self, nats_url: str, model: str) -> None:
@@ -46,7 +48,7 @@ class DaemonProcess:
     def start(self) -> None:
         """Start it, in a session of its own: Ctrl-C is for us, and we stop it in order."""
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
-            tethered(sys.executable, "-m", "transcriber", "serve"),
+            tethered(sys.executable, *self.arguments),
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,

@@ -126,8 +126,8 @@ def streams_held(times_s: Sequence[float], workers: int, duration_s: float, loss
     """How many real-time streams ``workers`` hold if a share ``loss`` of the windows may be dropped.
 
     Each stream brings a window every ``duration_s`` seconds, and a worker does one in the mean of ``times_s``. Streams are as
-    regular as clocks, so nothing is lost below full load, and above it what is too much. Ingest is not in it
-    (``bench.capacity`` measures the whole daemon).
+    regular as clocks, so nothing is lost below full load, and above it what is too much; provided that the queue may hold
+    a window or two of each (L_max at least twice D). Ingest is not in it (``bench.capacity`` measures the whole daemon).
 
     >>> streams_held([0.1, 0.1], workers=2, duration_s=5.0, loss=0.0)
     100

@@ -13,16 +13,16 @@ from transcriber.errors import ConfigError, ModelError
 
 AUTO = "auto"
 FILES = "libggml-cpu-*.so"
-F32, F16 = 0, 1
-"""ggml's numbers of file types."""
+TYPES = {0: "f32", 1: "f16", 8: "q5_0", 9: "q5_1"}
+"""Of weights that q8_0 can beat, by ggml's number of the file type."""
 
 ADVICE_BUILD = (
     "this processor has {features}, which this build of whisper.cpp does not use: one that does takes about half the"
     " time (README, A faster build)"
 )
 ADVICE_MODEL = (
-    "a model of type q8_0 is about a fifth faster here than this one of {bits} bits: WHISPER_MODEL=NAME-q8_0, or"
-    " transcriber quantize"
+    "a model of type q8_0 is faster here than this one of type {type}: WHISPER_MODEL=NAME-q8_0, or transcriber quantize"
+    " from one of type f16"
 )
 
 
@@ -62,8 +62,8 @@ def built_features(system_info: str) -> frozenset[str]:
 def advice(ftype: int, built: frozenset[str], flags: frozenset[str]) -> list[str]:
     """What would make this model faster on this processor, in one line each.
 
-    Measured for a 5 s window of tiny.en on an AMD EPYC with AVX-512, two threads: AVX2 f16 146 ms, AVX2 q8_0 114 ms,
-    AVX-512 72 ms with either. On a Xeon with AMX q8_0 took 98 ms and f16 146 ms.
+    Measured for a 5 s window of tiny.en on an AMD EPYC with AVX-512, two threads: AVX2 f16 131 ms, q8_0 109, q5_0 143,
+    q5_1 145; AVX-512 f16 75 ms, q8_0 79, q5_0 86, q5_1 129. On a Xeon with AMX q8_0 took 98 ms and f16 146 ms.
 
     Args:
         ftype: ggml's number of the weights' type.
@@ -78,8 +78,9 @@ def advice(ftype: int, built: frozenset[str], flags: frozenset[str]) -> list[str
     ]
     if unused:
         lines.append(ADVICE_BUILD.format(features=" and ".join(unused)))
-    if ftype in {F32, F16} and ("AMX_INT8" in built or "AVX512" not in built):
-        lines.append(ADVICE_MODEL.format(bits=32 if ftype == F32 else 16))
+    slower = TYPES.get(ftype) if "AVX2" in built else None  # not measured on other kinds of processor
+    if slower and (slower.startswith("q5") or "AMX_INT8" in built or "AVX512" not in built):
+        lines.append(ADVICE_MODEL.format(type=slower))
     return lines
 
 
