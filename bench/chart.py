@@ -1,5 +1,6 @@
 """Charts as SVG, readable on light and dark ground."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -48,20 +49,20 @@ def bars(title: str, unit: str, rows: Sequence[Bar]) -> str:
 def lines(title: str, x_name: str, y_name: str, rows: Sequence[Line]) -> str:
     """Lines over a linear x axis, with their names at their ends."""
     width, height, left, bottom = 860, 380, 60, 330
-    most_x = max(x for row in rows for x, _ in row.points)
-    most_y = max(y for row in rows for _, y in row.points) or 1
+    x_ticks = _ticks(max(x for row in rows for x, _ in row.points))
+    y_ticks = _ticks(max(y for row in rows for _, y in row.points))
     plot_width, plot_height = width - left - 130, bottom - 50
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return left + plot_width * x / most_x, bottom - plot_height * y / most_y
+        return left + plot_width * x / x_ticks[-1], bottom - plot_height * y / y_ticks[-1]
 
     out = [_text(0, 18, title, weight=600), _text(left + plot_width / 2, bottom + 40, x_name, anchor="middle")]
     out.append(_text(left, 40, y_name))
-    for step in range(5):
-        x, y = place(most_x * step / 4, most_y * step / 4)
+    for tick in y_ticks:
+        _, y = place(0, tick)
         out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + plot_width}" y2="{y:.1f}" stroke="{RULE}"/>')
-        out.append(_text(left - 8, y + 4, f"{most_y * step / 4:.3g}", anchor="end"))
-        out.append(_text(x, bottom + 20, f"{most_x * step / 4:.3g}", anchor="middle"))
+        out.append(_text(left - 8, y + 4, f"{tick:g}", anchor="end"))
+    out += [_text(place(tick, 0)[0], bottom + 20, f"{tick:g}", anchor="middle") for tick in x_ticks]
     for row in rows:
         path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in row.points)
         end_x, end_y = place(*row.points[-1])
@@ -75,6 +76,14 @@ def stacked(*charts: str) -> str:
     width, height = (int(re.findall(rf' {side}="(\d+)"', charts[0])[0]) for side in ("width", "height"))
     places = [f'<g transform="translate(0 {height * n})">\n{chart}</g>' for n, chart in enumerate(charts)]
     return _svg(width, height * len(charts), places)
+
+
+def _ticks(most: float) -> list[float]:
+    """About four round steps, from 0 to ``most`` or a little above."""
+    most = most or 1.0
+    power = 10.0 ** math.floor(math.log10(most / 4))
+    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= most / 4)
+    return [step * number for number in range(math.ceil(most / step) + 1)]
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: int = 400, colour: str = INK) -> str:

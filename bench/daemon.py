@@ -1,11 +1,9 @@
-"""The daemon without its engine: a model that answers at once, so that what is measured is the rest.
+"""Daemons whose cost is watched: the real one, and one without its engine, so that what is measured is the rest.
 
-``python -m bench.daemon`` is that daemon; ``StubbedDaemon`` is a process of it. All but the model is real.
+``python -m bench.daemon`` is the latter: its model answers at once, all else is real.
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from numpy.typing import NDArray
 
 from transcriber.config import load_settings
 from transcriber.demo.daemon import DaemonProcess
-from transcriber.demo.tether import tethered
 from transcriber.engine.job import Transcript, Word
 from transcriber.logs import configure
 from transcriber.service import serve
@@ -39,6 +36,9 @@ class InstantModel:
     def supports(self, language: str) -> bool:
         return language == "en"
 
+    def close(self) -> None:
+        """Nothing to free."""
+
     def transcribe(
         self,
         samples: NDArray[np.float32],
@@ -50,8 +50,8 @@ class InstantModel:
         return ANSWER
 
 
-class StubbedDaemon(DaemonProcess):
-    """``python -m bench.daemon`` as long as the ``with`` block lasts; other settings come from the environment."""
+class MeasuredDaemon(DaemonProcess):
+    """``transcriber serve`` as long as the ``with`` block lasts; other settings come from the environment."""
 
     def __init__(self, nats_url: str, cores: set[int] | None = None, **settings: str) -> None:
         """Daemon at the broker ``nats_url``, on ``cores`` only, with ``settings`` named as in the environment."""
@@ -63,29 +63,36 @@ class StubbedDaemon(DaemonProcess):
         ours = os.sched_getaffinity(0)
         os.sched_setaffinity(0, self._cores or ours)  # inherited, so that it holds for every thread of the daemon
         try:
-            self.process = subprocess.Popen(
-                tethered(sys.executable, "-m", "bench.daemon"),
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                start_new_session=True,
-            )
+            super().start()
         finally:
             os.sched_setaffinity(0, ours)
 
     @property
     def cpu_s(self) -> float:
         """Processor time so far, of all threads."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._cpu_s("stat")
+
+    @property
+    def loop_cpu_s(self) -> float:
+        """Processor time so far of the event loop's thread: all but whisper, its spectrograms, and the probes."""
+        return self._cpu_s(f"task/{self.process.pid}/stat")
 
     @property
     def rss_kb(self) -> int:
         return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
+    def _cpu_s(self, stat: str) -> float:
+        fields = self._proc(stat).rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _proc(self, name: str) -> str:
         return Path(f"/proc/{self.process.pid}/{name}").read_text()
+
+
+class StubbedDaemon(MeasuredDaemon):
+    """The one without its engine."""
+
+    arguments = ("-m", "bench.daemon")
 
 
 if __name__ == "__main__":

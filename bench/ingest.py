@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
+from bench.account import account, due_s
 from bench.daemon import StubbedDaemon
-from bench.paced import FORMAT, HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
+from bench.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
 from bench.report import Results, note, quantiles, run
-from transcriber.audio.window import WindowCutter
-from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import End, Final, Gap
+from transcriber.messages import Final
 
 WINDOW_S = 5.0
 BEHIND_MS = 250.0
@@ -94,24 +94,24 @@ async def _follow(
     plan: Plan, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, messages: AsyncIterator[Received]
 ) -> Results:
     """Publish as planned; what the daemon made of it."""
-    listening = asyncio.create_task(_listen(messages, plan))
+    listening = asyncio.create_task(account(messages, plan))
     publishing = asyncio.get_running_loop().run_in_executor(publisher, publish, plan)
     cpu = await _cpu_share(daemon, plan.start_s + plan.ramp_s, plan.stop_s)
     late_s = await publishing
-    finals, gaps, ends = await asyncio.wait_for(listening, PATIENCE_S)
+    came = await asyncio.wait_for(listening, PATIENCE_S)
     streams, payloads = len(plan.names), len(plan.names) * plan.payloads
-    lag = quantiles(_lags_ms(plan, finals), p50=0.5, p99=0.99)
-    lost = payloads - sum(end.received_frames for end in ends) // PAYLOAD_FRAMES
+    lag = quantiles(_lags_ms(plan, came.finals), p50=0.5, p99=0.99)
+    lost = payloads - sum(end.received_frames for end in came.ends) // PAYLOAD_FRAMES
     return {
         "headers": plan.headers,
         "streams": streams,
         "payloads": payloads,
         "lost_payloads": lost,
-        "gaps": len(gaps),
+        "gaps": len(came.gaps),
         "daemon_cpu": round(cpu, 3),
         "lag_ms": lag,
         "publisher_late_ms": quantiles((1000 * late_s).tolist(), p50=0.5, p99=0.99),
-        "sustained": not lost and not gaps and (lag["p99"] or 0) <= BEHIND_MS,
+        "sustained": not lost and not came.gaps and (lag["p99"] or 0) <= BEHIND_MS,
     }
 
 
@@ -123,41 +123,11 @@ async def _cpu_share(daemon: StubbedDaemon, from_s: float, until_s: float) -> fl
     return (daemon.cpu_s - cpu_s) / (time.monotonic() - began_s)
 
 
-async def _listen(messages: AsyncIterator[Received], plan: Plan) -> tuple[list[Final], list[Gap], list[End]]:
-    """All that comes until every stream has ended."""
-    finals: list[Final] = []
-    gaps: list[Gap] = []
-    ends: list[End] = []
-    while len(ends) < len(plan.names):
-        match parse_transcript(await anext(messages)):
-            case Final() as final:
-                finals.append(final)
-            case Gap() as gap:
-                gaps.append(gap)
-            case End() as end:
-                ends.append(end)
-            case _:
-                pass
-    return finals, gaps, ends
-
-
 def _lags_ms(plan: Plan, finals: list[Final]) -> list[float]:
     """Of each payload that completed a window: from the time it was due to its arrival in the daemon."""
     wall_s = time.time() - time.monotonic()
-    completing = _completing(plan.payloads)
-    due_s = dict(zip(plan.names, plan.due_s, strict=True))
-    return [
-        1000 * (final.received_at.timestamp() - wall_s - float(due_s[final.stream][completing[final.segment]]))
-        for final in finals
-        if final.segment < len(completing)
-    ]
-
-
-def _completing(payloads: int) -> list[int]:
-    """By window, the number of the payload that completes it."""
-    cutter = WindowCutter(FORMAT, int(WINDOW_S * FORMAT.rate))
-    payload = bytes(PAYLOAD_FRAMES * FORMAT.frame_bytes)
-    return [number for number in range(payloads) for _ in cutter.push(payload)]
+    times_s = zip(finals, due_s(plan, finals, WINDOW_S), strict=True)
+    return [1000 * (final.received_at.timestamp() - wall_s - due) for final, due in times_s]
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
-"""What a live stream costs in memory, and whether sessions that are over leave anything behind.
+"""What a live stream costs in memory, and whether what is over leaves anything behind.
 
-Out: resident memory of the daemon with more and more live streams whose windows are half full, and the slope; and
-the same while sessions come and go. The engine is stubbed: a model's memory comes on top, once.
+Out: resident memory of the daemon with more and more live streams whose windows are half full, and the slope; the
+same while sessions come and go; and while an hour of audio goes by, 20 times as fast as it was spoken. The engine is
+stubbed, and a model's memory comes on top, once; but the hour is played to the bundled model too.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 
-from bench.daemon import StubbedDaemon
-from bench.paced import FORMAT, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
+from bench.daemon import MeasuredDaemon, StubbedDaemon
+from bench.paced import FORMAT, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, run
 from transcriber.audio.resampler import output_samples
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.models import DEMO
 from transcriber.messages import Metrics
 
 WINDOW_S = 5.0
@@ -33,6 +37,16 @@ SESSION = 50
 BATCH = 50
 """Streams that send at the same time, in real time: a flood would be measured as waiting payloads."""
 
+SPEED = 20.0
+HOUR = int(3600 / PAYLOAD_S)
+"""Payloads."""
+
+WARM = 1 / 3
+"""Share of the time in which the daemon grows into its buffers."""
+
+SAMPLES = 90
+"""How often the resident memory is read meanwhile."""
+
 PATIENCE_S = 30.0
 
 
@@ -41,6 +55,12 @@ def measure(quick: bool) -> Results:
     with publisher_process() as publisher:
         live = asyncio.run(_live_streams(publisher, streams))
         gone = asyncio.run(_sessions_gone(publisher, sessions))
+        payloads = HOUR // 15 if quick else HOUR
+        # One stream at that speed is a good part of what the model can do; without it there is room for more.
+        soaks = {
+            "engine stubbed": asyncio.run(_soak(publisher, StubbedDaemon, 8, payloads)),
+            "bundled model": asyncio.run(_soak(publisher, MeasuredDaemon, 1, payloads)),
+        }
     slope, _ = np.polyfit(list(live), list(live.values()), 1)
     # The allocator moves by two megabytes up and down; only medians show a trend.
     levels = list(gone.values())
@@ -51,6 +71,7 @@ def measure(quick: bool) -> Results:
         "sessions": sessions,
         "growth_kb_last_to_first_quarter": median(levels[-quarter:]) - median(levels[:quarter]),
         "rss_kb_by_sessions_gone": gone,
+        "soak": soaks,
     }
 
 
@@ -81,12 +102,49 @@ async def _sessions_gone(publisher: ProcessPoolExecutor, most: int) -> dict[int,
     return rss_kb
 
 
+async def _soak(
+    publisher: ProcessPoolExecutor, kind: type[MeasuredDaemon], streams: int, payloads: int
+) -> dict[str, Any]:
+    """Resident memory by audio time of each stream, and how it rises once the daemon is warm."""
+    names = tuple(f"soak-{number}" for number in range(streams))
+    audio_s = payloads * PAYLOAD_S
+    async with _feed(publisher, kind) as feed:
+        plan = Plan(feed.url, names, payloads, ramp_s=1.0, start_s=time.monotonic() + 0.5, pcm=speech(), speed=SPEED)
+        publishing = asyncio.get_running_loop().run_in_executor(publisher, publish, plan)
+        rss_kb: dict[float, int] = {}
+        for at_s in np.linspace(0, audio_s, SAMPLES + 1)[1:].tolist():
+            await asyncio.sleep(plan.start_s + at_s / SPEED - time.monotonic())
+            rss_kb[round(at_s, 1)] = feed.daemon.rss_kb
+        await publishing
+        windows = streams * math.ceil(audio_s / WINDOW_S)
+        await feed.figures({"streams.active": 0, "jobs.enqueued": windows})
+    note(f"memory: {rss_kb}")
+    return {
+        "streams": streams,
+        "speed": SPEED,
+        "hours_of_audio": round(streams * audio_s / 3600, 2),
+        **trend(rss_kb, WARM * audio_s),
+        "rss_kb_by_audio_s": rss_kb,
+    }
+
+
+def trend(rss_kb: dict[float, int], warm_s: float) -> dict[str, float]:
+    """Least squares from ``warm_s`` on."""
+    warm = {at_s: kb for at_s, kb in rss_kb.items() if at_s >= warm_s}
+    slope, _ = np.polyfit(list(warm), list(warm.values()), 1)
+    return {
+        "slope_kb_per_hour": round(3600 * float(slope), 1),
+        "spread_kb": max(warm.values()) - min(warm.values()),
+        "warm_rss_kb": round(median(warm.values())),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Feed:
     """A daemon, what is fed to it, and what it says about itself."""
 
     url: str
-    daemon: StubbedDaemon
+    daemon: MeasuredDaemon
     publisher: ProcessPoolExecutor
     metrics: AsyncIterator[Received]
 
@@ -110,12 +168,16 @@ class _Feed:
 
 
 @asynccontextmanager
-async def _feed(publisher: ProcessPoolExecutor) -> AsyncIterator[_Feed]:
+async def _feed(publisher: ProcessPoolExecutor, kind: type[MeasuredDaemon] = StubbedDaemon) -> AsyncIterator[_Feed]:
     """A daemon of its own, which does not end idle streams."""
     with (
         EmbeddedBroker() as broker,
-        StubbedDaemon(
-            broker.url, BUFFER_DURATION_SECS=str(WINDOW_S), STREAM_IDLE_SECS="3600", METRICS_NATS_SECS="0.2"
+        kind(
+            broker.url,
+            WHISPER_MODEL=DEMO,
+            BUFFER_DURATION_SECS=str(WINDOW_S),
+            STREAM_IDLE_SECS="3600",
+            METRICS_NATS_SECS="0.2",
         ) as daemon,
     ):
         if not await daemon.ready():

@@ -1,14 +1,14 @@
 """Many live streams from one process, without a NATS client in the way.
 
-In: how many streams, for how long. Out: 20 ms payloads on the broker's socket, each at its time of one absolute
-schedule; and how late they were, since a publisher that falls behind measures itself.
+In: how many streams, for how long, and what they play. Out: 20 ms payloads on the broker's socket, each at its time of
+one absolute schedule; and how late they were, since a publisher that falls behind measures itself.
 """
 
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from urllib.parse import urlsplit
 
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.pcm import AudioFormat
+from transcriber.demo.speech import load_speech
 
 FORMAT = AudioFormat()
 PAYLOAD_S = 0.02
 PAYLOAD_FRAMES = int(PAYLOAD_S * FORMAT.rate)
+PAYLOAD_BYTES = PAYLOAD_FRAMES * FORMAT.frame_bytes
 MAX_BATCH = 64
+NOISE = np.random.default_rng(1).integers(-3000, 3000, PAYLOAD_FRAMES, np.int16).tobytes()
 
 HEADERS = {
     "none": b"",
@@ -42,6 +45,8 @@ class Plan:
         start_s: monotonic time of the first start.
         headers: a key of ``HEADERS``.
         end: whether the streams say that they end.
+        pcm: whole payloads that all streams play over and over, each from a place of its own.
+        speed: times real time.
     """
 
     url: str
@@ -51,17 +56,26 @@ class Plan:
     start_s: float
     headers: str = "none"
     end: bool = True
+    pcm: bytes = field(default=NOISE, repr=False)
+    speed: float = 1.0
 
     @property
     def due_s(self) -> NDArray[np.float64]:
         """(streams, payloads + 1) monotonic times; the last one of each row is its end."""
-        starts_s = np.random.default_rng(len(self.names)).uniform(0, self.ramp_s, len(self.names))
-        return self.start_s + starts_s[:, np.newaxis] + PAYLOAD_S * np.arange(self.payloads + 1)
+        # More streams are the fewer ones and some: their latencies can be compared.
+        starts_s = np.random.default_rng(1).uniform(0, self.ramp_s, len(self.names))
+        return self.start_s + starts_s[:, np.newaxis] + PAYLOAD_S / self.speed * np.arange(self.payloads + 1)
 
     @property
     def stop_s(self) -> float:
         """Monotonic time from which on streams end."""
-        return self.start_s + self.payloads * PAYLOAD_S
+        return self.start_s + self.payloads * PAYLOAD_S / self.speed
+
+
+def speech() -> bytes:
+    """The bundled recordings, one after the other, as whole payloads."""
+    pcm = b"".join(recording.pcm for recording in load_speech())
+    return pcm[: len(pcm) // PAYLOAD_BYTES * PAYLOAD_BYTES]
 
 
 def publisher_process() -> ProcessPoolExecutor:
@@ -98,10 +112,9 @@ def publish(plan: Plan) -> NDArray[np.float64]:
 
 def _messages(plan: Plan) -> Iterator[tuple[float, bytes]]:
     """Every message with its time, in order of time; each is made when it is asked for."""
-    pcm = np.random.default_rng(1).integers(-3000, 3000, PAYLOAD_FRAMES, np.int16).tobytes()
+    payloads = [plan.pcm[at : at + PAYLOAD_BYTES] for at in range(0, len(plan.pcm), PAYLOAD_BYTES)]
     headers = HEADERS[plan.headers]
     names = [name.encode() for name in plan.names]
-    plain = [b"PUB audio.%b %d\r\n%b\r\n" % (name, len(pcm), pcm) for name in names]
     due_s = plan.due_s
     order = np.argsort(due_s, axis=None)
     for due, index in zip(due_s.ravel()[order].tolist(), order.tolist(), strict=True):
@@ -109,10 +122,12 @@ def _messages(plan: Plan) -> Iterator[tuple[float, bytes]]:
         if number == plan.payloads:
             if plan.end:
                 yield due, _with_headers(names[stream], b"Audio-End: 1\r\n", b"")
-        elif headers:
-            yield due, _with_headers(names[stream], headers % (number * PAYLOAD_FRAMES), pcm)
+            continue
+        payload = payloads[(stream * len(payloads) // len(names) + number) % len(payloads)]
+        if headers:
+            yield due, _with_headers(names[stream], headers % (number * PAYLOAD_FRAMES), payload)
         else:
-            yield due, plain[stream]
+            yield due, b"PUB audio.%b %d\r\n%b\r\n" % (names[stream], PAYLOAD_BYTES, payload)
 
 
 def _with_headers(name: bytes, headers: bytes, payload: bytes) -> bytes:

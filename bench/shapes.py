@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.engine.ggml import check_model_file
-from transcriber.engine.models import DEMO_MODEL
+from transcriber.engine.models import DEMO, DEMO_MODEL
 from transcriber.engine.quantize import HEADER_BYTES, quantized
 
 Weights = dict[str, NDArray[np.float32]]
@@ -50,6 +50,14 @@ def model_file(name: str, kind: str = "f16") -> Path:
     if kind == "f16":
         return made(f"ggml-{name}.bin", lambda path: path.write_bytes(_ggml(name)))
     return made(f"ggml-{name}-{kind}.bin", lambda path: path.write_bytes(quantized(model_file(name))))
+
+
+def find(model: str) -> Path:
+    """The file of ``demo``, of a shape such as ``base.en`` or ``base.en-q8_0``, or a user's own model at that path."""
+    name, _, kind = model.partition("-")
+    if name in SHAPES:
+        return model_file(name, kind or "f16")
+    return DEMO_MODEL if model == DEMO else Path(model)
 
 
 def made(name: str, make: Callable[[Path], object]) -> Path:

@@ -4,14 +4,31 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given, strategies as st
 
-from bench.paced import PAYLOAD_FRAMES, Plan, publish
-from bench.report import header, quantiles
+from bench.account import Account, account, due_s
+from bench.capacity import FINE, STEADY, capacity, losses, next_count, queue_growth
+from bench.chart import Line, lines, stacked
+from bench.daemon import StubbedDaemon
+from bench.memory import trend
+from bench.paced import NOISE, PAYLOAD_BYTES, PAYLOAD_FRAMES, Plan, publish, speech
+from bench.report import header, quantiles, run
+from bench.shapes import find
+from bench.threads import Arrangement, arrangements, rate
 from tests.harness import ROOT, until
+from transcriber.bus.client import connected, subscribe
+from transcriber.config import load_settings
+from transcriber.engine.models import DEMO_MODEL
+from transcriber.messages import End, Final, Gap
 
-BENCHES = ("pipeline", "ingest", "memory", "resampler")
+MESSAGE = {
+    "stream": "a", "session": "s", "rate": 48_000, "start_frame": 0, "frames": 0, "start": 0.0, "duration": 0.0,
+    "received_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+BENCHES = ("capacity", "ingest", "memory", "pipeline", "resampler", "threads")
 
 
 @pytest.mark.parametrize("name", BENCHES)
@@ -63,6 +80,185 @@ async def test_the_paced_publisher_sends_what_its_plan_says(broker, mouth, heade
         assert {len(message.data) for message in payloads} == {2 * PAYLOAD_FRAMES}
         assert (payloads[-1].headers or {}).get("Audio-Offset") == offset
         assert (end.data, end.headers["Audio-End"]) == (b"", "1")
+
+
+async def test_paced_streams_play_what_they_are_given_each_from_a_place_of_its_own(broker, mouth):
+    heard = defaultdict(list)
+
+    async def hear(message):
+        heard[message.subject].append(message.data[:1])
+
+    await mouth.subscribe("audio.*", cb=hear)
+    await mouth.flush()
+    pcm = b"".join(bytes([number]) * PAYLOAD_BYTES for number in range(4))
+
+    publish(Plan(broker.url, ("a", "b"), payloads=5, ramp_s=0.0, start_s=time.monotonic(), pcm=pcm))
+
+    await until(lambda: [len(payloads) for payloads in heard.values()] == [6, 6])
+    assert heard["audio.a"] == [b"\0", b"\1", b"\2", b"\3", b"\0", b""]
+    assert heard["audio.b"] == [b"\2", b"\3", b"\0", b"\1", b"\2", b""]
+
+
+def test_faster_streams_have_their_payloads_closer_together():
+    plan = Plan("", ("a",), payloads=100, ramp_s=0.0, start_s=7.0, speed=20.0)
+
+    assert plan.due_s[0, :3].tolist() == pytest.approx([7.0, 7.001, 7.002])
+    assert plan.stop_s == pytest.approx(7.1)
+
+
+def test_the_speech_of_the_benches_is_whole_payloads():
+    assert len(speech()) % PAYLOAD_BYTES == 0
+    assert len(speech()) > 1000 * len(NOISE)
+
+
+async def test_every_frame_and_text_of_paced_streams_is_accounted_for(broker):
+    settings = load_settings(nats_url=broker.url)
+    with StubbedDaemon(broker.url, BUFFER_DURATION_SECS="1") as daemon:
+        assert await daemon.ready()
+        async with connected(settings, "test") as connection:
+            messages = await subscribe(connection, "transcripts.*.*")
+            plan = Plan(broker.url, ("a", "b"), payloads=110, ramp_s=0.1, start_s=time.monotonic(), speed=20.0)
+            publish(plan)
+
+            came = await account(messages, plan)
+
+    due = dict(
+        zip(((final.stream, final.segment) for final in came.finals), due_s(plan, came.finals, 1.0), strict=True)
+    )
+    assert losses(came, 2 * 110 * PAYLOAD_FRAMES) == {
+        "frames": 2 * 110 * PAYLOAD_FRAMES,
+        "frames_unaccounted": 0,
+        "gaps": {},
+        "loss": 0.0,
+        "queue_growth": pytest.approx(0.0, abs=0.1),
+        "loss_to_come": pytest.approx(0.0, abs=0.1),
+    }
+    assert set(due) == {(stream, segment) for stream in "ab" for segment in range(3)}
+    assert due["b", 2] == plan.due_s[1, 110]  # a stream's end completes its last window
+    assert plan.due_s[1, 50] <= due["b", 0] <= plan.due_s[1, 53]  # what the resampler holds back is due a little later
+    assert all(heard_s > due_s for heard_s, due_s in zip(came.heard_s, due.values(), strict=True))
+    assert daemon.process.returncode == 0
+
+
+def test_what_was_dropped_and_what_never_came_is_lost():
+    frames = {"received": 90, "transcribed": 60, "silent": 10, "dropped": 20, "lost": 5}
+    account_of_it = {f"{name}_frames": count for name, count in frames.items()} | {f"{name}_s": 0 for name in frames}
+    gap = Gap.model_validate(MESSAGE | {"reason": "queue_full"})
+    end = End.model_validate(MESSAGE | {"segments": 1} | account_of_it)
+
+    lost = losses(Account(gaps=[gap, gap], ends=[end]), 100)
+
+    assert (lost["loss"], lost["frames_unaccounted"], lost["gaps"]) == (0.25, 5, {"queue_full": 2})
+
+
+def waits(stream, *queue_ms):
+    """Windows of 5 s of one stream."""
+    unknown = dict.fromkeys(
+        ("suppressed", "words", "language", "confidence", "avg_logprob", "no_speech_prob", "speaker", "captured_at")
+    )
+    known = {"stream": stream, "rev": 0, "text": "", "speech_final": False, "model": "demo"}
+    return [
+        Final.model_validate(
+            {**MESSAGE, **unknown, **known, "segment": segment, "start": 5.0 * segment}
+            | {"timing": {"queue_ms": ms, "processing_ms": 50, "handover_ms": 0, "end_to_end_ms": ms + 50, "rtf": 0.01}}
+        )
+        for segment, ms in enumerate(queue_ms)
+    ]
+
+
+def test_a_queue_that_grows_is_seen_before_it_is_full():
+    overload = waits("a", 0, 500, 1000, 1500) + waits("b", 300, 800, 1300, 1800)
+
+    growth = queue_growth(overload)
+
+    assert growth == pytest.approx(0.1)
+    assert losses(Account(finals=overload), 1)["loss_to_come"] == pytest.approx(0.1 / 1.1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "finals",
+    [
+        [],
+        waits("a", 10),
+        waits("a", 10, 900),
+        waits("a", 0, 40, 40, 40) + waits("b", 0, 900, 900, 900),
+        waits("a", 0, 900, 500, 100),
+    ],
+    ids=["no windows", "one", "nothing to compare", "each has its place in the queue", "falling"],
+)
+def test_a_queue_that_does_not_grow_is_no_overload(finals):
+    assert queue_growth(finals) == 0.0
+
+
+@given(holds=st.integers(0, 3000), promised=st.floats(0.2, 3000))
+def test_the_search_closes_in_on_what_the_machine_holds(holds, promised):
+    steps: dict[int, dict[str, float]] = {}
+
+    while count := next_count(steps, promised):
+        assert count not in steps
+        steps[count] = {"streams": count, "loss_to_come": 0.0 if count <= holds else 0.2}
+
+    found = capacity([steps[count] for count in sorted(steps)])
+    assert found["streams_no_loss"] <= holds
+    assert holds - found["streams_no_loss"] <= FINE * holds
+    assert len(steps) < 60
+
+
+def test_a_lucky_step_above_one_that_lost_does_not_count():
+    rows = [{"streams": n, "loss_to_come": loss} for n, loss in ((10, 0.0), (20, STEADY + 0.001), (30, 0.0), (40, 0.2))]
+
+    found = capacity(rows)
+
+    assert (found["streams_no_loss"], found["streams_one_percent_loss"]) == (10, 30)
+
+
+@pytest.mark.parametrize(
+    ("cores", "ways"),
+    [(1, {(1, 1)}), (2, {(1, 1), (1, 2), (2, 1)}), (8, {(1, 1), (1, 7), (1, 8), (2, 4), (4, 2), (8, 1)})],
+)
+def test_arrangements_fill_the_machine_or_leave_it_a_core(cores, ways):
+    found = arrangements(cores)
+
+    assert {(one.workers, one.threads) for one in found} == ways
+    assert found[0] == Arrangement(1, 1, spins=1000)
+    assert {one.spins for one in found if one[:2] == (1, cores)} == {0, 1000, 300_000}
+    assert len(found) == len(set(found))
+
+
+def test_windows_a_second_of_several_workers_add_up():
+    assert rate([[1.0, 2.0, 3.0], [0.5, 1.0, 1.5, 2.0]]) == 3.0
+
+
+def test_memory_that_is_flat_once_the_daemon_is_warm_has_no_slope():
+    growing = {at_s: 50_000 + int(2 * at_s) for at_s in map(float, range(0, 1800, 60))}
+
+    flat = trend({0.0: 10_000, 600.0: 50_000, 1200.0: 50_000, 1800.0: 50_000}, warm_s=600)
+
+    assert flat == {"slope_kb_per_hour": 0.0, "spread_kb": 0, "warm_rss_kb": 50_000}
+    assert trend(growing, warm_s=0)["slope_kb_per_hour"] == pytest.approx(7200)
+
+
+def test_charts_are_drawings_even_where_nothing_was_lost():
+    flat = lines("Loss", "streams", "%", [Line("demo", [(10, 0.0), (20, 0.0)], "#000")])
+
+    drawing = ET.fromstring(stacked(flat, flat))  # noqa: S314 - our own
+
+    assert len(list(drawing.iter("{http://www.w3.org/2000/svg}polyline"))) == 2
+    assert f'height="{drawing.attrib["height"]}"' not in flat
+    assert {text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")} >= {"0", "5", "10", "15", "20"}
+
+
+def test_a_model_is_the_bundled_one_or_a_file(tmp_path):
+    assert find("demo") == DEMO_MODEL
+    assert find(str(tmp_path / "mine.bin")) == tmp_path / "mine.bin"
+
+
+def test_a_bench_is_given_its_own_options(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["bench", "--quick", "--rounds", "3"])
+
+    run("rounds", dict, lambda parser: parser.add_argument("--rounds", type=int))
+
+    assert json.loads(capsys.readouterr().out)["results"] == {"quick": True, "rounds": 3}
 
 
 def test_a_bench_prints_one_json_object_as_its_last_line():

@@ -1,0 +1,253 @@
+"""Does a shorter encoder context cost words? Word error rates by context, beside those of the full one.
+
+In: a model, and recordings with what is said in them: the bundled ones and synthetic voices that the demo model never heard
+(Debian's espeak-ng and flite; left out where they are missing), or a user's own (``bench.recordings`` says how they lie). Two
+ways to cut: every five seconds as the daemon does, words or no, and at pauses, where no cut blurs the comparison. Every
+context has a model of its own; all of them hear one piece before the next.
+
+Out: by cut, corpus and context the errors, the difference to the full context with its 95 % interval (bootstrap over
+recordings), pieces with other words, doubtful answers and whether asking again at full context helped, and the time of a
+window; words invented where nobody speaks; and whether what a model heard before changes what it hears next. The demo model
+takes two minutes on two cores, base.en a quarter of an hour.
+"""
+
+from argparse import ArgumentParser
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.demo_model.corpus import no_speech
+from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, speak_held_out, with_noise
+from bench.report import Results, note, quantiles, run
+from bench.shapes import made
+from transcriber.config import load_settings
+from transcriber.demo.wer import word_errors, words
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
+from transcriber.engine.models import find_model, model_name
+from transcriber.engine.whisper import load_model
+
+WINDOW_S = 5.0
+FULL = 0
+"""The full context, as ``WHISPER_AUDIO_CTX`` has it."""
+
+NOISE_DB = 15.0
+RESAMPLES = 4000
+SILENT_WINDOWS, HISTORY_WINDOWS = 60, 30
+QUICK_RECORDINGS = 5
+
+
+class Piece(NamedTuple):
+    """Some of a recording; ``said`` is None where a cut may have gone through a word."""
+
+    recording: str
+    said: str | None
+    samples: Samples
+
+
+class Heard(NamedTuple):
+    """What one context made of it; ``again`` is the answer to asking once more, at full context."""
+
+    first: Transcript
+    again: Transcript | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One corpus, cut in one way.
+
+    Attributes:
+        pieces: what was heard.
+        answers: by context, in the order of the pieces.
+        words: said, by recording.
+        errors: by context and recording.
+    """
+
+    pieces: list[Piece]
+    answers: dict[int, list[Heard]]
+    words: Counter[str]
+    errors: dict[int, Counter[str]]
+
+    def __add__(self, other: "Trial") -> "Trial":
+        """Both as one corpus; a recording that is in both, with and without noise, counts as one."""
+        return Trial(
+            self.pieces + other.pieces,
+            {ctx: heard + other.answers[ctx] for ctx, heard in self.answers.items()},
+            self.words + other.words,
+            {ctx: errors + other.errors[ctx] for ctx, errors in self.errors.items()},
+        )
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, downloaded once")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of the demo's")
+    parser.add_argument("--contexts", default="256,512", metavar="N,N", help="beside the full one")
+    parser.add_argument("--language", default="en", metavar="CODE")
+
+
+def measure(quick: bool, model: str, corpus: Path | None, contexts: str, language: str) -> Results:
+    given = Path(model) if Path(model).is_file() else None
+    settings = load_settings(whisper_model=model, whisper_model_path=given, buffer_duration_secs=WINDOW_S)
+    path = find_model(settings)
+
+    def load(ctx: int) -> SpeechModel:
+        return load_model(path, load_settings(whisper_audio_ctx=str(ctx), buffer_duration_secs=WINDOW_S))
+
+    skipped: list[str] = []
+    corpora = {"yours": read_folder(corpus)} if corpus else demo_corpora(skipped)
+    if quick:
+        corpora = {name: some[:: -(-len(some) // QUICK_RECORDINGS)] for name, some in corpora.items()}
+    tried = [int(ctx) for ctx in contexts.split(",")]
+    models = {ctx: load(ctx) for ctx in [*tried, FULL]}
+    results: Results = {"model": model_name(path), "threads": settings.threads, "skipped": skipped}
+    for cut, pieces_of in (("every_5_s", windows), ("at_pauses", clips)):
+        note(f"contexts: {cut}")
+        trials = {name: trial(models, pieces_of(some), some, language) for name, some in corpora.items()}
+        trials = {name: one for name, one in trials.items() if one.pieces}
+        if trials:
+            trials["all"] = reduce(Trial.__add__, trials.values())
+        results[cut] = {name: figures(one) for name, one in trials.items()}
+    note("contexts: silence and noise")
+    silence = [Piece("", "", samples) for samples in silent_windows(SILENT_WINDOWS // (10 if quick else 1))]
+    results["without_speech"] = invented(hear(models, silence, language))
+    heard = [piece.samples for some in corpora.values() for piece in windows(some)]
+    heard = heard[:: -(-len(heard) // (HISTORY_WINDOWS // (10 if quick else 1)))]
+    results["history"] = {ctx: history(partial(load, ctx), heard, language) for ctx in tried}
+    return results
+
+
+def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
+    """The bundled recordings; and the held-out voices, clean and under noise, unless there are no synthesisers."""
+    corpora = {"bundled": read_folder(BUNDLED)}
+    try:
+        held_out = read_folder(made("held-out-speech", speak_held_out))
+    except OSError as error:
+        skipped.append(f"held-out voices: {error}; install espeak-ng and flite")
+        return corpora
+    return corpora | {"held_out": held_out, "held_out_15_db": [with_noise(one, NOISE_DB) for one in held_out]}
+
+
+def windows(recordings: Iterable[Recording]) -> list[Piece]:
+    return [Piece(one.name, None, samples) for one in recordings for samples in one.windows(WINDOW_S)]
+
+
+def clips(recordings: Iterable[Recording]) -> list[Piece]:
+    return [Piece(one.name, *clip) for one in recordings for clip in one.clips(WINDOW_S)]
+
+
+def silent_windows(count: int) -> list[Samples]:
+    """Digital silence, noise, hum, tones and clicks of many levels."""
+    rng = np.random.default_rng(SEED)
+    return [no_speech(rng, int(WINDOW_S * WHISPER_SAMPLE_RATE)).astype(np.float32) for _ in range(count)]
+
+
+def hear(models: Mapping[int, SpeechModel], pieces: Iterable[Piece], language: str) -> dict[int, list[Heard]]:
+    """Every piece by every model in turn; a doubtful answer is asked for again, whatever a queue would say."""
+    answers: dict[int, list[Heard]] = {ctx: [] for ctx in models}
+    for piece in pieces:
+        for ctx, model in models.items():
+            first = model.transcribe(piece.samples, language, _never)
+            ask = first.doubt and model.tight
+            again = model.transcribe(piece.samples, language, _never, full_context=True) if ask else None
+            answers[ctx].append(Heard(first, again))
+    return answers
+
+
+def trial(
+    models: Mapping[int, SpeechModel], pieces: list[Piece], recordings: Iterable[Recording], language: str
+) -> Trial:
+    """Hear the pieces and count; where a piece has no text of its own, a recording's pieces are taken together."""
+    answers = hear(models, pieces, language)
+    errors: dict[int, Counter[str]] = {ctx: Counter() for ctx in models}
+    if any(piece.said is None for piece in pieces):
+        said = Counter({one.name: len(words(one.text)) for one in recordings})
+        for ctx, heard in answers.items():
+            for one in recordings:
+                parts = (h.first.text for h, p in zip(heard, pieces, strict=True) if p.recording == one.name)
+                errors[ctx][one.name] = word_errors(one.text, " ".join(parts))
+        return Trial(pieces, answers, said, errors)
+    said = Counter()
+    for number, piece in enumerate(pieces):
+        said[piece.recording] += len(words(piece.said or ""))
+        for ctx, heard in answers.items():
+            errors[ctx][piece.recording] += word_errors(piece.said or "", heard[number].first.text)
+    return Trial(pieces, answers, said, errors)
+
+
+def figures(trial: Trial) -> Results:
+    """By context."""
+    full = trial.answers[FULL]
+    names = list(trial.words)
+    said = np.array([trial.words[name] for name in names])
+    errors = {ctx: np.array([by_name[name] for name in names]) for ctx, by_name in trial.errors.items()}
+    return {"recordings": len(names), "pieces": len(trial.pieces), "words": int(said.sum())} | {
+        str(ctx or "full"): {
+            "wer_percent": round(100 * float(errors[ctx].sum() / said.sum()), 2),
+            "minus_full_points": round(100 * float((errors[ctx] - errors[FULL]).sum() / said.sum()), 2),
+            "interval_95": interval(errors[ctx] - errors[FULL], said),
+            "other_words": sum(words(h.first.text) != words(f.first.text) for h, f in zip(heard, full, strict=True)),
+            "other_text": sum(h.first.text != f.first.text for h, f in zip(heard, full, strict=True)),
+            "doubtful": sum(h.first.doubt is not None for h in heard),
+            "asked_again": asked_again(trial.pieces, heard),
+            "processing_ms": quantiles([1000 * h.first.processing_s for h in heard], median=0.5),
+        }
+        for ctx, heard in trial.answers.items()
+    }
+
+
+def interval(differences: NDArray[np.int64], said: NDArray[np.int64]) -> list[float]:
+    """In points of the word error rate: 95 % of what other recordings of the same kind would have shown."""
+    drawn = np.random.default_rng(SEED).integers(len(said), size=(RESAMPLES, len(said)))
+    points = 100 * differences[drawn].sum(axis=1) / said[drawn].sum(axis=1)
+    return [round(float(point), 2) for point in np.quantile(points, (0.025, 0.975))]
+
+
+def asked_again(pieces: Sequence[Piece], heard: Sequence[Heard]) -> dict[str, int]:
+    """What became of the answers in doubt, where the truth is known."""
+    became: Counter[str] = Counter()
+    for piece, (first, again) in zip(pieces, heard, strict=True):
+        if again is not None and piece.said is not None:
+            more = word_errors(piece.said, again.text) - word_errors(piece.said, first.text)
+            became["harmed" if more > 0 else "helped" if more < 0 else "no_change"] += 1
+    return dict(became)
+
+
+def invented(answers: Mapping[int, Sequence[Heard]]) -> Results:
+    """By context: windows without speech, and what was heard in them."""
+    return {
+        str(ctx or "full"): {
+            "windows": len(heard),
+            "with_words": sum(bool(words(h.first.text)) for h in heard),
+            "words": sum(len(words(h.first.text)) for h in heard),
+            "doubtful": sum(h.first.doubt is not None for h in heard),
+            "words_after_asking_again": sum(len(words((h.again or h.first).text)) for h in heard),
+        }
+        for ctx, heard in answers.items()
+    }
+
+
+def history(load: Callable[[], SpeechModel], samples: Sequence[Samples], language: str) -> Results:
+    """Answers of a model that is asked in turn at its usual context and at the full one, beside those of models that
+    know but one of them: how many are the same, to the last bit of their log-probability."""
+    mixed, usual, full = load(), load(), load()
+    same = {"usual": 0, "full": 0}
+    for window in samples:
+        for name, alone, full_context in (("usual", usual, False), ("full", full, True)):
+            one, other = (
+                model.transcribe(window, language, _never, full_context=full_context) for model in (mixed, alone)
+            )
+            same[name] += (one.text, one.avg_logprob) == (other.text, other.avg_logprob)
+    return {"windows": len(samples), "same_at_usual": same["usual"], "same_at_full": same["full"]}
+
+
+def _never() -> bool:
+    return False
+
+
+if __name__ == "__main__":
+    run("contexts", measure, add_options)

@@ -1,0 +1,188 @@
+"""Recordings and what is said in them: the bundled ones, a user's own, and synthetic voices that training never heard.
+
+In: a folder. Out: mono samples at 16 kHz, with the truth. A folder holds WAV or FLAC files, each with its text beside it
+(``a.flac``, ``a.txt``), or all of them in one ``transcripts.json`` like that of the bundled speech, which may tell the
+times of sentences: ``[{"file": "a.wav", "text": "...", "sentences": [{"text": "...", "start": 0.3, "end": 2.4}]}]``.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
+from transcriber.audio.resampler import Resampler
+from transcriber.demo import speech
+from transcriber.engine.job import WHISPER_SAMPLE_RATE
+
+Samples = NDArray[np.float32]
+Entry = dict[str, Any]
+"""A recording or a sentence in ``transcripts.json``."""
+
+BUNDLED = Path(speech.__file__).parent / "speech"
+PAUSE_S = 0.3
+"""Seconds of a pause that stay on either side of what is said."""
+
+SENTENCES, RECORDINGS, SEED = 4, 26, 7
+"""Of the synthetic speech: in a recording, of each voice, and how it began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording.
+
+    Attributes:
+        name: its file in the folder, without suffix.
+        text: all that is said.
+        samples: (n,) float32 at 16 kHz.
+        sentences: in order; empty where their times are not known.
+    """
+
+    name: str
+    text: str
+    samples: Samples
+    sentences: tuple[Sentence, ...] = ()
+
+    def windows(self, duration_s: float) -> list[Samples]:
+        """As the daemon cuts them, in the middle of a word if need be; the last one is shorter."""
+        step = int(duration_s * WHISPER_SAMPLE_RATE)
+        return [self.samples[at : at + step] for at in range(0, len(self.samples), step)]
+
+    def clips(self, duration_s: float) -> list[tuple[str, Samples]]:
+        """Whole sentences with their text, as many as fit; one that does not fit is left out.
+
+        A short recording without times of sentences is one clip, a longer one has none.
+        """
+        if len(self.samples) <= duration_s * WHISPER_SAMPLE_RATE:
+            return [(self.text, self.samples)]
+        clips: list[tuple[str, float, float]] = []
+        for sentence, (start_s, end_s) in zip(self.sentences, self._bounds(), strict=True):
+            if clips and end_s - clips[-1][1] <= duration_s:
+                text, first_s, _ = clips.pop()
+                clips.append((f"{text} {sentence.text}", first_s, end_s))
+            elif end_s - start_s <= duration_s:
+                clips.append((sentence.text, start_s, end_s))
+        return [(text, self.samples[_place(start_s) : _place(end_s)]) for text, start_s, end_s in clips]
+
+    def _bounds(self) -> list[tuple[float, float]]:
+        """Where to cut around each sentence: in the middle of a short pause, a little into a long one."""
+        starts = [sentence.start_s for sentence in self.sentences]
+        ends = [sentence.end_s for sentence in self.sentences]
+        middles = [(end + start) / 2 for end, start in zip(ends, starts[1:], strict=False)]
+        limits = [0.0, *middles, len(self.samples) / WHISPER_SAMPLE_RATE]
+        return [
+            (max(limits[i], start - PAUSE_S), min(limits[i + 1], end + PAUSE_S))
+            for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+        ]
+
+
+def read_folder(folder: Path) -> list[Recording]:
+    """All recordings of a folder, in the order of their names.
+
+    Raises:
+        SystemExit: there are none, or one has no text.
+    """
+    index = folder / "transcripts.json"
+    if index.exists():
+        return [_read_entry(folder, entry) for entry in json.loads(index.read_bytes())]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".wav", ".flac"})
+    if not paths:
+        raise SystemExit(f"{folder}: neither transcripts.json nor WAV or FLAC files")
+    without = [path for path in paths if not path.with_suffix(".txt").exists()]
+    if without:
+        raise SystemExit(f"{without[0]}: no text beside it in {without[0].with_suffix('.txt').name}")
+    return [
+        Recording(
+            str(path.relative_to(folder).with_suffix("")),
+            path.with_suffix(".txt").read_text(encoding="utf-8"),
+            _read_audio(path),
+        )
+        for path in paths
+    ]
+
+
+def with_noise(recording: Recording, below_db: float) -> Recording:
+    """The same under white noise, ``below_db`` below its RMS; the same noise each time."""
+    samples, rng = recording.samples, np.random.default_rng(SEED)
+    level = np.sqrt(np.mean(np.square(samples))) * 10 ** (-below_db / 20)
+    noise = rng.standard_normal(len(samples), np.float32) * np.float32(level)
+    return Recording(recording.name, recording.text, samples + noise, recording.sentences)
+
+
+def speak_held_out(folder: Path) -> None:
+    """Write some 200 sentences of the demo's world, in the two voices that its training never heard.
+
+    Raises:
+        OSError: a synthesiser is not installed (Debian's espeak-ng and flite).
+    """
+    rng = np.random.default_rng(SEED)
+    grammar, espeak, flite = Grammar(rng), Espeak(), Flite()
+
+    def espeak_f3(words: list[str]) -> Utterance | None:
+        accent = grammar.pick(("en", "en-us", "en-gb-scotland", "en-gb-x-rp"))
+        return espeak.speak(f"{accent}+{Espeak.HELD_OUT}", words, int(rng.integers(125, 190)), 50, 50)
+
+    def flite_awb(words: list[str]) -> Utterance | None:
+        return flite.speak(Flite.HELD_OUT, words, float(rng.uniform(0.95, 1.25)))
+
+    folder.mkdir()
+    entries = []
+    for speak in (espeak_f3, flite_awb):
+        for number in range(RECORDINGS):
+            name = f"{speak.__name__}_{number:02}.wav"
+            samples, sentences = _speak_sentences(grammar, rng, speak)
+            soundfile.write(folder / name, samples, WHISPER_SAMPLE_RATE)
+            text = " ".join(sentence["text"] for sentence in sentences)
+            entries.append({"file": name, "text": text, "sentences": sentences})
+    (folder / "transcripts.json").write_text(json.dumps(entries, indent=1))
+
+
+def _speak_sentences(
+    grammar: Grammar, rng: np.random.Generator, speak: Callable[[list[str]], Utterance | None]
+) -> tuple[NDArray[np.int16], list[Entry]]:
+    """One recording: (n,) int16 at 16 kHz, and its sentences as ``transcripts.json`` has them."""
+    pieces: list[NDArray[np.int16]] = []
+    sentences: list[Entry] = []
+    at_s = 0.0
+    while len(sentences) < SENTENCES:
+        words = written(grammar.sentence())
+        said = speak(words)
+        if said is None:
+            continue
+        pause = np.zeros(int(rng.uniform(0.3, 1.0) * WHISPER_SAMPLE_RATE), np.int16)
+        start_s = at_s + len(pause) / WHISPER_SAMPLE_RATE
+        at_s = start_s + len(said.audio) / WHISPER_SAMPLE_RATE
+        pieces += [pause, said.audio]
+        sentences.append({"text": " ".join(words), "start": round(start_s, 3), "end": round(at_s, 3)})
+    return np.concatenate(pieces), sentences
+
+
+def _read_entry(folder: Path, entry: Entry) -> Recording:
+    names = [str(entry[key]) for key in ("flac", "file") if key in entry]
+    path = next((folder / name for name in names if (folder / name).exists()), None)
+    if path is None:
+        raise SystemExit(f"{folder}: transcripts.json names {' and '.join(names) or 'no file'}, not to be found")
+    sentences = tuple(Sentence(s["text"], s["start"], s["end"]) for s in entry.get("sentences", ()))
+    return Recording(path.stem, str(entry["text"]), _read_audio(path), sentences)
+
+
+def _read_audio(path: Path) -> Samples:
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    resampler = Resampler(rate)
+    return np.concatenate([resampler.push(audio.mean(axis=1)), resampler.flush()])
+
+
+def _place(time_s: float) -> int:
+    return round(time_s * WHISPER_SAMPLE_RATE)
