@@ -6,7 +6,7 @@ ways to cut: every five seconds as the daemon does, words or no, and at pauses, 
 context has a model of its own; all of them hear one piece before the next.
 
 Out: by cut, corpus and context the errors, the difference to the full context with its 95 % interval (bootstrap over
-recordings), pieces with other words, doubtful answers and whether asking again at full context helped, and the time of a
+recordings), pieces with other words, doubtful answers and whether asking again at a wide one helped, and the time of a
 window; words invented where nobody speaks; and whether what a model heard before changes what it hears next. The demo model
 takes two minutes on two cores, base.en a quarter of an hour.
 """
@@ -51,7 +51,7 @@ class Piece(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What one context made of it; ``again`` is the answer to asking once more, at full context."""
+    """What one context made of it; ``again`` is the answer to asking once more, at a wide context."""
 
     first: Transcript
     again: Transcript | None
@@ -153,7 +153,7 @@ def hear(models: Mapping[int, SpeechModel], pieces: Iterable[Piece], language: s
         for ctx, model in models.items():
             first = model.transcribe(piece.samples, language, _never)
             ask = first.doubt and model.tight
-            again = model.transcribe(piece.samples, language, _never, full_context=True) if ask else None
+            again = model.transcribe(piece.samples, language, _never, wide=True) if ask else None
             answers[ctx].append(Heard(first, again))
     return answers
 
@@ -232,17 +232,15 @@ def invented(answers: Mapping[int, Sequence[Heard]]) -> Results:
 
 
 def history(load: Callable[[], SpeechModel], samples: Sequence[Samples], language: str) -> Results:
-    """Answers of a model that is asked in turn at its usual context and at the full one, beside those of models that
+    """Answers of a model that is asked in turn at its usual context and at a wide one, beside those of models that
     know but one of them: how many are the same, to the last bit of their log-probability."""
-    mixed, usual, full = load(), load(), load()
-    same = {"usual": 0, "full": 0}
+    mixed, usual, wide = load(), load(), load()
+    same = {"usual": 0, "wide": 0}
     for window in samples:
-        for name, alone, full_context in (("usual", usual, False), ("full", full, True)):
-            one, other = (
-                model.transcribe(window, language, _never, full_context=full_context) for model in (mixed, alone)
-            )
+        for name, alone in (("usual", usual), ("wide", wide)):
+            one, other = (model.transcribe(window, language, _never, wide=alone is wide) for model in (mixed, alone))
             same[name] += (one.text, one.avg_logprob) == (other.text, other.avg_logprob)
-    return {"windows": len(samples), "same_at_usual": same["usual"], "same_at_full": same["full"]}
+    return {"windows": len(samples), "same_at_usual": same["usual"], "same_at_wide": same["wide"]}
 
 
 def _never() -> bool:

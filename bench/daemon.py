@@ -45,7 +45,7 @@ class InstantModel:
         language: str | None,
         should_abort: Callable[[], bool],
         *,
-        full_context: bool = False,
+        wide: bool = False,
     ) -> Transcript:
         return ANSWER
 

@@ -34,7 +34,7 @@ class FakeModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, full_context=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)
         if level == 666:

@@ -28,8 +28,8 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, full_context=False):
-        text = self._full if full_context else self._usual
+    def transcribe(self, samples, language, should_abort, *, wide=False):
+        text = self._full if wide else self._usual
         return Transcript(text, None, language, -0.5, None, 0.01, "repetition" if "?" in text else None)
 
 
@@ -201,12 +201,12 @@ def test_a_model_that_remembers_another_context_is_found_out():
     class Haunted(ScriptedModel):
         seen = False
 
-        def transcribe(self, samples, language, should_abort, *, full_context=False):
-            answer = super().transcribe(samples, language, should_abort, full_context=full_context)
-            self.seen |= not full_context
-            return replace(answer, avg_logprob=-0.6) if full_context and self.seen else answer
+        def transcribe(self, samples, language, should_abort, *, wide=False):
+            answer = super().transcribe(samples, language, should_abort, wide=wide)
+            self.seen |= not wide
+            return replace(answer, avg_logprob=-0.6) if wide and self.seen else answer
 
     silent = [np.zeros(SECOND, np.float32)] * 3
 
-    assert history(lambda: ScriptedModel("a"), silent, "en") == {"windows": 3, "same_at_usual": 3, "same_at_full": 3}
-    assert history(lambda: Haunted("a"), silent, "en") == {"windows": 3, "same_at_usual": 3, "same_at_full": 0}
+    assert history(lambda: ScriptedModel("a"), silent, "en") == {"windows": 3, "same_at_usual": 3, "same_at_wide": 3}
+    assert history(lambda: Haunted("a"), silent, "en") == {"windows": 3, "same_at_usual": 3, "same_at_wide": 0}

@@ -70,14 +70,14 @@ def test_frames_within_the_audio_are_whispers_own_count(samples):
     assert frames_within(samples) <= frames_with(samples)
 
 
-@pytest.mark.parametrize("full_context", [False, True])
-def test_text_is_that_of_whispers_own_spectrogram(full_context):
+@pytest.mark.parametrize("wide", [False, True])
+def test_text_is_that_of_whispers_own_spectrogram(wide):
     speech = np.concatenate([np.frombuffer(r.pcm, "<i2") for r in load_speech()]).astype(np.float32) / np.float32(2**15)
     at_16_khz = speech[:: SPEECH_FORMAT.rate // 16_000].copy()
     windows = [at_16_khz[at : at + 80_000].copy() for at in range(0, 5 * 80_000, 80_000)]
     model = load_model(DEMO_MODEL, Settings(whisper_threads=1))
 
-    ours = [model.transcribe(window, "en", lambda: False, full_context=full_context) for window in windows]
+    ours = [model.transcribe(window, "en", lambda: False, wide=wide) for window in windows]
 
     theirs = []
     model._params.duration_ms = 0

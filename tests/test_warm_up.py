@@ -26,9 +26,9 @@ class TimedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, full_context=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False):
         assert not should_abort()
-        self.contexts.append("full" if full_context else "usual")
+        self.contexts.append("wide" if wide else "usual")
         self.windows.append(samples)
         return Transcript("", (), language, None, None, self.times_s.pop(0))
 
@@ -77,12 +77,12 @@ def test_window_has_the_duration_that_is_asked_for(duration_s):
     assert {len(window) for window in model.windows} == {duration_s * 16_000}
 
 
-def test_full_context_is_warmed_up_too_where_it_may_be_asked_for():
+def test_a_wide_context_is_warmed_up_too_where_it_may_be_asked_for():
     model = TimedModel(30.0, 9.0, 3.0)
     model.tight = True
 
     assert warm_up(model, 5.0) == pytest.approx(0.6)
-    assert model.contexts == ["full", "usual", "usual"]
+    assert model.contexts == ["wide", "usual", "usual"]
 
 
 def test_model_that_fails_its_self_test_cannot_start():

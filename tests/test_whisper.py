@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 
+import _pywhispercpp as binding
 import numpy as np
 import pytest
 
@@ -118,6 +119,33 @@ def test_calls_do_not_depend_on_earlier_ones(model):
     second = model.transcribe(SPEECH, None, never)
 
     assert (second.text, second.words) == (first.text, first.words)
+
+
+def test_answers_do_not_depend_on_the_context_of_earlier_ones(model):
+    usual, other = (load_model(DEMO_MODEL, SETTINGS) for _ in range(2))
+    windows = [SPEECH, SPEECH[::-1].copy(), SPEECH[24_000:], SPEECH[:50_000]]
+
+    for window in windows:
+        for alone, wide in ((usual, False), (other, True)):
+            heard, expected = (each.transcribe(window, None, never, wide=wide) for each in (model, alone))
+            assert (heard.text, heard.avg_logprob) == (expected.text, expected.avg_logprob)
+
+
+def test_what_lies_beyond_the_window_is_silence_wherever_whisper_looks(multilingual, monkeypatch):
+    given = []
+    set_mel = binding.whisper_set_mel
+
+    def spy(context, spectrogram, frames, bands):
+        given.append((frames, spectrogram.reshape(bands, frames)[:, 502:]))
+        return set_mel(context, spectrogram, frames, bands)
+
+    monkeypatch.setattr(binding, "whisper_set_mel", spy)
+    multilingual.transcribe(SPEECH, "en", never, wide=True)
+    multilingual.transcribe(SPEECH, None, never)  # detects the language at the context of the call before
+    multilingual.transcribe(SPEECH, None, never)
+
+    assert [frames for frames, _ in given[1:]] == [2560, 1024]
+    assert all(np.all(beyond == beyond.min()) and beyond.min() < 0 for _, beyond in given)
 
 
 def test_window_longer_than_the_context_is_an_error(model):

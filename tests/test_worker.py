@@ -26,8 +26,8 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, full_context=False):
-        self.asked.append("full" if full_context else "usual")
+    def transcribe(self, samples, language, should_abort, *, wide=False):
+        self.asked.append("wide" if wide else "usual")
         answer = self.script.pop(0) if self.script else said("warm")
         if isinstance(answer, Exception):
             raise answer
@@ -68,10 +68,10 @@ async def test_an_answer_beyond_doubt_is_asked_once():
 
 
 @pytest.mark.parametrize("doubt", ["token_cap", "gave_up", "log_probability", "repetition"])
-async def test_a_doubtful_answer_is_asked_once_more_at_full_context(doubt):
+async def test_a_doubtful_answer_is_asked_once_more_at_a_wide_context(doubt):
     outcome, asked = await outcome_of(ScriptedModel(), said("the the", doubt), said("the tide"))
 
-    assert (outcome.text, outcome.redone, asked) == ("the tide", True, ["usual", "full"])
+    assert (outcome.text, outcome.redone, asked) == ("the tide", True, ["usual", "wide"])
     assert outcome.processing_s == 1.0
 
 
@@ -86,7 +86,7 @@ async def test_of_two_doubtful_answers_the_likelier_stays(first, second, text):
     assert (outcome.text, outcome.redone) == (text, True)
 
 
-async def test_a_model_at_full_context_is_not_asked_again():
+async def test_a_model_at_a_wide_context_is_not_asked_again():
     outcome, _ = await outcome_of(ScriptedModel(tight=False), said("the the", "repetition"))
 
     assert (outcome.text, outcome.redone) == ("the the", False)

@@ -47,7 +47,7 @@ class Transcript:
         no_speech_prob: in [0, 1]; None where the binding does not expose it.
         processing_s: seconds inside whisper calls only.
         doubt: why the answer may be wrong; None if nothing speaks against it.
-        redone: whether this is the answer to a second asking, at full context.
+        redone: whether this is the answer to a second asking, at a wide context.
     """
 
     text: str
@@ -65,7 +65,7 @@ class SpeechModel(Protocol):
 
     Attributes:
         name: how transcripts call it.
-        tight: whether it usually looks at less than its full context, so that a second asking may help.
+        tight: whether its usual context is tight, so that a second asking at a wide one may help.
     """
 
     name: str
@@ -85,13 +85,13 @@ class SpeechModel(Protocol):
         language: str | None,
         should_abort: Callable[[], bool],
         *,
-        full_context: bool = False,
+        wide: bool = False,
     ) -> Transcript:
         """Transcribe ``samples``: (n,) C-contiguous float32 in [-1, 1] at 16 kHz, n >= 1.
 
         ``language`` None means: detect (or the model's only one). ``should_abort`` is asked now and
         then from the calling thread; once it says True the call raises as soon as it can.
-        ``full_context`` asks for all the context that the model has, at its price.
+        ``wide`` asks for more context than the window needs, at its price.
 
         Raises:
             EngineError: whisper failed, or was aborted.

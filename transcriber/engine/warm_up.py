@@ -30,7 +30,7 @@ def warm_up(model: SpeechModel, duration_s: float) -> float:
     times_s: list[float] = []
     try:
         if model.tight:
-            model.transcribe(samples, "en", _never, full_context=True)
+            model.transcribe(samples, "en", _never, wide=True)
         model.transcribe(samples, "en", _never)
         while len(times_s) < CALLS and sum(times_s) < ENOUGH_S:
             times_s.append(model.transcribe(samples, "en", _never).processing_s)

@@ -40,6 +40,11 @@ log = logging.getLogger(__name__)
 SAMPLES_PER_POSITION = 320
 """The encoder makes one position of 20 ms, of two frames of the spectrogram."""
 
+REDO_POSITIONS = 1280
+"""The context of a second asking, which no usual one below it outgrows: all windows that a tighter one holds fit. Not the
+model's whole 1500: that is no multiple of 256, the step in which whisper.cpp lays out the encoder's output for flash
+attention, so the decoder would read some rows of an earlier call too. It also takes a fifth more time."""
+
 FRAME_MS = 10
 NO_SAMPLES = np.zeros(0, np.float32)
 
@@ -65,7 +70,7 @@ class WhisperModel:
     Attributes:
         name: how transcripts call it.
         device: ``cpu`` or ``cuda``: where it really runs.
-        tight: whether the usual context is less than the model has.
+        tight: whether a second asking would look at more than the usual context.
     """
 
     def __init__(
@@ -77,7 +82,9 @@ class WhisperModel:
         self._shape = shape
         self._mel = mel
         self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
-        self.tight = self._positions < shape.n_audio_ctx
+        self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
+        self._last_positions = shape.n_audio_ctx
+        self.tight = self._positions < self._wide_positions
         self._params = _parameters(settings.threads)
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
@@ -96,10 +103,10 @@ class WhisperModel:
         language: str | None,
         should_abort: Callable[[], bool],
         *,
-        full_context: bool = False,
+        wide: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
-        positions = self._shape.n_audio_ctx if full_context else self._positions
+        positions = self._wide_positions if wide and self.tight else self._positions
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
@@ -140,8 +147,10 @@ class WhisperModel:
 
     def _run(self, samples: NDArray[np.float32], positions: int, should_abort: Callable[[], bool]) -> tuple[int, float]:
         """One encoder run and its text: how often the decoder ran, and the seconds inside whisper."""
-        # Exactly what the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence.
-        frames = 2 * positions
+        # All that the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence. It detects a
+        # language before it takes up the context of the call, so at that of the last one.
+        frames = 2 * max(positions, self._last_positions)
+        self._last_positions = positions
         spectrogram = self._mel(samples, frames).ravel()
         # The end of the audio as whisper.cpp counts it, near which a time stamp ends the text.
         self._params.duration_ms = FRAME_MS * frames_within(len(samples))

@@ -131,12 +131,12 @@ class Worker:
             self._job = None
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
-        """Ask once; and if the answer is doubtful and the queue leaves time, once more at full context."""
+        """Ask once; and if the answer is doubtful and the queue leaves time, once more at a wide context."""
         first = self.model.transcribe(job.samples, job.language, should_abort)
         if not (first.doubt and self.model.tight) or 2 * self.queue.depth > self.queue.capacity:
             return first
         try:
-            second = self.model.transcribe(job.samples, job.language, should_abort, full_context=True)
+            second = self.model.transcribe(job.samples, job.language, should_abort, wide=True)
         except EngineError:
             return first
         better = first if second.doubt and _belief(second) <= _belief(first) else second

@@ -32,7 +32,7 @@ INSTRUMENTS = (
     Instrument("transcriber.jobs.enqueued", "counter", "{job}", "windows that were given a place in the queue"),
     Instrument("transcriber.jobs.dropped", "counter", "{job}", "windows that were not transcribed, by reason"),
     Instrument(
-        "transcriber.jobs.redone", "counter", "{job}", "windows asked again at full context, as the text was odd"
+        "transcriber.jobs.redone", "counter", "{job}", "windows asked again at a wide context, as the text was odd"
     ),
     Instrument("transcriber.queue.latency_ms", "histogram", "ms", "from the queue's door to the worker"),
     Instrument("transcriber.processing.latency_ms", "histogram", "ms", "inside whisper calls"),
