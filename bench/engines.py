@@ -1,7 +1,7 @@
 """The speech engines to compare, each in a process of its own, asked one window at a time.
 
-An engine is a function from 5 s of samples to text. The process allows another build of the same library, its own
-environment, and keeps the engines' threads out of each other's way.
+An engine is a function from 5 s of samples to text. The process allows another build of the same library, and keeps the
+engines' threads out of each other's way.
 """
 
 import importlib.util
@@ -9,15 +9,17 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+WAITING = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""How threads wait is set by ``transcriber.engine`` and read when a library is loaded; peers keep their own defaults."""
 
 Samples = NDArray[np.float32]
 Transcribe = Callable[[Samples], str]
@@ -33,7 +35,6 @@ class Engine:
         package: what must be installed.
         ours: whether it is this project.
         site: a folder that goes before all others on the import path.
-        environment: of the process.
     """
 
     label: str
@@ -41,7 +42,6 @@ class Engine:
     package: str
     ours: bool = False
     site: Path | None = None
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def installed(self) -> bool:
@@ -55,9 +55,8 @@ class Running:
         self.engine = engine
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        with _environment(engine):
-            self._process = context.Process(target=_serve, args=(theirs, engine, shape, threads, windows), daemon=True)
-            self._process.start()
+        self._process = context.Process(target=_serve, args=(theirs, engine, shape, threads, windows), daemon=True)
+        self._process.start()
         self.text: str = self._answer()
 
     def ask(self, window: int) -> float:
@@ -75,21 +74,13 @@ class Running:
         return self._pipe.recv()
 
 
-@contextmanager
-def _environment(engine: Engine) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(engine.environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def _serve(pipe: Connection, engine: Engine, shape: str, threads: int, windows: list[Samples]) -> None:
     """The process: warm up, say the text, then a time for each window asked for."""
     if engine.site:
         sys.path.insert(0, str(engine.site))
+    if not engine.ours:
+        for name in WAITING:
+            os.environ.pop(name, None)
     transcribe = engine.make(shape, threads)
     transcribe(windows[0])
     pipe.send(transcribe(windows[0]))
