@@ -104,13 +104,16 @@ class Ours:
     kind: str = "f16"
     audio_ctx: str = "auto"
     threads: int | None = None
+    device: str = "cpu"
 
     def __call__(self, shape: str, threads: int) -> Transcribe:
         from bench.shapes import model_file  # noqa: PLC0415
         from transcriber.config import load_settings  # noqa: PLC0415
         from transcriber.engine.whisper import load_model  # noqa: PLC0415
 
-        settings = load_settings(whisper_threads=self.threads or threads, whisper_audio_ctx=self.audio_ctx)
+        settings = load_settings(
+            whisper_threads=self.threads or threads, whisper_audio_ctx=self.audio_ctx, whisper_device=self.device
+        )
         model = load_model(model_file(shape, self.kind), settings)
         return lambda samples: model.transcribe(samples, "en", lambda: False).text
 
