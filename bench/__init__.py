@@ -1,6 +1,7 @@
 """Measurements: ``python -m bench.NAME [--quick]`` prints one JSON object as its last line.
 
-``capacity`` live streams that the machine holds. ``peers`` a window beside other engines. ``threads`` ways to share the
-processor. ``pipeline`` what the daemon adds to whisper. ``ingest`` paced streams one core takes. ``memory`` of a stream, and
-over hours. ``resampler`` its cost and delay. Run them on a quiet machine; progress goes to stderr.
+``peers`` a window beside other engines. ``capacity`` live streams that the machine holds. ``contexts`` what a short encoder
+context costs in words. ``threads`` ways to share the processor. ``gpu`` processes that share a card. ``pipeline`` what the
+daemon adds to whisper. ``ingest`` paced streams one core takes. ``memory`` of a stream, and over hours. ``resampler`` its
+cost and delay. Run them on a quiet machine; progress goes to stderr.
 """
