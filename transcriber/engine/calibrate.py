@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 
 from transcriber.config import Settings, available_cores
@@ -141,7 +142,7 @@ def streams_held(times_s: Sequence[float], workers: int, duration_s: float, loss
 def as_table(rows: Iterable[Row], loss: float) -> Table:
     """For people; what the settings mean is marked, and what holds most streams is in bold."""
     rows = list(rows)
-    table = Table(title=f"one window of speech; streams at a loss of {loss:.0%}")
+    table = Table(title=f"one window of speech; streams at a loss of {loss:.0%}", box=SIMPLE, collapse_padding=True)
     for name in ("model", "workers", "threads", "context", "ms", "p95", "RTF", "queue", "streams", ""):
         table.add_column(name, justify="left" if name in {"model", ""} else "right")
     for row in rows:
