@@ -51,10 +51,9 @@ async def outcome_of(model, *script, waiting=0):
             worker.queue._finals.put(job)
         worker.queue._changed.notify()
     outcome = await settled
-    asked = model.asked[: 2 if outcome.redone else 1]
     worker.queue.close()
     await worker.finished
-    return outcome, asked
+    return outcome, model.asked
 
 
 def new_job(settle):
@@ -103,6 +102,23 @@ async def test_when_the_second_asking_fails_the_first_answer_stays():
     outcome, _ = await outcome_of(ScriptedModel(), said("the the", "repetition"), EngineError("aborted"))
 
     assert (outcome.text, outcome.redone) == ("the the", False)
+
+
+@pytest.mark.parametrize(("job_s", "capacity"), [(0.001, 40), (2.0, 8)])
+async def test_failures_make_the_queue_shorter_where_they_are_slow_and_never_longer(job_s, capacity):
+    worker = Worker(
+        "whisper-test", ScriptedModel, duration_s=5.0, max_latency_s=20.0, places=lambda rtf: queue_capacity(20, 5, rtf)
+    )
+    await worker.ready
+
+    for _ in range(7):
+        job = new_job(lambda *_: None)
+        job.started_s, job.finished_s = 100.0, 100.0 + job_s
+        worker._settle(job, EngineError("failed"))
+
+    assert worker.queue.capacity == capacity
+    worker.queue.close()
+    await worker.finished
 
 
 async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):

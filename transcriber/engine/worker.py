@@ -144,7 +144,10 @@ class Worker:
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Event loop only."""
-        if self.capacity.follow((job.finished_s - job.started_s) / self._duration_s):
+        rtf = (job.finished_s - job.started_s) / self._duration_s
+        # What failed at once says nothing about speed, and a queue that grew by it would be too long.
+        counts = isinstance(outcome, Transcript) or rtf > self.capacity.rtf
+        if counts and self.capacity.follow(rtf):
             self.queue.capacity = self.capacity.places
             log.info(
                 "queue capacity follows the speed of whisper",
