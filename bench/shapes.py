@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.ggml import check_model_file
+from transcriber.engine.ggml import HEADER_BYTES, read_vocabulary
 from transcriber.engine.models import DEMO, DEMO_MODEL
-from transcriber.engine.quantize import HEADER_BYTES, quantized
+from transcriber.engine.quantize import quantized
 
 Weights = dict[str, NDArray[np.float32]]
 """By the names of openai-whisper."""
@@ -119,24 +119,13 @@ def weights(name: str) -> Weights:
 
 def vocabulary() -> list[bytes]:
     """The 50 256 tokens of text, as in the bundled model's file."""
-    data, at = DEMO_MODEL.read_bytes(), _vocabulary_at()
-    (count,) = struct.unpack_from("<i", data, at)
-    at += 4
-    tokens = []
-    for _ in range(count):
-        (length,) = struct.unpack_from("<i", data, at)
-        tokens.append(data[at + 4 : at + 4 + length])
-        at += 4 + length
+    tokens, _ = read_vocabulary(DEMO_MODEL.read_bytes())
     return tokens
 
 
 def _words() -> list[int]:
     tokens = vocabulary()
     return [tokens.index(b" " + word.encode()) for word in WORDS.split()] + [tokens.index(b".")]
-
-
-def _vocabulary_at() -> int:
-    return HEADER_BYTES + 8 + 4 * N_MELS * 201
 
 
 def _sinusoids(length: int, channels: int) -> NDArray[np.float32]:
@@ -149,10 +138,8 @@ def _ggml(name: str) -> bytes:
     shape, demo = SHAPES[name], DEMO_MODEL.read_bytes()
     halves = shape.d, shape.heads, shape.layers
     out = [demo[:4], struct.pack("<11i", N_VOCAB, N_AUDIO_CTX, *halves, N_TEXT_CTX, *halves, N_MELS, 1)]
-    out.append(demo[HEADER_BYTES : _vocabulary_at()])
-    tokens = vocabulary()
-    out.append(struct.pack("<i", len(tokens)))
-    out += [struct.pack("<i", len(token)) + token for token in tokens]
+    _, tensors_at = read_vocabulary(demo)
+    out.append(demo[HEADER_BYTES:tensors_at])
     for tensor, value in weights(name).items():
         value = value[:, np.newaxis] if tensor.endswith(("conv1.bias", "conv2.bias")) else value  # noqa: PLW2901
         small = value.ndim < 2 or tensor.endswith((".bias", "positional_embedding"))
@@ -160,9 +147,3 @@ def _ggml(name: str) -> bytes:
         out.append(struct.pack(f"<{value.ndim}i", *reversed(value.shape)) + tensor.encode())
         out.append(value.astype("<f4" if small else "<f2").tobytes())
     return b"".join(out)
-
-
-if __name__ == "__main__":
-    for name in SHAPES:
-        for kind in ("f16", "q8_0"):
-            print(check_model_file(model_file(name, kind)))

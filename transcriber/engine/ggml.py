@@ -39,6 +39,8 @@ HEADER = {
     "n_mels": (1, 256),
     "ftype": (0, 9_999),
 }
+HEADER_BYTES = len(MAGIC) + 4 * len(HEADER)
+FTYPE_Q8_0 = 7
 FTYPES = frozenset({0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14})
 """File types: f32, f16, q4_0, q4_1, q8_0, q5_0, q5_1, q2_K to q6_K. whisper.cpp aborts on an unknown one."""
 
@@ -123,8 +125,22 @@ def check_model_file(path: Path) -> ModelShape:
 
 def read_mel_filters(path: Path, shape: ModelShape) -> NDArray[np.float32]:
     """The mel filters of a file that was checked: (n_mels, 201) float32, mostly zero."""
-    offset = len(MAGIC) + 4 * (len(HEADER) + 2)
+    offset = HEADER_BYTES + 8
     return np.fromfile(path, "<f4", shape.n_mels * FFT_BINS, offset=offset).reshape(shape.n_mels, FFT_BINS)
+
+
+def read_vocabulary(data: bytes) -> tuple[list[bytes], int]:
+    """The tokens of text in the bytes of a file that was checked, and where its first tensor begins."""
+    n_mels, bins = struct.unpack_from("<2i", data, HEADER_BYTES)
+    at = HEADER_BYTES + 8 + 4 * n_mels * bins
+    (count,) = struct.unpack_from("<i", data, at)
+    at += 4
+    tokens = []
+    for _ in range(count):
+        (length,) = struct.unpack_from("<i", data, at)
+        tokens.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    return tokens, at
 
 
 class _Walk:

@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.ggml import check_model_file
+from transcriber.engine.ggml import (
+    FTYPE_Q8_0,
+    HEADER_BYTES,
+    QUANTIZATION_VERSION_FACTOR,
+    check_model_file,
+    read_vocabulary,
+)
 from transcriber.errors import ModelError
 
 F32, F16, Q8_0 = 0, 1, 8
-FTYPE_Q8_0 = 2007
-"""File type 7, in the second version of ggml's quantised formats."""
-
+QUANTIZATION_VERSION = 2
 BLOCK = np.dtype([("scale", "<f2"), ("values", "i1", 32)])
-FTYPE_OFFSET = 4 * 11
-HEADER_BYTES = 4 * 12
 STAYS = (".bias", "positional_embedding")
 
 
@@ -32,8 +34,9 @@ def quantized(path: Path) -> bytes:
     if check_model_file(path).ftype not in {F32, F16}:
         raise ModelError(f"{path}: its weights are quantised already")
     data = path.read_bytes()
-    out = [data[:FTYPE_OFFSET], struct.pack("<i", FTYPE_Q8_0)]
-    at = _end_of_vocabulary(data)
+    ftype = QUANTIZATION_VERSION * QUANTIZATION_VERSION_FACTOR + FTYPE_Q8_0
+    out = [data[: HEADER_BYTES - 4], struct.pack("<i", ftype)]  # the last field of the header
+    _, at = read_vocabulary(data)
     out.append(data[HEADER_BYTES:at])
     while at < len(data):
         dims, name_bytes, kind = struct.unpack_from("<3i", data, at)
@@ -59,15 +62,3 @@ def q8_0(numbers: NDArray[np.floating]) -> bytes:
     out["scale"] = scales
     out["values"] = np.round(blocks / np.where(scales == 0, 1, scales)[:, np.newaxis])
     return out.tobytes()
-
-
-def _end_of_vocabulary(data: bytes) -> int:
-    """Where the first tensor begins."""
-    n_mels, bins = struct.unpack_from("<2i", data, HEADER_BYTES)
-    at = HEADER_BYTES + 8 + 4 * n_mels * bins
-    (tokens,) = struct.unpack_from("<i", data, at)
-    at += 4
-    for _ in range(tokens):
-        (length,) = struct.unpack_from("<i", data, at)
-        at += 4 + length
-    return int(at)

@@ -2,7 +2,7 @@
 
 A kernel that is wrong on one processor, from a compiler's bug or a mistaken build, does not crash: it makes other words.
 The bundled model is sure of what the bundled clip says, on every kernel that is right; so it is asked first, with
-weights of the type that the user's model has.
+weights of type q8_0 if that is what the user's model has, since those have kernels of their own, and f16 if not.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from transcriber.engine.ggml import check_model_file
+from transcriber.engine.ggml import FTYPE_Q8_0, check_model_file
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.quantize import quantized
@@ -22,17 +22,14 @@ SAID = "gale warning for the north channel tonight wind northwest thirty five kn
 ALIKE = 0.8
 """Share of the words that must be right. Kernels that are right give all of them."""
 
-Q8_0 = 7
-"""ggml's number of the file type."""
-
 
 def check_kernels(path: Path, load: Callable[[Path], SpeechModel]) -> None:
-    """Transcribe the clip with the bundled model, quantised if the model in ``path`` is; takes about 0.3 s.
+    """Transcribe the clip with the bundled model, as q8_0 if the model in ``path`` is; takes about 0.3 s.
 
     Raises:
         ModelError: the words are wrong, or ``path`` is no model.
     """
-    if check_model_file(path).ftype != Q8_0:
+    if check_model_file(path).ftype != FTYPE_Q8_0:
         _check(load(DEMO_MODEL))
         return
     # In memory: a container's root may be read-only, /tmp and all.
