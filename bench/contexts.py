@@ -29,7 +29,7 @@ from bench.shapes import made
 from transcriber.config import load_settings
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
-from transcriber.engine.models import find_model, model_name
+from transcriber.engine.models import find_named_model, model_name
 from transcriber.engine.whisper import load_model
 
 WINDOW_S = 5.0
@@ -91,9 +91,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def measure(quick: bool, model: str, corpus: Path | None, contexts: str, language: str) -> Results:
-    given = Path(model) if Path(model).is_file() else None
-    settings = load_settings(whisper_model=model, whisper_model_path=given, buffer_duration_secs=WINDOW_S)
-    path = find_model(settings)
+    path = find_named_model(load_settings(), model)
 
     def load(ctx: int) -> SpeechModel:
         return load_model(path, load_settings(whisper_audio_ctx=str(ctx), buffer_duration_secs=WINDOW_S))
@@ -104,7 +102,7 @@ def measure(quick: bool, model: str, corpus: Path | None, contexts: str, languag
         corpora = {name: some[:: -(-len(some) // QUICK_RECORDINGS)] for name, some in corpora.items()}
     tried = [int(ctx) for ctx in contexts.split(",")]
     models = {ctx: load(ctx) for ctx in [*tried, FULL]}
-    results: Results = {"model": model_name(path), "threads": settings.threads, "skipped": skipped}
+    results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}
     for cut, pieces_of in (("every_5_s", windows), ("at_pauses", clips)):
         note(f"contexts: {cut}")
         trials = {name: trial(models, pieces_of(some), some, language) for name, some in corpora.items()}

@@ -7,16 +7,15 @@ asks every one for the same window of real speech, so that a machine that slows 
 ``pip install --target``. ``--table`` prints Markdown, ``--chart FILE`` writes an SVG.
 """
 
-import argparse
-import json
 import statistics
+from argparse import ArgumentParser
 from pathlib import Path
 
 import numpy as np
 
 from bench.chart import Bar, bars
 from bench.engines import Engine, FasterWhisper, Ours, Running, Samples, openai_whisper, pywhispercpp_defaults
-from bench.report import Results, header, note, quantiles
+from bench.report import Results, note, quantiles, run
 from bench.roofline import roofline
 from bench.shapes import TEXT, TOKENS, WINDOW_S
 from transcriber.audio.window import WindowCutter
@@ -55,9 +54,26 @@ def engines(natives: dict[str, Path]) -> list[Engine]:
     return [*PEERS, *ours("wheel", None), shipped, *(e for label, site in natives.items() for e in ours(label, site))]
 
 
-def measure(shapes: list[str], natives: dict[str, Path], rounds: int) -> Results:
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--native", action="append", default=[], metavar="[LABEL=]DIR")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--chart", type=Path, metavar="FILE")
+
+
+def measure(quick: bool, native: list[str], table: bool, chart: Path | None) -> Results:
+    named = [(text if "=" in text else f"native={text}").split("=", 1) for text in native]
+    known = engines({label: Path(folder).resolve() for label, folder in named})
+    results = _compare(known, ["tiny.en"] if quick else ["tiny.en", "base.en"], 3 if quick else 15)
+    if table:
+        print(_table(results))
+    if chart:
+        chart.write_text(_chart(results))
+    return results
+
+
+def _compare(known: list[Engine], shapes: list[str], rounds: int) -> Results:
+    """Every engine in turn, round after round."""
     windows = list(speech_windows())
-    known = engines(natives)
     missing = [engine.label for engine in known if not engine.installed]
     out: Results = {
         "threads": THREADS,
@@ -101,7 +117,7 @@ def speech_windows() -> list[Samples]:
     return [np.ascontiguousarray(samples) for samples in cuts]
 
 
-def table(results: Results) -> str:
+def _table(results: Results) -> str:
     """For README."""
     lines = []
     for shape, rows in results.items():
@@ -112,7 +128,7 @@ def table(results: Results) -> str:
             "|---|---|---|---|",
         ]
         for label, row in rows.items():
-            ratios = (f"{row.get(name, ''):}" for name in REFERENCES)
+            ratios = (str(row.get(name, "")) for name in REFERENCES)
             name = f"**{label}**" if row["ours"] else label
             lines.append(f"| {name} | {row['median_ms']:.0f} | {' | '.join(ratios)} |")
         floors = {c: results["roofline"][f"{shape} at {c}"]["floor_ms"]["f16"] for c in (512, 256)}
@@ -120,7 +136,7 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def chart(results: Results) -> str:
+def _chart(results: Results) -> str:
     rows = [
         Bar(f"{shape} shape", label, row["median_ms"], row["ours"])
         for shape, by_engine in results.items()
@@ -130,23 +146,5 @@ def chart(results: Results) -> str:
     return bars(f"One {WINDOW_S} s window, {TOKENS} tokens, {THREADS} threads: median time", "ms", rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.peers")
-    parser.add_argument("--quick", action="store_true", help="under a minute: tiny.en, few rounds")
-    parser.add_argument("--native", action="append", default=[], metavar="[LABEL=]DIR")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--chart", type=Path, metavar="FILE")
-    arguments = parser.parse_args()
-    about = header("peers")
-    named = [(text if "=" in text else f"native={text}").split("=", 1) for text in arguments.native]
-    natives = {label: Path(folder).resolve() for label, folder in named}
-    results = measure(["tiny.en"] if arguments.quick else ["tiny.en", "base.en"], natives, 3 if arguments.quick else 15)
-    if arguments.table:
-        print(table(results))
-    if arguments.chart:
-        arguments.chart.write_text(chart(results))
-    print(json.dumps(about | {"results": results}))
-
-
 if __name__ == "__main__":
-    main()
+    run("peers", measure, add_options)

@@ -170,6 +170,7 @@ def test_command_prints_json_and_nothing_else():
         (["--threads", "0"], "WHISPER_THREADS='0': input should be greater than or equal to 1"),
         (["--threads", "two"], "must be numbers, separated by commas"),
         (["--loss", "1"], "must be at least 0 and less than 1"),
+        (["--loss", "little"], "must be at least 0 and less than 1"),
         (["--model", "nope"], "WHISPER_MODEL='nope': must be demo (bundled) or one of"),
     ],
 )

@@ -50,10 +50,14 @@ def test_processor_has_flags():
     assert "sse2" in processor_flags() or "asimd" in processor_flags()
 
 
-def test_a_build_with_its_kernels_linked_in_is_left_alone(tmp_path):
+def test_a_build_with_its_kernels_linked_in_is_left_alone(tmp_path, monkeypatch):
     (tmp_path / "libggml-cpu.so.0").touch()
+    loaded: list[object] = []
+    monkeypatch.setattr("ctypes.CDLL", loaded.append)
 
     load_kernels(tmp_path)
+
+    assert loaded == []
 
 
 def test_a_set_that_is_not_there_is_one_line_that_names_the_others(tmp_path):

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -91,6 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
     _add_settings(listen, CLIENT_SETTINGS)
 
+    _add_calibrate(commands)
+
+    quantize = _command(commands, "quantize", _quantize, "make a q8_0 model of an f16 one: half the size, and faster")
+    quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
+    quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
+    _add_settings(quantize, ("log_",))
+
+    schema = _command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
+    _add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
+    return parser
+
+
+def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     calibrate = _command(commands, "calibrate", _calibrate, "how fast this machine is, and how many streams it holds")
     calibrate.add_argument(
         "--model",
@@ -112,15 +126,6 @@ def _parser() -> argparse.ArgumentParser:
         calibrate, ("buffer_duration_secs", "max_latency_secs", "transcription_queue_capacity", "whisper_", "log_")
     )
 
-    quantize = _command(commands, "quantize", _quantize, "make a q8_0 model of an f16 one: half the size, and faster")
-    quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
-    quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
-    _add_settings(quantize, ("log_",))
-
-    schema = _command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
-    _add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
-    return parser
-
 
 def _numbers(text: str) -> list[int]:
     try:
@@ -130,7 +135,10 @@ def _numbers(text: str) -> list[int]:
 
 
 def _share(text: str) -> float:
-    share = float(text)
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError("must be at least 0 and less than 1")
     return share
@@ -234,16 +242,11 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from transcriber.engine.calibrate import as_table, best, calibrate  # noqa: PLC0415
-    from transcriber.engine.models import DEMO, find_model  # noqa: PLC0415
+    from transcriber.engine.models import DEMO, find_model, find_named_model  # noqa: PLC0415
     from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
 
-    names = arguments.model or [str(settings.whisper_model_path or settings.whisper_model or DEMO)]
-    paths = [
-        Path(name)
-        if Path(name).is_file()
-        else find_model(settings.model_copy(update={"whisper_model": name, "whisper_model_path": None}))
-        for name in names
-    ]
+    as_set = settings.model_copy(update={"whisper_model": settings.whisper_model or DEMO})
+    paths = [find_named_model(settings, name) for name in arguments.model or ()] or [find_model(as_set)]
     for audio_ctx in arguments.contexts or ():
         load_settings(whisper_audio_ctx=str(audio_ctx), buffer_duration_secs=settings.buffer_duration_secs)
     for threads in arguments.threads or ():

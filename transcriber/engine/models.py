@@ -97,6 +97,12 @@ def find_model(settings: Settings, hub: str = HUB) -> Path:
     return path
 
 
+def find_named_model(settings: Settings, name: str) -> Path:
+    """As ``find_model``, of the model ``name``, or the file at that path, instead of the one that is set."""
+    file = Path(name) if Path(name).is_file() else None
+    return find_model(settings.model_copy(update={"whisper_model": name, "whisper_model_path": file}))
+
+
 def model_name(path: Path) -> str:
     """How transcripts call the model in ``path``: ``base.en`` for ``ggml-base.en.bin``."""
     return DEMO if path == DEMO_MODEL else path.stem.removeprefix("ggml-")
