@@ -63,7 +63,8 @@ def advice(ftype: int, built: frozenset[str], flags: frozenset[str]) -> list[str
     """What would make this model faster on this processor, in one line each.
 
     Measured for a 5 s window of tiny.en on an AMD EPYC with AVX-512, two threads: AVX2 f16 131 ms, q8_0 109, q5_0 143,
-    q5_1 145; AVX-512 f16 75 ms, q8_0 79, q5_0 86, q5_1 129. On a Xeon with AMX q8_0 took 98 ms and f16 146 ms.
+    q5_1 145; AVX-512 f16 75 ms, q8_0 79, q5_0 86, q5_1 129. On a Xeon with AMX bare whisper.cpp took 98 ms
+    with q8_0 and 146 ms with f16.
 
     Args:
         ftype: ggml's number of the weights' type.
