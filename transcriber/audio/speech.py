@@ -1,0 +1,166 @@
+"""Where somebody speaks: a cheap look at the energy, and where that is not sure that nobody does, a network.
+
+In: one channel of one uninterrupted run at 16 kHz, in pieces of any size. Out: for every frame of 32 ms its power and how
+likely it holds speech. The frames do not depend on how the run was sliced.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.audio.silero import CONTEXT_SAMPLES, State
+
+FRAME_SAMPLES = 512
+"""32 ms at 16 kHz."""
+
+PRE_ROLL_FRAMES = 10
+"""What the network hears of the time before it woke: it needs some sound to judge by, and energy notices speech late."""
+
+HANG_OVER_FRAMES = 31
+"""How long the network goes on after the last rise of energy: 1 s, so that it sees the ends of speech and short pauses."""
+
+FIRST_FRAMES = 31
+"""The network hears the first second of a run, for nobody knows yet how loud its noise is."""
+
+SILENCE = 1e-8
+"""Mean square, -80 dBFS: what is not above it is silence, whatever came before."""
+
+RISE = 1.6
+"""2 dB above the noise floor; noise and hum alone stay below it, words at 0 dB SNR do not (``bench/gate.py``)."""
+
+MEAN_FRAMES = 3
+GROUP_FRAMES, GROUPS = 8, 12
+"""The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
+
+MIN_SPEECH_FRAMES = 3
+"""So many frames of a window must hold speech, some 0.1 s: a click is shorter."""
+
+PULSE_SAMPLES = 64
+"""Offset, hum and rumble hardly change within 4 ms; speech does."""
+
+
+class Network(Protocol):
+    """Tells how likely rows of samples hold speech; ``Silero`` is one."""
+
+    def new_state(self) -> State: ...
+
+    def __call__(self, rows: NDArray[np.float32], state: State) -> tuple[NDArray[np.float32], State]: ...
+
+
+class Frames(NamedTuple):
+    """Consecutive frames of a run.
+
+    Attributes:
+        power: (n,) float32, mean square.
+        speech: (n,) float32 in [0, 1], how likely there is speech; 0 where energy alone says that there is none.
+    """
+
+    power: NDArray[np.float32]
+    speech: NDArray[np.float32]
+
+
+class SpeechDetector:
+    """One channel of one uninterrupted run. Whether the network hears a frame depends on the run up to it, and on no slice."""
+
+    __slots__ = ("_energy", "_network", "_past", "_rest", "_state")
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._energy = EnergyGate()
+        self._past = np.zeros(PRE_ROLL_FRAMES * FRAME_SAMPLES + CONTEXT_SAMPLES, np.float32)  # before the rest
+        self._rest = np.empty(0, np.float32)  # less than a frame
+        self._state: State | None = None  # None while the network rests
+
+    def push(self, samples: NDArray[np.float32]) -> Frames:
+        """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the frames that they complete, perhaps none."""
+        count = (len(self._rest) + len(samples)) // FRAME_SAMPLES
+        if not count:
+            self._rest = np.concatenate((self._rest, samples))
+            return Frames(np.empty(0, np.float32), np.empty(0, np.float32))
+        audio = np.concatenate((self._past, self._rest, samples))
+        end = len(self._past) + count * FRAME_SAMPLES
+        fresh = audio[len(self._past) : end].reshape(count, FRAME_SAMPLES)
+        power = np.einsum("ij,ij->i", fresh, fresh) / np.float32(FRAME_SAMPLES)
+        speech = np.zeros(count, np.float32)
+        for first, last, heard in _runs(self._energy.push(_moving(fresh, power))):
+            if heard:
+                speech[first:last] = self._hear(audio[first * FRAME_SAMPLES :], last - first)
+            else:
+                self._state = None
+        self._rest = audio[end:].copy()
+        self._past = audio[end - len(self._past) : end].copy()
+        return Frames(power, speech)
+
+    def flush(self) -> Frames:
+        """The last frame, filled up with zeros, if any samples remain. Nothing may be pushed after it."""
+        missing = -len(self._rest) % FRAME_SAMPLES
+        return self.push(np.zeros(missing, np.float32))
+
+    def _hear(self, audio: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+        """The next ``count`` frames by the network; ``audio`` begins with context and pre-roll."""
+        skip, state = PRE_ROLL_FRAMES, self._state
+        if state is None:
+            skip, state = 0, self._network.new_state()
+        begin, end = skip * FRAME_SAMPLES, (PRE_ROLL_FRAMES + count) * FRAME_SAMPLES
+        contexts = audio[begin:end].reshape(-1, FRAME_SAMPLES)[:, :CONTEXT_SAMPLES]
+        frames = audio[begin + CONTEXT_SAMPLES : end + CONTEXT_SAMPLES].reshape(-1, FRAME_SAMPLES)
+        speech, self._state = self._network(np.concatenate((contexts, frames), axis=1), state)
+        return speech[PRE_ROLL_FRAMES - skip :]
+
+
+class EnergyGate:
+    """Opens where the energy rises above the noise of the last seconds, which it learns as it goes."""
+
+    __slots__ = ("_frames", "_hang_over", "_last", "_least", "_lows")
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._hang_over = 0
+        self._last: deque[float] = deque(maxlen=MEAN_FRAMES)
+        self._least = float("inf")  # of the open group
+        self._lows: deque[float] = deque(maxlen=GROUPS)
+
+    def push(self, powers: Iterable[float]) -> list[bool]:
+        """For the next frames: whether there may be speech."""
+        return [self._next(power) for power in powers]
+
+    def _next(self, power: float) -> bool:
+        # Scalars: three frames at a time come live, and for so few an array costs more.
+        self._last.append(power)
+        mean = sum(self._last) / len(self._last)
+        self._least = min(self._least, mean)
+        floor = max(SILENCE, min(self._least, min(self._lows, default=self._least)))
+        unknown = self._frames < FIRST_FRAMES and mean > SILENCE
+        if unknown or mean > RISE * floor:
+            self._hang_over = HANG_OVER_FRAMES
+        else:
+            self._hang_over -= self._hang_over > 0
+        self._frames += 1
+        if self._frames % GROUP_FRAMES == 0:
+            self._lows.append(self._least)
+            self._least = float("inf")
+        return self._hang_over > 0
+
+
+def has_speech(speech: NDArray[np.float32], threshold: float) -> bool:
+    """Whether a window with these frames, (n,) float32 in [0, 1], holds words that are worth whisper's time."""
+    return bool(np.count_nonzero(speech >= threshold) >= MIN_SPEECH_FRAMES)
+
+
+def _moving(frames: NDArray[np.float32], power: NDArray[np.float32]) -> list[float]:
+    """Power of (n, 512) frames around the mean of every 4 ms: offset, hum and rumble are left out."""
+    means = frames.reshape(-1, FRAME_SAMPLES // PULSE_SAMPLES, PULSE_SAMPLES).mean(axis=2)
+    still = np.einsum("ij,ij->i", means, means) / np.float32(means.shape[1])
+    moving: list[float] = (power - still).tolist()
+    return moving
+
+
+def _runs(heard: list[bool]) -> Iterator[tuple[int, int, bool]]:
+    """Stretches of equal values, as (first, last + 1, value)."""
+    changes = [i for i in range(1, len(heard)) if heard[i] != heard[i - 1]]
+    for first, last in pairwise([0, *changes, len(heard)]):
+        yield first, last, heard[first]
