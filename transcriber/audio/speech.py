@@ -20,6 +20,8 @@ FRAME_SAMPLES = 512
 PRE_ROLL_FRAMES = 10
 """What the network hears of the time before it woke: it needs some sound to judge by, and energy notices speech late."""
 
+PAST_SAMPLES = PRE_ROLL_FRAMES * FRAME_SAMPLES + CONTEXT_SAMPLES
+
 HANG_OVER_FRAMES = 31
 """How long the network goes on after the last rise of energy: 1 s, so that it sees the ends of speech and short pauses."""
 
@@ -71,7 +73,9 @@ class SpeechDetector:
     def __init__(self, network: Network) -> None:
         self._network = network
         self._energy = EnergyGate()
-        self._past = np.zeros(PRE_ROLL_FRAMES * FRAME_SAMPLES + CONTEXT_SAMPLES, np.float32)  # before the rest
+        # Context and pre-roll, before the rest. It begins short: the network takes made-up silence, and a hum that
+        # sets in after it, for speech.
+        self._past = np.zeros(CONTEXT_SAMPLES, np.float32)
         self._rest = np.empty(0, np.float32)  # less than a frame
         self._state: State | None = None  # None while the network rests
 
@@ -86,13 +90,14 @@ class SpeechDetector:
         fresh = audio[len(self._past) : end].reshape(count, FRAME_SAMPLES)
         power = np.einsum("ij,ij->i", fresh, fresh) / np.float32(FRAME_SAMPLES)
         speech = np.zeros(count, np.float32)
+        known = len(self._past) // FRAME_SAMPLES
         for first, last, heard in _runs(self._energy.push(_moving(fresh, power))):
             if heard:
-                speech[first:last] = self._hear(audio[first * FRAME_SAMPLES :], last - first)
+                speech[first:last] = self._hear(audio, known + first, known + last)
             else:
                 self._state = None
         self._rest = audio[end:].copy()
-        self._past = audio[end - len(self._past) : end].copy()
+        self._past = audio[max(0, end - PAST_SAMPLES) : end].copy()
         return Frames(power, speech)
 
     def flush(self) -> Frames:
@@ -100,16 +105,16 @@ class SpeechDetector:
         missing = -len(self._rest) % FRAME_SAMPLES
         return self.push(np.zeros(missing, np.float32))
 
-    def _hear(self, audio: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-        """The next ``count`` frames by the network; ``audio`` begins with context and pre-roll."""
-        skip, state = PRE_ROLL_FRAMES, self._state
+    def _hear(self, audio: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
+        """Frames ``first`` to ``last - 1`` of ``audio``, which begins with the context of its frame 0, by the network."""
+        begin, state = first, self._state
         if state is None:
-            skip, state = 0, self._network.new_state()
-        begin, end = skip * FRAME_SAMPLES, (PRE_ROLL_FRAMES + count) * FRAME_SAMPLES
-        contexts = audio[begin:end].reshape(-1, FRAME_SAMPLES)[:, :CONTEXT_SAMPLES]
-        frames = audio[begin + CONTEXT_SAMPLES : end + CONTEXT_SAMPLES].reshape(-1, FRAME_SAMPLES)
+            begin, state = max(0, first - PRE_ROLL_FRAMES), self._network.new_state()
+        start, end = begin * FRAME_SAMPLES, last * FRAME_SAMPLES
+        contexts = audio[start:end].reshape(-1, FRAME_SAMPLES)[:, :CONTEXT_SAMPLES]
+        frames = audio[start + CONTEXT_SAMPLES : end + CONTEXT_SAMPLES].reshape(-1, FRAME_SAMPLES)
         speech, self._state = self._network(np.concatenate((contexts, frames), axis=1), state)
-        return speech[PRE_ROLL_FRAMES - skip :]
+        return speech[first - begin :]
 
 
 class EnergyGate:
