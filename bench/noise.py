@@ -138,6 +138,6 @@ def _unit(sound: NDArray[np.generic]) -> Samples:
 
 
 KINDS: dict[str, Noise] = {
-    "white": white, "pink": pink, "hum": hum, "tones": tones, "beeps": beeps, "clicks": clicks, "babble": babble,
+    "white": white, "pink": pink, "hum": hum, "tones": tones, "beeps": beeps, "clicks": clicks,
 }  # fmt: skip
-"""All kinds, by name."""
+"""Those that need no synthesiser, by name; ``babble`` is the other one."""

@@ -24,6 +24,9 @@ Samples = NDArray[np.float32]
 Entry = dict[str, Any]
 """A recording or a sentence in ``transcripts.json``."""
 
+Speak = Callable[[list[str]], Utterance | None]
+"""Says words; None where the synthesiser cannot."""
+
 BUNDLED = Path(speech.__file__).parent / "speech"
 PAUSE_S = 0.3
 """Seconds of a pause that stay on either side of what is said."""
@@ -128,7 +131,27 @@ def speak_held_out(folder: Path) -> None:
         OSError: a synthesiser is not installed (Debian's espeak-ng and flite).
     """
     rng = np.random.default_rng(SEED)
-    grammar, espeak, flite = Grammar(rng), Espeak(), Flite()
+    grammar = Grammar(rng)
+    voices = held_out_voices(grammar)
+    folder.mkdir()
+    entries = []
+    for voice, speak in voices.items():
+        for number in range(RECORDINGS):
+            name = f"{voice}_{number:02}.wav"
+            samples, sentences = _speak_sentences(grammar, rng, speak)
+            soundfile.write(folder / name, samples, WHISPER_SAMPLE_RATE)
+            text = " ".join(sentence["text"] for sentence in sentences)
+            entries.append({"file": name, "text": text, "sentences": sentences})
+    (folder / "transcripts.json").write_text(json.dumps(entries, indent=1))
+
+
+def held_out_voices(grammar: Grammar) -> dict[str, Speak]:
+    """The voices that training never heard, by name; the grammar's generator also draws their accents and speeds.
+
+    Raises:
+        OSError: a synthesiser is not installed.
+    """
+    rng, espeak, flite = grammar.rng, Espeak(), Flite()
 
     def espeak_f3(words: list[str]) -> Utterance | None:
         accent = grammar.pick(("en", "en-us", "en-gb-scotland", "en-gb-x-rp"))
@@ -137,21 +160,10 @@ def speak_held_out(folder: Path) -> None:
     def flite_awb(words: list[str]) -> Utterance | None:
         return flite.speak(Flite.HELD_OUT, words, float(rng.uniform(0.95, 1.25)))
 
-    folder.mkdir()
-    entries = []
-    for speak in (espeak_f3, flite_awb):
-        for number in range(RECORDINGS):
-            name = f"{speak.__name__}_{number:02}.wav"
-            samples, sentences = _speak_sentences(grammar, rng, speak)
-            soundfile.write(folder / name, samples, WHISPER_SAMPLE_RATE)
-            text = " ".join(sentence["text"] for sentence in sentences)
-            entries.append({"file": name, "text": text, "sentences": sentences})
-    (folder / "transcripts.json").write_text(json.dumps(entries, indent=1))
+    return {"espeak_f3": espeak_f3, "flite_awb": flite_awb}
 
 
-def _speak_sentences(
-    grammar: Grammar, rng: np.random.Generator, speak: Callable[[list[str]], Utterance | None]
-) -> tuple[NDArray[np.int16], list[Entry]]:
+def _speak_sentences(grammar: Grammar, rng: np.random.Generator, speak: Speak) -> tuple[NDArray[np.int16], list[Entry]]:
     """One recording: (n,) int16 at 16 kHz, and its sentences as ``transcripts.json`` has them."""
     pieces: list[NDArray[np.int16]] = []
     sentences: list[Entry] = []

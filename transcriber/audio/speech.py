@@ -38,6 +38,9 @@ MEAN_FRAMES = 3
 GROUP_FRAMES, GROUPS = 8, 12
 """The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
 
+THRESHOLD = 0.3
+"""The default of what makes a frame speech: of windows at 10 dB SNR 99.9 % pass (``bench/gate.py``)."""
+
 MIN_SPEECH_FRAMES = 3
 """So many frames of a window must hold speech, some 0.1 s: a click is shorter."""
 
