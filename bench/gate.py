@@ -12,7 +12,7 @@ and what one stream costs in percent of a core, for which the machine should hav
 import json
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from transcriber.audio.silero import Silero, State
 from transcriber.audio.speech import FRAME_SAMPLES, MIN_SPEECH_FRAMES, THRESHOLD, SpeechDetector, has_speech
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
+THRESHOLDS = (THRESHOLD, 0.5)
 SNRS_DB = (20, 10, 5, 0)
 TALK_S, BLOCK_SAMPLES = 40.0, WHISPER_SAMPLE_RATE // 10
 PAUSES_S = ((0.3, 4.0), (1.6, 4.0), (0.1, 0.6))
@@ -150,25 +151,28 @@ def stopping(network: CountingNetwork, rng: np.random.Generator, runs: list[Samp
 
 
 def found_edges(network: CountingNetwork, rng: np.random.Generator, talks: list[Talk], noise: Noise | None) -> Results:
-    """How long after the truth the first frame with speech begins, and the first one without is complete."""
-    starts_ms: list[float] = []
-    ends_ms: list[float] = []
+    """How long after the truth the first frame with speech begins, and the first one without is complete, by threshold."""
+    starts_ms: dict[float, list[float]] = {threshold: [] for threshold in THRESHOLDS}
+    ends_ms: dict[float, list[float]] = {threshold: [] for threshold in THRESHOLDS}
     for talk in talks:
-        spoken = speech_of(network, heard_in(rng, talk, noise, 10)) >= THRESHOLD
+        speech = speech_of(network, heard_in(rng, talk, noise, 10))
         pauses = [(a[1], b[0]) for a, b in pairwise(talk.words) if b[0] - a[1] > APART_S]
-        for end_s, start_s in pauses:
+        for threshold, (end_s, start_s) in product(THRESHOLDS, pauses):
             first = _frame(start_s - BEFORE_S)
-            rising = spoken[first : _frame(start_s + AFTER_S)]
-            if rising.any():
-                starts_ms.append(1000 * (_at_s(first + int(rising.argmax())) - start_s))
+            spoken = np.flatnonzero(speech[first : _frame(start_s + AFTER_S)] >= threshold)
+            if len(spoken):
+                starts_ms[threshold].append(1000 * (_at_s(first + int(spoken[0])) - start_s))
             first = _frame(end_s - BEFORE_S)
-            falling = spoken[first : _frame(end_s + AFTER_S)]
-            if falling.any():
-                last = int(np.flatnonzero(falling)[-1])
-                ends_ms.append(1000 * (_at_s(first + last + 2) - end_s))
+            spoken = np.flatnonzero(speech[first : _frame(end_s + AFTER_S)] >= threshold)
+            if len(spoken):
+                ends_ms[threshold].append(1000 * (_at_s(first + int(spoken[-1]) + 2) - end_s))
+    shares = {"p05": 0.05, "median": 0.5, "p95": 0.95}
     return {
-        "start": quantiles(starts_ms, p05=0.05, median=0.5, p95=0.95),
-        "end": quantiles(ends_ms, p05=0.05, median=0.5, p95=0.95),
+        str(threshold): {
+            "start": quantiles(starts_ms[threshold], **shares),
+            "end": quantiles(ends_ms[threshold], **shares),
+        }
+        for threshold in THRESHOLDS
     }
 
 

@@ -34,6 +34,12 @@ SILENCE = 1e-8
 RISE = 1.6
 """2 dB above the noise floor; noise and hum alone stay below it, words at 0 dB SNR do not (``bench/gate.py``)."""
 
+LOUD, MAX_GAIN = 0.01, 10**1.5
+"""The network is sure of speech that is loud: it hears a quiet run up to 30 dB louder, its loudest frames at -20 dBFS."""
+
+FADE = 0.993
+"""How far the loudest frame of a run still counts one frame later: 1 dB less after a second, so that pauses stay quiet."""
+
 MEAN_FRAMES = 3
 GROUP_FRAMES, GROUPS = 8, 12
 """The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
@@ -94,9 +100,10 @@ class SpeechDetector:
         power = np.einsum("ij,ij->i", fresh, fresh) / np.float32(FRAME_SAMPLES)
         speech = np.zeros(count, np.float32)
         known = len(self._past) // FRAME_SAMPLES
-        for first, last, heard in _runs(self._energy.push(_moving(fresh, power))):
-            if heard:
-                speech[first:last] = self._hear(audio, known + first, known + last)
+        gains = self._energy.push(power.tolist(), _moving(fresh, power).tolist())
+        for first, last in _runs(gains):
+            if gains[first]:
+                speech[first:last] = self._hear(audio, known + first, gains[first:last])
             else:
                 self._state = None
         self._rest = audio[end:].copy()
@@ -108,22 +115,25 @@ class SpeechDetector:
         missing = -len(self._rest) % FRAME_SAMPLES
         return self.push(np.zeros(missing, np.float32))
 
-    def _hear(self, audio: NDArray[np.float32], first: int, last: int) -> NDArray[np.float32]:
-        """Frames ``first`` to ``last - 1`` of ``audio``, which begins with the context of its frame 0, by the network."""
-        begin, state = first, self._state
+    def _hear(self, audio: NDArray[np.float32], first: int, gains: list[float]) -> NDArray[np.float32]:
+        """Frames of ``audio``, which begins with the context of its frame 0, by the network: one for each of ``gains``."""
+        begin, last, state = first, first + len(gains), self._state
         if state is None:
             begin, state = max(0, first - PRE_ROLL_FRAMES), self._network.new_state()
+            gains = [gains[0]] * (first - begin) + gains
         start, end = begin * FRAME_SAMPLES, last * FRAME_SAMPLES
         contexts = audio[start:end].reshape(-1, FRAME_SAMPLES)[:, :CONTEXT_SAMPLES]
         frames = audio[start + CONTEXT_SAMPLES : end + CONTEXT_SAMPLES].reshape(-1, FRAME_SAMPLES)
-        speech, self._state = self._network(np.concatenate((contexts, frames), axis=1), state)
+        rows = np.concatenate((contexts, frames), axis=1)
+        rows *= np.array(gains, np.float32)[:, np.newaxis]
+        speech, self._state = self._network(rows, state)
         return speech[first - begin :]
 
 
 class EnergyGate:
     """Opens where the energy rises above the noise of the last seconds, which it learns as it goes."""
 
-    __slots__ = ("_frames", "_hang_over", "_last", "_least", "_lows")
+    __slots__ = ("_frames", "_hang_over", "_last", "_least", "_loudest", "_lows")
 
     def __init__(self) -> None:
         self._frames = 0
@@ -131,12 +141,22 @@ class EnergyGate:
         self._last: deque[float] = deque(maxlen=MEAN_FRAMES)
         self._least = float("inf")  # of the open group
         self._lows: deque[float] = deque(maxlen=GROUPS)
+        self._loudest = 0.0
 
-    def push(self, powers: Iterable[float]) -> list[bool]:
-        """For the next frames: whether there may be speech."""
-        return [self._next(power) for power in powers]
+    def push(self, powers: Iterable[float], moving: Iterable[float]) -> list[float]:
+        """For the next frames, by their power and that of what moves in them: the gain at which they are worth hearing.
 
-    def _next(self, power: float) -> bool:
+        It is 0 where there is surely no speech.
+        """
+        gains = []
+        for power, moved in zip(powers, moving, strict=True):
+            self._loudest = max(power, FADE * self._loudest)
+            gain = min(MAX_GAIN, max(1.0, (LOUD / max(self._loudest, SILENCE)) ** 0.5))
+            gains.append(gain if self._open(moved) else 0.0)
+        return gains
+
+    def _open(self, power: float) -> bool:
+        """Whether there may be speech in the next frame."""
         # Scalars: three frames at a time come live, and for so few an array costs more.
         self._last.append(power)
         mean = sum(self._last) / len(self._last)
@@ -159,16 +179,14 @@ def has_speech(speech: NDArray[np.float32], threshold: float) -> bool:
     return bool(np.count_nonzero(speech >= threshold) >= MIN_SPEECH_FRAMES)
 
 
-def _moving(frames: NDArray[np.float32], power: NDArray[np.float32]) -> list[float]:
-    """Power of (n, 512) frames around the mean of every 4 ms: offset, hum and rumble are left out."""
+def _moving(frames: NDArray[np.float32], power: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Power of (n, 512) frames around the mean of every 4 ms, (n,): offset, hum and rumble are left out."""
     means = frames.reshape(-1, FRAME_SAMPLES // PULSE_SAMPLES, PULSE_SAMPLES).mean(axis=2)
-    still = np.einsum("ij,ij->i", means, means) / np.float32(means.shape[1])
-    moving: list[float] = (power - still).tolist()
+    moving: NDArray[np.float32] = power - np.einsum("ij,ij->i", means, means) / np.float32(means.shape[1])
     return moving
 
 
-def _runs(heard: list[bool]) -> Iterator[tuple[int, int, bool]]:
-    """Stretches of equal values, as (first, last + 1, value)."""
-    changes = [i for i in range(1, len(heard)) if heard[i] != heard[i - 1]]
-    for first, last in pairwise([0, *changes, len(heard)]):
-        yield first, last, heard[first]
+def _runs(gains: list[float]) -> Iterator[tuple[int, int]]:
+    """Stretches of frames that are all heard or all not, as (first, last + 1)."""
+    changes = [i for i in range(1, len(gains)) if bool(gains[i]) != bool(gains[i - 1])]
+    return pairwise([0, *changes, len(gains)])
