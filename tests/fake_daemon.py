@@ -2,7 +2,7 @@
 
 The text of a window is the median of its samples in thousandths, so that cross-talk shows.
 FAKE_JOB_S: seconds a window takes; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
-which the model fails, or its thread dies. Level 666: it never answers, whatever is asked.
+which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 """
 
 import os
@@ -12,6 +12,7 @@ import time
 import numpy as np
 
 from transcriber.config import load_settings
+from transcriber.engine.guards import Doubt
 from transcriber.engine.job import Transcript
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
@@ -49,7 +50,8 @@ class FakeModel:
                 raise EngineError("aborted", return_code=-6)
             time.sleep(min(left, 0.002))
         text = str(level) if level else ""
-        return Transcript(text, (), language or "en", -0.1, None, time.perf_counter() - started)
+        doubt: Doubt | None = "repetition" if level == 555 else None
+        return Transcript(text, (), language or "en", -0.1, None, time.perf_counter() - started, doubt)
 
 
 if __name__ == "__main__":

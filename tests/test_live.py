@@ -144,6 +144,23 @@ async def test_capture_time_and_language_come_from_the_headers(daemon, mouth, ea
     assert ears.of(Final, "other")[0].language == "en"
 
 
+async def test_text_that_is_not_believed_is_an_empty_final_with_its_reason_and_counted(daemon, mouth, ears):
+    for thousandths in (1, 555, 2):
+        await speak(mouth, "s", level(thousandths, WINDOW))
+    await speak(mouth, "s", b"", end=1)
+    (end,) = await ears.ends(1)
+
+    finals = ears.of(Final)
+    assert [(final.text, final.suppressed) for final in finals] == [("1", None), ("", "repetition"), ("2", None)]
+    assert finals[1].words == ()
+    assert finals[1].confidence > 0.5  # what the model thought of it
+    assert (end.segments, end.transcribed_frames) == (3, 3 * WINDOW)
+    ears.check_accounts()
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.text.suppressed"]["repetition"] == 1)
+    assert sum(ears.metrics[-1]["transcriber.text.suppressed"].values()) == 1
+    assert "555" not in daemon.log()
+
+
 async def test_bad_payloads_cost_nothing_but_themselves(daemon, mouth, ears):
     await speak(mouth, "s", level(3, 12_000))
     await speak(mouth, "s", b"123")

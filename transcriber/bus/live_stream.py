@@ -204,6 +204,8 @@ class LiveStream:
             session.transcribed += window.frames
             session.segments += 1
             self._counters.jobs_redone += outcome.redone
+            if outcome.suppressed:
+                self._counters.text_suppressed[outcome.suppressed] += 1
             self._reports[session].final(
                 window,
                 job,

@@ -71,7 +71,7 @@ class SessionReport:
                 segment=window.number,
                 rev=0,
                 text=transcript.text,
-                suppressed=None,
+                suppressed=transcript.suppressed,
                 words=_words(transcript, window.start_frame / self._session.rate),
                 language=transcript.language,
                 confidence=None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.guards import Doubt
+from transcriber.engine.guards import Doubt, Suppressed
 from transcriber.errors import EngineError
 
 WHISPER_SAMPLE_RATE = 16_000
@@ -40,7 +40,7 @@ class Transcript:
     """What the model made of one job.
 
     Attributes:
-        text: stripped; empty when nothing was said.
+        text: stripped; empty when nothing was said, or what was is suppressed.
         words: in order, times monotone and inside the job; None when the model gives no times.
         language: ISO 639-1 code that was used or detected.
         avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
@@ -48,6 +48,7 @@ class Transcript:
         processing_s: seconds inside whisper calls only.
         doubt: why the answer may be wrong; None if nothing speaks against it.
         redone: whether this is the answer to a second asking, at a wide context.
+        suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
     """
 
     text: str
@@ -58,6 +59,7 @@ class Transcript:
     processing_s: float
     doubt: Doubt | None = None
     redone: bool = False
+    suppressed: Suppressed | None = None
 
 
 class SpeechModel(Protocol):
@@ -109,6 +111,8 @@ class Job:
         language: None to detect.
         settle: called exactly once, on the event loop, with this job and its outcome.
         lane: the scheduler's priority class.
+        speech_s: seconds that a detector took for speech; None when none listened.
+        speech_prob: how sure the detector is that there is any, in [0, 1]; None when none listened.
         arrived_s: monotonic time at which the completing payload came.
         enqueued_s, started_s, finished_s: monotonic times, set on the way.
     """
@@ -118,6 +122,8 @@ class Job:
     language: str | None
     settle: "Callable[[Job, Transcript | EngineError], None]"
     lane: Lane = Lane.FINAL
+    speech_s: float | None = None
+    speech_prob: float | None = None
     arrived_s: float = 0.0
     enqueued_s: float = field(default_factory=time.monotonic)
     started_s: float = 0.0

@@ -29,6 +29,7 @@ from transcriber.engine.ggml import ModelShape, check_model_file, read_mel_filte
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
+from transcriber.engine.languages import FEW_TOKENS, WITHOUT_SPACES
 from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.models import model_name
 from transcriber.engine.self_test import check_kernels
@@ -53,12 +54,12 @@ MIN_SAMPLES = WHISPER_SAMPLE_RATE
 """Shorter windows are padded with zeros: whisper makes little of less than a second."""
 
 TOKENS_PER_SECOND = 13
+MANY_TOKENS_PER_SECOND = 45
+"""For other languages than ``FEW_TOKENS``, or one to be detected; whisper.cpp itself ends at 220 in a window."""
+
 MIN_TOKENS = 32
 LOG_ERROR = 4
 """``GGML_LOG_LEVEL_ERROR``."""
-
-WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
-"""Languages of Whisper that put no spaces between words."""
 
 BINDING_ERRORS = (RuntimeError, MemoryError, ValueError, IndexError)
 """What the binding makes of exceptions of C++."""
@@ -110,7 +111,9 @@ class WhisperModel:
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
-        max_tokens = max(MIN_TOKENS, math.ceil(TOKENS_PER_SECOND * len(samples) / WHISPER_SAMPLE_RATE))
+        few = language in FEW_TOKENS or not self._shape.multilingual
+        per_second = TOKENS_PER_SECOND if few else MANY_TOKENS_PER_SECOND
+        max_tokens = max(MIN_TOKENS, math.ceil(per_second * len(samples) / WHISPER_SAMPLE_RATE))
         self._params.language = ("" if language is None else language) if self._shape.multilingual else "en"
         self._params.max_tokens = max_tokens
         self._params.audio_ctx = positions
