@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from transcriber.config import queue_capacity
-from transcriber.engine.job import Job, Transcript
+from transcriber.engine.context import Context
+from transcriber.engine.job import Job, Lane, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
@@ -19,6 +20,7 @@ class ScriptedModel:
         self.tight = tight
         self.script = list(script)
         self.asked = []
+        self.prompts = []
 
     def supports(self, _language):
         return True
@@ -26,8 +28,9 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
         self.asked.append("wide" if wide else "usual")
+        self.prompts.append(prompt)
         answer = self.script.pop(0) if self.script else said("warm")
         if isinstance(answer, Exception):
             raise answer
@@ -42,7 +45,7 @@ async def outcome_of(model, *script, waiting=0, **of_the_job):
     """What becomes of one job while ``waiting`` others wait in a queue of four."""
     worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, places=lambda _: 4)
     await worker.ready
-    model.script, model.asked = list(script), []
+    model.script, model.asked, model.prompts = list(script), [], []
     settled = asyncio.get_running_loop().create_future()
     jobs = [new_job(lambda _, outcome: settled.set_result(outcome), **of_the_job)]
     jobs += [new_job(lambda *_: None) for _ in range(waiting)]
@@ -131,6 +134,48 @@ async def test_a_model_at_a_wide_context_is_not_asked_again():
     outcome, asked = await outcome_of(ScriptedModel(tight=False), said("the the", "repetition"))
 
     assert (outcome.suppressed, outcome.redone, asked) == ("repetition", False, ["usual"])
+
+
+async def in_context(model, context, *script):
+    """What becomes of a job whose speaker said "gale warning" before."""
+    context.follow(said("gale warning"), context.epoch)
+    return await outcome_of(model, *script, context=context)
+
+
+async def test_the_second_asking_is_without_what_was_said_before_even_at_a_wide_context():
+    model = ScriptedModel(tight=False)
+
+    outcome, _ = await in_context(model, Context(), said("the the", "repetition"), said("the tide"))
+
+    assert (outcome.text, outcome.redone, model.prompts) == ("the tide", True, ["gale warning", ""])
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (said("tonight"), "gale warning tonight"),
+        (said("tonight", "repetition"), ""),
+        (said("tonight", None, -0.8), ""),
+        (said("", None, None), ""),
+        (EngineError("failed"), ""),
+    ],
+)
+async def test_only_a_sure_answer_is_context(answer, left):
+    context = Context()
+
+    await in_context(ScriptedModel(tight=False), context, answer, answer)
+
+    assert context.text == left
+
+
+async def test_a_partial_uses_the_context_and_leaves_it_as_it_is():
+    model, context = ScriptedModel(), Context()
+    context.follow(said("gale warning"), context.epoch)
+
+    job = new_job(lambda *_: None, context=context, lane=Lane.PARTIAL)
+    job.followed(said("wind"))
+
+    assert (job.prompt, context.text, model.asked) == ("gale warning", "gale warning", [])
 
 
 @pytest.mark.parametrize(("waiting", "redone"), [(0, True), (2, True), (3, False)])

@@ -118,23 +118,30 @@ class Worker:
         job.started_s = time.monotonic()
         self._job = job
         deadline_s = job.started_s + self._limit_s
+        transcript: Transcript | None = None
         try:
-            return self._transcribe(job, lambda: self._cancelled or time.monotonic() > deadline_s)
+            transcript = self._transcribe(job, lambda: self._cancelled or time.monotonic() > deadline_s)
         except EngineError as error:
             if self._cancelled:
                 return EngineError("cancelled at shutdown", reason="shutdown", return_code=error.return_code)
             if time.monotonic() > deadline_s:
                 return EngineError(f"took longer than {self._limit_s:.1f} s", return_code=error.return_code)
             return error
+        else:
+            return transcript
         finally:
+            job.followed(transcript)
             job.finished_s = time.monotonic()
             self._busy_s += job.finished_s - job.started_s
             self._job = None
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
         """Ask; if the answer is not to be believed and the queue leaves time, once more; what then is not is held back."""
-        answer = self.model.transcribe(job.samples, job.language, should_abort)
-        if self.model.tight and not _believed(answer, job) and 2 * self.queue.depth <= self.queue.capacity:
+        prompt = job.prompt
+        answer = self.model.transcribe(job.samples, job.language, should_abort, prompt=prompt)
+        # At a wide context and without what was said before: either may be the cause.
+        may_help = self.model.tight or bool(prompt)
+        if may_help and not _believed(answer, job) and 2 * self.queue.depth <= self.queue.capacity:
             answer = self._ask_again(job, answer, should_abort)
         reason = _suppression(answer, job)
         return replace(answer, text="", words=(), suppressed=reason) if reason else answer
