@@ -15,8 +15,8 @@ Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", 
 
 MIN_AVG_LOGPROB = -1.0
 """OpenAI's threshold, below which it decodes again (whisper/transcribe.py, ``logprob_threshold``). Of the bundled model's
-windows with no word wrong the least likely has -0.29 clean, -0.35 under noise 15 dB and -0.51 under noise 5 dB below
-the speech."""
+windows with no word wrong the least likely has -0.29 clean, -0.34 under noise 15 dB and -0.50 under noise 5 dB below
+the speech (``bench.guards``)."""
 
 WEAK_SPEECH_PROB = 0.4
 """OpenAI's ``no_speech_threshold``, 0.6, from the other side; the probability is the detector's, not whisper's."""
