@@ -46,6 +46,7 @@ class InstantModel:
         should_abort: Callable[[], bool],
         *,
         wide: bool = False,
+        prompt: str = "",
     ) -> Transcript:
         return ANSWER
 

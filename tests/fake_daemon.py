@@ -1,8 +1,9 @@
 """The real daemon with a fake model, whose time and faults the environment decides.
 
-The text of a window is the median of its samples in thousandths, so that cross-talk shows.
+The text of a window is the median of its samples in thousandths, so that cross-talk shows. Its words are those of the
+prompt, so that context shows.
 FAKE_JOB_S: seconds a window takes; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
-which the model fails, or its thread dies. Level 666: it never answers, whatever is asked.
+which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 """
 
 import os
@@ -12,7 +13,8 @@ import time
 import numpy as np
 
 from transcriber.config import load_settings
-from transcriber.engine.job import Transcript
+from transcriber.engine.guards import Doubt
+from transcriber.engine.job import Transcript, Word
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
 from transcriber.service import serve
@@ -34,7 +36,7 @@ class FakeModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)
         if level == 666:
@@ -49,7 +51,9 @@ class FakeModel:
                 raise EngineError("aborted", return_code=-6)
             time.sleep(min(left, 0.002))
         text = str(level) if level else ""
-        return Transcript(text, (), language or "en", -0.1, None, time.perf_counter() - started)
+        words = tuple(Word(word, 0.0, 0.0, 1.0) for word in prompt.split())
+        doubt: Doubt | None = "repetition" if level == 555 else None
+        return Transcript(text, words, language or "en", -0.1, None, time.perf_counter() - started, doubt)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
         text = self._full if wide else self._usual
         return Transcript(text, None, language, -0.5, None, 0.01, "repetition" if "?" in text else None)
 
@@ -201,7 +201,7 @@ def test_a_model_that_remembers_another_context_is_found_out():
     class Haunted(ScriptedModel):
         seen = False
 
-        def transcribe(self, samples, language, should_abort, *, wide=False):
+        def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
             answer = super().transcribe(samples, language, should_abort, wide=wide)
             self.seen |= not wide
             return replace(answer, avg_logprob=-0.6) if wide and self.seen else answer

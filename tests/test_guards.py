@@ -1,7 +1,16 @@
+from typing import get_args
+
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.guards import doubt
+from transcriber.engine.guards import (
+    MAX_LETTERS_PER_SECOND,
+    UNHEARD_SPEECH_S,
+    Suppressed,
+    doubt,
+    letters,
+    suppression,
+)
 
 
 def judged(tokens, avg_logprob=-0.2, steps=20, max_steps=65):
@@ -61,3 +70,78 @@ def test_text_that_had_to_be_cut_off_is_doubtful():
 def test_no_text_after_long_decoding_is_doubtful_and_silence_is_not():
     assert judged([], avg_logprob=None, steps=30) == "gave_up"
     assert judged([], avg_logprob=None, steps=3) is None
+
+
+LONG = "gale warning for the north channel tonight " * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "avg_logprob", "doubted", "heard", "reason"),
+    [
+        ("gale", -0.2, None, {}, None),
+        ("gale", -0.2, "repetition", {}, "repetition"),
+        ("gale", -1.1, "log_probability", {}, "log_probability"),
+        ("gale", -0.2, "token_cap", {}, "token_cap"),
+        ("", None, "gave_up", {}, None),
+        ("", -2.0, "log_probability", {}, None),  # whisper said a control byte
+        ("gale", -0.7, None, {"speech_prob": 0.3}, "no_speech"),
+        ("gale", -1.1, "log_probability", {"speech_prob": 0.3}, "no_speech"),
+        ("gale", -0.7, None, {"speech_prob": 0.4}, None),
+        ("gale", -0.5, None, {"speech_prob": 0.0}, None),
+        ("gale", None, None, {"speech_prob": 0.0}, None),
+        (LONG, -0.2, None, {"speech_s": 0.3}, "rate"),
+        (LONG, -0.2, "repetition", {"speech_s": 0.3}, "repetition"),
+        (LONG, -0.2, None, {"speech_s": 3.0}, None),
+        (LONG, -0.2, None, {}, None),
+    ],
+)
+def test_what_speaks_against_a_text(text, avg_logprob, doubted, heard, reason):
+    assert suppression(text, avg_logprob, doubted, **heard) == reason
+
+
+ARTICLE_1 = {
+    "en": "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience"
+    " and should act towards one another in a spirit of brotherhood.",
+    "ja": "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。"
+    "人間は、理性と良心とを授けられており、互いに同胞の精神をもって行動しなければならない。",
+    "ko": "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다."
+    " 인간은 천부적으로 이성과 양심을 부여받았으며 서로 형제애의 정신으로 행동하여야 한다.",
+    "my": "လူတိုင်းသည် တူညီလွတ်လပ်သော ဂုဏ်သိက္ခာဖြင့်လည်းကောင်း၊ တူညီလွတ်လပ်သော အခွင့်အရေးများဖြင့်လည်းကောင်း "
+    "မွေးဖွားလာသူများ ဖြစ်သည်။ ထိုသူတို့၌ ပိုင်းခြားဝေဖန်တတ်သော ဉာဏ်နှင့် ကျင့်ဝတ်သိတတ်သော စိတ်တို့ရှိကြ၍ "
+    "ထိုသူတို့သည် အချင်းချင်း မေတ္တာထား၍ ဆက်ဆံကျင့်သုံးသင့်၏။",
+    "zh": "人人生而自由,在尊严和权利上一律平等。他们赋有理性和良心,并应以兄弟关系的精神相对待。",
+}
+
+
+@pytest.mark.parametrize("language", ARTICLE_1)
+def test_the_same_content_takes_about_as_long_in_every_script_and_is_said_in_seven_seconds_at_the_least(language):
+    text = ARTICLE_1[language]
+
+    assert 15 <= letters(text) / 7 <= 37
+    assert suppression(text, -0.2, None, speech_s=7.0) is None
+    assert suppression(text, -0.2, None, speech_s=0.5) == ("rate" if letters(text) > 90 else None)
+
+
+@given(
+    text=st.text(max_size=200),
+    avg_logprob=st.none() | st.floats(-10, 0),
+    steps=st.integers(0, 300),
+    speech_s=st.none() | st.floats(0, 30),
+    speech_prob=st.none() | st.floats(0, 1),
+)
+def test_every_reason_is_a_series_and_there_is_none_without_text(text, avg_logprob, steps, speech_s, speech_prob):
+    doubted = doubt(text.split(), avg_logprob, steps=steps, max_steps=220)
+
+    reason = suppression(text, avg_logprob, doubted, speech_s=speech_s, speech_prob=speech_prob)
+
+    assert reason is None or (text and reason in get_args(Suppressed))
+    if text and doubted not in {None, "gave_up"}:
+        assert reason is not None
+
+
+@given(st.text(min_size=1, max_size=400), st.floats(0, 30), st.floats(0, 30))
+def test_more_speech_never_speaks_against_a_text(text, speech_s, more_s):
+    few, many = (suppression(text, -0.2, None, speech_s=s) for s in sorted((speech_s, speech_s + more_s)))
+
+    assert many is None or few == "rate"
+    assert (few == "rate") == (letters(text) > MAX_LETTERS_PER_SECOND * (speech_s + UNHEARD_SPEECH_S))

@@ -144,6 +144,62 @@ async def test_capture_time_and_language_come_from_the_headers(daemon, mouth, ea
     assert ears.of(Final, "other")[0].language == "en"
 
 
+async def test_another_language_in_the_middle_of_a_session_holds_from_the_next_window(daemon, mouth, ears):
+    await speak(mouth, "s", level(1, WINDOW + 4_800), Language="en")
+    for language in ("de", "de-CH", "xx", ""):
+        await speak(mouth, "s", level(1, WINDOW), **({"Language": language} if language else {}))
+    await speak(mouth, "s", b"", end=1)
+    await ears.ends(1)
+
+    finals = ears.of(Final)
+    assert len({final.session for final in finals}) == 1
+    assert [final.language for final in finals] == ["en", "de", "de", "de", "de", "de"]
+    warnings = [line for line in daemon.log_lines() if line["level"] == "WARNING"]
+    assert ["does not know language xx" in line["msg"] for line in warnings] == [True]
+
+
+async def test_text_that_is_not_believed_is_an_empty_final_with_its_reason_and_counted(daemon, mouth, ears):
+    for thousandths in (1, 555, 2):
+        await speak(mouth, "s", level(thousandths, WINDOW))
+    await speak(mouth, "s", b"", end=1)
+    (end,) = await ears.ends(1)
+
+    finals = ears.of(Final)
+    assert [(final.text, final.suppressed) for final in finals] == [("1", None), ("", "repetition"), ("2", None)]
+    assert finals[1].words == ()
+    assert finals[1].confidence > 0.5  # what the model thought of it
+    assert (end.segments, end.transcribed_frames) == (3, 3 * WINDOW)
+    ears.check_accounts()
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.text.suppressed"]["repetition"] == 1)
+    assert sum(ears.metrics[-1]["transcriber.text.suppressed"].values()) == 1
+    assert "555" not in daemon.log()
+
+
+def prompts(ears, stream):
+    """The fake model gives the prompt as its words."""
+    return [" ".join(word.word for word in final.words) for final in ears.of(Final, stream)]
+
+
+async def test_context_is_off_unless_asked_for(daemon, mouth, ears):
+    await speak(mouth, "s", level(1, 3 * WINDOW), end=1)
+    await ears.ends(1)
+
+    assert prompts(ears, "s") == ["", "", ""]
+
+
+async def test_the_last_sure_text_is_the_prompt_until_a_loop_silence_or_a_gap(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, WHISPER_CONTEXT="prompt"):
+        for number, thousandths in enumerate((1, 2, 555, 3, 4, 0, 5, 6)):
+            await speak(mouth, "s", level(thousandths, WINDOW), offset=number * WINDOW)
+            await speak(mouth, "other", level(100 + thousandths, WINDOW))
+        await speak(mouth, "s", level(7, WINDOW), offset=20 * WINDOW)
+        await speak(mouth, "s", level(8, WINDOW), end=1)
+        await ears.ends(1)
+
+    assert prompts(ears, "s") == ["", "1", "", "", "3", "3 4", "", "5", "", "7"]
+    assert prompts(ears, "other")[2] == "101 102"
+
+
 async def test_bad_payloads_cost_nothing_but_themselves(daemon, mouth, ears):
     await speak(mouth, "s", level(3, 12_000))
     await speak(mouth, "s", b"123")

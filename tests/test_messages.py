@@ -59,7 +59,7 @@ ACCOUNT = {
 }
 EXAMPLES: list[AnyMessage] = [
     Final(**TRANSCRIBED),
-    Final(**TRANSCRIBED | UNKNOWN | {"text": "", "suppressed": "low_confidence"}),
+    Final(**TRANSCRIBED | UNKNOWN | {"text": "", "suppressed": "log_probability"}),
     Partial(**TRANSCRIBED | {"rev": 3}),
     Revision(**TRANSCRIBED | {"rev": 1}, replaces="radio-7:x:0:240000:final:0"),
     Silence(**COMMON),

@@ -24,7 +24,7 @@ class TellingModel:
     def supports(self, _language):
         return True
 
-    def transcribe(self, samples, language, should_abort, *, wide=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
         if isinstance(self.answer, Exception):
             raise self.answer
         return Transcript(self.answer, (), language, None, None, 0.1)

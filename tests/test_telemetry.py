@@ -43,6 +43,7 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.jobs.enqueued": ("sum", "{job}"),
     "transcriber.jobs.dropped": ("sum", "{job}"),
     "transcriber.jobs.redone": ("sum", "{job}"),
+    "transcriber.text.suppressed": ("sum", "{window}"),
     "transcriber.queue.latency_ms": ("histogram", "ms"),
     "transcriber.processing.latency_ms": ("histogram", "ms"),
     "transcriber.end_to_end.latency_ms": ("histogram", "ms"),
@@ -61,6 +62,7 @@ EXPECTED = {  # DESIGN 1.6
 }
 REASONS = {
     "transcriber.jobs.dropped": {"queue_full", "engine_error", "shutdown"},
+    "transcriber.text.suppressed": {"no_speech", "token_cap", "log_probability", "repetition", "rate"},
     "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "too_many_streams"},
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
 }
@@ -420,6 +422,7 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_jobs_enqueued_total",
         "transcriber_jobs_dropped_total",
         "transcriber_jobs_redone_total",
+        "transcriber_text_suppressed_total",
         "transcriber_queue_latency_ms_milliseconds",
         "transcriber_processing_latency_ms_milliseconds",
         "transcriber_end_to_end_latency_ms_milliseconds",
@@ -500,8 +503,8 @@ def test_ever_new_streams_end_up_in_the_shared_series_and_nothing_is_lost(
         for p in points(metrics["transcriber.chunks.dropped"])
         if attributes(p).get("reason") == "overlap"
     }
-    assert len(overlaps) == 401
-    assert overlaps[None] == 100
+    assert len(overlaps) == 301
+    assert overlaps[None] == 200
     assert sum(overlaps.values()) == 500
     assert sum(p.count for p in points(metrics["transcriber.queue.latency_ms"])) == 500
     assert telemetry.snapshot().metrics["transcriber.chunks.dropped"] == {

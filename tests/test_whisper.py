@@ -10,8 +10,8 @@ import pytest
 from transcriber.config import Settings
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.warm_up import self_test_speech
-from transcriber.engine.whisper import kernel_features, load_model
-from transcriber.errors import EngineError, ModelError
+from transcriber.engine.whisper import kernel_features, load_checked_model, load_model
+from transcriber.errors import ConfigError, EngineError, ModelError
 
 SETTINGS = Settings(whisper_model="demo", whisper_threads=1)
 SAID = "Gale warning for the north channel tonight. Wind northwest thirty five knots,"
@@ -104,6 +104,107 @@ def test_times_of_a_short_window_stay_inside_it(model):
 
     assert transcript.words
     assert transcript.words[-1].end_s <= 0.8
+
+
+def test_a_prompt_reaches_the_decoder_and_leaves_the_text_whole(model):
+    plain = model.transcribe(SPEECH, None, never)
+
+    prompted = [
+        model.transcribe(SPEECH, None, never, prompt=p) for p in ("Gale warning.", "Motor vessel", "Berth four")
+    ]
+
+    assert {transcript.text for transcript in prompted} == {SAID}
+    assert len({transcript.avg_logprob for transcript in (plain, *prompted)}) == 4
+
+
+def test_a_prompt_does_not_leak_into_later_calls(model):
+    windows = [SPEECH, SPEECH[24_000:], SPEECH[:50_000], SPEECH[::-1].copy()]
+    plain = [answer(model.transcribe(window, None, never)) for window in windows]
+    prompted = [answer(model.transcribe(window, None, never, prompt="Wind high.")) for window in windows]
+
+    for number in range(8):
+        for window, before, before_prompted in zip(windows, plain, prompted, strict=True):
+            model.transcribe(window, None, never, prompt=f"Vessel number {number} at berth. " * (number % 5 + 1))
+            assert answer(model.transcribe(window, None, never)) == before
+            assert answer(model.transcribe(window, None, never, prompt="Wind high.")) == before_prompted
+
+
+def spy_on(monkeypatch, parameter):
+    """What whisper.cpp is given for ``parameter``, call by call."""
+    given = []
+    run = binding.whisper_full
+
+    def spy(context, params, *rest):
+        given.append(getattr(params, parameter))
+        return run(context, params, *rest)
+
+    monkeypatch.setattr(binding, "whisper_full", spy)
+    return given
+
+
+def answer(transcript):
+    return transcript.text, transcript.words, transcript.avg_logprob
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "\n"])
+def test_an_empty_prompt_is_none(model, prompt):
+    assert answer(model.transcribe(SPEECH, None, never, prompt=prompt)) == answer(model.transcribe(SPEECH, None, never))
+
+
+def test_of_a_prompt_too_long_the_end_is_used(model):
+    end = " ".join(["wind"] * 250)  # a token each, and more than fit
+
+    long, longer = (
+        model.transcribe(SPEECH, None, never, prompt=f"{before} {end}") for before in ("tide", "berth " * 9999)
+    )
+
+    assert answer(long) == answer(longer)
+
+
+def test_a_prompt_in_any_script_is_no_error(model):
+    for prompt in ("日本語" * 400, "—" * 4000, "é" * 3000, "\x00"):
+        model.transcribe(SPEECH, None, never, prompt=prompt)
+
+
+def test_the_vocabulary_is_given_before_every_window_and_before_what_was_said(model, monkeypatch):
+    given = spy_on(monkeypatch, "initial_prompt")
+    trained = load_model(DEMO_MODEL, with_prompt("north  channel,\nknots"))
+
+    transcripts = [trained.transcribe(SPEECH, None, never, prompt=said) for said in ("", "Gale warning.")]
+
+    assert given == [" north channel, knots", " north channel, knots Gale warning."]
+    assert answer(transcripts[0]) == answer(model.transcribe(SPEECH, None, never, prompt="north channel, knots"))
+    trained.close()
+
+
+def test_beside_a_vocabulary_as_long_as_fits_there_is_no_place_for_what_was_said(model, monkeypatch):
+    given = spy_on(monkeypatch, "initial_prompt")
+    words = " ".join(["a"] * 223)
+    trained = load_model(DEMO_MODEL, with_prompt(words))
+
+    trained.transcribe(SPEECH, None, never, prompt="Gale warning.")
+
+    assert given == [f" {words}"]
+    trained.close()
+
+
+def test_a_vocabulary_too_long_is_an_error_that_counts_it():
+    with pytest.raises(ConfigError, match="WHISPER_PROMPT is 224 tokens long; the model demo takes at most 223"):
+        load_model(DEMO_MODEL, with_prompt(" ".join(["a"] * 224)))
+
+
+def test_the_self_test_of_the_kernels_knows_no_vocabulary(tmp_path, monkeypatch):
+    path = tmp_path / "model.bin"
+    path.symlink_to(DEMO_MODEL)
+    given = spy_on(monkeypatch, "initial_prompt")
+
+    load_checked_model(path, with_prompt("over " * 200)).close()
+
+    assert given == [""]
+
+
+def with_prompt(prompt):
+    return SETTINGS.model_copy(update={"whisper_prompt": prompt})
 
 
 def test_strided_samples_are_read_as_they_are(model):
@@ -199,6 +300,15 @@ def test_multilingual_model_reports_the_given_or_detected_language(multilingual)
 def test_multilingual_model_refuses_a_language_it_lacks(multilingual):
     with pytest.raises(EngineError, match="the model many has no language 'xx'"):
         multilingual.transcribe(SPEECH, "xx", never)
+
+
+def test_a_language_to_be_detected_or_of_many_tokens_may_have_more_of_them(multilingual, monkeypatch):
+    given = spy_on(monkeypatch, "max_tokens")
+
+    for language in ("en", "ka", None):
+        multilingual.transcribe(SPEECH, language, never)
+
+    assert given == [65, 225, 225]
 
 
 def test_language_without_spaces_gives_more_than_one_word(multilingual):

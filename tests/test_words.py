@@ -100,3 +100,33 @@ def test_words_are_the_text_wherever_the_tokens_are_cut(said, data):
 
     assert clean_text(raw) == " ".join(said)
     assert " ".join(word.word for word in words) == " ".join(said)
+
+
+def cut(data, raw):
+    """Tokens of any bytes of ``raw``."""
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1)))) if len(raw) > 1 else []
+    return [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+
+
+@given(st.text(st.characters(codec="utf-8", categories=["Lo", "Mn", "Mc", "Po"]), min_size=1, max_size=20), st.data())
+def test_without_spaces_words_are_the_whole_characters_wherever_the_tokens_are_cut(said, data):
+    pieces = cut(data, said.encode())
+
+    words = join_words([Token(piece, 0.0) for piece in pieces], 5.0, spaces=False)
+
+    assert "".join(word.word for word in words) == said
+    assert len(words) <= len(pieces)
+    assert [word.start_s for word in words] == [0.0, *(word.end_s for word in words[:-1])]
+    assert words[-1].end_s == pytest.approx(5.0)
+
+
+@given(st.lists(st.floats(-20, 0), min_size=1, max_size=6), st.booleans())
+def test_a_word_is_no_surer_than_its_surest_token_and_no_less_than_its_least(logprobs, spaces):
+    tokens = [Token(raw, logprob) for raw, logprob in zip([b" \xe6", *[b"\xb8\xaf"] * 5], logprobs, strict=False)]
+    tokens += [Token(b"\xb8\xaf", logprobs[-1])] * (len(tokens) == 1)
+
+    word = join_words(tokens, 1.0, spaces=spaces)[0]
+
+    assert word.word == "港"
+    sure = [math.exp(token.logprob) for token in (tokens if spaces else tokens[:2])]
+    assert min(sure) - 1e-9 <= word.confidence <= max(sure) + 1e-9

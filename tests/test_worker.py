@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from transcriber.config import queue_capacity
-from transcriber.engine.job import Job, Transcript
+from transcriber.engine.context import Context
+from transcriber.engine.job import Job, Lane, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
@@ -19,6 +20,7 @@ class ScriptedModel:
         self.tight = tight
         self.script = list(script)
         self.asked = []
+        self.prompts = []
 
     def supports(self, _language):
         return True
@@ -26,8 +28,9 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
         self.asked.append("wide" if wide else "usual")
+        self.prompts.append(prompt)
         answer = self.script.pop(0) if self.script else said("warm")
         if isinstance(answer, Exception):
             raise answer
@@ -38,13 +41,13 @@ def said(text, doubt=None, avg_logprob=-0.1):
     return Transcript(text, (), "en", avg_logprob, None, 0.5, doubt)
 
 
-async def outcome_of(model, *script, waiting=0):
+async def outcome_of(model, *script, waiting=0, **of_the_job):
     """What becomes of one job while ``waiting`` others wait in a queue of four."""
     worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, places=lambda _: 4)
     await worker.ready
-    model.script, model.asked = list(script), []
+    model.script, model.asked, model.prompts = list(script), [], []
     settled = asyncio.get_running_loop().create_future()
-    jobs = [new_job(lambda _, outcome: settled.set_result(outcome))]
+    jobs = [new_job(lambda _, outcome: settled.set_result(outcome), **of_the_job)]
     jobs += [new_job(lambda *_: None) for _ in range(waiting)]
     with worker.queue._changed:  # the worker's thread cannot take one before all are there
         for job in jobs:
@@ -56,8 +59,8 @@ async def outcome_of(model, *script, waiting=0):
     return outcome, model.asked
 
 
-def new_job(settle):
-    return Job("a", np.zeros(80_000, np.float32), "en", settle)
+def new_job(settle, **more):
+    return Job("a", np.zeros(80_000, np.float32), "en", settle, **more)
 
 
 async def test_an_answer_beyond_doubt_is_asked_once():
@@ -74,21 +77,105 @@ async def test_a_doubtful_answer_is_asked_once_more_at_a_wide_context(doubt):
     assert outcome.processing_s == 1.0
 
 
-@pytest.mark.parametrize(("first", "second", "text"), [(-2.0, -1.5, "second"), (-1.5, -2.0, "first")])
-async def test_of_two_doubtful_answers_the_likelier_stays(first, second, text):
+@pytest.mark.parametrize(
+    ("first", "second", "stays"), [(-2.0, -1.5, "repetition"), (-1.5, -2.0, "log_probability")], ids=["2nd", "1st"]
+)
+async def test_of_two_doubtful_answers_the_likelier_stays_and_is_held_back(first, second, stays):
     outcome, _ = await outcome_of(
-        ScriptedModel(),
-        said("first", "log_probability", first),
-        said("second", "log_probability", second),
+        ScriptedModel(), said("first", "log_probability", first), said("second", "repetition", second)
     )
 
-    assert (outcome.text, outcome.redone) == (text, True)
+    assert (outcome.text, outcome.words, outcome.suppressed) == ("", (), stays)
+    assert (outcome.avg_logprob, outcome.redone) == (max(first, second), True)
+
+
+@pytest.mark.parametrize("doubt", ["token_cap", "log_probability", "repetition"])
+async def test_text_still_in_doubt_is_held_back_with_its_reason(doubt):
+    outcome, asked = await outcome_of(ScriptedModel(), said("the the", doubt), said("the the", doubt))
+
+    assert (outcome.text, outcome.words, outcome.suppressed, asked) == ("", (), doubt, ["usual", "wide"])
+
+
+async def test_a_second_answer_beyond_doubt_is_shown():
+    outcome, _ = await outcome_of(ScriptedModel(), said("the the", "token_cap", -0.1), said("the tide", None, -0.9))
+
+    assert (outcome.text, outcome.suppressed) == ("the tide", None)
+
+
+@pytest.mark.parametrize(
+    ("heard", "reason"), [({"speech_s": 0.1}, "rate"), ({"speech_prob": 0.1}, "no_speech"), ({"speech_s": 5.0}, None)]
+)
+async def test_what_the_ear_heard_speaks_against_an_answer_too(heard, reason):
+    answer = said("gale warning for the north channel " * 3, None, -0.8)
+
+    outcome, asked = await outcome_of(ScriptedModel(), answer, answer, **heard)
+
+    assert outcome.suppressed == reason
+    assert asked == (["usual", "wide"] if reason else ["usual"])
+
+
+async def test_an_answer_that_gave_up_is_empty_and_not_held_back():
+    nothing = said("", "gave_up", None)
+
+    outcome, _ = await outcome_of(ScriptedModel(), nothing, nothing)
+
+    assert (outcome.text, outcome.suppressed) == ("", None)
+
+
+async def test_text_that_is_held_back_is_not_in_the_log(caplog):
+    caplog.set_level(logging.DEBUG)
+
+    await outcome_of(ScriptedModel(), *[said("secret", "repetition")] * 2)
+
+    assert "secret" not in caplog.text
 
 
 async def test_a_model_at_a_wide_context_is_not_asked_again():
-    outcome, _ = await outcome_of(ScriptedModel(tight=False), said("the the", "repetition"))
+    outcome, asked = await outcome_of(ScriptedModel(tight=False), said("the the", "repetition"))
 
-    assert (outcome.text, outcome.redone) == ("the the", False)
+    assert (outcome.suppressed, outcome.redone, asked) == ("repetition", False, ["usual"])
+
+
+async def in_context(model, context, *script):
+    """What becomes of a job whose speaker said "gale warning" before."""
+    context.follow(said("gale warning"), context.epoch)
+    return await outcome_of(model, *script, context=context)
+
+
+async def test_the_second_asking_is_without_what_was_said_before_even_at_a_wide_context():
+    model = ScriptedModel(tight=False)
+
+    outcome, _ = await in_context(model, Context(), said("the the", "repetition"), said("the tide"))
+
+    assert (outcome.text, outcome.redone, model.prompts) == ("the tide", True, ["gale warning", ""])
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        (said("tonight"), "gale warning tonight"),
+        (said("tonight", "repetition"), ""),
+        (said("tonight", None, -0.8), ""),
+        (said("", None, None), ""),
+        (EngineError("failed"), ""),
+    ],
+)
+async def test_only_a_sure_answer_is_context(answer, left):
+    context = Context()
+
+    await in_context(ScriptedModel(tight=False), context, answer, answer)
+
+    assert context.text == left
+
+
+async def test_a_partial_uses_the_context_and_leaves_it_as_it_is():
+    model, context = ScriptedModel(), Context()
+    context.follow(said("gale warning"), context.epoch)
+
+    job = new_job(lambda *_: None, context=context, lane=Lane.PARTIAL)
+    job.followed(said("wind"))
+
+    assert (job.prompt, context.text, model.asked) == ("gale warning", "gale warning", [])
 
 
 @pytest.mark.parametrize(("waiting", "redone"), [(0, True), (2, True), (3, False)])
@@ -101,7 +188,7 @@ async def test_nothing_is_asked_again_while_the_queue_is_more_than_half_full(wai
 async def test_when_the_second_asking_fails_the_first_answer_stays():
     outcome, _ = await outcome_of(ScriptedModel(), said("the the", "repetition"), EngineError("aborted"))
 
-    assert (outcome.text, outcome.redone) == ("the the", False)
+    assert (outcome.suppressed, outcome.redone) == ("repetition", False)
 
 
 @pytest.mark.parametrize(("job_s", "capacity"), [(0.001, 40), (2.0, 8)])

@@ -84,6 +84,14 @@ class Settings(BaseSettings):
     )
     whisper_workers: int = Field(1, ge=1, le=64, description="models loaded, each with a thread of its own")
     whisper_language: str = Field("auto", description="`auto`, or a code such as `en`; `auto` is `en` for `.en` models")
+    whisper_prompt: str | None = Field(
+        None,
+        max_length=1000,
+        description="names and terms of the trade, shown to whisper before every window; at most 223 tokens",
+    )
+    whisper_context: Literal["off", "prompt"] = Field(
+        "off", description="`prompt` shows whisper the last sure text of the stream before each window"
+    )
     whisper_audio_ctx: Literal["auto"] | int = Field(
         "auto", description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256"
     )

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+from transcriber.engine.guards import Suppressed
+
 SCHEMA_VERSION: Literal[1] = 1
 
 GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"]
@@ -70,7 +72,7 @@ class Transcribed(Message):
     )
     rev: int = Field(ge=0)
     text: str = Field(description="empty when nothing was said or a guard suppressed it")
-    suppressed: str | None = Field(description="why the text is held back")
+    suppressed: Suppressed | None = Field(description="why whisper's text is held back")
     words: tuple[Word, ...] | None
     language: str | None = Field(description="ISO 639-1")
     confidence: Probability | None = Field(description="exp(avg_logprob)")

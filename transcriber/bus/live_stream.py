@@ -18,6 +18,7 @@ from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
+from transcriber.engine.context import Context
 from transcriber.engine.job import Job, SpeechModel, Transcript
 from transcriber.engine.worker import Outcome, Worker
 from transcriber.errors import BadInputError, EngineError
@@ -143,6 +144,8 @@ class LiveStream:
                 case Started(session):
                     report = SessionReport(self.name, session, self._default_language, self._around.publisher)
                     self._reports[session] = report
+                    if self._around.settings.whisper_context == "prompt":
+                        report.context = Context()
                     report.status("started")
                     self._note(session, headers)
                 case Window():
@@ -181,6 +184,7 @@ class LiveStream:
             stream=self.name,
             samples=window.samples,
             language=self._reports[window.session].language,
+            context=self._reports[window.session].context,
             settle=partial(self._settle, window, arrival.wall),
             arrived_s=arrival.at_s,
         )
@@ -204,6 +208,8 @@ class LiveStream:
             session.transcribed += window.frames
             session.segments += 1
             self._counters.jobs_redone += outcome.redone
+            if outcome.suppressed:
+                self._counters.text_suppressed[outcome.suppressed] += 1
             self._reports[session].final(
                 window,
                 job,
@@ -239,6 +245,8 @@ class LiveStream:
 
     def _gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
         self._counters.gaps[gap.reason] += 1
+        if context := self._reports[gap.session].context:
+            context.drop()
         self._reports[gap.session].gap(gap, received_at, traceparent)
 
     def _record(self, timing: Timing) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from transcriber.audio.session import Gap, Session, Window
 from transcriber.bus.publisher import Publisher
+from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Transcript
 from transcriber.messages import End, Final, Gap as GapMessage, Status, StreamState, Timing, Word
 from transcriber.telemetry import session_traceparent
@@ -21,6 +22,7 @@ class SessionReport:
 
     Attributes:
         language: what its windows are to be heard as; None to detect.
+        context: what was said, as prompt for its next window; None when that is switched off.
         parent: ``traceparent`` of the latest payload that had one.
         stalled, silent: states that were told.
         quiet_frames: frames since the last word.
@@ -29,6 +31,7 @@ class SessionReport:
 
     def __init__(self, stream: str, session: Session, language: str | None, publisher: Publisher) -> None:
         self.language = language
+        self.context: Context | None = None
         self.parent: str | None = None
         self.stalled = self.silent = False
         self.quiet_frames = self.counted_overlap = 0
@@ -71,7 +74,7 @@ class SessionReport:
                 segment=window.number,
                 rev=0,
                 text=transcript.text,
-                suppressed=None,
+                suppressed=transcript.suppressed,
                 words=_words(transcript, window.start_frame / self._session.rate),
                 language=transcript.language,
                 confidence=None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.guards import Doubt
+from transcriber.engine.context import Context
+from transcriber.engine.guards import Doubt, Suppressed
 from transcriber.errors import EngineError
 
 WHISPER_SAMPLE_RATE = 16_000
@@ -40,7 +41,7 @@ class Transcript:
     """What the model made of one job.
 
     Attributes:
-        text: stripped; empty when nothing was said.
+        text: stripped; empty when nothing was said, or what was is suppressed.
         words: in order, times monotone and inside the job; None when the model gives no times.
         language: ISO 639-1 code that was used or detected.
         avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
@@ -48,6 +49,7 @@ class Transcript:
         processing_s: seconds inside whisper calls only.
         doubt: why the answer may be wrong; None if nothing speaks against it.
         redone: whether this is the answer to a second asking, at a wide context.
+        suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
     """
 
     text: str
@@ -58,6 +60,7 @@ class Transcript:
     processing_s: float
     doubt: Doubt | None = None
     redone: bool = False
+    suppressed: Suppressed | None = None
 
 
 class SpeechModel(Protocol):
@@ -86,12 +89,14 @@ class SpeechModel(Protocol):
         should_abort: Callable[[], bool],
         *,
         wide: bool = False,
+        prompt: str = "",
     ) -> Transcript:
         """Transcribe ``samples``: (n,) C-contiguous float32 in [-1, 1] at 16 kHz, n >= 1.
 
         ``language`` None means: detect (or the model's only one). ``should_abort`` is asked now and
         then from the calling thread; once it says True the call raises as soon as it can.
-        ``wide`` asks for more context than the window needs, at its price.
+        ``wide`` asks for more context than the window needs, at its price. ``prompt`` is what was said before; of a
+        long one the end is used.
 
         Raises:
             EngineError: whisper failed, or was aborted.
@@ -109,6 +114,9 @@ class Job:
         language: None to detect.
         settle: called exactly once, on the event loop, with this job and its outcome.
         lane: the scheduler's priority class.
+        context: what its speaker said before; None when nothing is to be made of it.
+        speech_s: seconds that a detector took for speech; None when none listened.
+        speech_prob: how sure the detector is that there is any, in [0, 1]; None when none listened.
         arrived_s: monotonic time at which the completing payload came.
         enqueued_s, started_s, finished_s: monotonic times, set on the way.
     """
@@ -118,11 +126,28 @@ class Job:
     language: str | None
     settle: "Callable[[Job, Transcript | EngineError], None]"
     lane: Lane = Lane.FINAL
+    context: Context | None = None
+    speech_s: float | None = None
+    speech_prob: float | None = None
     arrived_s: float = 0.0
     enqueued_s: float = field(default_factory=time.monotonic)
     started_s: float = 0.0
     finished_s: float = 0.0
+    _epoch: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._epoch = self.context.epoch if self.context else 0
 
     @property
     def duration_s(self) -> float:
         return len(self.samples) / WHISPER_SAMPLE_RATE
+
+    @property
+    def prompt(self) -> str:
+        """What its speaker said just before, if that may be trusted. Worker thread only: it is known when the job's turn has come."""
+        return self.context.before(self._epoch) if self.context else ""
+
+    def followed(self, transcript: Transcript | None) -> None:
+        """It was answered, or it failed: what comes after it has another prompt. Worker thread only."""
+        if self.context and self.lane is Lane.FINAL:
+            self.context.follow(transcript, self._epoch)

@@ -25,15 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import Settings
+from transcriber.engine.context import ending
 from transcriber.engine.ggml import ModelShape, check_model_file, read_mel_filters
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
+from transcriber.engine.languages import FEW_TOKENS, WITHOUT_SPACES
 from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.models import model_name
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.words import Token, clean_text, join_words
-from transcriber.errors import EngineError, ModelError
+from transcriber.errors import ConfigError, EngineError, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -53,12 +55,18 @@ MIN_SAMPLES = WHISPER_SAMPLE_RATE
 """Shorter windows are padded with zeros: whisper makes little of less than a second."""
 
 TOKENS_PER_SECOND = 13
+MANY_TOKENS_PER_SECOND = 45
+"""For other languages than ``FEW_TOKENS``, or one to be detected; whisper.cpp itself ends at 220 in a window."""
+
 MIN_TOKENS = 32
+MAX_PROMPT_CHARS = 1000
+"""As ``WHISPER_PROMPT`` has at most. whisper.cpp's tokenizer recurses over each byte, and 32 kB overflow its stack."""
+
+NO_THRESHOLD = 2.0
+"""A probability that none is above."""
+
 LOG_ERROR = 4
 """``GGML_LOG_LEVEL_ERROR``."""
-
-WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
-"""Languages of Whisper that put no spaces between words."""
 
 BINDING_ERRORS = (RuntimeError, MemoryError, ValueError, IndexError)
 """What the binding makes of exceptions of C++."""
@@ -88,6 +96,15 @@ class WhisperModel:
         self._params = _parameters(settings.threads)
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
+        self._no_speech_threshold = self._params.no_speech_thold
+        # One of the places that whisper.cpp leaves for a prompt is taken by the token that says so.
+        self._max_prompt_tokens = shape.n_text_ctx // 2 - 1
+        self._vocabulary = " ".join((settings.whisper_prompt or "").split())
+        if (count := self._count_tokens(self._vocabulary)) > self._max_prompt_tokens:
+            binding.whisper_free(context)  # nobody else will have it
+            raise ConfigError(
+                f"WHISPER_PROMPT is {count} tokens long; the model {name} takes at most {self._max_prompt_tokens}"
+            )
 
     def supports(self, language: str) -> bool:
         """Whether the model has this language, an ISO 639-1 code (``yue`` and ``haw`` as Whisper has them)."""
@@ -104,16 +121,20 @@ class WhisperModel:
         should_abort: Callable[[], bool],
         *,
         wide: bool = False,
+        prompt: str = "",
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
         positions = self._wide_positions if wide and self.tight else self._positions
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
-        max_tokens = max(MIN_TOKENS, math.ceil(TOKENS_PER_SECOND * len(samples) / WHISPER_SAMPLE_RATE))
+        few = language in FEW_TOKENS or not self._shape.multilingual
+        per_second = TOKENS_PER_SECOND if few else MANY_TOKENS_PER_SECOND
+        max_tokens = max(MIN_TOKENS, math.ceil(per_second * len(samples) / WHISPER_SAMPLE_RATE))
         self._params.language = ("" if language is None else language) if self._shape.multilingual else "en"
         self._params.max_tokens = max_tokens
         self._params.audio_ctx = positions
+        self._set_prompt(prompt)
         steps, processing_s = self._run(_padded(samples), positions, should_abort)
         tokens = list(self._tokens())
         spoken = [token for token in tokens if token.time_s is None]
@@ -134,6 +155,31 @@ class WhisperModel:
         context, self._context = self._context, None
         if context is not None:
             binding.whisper_free(context)
+
+    def _set_prompt(self, said: str) -> None:
+        """For the next call: the vocabulary of the settings, and of what was ``said`` as much as fits beside it.
+
+        whisper.cpp uses the prompt although ``no_context`` is set, which makes it forget that of the call before. The
+        binding keeps a copy of the string for as long as the parameters live.
+        """
+        said = ending(" ".join(said.split()), MAX_PROMPT_CHARS)
+        prompt = f"{self._vocabulary} {said}".strip()
+        while (excess := self._count_tokens(prompt) - self._max_prompt_tokens) > 0:
+            share = excess / (excess + self._max_prompt_tokens)
+            said = ending(said, max(0, len(said) - math.ceil(share * len(prompt))))
+            prompt = f"{self._vocabulary} {said}".strip()
+        # With a space in front the first word has the tokens that it has within a text.
+        self._params.initial_prompt = prompt and f" {prompt}"
+        # Before a text of more tokens than one, whisper.cpp 1.8.5 looks for the probability of no speech in a row that an
+        # earlier call left there.
+        one_token = not prompt and not self._shape.multilingual
+        self._params.no_speech_thold = self._no_speech_threshold if one_token else NO_THRESHOLD
+
+    def _count_tokens(self, prompt: str) -> int:
+        """How many tokens whisper.cpp makes of a prompt. Its function counts where it has no place to write them."""
+        if len(prompt.encode()) < self._max_prompt_tokens:
+            return 0  # they fit: none is shorter than a byte
+        return abs(int(binding.whisper_tokenize(self._context, f" {prompt}", 0, 0)))
 
     def _check(self, samples: NDArray[np.float32], language: str | None, positions: int) -> None:
         if self._context is None:
@@ -197,6 +243,7 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
     """Check and load a model file. Blocks for as long as reading the file takes.
 
     Raises:
+        ConfigError: ``WHISPER_PROMPT`` is longer than the model takes.
         ModelError: the file is not a whole Whisper model, or memory is short.
     """
     shape = check_model_file(path)
@@ -229,9 +276,12 @@ def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
     """As ``load_model``, after a self-test of the kernels; tells what they are and what would be faster.
 
     Raises:
+        ConfigError: as ``load_model``.
         ModelError: as ``load_model``, or the kernels compute wrongly.
     """
-    check_kernels(path, lambda test_path: load_model(test_path, settings))
+    # Its words are known for a model that was told nothing before.
+    unprompted = settings.model_copy(update={"whisper_prompt": None})
+    check_kernels(path, lambda test_path: load_model(test_path, unprompted))
     model = load_model(path, settings)
     _tell(path, model.device)
     return model

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from transcriber.engine.capacity import Capacity
+from transcriber.engine.guards import Suppressed, suppression
 from transcriber.engine.job import Job, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.warm_up import warm_up
@@ -117,29 +118,41 @@ class Worker:
         job.started_s = time.monotonic()
         self._job = job
         deadline_s = job.started_s + self._limit_s
+        transcript: Transcript | None = None
         try:
-            return self._transcribe(job, lambda: self._cancelled or time.monotonic() > deadline_s)
+            transcript = self._transcribe(job, lambda: self._cancelled or time.monotonic() > deadline_s)
         except EngineError as error:
             if self._cancelled:
                 return EngineError("cancelled at shutdown", reason="shutdown", return_code=error.return_code)
             if time.monotonic() > deadline_s:
                 return EngineError(f"took longer than {self._limit_s:.1f} s", return_code=error.return_code)
             return error
+        else:
+            return transcript
         finally:
+            job.followed(transcript)
             job.finished_s = time.monotonic()
             self._busy_s += job.finished_s - job.started_s
             self._job = None
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
-        """Ask once; and if the answer is doubtful and the queue leaves time, once more at a wide context."""
-        first = self.model.transcribe(job.samples, job.language, should_abort)
-        if not (first.doubt and self.model.tight) or 2 * self.queue.depth > self.queue.capacity:
-            return first
+        """Ask; if the answer is not to be believed and the queue leaves time, once more; what then is not is held back."""
+        prompt = job.prompt
+        answer = self.model.transcribe(job.samples, job.language, should_abort, prompt=prompt)
+        # At a wide context and without what was said before: either may be the cause.
+        may_help = self.model.tight or bool(prompt)
+        if may_help and not _believed(answer, job) and 2 * self.queue.depth <= self.queue.capacity:
+            answer = self._ask_again(job, answer, should_abort)
+        reason = _suppression(answer, job)
+        return replace(answer, text="", words=(), suppressed=reason) if reason else answer
+
+    def _ask_again(self, job: Job, first: Transcript, should_abort: Callable[[], bool]) -> Transcript:
+        """The better of two answers."""
         try:
             second = self.model.transcribe(job.samples, job.language, should_abort, wide=True)
         except EngineError:
             return first
-        better = first if second.doubt and _belief(second) <= _belief(first) else second
+        better = second if _believed(second, job) or _belief(second) > _belief(first) else first
         return replace(better, redone=True, processing_s=first.processing_s + second.processing_s)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
@@ -164,6 +177,22 @@ class Worker:
         # The loop is closed when an abandoned job comes back after all; nobody waits for it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
+    """Why the text of ``job`` is not to be shown."""
+    return suppression(
+        transcript.text,
+        transcript.avg_logprob,
+        transcript.doubt,
+        speech_s=job.speech_s,
+        speech_prob=job.speech_prob,
+    )
+
+
+def _believed(transcript: Transcript, job: Job) -> bool:
+    """Whether nothing speaks against the answer; one that gave up has no text to hold back, and is in doubt all the same."""
+    return not (transcript.doubt or _suppression(transcript, job))
 
 
 def _belief(transcript: Transcript) -> float:

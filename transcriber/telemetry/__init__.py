@@ -80,7 +80,7 @@ class Telemetry:
         """The counters to write to for ``stream``; without one, for what belongs to no stream.
 
         One shared object, unless ``METRICS_PER_STREAM`` is set: then one a stream, the same one for good, until
-        there are 400; later streams share. Look them up once a session, not once a payload.
+        there are 300; later streams share. Look them up once a session, not once a payload.
         """
         return self._figures.counters(stream)
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
+from transcriber.engine.guards import Suppressed
 from transcriber.messages import GapReason, Latency
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
-MAX_STREAM_SERIES = 400
-"""Streams with series of their own. With 4 reasons each they stay below the SDK's 2,000 series an instrument."""
+MAX_STREAM_SERIES = 300
+"""Streams with series of their own. With 6 reasons each they stay below the SDK's 2,000 series an instrument."""
 
 Reading = Callable[[], float]
 
@@ -53,6 +54,7 @@ class Counters:
     jobs_dropped: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
     )
+    text_suppressed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Suppressed), 0))
     gaps: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(GapReason), 0))
 
 

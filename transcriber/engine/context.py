@@ -1,0 +1,80 @@
+"""What one speaker said last, as prompt for the next window.
+
+In: the answers to a speaker's windows, in order. Out: the end of the text that may be trusted, or nothing.
+A prompt that is wrong does harm: the decoder takes it up and goes on with it. So one answer that is not sure, one without
+words and one hole in the audio are each enough to forget everything.
+"""
+
+from typing import TYPE_CHECKING
+
+from transcriber.engine.languages import WITHOUT_SPACES
+
+if TYPE_CHECKING:
+    from transcriber.engine.job import Transcript
+
+MIN_AVG_LOGPROB = -0.5
+"""Of text that may be a prompt: a mean probability of 0.6 a token."""
+
+MAX_CHARS = 200
+"""What is said in about three windows of 5 s. Every token of a prompt costs time, and an old one misleads."""
+
+
+class Context:
+    """The confident text of one speaker, as far as it reaches without a hole up to the next window.
+
+    Jobs of one context go through one worker, one after the other: a stream stays on its worker. So each of the two
+    attributes has one writer, and each write is a single assignment, which the interpreter makes in one step:
+    ``drop`` writes the epoch on the event loop, ``follow`` the text on the worker's thread.
+
+    A job keeps the epoch in which it was made. Text stays in the epoch of the job that said it: whatever still waits in
+    the queue when the audio breaks off is prompted and followed as before, and no job made after the break reads it.
+    """
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._said = (0, "")
+
+    @property
+    def epoch(self) -> int:
+        """Of the job that is made now. Event loop only."""
+        return self._epoch
+
+    @property
+    def text(self) -> str:
+        """The prompt of a job that is made now, as far as it is known; any thread."""
+        return self.before(self._epoch)
+
+    def before(self, epoch: int) -> str:
+        """The prompt for a job of ``epoch``. Any thread."""
+        said_in, text = self._said
+        return text if said_in == epoch else ""
+
+    def follow(self, transcript: "Transcript | None", epoch: int) -> None:
+        """What became of a final job of ``epoch``; None if it failed. Worker thread only."""
+        self._said = (epoch, self._joined(self.before(epoch), transcript) if transcript else "")
+
+    def drop(self) -> None:
+        """The audio has a hole here: what was said before it is no prompt for what comes. Event loop only."""
+        self._epoch += 1
+
+    @staticmethod
+    def _joined(before: str, transcript: "Transcript") -> str:
+        """The text with ``transcript`` at its end; nothing if that is not sure, or has no words."""
+        sure = transcript.avg_logprob is not None and transcript.avg_logprob >= MIN_AVG_LOGPROB
+        if not sure or not transcript.text or transcript.doubt or transcript.suppressed:
+            return ""
+        space = "" if transcript.language in WITHOUT_SPACES else " "
+        return ending(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
+
+
+def ending(text: str, max_chars: int) -> str:
+    """The end of ``text``, from the beginning of a word where it has any spaces: at most ``max_chars``.
+
+    >>> ending("gale warning for the north channel", 15), ending("人人生而自由", 4)
+    ('north channel', '生而自由')
+    """
+    if len(text) <= max_chars:
+        return text
+    # One more in front: it may be the space before a word that just fits.
+    _, space, words = text[len(text) - max_chars - 1 :].partition(" ")
+    return words if space else text[len(text) - max_chars :]
