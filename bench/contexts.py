@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.demo_model.corpus import no_speech
-from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, speak_held_out, with_noise
+from bench.readings import sentences
+from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, with_noise
 from bench.report import Results, note, quantiles, run
-from bench.shapes import made
 from transcriber.config import load_settings
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
@@ -123,7 +123,7 @@ def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
     """The bundled recordings; and the held-out voices, clean and under noise, unless there are no synthesisers."""
     corpora = {"bundled": read_folder(BUNDLED)}
     try:
-        held_out = read_folder(made("held-out-speech", speak_held_out))
+        held_out = sentences()
     except OSError as error:
         skipped.append(f"held-out voices: {error}; install espeak-ng and flite")
         return corpora

@@ -112,10 +112,10 @@ def test_noise_is_as_loud_as_stated():
 
 
 def test_without_synthesisers_the_held_out_voices_are_left_out_with_the_reason(monkeypatch):
-    def made(*_):
+    def sentences():
         raise OSError("libespeak-ng.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(contexts, "made", made)
+    monkeypatch.setattr(contexts, "sentences", sentences)
     skipped: list[str] = []
 
     corpora = demo_corpora(skipped)
