@@ -91,6 +91,24 @@ class Recording:
                 clips.append((sentence.text, start_s, end_s))
         return [(text, self.samples[_place(start_s) : _place(end_s)]) for text, start_s, end_s in clips]
 
+    def sentence_clips(self) -> list[Samples]:
+        """One a sentence, with a little of the pauses around it."""
+        return [self.samples[_place(start_s) : _place(end_s)] for start_s, end_s in self._bounds()]
+
+    def opening(self, duration_s: float) -> "Recording":
+        """The sentences that end within ``duration_s`` of a longer recording, and the pause after them."""
+        kept = tuple(sentence for sentence in self.sentences if sentence.end_s <= duration_s)
+        if not kept or len(kept) == len(self.sentences):
+            return self
+        end_s = self.sentences[len(kept)].start_s
+        return replace(
+            self,
+            text=" ".join(sentence.text for sentence in kept),
+            samples=self.samples[: _place(end_s)],
+            sentences=kept,
+            words=None if self.words is None else tuple(word for word in self.words if word.end_s <= end_s),
+        )
+
     def _bounds(self) -> list[tuple[float, float]]:
         """Where to cut around each sentence: in the middle of a short pause, a little into a long one."""
         starts = [sentence.start_s for sentence in self.sentences]

@@ -8,8 +8,9 @@ import soundfile
 from hypothesis import given, strategies as st
 
 from bench import contexts
-from bench.contexts import Piece, Trial, asked_again, demo_corpora, figures, hear, history, interval, invented, trial
+from bench.contexts import Piece, Trial, asked_again, demo_corpora, figures, hear, history, invented, trial
 from bench.recordings import BUNDLED, PAUSE_S, Recording, Sentence, read_folder, with_noise
+from bench.report import interval
 from transcriber.engine.job import Transcript
 
 SECOND = 16_000
