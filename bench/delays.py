@@ -95,8 +95,8 @@ def utterance_ends(said: Sequence[Spoken], duration_s: float) -> list[int]:
     >>> utterance_ends([Spoken("a", 0.0, 0.4), Spoken("b", 0.5, 0.9), Spoken("c", 1.5, 1.9)], 2.0)
     [1]
     """
-    starts_s = [*(word.start_s for word in said[1:]), duration_s]
-    return [i for i, (word, next_s) in enumerate(zip(said, starts_s, strict=True)) if next_s - word.end_s >= PAUSE_S]
+    starts_s = [*(word.start_s for word in said), duration_s]
+    return [i for i, word in enumerate(said) if starts_s[i + 1] - word.end_s >= PAUSE_S]
 
 
 def first_shown_s(said: Sequence[Spoken], partials: Iterable[tuple[float, Partial]]) -> dict[int, float]:

@@ -158,7 +158,7 @@ def beside(corpora: dict[str, Corpus], bench: Bench) -> tuple[dict[str, Errors],
     with bench.timed("reference"):
         hearing = ways(bench.model, bench.language)
         for name, corpus in corpora.items():
-            # The way that is better where it is quiet is used where it is not: in one go takes a while.
+            # The way that is better where it is quiet is used where it is not.
             way = figures[corpus.clean]["better"] if corpus.clean else None
             tried = {way: hearing[way]} if way else hearing
             best[name], figures[name] = reference(tried, corpus.recordings, corpus.wire)

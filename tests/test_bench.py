@@ -28,7 +28,7 @@ MESSAGE = {
     "stream": "a", "session": "s", "rate": 48_000, "start_frame": 0, "frames": 0, "start": 0.0, "duration": 0.0,
     "received_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
-BENCHES = ("capacity", "contexts", "gpu", "ingest", "memory", "peers", "pipeline", "resampler", "threads")
+BENCHES = ("capacity", "contexts", "gpu", "ingest", "memory", "peers", "pipeline", "resampler", "threads", "words")
 
 
 @pytest.mark.parametrize("name", BENCHES)
