@@ -146,6 +146,11 @@ def read_folder(folder: Path) -> list[Recording]:
     ]
 
 
+def some_of(recordings: list[Recording], count: int) -> list[Recording]:
+    """From all over the list."""
+    return recordings[:: max(1, len(recordings) // count)][:count]
+
+
 def with_noise(recording: Recording, below_db: float) -> Recording:
     """The same under white noise, ``below_db`` below its RMS; the same noise each time."""
     samples, rng = recording.samples, np.random.default_rng(SEED)

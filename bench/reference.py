@@ -12,7 +12,7 @@ import numpy as np
 from pywhispercpp.model import Model
 
 from bench.playing import Wire
-from bench.recordings import Recording, Samples
+from bench.recordings import Recording, Samples, some_of
 from bench.report import Results
 from bench.scoring import Errors, text_errors
 from transcriber.config import load_settings
@@ -38,7 +38,7 @@ def reference(ways: dict[str, Hear], recordings: list[Recording], wire: Wire) ->
         The errors of the better way, and the figures of all.
     """
     possible = [name for name in ways if name != SENTENCES or all(one.sentences for one in recordings)]
-    few = recordings[:: max(1, len(recordings) // TRIED)][:TRIED]
+    few = some_of(recordings, TRIED)
     found = {name: _errors(ways[name], few, wire) for name in possible} if len(possible) > 1 else {}
     better = min(found, key=lambda name: int(found[name].wrong.sum()), default=possible[0])
     found[better] = _errors(ways[better], recordings, wire)

@@ -28,7 +28,7 @@ from bench.false_text import false_text, sounds
 from bench.noise import KINDS, mixed
 from bench.playing import LINEAR, TELEPHONE, Player, Wire, player
 from bench.readings import dialogues, readings
-from bench.recordings import BUNDLED, SEED, Recording, read_folder
+from bench.recordings import BUNDLED, SEED, Recording, read_folder, some_of
 from bench.reference import reference, ways
 from bench.report import Results, note, run
 from bench.scoring import Errors, score
@@ -176,11 +176,6 @@ def beside(corpora: dict[str, Corpus], bench: Bench) -> tuple[dict[str, Errors],
     }
 
 
-def some_of(recordings: list[Recording], count: int) -> list[Recording]:
-    """From all over the list."""
-    return recordings[:: max(1, len(recordings) // count)][:count]
-
-
 def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
     """Held-out voices, or the bundled recordings where there are no synthesisers."""
     try:
@@ -198,7 +193,7 @@ def in_conditions(spoken: dict[str, list[Recording]], bench: Bench) -> dict[str,
     name, recordings = next(iter(spoken.items()))
     for condition, (kind, snr_db) in CONDITIONS.items():
         try:
-            noisy = [in_noise(one, kind, snr_db) for one in recordings[::2]]
+            noisy = [in_noise(one, kind, snr_db, number) for number, one in enumerate(recordings[::2])]
         except OSError as error:
             bench.skipped.append(f"{condition}: {error}; install espeak-ng and flite")
             continue
@@ -206,9 +201,9 @@ def in_conditions(spoken: dict[str, list[Recording]], bench: Bench) -> dict[str,
     return corpora | {f"{name}_telephone": Corpus(recordings[::2], TELEPHONE, name)}
 
 
-def in_noise(recording: Recording, kind: str, snr_db: float) -> Recording:
-    """The same noise each time."""
-    noise = KINDS[kind](np.random.default_rng(SEED), len(recording.samples))
+def in_noise(recording: Recording, kind: str, snr_db: float, number: int) -> Recording:
+    """The same noise each time, for each ``number`` another one."""
+    noise = KINDS[kind](np.random.default_rng([SEED, number]), len(recording.samples))
     return replace(recording, samples=mixed(recording.samples, noise, snr_db))
 
 
