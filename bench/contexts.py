@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.demo_model.corpus import no_speech
-from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, speak_held_out, with_noise
-from bench.report import Results, note, quantiles, run
-from bench.shapes import made
+from bench.readings import sentences
+from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, with_noise
+from bench.report import Results, interval, note, quantiles, run
 from transcriber.config import load_settings
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
@@ -37,7 +36,6 @@ FULL = 0
 """The full context, as ``WHISPER_AUDIO_CTX`` has it."""
 
 NOISE_DB = 15.0
-RESAMPLES = 4000
 SILENT_WINDOWS, HISTORY_WINDOWS = 60, 30
 QUICK_RECORDINGS = 5
 
@@ -123,7 +121,7 @@ def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
     """The bundled recordings; and the held-out voices, clean and under noise, unless there are no synthesisers."""
     corpora = {"bundled": read_folder(BUNDLED)}
     try:
-        held_out = read_folder(made("held-out-speech", speak_held_out))
+        held_out = sentences()
     except OSError as error:
         skipped.append(f"held-out voices: {error}; install espeak-ng and flite")
         return corpora
@@ -196,13 +194,6 @@ def figures(trial: Trial) -> Results:
         }
         for ctx, heard in trial.answers.items()
     }
-
-
-def interval(differences: NDArray[np.int64], said: NDArray[np.int64]) -> list[float]:
-    """In points of the word error rate: 95 % of what other recordings of the same kind would have shown."""
-    drawn = np.random.default_rng(SEED).integers(len(said), size=(RESAMPLES, len(said)))
-    points = 100 * differences[drawn].sum(axis=1) / said[drawn].sum(axis=1)
-    return [round(float(point), 2) for point in np.quantile(points, (0.025, 0.975))]
 
 
 def asked_again(pieces: Sequence[Piece], heard: Sequence[Heard]) -> dict[str, int]:

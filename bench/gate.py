@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Grammar, written
 from bench.noise import KINDS, Noise, Samples, at_level, babble, mixed, pink
-from bench.recordings import BUNDLED, SEED, Speak, held_out_voices, read_folder
+from bench.readings import Say, held_out_voices
+from bench.recordings import BUNDLED, SEED, read_folder
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.silero import Silero, State
 from transcriber.audio.speech import FRAME_SAMPLES, MIN_SPEECH_FRAMES, THRESHOLD, SpeechDetector, has_speech
@@ -224,7 +225,7 @@ def percent(yes: list[bool]) -> float | None:
     return round(100 * float(np.mean(yes)), 2) if yes else None
 
 
-def _talk(grammar: Grammar, speak: Speak, pauses_s: tuple[float, float], duration_s: float) -> Talk:
+def _talk(grammar: Grammar, speak: Say, pauses_s: tuple[float, float], duration_s: float) -> Talk:
     pieces: list[Samples] = []
     words: list[NDArray[np.float64]] = []
     at = 0

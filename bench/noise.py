@@ -140,4 +140,6 @@ def _unit(sound: NDArray[np.generic]) -> Samples:
 KINDS: dict[str, Noise] = {
     "white": white, "pink": pink, "hum": hum, "tones": tones, "beeps": beeps, "clicks": clicks,
 }  # fmt: skip
-"""Those that need no synthesiser, by name; ``babble`` is the other one."""
+"""Those that need no synthesiser, by name."""
+
+ALL_KINDS = KINDS | {"babble": babble}

@@ -1,13 +1,14 @@
-"""Recordings and what is said in them: the bundled ones, a user's own, and synthetic voices that training never heard.
+"""Recordings and what is said in them: the bundled ones, or a user's own.
 
 In: a folder. Out: mono samples at 16 kHz, with the truth. A folder holds WAV or FLAC files, each with its text beside it
 (``a.flac``, ``a.txt``), or all of them in one ``transcripts.json`` like that of the bundled speech, which may tell the
 times of sentences: ``[{"file": "a.wav", "text": "...", "sentences": [{"text": "...", "start": 0.3, "end": 2.4}]}]``.
+A sentence, or a recording without sentences, may tell those of its words: ``"words": [{"word": "Gale", "start": 0.3,
+"end": 0.57}]``.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
 from transcriber.audio.resampler import Resampler
 from transcriber.demo import speech
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
@@ -24,15 +24,20 @@ Samples = NDArray[np.float32]
 Entry = dict[str, Any]
 """A recording or a sentence in ``transcripts.json``."""
 
-Speak = Callable[[list[str]], Utterance | None]
-"""Says words; None where the synthesiser cannot."""
-
 BUNDLED = Path(speech.__file__).parent / "speech"
 PAUSE_S = 0.3
 """Seconds of a pause that stay on either side of what is said."""
 
-SENTENCES, RECORDINGS, SEED = 4, 26, 7
-"""Of the synthetic speech: in a recording, of each voice, and how it began."""
+SEED = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """As written, with its punctuation."""
+
+    text: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Sentence:
     text: str
     start_s: float
     end_s: float
+    words: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,18 @@ class Recording:
         text: all that is said.
         samples: (n,) float32 at 16 kHz.
         sentences: in order; empty where their times are not known.
+        words: in order; None where their times are not known.
     """
 
     name: str
     text: str
     samples: Samples
     sentences: tuple[Sentence, ...] = ()
+    words: tuple[Word, ...] | None = None
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / WHISPER_SAMPLE_RATE
 
     def windows(self, duration_s: float) -> list[Samples]:
         """As the daemon cuts them, in the middle of a word if need be; the last one is shorter."""
@@ -79,12 +91,30 @@ class Recording:
                 clips.append((sentence.text, start_s, end_s))
         return [(text, self.samples[_place(start_s) : _place(end_s)]) for text, start_s, end_s in clips]
 
+    def sentence_clips(self) -> list[Samples]:
+        """One a sentence, with a little of the pauses around it."""
+        return [self.samples[_place(start_s) : _place(end_s)] for start_s, end_s in self._bounds()]
+
+    def opening(self, duration_s: float) -> "Recording":
+        """The sentences that end within ``duration_s`` of a longer recording, and the pause after them."""
+        kept = tuple(sentence for sentence in self.sentences if sentence.end_s <= duration_s)
+        if not kept or len(kept) == len(self.sentences):
+            return self
+        end_s = self.sentences[len(kept)].start_s
+        return replace(
+            self,
+            text=" ".join(sentence.text for sentence in kept),
+            samples=self.samples[: _place(end_s)],
+            sentences=kept,
+            words=None if self.words is None else tuple(word for word in self.words if word.end_s <= end_s),
+        )
+
     def _bounds(self) -> list[tuple[float, float]]:
         """Where to cut around each sentence: in the middle of a short pause, a little into a long one."""
         starts = [sentence.start_s for sentence in self.sentences]
         ends = [sentence.end_s for sentence in self.sentences]
         middles = [(end + start) / 2 for end, start in zip(ends, starts[1:], strict=False)]
-        limits = [0.0, *middles, len(self.samples) / WHISPER_SAMPLE_RATE]
+        limits = [0.0, *middles, self.duration_s]
         return [
             (max(limits[i], start - PAUSE_S), min(limits[i + 1], end + PAUSE_S))
             for i, (start, end) in enumerate(zip(starts, ends, strict=True))
@@ -116,69 +146,17 @@ def read_folder(folder: Path) -> list[Recording]:
     ]
 
 
+def some_of(recordings: list[Recording], count: int) -> list[Recording]:
+    """From all over the list."""
+    return recordings[:: max(1, len(recordings) // count)][:count]
+
+
 def with_noise(recording: Recording, below_db: float) -> Recording:
     """The same under white noise, ``below_db`` below its RMS; the same noise each time."""
     samples, rng = recording.samples, np.random.default_rng(SEED)
     level = np.sqrt(np.mean(np.square(samples))) * 10 ** (-below_db / 20)
     noise = rng.standard_normal(len(samples), np.float32) * np.float32(level)
-    return Recording(recording.name, recording.text, samples + noise, recording.sentences)
-
-
-def speak_held_out(folder: Path) -> None:
-    """Write some 200 sentences of the demo's world, in the two voices that its training never heard.
-
-    Raises:
-        OSError: a synthesiser is not installed (Debian's espeak-ng and flite).
-    """
-    rng = np.random.default_rng(SEED)
-    grammar = Grammar(rng)
-    voices = held_out_voices(grammar)
-    folder.mkdir()
-    entries = []
-    for voice, speak in voices.items():
-        for number in range(RECORDINGS):
-            name = f"{voice}_{number:02}.wav"
-            samples, sentences = _speak_sentences(grammar, rng, speak)
-            soundfile.write(folder / name, samples, WHISPER_SAMPLE_RATE)
-            text = " ".join(sentence["text"] for sentence in sentences)
-            entries.append({"file": name, "text": text, "sentences": sentences})
-    (folder / "transcripts.json").write_text(json.dumps(entries, indent=1))
-
-
-def held_out_voices(grammar: Grammar) -> dict[str, Speak]:
-    """The voices that training never heard, by name; the grammar's generator also draws their accents and speeds.
-
-    Raises:
-        OSError: a synthesiser is not installed.
-    """
-    rng, espeak, flite = grammar.rng, Espeak(), Flite()
-
-    def espeak_f3(words: list[str]) -> Utterance | None:
-        accent = grammar.pick(("en", "en-us", "en-gb-scotland", "en-gb-x-rp"))
-        return espeak.speak(f"{accent}+{Espeak.HELD_OUT}", words, int(rng.integers(125, 190)), 50, 50)
-
-    def flite_awb(words: list[str]) -> Utterance | None:
-        return flite.speak(Flite.HELD_OUT, words, float(rng.uniform(0.95, 1.25)))
-
-    return {"espeak_f3": espeak_f3, "flite_awb": flite_awb}
-
-
-def _speak_sentences(grammar: Grammar, rng: np.random.Generator, speak: Speak) -> tuple[NDArray[np.int16], list[Entry]]:
-    """One recording: (n,) int16 at 16 kHz, and its sentences as ``transcripts.json`` has them."""
-    pieces: list[NDArray[np.int16]] = []
-    sentences: list[Entry] = []
-    at_s = 0.0
-    while len(sentences) < SENTENCES:
-        words = written(grammar.sentence())
-        said = speak(words)
-        if said is None:
-            continue
-        pause = np.zeros(int(rng.uniform(0.3, 1.0) * WHISPER_SAMPLE_RATE), np.int16)
-        start_s = at_s + len(pause) / WHISPER_SAMPLE_RATE
-        at_s = start_s + len(said.audio) / WHISPER_SAMPLE_RATE
-        pieces += [pause, said.audio]
-        sentences.append({"text": " ".join(words), "start": round(start_s, 3), "end": round(at_s, 3)})
-    return np.concatenate(pieces), sentences
+    return replace(recording, samples=samples + noise)
 
 
 def _read_entry(folder: Path, entry: Entry) -> Recording:
@@ -186,8 +164,16 @@ def _read_entry(folder: Path, entry: Entry) -> Recording:
     path = next((folder / name for name in names if (folder / name).exists()), None)
     if path is None:
         raise SystemExit(f"{folder}: transcripts.json names {' and '.join(names) or 'no file'}, not to be found")
-    sentences = tuple(Sentence(s["text"], s["start"], s["end"]) for s in entry.get("sentences", ()))
-    return Recording(path.stem, str(entry["text"]), _read_audio(path), sentences)
+    sentences = tuple(Sentence(s["text"], s["start"], s["end"], _read_words(s)) for s in entry.get("sentences", ()))
+    words = _read_words(entry)
+    if words is None and sentences and all(sentence.words is not None for sentence in sentences):
+        words = tuple(word for sentence in sentences for word in sentence.words or ())
+    return Recording(path.stem, str(entry["text"]), _read_audio(path), sentences, words)
+
+
+def _read_words(entry: Entry) -> tuple[Word, ...] | None:
+    words = entry.get("words")
+    return None if words is None else tuple(Word(w["word"], w["start"], w["end"]) for w in words)
 
 
 def _read_audio(path: Path) -> Samples:

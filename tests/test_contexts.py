@@ -8,8 +8,9 @@ import soundfile
 from hypothesis import given, strategies as st
 
 from bench import contexts
-from bench.contexts import Piece, Trial, asked_again, demo_corpora, figures, hear, history, interval, invented, trial
+from bench.contexts import Piece, Trial, asked_again, demo_corpora, figures, hear, history, invented, trial
 from bench.recordings import BUNDLED, PAUSE_S, Recording, Sentence, read_folder, with_noise
+from bench.report import interval
 from transcriber.engine.job import Transcript
 
 SECOND = 16_000
@@ -112,10 +113,10 @@ def test_noise_is_as_loud_as_stated():
 
 
 def test_without_synthesisers_the_held_out_voices_are_left_out_with_the_reason(monkeypatch):
-    def made(*_):
+    def sentences():
         raise OSError("libespeak-ng.so.1: cannot open shared object file")
 
-    monkeypatch.setattr(contexts, "made", made)
+    monkeypatch.setattr(contexts, "sentences", sentences)
     skipped: list[str] = []
 
     corpora = demo_corpora(skipped)
