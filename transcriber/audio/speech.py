@@ -45,8 +45,8 @@ GROUP_FRAMES, GROUPS = 8, 12
 """The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
 
 THRESHOLD = 0.4
-"""The default of what makes a frame speech. Anything from 0.3 to 0.6 passes all windows with synthetic speech at 0 dB SNR and
-stops 99 % of those with noise (``bench/gate.py``); real speech is less clear, and a lost word is worse than a needless window.
+"""The default of what makes a frame speech. From 0.3 to 0.6 it hardly matters to synthetic speech and to noise, which
+``bench/gate.py`` measures; real speech is less clear, and a lost word is worse than a needless window.
 """
 
 MIN_SPEECH_FRAMES = 3
