@@ -26,7 +26,7 @@ HANG_OVER_FRAMES = 31
 """How long the network goes on after the last rise of energy: 1 s, so that it sees the ends of speech and short pauses."""
 
 FIRST_FRAMES = 31
-"""The network hears the first second of a run, for nobody knows yet how loud its noise is."""
+"""In the first second of a run everything is a rise, for nobody knows yet how loud its noise is."""
 
 SILENCE = 1e-8
 """Mean square, -80 dBFS: what is not above it is silence, whatever came before."""
@@ -44,14 +44,16 @@ MEAN_FRAMES = 3
 GROUP_FRAMES, GROUPS = 8, 12
 """The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
 
-THRESHOLD = 0.3
-"""The default of what makes a frame speech: of windows at 10 dB SNR 99.9 % pass (``bench/gate.py``)."""
+THRESHOLD = 0.4
+"""The default of what makes a frame speech. From 0.3 to 0.6 it hardly matters to synthetic speech and to noise, which
+``bench/gate.py`` measures; real speech is less clear, and a lost word is worse than a needless window.
+"""
 
 MIN_SPEECH_FRAMES = 3
 """So many frames of a window must hold speech, some 0.1 s: a click is shorter."""
 
 PULSE_SAMPLES = 64
-"""Offset, hum and rumble hardly change within 4 ms; speech does."""
+"""4 ms: within that time an offset, hum and rumble hardly change; speech does."""
 
 
 class Network(Protocol):
@@ -180,7 +182,7 @@ def has_speech(speech: NDArray[np.float32], threshold: float) -> bool:
 
 
 def _moving(frames: NDArray[np.float32], power: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Power of (n, 512) frames around the mean of every 4 ms, (n,): offset, hum and rumble are left out."""
+    """Power of (n, 512) frames around the mean of every 4 ms, (n,): offset, hum and rumble count little."""
     means = frames.reshape(-1, FRAME_SAMPLES // PULSE_SAMPLES, PULSE_SAMPLES).mean(axis=2)
     moving: NDArray[np.float32] = power - np.einsum("ij,ij->i", means, means) / np.float32(means.shape[1])
     return moving
