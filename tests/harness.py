@@ -24,6 +24,9 @@ from transcriber.messages import ANY_MESSAGE, End, Final, Status
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30.0
 
+PLAIN = {"BUFFER_CUT": "fixed", "SPEECH_GATE": "0", "ENDPOINT_SILENCE_SECS": "0", "PARTIAL_INTERVAL_SECS": "0"}
+"""Windows that are full, and nothing else: the fake model hears levels, in which nobody speaks."""
+
 
 def free_port():
     with socket.socket() as found:
@@ -56,7 +59,7 @@ class Daemon:
             "HEALTH_PORT": str(self.port),
             "METRICS_NATS_SECS": "0.2",
             "OMP_NUM_THREADS": "1",
-        } | ({} if fake else {"WHISPER_MODEL": "demo"})  # fmt: skip
+        } | (PLAIN if fake else {"WHISPER_MODEL": "demo"})  # fmt: skip
         self._env |= {name: str(value) for name, value in env.items()}
         self.process: Any = None
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from transcriber.audio.account import Fate
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Window
 from transcriber.audio.stream import Ended, Started, Stream
+from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError
 
 RATE = 8_000
@@ -19,7 +21,7 @@ FORMAT = AudioFormat(rate=RATE)
 
 def stream(window_s=1.0, max_hole_s=600.0):
     numbers = count()
-    return Stream(FORMAT, window_s=window_s, max_hole_s=max_hole_s, new_id=lambda: f"id{next(numbers)}")
+    return Stream(FORMAT, Cutting(window_s), None, max_hole_s=max_hole_s, new_id=lambda: f"id{next(numbers)}")
 
 
 def audio(frames):
@@ -48,11 +50,11 @@ def check_tiling(events):
                 clocks[event.session] += event.frames
                 if isinstance(event, Window):
                     assert event.frames > 0
-                    event.session.transcribed += event.frames
+                    event.session.account.settle(Fate.TRANSCRIBED, event.start_frame, event.frames, event.channel)
             case Ended(session):
                 session.closed = True
-                assert clocks[session] == session.clock == session.received + session.lost
-                assert session.received == session.transcribed
+                assert clocks[session] == session.clock == session.received + session.account[Fate.LOST]
+                assert session.received == session.account[Fate.TRANSCRIBED]
                 assert session.complete
 
 
@@ -240,7 +242,7 @@ def test_capture_time_counts_frames_from_the_last_time_that_was_told():
 
 
 def test_a_day_of_audio_does_not_drift():
-    source = Stream(AudioFormat(rate=44_100), window_s=5.0, max_hole_s=90_000, new_id=lambda: "day")
+    source = Stream(AudioFormat(rate=44_100), Cutting(5.0), None, max_hole_s=90_000, new_id=lambda: "day")
     source.feed(bytes(2), at(0))
 
     source.feed(bytes(2), at(24 * 3600 * 44_100))
@@ -300,5 +302,5 @@ def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
     assert kinds(events).count("Started") == kinds(events).count("Ended")
     for event in events:
         if isinstance(event, Window):
-            assert len(event.samples) == pytest.approx(event.frames * 2, abs=1)
-            assert event.samples.dtype == np.float32
+            assert len(event.cut.samples) == pytest.approx(event.frames * 2, abs=1)
+            assert event.cut.samples.dtype == np.float32

@@ -8,8 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from bench.noise import KINDS, at_level, mixed, pink
 from bench.recordings import BUNDLED, read_folder
-from transcriber.audio.silero import ROW_SAMPLES, Silero
+from transcriber.audio.silero import Silero
 from transcriber.audio.speech import (
+    CONTEXT_SAMPLES,
     FIRST_FRAMES,
     FRAME_SAMPLES,
     HANG_OVER_FRAMES,
@@ -21,6 +22,7 @@ from transcriber.audio.speech import (
 )
 
 RATE = 16_000
+ROW_SAMPLES = CONTEXT_SAMPLES + FRAME_SAMPLES
 WINDOW = 5 * RATE // FRAME_SAMPLES
 SILERO = Silero()
 RECORDINGS = read_folder(BUNDLED)

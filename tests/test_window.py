@@ -7,9 +7,23 @@ from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import Resampler, output_samples
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 
 RATES = st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
+
+
+class Plain:
+    """A run cut into windows of so many frames, and no other way."""
+
+    def __init__(self, fmt, window):
+        self.run = Run(fmt, Cutting((window + 0.5) / fmt.rate), None)
+
+    def push(self, payload):
+        return [cut for _, cut in self.run.push(payload, eager=False)]
+
+    def flush(self):
+        return [cut for _, cut in self.run.flush()]
 
 
 def noise(frames, seed=0):
@@ -36,7 +50,7 @@ def pieces(payload, frame_bytes, sizes):
 )
 def test_any_way_to_cut_the_payloads_gives_the_same_windows(rate, sizes, frames, window):
     fmt, payload = AudioFormat(rate=rate), noise(frames).tobytes()
-    whole, parts = WindowCutter(fmt, window), WindowCutter(fmt, window)
+    whole, parts = Plain(fmt, window), Plain(fmt, window)
 
     expected = [*whole.push(payload), *whole.flush()]
     found = [cut for piece in pieces(payload, 2, sizes) for cut in parts.push(piece)] + parts.flush()
@@ -51,7 +65,7 @@ def test_any_way_to_cut_the_payloads_gives_the_same_windows(rate, sizes, frames,
 @settings(max_examples=40, deadline=None)
 @given(RATES, st.integers(1, 200_000), st.integers(100, 60_000))
 def test_windows_have_the_samples_of_their_frames_and_nothing_is_lost(rate, frames, window):
-    cutter = WindowCutter(AudioFormat(rate=rate), window)
+    cutter = Plain(AudioFormat(rate=rate), window)
 
     cuts = cutter.push(noise(frames).tobytes()) + cutter.flush()
 
@@ -59,7 +73,7 @@ def test_windows_have_the_samples_of_their_frames_and_nothing_is_lost(rate, fram
     starts = [0, *ends[:-1]]
     for cut, start, end in zip(cuts, starts, ends, strict=True):
         assert len(cut.samples) == output_samples(int(end), rate) - output_samples(int(start), rate)
-    assert cutter.open_frames == 0
+    assert cutter.run.open_frames == 0
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
@@ -78,7 +92,7 @@ def test_pieces_resampled_equal_the_whole_resampled_at_once(rate):
 def test_a_tone_keeps_its_pitch_level_and_place():
     seconds = np.arange(48_000 * 2) / 48_000
     tone = (0.5 * np.sin(2 * np.pi * 440 * seconds)).astype("<f4")
-    cutter = WindowCutter(AudioFormat(SampleFormat.F32LE), 48_000)
+    cutter = Plain(AudioFormat(SampleFormat.F32LE), 48_000)
 
     cuts = cutter.push(tone.tobytes()) + cutter.flush()
 
@@ -89,7 +103,7 @@ def test_a_tone_keeps_its_pitch_level_and_place():
 
 def test_sixteen_kilohertz_passes_untouched():
     samples = noise(20_000)
-    cutter = WindowCutter(AudioFormat(rate=16_000), 16_000)
+    cutter = Plain(AudioFormat(rate=16_000), 16_000)
 
     cuts = cutter.push(samples.tobytes()) + cutter.flush()
 
@@ -97,7 +111,7 @@ def test_sixteen_kilohertz_passes_untouched():
 
 
 def test_a_window_completes_as_soon_as_the_resampler_can_emit_its_last_sample():
-    cutter, payload = WindowCutter(AudioFormat(), 48_000), noise(960).tobytes()
+    cutter, payload = Plain(AudioFormat(), 48_000), noise(960).tobytes()
 
     completing = next(number for number in range(1, 100) if cutter.push(payload))
 
@@ -106,7 +120,7 @@ def test_a_window_completes_as_soon_as_the_resampler_can_emit_its_last_sample():
 
 
 def test_a_window_owns_its_samples():
-    cutter = WindowCutter(AudioFormat(rate=16_000), 16_000)
+    cutter = Plain(AudioFormat(rate=16_000), 16_000)
     payload = bytearray(noise(24_000).tobytes())
 
     (cut,) = cutter.push(bytes(payload))

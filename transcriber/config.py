@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
+from transcriber.audio.speech import THRESHOLD
+from transcriber.audio.window import Cutting
 from transcriber.errors import ConfigError
 
 MAX_QUEUE_CAPACITY = 256
@@ -57,9 +59,25 @@ class Settings(BaseSettings):
     input_sample_rate: int = Field(
         48_000, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE, description="Hz, where no header says"
     )
-    input_channels: int = Field(1, ge=1, le=2, description="channels where no header says; two are mixed to one")
+    input_channels: int = Field(1, ge=1, le=2, description="channels where no header says")
+    speakers: Literal["mix", "channels"] = Field(
+        "mix", description="two channels are mixed to one, or heard apart, each with its own windows and label"
+    )
     target_sample_rate: Literal[16_000] = Field(16_000, description="Hz; whisper takes nothing else")
-    buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of a window")
+    buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of the longest window")
+    buffer_cut: Literal["quiet", "fixed"] = Field(
+        "quiet", description="a full window is cut at the quietest place of its last 1.5 s, or right at its end"
+    )
+    speech_gate: bool = Field(True, description="keep windows without speech from whisper: `silence`")
+    speech_threshold: float = Field(
+        THRESHOLD, gt=0, lt=1, description="probability from which on 32 ms count as speech"
+    )
+    endpoint_silence_secs: float = Field(
+        0.5, ge=0, le=10, description="seconds of silence that close a window early, if no other waits; 0 is off"
+    )
+    partial_interval_secs: float = Field(
+        1.0, ge=0, le=30, description="seconds of new audio between `partial`s, while whisper is idle; 0 is off"
+    )
     max_latency_secs: float = Field(20.0, gt=0, le=3600, description="L_max: seconds a window may wait")
     transcription_queue_capacity: int | None = Field(
         None,
@@ -179,6 +197,18 @@ class Settings(BaseSettings):
     def input(self) -> AudioFormat:
         """The format of audio that comes without a ``Content-Type``."""
         return AudioFormat(self.input_format, self.input_sample_rate, self.input_channels)
+
+    @property
+    def cutting(self) -> Cutting:
+        """How audio is cut into windows."""
+        return Cutting(
+            window_s=self.buffer_duration_secs,
+            quiet=self.buffer_cut == "quiet",
+            endpoint_s=self.endpoint_silence_secs,
+            gate=self.speech_gate,
+            threshold=self.speech_threshold,
+            apart=self.speakers == "channels",
+        )
 
     @property
     def wildcard(self) -> bool:

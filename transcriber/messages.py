@@ -20,6 +20,9 @@ Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Frames = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Speaker = Annotated[
+    str | None, Field(description="channel, from `0`, with `SPEAKERS=channels`; null: all, or not told apart")
+]
 
 
 def _all_required(schema: dict[str, Any]) -> None:
@@ -78,8 +81,8 @@ class Transcribed(Message):
     confidence: Probability | None = Field(description="exp(avg_logprob)")
     avg_logprob: Annotated[float, Field(le=0)] | None
     no_speech_prob: Probability | None
-    speech_final: bool = Field(description="the window was closed at the end of speech")
-    speaker: str | None
+    speech_final: bool = Field(description="speech had ended when the window was closed")
+    speaker: Speaker
     model: str
     timing: Timing
     captured_at: AwareDatetime | None = Field(description="capture time of the first frame, from `Audio-Time`")
@@ -108,6 +111,7 @@ class Silence(Message):
     """A window without speech was not sent to whisper."""
 
     type: Literal["silence"] = "silence"
+    speaker: Speaker
 
 
 class Gap(Message):
@@ -115,6 +119,7 @@ class Gap(Message):
 
     type: Literal["gap"] = "gap"
     reason: GapReason
+    speaker: Speaker
 
 
 class Status(Message):
@@ -127,7 +132,8 @@ class Status(Message):
 class End(Message):
     """The session ended; its last message, with its whole account.
 
-    `received = transcribed + silent + dropped` and `frames = received + lost`, to the frame.
+    `received = transcribed + silent + dropped` and `frames = received + lost`, to the frame. Where speakers are told
+    apart a frame counts as dropped if it was of any of them, else as transcribed if it was of any.
     """
 
     type: Literal["end"] = "end"

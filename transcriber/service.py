@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 
 from transcriber import __version__
+from transcriber.audio.speech import Network
 from transcriber.bus.connection import Connection
 from transcriber.bus.live import LiveIngest
 from transcriber.bus.live_stream import Surroundings
@@ -131,7 +132,8 @@ class _Service:
         await connection.open(settings, name=f"transcriber {settings.audio_subject}")
         log.info("connected", extra={"server": connection.server})
         self._publisher = Publisher(connection, settings.transcript_subject_prefix)
-        around = Surroundings(settings, pool.model, self._publisher, self._telemetry, self._warnings)
+        network = _load_network() if settings.cutting.listens else None
+        around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._live = live = LiveIngest(connection, pool, around)
         self._observe()
         self._telemetry.start()
@@ -205,6 +207,13 @@ class _Service:
         while True:
             await asyncio.sleep(self._settings.metrics_nats_secs)
             await self._connection.publish(subject, self._telemetry.snapshot().model_dump_json(by_alias=True).encode())
+
+
+def _load_network() -> Network:
+    """Who hears whether anybody speaks."""
+    from transcriber.audio.silero import Silero  # noqa: PLC0415 - its runtime takes time and memory
+
+    return Silero()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -1,6 +1,6 @@
-"""Raw PCM payloads to mono float32.
+"""Raw PCM payloads to float32.
 
-In: bytes and their format, as GStreamer names it. Out: (frames,) float32 in [-1, 1].
+In: bytes and their format, as GStreamer names it. Out: (1, frames) or (channels, frames) float32 in [-1, 1].
 A *frame* is one sample of every channel.
 """
 
@@ -105,8 +105,8 @@ def count_frames(payload: bytes, fmt: AudioFormat) -> int:
     return frames
 
 
-def decode(payload: bytes | bytearray | memoryview, fmt: AudioFormat) -> NDArray[np.float32]:
-    """Mono samples of whole frames: (frames,) float32 in [-1, 1], a new array; channels are averaged."""
+def decode(payload: bytes | bytearray | memoryview, fmt: AudioFormat, *, split: bool = False) -> NDArray[np.float32]:
+    """Samples of whole frames, a new array: (1, frames) float32 in [-1, 1], the channels' mean; ``split``: (channels, frames)."""
     raw = np.frombuffer(payload, _DTYPES[fmt.sample])
     samples: NDArray[np.float32]
     match fmt.sample:
@@ -123,9 +123,12 @@ def decode(payload: bytes | bytearray | memoryview, fmt: AudioFormat) -> NDArray
         case SampleFormat.ALAW:
             samples = _ALAW[raw]
     if fmt.channels == 1:
-        return samples
-    mixed: NDArray[np.float32] = samples.reshape(-1, fmt.channels).mean(axis=1, dtype=np.float32)
-    return mixed
+        return samples[np.newaxis]
+    channels = samples.reshape(-1, fmt.channels)
+    if split:
+        return np.ascontiguousarray(channels.T)
+    mixed: NDArray[np.float32] = channels.mean(axis=1, dtype=np.float32)
+    return mixed[np.newaxis]
 
 
 def _integer(name: str, text: str, least: int, most: int) -> int:

@@ -1,17 +1,18 @@
 """One recording: its clock, its holes, its windows and its account.
 
-In: payloads with their offsets. Out: windows and gaps that tile the session: no frame in two of
-them, none in none. Time comes from counting frames, never from a wall clock.
+In: payloads with their offsets. Out: windows, silences and gaps that tile the session, for each channel that is heard: no
+frame in two of them, none in none. Time comes from counting frames, never from a wall clock.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import numpy as np
-from numpy.typing import NDArray
-
+from transcriber.audio.account import Account, Fate
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.window import Cut, WindowCutter
+from transcriber.audio.run import Run, heard_channels
+from transcriber.audio.speech import Network
+from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError
 from transcriber.messages import GapReason
 
@@ -24,64 +25,81 @@ class Window:
     """Audio for the engine.
 
     Attributes:
-        number: of the window in its session, from 0.
+        channel: which of those that are heard apart; 0 if none are.
+        number: of the window in its session and channel, from 0; silences count.
         start_frame, frames: the range it covers, at the stream's own rate.
-        samples: (n,) float32 in [-1, 1] at 16 kHz; whoever takes the window owns them.
+        cut: its samples, which whoever takes the window owns, and what is known of them.
         captured_at: capture time of the first frame, None if never told.
     """
 
     session: "Session"
+    channel: int
     number: int
     start_frame: int
     frames: int
-    samples: NDArray[np.float32]
+    cut: Cut
     captured_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """``frames`` frames of ``channel`` in which nobody speaks."""
+
+    session: "Session"
+    channel: int
+    start_frame: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
-    """``frames`` frames (0: not known how many) that no window will cover."""
+    """``frames`` frames (0: not known how many) that no window will cover; of all channels where ``channel`` is None."""
 
     session: "Session"
     start_frame: int
     frames: int
     reason: GapReason
+    channel: int | None = None
 
 
 class Session:
     """Clock, windows and account of one recording.
 
-    Invariants, to the frame: ``clock == received + lost``; once closed and settled,
-    ``received == transcribed + silent + dropped``.
+    Invariants, to the frame: ``clock == received + lost``; once closed and settled, ``received`` is the sum of what was
+    transcribed, silent and dropped.
 
     Attributes:
         clock: frames since the session's first, holes included.
-        received, lost: frames that came, frames that did not.
-        transcribed, silent, dropped: what became of the received ones.
+        received: frames that came.
+        account: what became of all frames so far.
+        channels: how many are heard apart.
         segments: windows that became a ``final``.
         overlap: frames that came twice and were trimmed.
         closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
     """
 
     __slots__ = (
-        "_capture", "_cutter", "_max_hole", "_numbers", "_opening", "_origin", "_skipped_at", "_window_frames",
-        "clock", "closed", "dropped", "format", "id", "lost", "overlap", "received", "segments", "silent", "transcribed",
+        "_captures", "_cutting", "_max_hole", "_network", "_numbers", "_origin", "_run", "_run_start", "_skipped_at",
+        "account", "channels", "clock", "closed", "format", "id", "overlap", "received", "segments",
     )  # fmt: skip
 
-    def __init__(self, session_id: str, fmt: AudioFormat, *, window_s: float, max_hole_s: float) -> None:
+    def __init__(
+        self, session_id: str, fmt: AudioFormat, cutting: Cutting, network: Network | None, *, max_hole_s: float
+    ) -> None:
         self.id = session_id
         self.format = fmt
-        self.clock = self.received = self.lost = self.overlap = 0
-        self.transcribed = self.silent = self.dropped = self.segments = 0
+        self.channels = heard_channels(fmt, cutting)
+        self.account = Account(self.channels)
+        self.clock = self.received = self.overlap = self.segments = 0
         self.closed = False
-        self._window_frames = int(window_s * fmt.rate)
+        self._cutting, self._network = cutting, network
         self._max_hole = int(max_hole_s * fmt.rate)
-        self._cutter = WindowCutter(fmt, self._window_frames)
-        self._numbers = 0
+        self._run = Run(fmt, cutting, network)
+        self._run_start = 0  # the clock when it began
+        self._numbers = [0] * self.channels  # of the open windows
         self._skipped_at: int | None = None  # the clock at the last payload that could not be read
         self._origin: int | None = None  # the publisher's offset of our frame 0
-        self._capture: tuple[int, datetime] | None = None  # a frame, and when it was captured
-        self._opening: tuple[int, datetime] | None = None  # the same, when the open window was opened
+        self._captures: deque[tuple[int, datetime]] = deque()  # frames, and when they were captured
 
     @property
     def rate(self) -> int:
@@ -90,13 +108,25 @@ class Session:
 
     @property
     def open_frames(self) -> int:
-        """Frames received that no window has taken yet."""
-        return self._cutter.open_frames
+        """Frames received that are not yet in a window of every channel."""
+        return self._run.open_frames
 
     @property
     def complete(self) -> bool:
         """Whether nothing more will come of this session but its ``end``."""
-        return self.closed and self.received == self.transcribed + self.silent + self.dropped
+        return self.closed and self.account.settled == self.clock
+
+    def number(self, channel: int) -> int:
+        """Of the open window of ``channel``."""
+        return self._numbers[channel]
+
+    def cutter(self, channel: int) -> WindowCutter:
+        """Who cuts this channel at present, to be asked about the open window."""
+        return self._run.cutters[channel]
+
+    def open_window(self, channel: int) -> Window:
+        """The open window of ``channel`` as it would be if it ended now; its samples are shared with it."""
+        return self._window(channel, self.cutter(channel).open_cut())
 
     def began_again(self, offset: int | None, frames: int) -> bool:
         """Whether this payload shows that the publisher started over."""
@@ -111,10 +141,11 @@ class Session:
         offset: int | None = None,
         captured_at: datetime | None = None,
         lost_before: GapReason | None = None,
-    ) -> list[Window | Gap]:
+        eager: bool = True,
+    ) -> list[Window | Silence | Gap]:
         """Take one payload of whole frames; returns what it completes.
 
-        ``lost_before`` says that messages may have been lost since the previous payload, and why: where no
+        ``eager`` says whether windows should be closed where speech has ended. ``lost_before`` says that messages may have been lost since the previous payload, and why: where no
         offset tells how much, that is a gap of 0 frames.
 
         Raises:
@@ -126,14 +157,14 @@ class Session:
             raise BadInputError(f"Audio-Offset jumps {hole / self.rate:.0f} s ahead")
         if offset is not None and self._origin is None:
             self._origin = offset - self.clock
-        done: list[Window | Gap] = []
+        done: list[Window | Silence | Gap] = []
         if hole > 0:
             done = self._break(hole, "slow_consumer" if lost_before == "slow_consumer" else "lost_input")
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
         if captured_at is not None and payload:
-            self._capture = (position, captured_at)
-        return done + self._push(payload, trim=max(0, -hole))
+            self._captures.append((position, captured_at))
+        return done + self._push(payload, trim=max(0, -hole), eager=eager)
 
     def skip(self) -> list[Gap]:
         """A payload could not be read: a gap of 0 frames, the clock stays; one for all of them at one place."""
@@ -142,9 +173,9 @@ class Session:
         self._skipped_at = self.clock
         return [Gap(self, self.clock, 0, "bad_input")]
 
-    def close(self, lost_before: GapReason | None = None) -> list[Window | Gap]:
+    def close(self, lost_before: GapReason | None = None) -> list[Window | Silence | Gap]:
         """No more audio; returns the last windows, and a gap of 0 frames if more may have been on its way."""
-        return self._windows(self._cutter.flush()) + (
+        return self._windows(self._run.flush()) + (
             [] if lost_before is None else [Gap(self, self.clock, 0, lost_before)]
         )
 
@@ -152,41 +183,51 @@ class Session:
         """Where a payload with this offset belongs, in frames of our clock; may be negative."""
         return self.clock if offset is None or self._origin is None else offset - self._origin
 
-    def _push(self, payload: bytes, trim: int) -> list[Window | Gap]:
+    def _push(self, payload: bytes, *, trim: int, eager: bool) -> list[Window | Silence | Gap]:
         """Hand over ``payload`` without its first ``trim`` frames."""
         fresh = memoryview(payload)[trim * self.format.frame_bytes :]
         frames = len(fresh) // self.format.frame_bytes
         self.overlap += len(payload) // self.format.frame_bytes - frames
         if not frames:
             return []
-        if not self.open_frames:
-            self._opening = self._capture
         self.clock += frames
         self.received += frames
-        return self._windows(self._cutter.push(fresh))
+        return self._windows(self._run.push(fresh, eager=eager))
 
-    def _break(self, hole: int, reason: GapReason) -> list[Window | Gap]:
+    def _break(self, hole: int, reason: GapReason) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""
-        done = self._windows(self._cutter.flush())
+        done = self._windows(self._run.flush())
         done.append(Gap(self, self.clock, hole, reason))
+        self.account.settle(Fate.LOST, self.clock, hole)
         self.clock += hole
-        self.lost += hole
-        self._cutter = WindowCutter(self.format, self._window_frames)
+        self._run, self._run_start = Run(self.format, self._cutting, self._network), self.clock
         return done
 
-    def _windows(self, cuts: list[Cut]) -> list[Window | Gap]:
-        """Number the cuts and give them their places; the last one ends where the open frames begin."""
-        start = self.clock - self.open_frames - sum(cut.frames for cut in cuts)
-        windows: list[Window | Gap] = []
-        for cut in cuts:
-            windows.append(Window(self, self._numbers, start, cut.frames, cut.samples, self._captured_at(start)))
-            self._numbers += 1
-            self._opening = self._capture
-            start += cut.frames
+    def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
+        """Number the cuts and give them their places; those in which nobody speaks are silences."""
+        windows: list[Window | Silence | Gap] = []
+        for channel, cut in cuts:
+            window = self._window(channel, cut)
+            silence = Silence(self, channel, window.start_frame, cut.frames)
+            windows.append(silence if cut.silent else window)
+            self._numbers[channel] += 1
+        if cuts:
+            self._forget_captures()
         return windows
 
+    def _window(self, channel: int, cut: Cut) -> Window:
+        start = self._run_start + cut.start
+        return Window(self, channel, self._numbers[channel], start, cut.frames, cut, self._captured_at(start))
+
     def _captured_at(self, frame: int) -> datetime | None:
-        if self._opening is None:
+        before = [capture for capture in self._captures if capture[0] <= frame]
+        if not before:
             return None
-        known, captured_at = self._opening
+        known, captured_at = before[-1]
         return captured_at + timedelta(seconds=(frame - known) / self.rate)
+
+    def _forget_captures(self) -> None:
+        """Keep those that the open windows, or what comes, will ask for."""
+        first = self.clock - self.open_frames
+        while len(self._captures) > 1 and self._captures[1][0] <= first:
+            self._captures.popleft()

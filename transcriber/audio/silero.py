@@ -5,28 +5,18 @@ licence. One network serves all streams: what it remembers of a stream is in tha
 """
 
 from importlib.resources import files
-from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-CONTEXT_SAMPLES = 64
-"""Samples at the start of a row that are the end of the row before."""
+from transcriber.audio.speech import State
 
-ROW_SAMPLES = CONTEXT_SAMPLES + 512
 WEIGHTS = "silero_vad.onnx"
 STATE_SHAPE = (1, 1, 128)
 
 _ERROR = 3
 """Of the runtime's levels of severity: no warnings."""
-
-
-class State(NamedTuple):
-    """What the network remembers of one stream: two (1, 1, 128) float32, not to be written to."""
-
-    hidden: NDArray[np.float32]
-    cell: NDArray[np.float32]
 
 
 class Silero:

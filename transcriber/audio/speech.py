@@ -12,10 +12,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.silero import CONTEXT_SAMPLES, State
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 
 FRAME_SAMPLES = 512
 """32 ms at 16 kHz."""
+
+CONTEXT_SAMPLES = 64
+"""What the network hears of the frame before."""
 
 PRE_ROLL_FRAMES = 10
 """What the network hears of the time before it woke: it needs some sound to judge by, and energy notices speech late."""
@@ -52,12 +55,20 @@ THRESHOLD = 0.4
 MIN_SPEECH_FRAMES = 3
 """So many frames of a window must hold speech, some 0.1 s: a click is shorter."""
 
+SURE_FRAMES = 10
 PULSE_SAMPLES = 64
 """4 ms: within that time an offset, hum and rumble hardly change; speech does."""
 
 
+class State(NamedTuple):
+    """What a network remembers of one stream: two (1, 1, 128) float32, not to be written to."""
+
+    hidden: NDArray[np.float32]
+    cell: NDArray[np.float32]
+
+
 class Network(Protocol):
-    """Tells how likely rows of samples hold speech; ``Silero`` is one."""
+    """Tells how likely rows of 64 + 512 samples hold speech; ``Silero`` is one."""
 
     def new_state(self) -> State: ...
 
@@ -179,6 +190,17 @@ class EnergyGate:
 def has_speech(speech: NDArray[np.float32], threshold: float) -> bool:
     """Whether a window with these frames, (n,) float32 in [0, 1], holds words that are worth whisper's time."""
     return bool(np.count_nonzero(speech >= threshold) >= MIN_SPEECH_FRAMES)
+
+
+def speech_seconds(speech: NDArray[np.float32], threshold: float) -> float:
+    """Seconds of these frames, (n,) float32 in [0, 1], that hold speech."""
+    return float(np.count_nonzero(speech >= threshold)) * FRAME_SAMPLES / TARGET_SAMPLE_RATE
+
+
+def speech_probability(speech: NDArray[np.float32]) -> float:
+    """How surely there is speech in these frames, (n,) float32: the mean of the surest third of a second, in [0, 1]."""
+    surest = np.sort(speech)[-SURE_FRAMES:]
+    return float(surest.mean()) if len(surest) else 0.0
 
 
 def _moving(frames: NDArray[np.float32], power: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """One stream: the sessions that follow each other on one subject.
 
-In: payloads with their headers. Out: what happened, in order: a session started, windows and gaps,
-a session ended.
+In: payloads with their headers. Out: what happened, in order: a session started, windows, silences and
+gaps, a session ended.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.pcm import AudioFormat, count_frames
-from transcriber.audio.session import Gap, Session, Window
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.speech import Network
+from transcriber.audio.window import Cutting
 from transcriber.messages import GapReason
 
 
@@ -27,24 +29,37 @@ class Ended:
     session: Session
 
 
-Event = Started | Window | Gap | Ended
+Event = Started | Window | Silence | Gap | Ended
 
 
 class Stream:
     """Sorts payloads into sessions. ``session`` is the open one, or None."""
 
-    __slots__ = ("_default", "_max_hole_s", "_new_id", "_window_s", "session")
+    __slots__ = ("_cutting", "_default", "_max_hole_s", "_network", "_new_id", "session")
 
-    def __init__(self, default: AudioFormat, *, window_s: float, max_hole_s: float, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        default: AudioFormat,
+        cutting: Cutting,
+        network: Network | None,
+        *,
+        max_hole_s: float,
+        new_id: Callable[[], str],
+    ) -> None:
+        """``network`` hears speech; it is needed if ``cutting`` listens."""
         self.session: Session | None = None
         self._default = default
-        self._window_s = window_s
+        self._cutting = cutting
+        self._network = network
         self._max_hole_s = max_hole_s
         self._new_id = new_id
 
-    def feed(self, payload: bytes, headers: AudioHeaders, lost_before: GapReason | None = None) -> list[Event]:
+    def feed(
+        self, payload: bytes, headers: AudioHeaders, lost_before: GapReason | None = None, *, eager: bool = True
+    ) -> list[Event]:
         """Take one message; returns what it brought about.
 
+        ``eager`` says whether windows should be closed where speech has ended, or rather be filled up.
         An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count.
 
         Raises:
@@ -61,7 +76,7 @@ class Stream:
         if self.session is None:
             return events
         events += self.session.feed(
-            payload, offset=headers.offset, captured_at=headers.captured_at, lost_before=lost_before
+            payload, offset=headers.offset, captured_at=headers.captured_at, lost_before=lost_before, eager=eager
         )
         return events + self.end() if headers.end else events
 
@@ -76,7 +91,8 @@ class Stream:
         return [*session.close(lost_before), Ended(session)] if session else []
 
     def _open(self, fmt: AudioFormat, session_id: str | None) -> list[Event]:
-        self.session = Session(session_id or self._new_id(), fmt, window_s=self._window_s, max_hole_s=self._max_hole_s)
+        session_id = session_id or self._new_id()
+        self.session = Session(session_id, fmt, self._cutting, self._network, max_hole_s=self._max_hole_s)
         return [Started(self.session)]
 
     @staticmethod

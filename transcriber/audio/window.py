@@ -1,96 +1,342 @@
-"""One uninterrupted run of audio, cut into windows.
+"""One channel of one uninterrupted run of audio, cut into windows.
 
-In: payloads of whole frames in the stream's own format. Out: windows of at most N frames, as mono
-float32 at 16 kHz. Boundaries are counted in the stream's frames, so they never drift.
+In: its samples at 16 kHz. Out: windows of at most D seconds that follow each other without a gap. A window ends
+
+- where speech has ended: after ``endpoint_s`` of silence, if whoever listens has time for a short window;
+- where speech begins: silence before it is a window of its own, so that what is said gets a fresh one;
+- else when it is full, at the quietest place of its last 1.5 s; and where none is quiet, both windows hear half a second of
+  each other, so that no word is heard in halves (``engine/seam.py`` sees to it that each is written once).
+
+Boundaries are counted in the stream's own frames, so they never drift. They depend on the audio and on the settings alone,
+but for the load that ``eager`` stands for.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.pcm import AudioFormat, decode
-from transcriber.audio.resampler import Resampler, output_samples
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
+from transcriber.audio.speech import (
+    FRAME_SAMPLES,
+    MIN_SPEECH_FRAMES,
+    THRESHOLD,
+    Network,
+    SpeechDetector,
+    has_speech,
+)
 
-BLOCK_S = 0.2
-"""Seconds of audio that are decoded and resampled at once: per 20 ms payload that would cost twice as much."""
+SEARCH_S = 1.5
+"""A full window is cut within so much of its end."""
+
+HOP_SAMPLES, SMOOTH_HOPS = 160, 15
+"""Places to cut are 10 ms apart, each as loud as the 150 ms around it: longer than the closure of a stop, which is no pause."""
+
+SPEECH_DB = 10.0
+"""A place that surely holds speech counts as so much louder: a pause in noise beats a soft consonant."""
+
+QUIET_DB = 10.0
+"""A place is quiet if it is so far below the median of its window."""
+
+OVERLAP_S = 0.5
+PRE_ROLL_FRAMES = 8
+"""A quarter of a second: what belongs to speech before the network is sure of it."""
+
+MIN_SILENCE_FRAMES = 16
+"""Half a second: silence shorter than this before speech is no window of its own."""
+
+BREATH_FRAMES = 10
+"""Speech frames further apart do not begin one utterance together."""
+
+SILENT_POWER = 1e-9
+"""-90 dBFS: quieter does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How audio is cut; the same for all streams.
+
+    Attributes:
+        window_s: seconds of the longest window.
+        quiet: whether a full window is cut at the quietest place near its end, else right there.
+        endpoint_s: seconds of silence after which speech has ended; 0: nothing ends it.
+        gate: whether windows without speech are told apart.
+        threshold: probability in [0, 1] from which on a frame holds speech.
+        apart: whether each channel is heard for itself.
+    """
+
+    window_s: float
+    quiet: bool = False
+    endpoint_s: float = 0.0
+    gate: bool = False
+    threshold: float = THRESHOLD
+    apart: bool = False
+
+    @property
+    def listens(self) -> bool:
+        """Whether a speech detector is needed."""
+        return self.gate or self.endpoint_s > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The next ``frames`` frames of the run, as (n,) float32 ``samples`` in [-1, 1] at 16 kHz."""
+    """The next frames of the run.
 
+    Attributes:
+        start, frames: the range, in frames of the run.
+        samples: (n,) float32 in [-1, 1] at 16 kHz: of the range, and around it what neighbours cover.
+        lead_s, tail_s: seconds of ``samples`` before and after the range.
+        speech_final: whether speech had ended.
+        speech: (k,) float32, how likely each 32 ms hold speech; None without a detector.
+        silent: nobody speaks, so nobody need listen.
+    """
+
+    start: int
     frames: int
     samples: NDArray[np.float32]
+    lead_s: float = 0.0
+    tail_s: float = 0.0
+    speech_final: bool = False
+    speech: NDArray[np.float32] | None = None
+    silent: bool = False
 
 
 class WindowCutter:
-    """Cuts one run. Invariant: the cuts' frames add up to the frames pushed, once flushed."""
+    """Cuts one run. Invariant: each cut starts where the one before it ends.
+
+    Attributes:
+        cut: frames of the run that are in windows.
+    """
 
     __slots__ = (
-        "_block_bytes",
-        "_cut",
-        "_format",
-        "_pending",
-        "_pushed",
-        "_ready",
-        "_resampled",
-        "_resampler",
+        "_base",
+        "_cutting",
+        "_detector",
+        "_end",
+        "_endpoint_frames",
+        "_known",
+        "_lead",
+        "_open",
+        "_rate",
+        "_samples",
+        "_speech",
         "_window",
+        "cut",
     )
 
-    def __init__(self, fmt: AudioFormat, window_frames: int) -> None:
-        self._format = fmt
-        self._window = window_frames
-        self._block_bytes = int(BLOCK_S * fmt.rate) * fmt.frame_bytes
-        self._resampler = Resampler(fmt.rate)
-        self._pending = bytearray()  # payloads not yet decoded
-        self._ready: list[NDArray[np.float32]] = []  # 16 kHz, not yet cut
-        self._pushed = 0  # frames
-        self._cut = 0  # frames
-        self._resampled = 0  # 16 kHz samples since the run began
+    def __init__(self, rate: int, cutting: Cutting, network: Network | None) -> None:
+        """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens."""
+        self.cut = 0
+        self._rate = rate
+        self._cutting = cutting
+        self._window = int(cutting.window_s * rate)  # frames
+        self._endpoint_frames = -(-int(cutting.endpoint_s * TARGET_SAMPLE_RATE) // FRAME_SAMPLES)
+        self._detector = SpeechDetector(network) if network and cutting.listens else None
+        self._samples: list[NDArray[np.float32]] = []  # from the open window's lead on
+        self._base = 0  # the place of the first of them in the run
+        self._lead = 0  # stream frames before ``cut`` that the open window hears again
+        self._known = 0  # samples pushed
+        self._end: int | None = None  # of the run, in frames
+        self._speech = np.empty(0, np.float32)  # probabilities of the run's frames of 32 ms, from that of ``_base`` on
+        self._open = _Open(0)
 
     @property
-    def open_frames(self) -> int:
-        """Frames pushed and not yet cut."""
-        return self._pushed - self._cut
+    def spoken(self) -> bool:
+        """Whether anybody spoke in the open window, as far as is known; True without a detector."""
+        return self._open.spoken or self._detector is None
 
-    def push(self, payload: bytes | memoryview) -> list[Cut]:
-        """Feed whole frames; returns the windows they complete, mostly none."""
-        self._pending += payload
-        self._pushed += len(payload) // self._format.frame_bytes
-        if len(self._pending) < self._block_bytes and self.open_frames < self._window:
-            return []
-        self._convert()
-        cuts = []
-        while self._resampled >= output_samples(self._cut + self._window, self._format.rate):
-            cuts.append(self._take(self._window))
+    @property
+    def last_speech(self) -> int:
+        """Number of the last 32 ms of the run that held speech; without a detector, the last of all."""
+        return self._open.last_speech if self._detector else self._known // FRAME_SAMPLES
+
+    @property
+    def open_s(self) -> float:
+        """Seconds that the open window has heard so far."""
+        return (self._known - self._base) / TARGET_SAMPLE_RATE
+
+    def open_cut(self) -> Cut:
+        """The open window as if it ended now; it goes on all the same."""
+        frames = max(1, self._known * self._rate // TARGET_SAMPLE_RATE - self.cut)
+        lead_s = (output_samples(self.cut, self._rate) - self._base) / TARGET_SAMPLE_RATE
+        return Cut(self.cut, frames, self._joined(), lead_s=lead_s)
+
+    def push(self, samples: NDArray[np.float32], *, eager: bool = True) -> list[Cut]:
+        """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the windows that end with them, mostly none.
+
+        ``eager`` says whether a window should be closed where speech has ended.
+        """
+        self._keep(samples)
+        return list(self._cuts(eager=eager))
+
+    def flush(self, samples: NDArray[np.float32], frames: int) -> list[Cut]:
+        """The run of ``frames`` frames ends with these samples: returns what is left. Nothing may be pushed after it."""
+        self._keep(samples)
+        if self._detector:
+            self._speech = np.concatenate((self._speech, self._detector.flush().speech))
+        self._end = frames
+        cuts = list(self._cuts(eager=False))
+        while self.cut < frames:
+            cuts.append(self._take(min(self._limit, frames)))
         return cuts
-
-    def flush(self) -> list[Cut]:
-        """The run ends: returns what is left, the last window shorter. Nothing may be pushed after it."""
-        self._convert()
-        self._keep(self._resampler.flush())
-        cuts = []
-        while self.open_frames:
-            cuts.append(self._take(min(self._window, self.open_frames)))
-        return cuts
-
-    def _convert(self) -> None:
-        """Decode and resample what is pending."""
-        if self._pending:
-            pending, self._pending = self._pending, bytearray()
-            self._keep(self._resampler.push(decode(pending, self._format)))
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
-        self._ready.append(samples)
-        self._resampled += len(samples)
+        self._samples.append(samples)
+        self._known += len(samples)
+        if self._detector:
+            self._speech = np.concatenate((self._speech, self._detector.push(samples).speech))
 
-    def _take(self, frames: int) -> Cut:
-        """Cut the next ``frames`` frames; their samples are at the same places of the 16 kHz run."""
-        rate = self._format.rate
-        count = output_samples(self._cut + frames, rate) - output_samples(self._cut, rate)
-        samples = np.concatenate(self._ready)
-        self._ready = [samples[count:].copy()]
-        self._cut += frames
-        return Cut(frames, samples[:count])
+    def _joined(self) -> NDArray[np.float32]:
+        """All samples from ``_base`` on."""
+        self._samples = [np.concatenate(self._samples)]
+        return self._samples[0]
+
+    @property
+    def _limit(self) -> int:
+        """Where the open window is full, in frames of the run."""
+        return self.cut - self._lead + self._window
+
+    @property
+    def _first(self) -> int:
+        """The detector's frame in which ``_speech`` begins."""
+        return self._base // FRAME_SAMPLES
+
+    def _cuts(self, *, eager: bool) -> Iterator[Cut]:
+        """Look at what came, 32 ms after 32 ms, so that it does not matter how it was sliced."""
+        while True:
+            limit = output_samples(self._limit, self._rate)
+            if self._detector and self._open.next < self._first + len(self._speech):
+                end = (self._open.next + 1) * FRAME_SAMPLES
+                if end < limit:
+                    began = self._open.look(self._speech[self._open.next - self._first] >= self._cutting.threshold)
+                    if (place := self._early(end, began=began, eager=eager)) is not None:
+                        yield self._take(place)
+                    continue
+            elif self._detector:
+                return
+            # What is left at the run's end is one window, if it can be.
+            if self._known < limit or (self._end is not None and self._limit >= self._end):
+                return
+            yield self._full(limit)
+
+    def _early(self, end: int, *, began: bool, eager: bool) -> int | None:
+        """Where the window ends though it is not full, in frames; ``end`` is the sample up to which all is known."""
+        onset = (self._open.onset - PRE_ROLL_FRAMES) * FRAME_SAMPLES
+        silence = onset - output_samples(self.cut, self._rate)
+        if began and self._cutting.gate and silence >= MIN_SILENCE_FRAMES * FRAME_SAMPLES:
+            return self._frame_at(onset)
+        silence = end - (self._open.last_speech + 1) * FRAME_SAMPLES
+        if eager and self._open.spoken and 0 < self._endpoint_frames * FRAME_SAMPLES <= silence:
+            return self._frame_at(end)
+        return None
+
+    def _full(self, limit: int) -> Cut:
+        """Cut the window, which holds all samples up to ``limit``."""
+        if not self._cutting.quiet or (self._cutting.gate and not self._heard_until(limit)):
+            return self._take(self._limit)
+        begin = output_samples(self.cut, self._rate)
+        audio = self._joined()[begin - self._base : limit - self._base]
+        loudness = self._loudness(audio, begin)
+        search = min(round(SEARCH_S * TARGET_SAMPLE_RATE), len(audio) // 2)
+        first = len(loudness) - search // HOP_SAMPLES
+        place = first + int(np.argmin(loudness[first:]))
+        frame = min(self._limit, self._frame_at(begin + place * HOP_SAMPLES))
+        if np.median(loudness) - loudness[place] >= QUIET_DB:
+            return self._take(frame)
+        overlap = int(OVERLAP_S * self._rate)
+        return self._take(frame, tail=min(overlap, self._limit - frame), next_lead=min(overlap, frame - self.cut))
+
+    def _loudness(self, audio: NDArray[np.float32], begin: int) -> NDArray[np.float64]:
+        """Of every 10 ms of ``audio``, from sample ``begin`` of the run on: (n,) float64 in dB, smoothed; speech counts more."""
+        hops = len(audio) // HOP_SAMPLES
+        power = np.square(audio[: hops * HOP_SAMPLES]).reshape(hops, HOP_SAMPLES).mean(axis=1, dtype=np.float64)
+        loudness = 10 * np.log10(_smooth(power) + SILENT_POWER)
+        if self._detector:
+            frames = (begin + HOP_SAMPLES * np.arange(hops)) // FRAME_SAMPLES - self._first
+            loudness += SPEECH_DB * self._speech[np.minimum(frames, len(self._speech) - 1)]
+        return loudness
+
+    def _heard_until(self, sample: int) -> bool:
+        """Whether the open window, if it ends at ``sample``, holds speech."""
+        return has_speech(self._window_speech(sample), self._cutting.threshold)
+
+    def _window_speech(self, end: int) -> NDArray[np.float32]:
+        """Probabilities of the open window's frames, up to sample ``end``."""
+        begin = output_samples(self.cut, self._rate)
+        first, last = ((sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES - self._first for sample in (begin, end))
+        return self._speech[first : max(first + 1, last)]
+
+    def _frame_at(self, sample: int) -> int:
+        """The stream's frame nearest to a sample of the run; it becomes that sample or one before, never one to come."""
+        nearest = (2 * sample * self._rate + TARGET_SAMPLE_RATE) // (2 * TARGET_SAMPLE_RATE)
+        return min(nearest, (self._rate * (2 * sample + 1) - 1) // (2 * TARGET_SAMPLE_RATE))
+
+    def _take(self, end: int, tail: int = 0, next_lead: int = 0) -> Cut:
+        """End the window at frame ``end``; it hears ``tail`` frames more, the next one ``next_lead`` of its own."""
+        begin_sample, end_sample = output_samples(self.cut, self._rate), output_samples(end, self._rate)
+        tail_samples = output_samples(end + tail, self._rate) - end_sample
+        samples = self._joined()
+        speech = self._window_speech(end_sample) if self._detector else None
+        cut = Cut(
+            self.cut,
+            end - self.cut,
+            samples[: end_sample + tail_samples - self._base],
+            lead_s=(begin_sample - self._base) / TARGET_SAMPLE_RATE,
+            tail_s=tail_samples / TARGET_SAMPLE_RATE,
+            speech_final=speech is not None and self._speech_final(speech),
+            speech=speech,
+            silent=self._cutting.gate and speech is not None and not has_speech(speech, self._cutting.threshold),
+        )
+        first = self._first
+        base = output_samples(end - next_lead, self._rate)
+        self._samples = [samples[base - self._base :].copy()]
+        self._base, self.cut, self._lead = base, end, next_lead
+        self._speech = self._speech[self._first - first :].copy()
+        self._open = _Open((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
+        return cut
+
+    def _speech_final(self, speech: NDArray[np.float32]) -> bool:
+        """Whether a window with these frames, (n,) float32, ends after the end of speech."""
+        spoken = np.flatnonzero(speech >= self._cutting.threshold)
+        silence = len(speech) - 1 - spoken[-1] if len(spoken) else 0
+        return 0 < self._endpoint_frames <= silence and has_speech(speech, self._cutting.threshold)
+
+
+class _Open:
+    """Who has spoken in the open window, as far as it was looked at; frames of 32 ms count from the run's start.
+
+    Attributes:
+        next: the frame to look at next.
+        last_speech: the last one that held speech, or the one before the window.
+        spoken: whether enough of them did to be somebody.
+        onset: the one in which the latest utterance began.
+    """
+
+    __slots__ = ("_speech_frames", "last_speech", "next", "onset", "spoken")
+
+    def __init__(self, first: int) -> None:
+        self.next = self.onset = first
+        self.last_speech = first - 1
+        self.spoken = False
+        self._speech_frames = 0  # of the latest utterance
+
+    def look(self, speech: bool) -> bool:
+        """Take note of whether the next frame holds speech; returns whether that makes somebody speak for the first time."""
+        frame, self.next = self.next, self.next + 1
+        if not speech:
+            return False
+        if frame - self.last_speech > BREATH_FRAMES or not self._speech_frames:
+            self.onset, self._speech_frames = frame, 0
+        self.last_speech = frame
+        self._speech_frames += 1
+        began = not self.spoken and self._speech_frames >= MIN_SPEECH_FRAMES
+        self.spoken |= began
+        return began
+
+
+def _smooth(power: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the ``SMOOTH_HOPS`` hops around each; fewer at the ends."""
+    around = np.ones(min(SMOOTH_HOPS, len(power)))
+    smooth: NDArray[np.float64] = np.convolve(power, around, "same") / np.convolve(np.ones(len(power)), around, "same")
+    return smooth

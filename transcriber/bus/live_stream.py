@@ -1,7 +1,6 @@
 """One live stream: payloads in, what became of them out.
 
-In: messages of one subject. Out: jobs for the stream's worker, and ``status``, ``final``, ``gap`` and
-``end`` for the publisher.
+In: messages of one subject. Out: jobs for the stream's worker, and what is to be told for the publisher.
 """
 
 import sys
@@ -12,15 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+from transcriber.audio.account import Fate
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.session import Gap, Session, Window
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.speech import Network, speech_probability, speech_seconds
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
-from transcriber.engine.context import Context
-from transcriber.engine.job import Job, SpeechModel, Transcript
-from transcriber.engine.worker import Outcome, Worker
+from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
+from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
 from transcriber.logs import RateLimited
 from transcriber.messages import GapReason, Timing, message_id
@@ -36,6 +36,7 @@ class Surroundings:
 
     settings: Settings
     model: SpeechModel
+    network: Network | None
     publisher: Publisher
     telemetry: Telemetry
     warnings: RateLimited
@@ -65,7 +66,7 @@ class LiveStream:
         self.seen_s = self.heard_s = live_s
         self._around = around
         self._audio = Stream(
-            settings.input, window_s=settings.buffer_duration_secs, max_hole_s=settings.max_hole_secs, new_id=new_ulid
+            settings.input, settings.cutting, around.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
         )
         self._counters = around.telemetry.counters(name)
         self._reports: dict[Session, SessionReport] = {}  # of the open session and of those that still wait for text
@@ -96,7 +97,9 @@ class LiveStream:
         parsed = NO_HEADERS
         try:
             parsed = parse_headers(headers)
-            events = self._audio.feed(payload, parsed, self._lost_before(number))
+            # Short windows cost as much as long ones: they are for when nobody waits.
+            eager = not self.worker.queue.depth
+            events = self._audio.feed(payload, parsed, self._lost_before(number), eager=eager)
             if payload:
                 self.heard_s = live_s
         except BadInputError as error:
@@ -106,6 +109,8 @@ class LiveStream:
         if self.session in self._reports:
             self._note(self.session, parsed)
         self._handle(events, parsed, arrival)
+        if self._around.settings.partial_interval_secs and self.session and self.worker.queue.idle:
+            self._guess(self.session, arrival)
 
     def dropped_after(self, number: int) -> None:
         """The NATS client dropped a message that came after message ``number``."""
@@ -142,14 +147,14 @@ class LiveStream:
         for event in events:
             match event:
                 case Started(session):
-                    report = SessionReport(self.name, session, self._default_language, self._around.publisher)
+                    report = SessionReport(self.name, session, self._around.settings, self._around.publisher)
                     self._reports[session] = report
-                    if self._around.settings.whisper_context == "prompt":
-                        report.context = Context()
                     report.status("started")
                     self._note(session, headers)
                 case Window():
                     self._enqueue(event, arrival)
+                case Silence():
+                    self._silence(event, arrival.wall)
                 case Gap():
                     self._gap(event, arrival.wall)
                 case Ended(session):
@@ -174,20 +179,22 @@ class LiveStream:
             report.stalled = False
             report.status("resumed")
 
-    @property
-    def _default_language(self) -> str | None:
-        language = self._around.settings.whisper_language
-        return None if language == "auto" else language
-
-    def _enqueue(self, window: Window, arrival: _Arrival) -> None:
-        job = Job(
+    def _job(self, window: Window, settle: Settle, lane: Lane, arrival: _Arrival) -> Job:
+        report, speech = self._reports[window.session], window.cut.speech
+        return Job(
             stream=self.name,
-            samples=window.samples,
-            language=self._reports[window.session].language,
-            context=self._reports[window.session].context,
-            settle=partial(self._settle, window, arrival.wall),
+            samples=window.cut.samples,
+            language=report.language,
+            settle=settle,
+            lane=lane,
+            context=report.speakers[window.channel].context,
+            speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
+            speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
         )
+
+    def _enqueue(self, window: Window, arrival: _Arrival) -> None:
+        job = self._job(window, partial(self._settle, window, arrival.wall), Lane.FINAL, arrival)
         refused = self.worker.queue.try_put(job)
         if refused is not job:
             self._counters.jobs_enqueued += 1
@@ -200,12 +207,12 @@ class LiveStream:
         traceparent = self._around.telemetry.job_span(
             job,
             session=session.id,
-            message_id=message_id(self.name, session.id, window.start_frame, kind, 0),
+            message_id=message_id(self.name, session.id, window.start_frame, kind, 0, window.channel),
             error=None if isinstance(outcome, Transcript) else outcome.reason,
             parent=self._reports[session].parent,
         )
         if isinstance(outcome, Transcript):
-            session.transcribed += window.frames
+            session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
             session.segments += 1
             self._counters.jobs_redone += outcome.redone
             if outcome.suppressed:
@@ -213,41 +220,75 @@ class LiveStream:
             self._reports[session].final(
                 window,
                 job,
-                outcome,
+                self._reports[session].speakers[window.channel].final(window, outcome),
                 model=self._around.model.name,
                 received_at=received_at,
                 traceparent=traceparent,
                 record=self._record,
             )
-            self._listen_for_silence(window, outcome)
+            # A detected language stays.
+            self._reports[session].language = self._reports[session].language or (
+                outcome.language if outcome.text else None
+            )
+            self._listen_for_silence(session, window.start_frame + window.frames)
         else:
-            session.dropped += window.frames
+            session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
             self._counters.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
             self._around.warnings.warning(
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
-            self._gap(Gap(session, window.start_frame, window.frames, outcome.reason), received_at, traceparent)
+            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.channel)
+            self._gap(gap, received_at, traceparent)
         self._end_if_complete(session)
 
-    def _listen_for_silence(self, window: Window, transcript: Transcript) -> None:
-        """Tell when audio comes but no word, and when words are back; pin a detected language."""
-        session, report = window.session, self._reports[window.session]
-        if transcript.text:
-            report.quiet_frames = 0
-            report.language = report.language or transcript.language
-        else:
-            report.quiet_frames += window.frames
-        silent = report.quiet_frames >= self._around.settings.silence_timeout_secs * session.rate
+    def _guess(self, session: Session, arrival: _Arrival) -> None:
+        """Have the open windows heard as far as they go, while the worker has nothing else to do."""
+        interval_s = self._around.settings.partial_interval_secs
+        for channel, speaker in enumerate(self._reports[session].speakers):
+            cutter = session.cutter(channel)
+            if speaker.due(session.number(channel), cutter, interval_s):
+                window = session.open_window(channel)
+                job = self._job(window, partial(self._settle_guess, window, arrival.wall), Lane.PARTIAL, arrival)
+                if self.worker.queue.try_put(job) is None:
+                    speaker.asked(cutter)
+
+    def _settle_guess(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+        """An open window was heard so far; or it was not, as something else was more urgent."""
+        session = window.session
+        if session is not self.session or window.number != session.number(window.channel):
+            return  # its final is on the way
+        speaker = self._reports[session].speakers[window.channel]
+        if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
+            self._counters.partials += 1
+            self._reports[session].partial(
+                window, job, shown, rev=speaker.rev, model=self._around.model.name, received_at=received_at
+            )
+
+    def _silence(self, silence: Silence, received_at: datetime) -> None:
+        """Nobody speaks in this window, so it need not be heard."""
+        session, report = silence.session, self._reports[silence.session]
+        self._counters.chunks_filtered += 1
+        session.account.settle(Fate.SILENT, silence.start_frame, silence.frames, silence.channel)
+        report.speakers[silence.channel].silence(silence.frames)
+        report.silence(silence, received_at)
+        self._listen_for_silence(session, silence.start_frame + silence.frames)
+
+    def _listen_for_silence(self, session: Session, frame: int) -> None:
+        """Tell when audio comes but no word, and when words are back."""
+        report = self._reports[session]
+        quiet_frames = min(speaker.quiet_frames for speaker in report.speakers)
+        silent = quiet_frames >= self._around.settings.silence_timeout_secs * session.rate
         if silent != report.silent:
             report.silent = silent
-            report.status("silent" if silent else "resumed", window.start_frame + window.frames)
+            report.status("silent" if silent else "resumed", frame)
 
     def _gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        report = self._reports[gap.session]
         self._counters.gaps[gap.reason] += 1
-        if context := self._reports[gap.session].context:
-            context.drop()
-        self._reports[gap.session].gap(gap, received_at, traceparent)
+        for speaker in report.speakers if gap.channel is None else (report.speakers[gap.channel],):
+            speaker.interrupted()
+        report.gap(gap, received_at, traceparent)
 
     def _record(self, timing: Timing) -> None:
         self._around.telemetry.record_job(

@@ -19,6 +19,7 @@ class _Outgoing:
     build: Callable[[], AnyMessage]
     traceparent: str
     rev: int
+    channel: int
 
 
 class Publisher:
@@ -34,12 +35,12 @@ class Publisher:
         self._prefix = prefix
         self._outbox: asyncio.Queue[_Outgoing] = asyncio.Queue()
 
-    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0) -> None:
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
         """Send what ``build`` returns; it is called at the last moment, so that timings in it are whole.
 
-        ``rev`` goes into the message's id, which is all that tells two messages of one type at one frame apart.
+        ``rev`` and ``channel`` go into the message's id, which is all that tells two messages of one type at one frame apart.
         """
-        self._outbox.put_nowait(_Outgoing(build, traceparent, rev))
+        self._outbox.put_nowait(_Outgoing(build, traceparent, rev, channel))
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -59,7 +60,9 @@ class Publisher:
     async def _send(self, outgoing: _Outgoing) -> None:
         message = outgoing.build()
         headers = {
-            "Nats-Msg-Id": message_id(message.stream, message.session, message.start_frame, message.type, outgoing.rev),
+            "Nats-Msg-Id": message_id(
+                message.stream, message.session, message.start_frame, message.type, outgoing.rev, outgoing.channel
+            ),
             "traceparent": outgoing.traceparent,
         }
         subject = f"{self._prefix}.{message.stream}.{message.type}"

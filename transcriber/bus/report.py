@@ -1,6 +1,6 @@
 """What is told of one session.
 
-In: what happened to it. Out: its ``status``, ``final``, ``gap`` and ``end``, for the publisher.
+In: what happened to it. Out: its ``status``, ``partial``, ``final``, ``silence``, ``gap`` and ``end``, for the publisher.
 """
 
 import math
@@ -9,11 +9,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from transcriber.audio.session import Gap, Session, Window
+from transcriber.audio.account import Fate
+from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.bus.publisher import Publisher
+from transcriber.bus.speaker import Speaker
+from transcriber.config import Settings
 from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Transcript
-from transcriber.messages import End, Final, Gap as GapMessage, Status, StreamState, Timing, Word
+from transcriber.messages import (
+    End,
+    Final,
+    Gap as GapMessage,
+    Partial,
+    Silence as SilenceMessage,
+    Status,
+    StreamState,
+    Timing,
+    Word,
+)
 from transcriber.telemetry import session_traceparent
 
 
@@ -22,19 +35,19 @@ class SessionReport:
 
     Attributes:
         language: what its windows are to be heard as; None to detect.
-        context: what was said, as prompt for its next window; None when that is switched off.
+        speakers: one for each channel that is heard apart, or one for all.
         parent: ``traceparent`` of the latest payload that had one.
         stalled, silent: states that were told.
-        quiet_frames: frames since the last word.
         counted_overlap: frames that came twice, as far as they are counted.
     """
 
-    def __init__(self, stream: str, session: Session, language: str | None, publisher: Publisher) -> None:
-        self.language = language
-        self.context: Context | None = None
+    def __init__(self, stream: str, session: Session, settings: Settings, publisher: Publisher) -> None:
+        self.language = None if settings.whisper_language == "auto" else settings.whisper_language
+        with_context = settings.whisper_context == "prompt"
+        self.speakers = [Speaker(Context() if with_context else None) for _ in range(session.channels)]
         self.parent: str | None = None
         self.stalled = self.silent = False
-        self.quiet_frames = self.counted_overlap = 0
+        self.counted_overlap = 0
         self._stream = stream
         self._session = session
         self._publisher = publisher
@@ -50,8 +63,15 @@ class SessionReport:
 
     def gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
         self._unknown_gaps += not gap.frames
-        message = GapMessage(**self._range(gap.start_frame, gap.frames, received_at), reason=gap.reason)
-        self._put(message, rev=0 if gap.frames else self._unknown_gaps, traceparent=traceparent)
+        message = GapMessage(
+            **self._range(gap.start_frame, gap.frames, received_at), reason=gap.reason, speaker=self._label(gap.channel)
+        )
+        rev = 0 if gap.frames else self._unknown_gaps
+        self._put(message, rev=rev, channel=gap.channel or 0, traceparent=traceparent)
+
+    def silence(self, silence: Silence, received_at: datetime) -> None:
+        place = self._range(silence.start_frame, silence.frames, received_at)
+        self._put(SilenceMessage(**place, speaker=self._label(silence.channel)), channel=silence.channel)
 
     def final(
         self,
@@ -69,36 +89,26 @@ class SessionReport:
         def build() -> Final:
             timing = _timing(job, transcript)
             record(timing)
-            return Final(
-                **self._range(window.start_frame, window.frames, received_at),
-                segment=window.number,
-                rev=0,
-                text=transcript.text,
-                suppressed=transcript.suppressed,
-                words=_words(transcript, window.start_frame / self._session.rate),
-                language=transcript.language,
-                confidence=None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),
-                avg_logprob=transcript.avg_logprob,
-                no_speech_prob=transcript.no_speech_prob,
-                speech_final=False,
-                speaker=None,
-                model=model,
-                timing=timing,
-                captured_at=window.captured_at,
-            )
+            fields = self._transcribed(window, transcript, received_at)
+            return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
 
-        self._publisher.put(build, traceparent)
+        self._publisher.put(build, traceparent, channel=window.channel)
+
+    def partial(
+        self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
+    ) -> None:
+        """``window`` is what was heard of the open one."""
+
+        def build() -> Partial:
+            fields = self._transcribed(window, transcript, received_at)
+            return Partial(**fields, rev=rev, model=model, timing=_timing(job, transcript), speech_final=False)
+
+        self._publisher.put(build, self.parent or self._own_traceparent, rev, window.channel)
 
     def end(self) -> None:
         """The session's account; the last of its messages."""
         session = self._session
-        account = {
-            "received": session.received,
-            "lost": session.lost,
-            "transcribed": session.transcribed,
-            "silent": session.silent,
-            "dropped": session.dropped,
-        }
+        account = {"received": session.received} | {fate.name.lower(): session.account[fate] for fate in Fate}
         self._put(
             End(
                 **self._range(0, session.clock, datetime.now(UTC)),
@@ -108,8 +118,34 @@ class SessionReport:
             )
         )
 
-    def _put(self, message: Status | GapMessage | End, *, rev: int = 0, traceparent: str | None = None) -> None:
-        self._publisher.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev)
+    def _put(
+        self,
+        message: Status | SilenceMessage | GapMessage | End,
+        *,
+        rev: int = 0,
+        channel: int = 0,
+        traceparent: str | None = None,
+    ) -> None:
+        self._publisher.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
+
+    def _label(self, channel: int | None) -> str | None:
+        """The speaker's, where speakers are told apart."""
+        return None if channel is None or len(self.speakers) == 1 else str(channel)
+
+    def _transcribed(self, window: Window, transcript: Transcript, received_at: datetime) -> dict[str, Any]:
+        """The fields of what a window says."""
+        return self._range(window.start_frame, window.frames, received_at) | {
+            "segment": window.number,
+            "text": transcript.text,
+            "suppressed": transcript.suppressed,
+            "words": _words(transcript, window.start_frame / self._session.rate),
+            "language": transcript.language,
+            "confidence": None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),
+            "avg_logprob": transcript.avg_logprob,
+            "no_speech_prob": transcript.no_speech_prob,
+            "speaker": self._label(window.channel),
+            "captured_at": window.captured_at,
+        }
 
     def _range(self, start_frame: int, frames: int, received_at: datetime) -> dict[str, Any]:
         """The fields that every message has."""

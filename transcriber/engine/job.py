@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
 
@@ -61,6 +61,10 @@ class Transcript:
     doubt: Doubt | None = None
     redone: bool = False
     suppressed: Suppressed | None = None
+
+    def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
+        """The same answer, of other words."""
+        return replace(self, text=text, words=words)
 
 
 class SpeechModel(Protocol):
@@ -124,7 +128,7 @@ class Job:
     stream: str
     samples: NDArray[np.float32]
     language: str | None
-    settle: "Callable[[Job, Transcript | EngineError], None]"
+    settle: "Settle"
     lane: Lane = Lane.FINAL
     context: Context | None = None
     speech_s: float | None = None
@@ -151,3 +155,7 @@ class Job:
         """It was answered, or it failed: what comes after it has another prompt. Worker thread only."""
         if self.context and self.lane is Lane.FINAL:
             self.context.follow(transcript, self._epoch)
+
+
+Outcome = Transcript | EngineError
+Settle = Callable[[Job, Outcome], None]

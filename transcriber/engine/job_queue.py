@@ -9,7 +9,7 @@ from threading import Condition
 from transcriber.engine.job import Job, Lane
 
 OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1}
-"""Places of the lanes beside ``final``, whose bound is the queue's capacity."""
+"""Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial never waits: its place is the hand-over."""
 
 
 class JobQueue:
@@ -28,6 +28,7 @@ class JobQueue:
         self._finals = self._lanes[Lane.FINAL]
         self._changed = Condition()
         self._closed = False
+        self._waiting = False  # the worker, for a job
 
     @property
     def capacity(self) -> int:
@@ -42,14 +43,26 @@ class JobQueue:
     def depth(self) -> int:
         return len(self._finals)
 
+    @property
+    def idle(self) -> bool:
+        """Whether the worker waits for a job, and none is there: a partial would be taken."""
+        return self._waiting and not any(map(len, self._lanes.values()))
+
+    @property
+    def pressing(self) -> bool:
+        """Whether something waits that a partial must not keep waiting."""
+        return bool(self._closed or len(self._finals) or len(self._lanes[Lane.REQUEST]))
+
     def try_put(self, job: Job) -> Job | None:
         """Never waits. Returns the job that has no place: None, ``job``, or another's newest.
+
+        A partial has one only while the queue is ``idle``: it is made of what would be wasted.
 
         When the lane is full, the newest job of the stream that holds the most places goes, the arriving
         job counted in; on a tie the arriving one. So a flooding stream pays for itself.
         """
         with self._changed:
-            if self._closed:
+            if self._closed or (job.lane is Lane.PARTIAL and not self.idle):
                 return job
             refused = self._lanes[job.lane].put(job)
             if refused is not job:
@@ -65,7 +78,9 @@ class JobQueue:
                         return lane.take()
                 if self._closed:
                     return None
+                self._waiting = True
                 self._changed.wait()
+                self._waiting = False
 
     def close(self) -> None:
         """Refuse from now on; what is queued can still be taken."""

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from transcriber.engine.capacity import Capacity
 from transcriber.engine.guards import Suppressed, suppression
-from transcriber.engine.job import Job, SpeechModel, Transcript
+from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
@@ -20,8 +21,6 @@ log = logging.getLogger(__name__)
 
 THREAD_NAME = "whisper-"
 """What the names of the workers' threads begin with."""
-
-Outcome = Transcript | EngineError
 
 
 class Worker:
@@ -71,9 +70,9 @@ class Worker:
 
     @property
     def busy_s(self) -> float:
-        """Seconds spent on jobs so far, the running one included."""
+        """Seconds spent on jobs so far, the running one included; but not on partials, which fill what is left over."""
         job = self._job
-        return self._busy_s + (time.monotonic() - job.started_s if job else 0.0)
+        return self._busy_s + (time.monotonic() - job.started_s if job and job.lane is not Lane.PARTIAL else 0.0)
 
     @property
     def overdue(self) -> bool:
@@ -120,7 +119,7 @@ class Worker:
         deadline_s = job.started_s + self._limit_s
         transcript: Transcript | None = None
         try:
-            transcript = self._transcribe(job, lambda: self._cancelled or time.monotonic() > deadline_s)
+            transcript = self._transcribe(job, partial(self._should_abort, job, deadline_s))
         except EngineError as error:
             if self._cancelled:
                 return EngineError("cancelled at shutdown", reason="shutdown", return_code=error.return_code)
@@ -132,15 +131,20 @@ class Worker:
         finally:
             job.followed(transcript)
             job.finished_s = time.monotonic()
-            self._busy_s += job.finished_s - job.started_s
+            if job.lane is not Lane.PARTIAL:
+                self._busy_s += job.finished_s - job.started_s
             self._job = None
+
+    def _should_abort(self, job: Job, deadline_s: float) -> bool:
+        gives_way = job.lane is Lane.PARTIAL and self.queue.pressing
+        return self._cancelled or gives_way or time.monotonic() > deadline_s
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
         """Ask; if the answer is not to be believed and the queue leaves time, once more; what then is not is held back."""
         prompt = job.prompt
         answer = self.model.transcribe(job.samples, job.language, should_abort, prompt=prompt)
         # At a wide context and without what was said before: either may be the cause.
-        may_help = self.model.tight or bool(prompt)
+        may_help = job.lane is not Lane.PARTIAL and (self.model.tight or bool(prompt))
         if may_help and not _believed(answer, job) and 2 * self.queue.depth <= self.queue.capacity:
             answer = self._ask_again(job, answer, should_abort)
         reason = _suppression(answer, job)
@@ -159,7 +163,7 @@ class Worker:
         """Event loop only."""
         rtf = (job.finished_s - job.started_s) / self._duration_s
         # What failed at once says nothing about speed, and a queue that grew by it would be too long.
-        counts = isinstance(outcome, Transcript) or rtf > self.capacity.rtf
+        counts = job.lane is not Lane.PARTIAL and (isinstance(outcome, Transcript) or rtf > self.capacity.rtf)
         if counts and self.capacity.follow(rtf):
             self.queue.capacity = self.capacity.places
             log.info(

@@ -49,6 +49,7 @@ class Counters:
         default_factory=lambda: dict.fromkeys(("bad_input", "slow_consumer", "overlap", "too_many_streams"), 0)
     )
     chunks_filtered: int = 0
+    partials: int = 0
     jobs_enqueued: int = 0
     jobs_redone: int = 0
     jobs_dropped: dict[str, int] = field(

@@ -34,6 +34,7 @@ INSTRUMENTS = (
     Instrument(
         "transcriber.jobs.redone", "counter", "{job}", "windows asked again at a wide context, as the text was odd"
     ),
+    Instrument("transcriber.partials", "counter", "{message}", "guesses at open windows, published"),
     Instrument("transcriber.text.suppressed", "counter", "{window}", "windows whose text was held back, by reason"),
     Instrument("transcriber.queue.latency_ms", "histogram", "ms", "from the queue's door to the worker"),
     Instrument("transcriber.processing.latency_ms", "histogram", "ms", "inside whisper calls"),

@@ -1,0 +1,58 @@
+"""What became of every frame that was received, over all speakers of a session.
+
+In: ranges and what became of them, by channel, in any order. Out: sums in frames that add up. Where two channels are heard
+apart a frame counts once: as dropped if the words of any speaker in it were lost, else as transcribed if any were heard.
+"""
+
+from bisect import insort
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Fate(IntEnum):
+    """What became of a frame; of two speakers' the greater counts."""
+
+    LOST = 0  # never came: of all channels alike
+    SILENT = 1
+    TRANSCRIBED = 2
+    DROPPED = 3
+
+
+class _Range(NamedTuple):
+    start: int
+    end: int
+    fate: Fate
+
+
+class Account:
+    """Sums of one session. Invariant: they add up to ``settled``, the frames before the first without a fate."""
+
+    __slots__ = ("_channels", "_sums", "settled")
+
+    def __init__(self, channels: int) -> None:
+        self.settled = 0
+        self._sums = dict.fromkeys(Fate, 0)
+        self._channels: list[list[_Range]] = [[] for _ in range(channels)]  # not yet in the sums, in order
+
+    def __getitem__(self, fate: Fate) -> int:
+        """Frames of that fate, of those before ``settled``."""
+        return self._sums[fate]
+
+    def settle(self, fate: Fate, start: int, frames: int, channel: int | None = None) -> None:
+        """Say what became of ``frames`` frames of ``channel``, or of all; each frame of a channel once."""
+        if not frames:
+            return
+        for ranges in self._channels if channel is None else (self._channels[channel],):
+            insort(ranges, _Range(start, start + frames, fate))
+        while all(ranges and ranges[0].start <= self.settled for ranges in self._channels):
+            self._sum_up([ranges[0] for ranges in self._channels])
+
+    def _sum_up(self, heads: Iterable[_Range]) -> None:
+        """Count up to where the first of these ranges ends."""
+        end = min(head.end for head in heads)
+        self._sums[max(head.fate for head in heads)] += end - self.settled
+        self.settled = end
+        for ranges in self._channels:
+            if ranges[0].end == end:
+                del ranges[0]

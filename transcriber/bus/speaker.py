@@ -1,0 +1,70 @@
+"""What is kept of one speaker of a session from window to window: a channel that is heard apart, or all of them mixed.
+
+In: what became of its windows. Out: the words that are its own, and when a partial is due.
+"""
+
+from transcriber.audio.session import Window
+from transcriber.audio.window import WindowCutter
+from transcriber.engine.agreement import Agreement
+from transcriber.engine.context import Context
+from transcriber.engine.job import Transcript
+from transcriber.engine.seam import Seam, written
+
+
+class Speaker:
+    """Event loop only.
+
+    Attributes:
+        context: what was said, as prompt for the next window; None when that is switched off.
+        quiet_frames: frames since the last word.
+        rev: of the latest partial of the open window; 0 before the first.
+    """
+
+    def __init__(self, context: Context | None) -> None:
+        self.context = context
+        self.quiet_frames = self.rev = 0
+        self._seam = Seam()
+        self._number = 0  # of the window that partials are made of
+        self._agreement = Agreement()
+        self._asked_s = 0.0  # how much of it the latest partial was asked for
+        self._asked_speech = -1
+
+    def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
+        """Whether there is enough news in open window ``number`` for another partial."""
+        if number != self._number:
+            self._number, self._agreement, self.rev = number, Agreement(), 0
+            self._asked_s, self._asked_speech = 0.0, -1
+        # Silence after what was said is no news.
+        return cutter.open_s - self._asked_s >= interval_s and cutter.spoken and cutter.last_speech > self._asked_speech
+
+    def asked(self, cutter: WindowCutter) -> None:
+        """A partial is being made of all that the open window holds."""
+        self._asked_s, self._asked_speech = cutter.open_s, cutter.last_speech
+
+    def partial(self, window: Window, transcript: Transcript) -> Transcript | None:
+        """What to show of a pass over the open window; None if it is no longer open, or there is nothing to show."""
+        if window.number != self._number:
+            return None
+        own = self._seam.own(transcript, window.number, lead_s=window.cut.lead_s)
+        words = None if own.words is None else self._agreement.follow(own.words)
+        text = own.text if words is None else written(words, own.language)
+        if not text:
+            return None
+        self.rev += 1
+        return own.with_words(text, words)
+
+    def final(self, window: Window, transcript: Transcript) -> Transcript:
+        """What a window says, without the words of its neighbours."""
+        cut, duration_s = window.cut, window.frames / window.session.rate
+        self.quiet_frames = 0 if transcript.text else self.quiet_frames + window.frames
+        return self._seam.close(transcript, window.number, lead_s=cut.lead_s, tail_s=cut.tail_s, duration_s=duration_s)
+
+    def silence(self, frames: int) -> None:
+        """So many frames without speech."""
+        self.quiet_frames += frames
+        self.interrupted()
+
+    def interrupted(self) -> None:
+        """What comes does not follow upon what was said: something is missing, or was silent."""
+        if self.context:
+            self.context.drop()

@@ -1,0 +1,46 @@
+"""Partial text that does not flicker: what two passes agree on stays as it is.
+
+In: the words of one pass over the open window after the other. Out: the words to show: those agreed so far, and after them
+what the latest pass makes of the rest. That is LocalAgreement-2 (Liu et al., Interspeech 2020).
+"""
+
+from collections.abc import Sequence
+
+from transcriber.engine.job import Word
+from transcriber.engine.seam import same
+
+NEAR_S = 1.0
+"""A word that is agreed on is looked for so near to where it was first heard."""
+
+
+class Agreement:
+    """Of one open window."""
+
+    def __init__(self) -> None:
+        self._agreed: list[Word] = []
+        self._rest: list[Word] = []  # what the pass before made of what follows
+
+    def follow(self, words: Sequence[Word]) -> tuple[Word, ...]:
+        """Take the words of one more pass; returns those to show. None that was agreed on ever changes."""
+        rest = list(words[self._next(words) :])
+        agreed = 0
+        for word, before in zip(rest, self._rest, strict=False):
+            if not same(word.word, before.word):
+                break
+            agreed += 1
+        self._agreed += rest[:agreed]
+        self._rest = rest[agreed:]
+        return (*self._agreed, *self._rest)
+
+    def _next(self, words: Sequence[Word]) -> int:
+        """Index of the first word after what is agreed."""
+        count = len(self._agreed)
+        if all(same(word.word, agreed.word) for word, agreed in zip(words, self._agreed, strict=False)):
+            return min(count, len(words))
+        last = self._agreed[-1]
+        places = [
+            i for i, word in enumerate(words) if same(word.word, last.word) and abs(word.end_s - last.end_s) < NEAR_S
+        ]
+        if places:
+            return min(places, key=lambda i: abs(i + 1 - count)) + 1
+        return next((i for i, word in enumerate(words) if (word.start_s + word.end_s) / 2 >= last.end_s), len(words))
