@@ -244,7 +244,8 @@ class WindowCutter:
         frame = min(self._limit, self._frame_at(begin + place * HOP_SAMPLES))
         if np.median(loudness) - loudness[place] >= QUIET_DB:
             return self._take(frame)
-        overlap = int(OVERLAP_S * self._rate)
+        # Short windows overlap less, or nearly all that one hears could be what its neighbours hear too.
+        overlap = min(int(OVERLAP_S * self._rate), self._window // 4)
         return self._take(frame, tail=min(overlap, self._limit - frame), next_lead=min(overlap, frame - self.cut))
 
     def _loudness(self, audio: NDArray[np.float32], begin: int) -> NDArray[np.float64]:

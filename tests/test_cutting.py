@@ -1,0 +1,234 @@
+"""Where windows are cut: at the end of speech, before it, at quiet places; nothing is lost or doubled.
+
+The network is a fake that takes what is loud for speech. Times are in beats of 32 ms, the network's own frames, so that
+where a cut must fall can be counted on one's fingers.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from transcriber.audio.speech import FRAME_SAMPLES, MIN_SPEECH_FRAMES, State
+from transcriber.audio.window import (
+    MIN_SILENCE_FRAMES,
+    OVERLAP_S,
+    PRE_ROLL_FRAMES,
+    SEARCH_S,
+    Cutting,
+    WindowCutter,
+)
+
+RATE = 16_000
+BEAT = FRAME_SAMPLES
+LOUD = 0.05
+WINDOW_S = 160 * BEAT / RATE  # 5.12 s
+END_S, END = 0.5, 16  # the silence that ends speech, in seconds and in whole beats
+
+
+class Ear:
+    """A network to whom a frame is speech if its mean level is above ``LOUD``."""
+
+    def new_state(self):
+        return State(np.zeros((1, 1, 128), np.float32), np.zeros((1, 1, 128), np.float32))
+
+    def __call__(self, rows, state):
+        return (np.abs(rows[:, -BEAT:]).mean(axis=1) > LOUD).astype(np.float32), state
+
+
+def speech(beats, seed=1):
+    """Noise that is loud and less loud by turns, as syllables are: what is steady is no speech to the energy gate."""
+    samples = np.random.default_rng(seed).uniform(-1, 1, beats * BEAT).astype(np.float32)
+    return samples * np.where(np.arange(beats * BEAT) // (3 * BEAT) % 2, 0.3, 0.8).astype(np.float32)
+
+
+def silence(beats):
+    return np.zeros(beats * BEAT, np.float32)
+
+
+def hiss(samples, level=0.1, seed=2):
+    """Noise without any quiet place."""
+    return np.random.default_rng(seed).uniform(-level, level, samples).astype(np.float32)
+
+
+def joined(*pieces):
+    return np.concatenate(pieces)
+
+
+def cutter(**options):
+    cutting = Cutting(**{"window_s": WINDOW_S, "endpoint_s": END_S, "gate": True} | options)
+    return WindowCutter(RATE, cutting, Ear())
+
+
+def flushed(cutter, samples, *, eager=True):
+    """All cuts of a run."""
+    return cutter.push(samples, eager=eager) + cutter.flush(np.empty(0, np.float32), len(samples))
+
+
+def ends(cuts):
+    """In beats; a fraction where a cut is not at one."""
+    return [(cut.start + cut.frames) / BEAT for cut in cuts]
+
+
+def check_samples(cuts, samples):
+    """Each cut has the run's own samples, of its range and of what it hears around it."""
+    for cut in cuts:
+        begin = cut.start - round(cut.lead_s * RATE)
+        end = cut.start + cut.frames + round(cut.tail_s * RATE)
+        np.testing.assert_array_equal(cut.samples, samples[begin:end])
+    assert [cut.start for cut in cuts] == [0, *(cut.start + cut.frames for cut in cuts[:-1])]
+
+
+def test_a_window_ends_where_speech_has_ended():
+    (first, _) = flushed(cutter(), joined(speech(30), silence(100)))
+
+    assert ends([first]) == [30 + END]
+    assert first.speech_final
+    assert not first.silent
+
+
+def test_a_pause_that_is_one_beat_too_short_ends_nothing():
+    cuts = flushed(cutter(), joined(speech(30), silence(END - 1), speech(30)))
+
+    assert ends(cuts) == [30 + END - 1 + 30]
+
+
+def test_without_an_endpoint_only_a_full_window_ends():
+    assert ends(flushed(cutter(endpoint_s=0.0), joined(speech(30), silence(200)))) == [160, 230]
+
+
+def test_a_window_is_not_closed_early_while_others_wait():
+    samples = joined(speech(30), silence(100))
+
+    (cut,) = flushed(cutter(), samples, eager=False)
+
+    assert ends([cut]) == [130]
+    assert cut.speech_final
+
+
+def test_a_window_is_closed_as_soon_as_nobody_waits_any_more():
+    source = cutter()
+
+    busy = source.push(joined(speech(30), silence(40)), eager=False)
+    (cut,) = source.push(silence(1), eager=True)
+
+    assert busy == []
+    assert ends([cut]) == [71]
+    assert cut.speech_final
+
+
+def test_what_is_no_speech_ends_no_window():
+    clicks = [silence(40), *[piece for _ in range(MIN_SPEECH_FRAMES - 1) for piece in (speech(1), silence(20))]]
+
+    assert flushed(cutter(gate=False), joined(*clicks))[0].frames == sum(map(len, clicks))
+
+
+def test_silence_before_speech_is_a_cut_of_its_own_and_leaves_the_pre_roll():
+    silent, spoken = flushed(cutter(), joined(silence(60), speech(30)))
+
+    assert ends([silent, spoken]) == [60 - PRE_ROLL_FRAMES, 90]
+    assert (silent.silent, spoken.silent) == (True, False)
+    assert (silent.speech_final, spoken.speech_final) == (False, False)
+
+
+def test_silence_before_speech_stays_with_it_where_nothing_is_gated():
+    assert ends(flushed(cutter(gate=False), joined(silence(60), speech(30)))) == [90]
+
+
+@pytest.mark.parametrize(
+    ("beats", "expected"),
+    [
+        (PRE_ROLL_FRAMES + MIN_SILENCE_FRAMES - 1, [PRE_ROLL_FRAMES + MIN_SILENCE_FRAMES - 1 + 30]),
+        (PRE_ROLL_FRAMES + MIN_SILENCE_FRAMES, [MIN_SILENCE_FRAMES, PRE_ROLL_FRAMES + MIN_SILENCE_FRAMES + 30]),
+    ],
+)
+def test_silence_before_speech_that_is_too_short_stays_with_it(beats, expected):
+    assert ends(flushed(cutter(), joined(silence(beats), speech(30)))) == expected
+
+
+def test_silence_between_two_who_speak_is_told_apart_from_both():
+    cuts = flushed(cutter(), joined(speech(20), silence(60), speech(20), silence(END)))
+
+    assert ends(cuts) == [20 + END, 80 - PRE_ROLL_FRAMES, 100 + END]
+    assert [cut.silent for cut in cuts] == [False, True, False]
+    assert [cut.speech_final for cut in cuts] == [True, False, True]
+
+
+def test_a_click_long_before_speech_does_not_begin_it():
+    cuts = flushed(cutter(), joined(silence(40), speech(1), silence(39), speech(30)))
+
+    assert ends(cuts) == [80 - PRE_ROLL_FRAMES, 110]
+    assert cuts[0].silent
+
+
+def test_speech_is_final_only_if_silence_enough_follows_in_its_own_window():
+    soon = flushed(cutter(), joined(speech(30), silence(END - 1)))
+    full = flushed(cutter(), joined(speech(160 - END), silence(END)), eager=False)
+    never = flushed(cutter(endpoint_s=0.0), joined(speech(30), silence(100)))
+    nobody = flushed(cutter(), silence(100))
+
+    assert [[cut.speech_final for cut in cuts] for cuts in (soon, full, never, nobody)] == [
+        [False],
+        [True],
+        [False],
+        [False],
+    ]
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_a_full_window_is_cut_in_the_middle_of_the_pause_near_its_end(gate):
+    samples = joined(speech(130), silence(10), speech(80))
+
+    cut, rest = flushed(cutter(quiet=True, gate=gate), samples)
+
+    assert 130 < ends([cut])[0] < 140
+    assert (cut.tail_s, rest.lead_s) == (0, 0)
+    check_samples([cut, rest], samples)
+
+
+def test_a_pause_in_noise_is_as_good():
+    samples = joined(speech(130), silence(10), speech(80)) + hiss(220 * BEAT, 0.03)
+
+    cut, _ = flushed(cutter(quiet=True), samples)
+
+    assert 130 < ends([cut])[0] < 140
+    assert cut.tail_s == 0
+
+
+def test_a_pause_further_from_the_end_than_is_searched_is_not_taken():
+    samples = joined(speech(100), silence(10), speech(110))
+
+    cut, *_ = flushed(cutter(quiet=True), samples)
+
+    assert 160 - SEARCH_S * RATE / BEAT <= ends([cut])[0] <= 160
+
+
+def test_a_full_window_is_cut_at_its_end_where_no_quiet_place_is_wanted():
+    assert ends(flushed(cutter(quiet=False), joined(speech(130), silence(10), speech(80)))) == [160, 220]
+
+
+def test_where_no_place_is_quiet_both_windows_hear_half_a_second_of_each_other():
+    samples = hiss(20 * RATE)
+
+    cuts = flushed(WindowCutter(RATE, Cutting(5.0, quiet=True), None), samples)
+
+    check_samples(cuts, samples)
+    assert len(cuts) > 4
+    for before, after in pairwise(cuts):
+        assert after.lead_s == OVERLAP_S
+        left_s = 5.0 - before.lead_s - before.frames / RATE
+        assert before.tail_s == pytest.approx(min(OVERLAP_S, left_s))
+    assert all(len(cut.samples) <= 5 * RATE for cut in cuts)
+    assert (cuts[0].lead_s, cuts[-1].tail_s) == (0, 0)
+
+
+@pytest.mark.parametrize("window_s", [0.5, 0.6, 0.75, 1.0, 2.0])
+def test_short_windows_hear_more_of_their_own_than_of_their_neighbours(window_s):
+    for seed in range(10):
+        samples = hiss(30 * RATE, seed=seed)
+
+        cuts = flushed(WindowCutter(RATE, Cutting(window_s, quiet=True), None), samples)
+
+        check_samples(cuts, samples)
+        assert all(len(cut.samples) <= window_s * RATE for cut in cuts)
+        assert min(cut.frames for cut in cuts[:-1]) >= window_s * RATE / 4
