@@ -11,6 +11,7 @@ import pytest
 
 from transcriber.audio.speech import FRAME_SAMPLES, MIN_SPEECH_FRAMES, State
 from transcriber.audio.window import (
+    HELD_BACK_FRAMES,
     MIN_SILENCE_FRAMES,
     OVERLAP_S,
     PRE_ROLL_FRAMES,
@@ -152,6 +153,24 @@ def test_silence_between_two_who_speak_is_told_apart_from_both():
     assert ends(cuts) == [20 + END, 80 - PRE_ROLL_FRAMES, 100 + END]
     assert [cut.silent for cut in cuts] == [False, True, False]
     assert [cut.speech_final for cut in cuts] == [True, False, True]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_full_window_of_silence_is_cut_short_of_its_end_by_what_may_belong_to_speech(quiet):
+    cuts = flushed(cutter(quiet=quiet), silence(400))
+
+    assert ends(cuts) == [160 - HELD_BACK_FRAMES, 320 - 2 * HELD_BACK_FRAMES, 400]
+    assert all(cut.silent for cut in cuts)
+    assert all((cut.lead_s, cut.tail_s) == (0, 0) for cut in cuts)
+
+
+@pytest.mark.parametrize("begin", range(140, 180))
+def test_speech_always_has_its_pre_roll_even_where_a_window_of_silence_is_full(begin):
+    cuts = flushed(cutter(quiet=True), joined(silence(begin), speech(60)))
+
+    (spoken,) = (cut for cut in cuts if not cut.silent)
+    assert spoken.start <= (begin - PRE_ROLL_FRAMES) * BEAT
+    assert ends([spoken]) == [begin + 60]
 
 
 def test_a_click_long_before_speech_does_not_begin_it():

@@ -43,6 +43,9 @@ OVERLAP_S = 0.5
 PRE_ROLL_FRAMES = 8
 """A quarter of a second: what belongs to speech before the network is sure of it."""
 
+HELD_BACK_FRAMES = PRE_ROLL_FRAMES + MIN_SPEECH_FRAMES - 1
+"""A full window of silence leaves so much to the next one: somebody may be about to speak."""
+
 MIN_SILENCE_FRAMES = 16
 """Half a second: silence shorter than this before speech is no window of its own."""
 
@@ -233,7 +236,9 @@ class WindowCutter:
 
     def _full(self, limit: int) -> Cut:
         """Cut the window, which holds all samples up to ``limit``."""
-        if not self._cutting.quiet or (self._cutting.gate and not self._heard_until(limit)):
+        if self._cutting.gate and not self._heard_until(limit):
+            return self._take(self._frame_at(limit - HELD_BACK_FRAMES * FRAME_SAMPLES))
+        if not self._cutting.quiet:
             return self._take(self._limit)
         begin = output_samples(self.cut, self._rate)
         audio = self._joined()[begin - self._base : limit - self._base]
