@@ -186,12 +186,9 @@ def test_speech_is_final_only_if_silence_enough_follows_in_its_own_window():
     never = flushed(cutter(endpoint_s=0.0), joined(speech(30), silence(100)))
     nobody = flushed(cutter(), silence(100))
 
-    assert [[cut.speech_final for cut in cuts] for cuts in (soon, full, never, nobody)] == [
-        [False],
-        [True],
-        [False],
-        [False],
-    ]
+    found = [cut.speech_final for cuts in (soon, full, never, nobody) for cut in cuts]
+    assert found == [False, True, False, False]
+    assert all(type(final) is bool for final in found)  # for it goes into a message
 
 
 @pytest.mark.parametrize("gate", [False, True])
@@ -251,3 +248,70 @@ def test_short_windows_hear_more_of_their_own_than_of_their_neighbours(window_s)
         check_samples(cuts, samples)
         assert all(len(cut.samples) <= window_s * RATE for cut in cuts)
         assert min(cut.frames for cut in cuts[:-1]) >= window_s * RATE / 4
+
+
+def test_what_is_left_at_the_end_of_a_run_is_one_window_if_it_can_be():
+    spoken = flushed(cutter(quiet=True), joined(speech(150), silence(9)))
+    silent = flushed(cutter(quiet=True), silence(159))
+    ended_late = cutter()
+    before = ended_late.push(speech(30), eager=True)
+
+    assert ends(spoken) == ends(silent) == [159]
+    assert before == []
+    assert ends(ended_late.flush(silence(100), 130 * BEAT)) == [130]
+
+
+def test_what_is_left_at_the_end_of_a_run_is_cut_if_it_is_longer_than_a_window():
+    source = cutter(quiet=True)
+
+    cuts = source.flush(joined(speech(130), silence(10), speech(80)), 220 * BEAT)
+
+    assert len(cuts) == 2
+    assert 130 < ends(cuts)[0] < 140
+    assert ends(cuts)[1] == 220
+
+
+def test_a_run_without_audio_has_no_windows():
+    assert cutter().flush(np.empty(0, np.float32), 0) == []
+
+
+@pytest.mark.parametrize("left", [1, 100, BEAT // 2 - 1])
+def test_a_last_window_of_less_than_half_a_frame_is_a_window_all_the_same(left):
+    samples = joined(speech(30), silence(END), np.zeros(left, np.float32))
+
+    cuts = flushed(cutter(), samples)
+
+    assert ends(cuts) == [46, 46 + left / BEAT]
+    check_samples(cuts, samples)
+
+
+def test_to_look_at_the_open_window_changes_nothing_of_what_comes():
+    samples = joined(silence(60), speech(200), silence(10), speech(60), silence(100))
+    looked_at, left_alone = cutter(quiet=True), cutter(quiet=True)
+    found, opened = [], []
+
+    for at in range(0, len(samples), 700):
+        found += looked_at.push(samples[at : at + 700])
+        opened.append(looked_at.open_cut())
+    found += looked_at.flush(np.empty(0, np.float32), len(samples))
+    expected = flushed(left_alone, samples)
+
+    assert ends(found) == ends(expected)
+    assert [cut.speech_final for cut in found] == [cut.speech_final for cut in expected]
+    check_samples(found, samples)
+    for cut in opened:
+        begin = cut.start - round(cut.lead_s * RATE)
+        np.testing.assert_array_equal(cut.samples, samples[begin : cut.start + cut.frames])
+
+
+def test_the_open_window_tells_whether_anybody_spoke_and_how_far_it_has_heard():
+    source, deaf = cutter(), WindowCutter(RATE, Cutting(WINDOW_S), None)
+
+    told = []
+    for piece in (silence(20), speech(MIN_SPEECH_FRAMES - 1), speech(1), silence(10)):
+        source.push(piece)
+        told.append((source.spoken, source.last_speech, source.open_s * RATE / BEAT))
+    deaf.push(silence(20))
+
+    assert told == [(False, -1, 20), (False, 21, 22), (True, 22, 23), (True, 22, 33)]
+    assert (deaf.spoken, deaf.last_speech) == (True, 20)

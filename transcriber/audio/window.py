@@ -305,7 +305,7 @@ class WindowCutter:
     def _speech_final(self, speech: NDArray[np.float32]) -> bool:
         """Whether a window with these frames, (n,) float32, ends after the end of speech."""
         spoken = np.flatnonzero(speech >= self._cutting.threshold)
-        silence = len(speech) - 1 - spoken[-1] if len(spoken) else 0
+        silence = len(speech) - 1 - int(spoken[-1]) if len(spoken) else 0
         return 0 < self._endpoint_frames <= silence and has_speech(speech, self._cutting.threshold)
 
 
