@@ -1,0 +1,101 @@
+"""What became of every frame, against a model that keeps a fate for each frame of each channel."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, strategies as st
+
+from transcriber.audio.account import Account, Fate
+
+
+class Ledger:
+    """The account, frame by frame."""
+
+    def __init__(self, channels, frames):
+        self.fates = [[None] * frames for _ in range(channels)]
+
+    def settle(self, fate, start, frames, channel=None):
+        for number, fates in enumerate(self.fates):
+            if channel in {None, number}:
+                assert fates[start : start + frames] == [None] * frames
+                fates[start : start + frames] = [fate] * frames
+
+    @property
+    def settled(self):
+        together = list(zip(*self.fates, strict=True))
+        return next((frame for frame, fates in enumerate(together) if None in fates), len(together))
+
+    def __getitem__(self, fate):
+        together = list(zip(*self.fates, strict=True))[: self.settled]
+        return [max(fates) for fates in together].count(fate)
+
+
+@st.composite
+def recordings(draw):
+    """Holes and stretches of a recording, each channel's stretches cut in its own way, in any order: arguments of ``settle``."""
+    channels = draw(st.integers(1, 2))
+    at, said = 0, []
+    for hole, frames in draw(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=8)):
+        if hole:
+            said.append((Fate.LOST, at, frames))
+        else:
+            for channel in range(channels):
+                cuts = sorted({0, frames, *draw(st.lists(st.integers(0, frames), max_size=4))})
+                for start, end in pairwise(cuts):
+                    fate = draw(st.sampled_from([Fate.SILENT, Fate.TRANSCRIBED, Fate.DROPPED]))
+                    said.append((fate, at + start, end - start, channel))
+        at += frames
+    return channels, at, draw(st.permutations(said))
+
+
+@given(recordings())
+def test_the_sums_are_those_of_a_model_frame_by_frame_at_any_time(recording):
+    channels, frames, said = recording
+    account, ledger = Account(channels), Ledger(channels, frames)
+
+    for one in said:
+        account.settle(*one)
+        ledger.settle(*one)
+
+        assert account.settled == ledger.settled
+        assert sum(account[fate] for fate in Fate) == account.settled
+        assert [account[fate] for fate in Fate] == [ledger[fate] for fate in Fate]
+    assert account.settled == frames
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (Fate.SILENT, Fate.SILENT, Fate.SILENT),
+        (Fate.SILENT, Fate.TRANSCRIBED, Fate.TRANSCRIBED),
+        (Fate.TRANSCRIBED, Fate.DROPPED, Fate.DROPPED),
+        (Fate.DROPPED, Fate.SILENT, Fate.DROPPED),
+    ],
+)
+def test_of_two_speakers_the_worse_fate_counts(one, other, expected):
+    account = Account(2)
+
+    account.settle(one, 0, 10, 0)
+    account.settle(other, 0, 10, 1)
+
+    assert {fate: account[fate] for fate in Fate} == dict.fromkeys(Fate, 0) | {expected: 10}
+
+
+def test_nothing_is_counted_before_all_channels_have_told():
+    account = Account(2)
+
+    account.settle(Fate.TRANSCRIBED, 0, 30, 0)
+    before = account.settled
+    account.settle(Fate.SILENT, 0, 10, 1)
+
+    assert (before, account.settled, account[Fate.TRANSCRIBED]) == (0, 10, 10)
+
+
+def test_a_gap_of_no_frames_counts_nothing():
+    account = Account(2)
+
+    account.settle(Fate.LOST, 0, 0)
+    account.settle(Fate.DROPPED, 0, 0, 1)
+
+    assert account.settled == 0
+    assert not any(account[fate] for fate in Fate)
