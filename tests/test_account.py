@@ -34,10 +34,11 @@ class Ledger:
 def recordings(draw):
     """Holes and stretches of a recording, each channel's stretches cut in its own way, in any order: arguments of ``settle``."""
     channels = draw(st.integers(1, 2))
-    at, said = 0, []
+    at = 0
+    said: list[tuple[Fate, int, int, int | None]] = []
     for hole, frames in draw(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=8)):
         if hole:
-            said.append((Fate.LOST, at, frames))
+            said.append((Fate.LOST, at, frames, None))
         else:
             for channel in range(channels):
                 cuts = sorted({0, frames, *draw(st.lists(st.integers(0, frames), max_size=4))})

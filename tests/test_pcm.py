@@ -38,6 +38,37 @@ def test_two_channels_are_mixed_to_their_mean():
     np.testing.assert_allclose(samples, [0, 0.5])
 
 
+def test_two_channels_are_told_apart_if_wanted():
+    payload = np.array([[16384, -16384], [0, 8192], [-32768, 0]], "<i2").tobytes()
+
+    samples = decode(payload, AudioFormat(channels=2), split=True)
+
+    np.testing.assert_array_equal(samples, [[0.5, 0, -1], [-0.5, 0.25, 0]])
+    assert samples.flags.c_contiguous
+
+
+@given(st.sampled_from(SampleFormat), st.binary(max_size=800))
+def test_each_channel_alone_is_what_it_is_beside_another(sample, payload):
+    one = (
+        payload[: len(payload) // 8 * 8].replace(b"\xff", b"\x01").replace(b"\x7f", b"\x01")
+    )  # no float that is not finite
+    size = AudioFormat(sample).frame_bytes
+    frames = [one[at : at + size] for at in range(0, len(one), size)]
+    left, right = b"".join(frames[::2]), b"".join(frames[1::2])
+
+    samples = decode(one, AudioFormat(sample, channels=2), split=True)
+
+    np.testing.assert_array_equal(samples[0], decode(left, AudioFormat(sample))[0])
+    np.testing.assert_array_equal(samples[1], decode(right, AudioFormat(sample))[0])
+    np.testing.assert_allclose(decode(one, AudioFormat(sample, channels=2))[0], samples.mean(axis=0), atol=1e-6)
+
+
+def test_one_channel_told_apart_is_itself():
+    payload = np.array([16384, -16384], "<i2").tobytes()
+
+    np.testing.assert_array_equal(decode(payload, DEFAULT, split=True), [[0.5, -0.5]])
+
+
 @given(FORMATS, st.binary(max_size=4096))
 def test_any_bytes_decode_into_range_or_are_refused(fmt, payload):
     try:

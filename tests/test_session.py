@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.hearing import Ear, joined, silence, speech
 from transcriber.audio.account import Fate
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.session import Gap, Session, Window
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.stream import Ended, Started, Stream
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import PRE_ROLL_FRAMES, Cutting
 from transcriber.errors import BadInputError
 
 RATE = 8_000
@@ -265,11 +267,10 @@ def publishers(draw):
     return draw(st.booleans()), steps
 
 
-@settings(max_examples=200, deadline=None)
-@given(publishers(), st.sampled_from([0.5, 1.0, 2.7]))
-def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
+def published(source, publisher, sound=audio, eager=lambda: True):
+    """What each payload brings about; ``sound`` makes payloads of so many frames."""
     with_offsets, steps = publisher
-    source, events, clock = stream(window_s), [], 0
+    clock = 0
     for step, size, captured_at in steps:
         lost, session = None, None
         match step:
@@ -286,17 +287,24 @@ def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
             case "session":
                 session = str(size)
         offset = clock if with_offsets else None
-        payload = b"" if step == "beat" else audio(size)
+        payload = b"" if step == "beat" else sound(size)
         try:
-            events += source.feed(
+            yield source.feed(
                 payload + (b"x" if step == "bad" else b""),
                 AudioHeaders(offset=offset, end=step == "end", session=session, captured_at=captured_at),
                 lost,
+                eager=eager(),
             )
-            clock += len(payload) // 2
+            clock += size if payload else 0
         except BadInputError:
-            events += source.skip()
-    events += source.end()
+            yield source.skip()
+    yield source.end()
+
+
+@settings(max_examples=200, deadline=None)
+@given(publishers(), st.sampled_from([0.5, 1.0, 2.7]))
+def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
+    events = [event for some in published(stream(window_s), publisher) for event in some]
 
     check_tiling(events)
     assert kinds(events).count("Started") == kinds(events).count("Ended")
@@ -304,3 +312,184 @@ def test_whatever_a_publisher_does_the_account_is_exact(publisher, window_s):
         if isinstance(event, Window):
             assert len(event.cut.samples) == pytest.approx(event.frames * 2, abs=1)
             assert event.cut.samples.dtype == np.float32
+
+
+class Books:
+    """What became of every frame of a session, by channel, kept beside its own account."""
+
+    def __init__(self, session):
+        self.session = session
+        self.fates = [np.full(0, -1, np.int8) for _ in range(session.channels)]
+        self.numbers = [0] * session.channels
+
+    def tile(self, event):
+        """Windows, silences and gaps follow each other, in every channel, and have their numbers."""
+        channels = range(self.session.channels) if isinstance(event, Gap) else [event.channel]
+        for channel in channels:
+            if event.frames:
+                assert event.start_frame == len(self.fates[channel])
+            self.fates[channel] = np.append(self.fates[channel], np.full(event.frames, -1, np.int8))
+            if not isinstance(event, Gap):
+                assert event.frames > 0
+                assert getattr(event, "number", self.numbers[channel]) == self.numbers[channel]
+                self.numbers[channel] += 1
+
+    def settle(self, fate, event):
+        channels = range(self.session.channels) if isinstance(event, Gap) else [event.channel]
+        for channel in channels:
+            self.fates[channel][event.start_frame : event.start_frame + event.frames] = fate
+
+    def check(self):
+        """The account is right so far."""
+        shortest = min(map(len, self.fates))
+        together = np.stack([fates[:shortest] for fates in self.fates])
+        unsettled = np.flatnonzero((together < 0).any(axis=0))
+        settled = int(unsettled[0]) if len(unsettled) else shortest
+        fates, account = together[:, :settled].max(axis=0, initial=-1), self.session.account
+        assert account.settled == settled
+        assert [account[fate] for fate in Fate] == [np.count_nonzero(fates == fate) for fate in Fate]
+        assert self.session.complete == (self.session.closed and settled == self.session.clock)
+
+
+CUTTINGS = st.builds(
+    Cutting,
+    window_s=st.sampled_from([0.5, 1.0, 2.7]),
+    quiet=st.booleans(),
+    endpoint_s=st.sampled_from([0.0, 0.2, 0.5]),
+    gate=st.booleans(),
+    apart=st.booleans(),
+)
+
+
+def some_sound(rng, channels):
+    """Makes payloads in which each channel is silent, or speaks by the lights of the fake network, or does not."""
+
+    def sound(frames):
+        syllables = np.where(np.arange(frames) // 1_000 % 2, 0.3, 0.9)[:, np.newaxis]
+        samples = rng.uniform(-1, 1, (frames, channels)) * syllables * rng.choice([0.0, 0.01, 1.0], channels)
+        return (samples * 32_000).astype("<i2").tobytes()
+
+    return sound
+
+
+@settings(max_examples=150, deadline=None)
+@given(publishers(), CUTTINGS, st.integers(1, 2), st.randoms(use_true_random=False))
+def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_windows(
+    publisher, cutting, channels, chance
+):
+    numbers = count()
+    fmt = AudioFormat(rate=RATE, channels=channels)
+    source = Stream(fmt, cutting, Ear(), max_hole_s=600, new_id=lambda: f"id{next(numbers)}")
+    sound = some_sound(np.random.default_rng(chance.randrange(2**32)), channels)
+    books: dict[Session, Books] = {}
+    waiting: list[Window] = []
+
+    def settle_some(most):
+        for _ in range(min(chance.randint(0, most), len(waiting))):
+            window = waiting.pop(chance.randrange(len(waiting)))
+            settle(chance.choice([Fate.TRANSCRIBED, Fate.TRANSCRIBED, Fate.DROPPED]), window)
+            books[window.session].check()
+
+    def settle(fate, event):
+        event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
+        books[event.session].settle(fate, event)
+
+    for events in published(source, publisher, sound, eager=lambda: chance.random() < 0.5):
+        for event in events:
+            session = event.session
+            match event:
+                case Started():
+                    books[session] = Books(session)
+                case Window():
+                    books[session].tile(event)
+                    waiting.append(event)
+                case Silence():
+                    assert cutting.gate
+                    books[session].tile(event)
+                    settle(Fate.SILENT, event)
+                case Gap():  # the account knows it already
+                    books[session].tile(event)
+                    books[session].settle(Fate.LOST, event)
+                case Ended():
+                    session.closed = True
+                    assert [len(fates) for fates in books[session].fates] == [session.clock] * session.channels
+        settle_some(6)
+    while waiting:
+        settle_some(1)
+
+    for session, book in books.items():
+        book.check()
+        assert session.complete
+        assert session.channels == (channels if cutting.apart else 1)
+        account = session.account
+        assert session.received == account[Fate.TRANSCRIBED] + account[Fate.SILENT] + account[Fate.DROPPED]
+        assert session.clock == session.received + account[Fate.LOST]
+
+
+def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first():
+    fmt = AudioFormat(rate=16_000, channels=2)
+    session = Session("call", fmt, Cutting(6.0, gate=True, apart=True), Ear(), max_hole_s=600)
+    caller = joined(speech(60), silence(100))
+    called = joined(silence(100), speech(60))
+
+    done = session.feed((np.stack([caller, called], axis=1) * 32_000).astype("<i2").tobytes()) + session.close()
+    session.closed = True
+    for event in done:
+        fate = Fate.SILENT if isinstance(event, Silence) else Fate.DROPPED if event.channel else Fate.TRANSCRIBED
+        session.account.settle(fate, event.start_frame, event.frames, event.channel)
+
+    places = [(type(event).__name__, event.channel, event.start_frame, event.frames) for event in done]
+    begin = (100 - PRE_ROLL_FRAMES) * FRAME_SAMPLES
+    whole = 160 * FRAME_SAMPLES
+    assert sorted(places, key=lambda place: place[1:]) == [
+        ("Window", 0, 0, whole),
+        ("Silence", 1, 0, begin),
+        ("Window", 1, begin, whole - begin),
+    ]
+    account = session.account
+    assert (account[Fate.TRANSCRIBED], account[Fate.DROPPED], account[Fate.SILENT]) == (begin, whole - begin, 0)
+    assert session.complete
+    assert [event.number for event in done if isinstance(event, Window) and event.channel] == [1]
+
+
+def test_a_session_is_complete_only_when_it_is_closed_and_all_of_it_is_settled():
+    session = Session("call", FORMAT, Cutting(1.0), None, max_hole_s=600)
+    told = []
+    (first,) = session.feed(audio(9_000))
+    (last,) = session.close()
+
+    for window in (last, first):
+        told.append(session.complete)
+        session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
+    told.append(session.complete)
+    session.closed = True
+
+    assert [*told, session.complete] == [False, False, False, True]
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 8_000), st.sampled_from([0, 0, 0, 1, 777, 30_000])), min_size=1, max_size=25),
+    CUTTINGS,
+    st.integers(0, 2**32 - 1),
+)
+def test_capture_time_is_right_to_the_frame_however_audio_is_cut(payloads, cutting, seed):
+    source = Stream(FORMAT, cutting, Ear(), max_hole_s=600, new_id=lambda: "call")
+    sound, events, offset = some_sound(np.random.default_rng(seed), 1), [], 0
+
+    for frames, hole in payloads:
+        offset += hole
+        captured_at = NOON + timedelta(seconds=offset / RATE)
+        events += source.feed(sound(frames), AudioHeaders(offset=offset, captured_at=captured_at))
+        offset += frames
+    events += source.end()
+
+    origin = payloads[0][1]
+    for event in events:
+        if isinstance(event, Window):
+            expected = NOON + timedelta(seconds=(origin + event.start_frame) / RATE)
+            assert event.captured_at is not None
+            assert abs(event.captured_at - expected) < timedelta(seconds=0.5 / RATE)

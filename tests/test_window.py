@@ -5,7 +5,7 @@ import pytest
 import soxr
 from hypothesis import given, settings, strategies as st
 
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.audio.run import Run
 from transcriber.audio.window import Cutting
@@ -130,3 +130,25 @@ def test_a_window_owns_its_samples():
 
     np.testing.assert_array_equal(cut.samples, before)
     assert cut.samples.flags.c_contiguous
+
+
+@pytest.mark.parametrize("sample", [SampleFormat.MULAW, SampleFormat.ALAW])
+def test_two_who_speak_on_the_phone_are_heard_each_for_himself(sample):
+    fmt = AudioFormat(sample, 8_000, 2)
+    rng = np.random.default_rng(5)
+    silent = int(np.abs(decode(bytes(range(256)), AudioFormat(sample))[0]).argmin())
+    codes = rng.integers(0, 256, (8_000 * 3, 2), np.uint8)
+    codes[12_000:, 1] = silent
+    run = Run(fmt, Cutting(1.0, apart=True), None)
+
+    found = [one for at in range(0, len(codes), 160) for one in run.push(codes[at : at + 160].tobytes(), eager=True)]
+    found += run.flush()
+
+    for channel in (0, 1):
+        said = decode(codes[:, channel].tobytes(), AudioFormat(sample))[0]
+        cuts = [cut for where, cut in found if where == channel]
+        assert [cut.frames for cut in cuts] == [8_000] * 3
+        heard = np.concatenate([cut.samples for cut in cuts])
+        np.testing.assert_allclose(heard, soxr.resample(said, 8_000, 16_000), atol=1e-4)
+    assert np.abs([cut.samples for where, cut in found if where][-1]).max() < 1e-3
+    assert np.abs([cut.samples for where, cut in found if not where][-1]).max() > 0.5
