@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.hearing import BEAT, Ear, hiss, joined, silence, speech
+from transcriber.audio.resampler import output_samples
 from transcriber.audio.speech import MIN_SPEECH_FRAMES
 from transcriber.audio.window import (
     HELD_BACK_FRAMES,
@@ -88,6 +89,18 @@ def test_a_window_is_closed_as_soon_as_nobody_waits_any_more():
     assert cut.speech_final
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
+def test_a_window_that_ends_early_needs_no_sample_that_is_yet_to_come(rate):
+    for beats in range(3, 60):
+        source = WindowCutter(rate, Cutting(WINDOW_S, endpoint_s=END_S), Ear())
+
+        (cut,) = source.push(joined(speech(beats), silence(END)))
+
+        end = output_samples(cut.frames, rate)
+        assert len(cut.samples) == end
+        assert (beats + END) * BEAT - 2 <= end <= (beats + END) * BEAT
+
+
 def test_what_is_no_speech_ends_no_window():
     clicks = [silence(40), *[piece for _ in range(MIN_SPEECH_FRAMES - 1) for piece in (speech(1), silence(20))]]
 
@@ -155,9 +168,10 @@ def test_speech_is_final_only_if_silence_enough_follows_in_its_own_window():
     full = flushed(cutter(), joined(speech(160 - END), silence(END)), eager=False)
     never = flushed(cutter(endpoint_s=0.0), joined(speech(30), silence(100)))
     nobody = flushed(cutter(), silence(100))
+    click = flushed(cutter(), joined(speech(MIN_SPEECH_FRAMES - 1), silence(100)))
 
-    found = [cut.speech_final for cuts in (soon, full, never, nobody) for cut in cuts]
-    assert found == [False, True, False, False]
+    found = [cut.speech_final for cuts in (soon, full, never, nobody, click) for cut in cuts]
+    assert found == [False, True, False, False, False]
     assert all(type(final) is bool for final in found)  # for it goes into a message
 
 
@@ -225,8 +239,10 @@ def test_what_is_left_at_the_end_of_a_run_is_one_window_if_it_can_be():
     silent = flushed(cutter(quiet=True), silence(159))
     ended_late = cutter()
     before = ended_late.push(speech(30), eager=True)
+    exactly = cutter(quiet=True).flush(joined(speech(130), silence(10), speech(20)), 160 * BEAT)
 
     assert ends(spoken) == ends(silent) == [159]
+    assert ends(exactly) == [160]
     assert before == []
     assert ends(ended_late.flush(silence(100), 130 * BEAT)) == [130]
 

@@ -246,12 +246,12 @@ class WindowCutter:
         search = min(round(SEARCH_S * TARGET_SAMPLE_RATE), len(audio) // 2)
         first = len(loudness) - search // HOP_SAMPLES
         place = first + int(np.argmin(loudness[first:]))
-        frame = min(self._limit, self._frame_at(begin + place * HOP_SAMPLES))
+        frame = self._frame_at(begin + place * HOP_SAMPLES)
         if np.median(loudness) - loudness[place] >= QUIET_DB:
             return self._take(frame)
         # Short windows overlap less, or nearly all that one hears could be what its neighbours hear too.
         overlap = min(int(OVERLAP_S * self._rate), self._window // 4)
-        return self._take(frame, tail=min(overlap, self._limit - frame), next_lead=min(overlap, frame - self.cut))
+        return self._take(frame, tail=min(overlap, self._limit - frame), next_lead=overlap)
 
     def _loudness(self, audio: NDArray[np.float32], begin: int) -> NDArray[np.float64]:
         """Of every 10 ms of ``audio``, from sample ``begin`` of the run on: (n,) float64 in dB, smoothed; speech counts more."""
