@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.hearing import BEAT, Ear, hiss, joined, silence, speech
+from tests.hearing import BEAT, LOUD, Ear, hiss, joined, silence, speech
 from transcriber.audio.resampler import output_samples
 from transcriber.audio.speech import MIN_SPEECH_FRAMES
 from transcriber.audio.window import (
@@ -63,6 +63,15 @@ def test_a_pause_that_is_one_beat_too_short_ends_nothing():
     cuts = flushed(cutter(), joined(speech(30), silence(END - 1), speech(30)))
 
     assert ends(cuts) == [30 + END - 1 + 30]
+
+
+def test_speech_may_end_right_before_the_window_is_full_and_right_after_the_next_one_began():
+    before_full = flushed(cutter(), joined(speech(160 - END - 1), silence(40)))
+    just_begun = flushed(cutter(), joined(speech(160 + MIN_SPEECH_FRAMES), silence(40)))
+
+    assert ends(before_full) == [159, 183]
+    assert ends(just_begun) == [160, 160 + MIN_SPEECH_FRAMES + END, 203]
+    assert just_begun[1].speech_final
 
 
 def test_without_an_endpoint_only_a_full_window_ends():
@@ -193,6 +202,39 @@ def test_a_pause_in_noise_is_as_good():
 
     assert 130 < ends([cut])[0] < 140
     assert cut.tail_s == 0
+
+
+@pytest.mark.parametrize(("dip_db", "overlaps"), [(-8, True), (-14, False)])
+def test_only_a_place_that_is_much_quieter_than_the_window_is_a_pause(dip_db, overlaps):
+    samples = hiss(8 * RATE)
+    samples[round(4.2 * RATE) : round(4.5 * RATE)] *= np.float32(10 ** (dip_db / 20))
+
+    cut, rest = flushed(WindowCutter(RATE, Cutting(5.0, quiet=True), None), samples)
+
+    assert 4.2 < cut.frames / RATE < 4.5
+    assert (cut.tail_s > 0, rest.lead_s > 0) == (overlaps, overlaps)
+
+
+class Fine(Ear):
+    """To whom a frame is speech, however soft, if it swings to one side more than to the other."""
+
+    def __call__(self, rows, state):
+        return (rows[:, -BEAT:].mean(axis=1) > LOUD / 10).astype(np.float32), state
+
+
+def test_a_pause_in_noise_is_a_better_place_than_a_soft_consonant():
+    samples = np.abs(speech(220))
+    consonant, pause = slice(122 * BEAT, 130 * BEAT), slice(144 * BEAT, 152 * BEAT)
+    samples[consonant] = np.abs(hiss(8 * BEAT, 0.03))
+    samples[pause] = hiss(8 * BEAT, 0.06)
+
+    heard, not_heard = (
+        flushed(WindowCutter(RATE, Cutting(WINDOW_S, quiet=True, endpoint_s=endpoint_s), Fine()), samples)
+        for endpoint_s in (END_S, 0.0)
+    )
+
+    assert 144 < ends(heard)[0] < 152
+    assert 122 < ends(not_heard)[0] < 130
 
 
 def test_a_pause_further_from_the_end_than_is_searched_is_not_taken():
