@@ -243,6 +243,26 @@ def test_capture_time_counts_frames_from_the_last_time_that_was_told():
     assert times == [noon, noon + timedelta(seconds=1), noon + timedelta(seconds=2), noon + timedelta(seconds=60)]
 
 
+def test_capture_time_of_audio_that_came_twice_is_that_of_its_first_coming():
+    source, noon = stream(), datetime(2026, 11, 21, 12, tzinfo=UTC)
+    later, latest = noon + timedelta(minutes=1), noon + timedelta(minutes=2)
+
+    events = source.feed(audio(4_000), at(0, captured_at=noon))
+    events += source.feed(audio(4_000), at(4_000, captured_at=later))
+    events += source.feed(audio(4_000), at(0, captured_at=noon))
+    events += source.feed(audio(8_000), at(8_000))
+    events += source.feed(audio(16_000), at(12_000, captured_at=latest))
+    events += source.end()
+
+    times = [(event.start_frame, event.captured_at) for event in events if isinstance(event, Window)]
+    assert times == [
+        (0, noon),
+        (8_000, later + timedelta(seconds=0.5)),
+        (16_000, latest + timedelta(seconds=0.5)),
+        (24_000, latest + timedelta(seconds=1.5)),
+    ]
+
+
 def test_a_day_of_audio_does_not_drift():
     source = Stream(AudioFormat(rate=44_100), Cutting(5.0), None, max_hole_s=90_000, new_id=lambda: "day")
     source.feed(bytes(2), at(0))
@@ -470,26 +490,33 @@ def test_a_session_is_complete_only_when_it_is_closed_and_all_of_it_is_settled()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 8_000), st.sampled_from([0, 0, 0, 1, 777, 30_000])), min_size=1, max_size=25),
+    st.lists(
+        st.tuples(st.integers(1, 8_000), st.sampled_from([0, 0, 0, 1, 777, 30_000]), st.integers(0, 600)),
+        min_size=1,
+        max_size=25,
+    ),
     CUTTINGS,
+    st.integers(1, 2),
     st.integers(0, 2**32 - 1),
 )
-def test_capture_time_is_right_to_the_frame_however_audio_is_cut(payloads, cutting, seed):
-    source = Stream(FORMAT, cutting, Ear(), max_hole_s=600, new_id=lambda: "call")
-    sound, events, offset = some_sound(np.random.default_rng(seed), 1), [], 0
+def test_capture_time_is_that_of_the_payload_to_the_frame_however_audio_is_cut(payloads, cutting, channels, seed):
+    fmt = AudioFormat(rate=RATE, channels=channels)
+    source = Stream(fmt, cutting, Ear(), max_hole_s=600, new_id=lambda: "call")
+    sound = some_sound(np.random.default_rng(seed), channels)
+    events, clock = [], 0
+    told: list[tuple[int, datetime]] = []
 
-    for frames, hole in payloads:
-        offset += hole
-        captured_at = NOON + timedelta(seconds=offset / RATE)
-        events += source.feed(sound(frames), AudioHeaders(offset=offset, captured_at=captured_at))
-        offset += frames
+    for frames, hole, minutes in payloads:
+        clock += hole if told else 0
+        told.append((clock, NOON + timedelta(minutes=minutes)))
+        events += source.feed(sound(frames), AudioHeaders(offset=clock, captured_at=told[-1][1]))
+        clock += frames
     events += source.end()
 
-    origin = payloads[0][1]
     for event in events:
         if isinstance(event, Window):
-            expected = NOON + timedelta(seconds=(origin + event.start_frame) / RATE)
-            assert event.captured_at is not None
-            assert abs(event.captured_at - expected) < timedelta(seconds=0.5 / RATE)
+            start, captured_at = max(one for one in told if one[0] <= event.start_frame)
+            expected = captured_at + timedelta(seconds=(event.start_frame - start) / RATE)
+            assert event.captured_at == expected

@@ -145,8 +145,8 @@ class Session:
     ) -> list[Window | Silence | Gap]:
         """Take one payload of whole frames; returns what it completes.
 
-        ``eager`` says whether windows should be closed where speech has ended. ``lost_before`` says that messages may have been lost since the previous payload, and why: where no
-        offset tells how much, that is a gap of 0 frames.
+        ``eager`` says whether windows should be closed where speech has ended. ``lost_before`` says that messages may have
+        been lost since the previous payload, and why: where no offset tells how much, that is a gap of 0 frames.
 
         Raises:
             BadInputError: the offset is out of reach; nothing was taken.
@@ -162,9 +162,12 @@ class Session:
             done = self._break(hole, "slow_consumer" if lost_before == "slow_consumer" else "lost_input")
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
-        if captured_at is not None and payload:
-            self._captures.append((position, captured_at))
-        return done + self._push(payload, trim=max(0, -hole), eager=eager)
+        trim = max(0, -hole)
+        if captured_at is not None and trim * self.format.frame_bytes < len(
+            payload
+        ):  # an echo's time is none to count from
+            self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
+        return done + self._push(payload, trim=trim, eager=eager)
 
     def skip(self) -> list[Gap]:
         """A payload could not be read: a gap of 0 frames, the clock stays; one for all of them at one place."""
