@@ -163,9 +163,8 @@ class Session:
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
         trim = max(0, -hole)
-        if captured_at is not None and trim * self.format.frame_bytes < len(
-            payload
-        ):  # an echo's time is none to count from
+        # The time of an echo is none to count from.
+        if captured_at is not None and trim * self.format.frame_bytes < len(payload):
             self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
         return done + self._push(payload, trim=trim, eager=eager)
 

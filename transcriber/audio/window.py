@@ -40,6 +40,8 @@ QUIET_DB = 10.0
 """A place is quiet if it is so far below the median of its window."""
 
 OVERLAP_S = 0.5
+"""What windows hear of each other where no place is quiet; at most a quarter of one."""
+
 PRE_ROLL_FRAMES = 8
 """A quarter of a second: what belongs to speech before the network is sure of it."""
 
@@ -249,7 +251,6 @@ class WindowCutter:
         frame = self._frame_at(begin + place * HOP_SAMPLES)
         if np.median(loudness) - loudness[place] >= QUIET_DB:
             return self._take(frame)
-        # Short windows overlap less, or nearly all that one hears could be what its neighbours hear too.
         overlap = min(int(OVERLAP_S * self._rate), self._window // 4)
         return self._take(frame, tail=min(overlap, self._limit - frame), next_lead=overlap)
 
