@@ -45,7 +45,7 @@ CONTEXTS = {"": {"WHISPER_CONTEXT": "off"}, "_context": {"WHISPER_CONTEXT": "pro
 VARIANTS = {f"{cut}{context}": CUTS[cut] | CONTEXTS[context] for context in CONTEXTS for cut in CUTS}
 QUICK_VARIANTS = ("fixed", "quiet_endpoint")
 
-ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "off"}
+ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "mix"}
 WITHOUT_PARTIALS, WITH_PARTIALS = {"PARTIAL_INTERVAL_SECS": "0"}, {"PARTIAL_INTERVAL_SECS": "1.0"}
 GATES = {"gate_on": {"SPEECH_GATE": "1"}, "gate_off": {"SPEECH_GATE": "0"}}
 

@@ -25,6 +25,7 @@ from transcriber.audio.window import (
 RATE = 16_000
 WINDOW_S = 160 * BEAT / RATE  # 5.12 s
 END_S, END = 0.5, 16  # the silence that ends speech, in seconds and in whole beats
+KEPT = 8  # half of it stays with what was said, the other half goes to what comes
 
 
 def cutter(**options):
@@ -54,7 +55,7 @@ def check_samples(cuts, samples):
 def test_a_window_ends_where_speech_has_ended():
     (first, _) = flushed(cutter(), joined(speech(30), silence(100)))
 
-    assert ends([first]) == [30 + END]
+    assert ends([first]) == [30 + KEPT]
     assert first.speech_final
     assert not first.silent
 
@@ -69,8 +70,8 @@ def test_speech_may_end_right_before_the_window_is_full_and_right_after_the_next
     before_full = flushed(cutter(), joined(speech(160 - END - 1), silence(40)))
     just_begun = flushed(cutter(), joined(speech(160 + MIN_SPEECH_FRAMES), silence(40)))
 
-    assert ends(before_full) == [159, 183]
-    assert ends(just_begun) == [160, 160 + MIN_SPEECH_FRAMES + END, 203]
+    assert ends(before_full) == [143 + KEPT, 183]
+    assert ends(just_begun) == [160, 160 + MIN_SPEECH_FRAMES + KEPT, 203]
     assert just_begun[1].speech_final
 
 
@@ -94,7 +95,7 @@ def test_a_window_is_closed_as_soon_as_nobody_waits_any_more():
     (cut,) = source.push(silence(1), eager=True)
 
     assert busy == []
-    assert ends([cut]) == [71]
+    assert ends([cut]) == [71 - (END - KEPT)]
     assert cut.speech_final
 
 
@@ -107,7 +108,7 @@ def test_a_window_that_ends_early_needs_no_sample_that_is_yet_to_come(rate):
 
         end = output_samples(cut.frames, rate)
         assert len(cut.samples) == end
-        assert (beats + END) * BEAT - 2 <= end <= (beats + END) * BEAT
+        assert (beats + KEPT) * BEAT - 2 <= end <= (beats + KEPT) * BEAT
 
 
 def test_what_is_no_speech_ends_no_window():
@@ -142,9 +143,9 @@ def test_silence_before_speech_that_is_too_short_stays_with_it(beats, expected):
 def test_silence_between_two_who_speak_is_told_apart_from_both():
     cuts = flushed(cutter(), joined(speech(20), silence(60), speech(20), silence(END)))
 
-    assert ends(cuts) == [20 + END, 80 - PRE_ROLL_FRAMES, 100 + END]
-    assert [cut.silent for cut in cuts] == [False, True, False]
-    assert [cut.speech_final for cut in cuts] == [True, False, True]
+    assert ends(cuts) == [20 + KEPT, 80 - PRE_ROLL_FRAMES, 100 + KEPT, 100 + END]
+    assert [cut.silent for cut in cuts] == [False, True, False, True]
+    assert [cut.speech_final for cut in cuts] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("quiet", [False, True])
@@ -305,11 +306,11 @@ def test_a_run_without_audio_has_no_windows():
 
 @pytest.mark.parametrize("left", [1, 100, BEAT // 2 - 1])
 def test_a_last_window_of_less_than_half_a_frame_is_a_window_all_the_same(left):
-    samples = joined(speech(30), silence(END), np.zeros(left, np.float32))
+    samples = joined(silence(160), np.zeros(left, np.float32))
 
-    cuts = flushed(cutter(), samples)
+    cuts = flushed(cutter(gate=False), samples)
 
-    assert ends(cuts) == [46, 46 + left / BEAT]
+    assert ends(cuts) == [160, 160 + left / BEAT]
     check_samples(cuts, samples)
 
 

@@ -13,6 +13,7 @@ but for the load that ``eager`` stands for.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +31,22 @@ from transcriber.audio.speech import (
 SEARCH_S = 1.5
 """A full window is cut within so much of its end."""
 
-HOP_SAMPLES, SMOOTH_HOPS = 160, 15
-"""Places to cut are 10 ms apart, each as loud as the 150 ms around it: longer than the closure of a stop, which is no pause."""
+HOP_SAMPLES, SMOOTH_HOPS = 160, 21
+"""Places to cut are 10 ms apart, each as loud as the 210 ms around it: the closure of a stop is shorter, and no pause."""
 
 SPEECH_DB = 10.0
 """A place that surely holds speech counts as so much louder: a pause in noise beats a soft consonant."""
 
 QUIET_DB = 10.0
-"""A place is quiet if it is so far below the median of its window."""
+"""A place is quiet if it is so far below what is said in its window,"""
+
+SPOKEN_QUANTILE = 0.75
+"""which is as loud as this of it;"""
+
+SILENT_DB = -60.0
+"""or below this, in dBFS, whatever the rest."""
+
+SAME_DB = 0.01
 
 OVERLAP_S = 0.5
 """What windows hear of each other where no place is quiet; at most a quarter of one."""
@@ -215,8 +224,12 @@ class WindowCutter:
                 end = (self._open.next + 1) * FRAME_SAMPLES
                 if end < limit:
                     began = self._open.look(self._speech[self._open.next - self._first] >= self._cutting.threshold)
-                    if (place := self._early(end, began=began, eager=eager)) is not None:
+                    if began and (place := self._before_speech()) is not None:
                         yield self._take(place)
+                    elif eager and self._ended(end):
+                        # The other half of the silence is for the next window: a word that comes now has begun already.
+                        place = self._frame_at(end - self._endpoint_frames // 2 * FRAME_SAMPLES)
+                        yield self._take(place, speech_final=True)
                     continue
             elif self._detector:
                 return
@@ -225,16 +238,16 @@ class WindowCutter:
                 return
             yield self._full(limit)
 
-    def _early(self, end: int, *, began: bool, eager: bool) -> int | None:
-        """Where the window ends though it is not full, in frames; ``end`` is the sample up to which all is known."""
+    def _before_speech(self) -> int | None:
+        """Where the silence before speech ends that has just begun, in frames; None if it is too short for a window."""
         onset = (self._open.onset - PRE_ROLL_FRAMES) * FRAME_SAMPLES
         silence = onset - output_samples(self.cut, self._rate)
-        if began and self._cutting.gate and silence >= MIN_SILENCE_FRAMES * FRAME_SAMPLES:
-            return self._frame_at(onset)
+        return self._frame_at(onset) if self._cutting.gate and silence >= MIN_SILENCE_FRAMES * FRAME_SAMPLES else None
+
+    def _ended(self, end: int) -> bool:
+        """Whether at sample ``end`` somebody has spoken in this window and speaks no more."""
         silence = end - (self._open.last_speech + 1) * FRAME_SAMPLES
-        if eager and self._open.spoken and 0 < self._endpoint_frames * FRAME_SAMPLES <= silence:
-            return self._frame_at(end)
-        return None
+        return self._open.spoken and 0 < self._endpoint_frames * FRAME_SAMPLES <= silence
 
     def _full(self, limit: int) -> Cut:
         """Cut the window, which holds all samples up to ``limit``."""
@@ -245,23 +258,26 @@ class WindowCutter:
         begin = output_samples(self.cut, self._rate)
         audio = self._joined()[begin - self._base : limit - self._base]
         loudness = self._loudness(audio, begin)
-        search = min(round(SEARCH_S * TARGET_SAMPLE_RATE), len(audio) // 2)
-        first = len(loudness) - search // HOP_SAMPLES
-        place = first + int(np.argmin(loudness[first:]))
-        frame = self._frame_at(begin + place * HOP_SAMPLES)
-        if np.median(loudness) - loudness[place] >= QUIET_DB:
-            return self._take(frame)
+        search = min(round(SEARCH_S * TARGET_SAMPLE_RATE), len(audio) // 2) // HOP_SAMPLES
+        place = _least(loudness[-search:]) - search
+        if loudness[place] <= max(np.quantile(loudness, SPOKEN_QUANTILE) - QUIET_DB, SILENT_DB):
+            return self._take(self._frame_at(limit + place * HOP_SAMPLES))
         overlap = min(int(OVERLAP_S * self._rate), self._window // 4)
-        return self._take(frame, tail=min(overlap, self._limit - frame), next_lead=overlap)
+        rest = output_samples(overlap, self._rate) // HOP_SAMPLES
+        place = _least(loudness[-search:-rest]) - search
+        return self._take(self._frame_at(limit + place * HOP_SAMPLES), tail=overlap, next_lead=overlap)
 
     def _loudness(self, audio: NDArray[np.float32], begin: int) -> NDArray[np.float64]:
-        """Of every 10 ms of ``audio``, from sample ``begin`` of the run on: (n,) float64 in dB, smoothed; speech counts more."""
-        hops = len(audio) // HOP_SAMPLES
-        power = np.square(audio[: hops * HOP_SAMPLES]).reshape(hops, HOP_SAMPLES).mean(axis=1, dtype=np.float64)
-        loudness = 10 * np.log10(_smooth(power) + SILENT_POWER)
+        """Of every 10 ms of ``audio``, from sample ``begin`` of the run on: (n,) float64 in dB, smoothed; speech counts more.
+
+        The last 10 ms end with the audio.
+        """
+        hops, rest = divmod(len(audio), HOP_SAMPLES)
+        power = np.square(audio[rest:]).reshape(hops, HOP_SAMPLES).mean(axis=1, dtype=np.float64)
+        loudness: NDArray[np.float64] = 10 * np.log10(_smooth(power) + SILENT_POWER)
         if self._detector:
-            frames = (begin + HOP_SAMPLES * np.arange(hops)) // FRAME_SAMPLES - self._first
-            loudness += SPEECH_DB * self._speech[np.minimum(frames, len(self._speech) - 1)]
+            frames = (begin + rest + HOP_SAMPLES * np.arange(hops)) // FRAME_SAMPLES - self._first
+            loudness += SPEECH_DB * _smooth(self._speech[np.minimum(frames, len(self._speech) - 1)])
         return loudness
 
     def _heard_until(self, sample: int) -> bool:
@@ -279,7 +295,7 @@ class WindowCutter:
         nearest = (2 * sample * self._rate + TARGET_SAMPLE_RATE) // (2 * TARGET_SAMPLE_RATE)
         return min(nearest, (self._rate * (2 * sample + 1) - 1) // (2 * TARGET_SAMPLE_RATE))
 
-    def _take(self, end: int, tail: int = 0, next_lead: int = 0) -> Cut:
+    def _take(self, end: int, tail: int = 0, next_lead: int = 0, *, speech_final: bool = False) -> Cut:
         """End the window at frame ``end``; it hears ``tail`` frames more, the next one ``next_lead`` of its own."""
         begin_sample, end_sample = output_samples(self.cut, self._rate), output_samples(end, self._rate)
         tail_samples = output_samples(end + tail, self._rate) - end_sample
@@ -291,7 +307,7 @@ class WindowCutter:
             samples[: end_sample + tail_samples - self._base],
             lead_s=(begin_sample - self._base) / TARGET_SAMPLE_RATE,
             tail_s=tail_samples / TARGET_SAMPLE_RATE,
-            speech_final=speech is not None and self._speech_final(speech),
+            speech_final=speech_final or (speech is not None and self._speech_final(speech)),
             speech=speech,
             silent=self._cutting.gate and speech is not None and not has_speech(speech, self._cutting.threshold),
         )
@@ -342,8 +358,17 @@ class _Open:
         return began
 
 
-def _smooth(power: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the ``SMOOTH_HOPS`` hops around each; fewer at the ends."""
-    around = np.ones(min(SMOOTH_HOPS, len(power)))
-    smooth: NDArray[np.float64] = np.convolve(power, around, "same") / np.convolve(np.ones(len(power)), around, "same")
+def _smooth(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Mean of the ``SMOOTH_HOPS`` values around each of (n,); fewer at the ends."""
+    around = np.ones(min(SMOOTH_HOPS, len(values)))
+    smooth: NDArray[np.float64] = np.convolve(values, around, "same") / np.convolve(
+        np.ones(len(values)), around, "same"
+    )
     return smooth
+
+
+def _least(values: NDArray[np.float64]) -> int:
+    """Index of the least value; where silence is digital, the middle of the latest of them."""
+    least = np.flatnonzero(values <= values.min() + SAME_DB)
+    latest = np.split(least, np.flatnonzero(np.diff(least) > 1) + 1)[-1]
+    return int(latest[len(latest) // 2])
