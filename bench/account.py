@@ -48,8 +48,8 @@ async def account(messages: AsyncIterator[Received], plan: Plan) -> Account:
 def after_audio_ms(plan: Plan, texts: Iterable[Final | Partial], heard_s: Iterable[float]) -> list[float]:
     """Of each text: from when the payload with its last frame was due, to when the text came to us at ``heard_s``.
 
-    That is all that a reader waits for, the daemon's look ahead included: how a window is best cut, and that somebody has
-    stopped speaking, is known only later. Silence that ends speech is part of its window.
+    The daemon's look ahead is included: where a window is best cut is known up to 1.5 s later. The silence after which speech
+    has ended is not: it is part of its window.
     """
     times_s = dict(zip(plan.names, plan.due_s, strict=True))
     return [
