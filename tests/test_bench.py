@@ -29,7 +29,7 @@ MESSAGE = {
     "received_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 BENCHES = (
-    "capacity", "contexts", "gate", "gpu", "guards", "ingest", "memory", "peers", "pipeline", "resampler", "threads", "words",
+    "capacity", "contexts", "gate", "gpu", "guards", "ingest", "memory", "partials", "peers", "pipeline", "resampler", "threads", "words",
 )  # fmt: skip
 
 
@@ -106,6 +106,12 @@ def test_faster_streams_have_their_payloads_closer_together():
 
     assert plan.due_s[0, :3].tolist() == pytest.approx([7.0, 7.001, 7.002])
     assert plan.stop_s == pytest.approx(7.1)
+
+
+def test_streams_in_step_have_the_same_times():
+    plan = Plan("", ("a", "b", "c", "d"), payloads=10, ramp_s=5.0, start_s=7.0, in_step=2)
+
+    assert plan.due_s[:, 0].tolist() == [7.0, 7.0, 9.5, 9.5]
 
 
 def test_the_speech_of_the_benches_is_whole_payloads():
