@@ -215,10 +215,11 @@ def losses(came: Account, published: int) -> Results:
 
 
 def queue_growth(finals: Iterable[Final]) -> float:
-    """Seconds by which the wait in the queue rises in a second, at least 0.
+    """Seconds by which the wait in the queue surely rises in a second: the slope less two standard errors, at least 0.
 
     Least squares over the windows of each stream but its first, which came to an empty queue. Streams are compared only
-    with themselves: whoever comes behind many others waits longer each time, and that is no overload.
+    with themselves: whoever comes behind many others waits longer each time, and that is no overload. Windows that end with
+    speech come at odd times, and their waits differ by chance.
     """
     waits_s: dict[str, list[tuple[float, float]]] = {}
     for final in finals:
@@ -228,7 +229,11 @@ def queue_growth(finals: Iterable[Final]) -> float:
     if not centred:
         return 0.0
     at_s, wait_s = np.concatenate(centred).T
-    return max(0.0, float(at_s @ wait_s / (at_s @ at_s))) if at_s.any() else 0.0
+    if not at_s.any():
+        return 0.0
+    slope = at_s @ wait_s / (at_s @ at_s)
+    chance = np.square(wait_s - slope * at_s).sum() / max(1, len(at_s) - len(centred) - 1)
+    return max(0.0, float(slope - 2 * np.sqrt(chance / (at_s @ at_s))))
 
 
 def _chart(results: Results) -> str:
