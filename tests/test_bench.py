@@ -15,6 +15,7 @@ from bench.chart import Line, lines, stacked
 from bench.daemon import PLAIN, StubbedDaemon
 from bench.memory import trend
 from bench.paced import NOISE, PAYLOAD_BYTES, PAYLOAD_FRAMES, Plan, publish, speech
+from bench.partials import IN_STEP, Turn
 from bench.report import header, quantiles, run
 from bench.shapes import find
 from bench.threads import Arrangement, arrangements, rate
@@ -200,6 +201,21 @@ def test_a_queue_that_grows_is_seen_before_it_is_full():
 )
 def test_a_queue_that_does_not_grow_is_no_overload(finals):
     assert queue_growth(finals) == 0.0
+
+
+def test_what_a_partial_costs_is_seen_in_windows_that_come_to_an_idle_worker():
+    names = tuple(f"of-{number}" for number in range(2 * IN_STEP))
+    first, second = waits(names[0], 40, 2), waits(names[1], 90, 60)
+    behind_others = waits(names[IN_STEP], 30)
+    at = [MESSAGE["received_at"], "2026-01-01T00:00:05Z"]
+    finals = [
+        Final.model_validate(final.model_dump(by_alias=True) | {"received_at": at[final.segment]})
+        for final in first + second
+    ]
+    plan = Plan("", names, payloads=500, ramp_s=5.0, start_s=0.0, in_step=IN_STEP)
+    late = Final.model_validate(behind_others[0].model_dump(by_alias=True) | {"received_at": "2026-01-01T00:00:00.1Z"})
+
+    assert Turn(plan, Account(finals=[*finals, late]), [], 0.0).first_waited_ms() == [40, 2]
 
 
 @given(holds=st.integers(0, 3000), promised=st.floats(0.2, 3000))
