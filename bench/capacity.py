@@ -1,7 +1,12 @@
 """How many live streams a machine holds: real speech in real time, through the real daemon, until audio is lost.
 
 In: models; each is tried with more and more streams of 20 ms payloads (48 kHz, S16LE), whose starts are spread at random
-over a window. Out: at each step the latencies, what was lost and what it cost; and the most streams without loss.
+over a window. Out: at each step the latencies, what was lost and what it cost; and the most streams without loss. All that
+with the daemon's defaults, and with ``PLAIN`` windows. By default partials fill the time that is left: below the
+capacity processor time says little.
+
+``end_to_end_ms`` is the daemon's own, from the payload that completed a window; ``after_audio_ms`` is what a subscriber waits,
+from the payload with the window's last frame: see ``bench/account.py``.
 
 The queue hides an overload until it is full, which may take minutes. So a step is also judged by its growth: by how
 many seconds a second the wait in the queue rises. In the long run a share of growth / (1 + growth) is refused.
@@ -15,13 +20,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from bench.account import Account, account, due_s
+from bench.account import Account, account, after_audio_ms
 from bench.chart import Line, lines, stacked
-from bench.daemon import MeasuredDaemon
+from bench.daemon import PLAIN, MeasuredDaemon
 from bench.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles, run
 from bench.shapes import find
@@ -42,6 +48,8 @@ STEADY, TOLERABLE = 0.005, 0.01
 
 PATIENCE_S = 120.0
 """For the last ``end``: a queue may hold 20 s, and much more where the machine became slower."""
+
+MODES: dict[str, dict[str, str]] = {"defaults": {}, "plain": PLAIN}
 
 COLOURS = ("#0a84ff", "#ff9f0a", "#30b05a", "#bf5af2", "#8e8e93")
 
@@ -85,17 +93,20 @@ def measure(
         "WHISPER_THREADS": str(threads or ""),
     }
     counts = [int(count) for count in streams.split(",")] if streams else None
-    pcm, results = speech(), {}
+    pcm = speech()
+    results: dict[str, Results] = {mode: {} for mode in MODES if mode == "defaults" or not quick}
     with EmbeddedBroker() as broker, publisher_process() as publisher:
-        for name in names:
-            with MeasuredDaemon(broker.url, None, **settings, WHISPER_MODEL_PATH=str(find(name))) as daemon:
+        for name, mode in product(names, results):
+            path = str(find(name))
+            with MeasuredDaemon(broker.url, **settings, **MODES[mode], WHISPER_MODEL_PATH=path) as daemon:
+                note(f"capacity: {name}, {mode}")
                 bench = Bench(broker.url, daemon, publisher, pcm, windows=3 if quick else windows)
-                results[name] = asyncio.run(_capacity(bench, workers, counts, quick=quick))
+                results[mode][name] = asyncio.run(_capacity(bench, workers, counts, quick=quick))
     if chart:
-        chart.write_text(_chart(results))
+        chart.write_text(_chart(results["defaults"]))
     if table:
         print("\n".join(_table(results)))
-    return {"workers": workers, "threads": threads or load_settings(whisper_workers=workers).threads, "models": results}
+    return {"workers": workers, "threads": threads or load_settings(whisper_workers=workers).threads, **results}
 
 
 async def _capacity(bench: Bench, workers: int, counts: list[int] | None, *, quick: bool) -> Results:
@@ -180,10 +191,9 @@ async def _step(bench: Bench, messages: AsyncIterator[Received], count: int) -> 
 
 
 def _latencies_ms(plan: Plan, came: Account) -> Results:
-    waited_s = zip(came.heard_s, due_s(plan, came.finals, WINDOW_S), strict=True)
     figures = {
         "end_to_end_ms": [final.timing.end_to_end_ms for final in came.finals],
-        "at_subscriber_ms": [1000 * (heard_s - due) for heard_s, due in waited_s],
+        "after_audio_ms": after_audio_ms(plan, came.finals, came.finals_s),
         "queue_ms": [final.timing.queue_ms for final in came.finals],
         "processing_ms": [final.timing.processing_ms for final in came.finals],
     }
@@ -205,10 +215,11 @@ def losses(came: Account, published: int) -> Results:
 
 
 def queue_growth(finals: Iterable[Final]) -> float:
-    """Seconds by which the wait in the queue rises in a second, at least 0.
+    """Seconds by which the wait in the queue surely rises in a second: the slope less two standard errors, at least 0.
 
     Least squares over the windows of each stream but its first, which came to an empty queue. Streams are compared only
-    with themselves: whoever comes behind many others waits longer each time, and that is no overload.
+    with themselves: whoever comes behind many others waits longer each time, and that is no overload. Windows that end with
+    speech come at odd times, and their waits differ by chance.
     """
     waits_s: dict[str, list[tuple[float, float]]] = {}
     for final in finals:
@@ -218,7 +229,11 @@ def queue_growth(finals: Iterable[Final]) -> float:
     if not centred:
         return 0.0
     at_s, wait_s = np.concatenate(centred).T
-    return max(0.0, float(at_s @ wait_s / (at_s @ at_s))) if at_s.any() else 0.0
+    if not at_s.any():
+        return 0.0
+    slope = at_s @ wait_s / (at_s @ at_s)
+    chance = np.square(wait_s - slope * at_s).sum() / max(1, len(at_s) - len(centred) - 1)
+    return max(0.0, float(slope - 2 * np.sqrt(chance / (at_s @ at_s))))
 
 
 def _chart(results: Results) -> str:
@@ -238,18 +253,18 @@ def _chart(results: Results) -> str:
 
 
 def _table(results: Results) -> list[str]:
-    """Rows of Markdown: each model at its capacity."""
+    """Rows of Markdown: each model at its capacity, with the defaults and plain."""
     out = [
-        "| model | streams without loss | a core | end to end, p50 / p95 | at a subscriber, p50 / p95 | cores used | RSS |",
-        "|---|---|---|---|---|---|---|",
+        "| model | settings | streams without loss | a core | end to end, p50 / p95 | window's end to text | cores used | RSS |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for name, result in results.items():
+    for mode, name, result in ((mode, *item) for mode, models in results.items() for item in models.items()):
         most = result["streams_no_loss"]
         for row in result["steps"]:
             if row["streams"] == most:
-                ours, theirs = row["end_to_end_ms"], row["at_subscriber_ms"]
+                ours, theirs = row["end_to_end_ms"], row["after_audio_ms"]
                 out.append(
-                    f"| {name} | {most} | {result['streams_per_core_no_loss']:g}"
+                    f"| {name} | {mode} | {most} | {result['streams_per_core_no_loss']:g}"
                     f" | {ours['p50']:.0f} / {ours['p95']:.0f} ms | {theirs['p50']:.0f} / {theirs['p95']:.0f} ms"
                     f" | {row['daemon_cpu']:.2f} | {row['rss_mb']:.0f} MB |"
                 )

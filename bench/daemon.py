@@ -16,6 +16,15 @@ from transcriber.engine.job import Transcript, Word
 from transcriber.logs import configure
 from transcriber.service import serve
 
+PLAIN = {
+    "BUFFER_CUT": "fixed",
+    "SPEECH_GATE": "0",
+    "ENDPOINT_SILENCE_SECS": "0",
+    "PARTIAL_INTERVAL_SECS": "0",
+}
+"""Settings under which every stream is cut right where a window is full, and whisper hears each window once and nothing else.
+``Cutting(window_s)`` cuts like that. What is measured so depends on the number of windows alone."""
+
 ANSWER = Transcript(
     text=" ".join(["over"] * 12),
     words=tuple(Word("over", 0.4 * n, 0.4 * n + 0.4, 0.9) for n in range(12)),
@@ -54,7 +63,7 @@ class InstantModel:
 class MeasuredDaemon(DaemonProcess):
     """``transcriber serve`` as long as the ``with`` block lasts; other settings come from the environment."""
 
-    def __init__(self, nats_url: str, cores: set[int] | None = None, **settings: str) -> None:
+    def __init__(self, nats_url: str, cores: set[int] | None = None, /, **settings: str) -> None:
         """Daemon at the broker ``nats_url``, on ``cores`` only, with ``settings`` named as in the environment."""
         super().__init__(nats_url, "")
         self._environment |= settings

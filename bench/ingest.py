@@ -1,8 +1,11 @@
-"""How many paced 20 ms streams (48 kHz, S16LE) one core takes in, with the engine stubbed.
+"""How many paced 20 ms streams of speech (48 kHz, S16LE) one core takes in, with the engine stubbed.
 
-Out: by headers and number of streams, the share of its core that the daemon used, the payloads lost, and the lag
-from a payload's time to its arrival in the daemon. The daemon has one core to itself; publisher, broker and
+Out: by settings, headers and number of streams, the share of its core that the daemon used, the payloads lost, and the lag
+from the time of a stream's end to the daemon's account of it. The daemon has one core to itself; publisher, broker and
 listener share the others. Processor time is that of the seconds in which all streams are live.
+
+``plain`` takes in and cuts; the others also listen for speech, which here almost never pauses, and search for quiet places.
+With the ``defaults`` partials go out too: one a second of every stream, since the stub is never busy.
 """
 
 import asyncio
@@ -12,16 +15,22 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-from bench.account import account, due_s
-from bench.daemon import StubbedDaemon
-from bench.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
+from bench.account import account
+from bench.daemon import PLAIN, StubbedDaemon
+from bench.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles, run
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Final
+from transcriber.messages import End
 
 WINDOW_S = 5.0
+COUNTS = (50, 100, 200, 300, 400, 600, 800, 1000)
+MODES: dict[str, dict[str, str]] = {
+    "plain": PLAIN,
+    "defaults without partials": {"PARTIAL_INTERVAL_SECS": "0"},
+    "defaults": {},
+}
 BEHIND_MS = 250.0
 """A run whose 99th percentile of lag is above this falls behind, and would lose audio if it lasted."""
 
@@ -33,17 +42,24 @@ PATIENCE_S = 60.0
 
 
 def measure(quick: bool) -> Results:
-    with (
-        _a_core_for_the_daemon() as core,
-        EmbeddedBroker() as broker,
-        StubbedDaemon(broker.url, {core}, BUFFER_DURATION_SECS=str(WINDOW_S), MAX_STREAMS="1000") as daemon,
-        publisher_process() as publisher,
-    ):
-        runs = asyncio.run(_sweep(broker.url, daemon, publisher, quick=quick))
-    sustained = [row for row in runs if row["sustained"]]
+    results: Results = {}
+    with _a_core_for_the_daemon() as core, EmbeddedBroker() as broker, publisher_process() as publisher:
+        for mode, settings in MODES.items():
+            fixed = {"BUFFER_DURATION_SECS": str(WINDOW_S), "MAX_STREAMS": "1000"}
+            # What headers cost does not depend on the rest.
+            kinds = list(HEADERS) if mode == "plain" else ["none"]
+            with StubbedDaemon(broker.url, {core}, **fixed, **settings) as daemon:
+                note(f"ingest: {mode}")
+                runs = asyncio.run(_sweep(broker.url, daemon, publisher, kinds, quick=quick))
+            results[mode] = {kind: _figures([row for row in runs if row["headers"] == kind]) for kind in kinds}
+    return results
+
+
+def _figures(runs: list[Results]) -> Results:
+    """Of one kind of headers."""
     return {
-        "most_streams": {h: max((r["streams"] for r in sustained if r["headers"] == h), default=0) for h in HEADERS},
-        "daemon_cpu_at_200": {row["headers"]: row["daemon_cpu"] for row in runs if row["streams"] == 200},
+        "most_streams": max((row["streams"] for row in runs if row["sustained"]), default=0),
+        "daemon_cpu_by_streams": {row["streams"]: row["daemon_cpu"] for row in runs},
         "runs": runs,
     }
 
@@ -62,15 +78,17 @@ def _a_core_for_the_daemon() -> Iterator[int]:
         os.sched_setaffinity(0, cores)
 
 
-async def _sweep(url: str, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, *, quick: bool) -> list[Results]:
-    """More and more streams, until the daemon falls behind."""
-    counts, ramp_s, live_s = ((200,), 2.0, 4.0) if quick else ((50, 100, 200, 400, 600, 800, 1000), 5.0, 10.0)
+async def _sweep(
+    url: str, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, kinds: list[str], *, quick: bool
+) -> list[Results]:
+    """More and more streams, until the daemon falls behind; with each kind of headers."""
+    counts, ramp_s, live_s = (COUNTS[1:2], 2.0, 4.0) if quick else (COUNTS, 5.0, 10.0)
     if not await daemon.ready():
         raise SystemExit(daemon.log())
-    runs = []
+    runs, pcm = [], speech()
     async with connected(load_settings(nats_url=url), "bench ingest") as connection:
         messages = await subscribe(connection, "transcripts.*.*")
-        for headers in HEADERS:
+        for headers in kinds:
             for count in counts:
                 for _ in range(TRIES):
                     plan = Plan(
@@ -80,6 +98,7 @@ async def _sweep(url: str, daemon: StubbedDaemon, publisher: ProcessPoolExecutor
                         ramp_s=ramp_s,
                         start_s=time.monotonic() + 0.5,
                         headers=headers,
+                        pcm=pcm,
                     )
                     runs.append(await _follow(plan, daemon, publisher, messages))
                     note(f"ingest: {runs[-1]}")
@@ -100,7 +119,7 @@ async def _follow(
     late_s = await publishing
     came = await asyncio.wait_for(listening, PATIENCE_S)
     streams, payloads = len(plan.names), len(plan.names) * plan.payloads
-    lag = quantiles(_lags_ms(plan, came.finals), p50=0.5, p99=0.99)
+    lag = quantiles(_lags_ms(plan, came.ends), p50=0.5, p99=0.99)
     lost = payloads - sum(end.received_frames for end in came.ends) // PAYLOAD_FRAMES
     return {
         "headers": plan.headers,
@@ -123,11 +142,11 @@ async def _cpu_share(daemon: StubbedDaemon, from_s: float, until_s: float) -> fl
     return (daemon.cpu_s - cpu_s) / (time.monotonic() - began_s)
 
 
-def _lags_ms(plan: Plan, finals: list[Final]) -> list[float]:
-    """Of each payload that completed a window: from the time it was due to its arrival in the daemon."""
+def _lags_ms(plan: Plan, ends: list[End]) -> list[float]:
+    """Of each stream: from the time its end was due to when the daemon had dealt with all of it."""
     wall_s = time.time() - time.monotonic()
-    times_s = zip(finals, due_s(plan, finals, WINDOW_S), strict=True)
-    return [1000 * (final.received_at.timestamp() - wall_s - due) for final, due in times_s]
+    due_s = dict(zip(plan.names, plan.due_s[:, -1].tolist(), strict=True))
+    return [1000 * (end.received_at.timestamp() - wall_s - due_s[end.stream]) for end in ends]
 
 
 if __name__ == "__main__":

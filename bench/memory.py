@@ -1,12 +1,12 @@
 """What a live stream costs in memory, and whether what is over leaves anything behind.
 
-Out: resident memory of the daemon with more and more live streams whose windows are half full, and the slope; the
-same while sessions come and go; and while an hour of audio goes by, 20 times as fast as it was spoken. The engine is
-stubbed, and a model's memory comes on top, once; but the hour is played to the bundled model too.
+Out: resident memory of the daemon with more and more live streams, 2.5 s after they began to speak, and the slope; the same
+while sessions come and go; and while an hour of audio goes by, 20 times as fast as it was spoken. The engine is stubbed, and a
+model's memory comes on top, once; but the hour is played to the bundled model too. All that with the daemon's defaults, and with
+``PLAIN`` windows, which are half full after 2.5 s.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.daemon import MeasuredDaemon, StubbedDaemon
-from bench.paced import FORMAT, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
+from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, run
-from transcriber.audio.resampler import output_samples
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
@@ -51,16 +50,24 @@ PATIENCE_S = 30.0
 
 
 def measure(quick: bool) -> Results:
-    streams, sessions = (150, 400) if quick else (500, 2000)
     with publisher_process() as publisher:
-        live = asyncio.run(_live_streams(publisher, streams))
-        gone = asyncio.run(_sessions_gone(publisher, sessions))
-        payloads = HOUR // 15 if quick else HOUR
-        # One stream at that speed is a good part of what the model can do; without it there is room for more.
-        soaks = {
-            "engine stubbed": asyncio.run(_soak(publisher, StubbedDaemon, 8, payloads)),
-            "bundled model": asyncio.run(_soak(publisher, MeasuredDaemon, 1, payloads)),
+        return {
+            "defaults": _measure(_Daemons(publisher, {}), quick=quick),
+            "plain": _measure(_Daemons(publisher, PLAIN), quick=quick),
         }
+
+
+def _measure(daemons: "_Daemons", *, quick: bool) -> Results:
+    """With one kind of settings."""
+    streams, sessions = (150, 400) if quick else (500, 2000)
+    live = asyncio.run(_live_streams(daemons, streams))
+    gone = asyncio.run(_sessions_gone(daemons, sessions))
+    payloads = HOUR // 40 if quick else HOUR
+    # One stream at that speed is a good part of what the model can do; without it there is room for more.
+    soaks = {
+        "engine stubbed": asyncio.run(_soak(daemons, StubbedDaemon, 8, payloads)),
+        "bundled model": asyncio.run(_soak(daemons, MeasuredDaemon, 1, payloads)),
+    }
     slope, _ = np.polyfit(list(live), list(live.values()), 1)
     # The allocator moves by two megabytes up and down; only medians show a trend.
     levels = list(gone.values())
@@ -75,49 +82,45 @@ def measure(quick: bool) -> Results:
     }
 
 
-async def _live_streams(publisher: ProcessPoolExecutor, most: int) -> dict[int, int]:
+async def _live_streams(daemons: "_Daemons", most: int) -> dict[int, int]:
     """Resident kB by number of live streams."""
-    samples = output_samples(HALF_WINDOW * PAYLOAD_FRAMES, FORMAT.rate)
-    async with _feed(publisher) as feed:
+    async with daemons.feed(StubbedDaemon) as feed:
         await feed.speak("warm-up", 1, SESSION, end=True)
-        await feed.figures({"jobs.enqueued": 1, "streams.active": 0})
+        await feed.taken(live=0)
         rss_kb = {0: feed.daemon.rss_kb}
         for live in range(BATCH, most + 1, BATCH):
             await feed.speak(f"live-{live}", BATCH, HALF_WINDOW, end=False)
-            await feed.figures({"streams.active": live, "buffer.size": live * samples})
+            await feed.taken(live=live)
             rss_kb[live] = feed.daemon.rss_kb
             note(f"memory: {rss_kb[live]} kB with {live} live streams")
     return rss_kb
 
 
-async def _sessions_gone(publisher: ProcessPoolExecutor, most: int) -> dict[int, int]:
+async def _sessions_gone(daemons: "_Daemons", most: int) -> dict[int, int]:
     """Resident kB by number of sessions that came and went, after as many as are under way at once."""
-    async with _feed(publisher) as feed:
+    async with daemons.feed(StubbedDaemon) as feed:
         rss_kb = {}
         for gone in range(0, most + 1, BATCH):
             await feed.speak(f"gone-{gone}", BATCH, SESSION, end=True)
-            await feed.figures({"jobs.enqueued": gone + BATCH, "streams.active": 0})
+            await feed.taken(live=0)
             rss_kb[gone] = feed.daemon.rss_kb
             note(f"memory: {rss_kb[gone]} kB after {gone} more sessions")
     return rss_kb
 
 
-async def _soak(
-    publisher: ProcessPoolExecutor, kind: type[MeasuredDaemon], streams: int, payloads: int
-) -> dict[str, Any]:
+async def _soak(daemons: "_Daemons", kind: type[MeasuredDaemon], streams: int, payloads: int) -> dict[str, Any]:
     """Resident memory by audio time of each stream, and how it rises once the daemon is warm."""
     names = tuple(f"soak-{number}" for number in range(streams))
     audio_s = payloads * PAYLOAD_S
-    async with _feed(publisher, kind) as feed:
-        plan = Plan(feed.url, names, payloads, ramp_s=1.0, start_s=time.monotonic() + 0.5, pcm=speech(), speed=SPEED)
-        publishing = asyncio.get_running_loop().run_in_executor(publisher, publish, plan)
+    async with daemons.feed(kind) as feed:
+        plan = Plan(feed.url, names, payloads, ramp_s=1.0, start_s=time.monotonic() + 0.5, pcm=feed.pcm, speed=SPEED)
+        publishing = asyncio.create_task(feed.publish(plan))
         rss_kb: dict[float, int] = {}
         for at_s in np.linspace(0, audio_s, SAMPLES + 1)[1:].tolist():
             await asyncio.sleep(plan.start_s + at_s / SPEED - time.monotonic())
             rss_kb[round(at_s, 1)] = feed.daemon.rss_kb
         await publishing
-        windows = streams * math.ceil(audio_s / WINDOW_S)
-        await feed.figures({"streams.active": 0, "jobs.enqueued": windows})
+        await feed.taken(live=0)
     note(f"memory: {rss_kb}")
     return {
         "streams": streams,
@@ -139,51 +142,61 @@ def trend(rss_kb: dict[float, int], warm_s: float) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Feed:
-    """A daemon, what is fed to it, and what it says about itself."""
+    """A daemon, what is fed to it, and what it says about itself.
+
+    Attributes:
+        sent: payloads so far, ends included.
+    """
 
     url: str
     daemon: MeasuredDaemon
     publisher: ProcessPoolExecutor
     metrics: AsyncIterator[Received]
+    pcm: bytes
+    sent: int = 0
 
     async def speak(self, name: str, streams: int, payloads: int, *, end: bool) -> None:
         """Send to that many streams at the same time."""
         names = tuple(f"{name}-{number}" for number in range(streams))
-        plan = Plan(self.url, names, payloads, ramp_s=PAYLOAD_S, start_s=time.monotonic(), end=end)
-        await asyncio.get_running_loop().run_in_executor(self.publisher, publish, plan)
+        start_s = time.monotonic()
+        await self.publish(Plan(self.url, names, payloads, ramp_s=PAYLOAD_S, start_s=start_s, end=end, pcm=self.pcm))
 
-    async def figures(self, expected: dict[str, int]) -> None:
-        """Wait until the daemon's figures are these.
+    async def publish(self, plan: Plan) -> None:
+        await asyncio.get_running_loop().run_in_executor(self.publisher, publish, plan)
+        self.sent += len(plan.names) * (plan.payloads + plan.end)
+
+    async def taken(self, live: int) -> None:
+        """Wait until the daemon has taken all that was sent, and so many streams are live.
 
         Raises:
-            TimeoutError: they do not become so.
+            TimeoutError: it does not.
         """
         async with asyncio.timeout(PATIENCE_S):
             async for message in self.metrics:
-                metrics = Metrics.model_validate_json(message.data).metrics
-                if all(metrics[f"transcriber.{name}"] == value for name, value in expected.items()):
+                figures = Metrics.model_validate_json(message.data).metrics
+                came = figures["transcriber.chunks.received"], figures["transcriber.streams.active"]
+                if came == (self.sent, live):
                     return
 
 
-@asynccontextmanager
-async def _feed(publisher: ProcessPoolExecutor, kind: type[MeasuredDaemon] = StubbedDaemon) -> AsyncIterator[_Feed]:
-    """A daemon of its own, which does not end idle streams."""
-    with (
-        EmbeddedBroker() as broker,
-        kind(
-            broker.url,
-            WHISPER_MODEL=DEMO,
-            BUFFER_DURATION_SECS=str(WINDOW_S),
-            STREAM_IDLE_SECS="3600",
-            METRICS_NATS_SECS="0.2",
-        ) as daemon,
-    ):
-        if not await daemon.ready():
-            raise SystemExit(daemon.log())
-        async with connected(load_settings(nats_url=broker.url), "bench memory") as connection:
-            yield _Feed(broker.url, daemon, publisher, await subscribe(connection, "transcriber.metrics.*"))
+@dataclass(frozen=True, slots=True)
+class _Daemons:
+    """How daemons are started, each of which does not end idle streams."""
+
+    publisher: ProcessPoolExecutor
+    settings: dict[str, str]
+
+    @asynccontextmanager
+    async def feed(self, kind: type[MeasuredDaemon]) -> AsyncIterator[_Feed]:
+        fixed = {"BUFFER_DURATION_SECS": str(WINDOW_S), "STREAM_IDLE_SECS": "3600", "METRICS_NATS_SECS": "0.2"}
+        with EmbeddedBroker() as broker, kind(broker.url, WHISPER_MODEL=DEMO, **fixed, **self.settings) as daemon:
+            if not await daemon.ready():
+                raise SystemExit(daemon.log())
+            async with connected(load_settings(nats_url=broker.url), "bench memory") as connection:
+                metrics = await subscribe(connection, "transcriber.metrics.*")
+                yield _Feed(broker.url, daemon, self.publisher, metrics, speech())
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Plan:
         end: whether the streams say that they end.
         pcm: whole payloads that all streams play over and over, each from a place of its own.
         speed: times real time.
+        in_step: so many streams start at once, and the next ones at even distances; their number is a multiple. 0: none do.
     """
 
     url: str
@@ -58,12 +59,16 @@ class Plan:
     end: bool = True
     pcm: bytes = field(default=NOISE, repr=False)
     speed: float = 1.0
+    in_step: int = 0
 
     @property
     def due_s(self) -> NDArray[np.float64]:
         """(streams, payloads + 1) monotonic times; the last one of each row is its end."""
+        streams = len(self.names)
         # More streams are the fewer ones and some: their latencies can be compared.
-        starts_s = np.random.default_rng(1).uniform(0, self.ramp_s, len(self.names))
+        starts_s = np.random.default_rng(1).uniform(0, self.ramp_s, streams)
+        if self.in_step:
+            starts_s = np.linspace(0, self.ramp_s, streams // self.in_step, endpoint=False).repeat(self.in_step)
         return self.start_s + starts_s[:, np.newaxis] + PAYLOAD_S / self.speed * np.arange(self.payloads + 1)
 
     @property

@@ -18,7 +18,8 @@ from bench.engines import Engine, FasterWhisper, Ours, Running, Samples, openai_
 from bench.report import Results, note, quantiles, run
 from bench.roofline import roofline
 from bench.shapes import TEXT, TOKENS, WINDOW_S
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 from transcriber.config import load_settings
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 
@@ -111,10 +112,10 @@ def _figures(running: list[Running], times_ms: dict[str, list[float]]) -> Result
 
 
 def speech_windows() -> list[Samples]:
-    """Windows of the bundled recordings, as the daemon cuts them."""
-    cutter = WindowCutter(SPEECH_FORMAT, WINDOW_S * SPEECH_FORMAT.rate)
-    cuts = [cut.samples for recording in load_speech() for cut in cutter.push(recording.pcm)]
-    return [np.ascontiguousarray(samples) for samples in cuts]
+    """Whole windows of the bundled recordings, one after the other, as the daemon resamples them."""
+    plain = Run(SPEECH_FORMAT, Cutting(WINDOW_S), None)
+    cuts = [cut for recording in load_speech() for _, cut in plain.push(recording.pcm, eager=False)]
+    return [np.ascontiguousarray(cut.samples) for cut in cuts]
 
 
 def _table(results: Results) -> str:

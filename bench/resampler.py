@@ -1,7 +1,7 @@
 """The resampler: what 20 ms of 48 kHz cost by length of block and quality, and how much it holds back.
 
 In: noise. Out: us per 20 ms; ms of sound that stay inside soxr, by rate; and how long after its last frame
-a window of the daemon is complete, which is the delay that a user sees.
+a window that is cut right there is complete, which is the least delay that a user sees.
 """
 
 import time
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bench.report import Results, note, run
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 
 PAYLOAD_MS = 20
 BLOCKS_MS = (20, 100, 500, 5000)
@@ -68,14 +69,14 @@ def _held_back_ms(rate: int, quality: str) -> float:
 
 
 def _complete_after_ms(rate: int, windows: int) -> float:
-    """The longest time from a window's last frame to the payload that completes it, as the daemon cuts."""
+    """The longest time from a window's last frame to the payload that completes it, in the daemon's blocks."""
     fmt = AudioFormat(rate=rate)
-    cutter = WindowCutter(fmt, WINDOW_S * rate)
+    plain = Run(fmt, Cutting(WINDOW_S), None)
     payload = bytes(rate * PAYLOAD_MS // 1000 * fmt.frame_bytes)
     latest = done = 0
     while done < windows:
-        open_frames = cutter.open_frames + len(payload) // fmt.frame_bytes
-        cuts = len(cutter.push(payload))
+        open_frames = plain.open_frames + len(payload) // fmt.frame_bytes
+        cuts = len(plain.push(payload, eager=False))
         if cuts:
             latest = max(latest, open_frames - WINDOW_S * rate)
         done += cuts

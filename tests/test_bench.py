@@ -9,12 +9,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, strategies as st
 
-from bench.account import Account, account, due_s
+from bench.account import Account, account, after_audio_ms
 from bench.capacity import FINE, STEADY, capacity, losses, next_count, queue_growth
 from bench.chart import Line, lines, stacked
-from bench.daemon import StubbedDaemon
+from bench.daemon import PLAIN, StubbedDaemon
 from bench.memory import trend
 from bench.paced import NOISE, PAYLOAD_BYTES, PAYLOAD_FRAMES, Plan, publish, speech
+from bench.partials import IN_STEP, Turn
 from bench.report import header, quantiles, run
 from bench.shapes import find
 from bench.threads import Arrangement, arrangements, rate
@@ -29,7 +30,7 @@ MESSAGE = {
     "received_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 BENCHES = (
-    "capacity", "contexts", "gate", "gpu", "guards", "ingest", "memory", "peers", "pipeline", "resampler", "threads", "words",
+    "capacity", "contexts", "gate", "gpu", "guards", "ingest", "memory", "partials", "peers", "pipeline", "resampler", "threads", "words",
 )  # fmt: skip
 
 
@@ -108,6 +109,12 @@ def test_faster_streams_have_their_payloads_closer_together():
     assert plan.stop_s == pytest.approx(7.1)
 
 
+def test_streams_in_step_have_the_same_times():
+    plan = Plan("", ("a", "b", "c", "d"), payloads=10, ramp_s=5.0, start_s=7.0, in_step=2)
+
+    assert plan.due_s[:, 0].tolist() == [7.0, 7.0, 9.5, 9.5]
+
+
 def test_the_speech_of_the_benches_is_whole_payloads():
     assert len(speech()) % PAYLOAD_BYTES == 0
     assert len(speech()) > 1000 * len(NOISE)
@@ -115,7 +122,7 @@ def test_the_speech_of_the_benches_is_whole_payloads():
 
 async def test_every_frame_and_text_of_paced_streams_is_accounted_for(broker):
     settings = load_settings(nats_url=broker.url)
-    with StubbedDaemon(broker.url, BUFFER_DURATION_SECS="1") as daemon:
+    with StubbedDaemon(broker.url, BUFFER_DURATION_SECS="1", **PLAIN) as daemon:
         assert await daemon.ready()
         async with connected(settings, "test") as connection:
             messages = await subscribe(connection, "transcripts.*.*")
@@ -124,9 +131,11 @@ async def test_every_frame_and_text_of_paced_streams_is_accounted_for(broker):
 
             came = await account(messages, plan)
 
-    due = dict(
-        zip(((final.stream, final.segment) for final in came.finals), due_s(plan, came.finals, 1.0), strict=True)
-    )
+    after_ms = after_audio_ms(plan, came.finals, came.finals_s)
+    due_s = {
+        (final.stream, final.segment): heard_s - ms / 1000
+        for final, heard_s, ms in zip(came.finals, came.finals_s, after_ms, strict=True)
+    }
     assert losses(came, 2 * 110 * PAYLOAD_FRAMES) == {
         "frames": 2 * 110 * PAYLOAD_FRAMES,
         "frames_unaccounted": 0,
@@ -135,17 +144,18 @@ async def test_every_frame_and_text_of_paced_streams_is_accounted_for(broker):
         "queue_growth": pytest.approx(0.0, abs=0.1),
         "loss_to_come": pytest.approx(0.0, abs=0.1),
     }
-    assert set(due) == {(stream, segment) for stream in "ab" for segment in range(3)}
-    assert due["b", 2] == plan.due_s[1, 110]  # a stream's end completes its last window
-    assert plan.due_s[1, 50] <= due["b", 0] <= plan.due_s[1, 53]  # what the resampler holds back is due a little later
-    assert all(heard_s > due_s for heard_s, due_s in zip(came.heard_s, due.values(), strict=True))
+    assert set(due_s) == {(stream, segment) for stream in "ab" for segment in range(3)}
+    # The payloads with the last frames of the first window of a second, and of what the end left over.
+    assert due_s["b", 0] == pytest.approx(plan.due_s[1, 49])
+    assert due_s["b", 2] == pytest.approx(plan.due_s[1, 109])
+    assert min(after_ms) > 0
     assert daemon.process.returncode == 0
 
 
 def test_what_was_dropped_and_what_never_came_is_lost():
     frames = {"received": 90, "transcribed": 60, "silent": 10, "dropped": 20, "lost": 5}
     account_of_it = {f"{name}_frames": count for name, count in frames.items()} | {f"{name}_s": 0 for name in frames}
-    gap = Gap.model_validate(MESSAGE | {"reason": "queue_full"})
+    gap = Gap.model_validate(MESSAGE | {"reason": "queue_full", "speaker": None})
     end = End.model_validate(MESSAGE | {"segments": 1} | account_of_it)
 
     lost = losses(Account(gaps=[gap, gap], ends=[end]), 100)
@@ -185,11 +195,27 @@ def test_a_queue_that_grows_is_seen_before_it_is_full():
         waits("a", 10, 900),
         waits("a", 0, 40, 40, 40) + waits("b", 0, 900, 900, 900),
         waits("a", 0, 900, 500, 100),
+        waits("a", 0, 30, 900, 200) + waits("b", 0, 700, 20, 800),
     ],
-    ids=["no windows", "one", "nothing to compare", "each has its place in the queue", "falling"],
+    ids=["no windows", "one", "nothing to compare", "each has its place in the queue", "falling", "by chance"],
 )
 def test_a_queue_that_does_not_grow_is_no_overload(finals):
     assert queue_growth(finals) == 0.0
+
+
+def test_what_a_partial_costs_is_seen_in_windows_that_come_to_an_idle_worker():
+    names = tuple(f"of-{number}" for number in range(2 * IN_STEP))
+    first, second = waits(names[0], 40, 2), waits(names[1], 90, 60)
+    behind_others = waits(names[IN_STEP], 30)
+    at = [MESSAGE["received_at"], "2026-01-01T00:00:05Z"]
+    finals = [
+        Final.model_validate(final.model_dump(by_alias=True) | {"received_at": at[final.segment]})
+        for final in first + second
+    ]
+    plan = Plan("", names, payloads=500, ramp_s=5.0, start_s=0.0, in_step=IN_STEP)
+    late = Final.model_validate(behind_others[0].model_dump(by_alias=True) | {"received_at": "2026-01-01T00:00:00.1Z"})
+
+    assert Turn(plan, Account(finals=[*finals, late]), [], 0.0).first_waited_ms() == [40, 2]
 
 
 @given(holds=st.integers(0, 3000), promised=st.floats(0.2, 3000))
