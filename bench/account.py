@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from bench.paced import FORMAT, PAYLOAD_BYTES, Plan
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 from transcriber.bus.client import Received, parse_transcript
 from transcriber.messages import End, Final, Gap
 
@@ -43,9 +44,9 @@ async def account(messages: AsyncIterator[Received], plan: Plan) -> Account:
 
 def due_s(plan: Plan, finals: list[Final], window_s: float) -> list[float]:
     """Of each text: the monotonic time at which the payload that completed its window was due."""
-    cutter = WindowCutter(FORMAT, int(window_s * FORMAT.rate))
+    run = Run(FORMAT, Cutting(window_s), None)
     payload = bytes(PAYLOAD_BYTES)
-    completing = [number for number in range(plan.payloads) for _ in cutter.push(payload)]
+    completing = [number for number in range(plan.payloads) for _ in run.push(payload, eager=True)]
     completing.append(plan.payloads)  # the stream's end completes what is left
     times_s = dict(zip(plan.names, plan.due_s, strict=True))
     return [float(times_s[final.stream][completing[final.segment]]) for final in finals]

@@ -18,7 +18,8 @@ from bench.engines import Engine, FasterWhisper, Ours, Running, Samples, openai_
 from bench.report import Results, note, quantiles, run
 from bench.roofline import roofline
 from bench.shapes import TEXT, TOKENS, WINDOW_S
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 from transcriber.config import load_settings
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 
@@ -112,8 +113,8 @@ def _figures(running: list[Running], times_ms: dict[str, list[float]]) -> Result
 
 def speech_windows() -> list[Samples]:
     """Windows of the bundled recordings, as the daemon cuts them."""
-    cutter = WindowCutter(SPEECH_FORMAT, WINDOW_S * SPEECH_FORMAT.rate)
-    cuts = [cut.samples for recording in load_speech() for cut in cutter.push(recording.pcm)]
+    run = Run(SPEECH_FORMAT, Cutting(WINDOW_S), None)
+    cuts = [cut.samples for recording in load_speech() for _, cut in run.push(recording.pcm, eager=True)]
     return [np.ascontiguousarray(samples) for samples in cuts]
 
 

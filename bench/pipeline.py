@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.daemon import MeasuredDaemon
 from bench.paced import PAYLOAD_S
 from bench.report import Results, note, quantiles, run
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 from transcriber.bus.client import Received, connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.daemon import DaemonProcess
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.engine.models import DEMO, DEMO_MODEL
 from transcriber.engine.whisper import load_model
@@ -82,7 +83,7 @@ def measure(quick: bool) -> Results:
     voices = list(_voices(settings.buffer_duration_secs, windows=3 if quick else 12))
     with (
         EmbeddedBroker() as broker,
-        DaemonProcess(broker.url, DEMO) as daemon,
+        MeasuredDaemon(broker.url, WHISPER_MODEL=DEMO) as daemon,
         ThreadPoolExecutor(1) as whisper_thread,
     ):
         rows = asyncio.run(_perform(broker.url, daemon, settings, voices, whisper_thread))
@@ -116,13 +117,13 @@ def _voices(window_s: float, windows: int) -> Iterator[Voice]:
         place = number * len(speech) // STREAMS // SPEECH_FORMAT.frame_bytes * SPEECH_FORMAT.frame_bytes
         pcm = (speech[place:] + speech * (1 + length // len(speech)))[:length]
         payloads = [pcm[at : at + size] for at in range(0, length, size)]
-        cutter = WindowCutter(SPEECH_FORMAT, int(window_s * SPEECH_FORMAT.rate))
-        cuts = [(at, cut.samples) for at, payload in enumerate(payloads) for cut in cutter.push(payload)]
+        run = Run(SPEECH_FORMAT, Cutting(window_s), None)
+        cuts = [(at, cut.samples) for at, payload in enumerate(payloads) for _, cut in run.push(payload, eager=True)]
         yield Voice(f"voice-{number}", payloads, cuts)
 
 
 async def _perform(
-    url: str, daemon: DaemonProcess, settings: Settings, voices: list[Voice], whisper_thread: ThreadPoolExecutor
+    url: str, daemon: MeasuredDaemon, settings: Settings, voices: list[Voice], whisper_thread: ThreadPoolExecutor
 ) -> list[Row]:
     """Play all voices; a row for each window that comes back."""
     if not await daemon.ready():

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bench.report import Results, note, run
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.run import Run
+from transcriber.audio.window import Cutting
 
 PAYLOAD_MS = 20
 BLOCKS_MS = (20, 100, 500, 5000)
@@ -70,12 +71,12 @@ def _held_back_ms(rate: int, quality: str) -> float:
 def _complete_after_ms(rate: int, windows: int) -> float:
     """The longest time from a window's last frame to the payload that completes it, as the daemon cuts."""
     fmt = AudioFormat(rate=rate)
-    cutter = WindowCutter(fmt, WINDOW_S * rate)
+    run = Run(fmt, Cutting(WINDOW_S), None)
     payload = bytes(rate * PAYLOAD_MS // 1000 * fmt.frame_bytes)
     latest = done = 0
     while done < windows:
-        open_frames = cutter.open_frames + len(payload) // fmt.frame_bytes
-        cuts = len(cutter.push(payload))
+        open_frames = run.open_frames + len(payload) // fmt.frame_bytes
+        cuts = len(run.push(payload, eager=True))
         if cuts:
             latest = max(latest, open_frames - WINDOW_S * rate)
         done += cuts

@@ -24,10 +24,10 @@ from bench.peers import speech_windows
 from bench.report import Results, note, quantiles, run
 from bench.shapes import find
 from transcriber.config import available_cores, load_settings
-from transcriber.engine.job import Job
+from transcriber.engine.job import Job, Outcome
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.whisper import load_model
-from transcriber.engine.worker import Outcome, Worker
+from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
 OUR_SPINS, OTHER_SPINS = 1000, (0, 300_000)

@@ -145,7 +145,7 @@ async def test_every_frame_and_text_of_paced_streams_is_accounted_for(broker):
 def test_what_was_dropped_and_what_never_came_is_lost():
     frames = {"received": 90, "transcribed": 60, "silent": 10, "dropped": 20, "lost": 5}
     account_of_it = {f"{name}_frames": count for name, count in frames.items()} | {f"{name}_s": 0 for name in frames}
-    gap = Gap.model_validate(MESSAGE | {"reason": "queue_full"})
+    gap = Gap.model_validate(MESSAGE | {"reason": "queue_full", "speaker": None})
     end = End.model_validate(MESSAGE | {"segments": 1} | account_of_it)
 
     lost = losses(Account(gaps=[gap, gap], ends=[end]), 100)
