@@ -149,7 +149,7 @@ class LiveStream:
                 case Started(session):
                     report = SessionReport(self.name, session, self._around.settings, self._around.publisher)
                     self._reports[session] = report
-                    report.status("started")
+                    report.status("started", 0)
                     self._note(session, headers)
                 case Window():
                     self._enqueue(event, arrival)
