@@ -270,7 +270,7 @@ class LiveStream:
         session, report = silence.session, self._reports[silence.session]
         self._counters.chunks_filtered += 1
         session.account.settle(Fate.SILENT, silence.start_frame, silence.frames, silence.channel)
-        report.speakers[silence.channel].silence(silence.frames)
+        report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
         report.silence(silence, received_at)
         self._listen_for_silence(session, silence.start_frame + silence.frames)
 
