@@ -84,7 +84,7 @@ async def test_two_channels_are_understood_and_guesses_grow_into_their_finals(da
     assert guesses
     # What is said in the whole window begins as the guess: what the final adds is no error of the guess.
     errors = sum(errors_so_far(final, guess) for final, guess in guesses)
-    assert errors < 0.4 * sum(len(words(guess)) for _, guess in guesses)
+    assert errors < 0.2 * sum(len(words(guess)) for _, guess in guesses)
 
 
 def errors_so_far(final, guess):

@@ -1,9 +1,13 @@
 """Windows go by what is said: the real daemon with its ear, and a fake model."""
 
+import asyncio
+import random
+
 import numpy as np
 import pytest
 
 from tests.harness import Daemon, speak, until
+from tests.test_speakers import interleaved
 from transcriber.demo.speech import load_speech
 from transcriber.messages import End, Final, Partial, Silence, Status
 
@@ -100,3 +104,35 @@ async def test_with_no_end_of_speech_asked_for_windows_are_filled(broker, tmp_pa
     assert final.frames == len(pcm) // 2 - sum(silence.frames for silence in ears.of(Silence))
     assert not final.speech_final
     ears.check_accounts()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("speakers", ["mix", "channels"])
+async def test_with_everything_switched_on_every_frame_of_every_speaker_is_accounted_for(
+    broker, tmp_path, mouth, ears, seed, speakers
+):
+    """Two voices and pauses, with holes and echoes, at an engine too slow for them, which is stopped in their midst."""
+    chance = random.Random(seed)
+    voices = [np.frombuffer(recording.pcm, "<i2") for recording in load_speech()]
+    left, right = (np.concatenate([np.zeros(chance.randrange(3 * RATE), "<i2"), *voices[at : at + 2]]) for at in (0, 2))
+    payload = interleaved(left, right)
+    env = {
+        "SPEAKERS": speakers, "BUFFER_CUT": "quiet", "ENDPOINT_SILENCE_SECS": 0.3, "PARTIAL_INTERVAL_SECS": 0.3,
+        "BUFFER_DURATION_SECS": 2, "TRANSCRIPTION_QUEUE_CAPACITY": 2, "FAKE_WORD_S": 0.3, "FAKE_JOB_S": 0.15,
+    }  # fmt: skip
+    async with Daemon(broker.url, tmp_path, **ENV | env, HEARTBEAT_TIMEOUT_SECS=0.5) as daemon:
+        at, stop_at = 0, chance.randrange(8, 16) * RATE
+        while at < stop_at:
+            frames = chance.choice([480, 960, 4_800, RATE])
+            await speak(
+                mouth, "s", payload[4 * at : 4 * (at + frames)], offset=at, content_type=f"audio/x-raw;rate={RATE};channels=2"
+            )  # fmt: skip
+            at += frames + chance.choice([0] * 30 + [-1_000, 777, RATE])
+            await asyncio.sleep(frames / RATE / 6)
+        status, _ = await daemon.stop()
+        (told,) = await ears.ends(1)
+
+    ears.check_accounts()
+    assert status == 0
+    assert told.transcribed_frames > 0
+    assert {message.speaker for message in ears.of(Final)} == ({"0", "1"} if speakers == "channels" else {None})
