@@ -36,6 +36,10 @@ ANSWER = Transcript(
 """As long as what is said in five seconds."""
 
 
+FULL_WINDOWS = {"BUFFER_CUT": "fixed", "SPEECH_GATE": "0", "ENDPOINT_SILENCE_SECS": "0", "PARTIAL_INTERVAL_SECS": "0"}
+"""Windows of one length, whatever they hold, and nothing between them: a load that is known beforehand."""
+
+
 class InstantModel:
     """``SpeechModel`` that does not listen."""
 
@@ -66,7 +70,7 @@ class MeasuredDaemon(DaemonProcess):
     def __init__(self, nats_url: str, cores: set[int] | None = None, /, **settings: str) -> None:
         """Daemon at the broker ``nats_url``, on ``cores`` only, with ``settings`` named as in the environment."""
         super().__init__(nats_url, "")
-        self._environment |= settings
+        self._environment |= FULL_WINDOWS | settings
         self._cores = cores
 
     def start(self) -> None:

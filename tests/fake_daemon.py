@@ -2,6 +2,7 @@
 
 The text of a window is the median of its samples in thousandths, so that cross-talk shows. Its words are those of the
 prompt, so that context shows.
+FAKE_WORD_S: the text is one such word for every so many seconds instead, each with its time.
 FAKE_JOB_S: seconds a window takes; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 """
@@ -27,6 +28,7 @@ class FakeModel:
     def __init__(self):
         self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
         self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
+        self.word_s = float(os.environ.get("FAKE_WORD_S", "0"))
         self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "9999"))
         self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "9999"))
 
@@ -52,8 +54,20 @@ class FakeModel:
             time.sleep(min(left, 0.002))
         text = str(level) if level else ""
         words = tuple(Word(word, 0.0, 0.0, 1.0) for word in prompt.split())
+        if self.word_s:
+            words = timed_words(samples, self.word_s)
+            text = " ".join(word.word for word in words)
         doubt: Doubt | None = "repetition" if level == 555 else None
         return Transcript(text, words, language or "en", -0.1, None, time.perf_counter() - started, doubt)
+
+
+def timed_words(samples, word_s):
+    """The median of every ``word_s`` seconds in thousandths; none where that is 0."""
+    size = round(word_s * 16_000)
+    levels = {
+        at / 16_000: round(float(np.median(samples[at : at + size])) * 1000) for at in range(0, len(samples), size)
+    }
+    return tuple(Word(str(found), at_s, at_s + word_s, 1.0) for at_s, found in levels.items() if found)
 
 
 if __name__ == "__main__":

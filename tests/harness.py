@@ -19,7 +19,7 @@ import nats
 import numpy as np
 
 from transcriber.demo.account import account_errors
-from transcriber.messages import ANY_MESSAGE, End, Final, Status
+from transcriber.messages import ANY_MESSAGE, End, Final, Partial, Status, Transcribed
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30.0
@@ -165,7 +165,9 @@ class Ears:
         return " ".join(final.text for final in self.of(Final, stream))
 
     def check_accounts(self):
-        """Each session that ended is tiled by its finals and gaps, in order, and its sums are right.
+        """Each session that ended is tiled by the finals, silences and gaps of each speaker, and its sums are right.
+
+        Partials are of open windows: none comes after the final of its segment, and each knows more than the one before.
 
         Publishers that use one ``Audio-Session`` for several recordings get what they ask for, and are left out.
         """
@@ -185,13 +187,33 @@ class Ears:
 
 def check_session(messages):
     *before, end = messages
-    segments = [m.segment for m in before if isinstance(m, Final)]
     assert isinstance(before[0], Status)
     assert before[0].state == "started"
-    assert segments == sorted(segments)
+    for speaker in {m.speaker for m in before if isinstance(m, Transcribed)}:
+        check_speaker([m for m in before if isinstance(m, Transcribed) and m.speaker == speaker])
     assert account_errors(messages, end.frames) == []
     for name in ("received", "lost", "transcribed", "silent", "dropped"):
         assert getattr(end, f"{name}_s") == getattr(end, f"{name}_frames") / end.rate
+
+
+def check_speaker(transcribed):
+    """Finals come in order, each after its own partials."""
+    segments = [m.segment for m in transcribed if isinstance(m, Final)]
+    assert segments == sorted(set(segments))
+    starts = {m.segment: m.start_frame for m in transcribed if isinstance(m, Final)}
+    told: dict[int, int] = defaultdict(int)
+    heard: dict[int, int] = defaultdict(int)
+    for message in transcribed:
+        segment = message.segment
+        if isinstance(message, Final):
+            told[segment] = -1
+        elif isinstance(message, Partial):
+            assert told[segment] >= 0, f"a partial of segment {segment} after its final"
+            assert message.rev == told[segment] + 1
+            assert message.frames > heard[segment]
+            assert message.start_frame == starts.get(segment, message.start_frame)
+            assert not message.speech_final
+            told[segment], heard[segment] = message.rev, message.frames
 
 
 def level(thousandths, frames):

@@ -35,17 +35,25 @@ def said(
         ["suppressed", "words", "language", "confidence", "avg_logprob", "no_speech_prob", "speaker", "captured_at"]
     )
     return kind(
-        **common(start_s, duration_s, session), **unknown, **more,
+        **common(start_s, duration_s, session), **unknown | more,
         segment=0, rev=0, text=text, speech_final=False, model="demo", timing=TIMING,
     )  # fmt: skip
 
 
-def final(text: str, start_s: float, duration_s: float = 5.0, session: str = "a") -> Any:
-    return said(Final, text, start_s, duration_s, session)
+def final(text: str, start_s: float, duration_s: float = 5.0, session: str = "a", *, speaker: str | None = None) -> Any:
+    return said(Final, text, start_s, duration_s, session, speaker=speaker)
 
 
-def gap(start_s: float, duration_s: float = 5.0) -> Gap:
-    return Gap(**common(start_s, duration_s), reason="queue_full")
+def gap(start_s: float, duration_s: float = 5.0, speaker: str | None = None) -> Gap:
+    return Gap(**common(start_s, duration_s), reason="queue_full", speaker=speaker)
+
+
+def silence(start_s: float, duration_s: float = 5.0, speaker: str | None = None) -> Silence:
+    return Silence(**common(start_s, duration_s), speaker=speaker)
+
+
+def started() -> Status:
+    return Status(**common(0, 0), state="started")
 
 
 def end(duration_s: float, session: str = "a") -> End:
@@ -63,7 +71,14 @@ def end(duration_s: float, session: str = "a") -> End:
         (final("", 5), None),
         (said(Partial, "wind nor", 5), None),
         (said(Revision, "wind northwest", 5, replaces="x"), Line("[00:05] radio: [revised] wind northwest")),
-        (Silence(**common(5, 5)), None),
+        (silence(5), None),
+        (final("wind", 5, speaker="1"), Line("[00:05] radio (1): wind")),
+        (
+            said(Revision, "wind", 5, replaces="x", speaker="0"),
+            Line("[00:05] radio (0): [revised] wind"),
+        ),
+        (gap(60, speaker="1"), Line("[01:00] radio (1): [gap 5.0 s: queue_full]")),
+        (silence(5, speaker="1"), None),
         (gap(60), Line("[01:00] radio: [gap 5.0 s: queue_full]")),
         (Status(**common(5, 0), state="stalled"), Line("[00:05] radio: stalled", dim=True)),
         (
@@ -136,11 +151,65 @@ def test_cues_are_of_one_session() -> None:
     assert [cue[3] for cue in CUE.findall(written)] == ["one\n", "two\n"]
 
 
-@pytest.mark.parametrize("message", [final("", 0), gap(0, 0), Silence(**common(0, 5)), said(Partial, "word", 0)])
+@pytest.mark.parametrize("message", [final("", 0), gap(0, 0), silence(0), said(Partial, "word", 0)])
 def test_what_says_nothing_makes_no_cue(message) -> None:
     cues = Cues("srt")
 
     assert cues.add(message) + cues.add(end(5)) == ""
+
+
+def test_a_gap_comes_as_soon_as_all_before_it_is_told() -> None:
+    cues = Cues("srt")
+
+    assert "not transcribed" not in cues.add(final("one", 0)) + cues.add(gap(10))
+    assert "not transcribed" in cues.add(silence(5))
+
+
+def test_subtitles_name_the_speakers() -> None:
+    messages = [final("gale <warning>", 0, speaker="0"), gap(0, speaker="1"), end(5)]
+    srt, vtt = Cues("srt"), Cues("vtt")
+
+    assert [cue[3] for cue in CUE.findall("".join(map(srt.add, messages)))] == [
+        "Speaker 0: gale <warning>\n", "Speaker 1: [not transcribed: queue_full]\n",
+    ]  # fmt: skip
+    assert [cue[3] for cue in CUE.findall("".join(map(vtt.add, messages)))] == [
+        "<v Speaker 0>gale &lt;warning&gt;\n", "<v Speaker 1>[not transcribed: queue_full]\n",
+    ]  # fmt: skip
+
+
+def test_what_one_speaker_said_waits_for_what_the_other_said_before() -> None:
+    cues = Cues("srt")
+
+    early = cues.add(final("reply", 5, speaker="1"))
+    then = cues.add(silence(0, speaker="1")) + cues.add(final("call", 0, speaker="0"))
+    last = cues.add(silence(5, speaker="0"))
+
+    assert early == ""
+    assert [cue[3] for cue in CUE.findall(then + last)] == ["Speaker 0: call\n", "Speaker 1: reply\n"]
+
+
+def test_a_silent_speaker_does_not_keep_the_other_waiting() -> None:
+    cues = Cues("srt")
+    cues.add(silence(0, speaker="1"))
+
+    assert "Speaker 0: call" in cues.add(final("call", 0, speaker="0"))
+
+
+def test_whoever_listens_from_the_middle_gets_what_comes_from_there() -> None:
+    cues = Cues("srt")
+
+    assert "one" in cues.add(final("one", 100))
+    assert "two" in cues.add(final("two", 110))
+
+
+def test_a_gap_of_all_speakers_is_one_cue_of_nobody() -> None:
+    cues = Cues("srt")
+
+    written = "".join(
+        map(cues.add, [silence(0, 5, "0"), silence(0, 5, "1"), gap(5), final("call", 10, speaker="0"), end(15)])
+    )
+
+    assert [cue[3] for cue in CUE.findall(written)] == ["[not transcribed: queue_full]\n", "Speaker 0: call\n"]
 
 
 windows = st.lists(
@@ -163,10 +232,10 @@ def test_any_session_gives_well_formed_cues_in_order(windows, early) -> None:
             messages.insert(early.randint(0, len(messages)), gap(*place))  # it may come before earlier finals
             expected.append("[not transcribed: queue_full]")
         else:
-            messages.append(Silence(**common(*place)))
+            messages.append(silence(*place))
     cues = Cues("vtt")
 
-    written = "".join(map(cues.add, [*messages, end(clock_frames / RATE)]))
+    written = "".join(map(cues.add, [started(), *messages, end(clock_frames / RATE)]))
 
     found = CUE.findall(written)
     assert CUE.sub("", written) == ""

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from transcriber.demo.account import account_errors
-from transcriber.messages import AnyMessage, End, Final, Gap, Silence, Status
+from transcriber.messages import AnyMessage, End, Final, Gap, GapReason, Silence, Status
 
 
 def common(start: int, frames: int) -> dict[str, Any]:
@@ -20,13 +20,22 @@ def common(start: int, frames: int) -> dict[str, Any]:
     }
 
 
-def final(start: int, frames: int) -> Final:
+def final(start: int, frames: int, speaker: str | None = None) -> Final:
     unknown = dict.fromkeys(
-        ["suppressed", "words", "language", "confidence", "avg_logprob", "no_speech_prob", "speaker", "captured_at"]
+        ["suppressed", "words", "language", "confidence", "avg_logprob", "no_speech_prob", "captured_at"]
     )
     timing = dict.fromkeys(["queue_ms", "processing_ms", "handover_ms", "end_to_end_ms", "rtf"], 0)
     fixed = {"segment": 0, "rev": 0, "text": "", "speech_final": False, "model": "demo", "timing": timing}
+    fixed["speaker"] = speaker
     return Final.model_validate(common(start, frames) | unknown | fixed)
+
+
+def silence(start: int, frames: int, speaker: str | None = None) -> Silence:
+    return Silence(**common(start, frames), speaker=speaker)
+
+
+def gap(start: int, frames: int, reason: GapReason, speaker: str | None = None) -> Gap:
+    return Gap(**common(start, frames), reason=reason, speaker=speaker)
 
 
 def end(frames: int, segments: int, **counts: int) -> End:
@@ -40,11 +49,11 @@ def session(**changes: int) -> list[AnyMessage]:
     account = {"received": 900, "lost": 100, "transcribed": 500, "silent": 200, "dropped": 200} | changes
     return [
         Status(**common(0, 0), state="started"),
-        Gap(**common(700, 200), reason="queue_full"),  # before the final that precedes it
+        gap(700, 200, "queue_full"),  # before the final that precedes it
         final(0, 500),
-        Silence(**common(500, 200)),
-        Gap(**common(900, 0), reason="bad_input"),
-        Gap(**common(900, 100), reason="lost_input"),
+        silence(500, 200),
+        gap(900, 0, "bad_input"),
+        gap(900, 100, "lost_input"),
         end(account.pop("frames", 1000), account.pop("segments", 1), **account),
     ]
 
@@ -60,6 +69,8 @@ def test_a_session_that_adds_up_has_no_errors() -> None:
         ({"lost": 99}, "frames = received + lost"),
         ({"transcribed": 499, "dropped": 201}, "transcribed = sum"),
         ({"silent": 199, "transcribed": 501}, "silent = sum"),
+        ({"lost": 150, "received": 850, "dropped": 150}, "dropped = sum"),
+        ({"lost": 150, "received": 850, "dropped": 150}, "lost = sum"),
         ({"segments": 2}, "segments"),
         ({"frames": 1001}, "frames = sent"),
     ],
@@ -78,7 +89,7 @@ def test_a_hole_between_the_windows_is_noticed(left_out) -> None:
 
 def test_a_window_that_overlaps_another_is_noticed() -> None:
     messages = session()
-    messages[3] = Silence(**common(499, 200))
+    messages[3] = silence(499, 200)
 
     assert any("silence begins at frame 499 instead of 500" in line for line in account_errors(messages, 1000))
 
@@ -88,3 +99,48 @@ def test_there_is_exactly_one_end(ends) -> None:
     *tiles, last = session()
 
     assert account_errors([*tiles, *[last] * ends], sent_frames=1000) == [f"{ends} end messages"]
+
+
+def two_speakers() -> list[AnyMessage]:
+    """Speaker 0 was heard and then dropped, speaker 1 was silent and then heard; 100 frames never came."""
+    counts = {"received": 900, "lost": 100, "transcribed": 600, "silent": 100, "dropped": 200}
+    return [
+        Status(**common(0, 0), state="started"),
+        final(0, 500, "0"),
+        silence(0, 600, "1"),
+        silence(500, 100, "0"),
+        gap(600, 100, "lost_input"),
+        gap(800, 200, "queue_full", "0"),
+        final(700, 300, "1"),
+        silence(700, 100, "0"),
+        end(1000, 2, **counts),
+    ]
+
+
+def test_the_windows_of_each_speaker_tile_the_session_and_a_frame_counts_once() -> None:
+    assert account_errors(two_speakers(), sent_frames=1000) == []
+
+
+@pytest.mark.parametrize("left_out", range(1, 8))
+def test_a_hole_between_the_windows_of_one_speaker_is_noticed(left_out) -> None:
+    messages = two_speakers()
+    del messages[left_out]
+
+    assert any("of speaker" in error for error in account_errors(messages, sent_frames=1000))
+
+
+def test_a_speaker_of_whom_nothing_is_told_is_noticed() -> None:
+    messages = [message for message in two_speakers() if getattr(message, "speaker", None) != "1"]
+
+    errors = account_errors(messages, sent_frames=1000)
+
+    assert any("of speaker 1" in error for error in errors)
+
+
+def test_a_window_of_no_speaker_among_those_of_speakers_is_noticed() -> None:
+    messages = two_speakers()
+    messages[1] = final(0, 500)
+
+    errors = account_errors(messages, sent_frames=1000)
+
+    assert any("of speaker 0 begins at frame 500 instead of 0" in error for error in errors)

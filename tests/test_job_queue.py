@@ -1,11 +1,13 @@
 """Bounded, fair, never waiting."""
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.harness import until
 from transcriber.config import queue_capacity
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import OTHER_BOUNDS, JobQueue
@@ -68,13 +70,97 @@ def test_streams_take_turns():
 
 def test_lanes_are_served_by_priority_and_have_their_own_bounds():
     queue = JobQueue(1)
-    for lane in reversed(Lane):
+    waiting = [Lane.FILE, Lane.REQUEST, Lane.FINAL]
+    for lane in waiting:
         queue.try_put(job("a", lane))
     crowd = [job("a", Lane.FILE) for _ in range(OTHER_BOUNDS[Lane.FILE])]
 
     assert queue.try_put(crowd[-1]) is crowd[-1]
     assert queue.depth == 1
-    assert [take(queue).lane for _ in range(4)] == list(Lane)
+    assert [take(queue).lane for _ in waiting] == sorted(waiting)
+
+
+def test_a_partial_has_no_place_while_the_worker_has_something_else_to_do():
+    queue = JobQueue(1)
+    guess = job("a", Lane.PARTIAL)
+
+    assert not queue.idle  # nobody waits for a job
+    assert queue.try_put(guess) is guess
+
+
+async def test_a_worker_that_waits_takes_a_partial_and_then_is_not_idle():
+    queue = JobQueue(1)
+    taken: list[Job] = []
+    with worker_on(queue, taken):
+        await until(lambda: queue.idle, "a worker that waits")
+        guess = job("a", Lane.PARTIAL)
+        with queue._changed:  # the worker cannot take it before we looked
+            accepted = queue.try_put(guess) is None
+            busy = not queue.idle
+            second = job("b", Lane.PARTIAL)
+            refused = queue.try_put(second) is second
+        await until(lambda: taken == [guess], "the partial")
+        await until(lambda: queue.idle, "a worker that waits again")
+
+    assert (accepted, busy, refused) == (True, True, True)
+
+
+@pytest.mark.parametrize("lane", [Lane.FINAL, Lane.REQUEST, Lane.FILE])
+async def test_a_partial_is_refused_while_any_job_waits(lane):
+    queue = JobQueue(1)
+    taken: list[Job] = []
+    with worker_on(queue, taken):
+        await until(lambda: queue.idle, "a worker that waits")
+        guess = job("a", Lane.PARTIAL)
+        with queue._changed:
+            queue.try_put(job("a", lane))
+            refused = queue.try_put(guess) is guess
+        await until(lambda: taken, "the job")
+
+    assert refused
+    assert [found.lane for found in taken] == [lane]
+
+
+@pytest.mark.parametrize(
+    ("lane", "presses"), [(Lane.FINAL, True), (Lane.REQUEST, True), (Lane.PARTIAL, False), (Lane.FILE, False)]
+)
+def test_a_partial_gives_way_to_what_is_more_urgent_and_to_nothing_else(lane, presses):
+    queue = JobQueue(1)
+    assert not queue.pressing
+
+    queue._waiting = True
+    assert queue.try_put(job("a", lane)) is None
+
+    assert queue.pressing == presses
+
+
+def test_a_partial_gives_way_when_the_queue_is_closed():
+    queue = JobQueue(1)
+    queue._waiting = True
+
+    queue.close()
+    late = job("a", Lane.PARTIAL)
+
+    assert queue.pressing
+    assert queue.try_put(late) is late
+
+
+@contextmanager
+def worker_on(queue, taken):
+    """A thread that takes what comes, until the queue is closed."""
+
+    def take_all():
+        while found := queue.get():
+            taken.append(found)
+
+    thread = threading.Thread(target=take_all)
+    thread.start()
+    try:
+        yield
+    finally:
+        queue.close()
+        thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_closed_queue_refuses_but_gives_what_it_holds_and_then_none():

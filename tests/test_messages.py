@@ -62,8 +62,8 @@ EXAMPLES: list[AnyMessage] = [
     Final(**TRANSCRIBED | UNKNOWN | {"text": "", "suppressed": "log_probability"}),
     Partial(**TRANSCRIBED | {"rev": 3}),
     Revision(**TRANSCRIBED | {"rev": 1}, replaces="radio-7:x:0:240000:final:0"),
-    Silence(**COMMON),
-    Gap(**COMMON, reason="queue_full"),
+    Silence(**COMMON, speaker=None),
+    Gap(**COMMON, reason="queue_full", speaker=None),
     Status(**COMMON | {"frames": 0, "duration": 0.0}, state="started"),
     End(**COMMON, segments=1, **ACCOUNT),
 ]
@@ -131,7 +131,7 @@ def test_a_value_out_of_range_is_refused(change) -> None:
 def test_times_are_unrounded_and_wall_clocks_name_their_zone() -> None:
     third = COMMON | {"rate": 44_100, "start_frame": 1, "start": 1 / 44_100}
 
-    data = as_json(Silence(**third))
+    data = as_json(Silence(**third, speaker=None))
 
     assert data["start"] == 1 / 44_100
     assert data["received_at"] == "2026-01-02T03:04:05.678901Z"

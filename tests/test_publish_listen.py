@@ -288,7 +288,7 @@ def session() -> list[Final | Gap | End]:
     account = {f"{p}_{u}": 0 for p in ["received", "lost", "transcribed", "silent", "dropped"] for u in ["frames", "s"]}
     return [
         final("wind northwest", 0),
-        Gap(**common(5, 5), reason="queue_full"),
+        Gap(**common(5, 5), reason="queue_full", speaker=None),
         final("", 10),
         End(**common(0, 15), segments=2, **account),
     ]

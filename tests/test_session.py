@@ -94,6 +94,25 @@ def test_a_hole_after_client_drops_says_slow_consumer():
     assert [event.reason for event in events if isinstance(event, Gap)] == ["slow_consumer"]
 
 
+def test_a_pause_closes_what_is_open_without_a_gap_and_the_clock_stays():
+    source = stream()
+
+    events = source.feed(audio(4_001), at(100)) + source.pause() + source.pause()
+    events += source.feed(audio(12_000), at(4_101)) + source.end()
+
+    assert kinds(events) == ["Started", "Window", "Window", "Window", "Ended"]
+    assert [(w.number, w.start_frame, w.frames) for w in events if isinstance(w, Window)] == [
+        (0, 0, 4_001),
+        (1, 4_001, 8_000),
+        (2, 12_001, 4_000),
+    ]
+    check_tiling(events)
+
+
+def test_a_pause_before_any_audio_is_nothing():
+    assert stream().pause() == []
+
+
 def test_drops_without_offsets_are_a_gap_of_no_frames_and_sound_is_not_joined_over_it():
     source = stream()
 
@@ -280,7 +299,7 @@ TIMES = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.
 def publishers(draw):
     """What any publisher may do: offsets or none, holes, echoes, restarts, ends, rubbish, drops."""
     steps = draw(st.lists(st.tuples(
-        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "far", "end", "beat", "bad", "drop", "session"]),
+        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "far", "end", "beat", "bad", "drop", "session", "pause"]),
         st.integers(0, 30_000),
         st.none() | TIMES,
     ), max_size=40))  # fmt: skip
@@ -302,6 +321,8 @@ def published(source, publisher, sound=audio, eager=lambda: True):
                 clock = 0
             case "far":
                 clock = 2**53
+            case "pause":
+                events += source.pause()
             case "drop":
                 lost = "slow_consumer"
             case "session":

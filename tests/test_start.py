@@ -312,7 +312,7 @@ async def test_daemon_runs_with_uvloop_where_it_is_installed_and_without_it(brok
         (end,) = await ears.ends(1)
 
         assert daemon.last_line("ready")["event_loop"] == event_loop
-        assert end.transcribed_s == 2.0
+        assert end.silent_s == 2.0
         status, _ = await daemon.stop()
 
     assert status == 0

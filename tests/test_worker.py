@@ -1,9 +1,11 @@
 import asyncio
 import logging
+import math
 
 import numpy as np
 import pytest
 
+from tests.harness import until
 from transcriber.config import queue_capacity
 from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Lane, Transcript
@@ -230,3 +232,94 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
     assert [r.queue_capacity for r in caplog.records if "capacity follows" in r.message] == [17, 34]
     worker.queue.close()
     await worker.finished
+
+
+class Spinning(ScriptedModel):
+    """Works on half a second of audio until it is told to stop, and on all else not at all."""
+
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+        if len(samples) == 8_000:
+            while not should_abort():
+                pass
+            raise EngineError("aborted", return_code=-6)
+        return super().transcribe(samples, language, should_abort, wide=wide, prompt=prompt)
+
+
+class Guessing:
+    """A worker that has a partial in hand, and what became of its jobs."""
+
+    def __init__(self):
+        self.outcomes = {}
+
+    async def __aenter__(self):
+        self.worker = Worker(
+            "whisper-test", Spinning, duration_s=5.0, max_latency_s=60.0, places=lambda rtf: queue_capacity(20, 5, rtf)
+        )
+        await self.worker.ready
+        await until(lambda: self.worker.queue.idle, "a worker that waits")
+        self.busy_s = self.worker.busy_s
+        self.partial = Job("a", np.zeros(8_000, np.float32), "en", self.settle, Lane.PARTIAL)
+        assert self.worker.queue.try_put(self.partial) is None
+        await until(lambda: self.worker._job is self.partial, "the partial in hand")
+        return self
+
+    def settle(self, job, outcome):
+        assert job not in self.outcomes
+        self.outcomes[job] = outcome
+
+    async def __aexit__(self, *_):
+        self.worker.queue.close()
+        await asyncio.wait_for(self.worker.finished, 10)
+
+
+@pytest.mark.parametrize("lane", [Lane.FINAL, Lane.REQUEST])
+async def test_a_partial_gives_way_to_what_comes_and_that_is_served(lane):
+    async with Guessing() as guessing:
+        urgent = new_job(guessing.settle, lane=lane)
+        assert guessing.worker.queue.try_put(urgent) is None
+        await until(lambda: urgent in guessing.outcomes, "the other job")
+
+    assert list(guessing.outcomes) == [guessing.partial, urgent]
+    assert isinstance(guessing.outcomes[guessing.partial], EngineError)
+    assert guessing.outcomes[urgent].text == "warm"
+
+
+async def test_a_partial_goes_on_though_a_file_waits():
+    async with Guessing() as guessing:
+        assert guessing.worker.queue.try_put(new_job(guessing.settle, lane=Lane.FILE)) is None
+        assert not guessing.worker._should_abort(guessing.partial, math.inf)
+
+
+async def test_no_other_partial_is_taken_while_one_is_in_hand():
+    async with Guessing() as guessing:
+        second = new_job(guessing.settle, lane=Lane.PARTIAL)
+
+        assert guessing.worker.queue.try_put(second) is second
+
+
+async def test_a_partial_is_no_work_that_counts():
+    async with Guessing() as guessing:
+        in_hand_s = guessing.worker.busy_s
+        places, rtf = guessing.worker.queue.capacity, guessing.worker.capacity.rtf
+        for _ in range(7):
+            slow = new_job(lambda *_: None, lane=Lane.PARTIAL)
+            slow.started_s, slow.finished_s = 100.0, 110.0
+            guessing.worker._settle(slow, said("gale"))
+
+    assert in_hand_s == guessing.worker.busy_s == guessing.busy_s
+    assert (guessing.worker.queue.capacity, guessing.worker.capacity.rtf) == (places, rtf)
+
+
+async def test_a_running_partial_gives_way_at_close_and_is_settled():
+    async with Guessing() as guessing:
+        pass
+
+    assert isinstance(guessing.outcomes[guessing.partial], EngineError)
+
+
+async def test_a_doubtful_partial_is_not_asked_again_but_held_back():
+    outcome, asked = await outcome_of(
+        ScriptedModel(), said("the the", "repetition"), said("the tide"), lane=Lane.PARTIAL
+    )
+
+    assert (outcome.text, outcome.suppressed, asked) == ("", "repetition", ["usual"])

@@ -1,9 +1,9 @@
 """Captions for people and players. In: transcript messages. Out: text; no I/O.
 
 *Text* is a line a message, as it comes: what was said, what was not transcribed and why, dimmed what
-happened to the stream. *Cues* (SRT, WebVTT) are for one session, in order of time: a gap may come
-before an earlier text and waits for it. Windows without words make no cue, gaps make a visible one;
-partials and revisions are left out, since a subtitle once written stays.
+happened to the stream. *Cues* (SRT, WebVTT) are for one session, in order of time: a gap, or what another speaker said,
+may come before an earlier text and waits for it. Windows without words make no cue, gaps make a visible one;
+partials and revisions are left out, since a subtitle once written stays. Where speakers are told apart, each is named.
 """
 
 import heapq
@@ -11,9 +11,9 @@ import html
 import textwrap
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from transcriber.messages import AnyMessage, End, Final, Gap, Revision, Status
+from transcriber.messages import AnyMessage, End, Final, Gap, Revision, Silence, Status
 
 CUE_COLUMNS = 42
 """Characters of a cue's line: what broadcasters allow."""
@@ -30,7 +30,8 @@ class Line:
 def text_line(message: AnyMessage) -> Line | None:
     """The message as a line with its time in the stream; None for what text does not show."""
     time_s = message.start + (message.duration if isinstance(message, End) else 0)
-    head = f"[{clock(time_s)}] {_clean(message.stream)}: "
+    speaker = message.speaker if isinstance(message, Final | Revision | Gap) else None
+    head = f"[{clock(time_s)}] {_clean(message.stream)}{'' if speaker is None else f' ({_clean(speaker)})'}: "
     match message:
         case Final(text=str(text)) if text:
             return Line(head + _clean(text))
@@ -61,6 +62,36 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
 
 
+class _Cue(NamedTuple):
+    """In order of time, and at one time by speaker; ``""`` is nobody by name."""
+
+    start_frame: int
+    speaker: str
+    start_s: float
+    duration_s: float
+    text: str
+
+
+class _Told:
+    """How far one speaker is told without a hole.
+
+    Attributes:
+        reached: the first frame of which we do not know.
+    """
+
+    def __init__(self, first_frame: int) -> None:
+        self.reached = first_frame
+        self._early: list[tuple[int, int]] = []  # a heap of ranges that came before earlier ones
+
+    def tile(self, start: int, frames: int, *, in_order: bool) -> None:
+        """So much is told; ``in_order`` says that all before it was."""
+        heapq.heappush(self._early, (start, start + frames))
+        if in_order:
+            self.reached = max(self.reached, start)
+        while self._early and self._early[0][0] <= self.reached:
+            self.reached = max(self.reached, heapq.heappop(self._early)[1])
+
+
 class Cues:
     """The subtitles of one session: the first whose message comes; those of others are passed over.
 
@@ -73,7 +104,9 @@ class Cues:
         self._form = form
         self._session: tuple[str, str] | None = None
         self._count = 0
-        self._gaps: list[tuple[float, float, str]] = []
+        self._from_start = False  # we heard it
+        self._waiting: list[_Cue] = []  # a heap
+        self._told: dict[str | None, _Told] = {}  # by speaker
 
     @property
     def head(self) -> str:
@@ -87,34 +120,54 @@ class Cues:
         if self.ended or self._session != (message.stream, message.session):
             return ""
         match message:
-            case Gap() if message.frames:
-                heapq.heappush(self._gaps, (message.start, message.duration, f"[not transcribed: {message.reason}]"))
-                return ""
-            case Final():
-                said = _clean(message.text)
-                before = self._gaps_before(message.start)
-                return before + (self._cue(message.start, message.duration, said) if said else "")
+            case Status(state="started"):
+                self._from_start = True
+            case Gap() | Silence() | Final() if message.frames:
+                self._take(message)
             case End():
                 self.ended = True
-                return self._gaps_before(message.start + message.duration)
-            case _:
-                return ""
+        return self._complete()
 
-    def _gaps_before(self, start_s: float) -> str:
-        """Finals come in order: before one of them nothing is missing but these."""
+    def _take(self, message: Final | Gap | Silence) -> None:
+        """Note how far its speaker is told, and its cue if it has one."""
+        speaker = message.speaker
+        # Whoever listens from the middle does not know whether something was said before; a gap is often early.
+        first_frame = 0 if self._from_start or isinstance(message, Gap) else message.start_frame
+        for label in (None,) if speaker is None else ("0", "1"):  # where channels are told apart there are two
+            self._told.setdefault(label, _Told(first_frame))
+        for label, told in self._told.items():
+            if label == speaker or (speaker is None and isinstance(message, Gap)):
+                told.tile(message.start_frame, message.frames, in_order=isinstance(message, Final))
+        match message:
+            case Final():
+                text = _clean(message.text)
+            case Gap():
+                text = f"[not transcribed: {message.reason}]"
+            case _:
+                text = ""
+        if text:
+            cue = _Cue(message.start_frame, speaker or "", message.start, message.duration, text)
+            heapq.heappush(self._waiting, cue)
+
+    def _complete(self) -> str:
+        """The cues before which nothing is missing any more."""
         cues = ""
-        while self._gaps and self._gaps[0][0] < start_s:
-            cues += self._cue(*heapq.heappop(self._gaps))
+        reached = min((told.reached for told in self._told.values()), default=0)
+        while self._waiting and (self.ended or self._waiting[0].start_frame < reached):
+            cues += self._written(heapq.heappop(self._waiting))
         return cues
 
-    def _cue(self, start_s: float, duration_s: float, text: str) -> str:
+    def _written(self, cue: _Cue) -> str:
         self._count += 1
-        text = "\n".join(textwrap.wrap(text, CUE_COLUMNS, break_on_hyphens=False))
+        name = f"Speaker {_clean(cue.speaker)}" if cue.speaker else ""
         if self._form == "vtt":
-            text = html.escape(text, quote=False)
-        start_ms = round(start_s * 1000)
+            voice = f"<v {html.escape(name, quote=False)}>" if name else ""
+            text = voice + html.escape(_wrapped(cue.text), quote=False)
+        else:
+            text = _wrapped(f"{name}: {cue.text}" if name else cue.text)
+        start_ms = round(cue.start_s * 1000)
         # A cue that ends when it starts is not allowed.
-        end_ms = max(round((start_s + duration_s) * 1000), start_ms + 1)
+        end_ms = max(round((cue.start_s + cue.duration_s) * 1000), start_ms + 1)
         return f"{self._count}\n{self._stamp(start_ms)} --> {self._stamp(end_ms)}\n{text}\n\n"
 
     def _stamp(self, time_ms: int) -> str:
@@ -122,6 +175,10 @@ class Cues:
         minutes, second = divmod(seconds, 60)
         hours, minute = divmod(minutes, 60)
         return f"{hours:02}:{minute:02}:{second:02}{'.' if self._form == 'vtt' else ','}{milli:03}"
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, CUE_COLUMNS, break_on_hyphens=False))
 
 
 def _clean(text: str) -> str:

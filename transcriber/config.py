@@ -118,7 +118,9 @@ class Settings(BaseSettings):
     )
     whisper_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where whisper runs")
     stream_idle_secs: float = Field(30.0, gt=0, description="seconds without audio after which a session ends")
-    heartbeat_timeout_secs: float = Field(5.0, gt=0, description="seconds without any payload: `stalled`")
+    heartbeat_timeout_secs: float = Field(
+        5.0, gt=0, description="seconds without any payload: `stalled`, and the open window is closed"
+    )
     silence_timeout_secs: float = Field(30.0, gt=0, description="seconds of audio without a word: `silent`")
     shutdown_grace_secs: float = Field(0.2, ge=0, le=3600, description="seconds for what is queued at shutdown")
     health_host: str = Field("0.0.0.0", description="address of the probes")  # noqa: S104 - probes come from outside the pod

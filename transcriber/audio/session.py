@@ -175,6 +175,10 @@ class Session:
         self._skipped_at = self.clock
         return [Gap(self, self.clock, 0, "bad_input")]
 
+    def pause(self) -> list[Window | Silence | Gap]:
+        """Nothing comes for the time being: returns the open windows as they are. Nothing is missing, and the clock stays."""
+        return self._end_run() if self.open_frames else []
+
     def close(self, lost_before: GapReason | None = None) -> list[Window | Silence | Gap]:
         """No more audio; returns the last windows, and a gap of 0 frames if more may have been on its way."""
         return self._windows(self._run.flush()) + (
@@ -198,11 +202,16 @@ class Session:
 
     def _break(self, hole: int, reason: GapReason) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""
-        done = self._windows(self._run.flush())
-        done.append(Gap(self, self.clock, hole, reason))
+        done = self._end_run(hole)
+        gap = Gap(self, self.clock, hole, reason)
         self.account.settle(Fate.LOST, self.clock, hole)
         self.clock += hole
-        self._run, self._run_start = Run(self.format, self._cutting, self._network), self.clock
+        return [*done, gap]
+
+    def _end_run(self, hole: int = 0) -> list[Window | Silence | Gap]:
+        """Close the run; returns what was open in it. The next one begins ``hole`` frames from now."""
+        done = self._windows(self._run.flush())
+        self._run, self._run_start = Run(self.format, self._cutting, self._network), self.clock + hole
         return done
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:

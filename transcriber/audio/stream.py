@@ -85,6 +85,10 @@ class Stream:
         events = [] if self.session else self._open(self._default, None)
         return [*events, *(self.session.skip() if self.session else [])]
 
+    def pause(self) -> list[Event]:
+        """Nothing comes for the time being; returns the windows that were open. The session goes on."""
+        return list(self.session.pause()) if self.session else []
+
     def end(self, lost_before: GapReason | None = None) -> list[Event]:
         """Close the open session, if any; returns its last windows and its end."""
         session, self.session = self.session, None

@@ -127,11 +127,12 @@ class LiveStream:
         self._handle(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, _Arrival())
 
     def check_stalled(self, live_s: float) -> None:
-        """Tell when nothing comes any more, not even a heartbeat."""
+        """Tell when nothing comes any more, not even a heartbeat; what is open then need not wait for the next word."""
         late = live_s - self.seen_s >= self._around.settings.heartbeat_timeout_secs
         if self.session and late and not self._reports[self.session].stalled:
             self._reports[self.session].stalled = True
             self._reports[self.session].status("stalled")
+            self._handle(self._audio.pause(), NO_HEADERS, _Arrival())
 
     def _lost_before(self, number: int) -> GapReason | None:
         """Why messages may be missing before message ``number``, if they may."""
@@ -149,7 +150,7 @@ class LiveStream:
                 case Started(session):
                     report = SessionReport(self.name, session, self._around.settings, self._around.publisher)
                     self._reports[session] = report
-                    report.status("started")
+                    report.status("started", 0)
                     self._note(session, headers)
                 case Window():
                     self._enqueue(event, arrival)
@@ -270,7 +271,7 @@ class LiveStream:
         session, report = silence.session, self._reports[silence.session]
         self._counters.chunks_filtered += 1
         session.account.settle(Fate.SILENT, silence.start_frame, silence.frames, silence.channel)
-        report.speakers[silence.channel].silence(silence.frames)
+        report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
         report.silence(silence, received_at)
         self._listen_for_silence(session, silence.start_frame + silence.frames)
 

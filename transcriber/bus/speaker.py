@@ -16,13 +16,13 @@ class Speaker:
 
     Attributes:
         context: what was said, as prompt for the next window; None when that is switched off.
-        quiet_frames: frames since the last word.
         rev: of the latest partial of the open window; 0 before the first.
     """
 
     def __init__(self, context: Context | None) -> None:
         self.context = context
-        self.quiet_frames = self.rev = 0
+        self.rev = 0
+        self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
         self._seam = Seam()
         self._number = 0  # of the window that partials are made of
         self._agreement = Agreement()
@@ -43,7 +43,8 @@ class Speaker:
 
     def partial(self, window: Window, transcript: Transcript) -> Transcript | None:
         """What to show of a pass over the open window; None if it is no longer open, or there is nothing to show."""
-        if window.number != self._number:
+        # A pass that is not believed has nothing to say, least of all that the words before it were wrong.
+        if window.number != self._number or transcript.suppressed:
             return None
         own = self._seam.own(transcript, window.number, lead_s=window.cut.lead_s)
         words = None if own.words is None else self._agreement.follow(own.words)
@@ -56,15 +57,31 @@ class Speaker:
     def final(self, window: Window, transcript: Transcript) -> Transcript:
         """What a window says, without the words of its neighbours."""
         cut, duration_s = window.cut, window.frames / window.session.rate
-        self.quiet_frames = 0 if transcript.text else self.quiet_frames + window.frames
+        if transcript.text:
+            # Silence is known at once, and text only later: some of it may lie after these words.
+            self._quiet = [(start, frames) for start, frames in self._quiet if start > window.start_frame]
+        else:
+            self._add_quiet(window.start_frame, window.frames)
         return self._seam.close(transcript, window.number, lead_s=cut.lead_s, tail_s=cut.tail_s, duration_s=duration_s)
 
-    def silence(self, frames: int) -> None:
+    def silence(self, start_frame: int, frames: int) -> None:
         """So many frames without speech."""
-        self.quiet_frames += frames
+        self._add_quiet(start_frame, frames)
         self.interrupted()
+
+    @property
+    def quiet_frames(self) -> int:
+        """Frames since the last word, as far as is known."""
+        return sum(frames for _, frames in self._quiet)
 
     def interrupted(self) -> None:
         """What comes does not follow upon what was said: something is missing, or was silent."""
         if self.context:
             self.context.drop()
+
+    def _add_quiet(self, start_frame: int, frames: int) -> None:
+        start, before = self._quiet[-1] if self._quiet else (0, 0)
+        if before and start + before == start_frame:
+            self._quiet[-1] = start, before + frames
+        else:
+            self._quiet.append((start_frame, frames))

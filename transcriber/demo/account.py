@@ -1,23 +1,30 @@
 """Was every frame accounted for? In: the messages of one session. Out: what does not add up."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from transcriber.messages import AnyMessage, End, Final, Gap, Silence
+
+LOST = {"lost_input", "slow_consumer"}
+"""Reasons of gaps in what came; all others are of audio that was received."""
+
+_Tile = Final | Silence | Gap
 
 
 def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str]:
     """What is wrong with a session of which ``sent_frames`` frames were published; nothing, if all is well.
 
-    Checked to the frame: the sums of the ``end``, that finals, silences and gaps tile the session, and
-    that the ``end`` agrees with them.
+    Checked to the frame: the sums of the ``end``, that the finals, silences and gaps of each speaker tile the session, and
+    that the ``end`` agrees with them. A gap of no speaker is one of all.
     """
     ends = [message for message in messages if isinstance(message, End)]
     if len(ends) != 1:
         return [f"{len(ends)} end messages"]
     (end,) = ends
-    finals, silences, gaps = (
-        [message for message in messages if isinstance(message, kind)] for kind in (Final, Silence, Gap)
-    )
+    tiles = [message for message in messages if isinstance(message, _Tile)]
+    speakers = _by_speaker(tiles)
+    told = _sums(speakers.values(), end.frames)
     sums = {
         "received = transcribed + silent + dropped": (
             end.received_frames,
@@ -25,19 +32,61 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
         ),
         "frames = received + lost": (end.frames, end.received_frames + end.lost_frames),
         "frames = sent": (end.frames, sent_frames),
-        "transcribed = sum of finals": (end.transcribed_frames, sum(final.frames for final in finals)),
-        "silent = sum of silences": (end.silent_frames, sum(silence.frames for silence in silences)),
-        "dropped + lost = sum of gaps": (end.dropped_frames + end.lost_frames, sum(gap.frames for gap in gaps)),
-        "segments = number of finals": (end.segments, len(finals)),
+        "transcribed = sum of finals": (end.transcribed_frames, told["final"]),
+        "silent = sum of silences": (end.silent_frames, told["silence"]),
+        "dropped = sum of gaps in what came": (end.dropped_frames, told["gap"]),
+        "lost = sum of the other gaps": (end.lost_frames, told["lost"]),
+        "segments = number of finals": (end.segments, sum(isinstance(tile, Final) for tile in tiles)),
     }
     errors = [f"not {rule}: {left} and {right}" for rule, (left, right) in sums.items() if left != right]
-    place = 0
-    # A gap of 0 frames tells that something was lost and not how much: it covers nothing.
-    tiles = [tile for tile in (*finals, *silences, *gaps) if tile.frames]
-    for tile in sorted(tiles, key=lambda tile: tile.start_frame):
-        if tile.start_frame != place:
-            errors.append(f"{tile.type} begins at frame {tile.start_frame} instead of {place}")
-        place = tile.start_frame + tile.frames
-    if place != end.frames:
-        errors.append(f"the last window ends at frame {place} instead of {end.frames}")
+    for speaker, own in speakers.items():
+        of = "" if speaker is None else f" of speaker {speaker}"
+        place = 0
+        for tile in own:
+            if tile.start_frame != place:
+                errors.append(f"{tile.type}{of} begins at frame {tile.start_frame} instead of {place}")
+            place = tile.start_frame + tile.frames
+        if place != end.frames:
+            errors.append(f"the last window{of} ends at frame {place} instead of {end.frames}")
     return errors
+
+
+def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
+    """The tiles of each speaker in order of time; where none are told apart, all of them under None."""
+    # A gap of 0 frames tells that something was lost and not how much: it covers nothing.
+    tiles = sorted((tile for tile in tiles if tile.frames), key=lambda tile: tile.start_frame)
+    labels: set[str | None] = {tile.speaker for tile in tiles if tile.speaker is not None}
+    if labels:
+        labels |= {"0", "1"}  # two channels; if nothing is told of one, that is an error
+    if not labels or any(tile.speaker is None for tile in tiles if not isinstance(tile, Gap)):
+        labels.add(None)
+    return {
+        label: [tile for tile in tiles if tile.speaker == label or (isinstance(tile, Gap) and tile.speaker is None)]
+        for label in sorted(labels, key=str)
+    }
+
+
+def _sums(speakers: Iterable[Sequence[_Tile]], frames: int) -> dict[str, int]:
+    """Frames that are a gap of any speaker, else a final of any, else silence; and those lost before they came."""
+    speakers = list(speakers)
+    edges = {0, frames} | {edge for own in speakers for tile in own for edge in _range(tile)}
+    places = sorted(edges)
+    sums = dict.fromkeys(("final", "silence", "gap", "lost", "nothing"), 0)
+    for start, end in pairwise(places):
+        kinds = {kind for own in speakers if (kind := _kind_at(own, start))}
+        worst = next((kind for kind in ("lost", "gap", "final", "silence") if kind in kinds), "nothing")
+        sums[worst] += end - start
+    return sums
+
+
+def _kind_at(tiles: Sequence[_Tile], frame: int) -> str | None:
+    """What the tiles, in order, say of a frame."""
+    last = bisect_right(tiles, frame, key=lambda tile: tile.start_frame) - 1
+    if last < 0 or frame >= _range(tiles[last])[1]:
+        return None
+    tile = tiles[last]
+    return "lost" if isinstance(tile, Gap) and tile.reason in LOST else tile.type
+
+
+def _range(tile: _Tile) -> tuple[int, int]:
+    return tile.start_frame, tile.start_frame + tile.frames

@@ -2,7 +2,7 @@
 
 In: the words of one window after the other. Out: those that are its own. Where no quiet place was found to cut, both windows
 heard the place whole; the earlier one writes what lies before the cut, and the later one goes on after the last word that was
-written, which it knows by its text and time, since two passes put one word at slightly different times.
+written. Two passes put one word at slightly different times, so what both heard is laid side by side, by text and time.
 """
 
 import math
@@ -13,16 +13,28 @@ from typing import NamedTuple
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.languages import WITHOUT_SPACES
 
-SAME_WORD_S = 0.5
-"""Two passes put the same word at most so far apart; the next word that is spelt alike is mostly further away."""
+SAME_WORD_S = 0.75
+"""Two passes put the same word at most so far apart."""
+
+SLIPS_S = 0.4
+"""Words that are spelt alike and so far apart are hardly the same; where none is nearer they may be all the same."""
+
+MISHEARD_S = 0.25
+"""Two words that are not spelt alike, and no further apart, are one that was heard in two ways."""
+
+LEAST = 0.05
+"""What the same word counts at least; a misheard one counts less, however near it is."""
+
+
+_Placed = tuple[str, float]
 
 
 class _Heard(NamedTuple):
     """What window ``number`` made of the place where it ends: words and their middles, in seconds from the cut."""
 
     number: int
-    written: list[tuple[str, float]]
-    left: list[tuple[str, float]]
+    words: list[_Placed]
+    written: int  # how many of them are before the cut
 
 
 class Seam:
@@ -49,19 +61,18 @@ class Seam:
         if own.words is None or not tail_s:
             return own
         last = _first_after(own.words, duration_s)
-        from_cut = [(word.word, _middle_s(word) - duration_s) for word in own.words]
-        self._before = _Heard(number, from_cut[:last], from_cut[last:])
+        self._before = _Heard(number, _placed(own.words, duration_s), last)
         return _of(own, own.words[:last], duration_s)
 
     def _first(self, words: Sequence[Word], number: int) -> int:
         """Index of the first word that the window before did not write."""
-        before = self._before
-        if before is not None and before.number == number - 1:
-            if before.written and (found := _find(words, *before.written[-1])) is not None:
-                return found + 1
-            if before.left and (found := _find(words, *before.left[0])) is not None:
-                return found
-        return _first_after(words, 0.0)
+        before, by_time = self._before, _first_after(words, 0.0)
+        if before is None or before.number != number - 1:
+            return by_time
+        pairs = _side_by_side(before.words, _placed(words, 0.0))
+        theirs = [own for other, own in pairs if other < before.written]
+        mine = [own for other, own in pairs if other >= before.written]
+        return theirs[-1] + 1 if theirs else min([by_time, *mine[:1]])
 
 
 def written(words: Sequence[Word], language: str | None) -> str:
@@ -95,11 +106,38 @@ def _bare(word: str) -> str:
     return "".join(filter(str.isalnum, word)).casefold() or word
 
 
-def _find(words: Sequence[Word], text: str, middle_s: float) -> int | None:
-    """The word of that text nearest to that time."""
-    apart = {i: abs(_middle_s(word) - middle_s) for i, word in enumerate(words) if same(word.word, text)}
-    nearest = min(apart, key=apart.__getitem__, default=None)
-    return nearest if nearest is not None and apart[nearest] <= SAME_WORD_S else None
+def _placed(words: Sequence[Word], cut_s: float) -> list[_Placed]:
+    """Words and their middles, in seconds from the cut."""
+    return [(word.word, _middle_s(word) - cut_s) for word in words]
+
+
+def _side_by_side(before: Sequence[_Placed], after: Sequence[_Placed]) -> list[tuple[int, int]]:
+    """Which word of the one pass is which of the other: pairs of indices in order, those that fit best together."""
+    # fit[i][j]: how well the words from before[i] and after[j] on fit, as in a longest common subsequence.
+    fit = [[0.0] * (len(after) + 1) for _ in range(len(before) + 1)]
+    for i in reversed(range(len(before))):
+        for j in reversed(range(len(after))):
+            fit[i][j] = max(fit[i + 1][j], fit[i][j + 1], fit[i + 1][j + 1] + _fits(before[i], after[j]))
+    pairs: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        alike = _fits(before[i], after[j])
+        if alike and fit[i][j] == fit[i + 1][j + 1] + alike:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif fit[i][j] == fit[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
+
+def _fits(one: _Placed, other: _Placed) -> float:
+    """How likely two words are one, in [0, 1]; 0: they are not."""
+    apart_s = abs(one[1] - other[1])
+    if same(one[0], other[0]):
+        return max(LEAST, 1 - apart_s / SLIPS_S) if apart_s <= SAME_WORD_S else 0.0
+    return LEAST * (1 - apart_s / MISHEARD_S) / 2 if apart_s < MISHEARD_S else 0.0
 
 
 def _first_after(words: Sequence[Word], time_s: float) -> int:
