@@ -322,7 +322,7 @@ def published(source, publisher, sound=audio, eager=lambda: True):
             case "far":
                 clock = 2**53
             case "pause":
-                events += source.pause()
+                yield source.pause()
             case "drop":
                 lost = "slow_consumer"
             case "session":

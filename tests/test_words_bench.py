@@ -9,10 +9,10 @@ from hypothesis import given, settings, strategies as st
 
 from bench import reference as references, words as bench_words
 from bench.alignment import Pair, Spoken, align, spoken, tally
-from bench.daemon import StubbedDaemon
+from bench.daemon import PLAIN, StubbedDaemon
 from bench.delays import Delays, changed_by_final, first_shown_s, flicker, utterance_ends
 from bench.false_text import LEVELS_DB, sounds
-from bench.noise import KINDS, speech_rms
+from bench.noise import ALL_KINDS, speech_rms
 from bench.paced import PAYLOAD_S
 from bench.playing import LINEAR, TELEPHONE, Came, Played, Player, player
 from bench.recordings import Recording, Sentence, Word
@@ -258,7 +258,7 @@ def test_what_goes_over_the_wire_is_nearly_what_was_recorded():
 
 
 def test_sounds_without_words_are_as_long_as_asked_for_and_come_in_all_levels(monkeypatch):
-    monkeypatch.setitem(KINDS, "babble", no_synthesiser)
+    monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
     skipped: list[str] = []
 
     found = {one.name: one.samples for one in sounds(60.0, skipped)}
@@ -325,7 +325,8 @@ async def test_recordings_are_played_to_their_ends_each_message_with_its_time(br
 async def test_what_lost_audio_is_played_again_more_slowly_but_not_below_real_time(monkeypatch):
     speeds: list[float] = []
     gap = Gap.model_validate(
-        MESSAGE | {"start_frame": 0, "frames": 1, "start": 0.0, "duration": 1.0, "reason": "queue_full"}
+        MESSAGE
+        | {"start_frame": 0, "frames": 1, "start": 0.0, "duration": 1.0, "reason": "queue_full", "speaker": None}
     )
 
     async def play(self, recordings, wire, speed, at_once):
@@ -358,7 +359,8 @@ def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(bench_words, "MeasuredDaemon", StubbedDaemon)
     monkeypatch.setattr(bench_words, "ways", lambda *_: {IN_ONE_GO: lambda _: "over0"})
     monkeypatch.setattr(bench_words, "QUICK_FALSE_TEXT_S", 6.0)
-    monkeypatch.setitem(KINDS, "babble", no_synthesiser)
+    monkeypatch.setattr(bench_words, "ALWAYS", PLAIN)
+    monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
 
     results = bench_words.measure(quick=True, model="demo", corpus=tmp_path, language="en", speed=None, table=True)
 
@@ -374,7 +376,7 @@ def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys
 
 
 def test_conditions_are_worse_copies_of_every_other_recording(monkeypatch):
-    monkeypatch.setitem(KINDS, "babble", no_synthesiser)
+    monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
     bench = bench_words.Bench("", DEMO, "en", None, quick=False)
     rng = np.random.default_rng(1)
     speech = [replace(recording("a", 1.0), samples=rng.standard_normal(SECOND).astype(np.float32)) for _ in range(3)]
