@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     whisper_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where whisper runs")
     stream_idle_secs: float = Field(30.0, gt=0, description="seconds without audio after which a session ends")
     heartbeat_timeout_secs: float = Field(
-        5.0, gt=0, description="seconds without any payload: `stalled`, and the open window is closed"
+        5.0, gt=0, description="seconds without any payload: `stalled`; without audio: the open window is closed"
     )
     silence_timeout_secs: float = Field(30.0, gt=0, description="seconds of audio without a word: `silent`")
     shutdown_grace_secs: float = Field(0.2, ge=0, le=3600, description="seconds for what is queued at shutdown")

@@ -127,11 +127,12 @@ class LiveStream:
         self._handle(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, _Arrival())
 
     def check_stalled(self, live_s: float) -> None:
-        """Tell when nothing comes any more, not even a heartbeat; what is open then need not wait for the next word."""
-        late = live_s - self.seen_s >= self._around.settings.heartbeat_timeout_secs
-        if self.session and late and not self._reports[self.session].stalled:
+        """Tell when nothing comes any more, not even a heartbeat; what is open need not wait for the next word."""
+        timeout_s = self._around.settings.heartbeat_timeout_secs
+        if self.session and live_s - self.seen_s >= timeout_s and not self._reports[self.session].stalled:
             self._reports[self.session].stalled = True
             self._reports[self.session].status("stalled")
+        if live_s - self.heard_s >= timeout_s:
             self._handle(self._audio.pause(), NO_HEADERS, _Arrival())
 
     def _lost_before(self, number: int) -> GapReason | None:

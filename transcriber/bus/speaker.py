@@ -10,6 +10,9 @@ from transcriber.engine.context import Context
 from transcriber.engine.job import Transcript
 from transcriber.engine.seam import Seam, written
 
+MAX_QUIET = 64
+"""Ranges without a word that are kept apart: far more than windows that can wait for their text."""
+
 
 class Speaker:
     """Event loop only.
@@ -85,3 +88,6 @@ class Speaker:
             self._quiet[-1] = start, before + frames
         else:
             self._quiet.append((start_frame, frames))
+        if len(self._quiet) > MAX_QUIET:  # holes split it
+            (start, frames), (_, more), *rest = self._quiet
+            self._quiet = [(start, frames + more), *rest]
