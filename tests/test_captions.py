@@ -202,6 +202,25 @@ def test_whoever_listens_from_the_middle_gets_what_comes_from_there() -> None:
     assert "two" in cues.add(final("two", 110))
 
 
+def test_whoever_listens_from_the_middle_gets_what_one_speaker_says_though_the_other_is_silent() -> None:
+    cues = Cues("srt")
+
+    cues.add(final("call", 100, speaker="0"))
+    written = cues.add(silence(102, speaker="1")) + cues.add(final("again", 105, speaker="0"))
+
+    assert [cue[3] for cue in CUE.findall(written)] == ["Speaker 0: call\n", "Speaker 0: again\n"]
+
+
+def test_a_gap_before_anybody_is_named_is_one_of_all_speakers() -> None:
+    cues = Cues("srt")
+    cues.add(started())
+
+    cues.add(gap(5))
+    written = cues.add(silence(0, speaker="1")) + cues.add(final("call", 0, speaker="0"))
+
+    assert [cue[3] for cue in CUE.findall(written)] == ["Speaker 0: call\n", "[not transcribed: queue_full]\n"]
+
+
 def test_a_gap_of_all_speakers_is_one_cue_of_nobody() -> None:
     cues = Cues("srt")
 

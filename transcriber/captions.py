@@ -10,6 +10,7 @@ import heapq
 import html
 import textwrap
 import unicodedata
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -76,17 +77,19 @@ class _Told:
     """How far one speaker is told without a hole.
 
     Attributes:
-        reached: the first frame of which we do not know.
+        reached: the first frame of which we do not know; -1 before anything is told to one who listens from the middle.
     """
 
     def __init__(self, first_frame: int) -> None:
         self.reached = first_frame
         self._early: list[tuple[int, int]] = []  # a heap of ranges that came before earlier ones
 
-    def tile(self, start: int, frames: int, *, in_order: bool) -> None:
-        """So much is told; ``in_order`` says that all before it was."""
-        heapq.heappush(self._early, (start, start + frames))
-        if in_order:
+    def tile(self, message: Final | Gap | Silence) -> None:
+        """So much more is told."""
+        start = message.start_frame
+        heapq.heappush(self._early, (start, start + message.frames))
+        # Finals come in order. From the middle nobody knows what was told before; but a gap is often early.
+        if isinstance(message, Final) or (self.reached < 0 and not isinstance(message, Gap)):
             self.reached = max(self.reached, start)
         while self._early and self._early[0][0] <= self.reached:
             self.reached = max(self.reached, heapq.heappop(self._early)[1])
@@ -131,13 +134,15 @@ class Cues:
     def _take(self, message: Final | Gap | Silence) -> None:
         """Note how far its speaker is told, and its cue if it has one."""
         speaker = message.speaker
-        # Whoever listens from the middle does not know whether something was said before; a gap is often early.
-        first_frame = 0 if self._from_start or isinstance(message, Gap) else message.start_frame
-        for label in (None,) if speaker is None else ("0", "1"):  # where channels are told apart there are two
-            self._told.setdefault(label, _Told(first_frame))
+        if not self._told:
+            self._told[None] = _Told(0 if self._from_start else -1)
+        if speaker is not None and (of_all := self._told.pop(None, None)):
+            self._told = {
+                label: deepcopy(of_all) for label in ("0", "1")
+            }  # where channels are told apart there are two
         for label, told in self._told.items():
             if label == speaker or (speaker is None and isinstance(message, Gap)):
-                told.tile(message.start_frame, message.frames, in_order=isinstance(message, Final))
+                told.tile(message)
         match message:
             case Final():
                 text = _clean(message.text)
