@@ -174,7 +174,8 @@ class WindowCutter:
         """The open window as if it ended now; it goes on all the same."""
         frames = max(1, self._known * self._rate // TARGET_SAMPLE_RATE - self.cut)
         lead_s = (output_samples(self.cut, self._rate) - self._base) / TARGET_SAMPLE_RATE
-        return Cut(self.cut, frames, self._joined(), lead_s=lead_s)
+        speech = self._window_speech(self._known) if self._detector else None
+        return Cut(self.cut, frames, self._joined(), lead_s=lead_s, speech=speech)
 
     def push(self, samples: NDArray[np.float32], *, eager: bool = True) -> list[Cut]:
         """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the windows that end with them, mostly none.
