@@ -47,7 +47,7 @@ QUICK_VARIANTS = ("fixed", "quiet_endpoint")
 
 ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "mix"}
 WITHOUT_PARTIALS, WITH_PARTIALS = {"PARTIAL_INTERVAL_SECS": "0"}, {"PARTIAL_INTERVAL_SECS": "1.0"}
-GATES = {"gate_on": {"SPEECH_GATE": "1"}, "gate_off": {"SPEECH_GATE": "0"}}
+GATES = {name: CUTS["quiet_endpoint"] | {"SPEECH_GATE": on} for name, on in (("gate_on", "1"), ("gate_off", "0"))}
 
 CONDITIONS = {"white_15_db": ("white", 15.0), "babble_20_db": ("babble", 20.0)}
 """At 10 dB of babble the demo model has 59 % of the words wrong: too many to see the cuts."""

@@ -84,9 +84,9 @@ LONG = "gale warning for the north channel tonight " * 4
         ("gale", -0.2, "token_cap", {}, "token_cap"),
         ("", None, "gave_up", {}, None),
         ("", -2.0, "log_probability", {}, None),  # whisper said a control byte
-        ("gale", -0.7, None, {"speech_prob": 0.3}, "no_speech"),
+        ("gale", -0.7, None, {"speech_prob": 0.89}, "no_speech"),
         ("gale", -1.1, "log_probability", {"speech_prob": 0.3}, "no_speech"),
-        ("gale", -0.7, None, {"speech_prob": 0.4}, None),
+        ("gale", -0.7, None, {"speech_prob": 0.9}, None),
         ("gale", -0.5, None, {"speech_prob": 0.0}, None),
         ("gale", None, None, {"speech_prob": 0.0}, None),
         (LONG, -0.2, None, {"speech_s": 0.3}, "rate"),
