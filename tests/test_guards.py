@@ -6,11 +6,11 @@ from hypothesis import given, strategies as st
 from transcriber.engine.guards import (
     MAX_LETTERS_PER_SECOND,
     UNHEARD_SPEECH_S,
-    Suppressed,
     doubt,
     letters,
     suppression,
 )
+from transcriber.messages import Suppressed
 
 
 def judged(tokens, avg_logprob=-0.2, steps=20, max_steps=65):

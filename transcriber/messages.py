@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
-from transcriber.engine.guards import Suppressed
-
 SCHEMA_VERSION: Literal[1] = 1
 
 GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"]
+Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate"]
+"""Why a text is held back: each is a series of ``transcriber.text.suppressed``, too."""
+
 StreamState = Literal["started", "stalled", "silent", "resumed"]
 
 Seconds = Annotated[float, Field(ge=0)]

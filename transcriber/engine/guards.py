@@ -9,9 +9,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
+from transcriber.messages import Suppressed
+
 Doubt = Literal["token_cap", "gave_up", "log_probability", "repetition"]
-Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate"]
-"""Why a text is held back: each is a value of ``suppressed`` and a series of ``transcriber.text.suppressed``."""
 
 MIN_AVG_LOGPROB = -1.0
 """OpenAI's threshold, below which it decodes again (whisper/transcribe.py, ``logprob_threshold``). Of the bundled model's

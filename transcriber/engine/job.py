@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.engine.context import Context
-from transcriber.engine.guards import Doubt, Suppressed
+from transcriber.engine.guards import Doubt
 from transcriber.errors import EngineError
+from transcriber.messages import Suppressed
 
 WHISPER_SAMPLE_RATE = 16_000
 """Hz; the only rate whisper takes."""

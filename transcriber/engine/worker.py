@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import partial
 
 from transcriber.engine.capacity import Capacity
-from transcriber.engine.guards import Suppressed, suppression
+from transcriber.engine.guards import suppression
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
+from transcriber.messages import Suppressed
 
 log = logging.getLogger(__name__)
 

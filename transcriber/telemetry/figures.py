@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
-from transcriber.engine.guards import Suppressed
-from transcriber.messages import GapReason, Latency
+from transcriber.messages import GapReason, Latency, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
 MAX_STREAM_SERIES = 300
