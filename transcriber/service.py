@@ -50,11 +50,15 @@ def serve(settings: Settings, load: Callable[[], SpeechModel]) -> None:
         StartError: it cannot start; the message is one line.
     """
     log.info("transcriber %s starts", __version__, extra={"subject": settings.audio_subject, "pid": os.getpid()})
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        runner.run(_serve(settings, load))
+
+
+async def _serve(settings: Settings, load: Callable[[], SpeechModel]) -> None:
+    stop = _stop_signal()  # before the probes: whoever sees us start may tell us to stop
     health = Health(settings.health_host, settings.health_port)
     try:
-        telemetry = Telemetry(settings, _instance())
-        with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-            runner.run(_Service(settings, telemetry, health, load).run())
+        await _Service(settings, Telemetry(settings, _instance()), health, load).run(stop)
     finally:
         health.close()
 
@@ -76,9 +80,8 @@ class _Service:
         self._publisher: Publisher
         self._live: LiveIngest
 
-    async def run(self) -> None:
-        """Start, run until a signal or a crash, stop."""
-        stop = _stop_signal()
+    async def run(self, stop: asyncio.Future[None]) -> None:
+        """Start, run until ``stop`` or a crash, stop."""
         starting = asyncio.create_task(self._start())
         await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
