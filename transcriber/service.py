@@ -25,8 +25,8 @@ from transcriber import __version__
 from transcriber.audio.speech import Network
 from transcriber.bus.connection import Connection
 from transcriber.bus.live import LiveIngest
-from transcriber.bus.live_stream import Surroundings
 from transcriber.bus.publisher import Publisher
+from transcriber.bus.stream_report import Surroundings
 from transcriber.config import Settings
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool

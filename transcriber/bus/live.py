@@ -14,7 +14,8 @@ from nats.aio.subscription import Subscription
 
 from transcriber.audio.resampler import output_samples
 from transcriber.bus.connection import Connection
-from transcriber.bus.live_stream import LiveStream, Surroundings
+from transcriber.bus.live_stream import LiveStream
+from transcriber.bus.stream_report import Surroundings
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
 
