@@ -8,6 +8,10 @@
         * ``PortError``: the probes' port cannot be had; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
+    * ``JetStreamError``: the broker did not do what we asked.
+        * ``UnansweredError``: time may mend it; it is asked again.
+        * ``RefusedError``: time will not; it is the caller's.
+        * ``FencedError``: another daemon transcribes this stream; this one steps back.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -65,3 +69,27 @@ class EngineError(TranscriberError):
         super().__init__(message)
         self.reason = reason
         self.return_code = return_code
+
+
+class JetStreamError(TranscriberError):
+    """The broker did not do what we asked."""
+
+
+class UnansweredError(JetStreamError):
+    """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
+
+
+class RefusedError(JetStreamError):
+    """The broker refuses.
+
+    Attributes:
+        code: its ``err_code``.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class FencedError(JetStreamError):
+    """Another daemon has stored text of this stream since we did."""

@@ -54,7 +54,13 @@ class Timing(_Model):
     rtf: float = Field(ge=0, description="processing time over the window's duration")
 
 
-class PlaceState(_Model):
+class _State(BaseModel):
+    """Read by daemons only, perhaps by one of another version."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra=_all_required)
+
+
+class PlaceState(_State):
     """Where one channel goes on."""
 
     frame: Frames = Field(description="first frame of its next window")
@@ -63,7 +69,7 @@ class PlaceState(_Model):
     number: int = Field(ge=0, description="of its next window")
 
 
-class SpeakerState(_Model):
+class SpeakerState(_State):
     """What is kept of one speaker from window to window."""
 
     said: str = Field(description="prompt for the next window")
@@ -74,7 +80,7 @@ class SpeakerState(_Model):
     seam_written: int = Field(ge=0, description="how many of them are written")
 
 
-class AccountState(_Model):
+class AccountState(_State):
     """What became of all frames so far."""
 
     sums: dict[str, int] = Field(description="frames by fate, of those before `settled`")
@@ -84,7 +90,7 @@ class AccountState(_Model):
     )
 
 
-class SessionState(_Model):
+class SessionState(_State):
     """An open session, as far as its stored messages go."""
 
     id: str
@@ -103,7 +109,7 @@ class SessionState(_Model):
     speakers: tuple[SpeakerState, ...]
 
 
-class Checkpoint(_Model):
+class Checkpoint(_State):
     """All that a starting daemon needs to go on after this message."""
 
     instance: str = Field(description="the daemon that stored it")

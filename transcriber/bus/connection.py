@@ -147,7 +147,9 @@ class Connection:
             raise BrokerError(f"the broker denies this user to subscribe to {subject}")
         return subscription
 
-    async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> bool:
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
+    ) -> bool:
         """Give a message to the client, which buffers 2 MiB while the broker is away.
 
         Returns False if it did not take it: larger than the broker allows, or the buffer is full.
@@ -156,7 +158,7 @@ class Connection:
         if len(payload) + sum(len(name) + len(value) for name, value in (headers or {}).items()) > room:
             return False
         try:
-            await self.client.publish(subject, payload, headers=headers)
+            await self.client.publish(subject, payload, reply=reply, headers=headers)
         except (nats_errors.OutboundBufferLimitError, nats_errors.ConnectionClosedError):
             return False
         return True
