@@ -223,7 +223,7 @@ def _ignore(*_: str) -> None:
 
 def _options(settings: Settings) -> dict[str, Any]:
     """Credentials and TLS as nats-py wants them; every file is tried here, before the endless retries."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"inbox_prefix": settings.nats_inbox_prefix}
     if settings.nats_creds:
         _check_seed("NATS_CREDS", settings.nats_creds)
         options["user_credentials"] = str(settings.nats_creds)
