@@ -30,6 +30,8 @@ Run = Callable[[Settings, argparse.Namespace], int]
 CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
 """Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
 
+PROVISION_SETTINGS = (*CLIENT_SETTINGS, "audio_", "transcript_", "stream_replicas", "partitions")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -91,6 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
     _add_settings(listen, CLIENT_SETTINGS)
+
+    provision = _command(
+        commands, "provision", _provision, "make or check the JetStream streams and consumers of durable mode"
+    )
+    provision.add_argument(
+        "stream", nargs="*", metavar="STREAM", help="streams to make a consumer for; default: those of AUDIO_SUBJECT"
+    )
+    provision.add_argument(
+        "--check", action="store_true", help="change nothing; status 1 if anything is missing or differs"
+    )
+    _add_settings(provision, PROVISION_SETTINGS)
 
     _add_calibrate(commands)
 
@@ -231,6 +244,12 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
     with suppress(KeyboardInterrupt):
         asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
     return 0
+
+
+def _provision(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.bus.provision import provision  # noqa: PLC0415
+
+    return 0 if asyncio.run(provision(settings, arguments.stream, check=arguments.check)) else 1
 
 
 def _interrupt_on_sigterm() -> None:

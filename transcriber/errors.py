@@ -5,6 +5,7 @@
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
         * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
+        * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
         * ``PortError``: the probes' port cannot be had; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
@@ -41,6 +42,10 @@ class ModelError(StartError):
 
 class BrokerError(StartError):
     """No broker within the time allowed, credentials refused, or the audio subject denied."""
+
+
+class JetStreamError(StartError):
+    """JetStream is off, too old or full, or what is there does not fit; the message says what was expected and found."""
 
 
 class PortError(StartError):
