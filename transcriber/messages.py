@@ -97,8 +97,9 @@ class SessionState(_State):
     format: str = Field(description="`Content-Type`")
     clock: Frames = Field(description="frame at which the payload `seq` of the checkpoint begins")
     origin: int | None = Field(description="`Audio-Offset` of frame 0")
-    heard_at: AwareDatetime = Field(description="when the payload before that was stored")
+    heard_at: AwareDatetime | None = Field(description="when audio was last stored before that")
     captured: tuple[int, AwareDatetime] | None = Field(description="a frame, and when it was captured")
+    skipped_at: int | None = Field(description="frame at which unreadable payloads were last told of")
     places: tuple[PlaceState, ...]
     account: AccountState
     segments: int = Field(ge=0)
@@ -116,7 +117,6 @@ class Checkpoint(_State):
     seq: int = Field(
         ge=0, description="stream sequence from which audio is to be read; what is before it is acknowledged"
     )
-    told_seq: int = Field(ge=0, description="payloads up to this one need not be told of as unreadable or lost")
     attempts: int = Field(ge=0, description="daemons that began with the next window and did not come back")
     session: SessionState | None = Field(description="null: between sessions")
 

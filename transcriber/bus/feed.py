@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nats.aio.msg import Msg
 
@@ -81,14 +81,17 @@ class Feed:
     Attributes:
         resets: how often the consumer had to be put back, beside the start.
         taken: stream sequence of the last payload that was handed out.
+        idle: whether the broker has said, since the last payload, that it has no more.
+        jetstream: where the consumer is.
     """
 
     def __init__(self, connection: Connection, inbox: str, stream: str, consumer: str, subject: str) -> None:
         """Whatever comes to ``<inbox>.*`` must be given to ``deliver``."""
         self.resets = 0
         self.taken = 0
+        self.idle = False
         self._connection = connection
-        self._jetstream = JetStream(connection)
+        self.jetstream = JetStream(connection)
         self._inbox, self._stream, self._consumer, self._subject = inbox, stream, consumer, subject
         self._ready: deque[Payload] = deque()
         self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
@@ -110,6 +113,30 @@ class Feed:
         """Payloads that wait on the broker, as far as is known."""
         return self._delivered.pending
 
+    async def info(self) -> dict[str, Any]:
+        """What the broker says of the consumer.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        return {"num_waiting": 0} | await self.jetstream.call(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+
+    async def last_seq(self) -> int:
+        """The stream's last sequence.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        return int((await self.jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]["last_seq"])
+
+    async def has(self, seq: int) -> bool:
+        """Whether the stream still has the message of that sequence.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        return await self.jetstream.message(self._stream, seq=seq) is not None
+
     @property
     def pulling(self) -> bool:
         """Whether a request of ours is open."""
@@ -125,7 +152,7 @@ class Feed:
 
     def lost(self) -> None:
         """The connection broke, and with it whatever was under way."""
-        self._broken = True
+        self._broken, self.idle = True, False
         self._news.set()
 
     async def next(self, timeout_s: float) -> Payload | None:
@@ -163,6 +190,7 @@ class Feed:
     def deliver(self, message: Msg) -> None:
         """Something came for this consumer."""
         self._heard_s = time.monotonic()
+        self.idle = False
         if message.reply.startswith("$JS.ACK."):
             self._take(message, _delivery(message.reply))
         elif message.subject.endswith(f".{self._pull}"):
@@ -188,6 +216,7 @@ class Feed:
             # Delivered, and not seen: lost on the way, or not readable.
             last = int(headers.get("Nats-Last-Consumer", 0))
             self._broken |= last > self._delivered.number + self._hidden_after(self._delivered.seq)
+            self.idle = not (self._broken or self._ready)
             return
         self._left = 0
         # Its time is up, or it brought all the bytes it may; anything else says that something is wrong.
@@ -218,7 +247,7 @@ class Feed:
         self._left = 0
         self._broken, self._putting_back = False, True
         try:
-            await self._jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
+            await self.jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
         except BaseException:
             self._broken = True
             raise
@@ -228,7 +257,7 @@ class Feed:
 
     async def _fetch_next(self) -> None:
         """Putting it back brought nothing new. If there is more, ask for it by name: the client may not be able to read it."""
-        found = await self._jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self._subject)
+        found = await self.jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self._subject)
         if found:
             self._hidden.add(found.seq)
             self._received = found.seq
@@ -261,7 +290,7 @@ class Feed:
             return payload
         if self._first_seq is None:
             try:
-                state = (await self._jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]
+                state = (await self.jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]
             except UnansweredError:
                 return payload
             self._first_seq = int(state["first_seq"])

@@ -6,8 +6,6 @@ last stored message says whether it was ours.
 """
 
 import asyncio
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict
 
 from transcriber.bus.jetstream import WRONG_LAST_SEQUENCE, Confirmed, JetStream, Stored
@@ -31,10 +29,10 @@ class _Tail(BaseModel):
 class Ledger:
     """Event loop only."""
 
-    def __init__(self, jetstream: JetStream, name: str, around: Surroundings, instance: str) -> None:
+    def __init__(self, jetstream: JetStream, name: str, around: Surroundings) -> None:
         settings = around.settings
         self._jetstream = jetstream
-        self._name, self._instance = name, instance
+        self._name, self._instance = name, around.telemetry.instance
         self._stream = settings.transcript_stream
         self._prefix = f"{settings.transcript_subject_prefix}.{name}"
         self._subjects = f"{self._prefix}.*"
@@ -107,7 +105,3 @@ class Ledger:
 def _checkpoint(stored: Stored | None) -> Checkpoint | None:
     return _Tail.model_validate_json(stored.payload).checkpoint if stored else None
 
-
-def with_checkpoint(message: AnyMessage, **fields: Any) -> AnyMessage:
-    """``message`` with what durable mode adds to it."""
-    return message.model_copy(update=fields)

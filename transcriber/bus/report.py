@@ -14,7 +14,6 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
-from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Transcript
 from transcriber.messages import (
     AnyMessage,
@@ -22,6 +21,7 @@ from transcriber.messages import (
     Final,
     Gap as GapMessage,
     Partial,
+    SessionState,
     Silence as SilenceMessage,
     Status,
     StreamState,
@@ -54,8 +54,9 @@ class SessionReport:
     def __init__(self, stream: str, session: Session, settings: Settings, outbox: Outbox, publisher: Publisher) -> None:
         """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
         self.language = None if settings.whisper_language == "auto" else settings.whisper_language
+        self._settings = settings
         with_context = settings.whisper_context == "prompt"
-        self.speakers = [Speaker(Context() if with_context else None) for _ in range(session.channels)]
+        self.speakers = [Speaker(with_context=with_context) for _ in range(session.channels)]
         self.parent: str | None = None
         self.stalled = self.silent = False
         self.counted_overlap = 0
@@ -64,6 +65,23 @@ class SessionReport:
         self._outbox, self._publisher = outbox, publisher
         self._own_traceparent = session_traceparent(stream, session.id)
         self.statuses = self.unknown_gaps = 0
+
+    def state(self) -> dict[str, Any]:
+        """What another daemon needs to go on, as fields of a ``SessionState``."""
+        return {
+            "language": self.language,
+            "traceparent": self.parent,
+            "statuses": self.statuses,
+            "unknown_gaps": self.unknown_gaps,
+            "speakers": tuple(speaker.state() for speaker in self.speakers),
+        }
+
+    def restore(self, state: SessionState) -> None:
+        """Go on where another daemon stood."""
+        self.language, self.parent = state.language, state.traceparent
+        self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
+        with_context = self._settings.whisper_context == "prompt"
+        self.speakers = [Speaker(with_context=with_context, state=speaker) for speaker in state.speakers]
 
     def status(self, state: StreamState, frame: int | None = None) -> None:
         """The state changed at ``frame``; default: now."""

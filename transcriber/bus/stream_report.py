@@ -143,7 +143,7 @@ class StreamReport:
             self._around.warnings.warning(
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
-            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.channel)
+            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.places, window.channel)
             self._tell_gap(gap, received_at, traceparent)
         self._end_if_complete(session)
 
@@ -158,7 +158,7 @@ class StreamReport:
 
     def gap(self, gap: Gap, received_at: datetime) -> None:
         """Frames never came, or it is not known how many."""
-        gap.session.account.settle(Fate.LOST, gap.start_frame, gap.frames)
+        gap.session.account.settle(Fate.LOST, gap.start_frame, gap.frames, gap.channel)
         self._tell_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:
