@@ -399,6 +399,7 @@ CUTTINGS = st.builds(
     endpoint_s=st.sampled_from([0.0, 0.2, 0.5]),
     gate=st.booleans(),
     apart=st.booleans(),
+    afresh=st.booleans(),
 )
 
 
