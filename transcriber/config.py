@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         False, description="live, with JetStream underneath: what was missed meanwhile is transcribed later"
     )
     provision: bool = Field(
-        True, description="`serve` creates the JetStream streams and consumers that are missing; 0: it only looks"
+        False, description="whether `serve` creates the JetStream streams and consumers that are missing"
     )
     audio_stream: str = Field("AUDIO", description="JetStream stream that keeps the audio")
     transcript_stream: str = Field("TRANSCRIPTS", description="JetStream stream that keeps the text")
@@ -274,6 +274,7 @@ class Settings(BaseSettings):
             gate=self.speech_gate,
             threshold=self.speech_threshold,
             apart=self.speakers == "channels",
+            afresh=self.jetstream,
         )
 
     @property

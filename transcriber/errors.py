@@ -9,10 +9,9 @@
         * ``PortError``: the probes' port cannot be had; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
-    * ``JetStreamError``: the broker did not do what we asked.
-        * ``UnansweredError``: time may mend it; it is asked again.
-        * ``RefusedError``: time will not; it is the caller's.
-        * ``FencedError``: another daemon transcribes this stream; this one steps back.
+    * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
+    * ``RefusedError``: the broker refuses.
+    * ``FencedError``: another daemon transcribes this stream; this one steps back.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -76,15 +75,11 @@ class EngineError(TranscriberError):
         self.return_code = return_code
 
 
-class JetStreamError(TranscriberError):
-    """The broker did not do what we asked."""
-
-
-class UnansweredError(JetStreamError):
+class UnansweredError(TranscriberError):
     """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
 
 
-class RefusedError(JetStreamError):
+class RefusedError(TranscriberError):
     """The broker refuses.
 
     Attributes:
@@ -96,5 +91,5 @@ class RefusedError(JetStreamError):
         self.code = code
 
 
-class FencedError(JetStreamError):
+class FencedError(TranscriberError):
     """Another daemon has stored text of this stream since we did."""

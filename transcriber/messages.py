@@ -73,11 +73,9 @@ class SpeakerState(_State):
     """What is kept of one speaker from window to window."""
 
     said: str = Field(description="prompt for the next window")
-    seam_number: int | None = Field(description="window whose end was heard twice; null: none")
-    seam_words: tuple[tuple[str, float], ...] = Field(
-        description="what it made of that: words, and seconds from the cut"
+    seam: tuple[int, tuple[tuple[str, float], ...], int] | None = Field(
+        description="window whose end is heard twice, its words with their seconds from the cut, how many are written"
     )
-    seam_written: int = Field(ge=0, description="how many of them are written")
 
 
 class AccountState(_State):

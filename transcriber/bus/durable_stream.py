@@ -29,7 +29,7 @@ from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError, FencedError, RefusedError, UnansweredError
-from transcriber.messages import AnyMessage, Checkpoint, GapReason, message_id
+from transcriber.messages import AnyMessage, Checkpoint, message_id
 
 log = logging.getLogger(__name__)
 
@@ -429,7 +429,7 @@ class DurableStream:
         while self._fed and self._fed[0].seq < fed.seq:
             self._fed.popleft()
         # Before a hole the next run begins where the last one ended, and the payload after the hole tells of it again.
-        clock = fed.clock if fed.clock <= frame else frame
+        clock = min(fed.clock, frame)
         return Cursor(
             fed.seq, session, clock, fed.heard_before, places, session.origin, session.capture(clock), session.skipped_at
         )  # fmt: skip

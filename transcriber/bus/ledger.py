@@ -6,6 +6,7 @@ last stored message says whether it was ours.
 """
 
 import asyncio
+
 from pydantic import BaseModel, ConfigDict
 
 from transcriber.bus.jetstream import WRONG_LAST_SEQUENCE, Confirmed, JetStream, Stored
@@ -83,12 +84,10 @@ class Ledger:
         Raises:
             FencedError: it is another daemon's.
         """
-        while True:
-            try:
-                last = await self._last()
-                break
-            except UnansweredError:
-                await asyncio.sleep(RETRY_S)
+        try:
+            last = await self._last()
+        except UnansweredError:
+            return False
         if last is None or last.seq <= self._last_seq:  # the limits of the stream took what we knew as the last
             self._last_seq = last.seq if last else 0
             return False
@@ -104,4 +103,3 @@ class Ledger:
 
 def _checkpoint(stored: Stored | None) -> Checkpoint | None:
     return _Tail.model_validate_json(stored.payload).checkpoint if stored else None
-

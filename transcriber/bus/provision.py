@@ -173,6 +173,15 @@ async def ensure_consumer(connection: Connection, settings: Settings, stream: st
     await _settle_consumer(_Objects(connection), settings, stream, change=True)
 
 
+async def audio_subjects(connection: Connection, settings: Settings) -> dict[str, int]:
+    """The subjects of this daemon's audio that JetStream keeps messages of, and how many.
+
+    Raises:
+        JetStreamError: it does not say.
+    """
+    return await _Objects(connection).subjects(settings.audio_stream, audio_filter(settings))
+
+
 async def provision(
     settings: Settings, streams: Sequence[str], *, check: bool, say: Callable[[str], object] = sys.stdout.write
 ) -> bool:
@@ -312,8 +321,8 @@ class _Objects:
     async def change_stream(self, config: dict[str, Any]) -> None:
         await self._request(f"STREAM.UPDATE.{config['name']}", config)
 
-    async def subjects(self, name: str, pattern: str) -> list[str]:
-        """Subjects that messages are kept of."""
+    async def subjects(self, name: str, pattern: str) -> dict[str, int]:
+        """Subjects that messages are kept of, and how many."""
         found: dict[str, int] = {}
         while True:
             asked = {"subjects_filter": pattern, "offset": len(found)}
@@ -321,7 +330,7 @@ class _Objects:
             page = answer["state"].get("subjects") or {}
             found |= page
             if not page or len(found) >= answer.get("total", 0):
-                return list(found)
+                return found
 
     async def consumer(self, stream: str, config: ConsumerConfig) -> dict[str, Any] | None:
         """The configuration of the consumer of that name, as it is; None if there is none."""

@@ -27,6 +27,9 @@ class Readings(TypedDict, total=False):
     buffer_size: Reading
     streams_active: Reading
     streams_stalled: Reading
+    streams_fenced: Reading
+    lag_s: Reading
+    consumer_resets: Reading
     nats_reconnects: Reading
     messages_malformed: Reading
     messages_unsent: Reading
@@ -49,6 +52,7 @@ class Counters:
     )
     chunks_filtered: int = 0
     partials: int = 0
+    publish_retries: int = 0
     jobs_enqueued: int = 0
     jobs_redone: int = 0
     jobs_dropped: dict[str, int] = field(
