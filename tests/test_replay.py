@@ -27,6 +27,8 @@ from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 EAR = Ear()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 FRESH = CUTTINGS.map(lambda cutting: replace(cutting, afresh=True))
+IN_CHORUS = AUDIO.map(lambda audio: audio._replace(channels=audio.channels[:1] * 2))
+"""Both channels speak at once, and so are cut at once."""
 ODD_FORMATS = FORMATS | st.builds(AudioFormat, st.just(SampleFormat.S16LE), st.sampled_from([8_001, 12_345, 31_250]))
 
 
@@ -197,7 +199,7 @@ def steps_of(payload, fmt, sizes, befallen):
 
 
 @settings(max_examples=150, deadline=None)
-@given(AUDIO, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
+@given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
 def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, cutting, sizes, befallen, chance):
     steps = steps_of(audio.payload(fmt), fmt, sizes, befallen)
 
@@ -240,7 +242,7 @@ def described_cut(one):
 
 
 @settings(max_examples=60, deadline=None)
-@given(AUDIO, ODD_FORMATS, FRESH, SIZES, SIZES)
+@given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, SIZES)
 def test_the_slices_change_nothing_not_even_the_order_of_the_channels(audio, fmt, cutting, sizes, other_sizes):
     payload = audio.payload(fmt)
 
@@ -334,6 +336,61 @@ def test_a_window_does_not_wait_for_the_next_ones_ears():
     at = next(number for number, (found, _) in enumerate(heard) if found)
     assert heard[at][1] <= 4
     assert heard[at + 1][1] > 40
+
+
+def stereo(cutting):
+    fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
+    return fmt, Session("call", fmt, cutting, EAR, max_hole_s=600)
+
+
+def until_somebody_is_cut(session, samples):
+    """Feed both channels the same; returns the first events."""
+    pieces = sliced(pcm(np.repeat(samples, 2)), session.format, [320])
+    return next(events for piece in pieces if (events := session.feed(piece)))
+
+
+def test_a_payload_that_cannot_be_read_comes_after_the_windows_before_it():
+    _, session = stereo(Cutting(10.0, endpoint_s=0.5, apart=True, afresh=True))
+
+    first = until_somebody_is_cut(session, joined(speech(100), silence(50)))
+    events = session.skip()
+
+    assert [event.channel for event in first] == [0]
+    assert [(type(event), event.channel) for event in events] == [(Window, 1), (Gap, None)]
+
+
+def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
+    fmt, session = stereo(Cutting(1.0, apart=True, afresh=True))
+
+    first = until_somebody_is_cut(session, speech(100))
+    events = session.pause()
+
+    assert [event.channel for event in first] == [0]
+    assert [event.channel for event in events] == [1]
+    assert events[-1].places == (Place(fmt.rate, 0, 0, 1),) * 2
+
+
+def test_rubbish_that_was_told_of_is_not_told_of_again():
+    fmt, cutting = AudioFormat(rate=TARGET_SAMPLE_RATE), Cutting(10.0, afresh=True)
+    mark = Bookmark(0, (Place(0, 0, 0, 0),), Account(1), skipped_at=640)
+    session = Session("call", fmt, cutting, None, max_hole_s=600, bookmark=mark)
+    told = []
+
+    for _ in range(4):
+        session.feed(bytes(640))
+        told.append(len(session.skip()))
+
+    assert told == [0, 0, 1, 1]
+
+
+def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():
+    samples = speech(200)
+    cutter = WindowCutter(TARGET_SAMPLE_RATE, Cutting(1.0, afresh=True), None)
+
+    found = cutter.push(samples)
+
+    assert [(cut.start, cut.frames) for cut in found] == [(0, TARGET_SAMPLE_RATE)]
+    assert len(cutter.flush(np.empty(0, np.float32), len(samples))) == 1
 
 
 def test_long_payloads_are_cut_as_they_come_all_the_same():
