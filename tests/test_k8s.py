@@ -10,6 +10,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from nats.js.api import SubjectTransform
 
 from transcriber.bus.provision import audio_filter, consumer_config, stream_configs
 from transcriber.config import load_settings, settings_fields
@@ -365,9 +366,10 @@ def test_nack_makes_the_consumer_that_the_command_makes():
 
 def test_partitions_that_nack_is_shown_are_those_that_the_command_makes():
     (shown,) = re.findall(r"# (subjectTransform: .*)", (ROOT / "k8s/jetstream/streams.yaml").read_text())
-    wanted = stream_configs(load_settings(partitions=4))[0].as_dict()["subject_transform"]
+    wanted = stream_configs(load_settings(partitions=4))[0].subject_transform
 
-    assert yaml.safe_load(shown)["subjectTransform"] == {"source": wanted["src"], "dest": wanted["dest"]}
+    found = yaml.safe_load(shown)["subjectTransform"]
+    assert SubjectTransform(src=found["source"], dest=found["dest"]) == wanted
 
 
 def test_gpu_overlay_takes_one_gpu_and_the_image_for_it():
