@@ -17,8 +17,8 @@ Reading = Callable[[], float]
 class Readings(TypedDict, total=False):
     """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
 
-    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent`` and ``busy_s`` (seconds of all
-    workers, the job in hand included) only grow.
+    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent``, ``publish_retries``,
+    ``consumer_resets``, ``revisions`` and ``busy_s`` (seconds of all workers, the job in hand included) only grow.
     """
 
     queue_depth: Reading
@@ -36,6 +36,11 @@ class Readings(TypedDict, total=False):
     busy_s: Reading
     workers: Reading
     rtf: Reading
+    lag_s: Reading
+    streams_fenced: Reading
+    publish_retries: Reading
+    consumer_resets: Reading
+    revisions: Reading
 
 
 @dataclass(slots=True)
