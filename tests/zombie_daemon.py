@@ -28,20 +28,23 @@ def strike(client):
     match os.environ["ZOMBIE"]:
         case "reader dies":
             client._reading_task.cancel()
+            log.info("struck")
         case "reader hangs":
 
             async def hang_once():
                 del client._process_pong
+                log.info("struck")
                 await for_ever()
 
             client._process_pong = hang_once
         case "readers die":
             client._read_loop = at_once
             client._reading_task.cancel()
+            log.info("struck")
         case "nobody tries":
             client._attempt_reconnect = at_once
             client._reading_task.cancel()
-    log.info("struck")
+            log.info("struck")
 
 
 class Breakable(Connection):
@@ -51,5 +54,5 @@ class Breakable(Connection):
 
 
 if __name__ == "__main__":
-    service.Connection = Breakable  # type: ignore[attr-defined, misc]
+    service.Connection = Breakable  # type: ignore[attr-defined]
     main()

@@ -96,6 +96,14 @@ class GuardedClient(Client):
         self.abort()
         await super()._attempt_reconnect()
 
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        try:
+            return await super()._flush_pending(force_flush)
+        except (OSError, RuntimeError) as error:
+            # The transport is closed and nobody noticed: the reader is dead. Who publishes is not to blame, and what is
+            # unsent waits for the reconnect.
+            await self._process_op_err(error)
+
     async def _process_ping(self) -> None:
         self.heard += 1
         await super()._process_ping()
