@@ -80,9 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("--stream", required=True, metavar="NAME", help="the subject's last token")
     publish.add_argument("--fast", action="store_true", help="as fast as the broker takes it, not in real time")
+    publish.add_argument(
+        "--durable", action="store_true", default=None, help="have JetStream store it all, however long that takes"
+    )
     publish.add_argument("--session", metavar="ID", help="id of this recording; default: a new ULID")
     publish.add_argument("--language", metavar="CODE", help="what is spoken, such as en")
-    publish.add_argument("--chunk-ms", type=int, default=20, metavar="MS", help="length of a payload (20)")
+    publish.add_argument("--chunk-ms", type=int, metavar="MS", help="length of a payload (20; durable 100)")
     publish.add_argument("--format", choices=[str(f) for f in SampleFormat], help="of raw PCM; default INPUT_FORMAT")
     publish.add_argument("--rate", type=int, metavar="HZ", help="of raw PCM; default INPUT_SAMPLE_RATE")
     publish.add_argument("--channels", type=int, metavar="N", help="of raw PCM; default INPUT_CHANNELS")
@@ -213,6 +216,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
             language=arguments.language,
             chunk_ms=arguments.chunk_ms,
             fast=arguments.fast,
+            durable=bool(arguments.durable),
         )
     )
 
