@@ -1,0 +1,110 @@
+"""The command line. In: seeds or a scenario. Out: a table, and the same as figures."""
+
+import argparse
+import asyncio
+from collections import Counter
+
+from bench.chaos import scenarios
+from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, Model, Plan, from_seed
+from bench.chaos.run import Outcome, play
+from bench.chaos.world import may_fill_a_disk
+from bench.report import Results, note, quantiles
+
+QUICK_SEEDS = range(4)
+_SHOWN_ERRORS = 12
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of ``python -m bench.chaos``."""
+    parser.add_argument("--seeds", type=_seeds, default=range(20), help="such as 17, or 0-199")
+    parser.add_argument(
+        "--model", choices=("fake", "demo"), default="fake", help="demo: real speech, 4 times real time"
+    )
+    parser.add_argument("--daemons", type=int, default=1, help="more than one: 40 streams in so many partitions")
+    parser.add_argument("--scenario", choices=sorted(scenarios.ALL), help="one long run instead of seeds")
+    parser.add_argument("--at-once", type=int, default=1, help="runs at the same time")
+
+
+def measure(
+    quick: bool,
+    seeds: range = QUICK_SEEDS,
+    model: Model = "fake",
+    daemons: int = 1,
+    scenario: str | None = None,
+    at_once: int = 1,
+) -> Results:
+    disk = may_fill_a_disk()
+    if scenario:
+        outcomes = asyncio.run(_all([scenarios.ALL[scenario](quick=quick)], 1))
+    else:
+        seeds = QUICK_SEEDS if quick else seeds
+        plans = [from_seed(seed, model, quick=quick, daemons=daemons, disk=disk) for seed in seeds]
+        outcomes = asyncio.run(_all(plans, at_once))
+    results = _figures(outcomes)
+    results |= {"model": model, "daemons": daemons, "disk_full": "among the faults" if disk else "skipped: needs root"}
+    note(table(results))
+    return results
+
+
+def table(results: Results) -> str:
+    """What was done to the daemons, and what came of it."""
+    rows = [f"{count:6}  {kind}" for kind, count in results["faults"].items()]
+    figures = {name: results[name] for name in _SUMS} | {"restarts": results["restarts"], "runs": results["runs"]}
+    rows += [f"{figure:6}  {name.replace('_', ' ')}" for name, figure in figures.items()]
+    return "\n".join([*rows, f"{len(results['failed']):6}  runs with errors {results['failed'] or ''}"])
+
+
+_SUMS = ("sessions", "windows", "frames", "lost_frames", "duplicated_frames", "reordered", "wrong_texts")
+
+
+async def _all(plans: list[Plan], at_once: int) -> list[Outcome]:
+    """Play all; in order, but for those that play at the same time."""
+    free = asyncio.Semaphore(at_once)
+
+    async def one(plan: Plan) -> Outcome:
+        async with free:
+            outcome = await _compared(plan) if plan.model == "demo" else await play(plan)
+        _tell(outcome)
+        return outcome
+
+    return list(await asyncio.gather(*map(one, plans)))
+
+
+async def _compared(plan: Plan) -> Outcome:
+    """Of real speech nobody knows what the model should hear: it must be what it hears undisturbed."""
+    calm = await play(plan.undisturbed())
+    outcome = await play(plan)
+    outcome.errors.extend(calm.errors)
+    outcome.errors.extend(outcome.verdict.differs_from(calm.verdict))
+    return outcome
+
+
+def _tell(outcome: Outcome) -> None:
+    plan, verdict = outcome.plan, outcome.verdict
+    faults = ", ".join(f"{kind} x{count}" if count > 1 else str(kind) for kind, count in outcome.faults.items())
+    state = "FAILED" if outcome.errors else "good"
+    note(f"chaos: {plan.name} {state}, {verdict.windows} windows, {outcome.wall_s:.0f} s: {faults}")
+    if outcome.errors:
+        for error in outcome.errors[:_SHOWN_ERRORS]:
+            note(f"    {error}")
+        more = len(outcome.errors) - _SHOWN_ERRORS
+        note(f"    {f'and {more} more; ' if more > 0 else ''}logs in {outcome.folder}; alone: {plan.command}")
+
+
+def _figures(outcomes: list[Outcome]) -> Results:
+    faults: Counter[Kind] = sum((outcome.faults for outcome in outcomes), Counter())
+    return {
+        "runs": len(outcomes),
+        "failed": [outcome.plan.name for outcome in outcomes if outcome.errors],
+        "faults": {str(kind): faults[kind] for kind in DAEMON_FAULTS | BROKER_FAULTS},
+        **{name: sum(getattr(outcome.verdict, name) for outcome in outcomes) for name in _SUMS},
+        "audio_s": round(sum(outcome.plan.audio_s for outcome in outcomes)),
+        "restarts": sum(outcome.restarts for outcome in outcomes),
+        "wall_s": quantiles([outcome.wall_s for outcome in outcomes], median=0.5, most=1.0),
+        "lag_s_most": max((lag_s for outcome in outcomes for _, lag_s in outcome.lags_s), default=None),
+    }
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
