@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
+from itertools import count
 from typing import Literal, Self
 
 import numpy as np
@@ -168,11 +169,11 @@ def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons:
     """The run of ``seed``; ``disk`` says whether a disk can be filled up here."""
     rng = random.Random(seed)
     length_s = rng.uniform(3, 4) if quick else rng.uniform(7, 12)
-    count = rng.randint(1, 3)
+    number = rng.randint(1, 3)
     speed, extra = SPEED[model], {"BUFFER_DURATION_SECS": str(rng.choice((0.5, 0.75, 1.0)))} if model == "fake" else {}
     if daemons > 1:
-        count, speed, extra = (12 if quick else 40), 3.0, {"BUFFER_DURATION_SECS": "1.0", "PARTITIONS": str(daemons)}
-    streams = [_Publisher(rng, f"s{number}", model, speed) for number in range(count)]
+        number, speed, extra = (12 if quick else 40), 3.0, {"BUFFER_DURATION_SECS": "1.0", "PARTITIONS": str(daemons)}
+    streams = [_Publisher(rng, f"s{n}", model, speed) for n in range(number)]
     recordings = [recording for stream in streams for recording in stream.recordings(length_s)]
     daemon_faults = [kind for kind in DAEMON_FAULTS if daemons == 1 or kind is not Kind.SLOW_WORKER]
     broker_faults = [kind for kind in BROKER_FAULTS if disk or kind is not Kind.DISK_FULL]
@@ -182,6 +183,20 @@ def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons:
     options = f"{' --quick' if quick else ''} --model {model} --daemons {daemons}"
     command = f"python -m bench.chaos --seeds {seed}{options}"
     return Plan(f"seed-{seed}", model, tuple(recordings), hands, extra, daemons, command)
+
+
+def covering(*, disk: bool) -> list[Plan]:
+    """Short runs of the first seeds that together have every fault; without ``disk`` all but a full disk."""
+    plans: list[Plan] = []
+    missing = set(Kind) if disk else set(Kind) - {Kind.DISK_FULL}
+    for seed in count():
+        if not missing:
+            break
+        plan = from_seed(seed, quick=True, disk=disk)
+        if missing & plan.kinds:
+            plans.append(plan)
+            missing -= plan.kinds
+    return plans
 
 
 def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int = 2, **settings: str) -> Plan:
@@ -200,9 +215,9 @@ def fake_text(samples: Samples) -> str:
 
 def _faults(rng: random.Random, kinds: list[Kind], length_s: float, *, quick: bool) -> tuple[Fault, ...]:
     """What one hand does, beginning while audio is published."""
-    count = rng.randint(1, 1 if quick else 3)
-    shares = [rng.uniform(0.1, 0.8) * length_s / count for _ in range(count)]
-    picked = rng.sample(kinds, count)
+    number = rng.randint(1, 1 if quick else 3)
+    shares = [rng.uniform(0.1, 0.8) * length_s / number for _ in range(number)]
+    picked = rng.sample(kinds, number)
     times = DAEMON_FAULTS | BROKER_FAULTS
     return tuple(
         Fault(kind, after_s, _held(rng, *times[kind], quick=quick), rng.random())

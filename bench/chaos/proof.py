@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.chaos.plan import Recording, Samples
 from transcriber.demo.account import account_errors
-from transcriber.messages import AnyMessage, End, Final, Gap, Silence, Status, message_id
+from transcriber.messages import AnyMessage, End, Final, Gap, Partial, Silence, Status, message_id
 
 Tile = Final | Silence | Gap
 
@@ -160,6 +160,7 @@ def _frame_errors(messages: Sequence[AnyMessage]) -> list[str]:
     if not isinstance(last, End):
         errors.append(f"a {last.type} is last, not the end")
     errors += [f"the end has rev {end.rev}" for end in messages if isinstance(end, End) and end.rev]
+    errors += ["a partial is stored" for message in messages if isinstance(message, Partial)]
     return errors
 
 

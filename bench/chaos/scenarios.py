@@ -1,6 +1,6 @@
 """Runs that are not left to chance: each what an operator will see one day, compressed or in full length."""
 
-from bench.chaos.plan import Fault, Kind, Plan, steady
+from bench.chaos.plan import SPEED, Fault, Kind, Plan, steady
 
 ROLLOUTS = 5
 
@@ -12,8 +12,8 @@ def outage(*, quick: bool) -> Plan:
 
 
 def overload(*, quick: bool) -> Plan:
-    """The worker falls behind for most of the time, and then catches up: text comes late, but it comes."""
-    slow_s = 5.0 if quick else 600.0
+    """The worker is too slow for ten minutes of audio, and then catches up: text comes late, but it comes."""
+    slow_s = 5.0 if quick else 600.0 / SPEED["fake"]
     return steady("overload", slow_s + 2.0, (Fault(Kind.SLOW_WORKER, 1.0, slow_s),), streams=1)
 
 
