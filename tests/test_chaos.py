@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bench.chaos.command import play_all
+from bench.chaos.command import figures, play_all, table
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, covering, fake_text, from_seed
 from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, consumer_errors, judge
 from bench.chaos.world import may_fill_a_disk
@@ -360,4 +360,6 @@ async def test_whatever_goes_wrong_nothing_is_lost_doubled_or_reordered():
 
     assert {outcome.plan.name: outcome.errors for outcome in outcomes if outcome.errors} == {}
     assert set().union(*(outcome.faults for outcome in outcomes)) == set(Kind) - (set() if disk else {Kind.DISK_FULL})
-    print(table(figures(outcomes)))
+    assert {"     0  lost frames", "     0  duplicated frames", "     0  reordered"} < set(
+        table(figures(outcomes)).splitlines()
+    )
