@@ -358,7 +358,7 @@ async def test_whatever_goes_wrong_nothing_is_lost_doubled_or_reordered():
     disk = may_fill_a_disk()
     outcomes = await play_all(covering(disk=disk), at_once=3)
 
-    assert {outcome.plan.name: outcome.errors for outcome in outcomes if outcome.errors} == {}
+    assert {outcome.name: outcome.errors for outcome in outcomes if outcome.errors} == {}
     assert set().union(*(outcome.faults for outcome in outcomes)) == set(Kind) - (set() if disk else {Kind.DISK_FULL})
     assert {"     0  lost frames", "     0  duplicated frames", "     0  reordered"} < set(
         table(figures(outcomes)).splitlines()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 
 from bench.chaos import scenarios
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, Model, Plan, covering, from_seed
@@ -34,12 +35,13 @@ def measure(
     at_once: int = 3,
 ) -> Results:
     disk = may_fill_a_disk()
+    plans: Iterable[Plan]
     if scenario:
         plans = [scenarios.ALL[scenario](quick=quick)]
     elif quick and seeds is None and (model, daemons) == ("fake", 1):
         plans = covering(disk=disk)
     else:
-        plans = [from_seed(seed, model, quick=quick, daemons=daemons, disk=disk) for seed in seeds or SEEDS]
+        plans = (from_seed(seed, model, quick=quick, daemons=daemons, disk=disk) for seed in seeds or SEEDS)
     results = figures(asyncio.run(play_all(plans, at_once)))
     results |= {"model": model, "daemons": daemons, "disk_full": "among the faults" if disk else "skipped: needs root"}
     note(table(results))
@@ -57,17 +59,20 @@ def table(results: Results) -> str:
 _SUMS = ("sessions", "windows", "frames", "lost_frames", "duplicated_frames", "reordered", "wrong_texts")
 
 
-async def play_all(plans: list[Plan], at_once: int) -> list[Outcome]:
-    """Play all; in order, but for those that play at the same time."""
-    free = asyncio.Semaphore(at_once)
+async def play_all(plans: Iterable[Plan], at_once: int) -> list[Outcome]:
+    """Play all, ``at_once`` of them at the same time; each is made when its turn comes."""
+    waiting, outcomes = iter(plans), list[Outcome]()
 
-    async def one(plan: Plan) -> Outcome:
-        async with free:
+    async def play_on() -> None:
+        for plan in waiting:
             outcome = await _compared(plan) if plan.model == "demo" else await play(plan)
-        _tell(outcome)
-        return outcome
+            _tell(outcome)
+            outcomes.append(outcome)
 
-    return list(await asyncio.gather(*map(one, plans)))
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(at_once):
+            tasks.create_task(play_on())
+    return outcomes
 
 
 async def _compared(plan: Plan) -> Outcome:
@@ -80,15 +85,14 @@ async def _compared(plan: Plan) -> Outcome:
 
 
 def _tell(outcome: Outcome) -> None:
-    plan, verdict = outcome.plan, outcome.verdict
     faults = ", ".join(f"{kind} x{count}" if count > 1 else str(kind) for kind, count in outcome.faults.items())
     state = "FAILED" if outcome.errors else "good"
-    note(f"chaos: {plan.name} {state}, {verdict.windows} windows, {outcome.wall_s:.0f} s: {faults}")
+    note(f"chaos: {outcome.name} {state}, {outcome.verdict.windows} windows, {outcome.wall_s:.0f} s: {faults}")
     if outcome.errors:
         for error in outcome.errors[:_SHOWN_ERRORS]:
             note(f"    {error}")
         more = len(outcome.errors) - _SHOWN_ERRORS
-        note(f"    {f'and {more} more; ' if more > 0 else ''}logs in {outcome.folder}; alone: {plan.command}")
+        note(f"    {f'and {more} more; ' if more > 0 else ''}logs in {outcome.folder}; alone: {outcome.command}")
 
 
 def figures(outcomes: list[Outcome]) -> Results:
@@ -96,10 +100,10 @@ def figures(outcomes: list[Outcome]) -> Results:
     faults: Counter[Kind] = sum((outcome.faults for outcome in outcomes), Counter())
     return {
         "runs": len(outcomes),
-        "failed": [outcome.plan.name for outcome in outcomes if outcome.errors],
+        "failed": [outcome.name for outcome in outcomes if outcome.errors],
         "faults": {str(kind): faults[kind] for kind in DAEMON_FAULTS | BROKER_FAULTS},
         **{name: sum(getattr(outcome.verdict, name) for outcome in outcomes) for name in _SUMS},
-        "audio_s": round(sum(outcome.plan.audio_s for outcome in outcomes)),
+        "audio_s": round(sum(outcome.audio_s for outcome in outcomes)),
         "restarts": sum(outcome.restarts for outcome in outcomes),
         "wall_s": quantiles([outcome.wall_s for outcome in outcomes], median=0.5, most=1.0),
         "lag_s_most": max((lag_s for outcome in outcomes for _, lag_s in outcome.lags_s), default=None),

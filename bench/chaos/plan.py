@@ -185,18 +185,16 @@ def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons:
     return Plan(f"seed-{seed}", model, tuple(recordings), hands, extra, daemons, command)
 
 
-def covering(*, disk: bool) -> list[Plan]:
+def covering(*, disk: bool) -> Iterator[Plan]:
     """Short runs of the first seeds that together have every fault; without ``disk`` all but a full disk."""
-    plans: list[Plan] = []
     missing = set(Kind) if disk else set(Kind) - {Kind.DISK_FULL}
     for seed in count():
         if not missing:
             break
         plan = from_seed(seed, quick=True, disk=disk)
         if missing & plan.kinds:
-            plans.append(plan)
             missing -= plan.kinds
-    return plans
+            yield plan
 
 
 def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int = 2, **settings: str) -> Plan:

@@ -38,11 +38,14 @@ class Outcome:
     """What came of a run.
 
     Attributes:
+        command: repeats it.
         lags_s: the metric ``transcriber.lag_s`` of the daemons, with the time of the run.
         folder: where the logs are; they are kept if there were errors.
     """
 
-    plan: Plan
+    name: str
+    command: str
+    audio_s: float
     verdict: Verdict
     faults: Counter[Kind]
     restarts: int
@@ -76,9 +79,19 @@ async def play(plan: Plan) -> Outcome:
         await client.close()
     verdict = judge(plan.recordings, audio, texts, fake_text if plan.model == "fake" else None)
     verdict.errors[:0] = world.errors + errors
-    outcome = Outcome(plan, verdict, world.faults, world.restarts, time.monotonic() - began_s, lags_s, folder)
+    outcome = Outcome(
+        name=plan.name,
+        command=plan.command,
+        audio_s=plan.audio_s,
+        verdict=verdict,
+        faults=world.faults,
+        restarts=world.restarts,
+        wall_s=time.monotonic() - began_s,
+        lags_s=lags_s,
+        folder=folder,
+    )
     if outcome.errors:
-        _keep(outcome, world, texts)
+        _keep(plan, outcome, world, texts)
     else:
         rmtree(folder)
     return outcome
@@ -215,11 +228,10 @@ async def _read_all(client: Client, stream: str, *, headers_only: bool = False) 
     return messages
 
 
-def _keep(outcome: Outcome, world: World, texts: list[StoredText]) -> None:
+def _keep(plan: Plan, outcome: Outcome, world: World, texts: list[StoredText]) -> None:
     """Leave beside the logs what else tells why it failed."""
     recordings = [
-        f"{r.stream} {r.session}: {r.frames} frames, {len(r.payloads)} payloads, gaps {r.gaps}"
-        for r in outcome.plan.recordings
+        f"{r.stream} {r.session}: {r.frames} frames, {len(r.payloads)} payloads, gaps {r.gaps}" for r in plan.recordings
     ]
     story = ["errors:", *outcome.errors, "", "faults:", *world.history, "", "recordings:", *recordings]
     (outcome.folder / "story.txt").write_text("\n".join(story) + "\n")
