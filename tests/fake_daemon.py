@@ -75,7 +75,7 @@ def timed_words(samples, word_s):
     return tuple(Word(str(found), at_s, at_s + word_s, 1.0) for at_s, found in levels.items() if found)
 
 
-if __name__ == "__main__":
+def main():
     try:
         settings = load_settings()
         configure(settings.log_level, settings.log_format)
@@ -83,3 +83,7 @@ if __name__ == "__main__":
     except StartError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

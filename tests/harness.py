@@ -44,14 +44,12 @@ async def until(condition, what="the condition", patience_s=PATIENCE_S):
 
 
 class Daemon:
-    """A real daemon process; by default with the fake model."""
+    """A real daemon process; by default with the fake model, or another ``module`` of the tests."""
 
-    def __init__(self, url, folder, *, fake=True, **env):
+    def __init__(self, url, folder, *, fake=True, module="tests.fake_daemon", **env):
         self.port = free_port()
         self.log_path = Path(folder) / f"daemon-{self.port}.log"
-        self._command = (
-            [sys.executable, "-m", "tests.fake_daemon"] if fake else [sys.executable, "-m", "transcriber", "serve"]
-        )
+        self._command = [sys.executable, "-m", *([module] if fake else ["transcriber", "serve"])]
         base = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "NATS_", "WHISPER_", "FAKE_"))}
         self._env = base | {
             "NATS_URL": url,

@@ -6,6 +6,7 @@
 | ``live.sweep`` | cancelled | a crash |
 | ``_tick`` | cancelled | a crash |
 | ``_report_metrics`` (unless switched off) | cancelled | a crash |
+| ``connection.watch`` | cancelled | what ``connection.closed`` does |
 | ``pool.crashed`` | a worker's thread died | what killed it |
 | ``connection.closed`` | the client gave up, or a handler raised | ``ConnectionError``, or that |
 
@@ -93,6 +94,7 @@ class _Service:
             "publisher": self._publisher.run(),
             "sweep": self._live.sweep(),
             "tick": self._tick(),
+            "watchdog": self._connection.watch(),
             "workers": self._pool.crashed(),
         }
         if self._settings.metrics_nats_secs:

@@ -20,16 +20,19 @@ Received = Msg
 
 @asynccontextmanager
 async def connected(settings: Settings, name: str) -> AsyncIterator[Connection]:
-    """A connection under ``name`` that is closed at the end.
+    """A connection under ``name`` that is watched, and closed at the end.
 
     Raises:
         StartError: no broker, or it refuses us.
     """
     connection = Connection()
     await connection.open(settings, name)
+    watching = asyncio.create_task(connection.watch())
     try:
         yield connection
     finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
         await connection.close()
 
 

@@ -1,25 +1,29 @@
 """The NATS client, made safe: what nats-py 2.16 does badly is mended here and nowhere else.
 
-One malformed message from any publisher, or a callback that raises, ends nats-py's read loop or puts
-its parser out of step while ``is_connected`` stays true; a payload over the limit or a changed password closes it for good; a
-denied subscription does not raise. So: messages that cannot be parsed are counted, callbacks only
-note things down, sizes are checked before sending, denials are looked for, and ``closed`` ends the
-process.
+One malformed message from any publisher, a callback that raises, or the answer to a PING for which nobody waits any more
+ends nats-py's read loop or puts its parser out of step while ``is_connected`` stays true; a payload over the limit or a
+changed password closes it for good; a denied subscription does not raise; a reconnect waits for ever until a broker that
+hangs has taken what is unsent. So: messages that cannot be parsed are counted, callbacks only note things down, sizes are
+checked before sending, denials are looked for, broken connections are aborted, ``watch`` looks whether anything still
+comes, and ``closed`` ends the process.
 """
 
 import asyncio
 import logging
+import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nkeys
 from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import Transport
 from nats.protocol import parser
 
 from transcriber.config import Settings, mask
@@ -31,6 +35,14 @@ log = logging.getLogger(__name__)
 RECONNECT_WAIT_S = 0.25
 REFUSALS = 5
 """Times in a row that a broker which once took us may refuse us: then the credentials are no longer ours."""
+PROBE_S = 1.0
+SILENT_PROBES = 5
+"""Probes in a row after which nothing came, and the connection counts as dead. Probes are counted, not seconds: of a process
+that itself stood still nobody learns anything."""
+STUCK_PROBES = 15
+"""Probes in a row in which a reconnect got no further. One attempt may take four times the connect timeout of 3 s."""
+MENDS = 3
+"""Repairs in a row that changed nothing; then the process had better begin anew."""
 HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
 
@@ -46,14 +58,67 @@ class GuardedClient(Client):
 
     Attributes:
         malformed: messages that could not be parsed (subject, reply or headers are not UTF-8, ...).
+        heard: what came from the broker and was read: messages, PINGs, PONGs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.malformed = 0
+        self.heard = 0
+
+    @property
+    def trying(self) -> bool:
+        """A reconnect is under way."""
+        return not self.is_connected and self._reconnection_task is not None and not self._reconnection_task.done()
+
+    def probe(self) -> None:
+        """Ask the broker to say something; unlike ``flush`` and ``rtt`` it never waits."""
+        self._pongs.append(asyncio.get_running_loop().create_future())
+        with suppress(OSError, RuntimeError):  # the transport is closed, and nobody noticed
+            cast("Transport", self._transport).write(b"PING\r\n")
+
+    def abort(self) -> None:
+        """Drop the connection with all that is unsent in it."""
+        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+    def reconnect(self) -> None:
+        """Connect anew, to the next server, whatever the client believes its state to be."""
+        self._status = Client.RECONNECTING
+        self._ps.reset()
+        if self._reconnection_task is not None:
+            self._reconnection_task.cancel()
+        self._reconnection_task = asyncio.get_running_loop().create_task(self._attempt_reconnect())
+
+    async def _attempt_reconnect(self) -> None:
+        # Else it would wait until a peer that is gone has taken what is unsent: for ever.
+        self.abort()
+        await super()._attempt_reconnect()
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        try:
+            return await super()._flush_pending(force_flush)
+        except (OSError, RuntimeError) as error:
+            # The transport is closed and nobody noticed: the reader is dead. Who publishes is not to blame, and what is
+            # unsent waits for the reconnect.
+            await self._process_op_err(error)
+
+    async def _process_ping(self) -> None:
+        self.heard += 1
+        await super()._process_ping()
+
+    async def _process_pong(self) -> None:
+        self.heard += 1
+        if self._pongs and self._pongs[0].done():  # a flush that had lost its patience: nats-py would raise
+            self._pongs.pop(0)
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         # What comes is proof enough: under load the answers to our pings wait behind it for longer than they may.
+        self.heard += 1
         self._pings_outstanding = 0
         try:
             await super()._process_msg(sid, subject, reply, data, headers)
@@ -86,6 +151,7 @@ class Connection:
         self._last_error = "no answer"
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refusals = 0
+        self._failures = 0
 
     @property
     def connected(self) -> bool:
@@ -105,10 +171,14 @@ class Connection:
             BrokerError: no broker within the time allowed, or it refuses us.
         """
         options = _options(settings)
+        # In an order of our own and then in turn, so that the server that just fell silent is tried last.
+        servers = settings.nats_url.replace(" ", "").split(",")
+        random.shuffle(servers)
         connecting = asyncio.create_task(
             self.client.connect(
-                settings.nats_url.replace(" ", "").split(","),
+                servers,
                 name=name,
+                dont_randomize=True,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # annotated int, slept as float
                 connect_timeout=3,
@@ -130,6 +200,44 @@ class Connection:
             await self.close()
             raise BrokerError(f"NATS_URL={mask(settings.nats_url)}: {reason}")
         connecting.result()
+
+    async def watch(self) -> None:
+        """Look until cancelled whether the connection lives, and mend it if not.
+
+        Dead is: nothing came after ``SILENT_PROBES`` PINGs, be it that the broker hangs, that the network swallows all, or
+        that nats-py reads no more; also a client that is neither connected nor trying. Then it connects anew. That a broker
+        is away is not dead: attempts fail, and go on. ``MENDS`` repairs in a row after which neither anything came nor an
+        attempt failed are the end.
+
+        Raises:
+            ConnectionError: what ``closed`` raises, once it is done.
+        """
+        quiet_probes, mends = 0, 0
+        while not (self._closing or self.closed.done()):
+            heard, failures = self.client.heard, self._failures
+            if self.connected:
+                self.client.probe()
+            await asyncio.sleep(PROBE_S)
+            if (heard, failures) != (self.client.heard, self._failures):
+                quiet_probes, mends = 0, 0
+                continue
+            quiet_probes += 1
+            if quiet_probes < (STUCK_PROBES if self.client.trying else SILENT_PROBES) or self._closing:
+                continue
+            quiet_probes, mends = 0, mends + 1
+            if self.client.is_closed:
+                await self._on_closed()  # nats-py says so only after the broker has taken what is unsent
+            elif mends > MENDS:
+                self._give_up(f"the connection is dead after {MENDS} repairs: {self._last_error}")
+            else:
+                self._mend()
+        if self.closed.done():
+            self.closed.result()
+
+    def _mend(self) -> None:
+        self._last_error = "the broker is silent" if self.connected else "the client no longer tries"
+        log.warning("connecting anew: %s", self._last_error, extra={"server": self.server})
+        self.client.reconnect()
 
     async def subscribe(self, subject: str, handler: Handler, *, pending_bytes: int = 2**24) -> Subscription:
         """Subscribe and see that it was granted.
@@ -178,10 +286,12 @@ class Connection:
                 await self.client.close()
         except (TimeoutError, nats_errors.Error, OSError) as error:
             log.debug("closing: %s", error)
+            self.client.abort()
 
     async def _on_error(self, error: Exception) -> None:
         """Runs inside the read loop: must not wait and must not raise."""
         text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
+        self._failures += not self.connected
         if isinstance(error, nats_errors.SlowConsumerError):
             self.on_drop(error.subject)
         elif denied := re.search(r'permissions violation for subscription to "([^"]+)"', text):
@@ -212,9 +322,11 @@ class Connection:
         self.on_back()
 
     async def _on_closed(self) -> None:
+        self._give_up(f"the connection is closed for good: {mask(str(self.client.last_error or self._last_error))}")
+
+    def _give_up(self, reason: str) -> None:
         if not self._closing and not self.closed.done():
-            reason = mask(str(self.client.last_error or self._last_error))
-            self.closed.set_exception(ConnectionError(f"the connection is closed for good: {reason}"))
+            self.closed.set_exception(ConnectionError(reason))
 
 
 def _ignore(*_: str) -> None:
