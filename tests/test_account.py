@@ -1,5 +1,6 @@
 """What became of every frame, against a model that keeps a fate for each frame of each channel."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -50,11 +51,12 @@ def recordings(draw):
 
 
 @given(recordings())
-def test_the_sums_are_those_of_a_model_frame_by_frame_at_any_time(recording):
+def test_the_sums_are_those_of_a_model_frame_by_frame_at_any_time_and_survive_being_saved(recording):
     channels, frames, said = recording
     account, ledger = Account(channels), Ledger(channels, frames)
 
     for one in said:
+        account = Account.restored(json.loads(json.dumps(account.snapshot())))
         account.settle(*one)
         ledger.settle(*one)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from tests.hearing import Ear
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler, output_samples
-from transcriber.audio.run import Run
+from transcriber.audio.run import FreshRun, Run
 from transcriber.audio.silero import Silero
 from transcriber.audio.speech import FRAME_SAMPLES, SpeechDetector, has_speech
 from transcriber.audio.window import Cutting
@@ -26,6 +26,7 @@ CUTTINGS = st.builds(
     endpoint_s=st.just(0.0) | st.floats(0.1, 2),
     gate=st.booleans(),
     apart=st.booleans(),
+    afresh=st.booleans(),
 )
 FORMATS = st.builds(
     AudioFormat,
@@ -102,7 +103,7 @@ def sliced(payload, fmt, sizes):
 
 def cuts_of(payload, fmt, cutting, network, sizes, eager=(True,)):
     """Of each channel that is heard."""
-    run = Run(fmt, cutting, network)
+    run = (FreshRun if cutting.afresh else Run)(fmt, cutting, network)
     found = [
         one
         for number, piece in enumerate(sliced(payload, fmt, sizes))
@@ -157,7 +158,7 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, cutt
 @given(
     AUDIO,
     FORMATS,
-    CUTTINGS.filter(lambda cutting: cutting.gate),
+    CUTTINGS.filter(lambda cutting: cutting.gate and not cutting.afresh),
     SIZES,
     st.lists(st.booleans(), min_size=1, max_size=20),
 )

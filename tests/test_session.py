@@ -50,9 +50,9 @@ def check_tiling(events):
             case Window() | Gap():
                 assert event.start_frame == clocks[event.session]
                 clocks[event.session] += event.frames
-                if isinstance(event, Window):
-                    assert event.frames > 0
-                    event.session.account.settle(Fate.TRANSCRIBED, event.start_frame, event.frames, event.channel)
+                assert event.frames > 0
+                fate = Fate.TRANSCRIBED if isinstance(event, Window) else Fate.LOST
+                event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
             case Ended(session):
                 session.closed = True
                 assert clocks[session] == session.clock == session.received + session.account[Fate.LOST]
@@ -231,7 +231,7 @@ def test_bad_input_is_a_gap_of_no_frames_and_the_clock_stays():
 
     (gap,) = source.skip()
 
-    assert gap == Gap(source.session, 100, 0, "bad_input")
+    assert gap == Gap(source.session, 100, 0, "bad_input", source.session.places)
     assert source.session.clock == 100
 
 
@@ -399,6 +399,7 @@ CUTTINGS = st.builds(
     endpoint_s=st.sampled_from([0.0, 0.2, 0.5]),
     gate=st.booleans(),
     apart=st.booleans(),
+    afresh=st.booleans(),
 )
 
 
@@ -448,9 +449,9 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     assert cutting.gate
                     books[session].tile(event)
                     settle(Fate.SILENT, event)
-                case Gap():  # the account knows it already
+                case Gap():
                     books[session].tile(event)
-                    books[session].settle(Fate.LOST, event)
+                    settle(Fate.LOST, event)
                 case Ended():
                     session.closed = True
                     assert [len(fates) for fates in books[session].fates] == [session.clock] * session.channels

@@ -14,7 +14,7 @@ SESSION = Session("s", AudioFormat(rate=RATE), Cutting(1.0), None, max_hole_s=1.
 
 def window(number, frames=RATE):
     cut = Cut(number * RATE, frames, np.zeros(frames, np.float32))
-    return Window(SESSION, 0, number, number * RATE, frames, cut, None)
+    return Window(SESSION, 0, number, number * RATE, frames, cut, None, SESSION.places)
 
 
 def said(text, suppressed=None):

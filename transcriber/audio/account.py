@@ -7,7 +7,7 @@ apart a frame counts once: as dropped if the words of any speaker in it were los
 from bisect import insort
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 
 class Fate(IntEnum):
@@ -34,6 +34,25 @@ class Account:
         self.settled = 0
         self._sums = dict.fromkeys(Fate, 0)
         self._channels: list[list[_Range]] = [[] for _ in range(channels)]  # not yet in the sums, in order
+
+    @classmethod
+    def restored(cls, snapshot: dict[str, Any]) -> Self:
+        """The account of which ``snapshot`` was taken."""
+        account = cls(len(snapshot["open"]))
+        account.settled = snapshot["settled"]
+        account._sums = {fate: snapshot["sums"][fate.name.lower()] for fate in Fate}
+        account._channels = [
+            [_Range(start, end, Fate[name.upper()]) for start, end, name in ranges] for ranges in snapshot["open"]
+        ]
+        return account
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it, as JSON has it: ``settled``, ``sums`` by fate, and of each channel the ``open`` ranges after them."""
+        return {
+            "settled": self.settled,
+            "sums": {fate.name.lower(): frames for fate, frames in self._sums.items()},
+            "open": [[[start, end, fate.name.lower()] for start, end, fate in ranges] for ranges in self._channels],
+        }
 
     def __getitem__(self, fate: Fate) -> int:
         """Frames of that fate, of those before ``settled``."""

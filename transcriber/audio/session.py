@@ -5,12 +5,13 @@ frame in two of them, none in none. Time comes from counting frames, never from 
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from transcriber.audio.account import Account, Fate
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.run import Run, heard_channels
+from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
 from transcriber.audio.speech import Network
 from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError
@@ -18,6 +19,51 @@ from transcriber.messages import GapReason
 
 BEGAN_AGAIN_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
+
+
+class Place(NamedTuple):
+    """Where a channel goes on; in frames of the session.
+
+    Attributes:
+        frame: the first of its next window.
+        lead: frames before it which that window hears again.
+        run_start: where the run begins that it belongs to.
+        number: that window's.
+    """
+
+    frame: int
+    lead: int
+    run_start: int
+    number: int
+
+
+def replay_from(place: Place, rate: int) -> int:
+    """The first frame of the session that must be heard to go on at ``place``, at ``rate`` Hz."""
+    return place.run_start + first_heard(place.frame - place.run_start, place.lead, rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """What must be known of a recording to go on with it, after one of its events.
+
+    Attributes:
+        clock: frame of the session with which the audio comes again: in the run that ``places`` belong to, and no later
+            than ``replay_from`` of any.
+        places: of that event.
+        account: what became of all frames before ``places``.
+        origin: the publisher's offset of frame 0, None if not known.
+        captured: ``Session.capture`` of that ``clock``.
+        segments: windows that became a ``final``.
+        skipped_at: where payloads that cannot be read were last told of, None if never.
+    """
+
+    clock: int
+    places: tuple[Place, ...]
+    account: Account
+    origin: int | None = None
+    captured: tuple[int, datetime] | None = None
+    segments: int = 0
+    skipped_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +76,7 @@ class Window:
         start_frame, frames: the range it covers, at the stream's own rate.
         cut: its samples, which whoever takes the window owns, and what is known of them.
         captured_at: capture time of the first frame, None if never told.
+        places: where each channel goes on.
     """
 
     session: "Session"
@@ -39,26 +86,32 @@ class Window:
     frames: int
     cut: Cut
     captured_at: datetime | None
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """``frames`` frames of ``channel`` in which nobody speaks."""
+    """``frames`` frames of ``channel`` in which nobody speaks; ``places`` say where each channel goes on."""
 
     session: "Session"
     channel: int
     start_frame: int
     frames: int
+    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """``frames`` frames (0: not known how many) that no window will cover; of all channels where ``channel`` is None."""
+    """``frames`` frames (0: not known how many) that no window will cover; of all channels where ``channel`` is None.
+
+    ``places`` say where each channel goes on.
+    """
 
     session: "Session"
     start_frame: int
     frames: int
     reason: GapReason
+    places: tuple[Place, ...]
     channel: int | None = None
 
 
@@ -66,40 +119,50 @@ class Session:
     """Clock, windows and account of one recording.
 
     Invariants, to the frame: ``clock == received + lost``; once closed and settled, ``received`` is the sum of what was
-    transcribed, silent and dropped.
+    transcribed, silent and dropped. What is lost is told as a ``Gap``, and counted by who handles it.
 
     Attributes:
         clock: frames since the session's first, holes included.
         received: frames that came.
-        account: what became of all frames so far.
+        account: what became of all frames so far; kept by who handles the events.
         channels: how many are heard apart.
+        origin: the publisher's offset of our frame 0, None if never told.
         segments: windows that became a ``final``.
         overlap: frames that came twice and were trimmed.
         closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
     """
 
     __slots__ = (
-        "_captures", "_cutting", "_max_hole", "_network", "_numbers", "_origin", "_run", "_run_start", "_skipped_at",
-        "account", "channels", "clock", "closed", "format", "id", "overlap", "received", "segments",
+        "_captures", "_cutting", "_max_hole", "_network", "_places", "_run", "_skipped_at",
+        "account", "channels", "clock", "closed", "format", "id", "origin", "overlap", "received", "segments",
     )  # fmt: skip
 
     def __init__(
-        self, session_id: str, fmt: AudioFormat, cutting: Cutting, network: Network | None, *, max_hole_s: float
+        self,
+        session_id: str,
+        fmt: AudioFormat,
+        cutting: Cutting,
+        network: Network | None,
+        *,
+        max_hole_s: float,
+        bookmark: Bookmark | None = None,
     ) -> None:
+        """A new session; or, from ``bookmark`` on, one to go on with: then ``cutting`` must cut each window afresh."""
         self.id = session_id
         self.format = fmt
         self.channels = heard_channels(fmt, cutting)
-        self.account = Account(self.channels)
-        self.clock = self.received = self.overlap = self.segments = 0
+        mark = bookmark or Bookmark(0, (Place(0, 0, 0, 0),) * self.channels, Account(self.channels))
+        self.account = mark.account
+        self.clock, self.segments, self.origin = mark.clock, mark.segments, mark.origin
+        self.received = self.clock - self.account[Fate.LOST]
+        self.overlap = 0
         self.closed = False
         self._cutting, self._network = cutting, network
         self._max_hole = int(max_hole_s * fmt.rate)
-        self._run = Run(fmt, cutting, network)
-        self._run_start = 0  # the clock when it began
-        self._numbers = [0] * self.channels  # of the open windows
-        self._skipped_at: int | None = None  # the clock at the last payload that could not be read
-        self._origin: int | None = None  # the publisher's offset of our frame 0
-        self._captures: deque[tuple[int, datetime]] = deque()  # frames, and when they were captured
+        self._places = list(mark.places)  # of the open windows
+        self._run = self._open_run()
+        self._skipped_at = mark.skipped_at  # the clock at the last payload that could not be read
+        self._captures = deque([mark.captured] if mark.captured else [])  # frames, and when they were captured
 
     @property
     def rate(self) -> int:
@@ -116,9 +179,14 @@ class Session:
         """Whether nothing more will come of this session but its ``end``."""
         return self.closed and self.account.settled == self.clock
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where each channel goes on after all events so far."""
+        return tuple(self._places)
+
     def number(self, channel: int) -> int:
         """Of the open window of ``channel``."""
-        return self._numbers[channel]
+        return self._places[channel].number
 
     def cutter(self, channel: int) -> WindowCutter:
         """Who cuts this channel at present, to be asked about the open window."""
@@ -126,11 +194,18 @@ class Session:
 
     def open_window(self, channel: int) -> Window:
         """The open window of ``channel`` as it would be if it ended now; its samples are shared with it."""
-        return self._window(channel, self.cutter(channel).open_cut())
+        return self._window(channel, self.cutter(channel).open_cut(), self._places[channel])
+
+    def capture(self, frame: int) -> tuple[int, datetime] | None:
+        """The latest frame at or before ``frame`` of which the capture time was told, and the time.
+
+        Known from where audio must be replayed to go on after an event, until more is fed.
+        """
+        return next((capture for capture in reversed(self._captures) if capture[0] <= frame), None)
 
     def began_again(self, offset: int | None, frames: int) -> bool:
         """Whether this payload shows that the publisher started over."""
-        if offset is None or self._origin is None or not frames:
+        if offset is None or self.origin is None or not frames:
             return False
         return self._position(offset) + frames < self.clock - BEGAN_AGAIN_S * self.rate
 
@@ -155,8 +230,10 @@ class Session:
         hole = position - self.clock
         if hole > self._max_hole:
             raise BadInputError(f"Audio-Offset jumps {hole / self.rate:.0f} s ahead")
-        if offset is not None and self._origin is None:
-            self._origin = offset - self.clock
+        if offset is not None and self.origin is None:
+            self.origin = offset - self.clock
+        if captured_at is not None:
+            self._forget_captures()
         done: list[Window | Silence | Gap] = []
         if hole > 0:
             done = self._break(hole, "slow_consumer" if lost_before == "slow_consumer" else "lost_input")
@@ -168,26 +245,27 @@ class Session:
             self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
         return done + self._push(payload, trim=trim, eager=eager)
 
-    def skip(self) -> list[Gap]:
+    def skip(self) -> list[Window | Silence | Gap]:
         """A payload could not be read: a gap of 0 frames, the clock stays; one for all of them at one place."""
-        if self._skipped_at == self.clock:
+        if self._skipped_at is not None and self.clock <= self._skipped_at:
             return []
         self._skipped_at = self.clock
-        return [Gap(self, self.clock, 0, "bad_input")]
+        done = self._windows(self._run.catch_up())
+        return [*done, Gap(self, self.clock, 0, "bad_input", self.places)]
 
     def pause(self) -> list[Window | Silence | Gap]:
         """Nothing comes for the time being: returns the open windows as they are. Nothing is missing, and the clock stays."""
-        return self._end_run() if self.open_frames else []
+        done = self._windows(self._run.catch_up())
+        return done + self._end_run() if self.open_frames else done
 
     def close(self, lost_before: GapReason | None = None) -> list[Window | Silence | Gap]:
         """No more audio; returns the last windows, and a gap of 0 frames if more may have been on its way."""
-        return self._windows(self._run.flush()) + (
-            [] if lost_before is None else [Gap(self, self.clock, 0, lost_before)]
-        )
+        done = self._end_run()
+        return done if lost_before is None else [*done, Gap(self, self.clock, 0, lost_before, self.places)]
 
     def _position(self, offset: int | None) -> int:
         """Where a payload with this offset belongs, in frames of our clock; may be negative."""
-        return self.clock if offset is None or self._origin is None else offset - self._origin
+        return self.clock if offset is None or self.origin is None else offset - self.origin
 
     def _push(self, payload: bytes, *, trim: int, eager: bool) -> list[Window | Silence | Gap]:
         """Hand over ``payload`` without its first ``trim`` frames."""
@@ -202,43 +280,54 @@ class Session:
 
     def _break(self, hole: int, reason: GapReason) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""
-        done = self._end_run(hole)
-        gap = Gap(self, self.clock, hole, reason)
-        self.account.settle(Fate.LOST, self.clock, hole)
+        done, start = self._end_run(), self.clock
         self.clock += hole
-        return [*done, gap]
+        self._begin_run()
+        return [*done, Gap(self, start, hole, reason, self.places)]
 
-    def _end_run(self, hole: int = 0) -> list[Window | Silence | Gap]:
-        """Close the run; returns what was open in it. The next one begins ``hole`` frames from now."""
+    def _end_run(self) -> list[Window | Silence | Gap]:
+        """Close the run and begin another; returns what was open."""
         done = self._windows(self._run.flush())
-        self._run, self._run_start = Run(self.format, self._cutting, self._network), self.clock + hole
+        self._begin_run()
+        if done:
+            done[-1] = replace(done[-1], places=self.places)
         return done
+
+    def _begin_run(self) -> None:
+        self._places = [Place(self.clock, 0, self.clock, place.number) for place in self._places]
+        self._run = self._open_run()
+
+    def _open_run(self) -> Run | FreshRun:
+        """The run that goes on at ``_places`` when audio comes from ``clock`` on."""
+        if not self._cutting.afresh:
+            return Run(self.format, self._cutting, self._network)
+        start = self._places[0].run_start
+        places = [(place.frame - start, place.lead) for place in self._places]
+        return FreshRun(self.format, self._cutting, self._network, first=self.clock - start, places=places)
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
         """Number the cuts and give them their places; those in which nobody speaks are silences."""
         windows: list[Window | Silence | Gap] = []
         for channel, cut in cuts:
-            window = self._window(channel, cut)
-            silence = Silence(self, channel, window.start_frame, cut.frames)
-            windows.append(silence if cut.silent else window)
-            self._numbers[channel] += 1
-        if cuts:
-            self._forget_captures()
+            place = self._places[channel]
+            self._places[channel] = Place(place.frame + cut.frames, cut.overlap, place.run_start, place.number + 1)
+            silence = Silence(self, channel, place.frame, cut.frames, self.places)
+            windows.append(silence if cut.silent else self._window(channel, cut, place))
         return windows
 
-    def _window(self, channel: int, cut: Cut) -> Window:
-        start = self._run_start + cut.start
-        return Window(self, channel, self._numbers[channel], start, cut.frames, cut, self._captured_at(start))
+    def _window(self, channel: int, cut: Cut, place: Place) -> Window:
+        """The window at ``place``; the others, and what comes after it, are where they are now."""
+        captured_at = self._captured_at(place.frame)
+        return Window(self, channel, place.number, place.frame, cut.frames, cut, captured_at, self.places)
 
     def _captured_at(self, frame: int) -> datetime | None:
-        before = [capture for capture in self._captures if capture[0] <= frame]
-        if not before:
+        if (capture := self.capture(frame)) is None:
             return None
-        known, captured_at = before[-1]
+        known, captured_at = capture
         return captured_at + timedelta(seconds=(frame - known) / self.rate)
 
     def _forget_captures(self) -> None:
-        """Keep those that the open windows, or what comes, will ask for."""
-        first = self.clock - self.open_frames
+        """Keep those that the open windows, or what comes, or a replay of them will ask for."""
+        first = min(replay_from(place, self.rate) for place in self._places)
         while len(self._captures) > 1 and self._captures[1][0] <= first:
             self._captures.popleft()

@@ -45,9 +45,10 @@ class Stream:
         *,
         max_hole_s: float,
         new_id: Callable[[], str],
+        session: Session | None = None,
     ) -> None:
-        """``network`` hears speech; it is needed if ``cutting`` listens."""
-        self.session: Session | None = None
+        """``network`` hears speech; it is needed if ``cutting`` listens. ``session`` is one to go on with."""
+        self.session = session
         self._default = default
         self._cutting = cutting
         self._network = network

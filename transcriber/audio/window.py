@@ -13,6 +13,7 @@ but for the load that ``eager`` stands for.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Cutting:
         gate: whether windows without speech are told apart.
         threshold: probability in [0, 1] from which on a frame holds speech.
         apart: whether each channel is heard for itself.
+        afresh: whether each window is heard by ears of its own, so that it can be cut again (``FreshRun``).
     """
 
     window_s: float
@@ -86,6 +88,7 @@ class Cutting:
     gate: bool = False
     threshold: float = THRESHOLD
     apart: bool = False
+    afresh: bool = False
 
     @property
     def listens(self) -> bool:
@@ -104,6 +107,7 @@ class Cut:
         speech_final: whether speech had ended.
         speech: (k,) float32, how likely each 32 ms hold speech; None without a detector.
         silent: nobody speaks, so nobody need listen.
+        overlap: frames of its end that the next window hears again.
     """
 
     start: int
@@ -114,6 +118,7 @@ class Cut:
     speech_final: bool = False
     speech: NDArray[np.float32] | None = None
     silent: bool = False
+    overlap: int = 0
 
 
 class WindowCutter:
@@ -129,6 +134,7 @@ class WindowCutter:
         "_detector",
         "_end",
         "_endpoint_frames",
+        "_first",
         "_known",
         "_lead",
         "_open",
@@ -139,21 +145,28 @@ class WindowCutter:
         "cut",
     )
 
-    def __init__(self, rate: int, cutting: Cutting, network: Network | None) -> None:
-        """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens."""
-        self.cut = 0
+    def __init__(self, rate: int, cutting: Cutting, network: Network | None, *, cut: int = 0, lead: int = 0) -> None:
+        """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens.
+
+        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it. What comes
+        before those is for the detector alone.
+        """
+        self.cut = cut
         self._rate = rate
         self._cutting = cutting
         self._window = int(cutting.window_s * rate)  # frames
         self._endpoint_frames = -(-int(cutting.endpoint_s * TARGET_SAMPLE_RATE) // FRAME_SAMPLES)
         self._detector = SpeechDetector(network) if network and cutting.listens else None
         self._samples: list[NDArray[np.float32]] = []  # from the open window's lead on
-        self._base = 0  # the place of the first of them in the run
-        self._lead = 0  # stream frames before ``cut`` that the open window hears again
+        self._base = output_samples(cut - lead, rate)  # the place of the first of them in the run
+        self._lead = lead  # stream frames before ``cut`` that the open window hears again
         self._known = 0  # samples pushed
         self._end: int | None = None  # of the run, in frames
-        self._speech = np.empty(0, np.float32)  # probabilities of the run's frames of 32 ms, from that of ``_base`` on
-        self._open = _Open(0)
+        self._first = 0  # the detector's frame in which ``_speech`` begins
+        self._speech = np.empty(
+            0, np.float32
+        )  # probabilities of frames of 32 ms, at the latest from that of ``_base`` on
+        self._open = _Open((output_samples(cut, rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
 
     @property
     def spoken(self) -> bool:
@@ -180,24 +193,28 @@ class WindowCutter:
     def push(self, samples: NDArray[np.float32], *, eager: bool = True) -> list[Cut]:
         """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the windows that end with them, mostly none.
 
-        ``eager`` says whether a window should be closed where speech has ended.
+        ``eager`` says whether a window should be closed where speech has ended. Where windows are heard afresh, the first
+        one is returned alone: the next is for other ears.
         """
         self._keep(samples)
-        return list(self._cuts(eager=eager))
+        return self._found(self._cuts(eager=eager))
 
     def flush(self, samples: NDArray[np.float32], frames: int) -> list[Cut]:
-        """The run of ``frames`` frames ends with these samples: returns what is left. Nothing may be pushed after it."""
+        """The run of ``frames`` frames ends with these samples: returns what is left. Nothing may be pushed after it.
+
+        Where windows are heard afresh, that is the first of them.
+        """
         self._keep(samples)
         if self._detector:
             self._speech = np.concatenate((self._speech, self._detector.flush().speech))
         self._end = frames
-        cuts = list(self._cuts(eager=False))
-        while self.cut < frames:
-            cuts.append(self._take(min(self._limit, frames)))
-        return cuts
+        return self._found(self._last_cuts(frames))
+
+    def _found(self, cuts: Iterator[Cut]) -> list[Cut]:
+        return list(islice(cuts, 1 if self._cutting.afresh else None))
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
-        self._samples.append(samples)
+        self._samples.append(samples[max(0, self._base - self._known) :])
         self._known += len(samples)
         if self._detector:
             self._speech = np.concatenate((self._speech, self._detector.push(samples).speech))
@@ -211,11 +228,6 @@ class WindowCutter:
     def _limit(self) -> int:
         """Where the open window is full, in frames of the run."""
         return self.cut - self._lead + self._window
-
-    @property
-    def _first(self) -> int:
-        """The detector's frame in which ``_speech`` begins."""
-        return self._base // FRAME_SAMPLES
 
     def _cuts(self, *, eager: bool) -> Iterator[Cut]:
         """Look at what came, 32 ms after 32 ms, so that it does not matter how it was sliced."""
@@ -238,6 +250,12 @@ class WindowCutter:
             if self._known < limit or (self._end is not None and self._limit >= self._end):
                 return
             yield self._full(limit)
+
+    def _last_cuts(self, frames: int) -> Iterator[Cut]:
+        """All that is left of a run of ``frames`` frames."""
+        yield from self._cuts(eager=False)
+        while self.cut < frames:
+            yield self._take(min(self._limit, frames))
 
     def _before_speech(self) -> int | None:
         """Where the silence before speech ends that has just begun, in frames; None if it is too short for a window."""
@@ -311,11 +329,12 @@ class WindowCutter:
             speech_final=speech_final or (speech is not None and self._speech_final(speech)),
             speech=speech,
             silent=self._cutting.gate and speech is not None and not has_speech(speech, self._cutting.threshold),
+            overlap=next_lead,
         )
-        first = self._first
         base = output_samples(end - next_lead, self._rate)
         self._samples = [samples[base - self._base :].copy()]
         self._base, self.cut, self._lead = base, end, next_lead
+        first, self._first = self._first, base // FRAME_SAMPLES
         self._speech = self._speech[self._first - first :].copy()
         self._open = _Open((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
         return cut

@@ -157,7 +157,8 @@ class LiveStream:
                     self._enqueue(event, arrival)
                 case Silence():
                     self._silence(event, arrival.wall)
-                case Gap():
+                case Gap(session):
+                    session.account.settle(Fate.LOST, event.start_frame, event.frames)
                     self._gap(event, arrival.wall)
                 case Ended(session):
                     session.closed = True
@@ -240,7 +241,7 @@ class LiveStream:
             self._around.warnings.warning(
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
-            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.channel)
+            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.places, window.channel)
             self._gap(gap, received_at, traceparent)
         self._end_if_complete(session)
 
