@@ -76,6 +76,7 @@ def message_of(name, event):
             text = str(round(float(np.median(event.cut.samples)) * 1000))
             message = final(session, name, event.start_frame, event.frames, event.number, text)
         case GapEvent():
+            session.account.settle(Fate.LOST, event.start_frame, event.frames)
             message = told(Gap, session, name, event.start_frame, event.frames, reason=event.reason)
         case Ended():
             account = session.account

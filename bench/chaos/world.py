@@ -167,7 +167,8 @@ class World:
             for slot, daemons in enumerate(self._slots):
                 for daemon in [d for d in daemons if not d.running and not d.expected_to_end]:
                     daemons.remove(daemon)
-                    said = daemon.log().strip().splitlines()[-1:]
+                    # Of a traceback the line that says what it was.
+                    said = [line for line in daemon.log().splitlines() if line[:1].strip()][-1:]
                     self.errors.append(f"a daemon ended by itself, status {daemon.process.returncode}: {said}")
                     self._restart(slot)
 
