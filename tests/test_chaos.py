@@ -1,5 +1,6 @@
 """The proof of durable mode, and the proof of the proof: a verifier that cannot fail says nothing."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +48,7 @@ def flawless_log(plan):
     """What durable mode must store: our own audio room, without a bus or an engine."""
     audio, order = stored_audio(plan)
     log = []
+    odd = Counter()
     for name in plan.streams:
         seq = 0
         window_s = float(plan.settings["BUFFER_DURATION_SECS"])
@@ -61,7 +63,11 @@ def flawless_log(plan):
                 events = stream.feed(payload.data, parse_headers(payload.headers))
             except BadInputError:
                 events = stream.skip()
-            log += [message_of(name, event) for event in events]
+            for event in events:
+                message = message_of(name, event)
+                unknown = isinstance(message, Gap) and not message.frames
+                odd[message.session] += unknown
+                log.append(stored(message, odd[message.session] if unknown else 0))
     return audio, log
 
 
@@ -89,7 +95,7 @@ def message_of(name, event):
             message = told(End, session, name, 0, session.clock, segments=session.segments, rev=0, **fields)
         case _:
             raise AssertionError(event)
-    return stored(message)
+    return message
 
 
 def final(session, name, start, frames, segment, text, kind=Final):
@@ -98,8 +104,8 @@ def final(session, name, start, frames, segment, text, kind=Final):
     return told(kind, session, name, start, frames, **fields)
 
 
-def stored(message):
-    return StoredText(message_id(message.stream, message.session, message.start_frame, message.type, 0), message)
+def stored(message, rev=0):
+    return StoredText(message_id(message.stream, message.session, message.start_frame, message.type, rev), message)
 
 
 def changed(text, /, **fields):

@@ -302,8 +302,9 @@ class _Publisher:
             # Where an offset would say nothing new it may be left out.
             if start not in {0, hole[1]} and rng.random() < 0.1:
                 offset = {}
-            if start > bad_after and gaps[-1:] != [(start, 0, "bad_input")]:
-                gaps.append((start, 0, "bad_input"))
+            if start > bad_after:
+                # Nobody knows of a hole before the next payload that can be read.
+                gaps.append((hole[0] if start == hole[1] else start, 0, "bad_input"))
                 add(b"odd", start, **offset)
                 bad_after = len(samples)
             data = samples[start:end].astype("<i2").tobytes()

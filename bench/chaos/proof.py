@@ -191,11 +191,14 @@ def _segment_errors(tiles: Sequence[Tile]) -> list[str]:
 
 
 def _id_errors(texts: Sequence[StoredText]) -> list[str]:
-    errors = []
+    """Gaps of no known length are numbered: there can be one where another gap begins."""
+    errors, unknown = [], 0
     for text in texts:
         message = text.message
         if isinstance(message, Tile):
-            expected = message_id(message.stream, message.session, message.start_frame, message.type, 0)
+            unknown += not message.frames
+            rev = 0 if message.frames else unknown
+            expected = message_id(message.stream, message.session, message.start_frame, message.type, rev)
             if text.id != expected:
                 errors.append(f"the id {text.id} instead of {expected}")
     return errors
