@@ -29,14 +29,16 @@ def run(
     name: str,
     measure: Callable[..., Results],
     add_options: Callable[[argparse.ArgumentParser], object] = lambda _: None,
-) -> None:
+) -> Results:
     """Be the command line of the bench ``name``; ``measure`` is told whether to be ``quick``, and its other options."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}")
     parser.add_argument("--quick", action="store_true", help="under a minute, and rougher")
     add_options(parser)
     options = vars(parser.parse_args())
     about = header(name)
-    print(json.dumps(about | {"results": measure(**options)}))
+    results = measure(**options)
+    print(json.dumps(about | {"results": results}))
+    return results
 
 
 def header(name: str) -> Results:

@@ -3,13 +3,15 @@
 The text of a window is the median of its samples in thousandths, so that cross-talk shows. Its words are those of the
 prompt, so that context shows.
 FAKE_WORD_S: the text is one such word for every so many seconds instead, each with its time.
-FAKE_JOB_S: seconds a window takes; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
+FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time; FAKE_SLOW_S: those
+of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 """
 
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +29,7 @@ class FakeModel:
 
     def __init__(self):
         self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
+        self.job_file = os.environ.get("FAKE_JOB_FILE")
         self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
         self.word_s = float(os.environ.get("FAKE_WORD_S", "0"))
         self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "9999"))
@@ -44,6 +47,8 @@ class FakeModel:
         if level == 666:
             time.sleep(3600)
         job_s = self.slow_s if level == 600 else self.job_s
+        if self.job_file:
+            job_s = float(Path(self.job_file).read_text())
         if level == self.crash_at:
             raise RuntimeError("the fake model crashed, as it was told")
         if level == self.fail_at:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from typing import Self
 
 _PIECE_BYTES = 65_536
 _RESET = struct.pack("ii", 1, 0)
@@ -19,7 +20,7 @@ class Proxy:
         accepted: connections that came so far.
     """
 
-    def __init__(self, target_port):
+    def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.port = 0
         self.delay_s = 0.0
@@ -31,33 +32,33 @@ class Proxy:
         self._links: set[asyncio.Task[None]] = set()
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
-    async def __aenter__(self):
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *_: object) -> None:
         self._server.close()
         await self.cut()
 
-    def black_hole(self, on):
+    def black_hole(self, on: bool) -> None:
         """Keep connections, old and new, and forward nothing; afterwards what was held goes on its way."""
         if on:
             self._open.clear()
         else:
             self._open.set()
 
-    async def cut(self):
+    async def cut(self) -> None:
         """Reset every connection; the next one is accepted."""
         links = list(self._links)
         for link in links:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
 
-    def half_close(self):
+    def half_close(self) -> None:
         """The broker says nothing more (FIN) on the connections there are, but still hears."""
         for writer in self._clients - self._silenced:
             writer.write_eof()

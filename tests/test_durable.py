@@ -1,14 +1,15 @@
 """Durable mode: at least once in, exactly once out. What is stored is read back from the broker."""
 
+import asyncio
+import base64
 import json
 
-import nats
 import pytest
 
-from tests.harness import PLAIN, Daemon, level, speak, until
+from tests.harness import Daemon, level, speak
 from transcriber.demo.account import account_errors
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Status
+from transcriber.messages import ANY_MESSAGE, End, Final
 
 RATE = 16_000
 WINDOW = RATE // 2
@@ -34,7 +35,7 @@ async def stored(client, stream="s"):
         answer = json.loads((await client.request("$JS.API.STREAM.MSG.GET.TRANSCRIPTS", question, timeout=5)).data)
         if "message" not in answer:
             return found
-        found.append(ANY_MESSAGE.validate_json(__import__("base64").b64decode(answer["message"]["data"])))
+        found.append(ANY_MESSAGE.validate_json(base64.b64decode(answer["message"]["data"])))
         seq = answer["message"]["seq"] + 1
 
 
@@ -44,7 +45,7 @@ async def ended(client, stream="s", count=1):
             found = await stored(client, stream)
             if sum(isinstance(m, End) for m in found) >= count:
                 return found
-    import asyncio
+
     return await asyncio.wait_for(end(), 8)
 
 

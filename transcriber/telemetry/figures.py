@@ -17,8 +17,8 @@ Reading = Callable[[], float]
 class Readings(TypedDict, total=False):
     """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
 
-    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent``, ``publish_retries``,
-    ``consumer_resets``, ``revisions`` and ``busy_s`` (seconds of all workers, the job in hand included) only grow.
+    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent``,
+    ``consumer_resets`` and ``busy_s`` (seconds of all workers, the job in hand included) only grow.
     """
 
     queue_depth: Reading
@@ -36,11 +36,6 @@ class Readings(TypedDict, total=False):
     busy_s: Reading
     workers: Reading
     rtf: Reading
-    lag_s: Reading
-    streams_fenced: Reading
-    publish_retries: Reading
-    consumer_resets: Reading
-    revisions: Reading
 
 
 @dataclass(slots=True)
@@ -58,6 +53,7 @@ class Counters:
     chunks_filtered: int = 0
     partials: int = 0
     publish_retries: int = 0
+    revisions: int = 0
     jobs_enqueued: int = 0
     jobs_redone: int = 0
     jobs_dropped: dict[str, int] = field(

@@ -49,10 +49,6 @@ INSTRUMENTS = (
     ),
     Instrument("transcriber.streams.active", "gauge", "{stream}", "streams with an open session"),
     Instrument("transcriber.streams.stalled", "gauge", "{stream}", "streams from which nothing comes"),
-    Instrument("transcriber.streams.fenced", "gauge", "{stream}", "durable: streams that another daemon has"),
-    Instrument("transcriber.lag_s", "gauge", "", "durable: seconds since the oldest audio without text was stored"),
-    Instrument("transcriber.consumer.resets", "counter", "{reset}", "durable: times a consumer had to be put back"),
-    Instrument("transcriber.publish.retries", "counter", "{message}", "durable: times a text had to be stored again"),
     Instrument("transcriber.nats.reconnects", "counter", "{reconnect}", "times the connection was made anew"),
     Instrument("transcriber.messages.malformed", "counter", "{message}", "protocol messages the client could not read"),
     Instrument(

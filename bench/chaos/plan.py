@@ -1,0 +1,344 @@
+"""What happens in one run. In: a seed. Out: recordings to publish, the faults meanwhile, and the daemon's settings.
+
+A recording is one session: its payloads, and what a listener must be told about it. All chance is here and in the seed, so
+that a seed means the same run every time, but for the time that things take.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache
+from itertools import count
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.demo.speech import SPEECH_FORMAT, load_speech
+from transcriber.messages import GapReason
+
+Samples = NDArray[np.int16]
+Model = Literal["fake", "demo"]
+
+RATE = {"fake": 16_000, "demo": SPEECH_FORMAT.rate}
+"""Hz; what the fake model hears must pass the resampler untouched."""
+
+SPEED = {"fake": 20.0, "demo": 4.0}
+"""Times real time."""
+
+RAMP_FLOOR, RAMP_SPAN = 330, 17_370
+"""The fake model's text is the median in thousandths: from 10 to 540, below the levels at which it misbehaves."""
+
+BEGAN_AGAIN_S = 12
+"""A recording at least this long ends when its publisher's offsets begin again."""
+
+
+class Kind(StrEnum):
+    """What can go wrong."""
+
+    DAEMON_KILLED = "daemon killed"
+    DAEMON_REPLACED = "daemon stopped, then another started"
+    DAEMON_ROLLED = "another daemon started, then the first stopped"
+    DAEMON_FROZEN = "daemon frozen"
+    TWO_DAEMONS = "daemon frozen, another started, both awake"
+    SLOW_WORKER = "worker too slow"
+    BROKER_KILLED = "broker killed"
+    BROKER_FROZEN = "broker frozen"
+    DISK_FULL = "disk full, then freed, broker restarted"
+    CONNECTION_CUT = "connection cut"
+    CONNECTION_HUNG = "connection hung"
+    CONNECTION_SLOW = "connection slow"
+
+
+DAEMON_FAULTS: dict[Kind, tuple[float, float]] = {
+    Kind.DAEMON_KILLED: (0.0, 3.0),
+    Kind.DAEMON_REPLACED: (0.0, 1.0),
+    Kind.DAEMON_ROLLED: (0.0, 1.0),
+    Kind.DAEMON_FROZEN: (1.0, 6.0),
+    Kind.TWO_DAEMONS: (0.5, 3.0),
+    Kind.SLOW_WORKER: (1.0, 4.0),
+}
+BROKER_FAULTS: dict[Kind, tuple[float, float]] = {
+    Kind.BROKER_KILLED: (0.0, 3.0),
+    Kind.BROKER_FROZEN: (0.5, 4.0),
+    Kind.DISK_FULL: (0.5, 2.0),
+    Kind.CONNECTION_CUT: (0.0, 0.0),
+    Kind.CONNECTION_HUNG: (0.5, 4.0),
+    Kind.CONNECTION_SLOW: (0.5, 3.0),
+}
+"""Seconds that each lasts, from and to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One message of audio.
+
+    Attributes:
+        id: its ``Nats-Msg-Id``.
+        start: place of its first frame in the session.
+        due_s: seconds after the start of the run.
+    """
+
+    id: str
+    data: bytes
+    headers: dict[str, str]
+    start: int
+    due_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One session, and the truth about it.
+
+    Attributes:
+        session: its ``Audio-Session``; None: the publisher gave none.
+        samples: (frames,) by the session's clock; 0 where frames were never published.
+        gaps: start, length and reason of all gaps that there must be, and no others.
+    """
+
+    stream: str
+    session: str | None
+    payloads: tuple[Payload, ...]
+    samples: Samples
+    gaps: tuple[tuple[int, int, GapReason], ...] = ()
+
+    @property
+    def frames(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something goes wrong ``after_s`` seconds after the one before it, for ``hold_s`` seconds.
+
+    Attributes:
+        chance: from 0 to 1, for what is left open: which daemon, which end.
+    """
+
+    kind: Kind
+    after_s: float
+    hold_s: float
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        name: such as ``seed-7``.
+        recordings: those of one stream follow each other.
+        hands: each does its faults one after the other, independently of the others.
+        settings: of the daemons, named as in the environment.
+        daemons: with more than one, streams are shared out among them by partitions.
+        command: repeats it.
+    """
+
+    name: str
+    model: Model
+    recordings: tuple[Recording, ...]
+    hands: tuple[tuple[Fault, ...], ...]
+    settings: dict[str, str]
+    daemons: int = 1
+    command: str = ""
+
+    def undisturbed(self) -> Self:
+        """The same without faults."""
+        return replace(self, name=f"{self.name}-undisturbed", hands=())
+
+    @property
+    def streams(self) -> dict[str, list[Recording]]:
+        """Recordings by stream, in order."""
+        streams: dict[str, list[Recording]] = {}
+        for recording in self.recordings:
+            streams.setdefault(recording.stream, []).append(recording)
+        return streams
+
+    @property
+    def audio_s(self) -> float:
+        return sum(recording.frames for recording in self.recordings) / RATE[self.model]
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """Of all its faults."""
+        return {fault.kind for hand in self.hands for fault in hand}
+
+
+def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons: int = 1, disk: bool = True) -> Plan:
+    """The run of ``seed``; ``disk`` says whether a disk can be filled up here."""
+    rng = random.Random(seed)
+    length_s = rng.uniform(3, 4) if quick else rng.uniform(7, 12)
+    number = rng.randint(1, 3)
+    speed, extra = SPEED[model], {"BUFFER_DURATION_SECS": str(rng.choice((0.5, 0.75, 1.0)))} if model == "fake" else {}
+    if daemons > 1:
+        number, speed, extra = (12 if quick else 40), 3.0, {"BUFFER_DURATION_SECS": "1.0", "PARTITIONS": str(daemons)}
+    streams = [_Publisher(rng, f"s{n}", model, speed) for n in range(number)]
+    recordings = [recording for stream in streams for recording in stream.recordings(length_s)]
+    daemon_faults = [kind for kind in DAEMON_FAULTS if daemons == 1 or kind is not Kind.SLOW_WORKER]
+    broker_faults = [kind for kind in BROKER_FAULTS if disk or kind is not Kind.DISK_FULL]
+    hands = (_faults(rng, daemon_faults, length_s, quick=quick), _faults(rng, broker_faults, length_s, quick=quick))
+    extra["SHUTDOWN_GRACE_SECS"] = str(rng.choice((0.2, 1.0)))
+    extra["FAKE_JOB_S"] = f"{rng.uniform(0.001, 0.004):.4f}"
+    options = f"{' --quick' if quick else ''} --model {model} --daemons {daemons}"
+    command = f"python -m bench.chaos --seeds {seed}{options}"
+    return Plan(f"seed-{seed}", model, tuple(recordings), hands, extra, daemons, command)
+
+
+def covering(*, disk: bool) -> Iterator[Plan]:
+    """Short runs of the first seeds that together have every fault; without ``disk`` all but a full disk."""
+    missing = set(Kind) if disk else set(Kind) - {Kind.DISK_FULL}
+    for seed in count():
+        if not missing:
+            break
+        plan = from_seed(seed, quick=True, disk=disk)
+        if missing & plan.kinds:
+            missing -= plan.kinds
+            yield plan
+
+
+def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int = 2, **settings: str) -> Plan:
+    """Streams that go on for ``length_s`` seconds, with the faults of one hand."""
+    rng = random.Random(name)
+    recordings = [_Publisher(rng, f"s{number}", "fake", SPEED["fake"]).whole(length_s) for number in range(streams)]
+    settings = {"BUFFER_DURATION_SECS": "0.5", "FAKE_JOB_S": "0.002"} | settings
+    return Plan(name, "fake", tuple(recordings), (hand,), settings, command=f"python -m bench.chaos --scenario {name}")
+
+
+def fake_text(samples: Samples) -> str:
+    """What the fake model hears in a window."""
+    level = round(float(np.median(samples.astype(np.float32) / 32_768)) * 1000)
+    return str(level) if level else ""
+
+
+def _faults(rng: random.Random, kinds: list[Kind], length_s: float, *, quick: bool) -> tuple[Fault, ...]:
+    """What one hand does, beginning while audio is published."""
+    number = rng.randint(1, 1 if quick else 3)
+    shares = [rng.uniform(0.1, 0.8) * length_s / number for _ in range(number)]
+    picked = rng.sample(kinds, number)
+    times = DAEMON_FAULTS | BROKER_FAULTS
+    return tuple(
+        Fault(kind, after_s, _held(rng, *times[kind], quick=quick), rng.random())
+        for kind, after_s in zip(picked, shares, strict=True)
+    )
+
+
+def _held(rng: random.Random, least_s: float, most_s: float, *, quick: bool) -> float:
+    """Where a fault may be over at once it often is."""
+    if not least_s and rng.random() < 0.5:
+        return 0.0
+    return rng.uniform(least_s, min(most_s, least_s + 1.0) if quick else most_s)
+
+
+def _ramp(rng: random.Random, frames: int) -> Samples:
+    """Rises by 1 every other frame and begins again: the median tells the place of a window to about 65 frames."""
+    return (RAMP_FLOOR + (np.arange(frames) // 2 + rng.randrange(RAMP_SPAN)) % RAMP_SPAN).astype(np.int16)
+
+
+@cache
+def _all_speech() -> Samples:
+    return np.frombuffer(b"".join(recording.pcm for recording in load_speech()), "<i2")
+
+
+def _speech(rng: random.Random, frames: int) -> Samples:
+    """The bundled recordings, from any place on, over and over."""
+    speech = _all_speech()
+    return speech[(np.arange(frames) + rng.randrange(len(speech))) % len(speech)]
+
+
+SOURCES: dict[Model, Callable[[random.Random, int], Samples]] = {"fake": _ramp, "demo": _speech}
+
+
+class _Publisher:
+    """One stream's publisher and its habits."""
+
+    def __init__(self, rng: random.Random, stream: str, model: Model, speed: float) -> None:
+        self._rng, self._stream, self._model, self._speed = rng, stream, model, speed
+        self._rate = RATE[model]
+        self._offsets = rng.random() < 0.5
+        self._sessions = rng.random() < 0.5
+
+    def recordings(self, length_s: float) -> list[Recording]:
+        """Two sessions, one after the other, in ``length_s`` seconds of the run's time."""
+        rng = self._rng
+        first_s = length_s * rng.uniform(0.3, 0.7)
+        long_enough = first_s * self._speed > BEGAN_AGAIN_S
+        may_just_stop = self._sessions or (self._offsets and long_enough)
+        says_end = not may_just_stop or rng.random() < 0.5
+        base = rng.randrange(10**6) if says_end or self._sessions else 0
+        first = self._record(0, 0.0, first_s, base=base, says_end=says_end)
+        pause_s = rng.uniform(0, 0.5)
+        base = 0 if not says_end else rng.randrange(10**6)
+        return [first, self._record(1, first_s + pause_s, length_s - first_s, base=base, says_end=True)]
+
+    def whole(self, length_s: float) -> Recording:
+        """One session without a flaw."""
+        return self._record(0, 0.0, length_s, base=0, says_end=True, flaws=False)
+
+    def _record(
+        self, number: int, at_s: float, length_s: float, *, base: int, says_end: bool, flaws: bool = True
+    ) -> Recording:
+        rng, rate, session = self._rng, self._rate, f"{self._stream}-{number}" if self._sessions else None
+        samples = SOURCES[self._model](rng, int(length_s * self._speed * rate)).copy()
+        always = {"Audio-Session": session} if session else {}
+        if self._model == "fake" and rng.random() < 0.5:
+            always["Content-Type"] = f"audio/x-raw;format=S16LE;rate={rate};channels=1"
+        hole = self._hole(len(samples)) if flaws and self._offsets else (0, 0)
+        bad_after = rng.choice((0.3, 0.6, 2.0)) * len(samples) if flaws else len(samples)
+        payloads: list[Payload] = []
+        gaps: list[tuple[int, int, GapReason]] = []
+
+        def add(data: bytes, start: int, **headers: str) -> None:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            payload_id = f"{self._stream}:{number}:{len(payloads)}"
+            payloads.append(Payload(payload_id, data, always | named, start, at_s + start / rate / self._speed))
+
+        for start, end in _cuts(rng, len(samples), rate, at=hole):
+            offset = {"Audio_Offset": str(base + start)} if self._offsets else {}
+            if hole[0] < hole[1] and start == hole[0]:
+                samples[start:end] = 0
+                gaps.append((start, end - start, "lost_input"))
+                continue
+            # Where an offset would say nothing new it may be left out.
+            if start not in {0, hole[1]} and rng.random() < 0.1:
+                offset = {}
+            if start > bad_after:
+                # Nobody knows of a hole before the next payload that can be read.
+                gaps.append((hole[0] if start == hole[1] else start, 0, "bad_input"))
+                add(b"odd", start, **offset)
+                bad_after = len(samples)
+            data = samples[start:end].astype("<i2").tobytes()
+            add(data, start, **offset)
+            if flaws and offset and rng.random() < 0.03:
+                add(data, start, **offset)
+            elif flaws and rng.random() < 0.03:
+                add(b"", end)
+        if says_end:
+            add(
+                b"",
+                len(samples),
+                Audio_End="1",
+                **({"Audio_Offset": str(base + len(samples))} if self._offsets else {}),
+            )
+        return Recording(self._stream, session, tuple(payloads), samples, tuple(gaps))
+
+    def _hole(self, frames: int) -> tuple[int, int]:
+        """Frames that are never published, from and to; none in every other recording."""
+        if self._rng.random() < 0.5:
+            return (0, 0)
+        start = self._rng.randrange(frames // 4, frames // 2)
+        return (start, start + self._rng.randrange(100, self._rate))
+
+
+def _cuts(rng: random.Random, frames: int, rate: int, *, at: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Payloads of 1 to 400 ms, from and to; the range ``at`` is one of its own."""
+    start = 0
+    while start < frames:
+        length = rng.randint(1, 200) if rng.random() < 0.05 else rng.randrange(rate // 20, rate * 2 // 5)
+        end = min(start + length, frames)
+        if start == at[0] < at[1]:
+            end = at[1]
+        elif start < at[0] < end:
+            end = at[0]
+        yield start, end
+        start = end

@@ -1,0 +1,239 @@
+"""One run. In: a plan. Out: a verdict on what the broker has stored when all is over.
+
+Audio is published, faults happen; when both are over all is repaired, and the rest has time to come. Then the daemons are
+stopped, and both JetStream streams are read back.
+"""
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from bench.chaos.plan import Fault, Kind, Plan, Recording, fake_text
+from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, Verdict, consumer_errors, judge
+from bench.chaos.world import AUDIO, TEXT, World
+from transcriber.messages import ANY_MESSAGE
+
+PATIENCE_S = 90.0
+"""For all ends to come once everything is repaired."""
+
+PUBLISH_TIMEOUT_S = 1.0
+RETRY_S = 0.1
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        command: repeats it.
+        lags_s: the metric ``transcriber.lag_s`` of the daemons, with the time of the run.
+        folder: where the logs are; they are kept if there were errors.
+    """
+
+    name: str
+    command: str
+    audio_s: float
+    verdict: Verdict
+    faults: Counter[Kind]
+    restarts: int
+    wall_s: float
+    lags_s: list[tuple[float, float]]
+    folder: Path
+
+    @property
+    def errors(self) -> list[str]:
+        return self.verdict.errors
+
+
+async def play(plan: Plan) -> Outcome:
+    """Carry out ``plan``."""
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.name}-"))
+    began_s = time.monotonic()
+    lags_s: list[tuple[float, float]] = []
+    disk = Kind.DISK_FULL in plan.kinds
+    async with World(folder, plan.model, plan.settings, daemons=plan.daemons, disk=disk) as world:
+        client = await _connect(world.url)
+        await _follow_lag(client, lags_s)
+        supervisor = asyncio.create_task(world.supervise())
+        try:
+            await _publish_through(plan, world, client)
+            errors = await _all_ends(client, plan)
+            errors += await _all_acknowledged(client)
+        finally:
+            supervisor.cancel()
+        await world.end()
+        audio, texts = await _read_back(client)
+        await client.close()
+    verdict = judge(plan.recordings, audio, texts, fake_text if plan.model == "fake" else None)
+    verdict.errors[:0] = world.errors + errors
+    outcome = Outcome(
+        name=plan.name,
+        command=plan.command,
+        audio_s=plan.audio_s,
+        verdict=verdict,
+        faults=world.faults,
+        restarts=world.restarts,
+        wall_s=time.monotonic() - began_s,
+        lags_s=lags_s,
+        folder=folder,
+    )
+    if outcome.errors:
+        _keep(plan, outcome, world, texts)
+    else:
+        rmtree(folder)
+    return outcome
+
+
+async def _connect(url: str) -> Client:
+    """A client that outlives any broker, and notices within seconds that one is frozen."""
+
+    async def say_nothing(_: Exception) -> None:
+        """What went wrong is asked again."""
+
+    return await nats.connect(
+        url,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.1,
+        ping_interval=1,
+        max_outstanding_pings=2,
+        error_cb=say_nothing,
+    )
+
+
+async def _follow_lag(client: Client, lags_s: list[tuple[float, float]]) -> None:
+    began_s = time.monotonic()
+
+    async def note(message: Msg) -> None:
+        lag_s = json.loads(message.data)["metrics"].get("transcriber.lag_s")
+        if lag_s is not None:
+            lags_s.append((time.monotonic() - began_s, lag_s))
+
+    await client.subscribe("transcriber.metrics.>", cb=note)
+
+
+async def _publish_through(plan: Plan, world: World, client: Client) -> None:
+    """Publish everything while the faults happen; returns when both are over."""
+    start_s = time.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        for recordings in plan.streams.values():
+            tasks.create_task(_publish(client, recordings, start_s))
+        for hand in plan.hands:
+            tasks.create_task(_let_happen(world, hand))
+
+
+async def _let_happen(world: World, hand: tuple[Fault, ...]) -> None:
+    for fault in hand:
+        await asyncio.sleep(fault.after_s)
+        await world.do(fault)
+
+
+async def _publish(client: Client, recordings: list[Recording], start_s: float) -> None:
+    """One stream's payloads, each at its time or when it can, one under way at a time: their order is that of storage."""
+    for recording in recordings:
+        for payload in recording.payloads:
+            await asyncio.sleep(start_s + payload.due_s - time.monotonic())
+            headers = payload.headers | {"Nats-Msg-Id": payload.id}
+            await _store(client, f"audio.{recording.stream}", payload.data, headers)
+
+
+async def _store(client: Client, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    """Try until the broker says that it has it; what it had all the same it knows again by its id."""
+    while True:
+        try:
+            await client.jetstream().publish(subject, data, timeout=PUBLISH_TIMEOUT_S, headers=headers)
+        except (Error, OSError):
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
+
+
+async def _all_ends(client: Client, plan: Plan) -> list[str]:
+    """Wait until as many sessions have ended as there were recordings."""
+    deadline_s, ends = time.monotonic() + PATIENCE_S, 0
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(Error, OSError):
+            info = await client.jetstream().stream_info(TEXT, subjects_filter="transcripts.*.end")
+            ends = sum((info.state.subjects or {}).values())
+            if ends >= len(plan.recordings):
+                return []
+        await asyncio.sleep(RETRY_S)
+    return [f"waited {PATIENCE_S:.0f} s in vain: {ends} of {len(plan.recordings)} sessions have ended"]
+
+
+async def _all_acknowledged(client: Client) -> list[str]:
+    """The last acknowledgement follows the last text; give it a moment."""
+    errors: list[str] = []
+    for _ in range(50):
+        with contextlib.suppress(Error, OSError):
+            errors = consumer_errors(await _read_audio(client), await _consumers(client))
+            if not errors:
+                break
+        await asyncio.sleep(RETRY_S)
+    return errors
+
+
+async def _consumers(client: Client) -> dict[str, Acknowledged]:
+    """By stream: a consumer's name is ``transcriber-STREAM``."""
+    found, offset = {}, 0
+    while page := await client.jetstream().consumers_info(AUDIO, offset=offset):
+        offset += len(page)
+        for info in page:
+            if info.name.startswith("transcriber-") and info.ack_floor:
+                pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
+                found[info.name.removeprefix("transcriber-")] = Acknowledged(info.ack_floor.stream_seq, pending)
+    return found
+
+
+async def _read_audio(client: Client) -> list[StoredAudio]:
+    return [
+        StoredAudio(message.metadata.sequence.stream, message.subject.rpartition(".")[2], _id(message))
+        for message in await _read_all(client, AUDIO, headers_only=True)
+    ]
+
+
+async def _read_back(client: Client) -> tuple[list[StoredAudio], list[StoredText]]:
+    texts = await _read_all(client, TEXT)
+    return await _read_audio(client), [StoredText(_id(m), ANY_MESSAGE.validate_json(m.data)) for m in texts]
+
+
+def _id(message: Msg) -> str:
+    return (message.headers or {}).get("Nats-Msg-Id", "")
+
+
+async def _read_all(client: Client, stream: str, *, headers_only: bool = False) -> list[Msg]:
+    """Every message of a JetStream stream, in the order in which it was stored."""
+    jetstream = client.jetstream()
+    config = ConsumerConfig(
+        ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, headers_only=headers_only, mem_storage=True
+    )
+    count = (await jetstream.stream_info(stream)).state.messages
+    reader = await jetstream.pull_subscribe("", stream=stream, config=config)
+    messages: list[Msg] = []
+    while len(messages) < count:
+        messages += await reader.fetch(min(_BATCH, count - len(messages)), timeout=5)
+    await reader.unsubscribe()
+    return messages
+
+
+def _keep(plan: Plan, outcome: Outcome, world: World, texts: list[StoredText]) -> None:
+    """Leave beside the logs what else tells why it failed."""
+    recordings = [
+        f"{r.stream} {r.session}: {r.frames} frames, {len(r.payloads)} payloads, gaps {r.gaps}" for r in plan.recordings
+    ]
+    story = ["errors:", *outcome.errors, "", "faults:", *world.history, "", "recordings:", *recordings]
+    (outcome.folder / "story.txt").write_text("\n".join(story) + "\n")
+    lines = [f"{text.id} {text.message.model_dump_json(by_alias=True)}\n" for text in texts]
+    (outcome.folder / "transcripts.jsonl").write_text("".join(lines))

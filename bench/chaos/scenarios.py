@@ -1,0 +1,27 @@
+"""Runs that are not left to chance: each what an operator will see one day, compressed or in full length."""
+
+from bench.chaos.plan import SPEED, Fault, Kind, Plan, steady
+
+ROLLOUTS = 5
+
+
+def outage(*, quick: bool) -> Plan:
+    """The broker is away for a minute, while publishers keep what they cannot store."""
+    away_s = 6.0 if quick else 60.0
+    return steady("outage", away_s + 3.0, (Fault(Kind.BROKER_KILLED, 1.5, away_s),))
+
+
+def overload(*, quick: bool) -> Plan:
+    """The worker is too slow for ten minutes of audio, and then catches up: text comes late, but it comes."""
+    slow_s = 5.0 if quick else 600.0 / SPEED["fake"]
+    return steady("overload", slow_s + 2.0, (Fault(Kind.SLOW_WORKER, 1.0, slow_s),), streams=1)
+
+
+def rollouts(*, quick: bool) -> Plan:
+    """The daemon is replaced again and again, while audio is published."""
+    pause_s = 0.5 if quick else 5.0
+    hand = tuple(Fault(Kind.DAEMON_ROLLED if n % 2 else Kind.DAEMON_REPLACED, pause_s, 0.0) for n in range(ROLLOUTS))
+    return steady("rollouts", ROLLOUTS * (pause_s + 2.5), hand)
+
+
+ALL = {"outage": outage, "overload": overload, "rollouts": rollouts}

@@ -1,0 +1,34 @@
+"""What an operator will see one day, compressed: outage, overload, one update after the other."""
+
+from bench.chaos import scenarios
+from bench.chaos.plan import Kind
+from bench.chaos.run import play
+from bench.chaos.world import SLOW_JOB_S
+
+
+async def test_an_outage_of_the_broker_costs_nothing_that_publishers_keep():
+    outcome = await play(scenarios.outage(quick=True))
+
+    assert outcome.errors == []
+    assert outcome.faults == {Kind.BROKER_KILLED: 1}
+    assert outcome.verdict.lost_frames == outcome.verdict.duplicated_frames == 0
+
+
+async def test_under_overload_the_lag_grows_and_is_worked_off_and_no_window_is_dropped():
+    plan = scenarios.overload(quick=True)
+    (fault,) = plan.hands[0]
+    outcome = await play(plan)
+    lags_s = [lag_s for _, lag_s in outcome.lags_s]
+
+    assert outcome.errors == []
+    # More windows came meanwhile than were done: the last of them waited for most of that time.
+    assert max(lags_s) > fault.hold_s / 2 > 5 * SLOW_JOB_S
+    assert lags_s[-1] < 1.0
+
+
+async def test_five_updates_in_a_row_leave_no_gap():
+    outcome = await play(scenarios.rollouts(quick=True))
+
+    assert outcome.errors == []
+    assert sum(outcome.faults.values()) == scenarios.ROLLOUTS
+    assert outcome.restarts == scenarios.ROLLOUTS
