@@ -48,7 +48,7 @@ def flawless_log(plan):
     """What durable mode must store: our own audio room, without a bus or an engine."""
     audio, order = stored_audio(plan)
     log = []
-    odd = Counter()
+    odd = Counter[str]()
     for name in plan.streams:
         seq = 0
         window_s = float(plan.settings["BUFFER_DURATION_SECS"])
@@ -64,10 +64,10 @@ def flawless_log(plan):
             except BadInputError:
                 events = stream.skip()
             for event in events:
-                message = message_of(name, event)
-                unknown = isinstance(message, Gap) and not message.frames
-                odd[message.session] += unknown
-                log.append(stored(message, odd[message.session] if unknown else 0))
+                heard = message_of(name, event)
+                unknown = isinstance(heard, Gap) and not heard.frames
+                odd[heard.session] += unknown
+                log.append(stored(heard, odd[heard.session] if unknown else 0))
     return audio, log
 
 
