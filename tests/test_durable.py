@@ -62,4 +62,3 @@ async def test_audio_that_was_stored_before_the_daemon_came_is_transcribed(broke
     assert status == 0
     assert [m.text for m in messages if isinstance(m, Final)] == ["1", "2", "3", "4", "5", "6"]
     assert account_errors(messages, 6 * WINDOW) == []
-

@@ -83,9 +83,7 @@ class AccountState(_State):
 
     sums: dict[str, int] = Field(description="frames by fate, of those before `settled`")
     settled: Frames
-    open: tuple[tuple[tuple[int, int, str], ...], ...] = Field(
-        description="by channel: start, end and fate beyond it"
-    )
+    open: tuple[tuple[tuple[int, int, str], ...], ...] = Field(description="by channel: start, end and fate beyond it")
 
 
 class SessionState(_State):
