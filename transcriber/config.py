@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         False, description="live, with JetStream underneath: what was missed meanwhile is transcribed later"
     )
     provision: bool = Field(
-        True, description="`serve` creates the JetStream streams and consumers that are missing; 0: it only looks"
+        False, description="whether `serve` creates the JetStream streams and consumers that are missing"
     )
     audio_stream: str = Field("AUDIO", description="JetStream stream that keeps the audio")
     transcript_stream: str = Field("TRANSCRIPTS", description="JetStream stream that keeps the text")
