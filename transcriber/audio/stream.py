@@ -90,6 +90,10 @@ class Stream:
         """Nothing comes for the time being; returns the windows that were open. The session goes on."""
         return list(self.session.pause()) if self.session else []
 
+    def rest(self, silent_s: float, *, pause_s: float, end_s: float) -> list[Event]:
+        """Nothing came for ``silent_s`` seconds: after ``pause_s`` of them the open windows are over, after ``end_s`` the session."""
+        return self.end() if silent_s >= end_s else self.pause() if silent_s >= pause_s else []
+
     def end(self, lost_before: GapReason | None = None) -> list[Event]:
         """Close the open session, if any; returns its last windows and its end."""
         session, self.session = self.session, None

@@ -21,6 +21,7 @@ from functools import partial
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
 from transcriber.audio.stream import Ended, Event, Started, Stream
+from transcriber.bus.backfill import Backfill
 from transcriber.bus.checkpoint import Cursor, checkpoint, cursor_of, cut_loose, restored
 from transcriber.bus.feed import Feed, Payload
 from transcriber.bus.ledger import Ledger
@@ -39,8 +40,12 @@ AHEAD = 2
 MOST_ENTRIES = 32
 """What may wait to be stored: the broker holds the rest."""
 
+MOST_DROPPED = 1024
+"""The same where windows that find no place are dropped: more than any queue has."""
+
 POLL_S, RETRY_S = 0.5, 0.5
 
+QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
 SHUTDOWN = EngineError("not begun: the next daemon's", reason="shutdown")
 
 MARGIN_S = 0.25
@@ -50,7 +55,7 @@ OTHER_POLL_S, OTHER_GONE_S = 0.5, 5.0
 """A daemon that was fenced off looks so often for the other one, and takes over when nothing has moved for so long."""
 
 
-class _Outbox:
+class _Told:
     """Takes what is told, until it is stored."""
 
     def __init__(self) -> None:
@@ -136,6 +141,7 @@ class DurableStream:
         self._places = places
         self._around = around
         self._ledger = Ledger(feed.jetstream, name, around)
+        self._patient = around.settings.durable
         self._intake: asyncio.Task[None] | None = None
         self._stopping = False
         self._begin(Checkpoint(instance="", seq=1, attempts=0, session=None))
@@ -143,8 +149,8 @@ class DurableStream:
     def _begin(self, found: Checkpoint) -> None:
         """Go on where the last stored message says."""
         settings, network = self._around.settings, self._around.network
-        self._outbox = _Outbox()
-        self._report = StreamReport(self.name, self._around, self._outbox)
+        self._told = _Told()
+        self._report = StreamReport(self.name, self._around, self._told)
         self._log: deque[_Entry] = deque()
         self._news = asyncio.Event()  # something is in the log
         self._room = asyncio.Event()  # something has left it
@@ -167,7 +173,16 @@ class DurableStream:
             new_id=lambda: str(self._fed_seq),
             session=session,
         )
+        self._backfill = (
+            None
+            if self._patient
+            else Backfill(self.name, self.worker, self.feed.jetstream, self.feed.subject, self._around, self)
+        )
         self.feed.start(found.seq)
+
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
+        """Have a message stored after all that has happened so far: we are the outbox of ``Backfill``."""
+        self._write(partial(self._told.put, build, traceparent, rev, channel), self._cursor, self._latest)
 
     @property
     def session(self) -> Session | None:
@@ -248,6 +263,8 @@ class DurableStream:
         elif found.session and found.seq <= last_seq and not await self.feed.has(found.seq):
             found = cut_loose(found, found.seq)  # the limits of the stream took it
         self._begin(found)
+        if self._backfill:
+            await self._backfill.read_back()
         if found.session:
             log.info("goes on", extra={"stream": self.name, "session": found.session.id, "seq": found.seq})
 
@@ -255,17 +272,19 @@ class DurableStream:
         """Take and tell; until one of them ends."""
         self._intake = asyncio.create_task(self._take_all(pinned=pinned))
         tale = asyncio.create_task(self._tell_all())
+        later = {asyncio.create_task(self._backfill.run())} if self._backfill else set()
+        tasks = {self._intake, tale, *later}
         try:
-            await asyncio.wait({self._intake, tale}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._stopping:
                 await asyncio.wait({tale})
-            for task in (tale, self._intake):
+            for task in tasks:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            self._intake.cancel()
-            tale.cancel()
-            await asyncio.gather(self._intake, tale, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # The intake: from payloads to the log.
 
@@ -285,6 +304,8 @@ class DurableStream:
 
     @property
     def _has_room(self) -> bool:
+        if not self._patient:
+            return len(self._log) < MOST_DROPPED
         unheard = sum(entry.job is not None and not entry.heard.done() for entry in self._log)
         return unheard < AHEAD and len(self._log) < MOST_ENTRIES
 
@@ -329,10 +350,8 @@ class DurableStream:
     async def _pass_time(self, silent_s: float) -> None:
         """No audio was stored for so long."""
         settings = self._around.settings
-        if silent_s >= settings.stream_idle_secs:
-            await self._happened(self._audio.end(), NO_HEADERS, self._latest)
-        elif silent_s >= settings.heartbeat_timeout_secs:
-            await self._happened(self._audio.pause(), NO_HEADERS, self._latest)
+        over = self._audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
+        await self._happened(over, NO_HEADERS, self._latest)
 
     async def _wait(self, *, pinned: bool) -> bool:
         """Nothing comes; returns whether nothing need be waited for."""
@@ -341,7 +360,8 @@ class DurableStream:
         await self._pass_time(self._without_audio.goes_on())
         if self.session and quiet_s >= settings.heartbeat_timeout_secs:
             self._tell_stalled(self.session, self._latest, stalled=True)
-        return not (pinned or self.session or self._log) and quiet_s >= settings.stream_idle_secs
+        owing = self._backfill and not self._backfill.done
+        return not (pinned or self.session or self._log or owing) and quiet_s >= settings.stream_idle_secs
 
     @property
     def _latest(self) -> Arrival:
@@ -395,13 +415,15 @@ class DurableStream:
         self._report.sessions[window.session].status("resumed", window.start_frame)
 
     async def _put(self, entry: _Entry, job: Job) -> None:
-        await self._places.free()
+        if self._patient:
+            await self._places.free()
         entry.given = True
         job.enqueued_s = time.monotonic()
-        if self._stopping or self.worker.queue.try_put(job):
-            self._hear(entry, job, SHUTDOWN)
-        else:
+        refused = job if self._stopping else self.worker.queue.try_put(job)
+        if refused is not job:
             self._report.counters.jobs_enqueued += 1
+        if refused is not None:
+            refused.settle(refused, SHUTDOWN if self._stopping else QUEUE_FULL)
 
     def _hear(self, entry: _Entry, _: Job, outcome: Outcome) -> None:
         """What became of a window; the first answer counts."""
@@ -464,7 +486,7 @@ class DurableStream:
 
     async def _outcome(self, entry: _Entry, job: Job) -> Outcome:
         """What became of a window; whisper is asked more than once before it is given up."""
-        for _ in range(self._around.settings.max_attempts - 1):
+        for _ in range(self._around.settings.max_attempts - 1 if self._patient else 0):
             outcome = await entry.heard
             if not isinstance(outcome, EngineError) or outcome.reason != "engine_error" or not entry.given:
                 return outcome
@@ -474,22 +496,26 @@ class DurableStream:
         return await entry.heard
 
     async def _store(self, entry: _Entry) -> None:
-        told, self._outbox.messages = self._outbox.messages, []
+        told, self._told.messages = self._told.messages, []
         if not told:
             return
         report = self._report.sessions.get(entry.after.session) if entry.after.session else None
         mark = checkpoint(entry.after, report, instance=self._around.telemetry.instance, attempts=self._attempts)
         for build, traceparent, rev, channel in told:
-            message = build().model_copy(
-                update={
-                    "first_seq": entry.first_seq,
-                    "last_seq": entry.last_seq,
+            message = build()
+            place = {"first_seq": entry.first_seq, "last_seq": entry.last_seq} if message.first_seq is None else {}
+            message = message.model_copy(
+                update=place
+                | {
                     "lag_s": _age_s(entry.arrival.wall),
                     "checkpoint": mark,
                 }
             )
             identity = message.stream, message.session, message.start_frame, message.type
+            previous_seq = self._ledger.last_seq
             await self._ledger.append(message, message_id(*identity, rev, channel), traceparent)
+            if self._backfill:
+                self._backfill.stored(message, previous_seq)
         await self.feed.acknowledge(mark.seq)
 
 

@@ -82,7 +82,7 @@ class Feed:
         resets: how often the consumer had to be put back, beside the start.
         taken: stream sequence of the last payload that was handed out.
         idle: whether the broker has said, since the last payload, that it has no more.
-        jetstream: where the consumer is.
+        jetstream, subject: where the consumer is, and what it reads.
     """
 
     def __init__(self, connection: Connection, inbox: str, stream: str, consumer: str, subject: str) -> None:
@@ -92,7 +92,8 @@ class Feed:
         self.idle = False
         self._connection = connection
         self.jetstream = JetStream(connection)
-        self._inbox, self._stream, self._consumer, self._subject = inbox, stream, consumer, subject
+        self.subject = subject
+        self._inbox, self._stream, self._consumer = inbox, stream, consumer
         self._ready: deque[Payload] = deque()
         self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
         self._news = asyncio.Event()
@@ -257,7 +258,7 @@ class Feed:
 
     async def _fetch_next(self) -> None:
         """Putting it back brought nothing new. If there is more, ask for it by name: the client may not be able to read it."""
-        found = await self.jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self._subject)
+        found = await self.jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self.subject)
         if found:
             self._hidden.add(found.seq)
             self._received = found.seq

@@ -16,7 +16,8 @@ from transcriber.messages import AnyMessage, Checkpoint
 
 RETRY_S = 0.2
 
-_FENCE = "Nats-Expected-Last-Subject-Sequence"
+FENCE = "Nats-Expected-Last-Subject-Sequence"
+"""Header with the sequence of the message that ours follows upon."""
 
 
 class _Tail(BaseModel):
@@ -28,7 +29,11 @@ class _Tail(BaseModel):
 
 
 class Ledger:
-    """Event loop only."""
+    """Event loop only.
+
+    Attributes:
+        last_seq: of the last message that is known to be stored.
+    """
 
     def __init__(self, jetstream: JetStream, name: str, around: Surroundings) -> None:
         settings = around.settings
@@ -39,24 +44,24 @@ class Ledger:
         self._subjects = f"{self._prefix}.*"
         self._warnings = around.warnings
         self._counters = around.telemetry.counters(name)
-        self._last_seq = 0
+        self.last_seq = 0
 
     async def read(self) -> Checkpoint | None:
         """Where the last stored message says to go on; None if there is none. What is appended next follows upon it."""
         last = await self._last()
-        self._last_seq = last.seq if last else 0
-        return _checkpoint(last)
+        self.last_seq = last.seq if last else 0
+        return read_checkpoint(last)
 
-    async def append(self, message: AnyMessage, message_id: str, traceparent: str) -> int:
-        """Store ``message``, however long it takes; returns its sequence.
+    async def append(self, message: AnyMessage, message_id: str, traceparent: str) -> None:
+        """Store ``message``, however long it takes.
 
         Raises:
             FencedError: another daemon has stored something since.
         """
         subject, payload = f"{self._prefix}.{message.type}", message.model_dump_json(by_alias=True).encode()
-        headers = {"Nats-Msg-Id": message_id, "traceparent": traceparent, f"{_FENCE}-Subject": self._subjects}
+        headers = {"Nats-Msg-Id": message_id, "traceparent": traceparent, f"{FENCE}-Subject": self._subjects}
         while True:
-            headers[_FENCE] = str(self._last_seq)
+            headers[FENCE] = str(self.last_seq)
             try:
                 stored = await self._jetstream.store(subject, payload, headers)
             except UnansweredError as error:
@@ -67,16 +72,16 @@ class Ledger:
                 if error.code != WRONG_LAST_SEQUENCE:
                     raise
                 if await self._is_ours(message_id):
-                    return self._last_seq
+                    return
             else:
                 if self._follows(stored):
-                    self._last_seq = stored.seq
-                    return stored.seq
+                    self.last_seq = stored.seq
+                    return
                 # The id is that of an older message: its publisher uses one Audio-Session for several recordings.
                 headers["Nats-Msg-Id"] = f"{message_id}:{message.last_seq}"
 
     def _follows(self, stored: Confirmed) -> bool:
-        return not stored.duplicate or stored.seq > self._last_seq
+        return not stored.duplicate or stored.seq > self.last_seq
 
     async def _is_ours(self, message_id: str) -> bool:
         """Whether the message that is in the way is the one to be stored, whose answer was lost; False: try again.
@@ -88,18 +93,19 @@ class Ledger:
             last = await self._last()
         except UnansweredError:
             return False
-        if last is None or last.seq <= self._last_seq:  # the limits of the stream took what we knew as the last
-            self._last_seq = last.seq if last else 0
+        if last is None or last.seq <= self.last_seq:  # the limits of the stream took what we knew as the last
+            self.last_seq = last.seq if last else 0
             return False
-        checkpoint = _checkpoint(last)
+        checkpoint = read_checkpoint(last)
         if checkpoint is None or checkpoint.instance != self._instance:
             raise FencedError(checkpoint.instance if checkpoint else "a daemon in live mode")
-        self._last_seq = last.seq
+        self.last_seq = last.seq
         return last.headers.get("Nats-Msg-Id", "").startswith(message_id)
 
     async def _last(self) -> Stored | None:
         return await self._jetstream.message(self._stream, last_by_subj=self._subjects)
 
 
-def _checkpoint(stored: Stored | None) -> Checkpoint | None:
+def read_checkpoint(stored: Stored | None) -> Checkpoint | None:
+    """Of a stored message; None if it has none, as one of live mode."""
     return _Tail.model_validate_json(stored.payload).checkpoint if stored else None

@@ -21,12 +21,14 @@ from transcriber.messages import (
     Final,
     Gap as GapMessage,
     Partial,
+    Revision,
     SessionState,
     Silence as SilenceMessage,
     Status,
     StreamState,
     Timing,
     Word,
+    message_id,
 )
 from transcriber.telemetry import session_traceparent
 
@@ -121,6 +123,23 @@ class SessionReport:
             return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
 
         self._outbox.put(build, traceparent, channel=window.channel)
+
+    def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage, model: str) -> None:
+        """What was a gap is text after all."""
+        fields = self._transcribed(window, transcript, instead.received_at) | {
+            "rev": 1,
+            "replaces": message_id(
+                self._stream, self._session.id, instead.start_frame, instead.type, 0, window.channel
+            ),
+            "first_seq": instead.first_seq,
+            "last_seq": instead.last_seq,
+        }
+
+        def build() -> Revision:
+            final = window.cut.speech_final
+            return Revision(**fields, model=model, timing=_timing(job, transcript), speech_final=final)
+
+        self._outbox.put(build, self.parent or self._own_traceparent, 1, window.channel)
 
     def partial(
         self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime

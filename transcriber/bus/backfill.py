@@ -1,0 +1,276 @@
+"""Completeness later: what was dropped while the worker was busy is heard again when it is not.
+
+In: the gaps and ends that a stream has stored, those of earlier daemons too. Out: a ``revision`` for each gap whose audio
+JetStream still has, and when a session owes nothing more, a second ``end`` with what was reached.
+
+A gap is found again by the message that was stored before it: its checkpoint says where the window begins, and from there on
+audio is cut as it was cut then.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import ValidationError
+
+from transcriber.audio.headers import parse_headers
+from transcriber.audio.session import Window
+from transcriber.audio.stream import Event, Stream
+from transcriber.bus.checkpoint import restored
+from transcriber.bus.jetstream import JetStream, Stored
+from transcriber.bus.ledger import FENCE, read_checkpoint
+from transcriber.bus.report import Outbox
+from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
+from transcriber.engine.job import Job, Lane, Outcome, Transcript
+from transcriber.engine.worker import Worker
+from transcriber.errors import BadInputError, RefusedError, UnansweredError
+from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Gap, Revision, SessionState, message_id
+from transcriber.telemetry import session_traceparent
+
+log = logging.getLogger(__name__)
+
+OWED = frozenset({"queue_full", "engine_error"})
+"""Reasons of gaps whose audio came, and may be heard better later."""
+
+IDLE_POLL_S = 0.1
+RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Debt:
+    """A gap that may become text.
+
+    Attributes:
+        previous_seq: of the message that was stored before it.
+    """
+
+    gap: Gap
+    previous_seq: int
+
+
+class _Account:
+    """What a session still owes, and has paid.
+
+    Attributes:
+        end: its latest; None while it is open.
+        owed: gaps to be heard again.
+        lost: gaps that cannot be, for good.
+        paid: revisions since ``end``, or since the session began.
+    """
+
+    def __init__(self) -> None:
+        self.end: End | None = None
+        self.owed: dict[str, Gap] = {}
+        self.lost: list[Gap] = []
+        self.paid = 0
+
+    def reached(self, end: End) -> End:
+        """What ``end`` is by now."""
+        dropped = _union([(gap.start_frame, gap.start_frame + gap.frames) for gap in self.lost])
+        frames = {"transcribed": end.transcribed_frames + end.dropped_frames - dropped, "dropped": dropped}
+        return end.model_copy(
+            update={"rev": end.rev + 1}
+            | {f"{name}_frames": count for name, count in frames.items()}
+            | {f"{name}_s": count / end.rate for name, count in frames.items()}
+        )
+
+
+class Backfill:
+    """Of one stream. Event loop only."""
+
+    def __init__(
+        self, name: str, worker: Worker, jetstream: JetStream, subject: str, around: Surroundings, outbox: Outbox
+    ) -> None:
+        """``subject`` is what the audio is stored as; what is put into ``outbox`` is stored after all that was told before."""
+        self._name, self._worker, self._jetstream, self._subject = name, worker, jetstream, subject
+        self._around, self._outbox = around, outbox
+        self._debts: deque[_Debt] = deque()
+        self._accounts: dict[str, _Account] = {}
+        self._news = asyncio.Event()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is owed."""
+        return not self._debts
+
+    def stored(self, message: AnyMessage, previous_seq: int) -> None:
+        """``message`` was stored, right after that of ``previous_seq``."""
+        self._enter(message, previous_seq)
+        self._close(message.session)
+
+    async def read_back(self) -> None:
+        """What earlier daemons dropped, and nobody has made up for.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        settings = self._around.settings
+        found: list[Stored] = []
+        for kind in ("gap", "revision", "end"):
+            subject = f"{settings.transcript_subject_prefix}.{self._name}.{kind}"
+            found += [stored async for stored in self._read(settings.transcript_stream, subject, 1)]
+        for stored in sorted(found, key=lambda stored: stored.seq):
+            try:
+                message = ANY_MESSAGE.validate_json(stored.payload)
+            except ValidationError:
+                continue  # of another version
+            self._enter(message, int(stored.headers.get(FENCE, 0)))
+        self._debts = deque(debt for debt in self._debts if _id(debt.gap) in self._accounts[debt.gap.session].owed)
+        for session in list(self._accounts):
+            self._close(session)
+
+    async def run(self) -> None:
+        """Pay what is owed while nothing else is to be done, until cancelled."""
+        while True:
+            if not self._debts:
+                self._news.clear()
+                await self._news.wait()
+            elif not self._worker.queue.idle:
+                await asyncio.sleep(IDLE_POLL_S)
+            else:
+                await self._pay_first()
+
+    def _enter(self, message: AnyMessage, previous_seq: int) -> None:
+        account = self._accounts.setdefault(message.session, _Account())
+        match message:
+            case Gap() if message.reason in OWED and message.frames:
+                account.owed[_id(message)] = message
+                self._debts.append(_Debt(message, previous_seq))
+                self._news.set()
+            case Revision():
+                account.owed.pop(message.replaces, None)
+                account.paid += 1
+            case End():
+                account.end, account.paid = message, 0 if message.rev else account.paid
+
+    def _close(self, session: str) -> None:
+        """Say what was reached, once a session owes nothing any more."""
+        account = self._accounts[session]
+        if account.end is None or account.owed:
+            return
+        if account.paid:
+            account.paid = 0
+            end = account.reached(account.end)
+            self._outbox.put(lambda: end, session_traceparent(self._name, session), end.rev)
+        else:
+            del self._accounts[session]
+
+    async def _pay_first(self) -> None:
+        try:
+            await self._pay(self._debts[0])
+        except (UnansweredError, RefusedError) as error:
+            log.debug("%s: %s", self._name, error)
+            await asyncio.sleep(RETRY_S)
+        else:
+            self._debts.popleft()
+
+    async def _pay(self, debt: _Debt) -> None:
+        """Hear a gap again, and tell."""
+        gap, why = debt.gap, "its audio is gone"
+        state = await self._state_before(debt)
+        if state and (window := await self._cut_again(gap, state[0], state[1])):
+            report = StreamReport(self._name, self._around, self._outbox)
+            report.add(window.session).restore(state[1])
+            job, outcome = await self._hear(report, window)
+            if isinstance(outcome, Transcript):
+                self._around.telemetry.counters(self._name).revisions += 1
+                own = report.sessions[window.session].speakers[window.channel].final(window, outcome)
+                report.sessions[window.session].revision(window, job, own, instead=gap, model=self._around.model.name)
+                return
+            why = str(outcome)
+        account = self._accounts[gap.session]
+        account.lost.append(account.owed.pop(_id(gap)))
+        log.warning("a gap stays one: %s", why, extra={"stream": self._name, "start_s": gap.start})
+        self._close(gap.session)
+
+    async def _state_before(self, debt: _Debt) -> tuple[int, SessionState] | None:
+        """The payload from which audio is to be cut again, and the session as it was; None if it cannot be."""
+        settings = self._around.settings
+        mark = read_checkpoint(await self._jetstream.message(settings.transcript_stream, seq=debt.previous_seq))
+        if mark is None or mark.session is None or mark.session.id != debt.gap.session:
+            return None
+        if await self._jetstream.message(settings.audio_stream, seq=mark.seq) is None:
+            return None  # and whatever is older is gone, too
+        return mark.seq, mark.session
+
+    async def _cut_again(self, gap: Gap, seq: int, state: SessionState) -> Window | None:
+        """The window that became ``gap``."""
+        settings, network = self._around.settings, self._around.network
+        session = restored(state, settings, network)
+        audio = Stream(
+            settings.input,
+            settings.cutting,
+            network,
+            max_hole_s=settings.max_hole_secs,
+            new_id=lambda: "",
+            session=session,
+        )
+        heard_at = state.heard_at
+        async for payload in self._read(settings.audio_stream, self._subject, seq):
+            if gap.last_seq is None or payload.seq > gap.last_seq:
+                break
+            silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0
+            events = audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
+            try:
+                events += audio.feed(payload.payload, parse_headers(payload.headers))
+                heard_at = payload.stored_at if payload.payload else heard_at
+            except BadInputError:
+                events += audio.skip()
+            if window := _found(events, gap):
+                return window
+        return _found(audio.end(), gap)
+
+    async def _hear(self, report: StreamReport, window: Window) -> tuple[Job, Outcome]:
+        """Ask whisper, and not only once if it fails.
+
+        Raises:
+            UnansweredError: something that is new came first.
+        """
+        tries = 0
+        while True:
+            heard: asyncio.Future[tuple[Job, Outcome]] = asyncio.get_running_loop().create_future()
+            job = report.job(window, partial(_resolve, heard), Lane.FILE, Arrival())
+            if self._worker.queue.try_put(job):
+                raise UnansweredError("the worker has other things to do")
+            answered = await heard
+            tries += 1
+            if isinstance(answered[1], Transcript) or tries >= self._around.settings.max_attempts:
+                return answered
+
+    async def _read(self, stream: str, subject: str, seq: int) -> AsyncIterator[Stored]:
+        """The messages of ``subject`` from ``seq`` on."""
+        while found := await self._jetstream.message(stream, seq=seq, next_by_subj=subject):
+            yield found
+            seq = found.seq + 1
+
+
+def _resolve(heard: asyncio.Future[tuple[Job, Outcome]], job: Job, outcome: Outcome) -> None:
+    if not heard.done():
+        heard.set_result((job, outcome))
+
+
+def _id(gap: Gap) -> str:
+    return message_id(gap.stream, gap.session, gap.start_frame, gap.type, 0, _channel(gap))
+
+
+def _channel(gap: Gap) -> int:
+    return int(gap.speaker or 0)
+
+
+def _found(events: Iterable[Event], gap: Gap) -> Window | None:
+    """The window of the gap's frames, if it is among the events."""
+    windows = (event for event in events if isinstance(event, Window) and event.session.id == gap.session)
+    place = gap.start_frame, gap.frames, _channel(gap)
+    return next((w for w in windows if (w.start_frame, w.frames, w.channel) == place), None)
+
+
+def _union(ranges: list[tuple[int, int]]) -> int:
+    """Frames in any of these ranges (start, end)."""
+    total = reached = 0
+    for start, end in sorted(ranges):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
