@@ -6,6 +6,7 @@ As in a cluster: a daemon that ends by itself is started again, and a broker tha
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,9 +168,9 @@ class World:
             for slot, daemons in enumerate(self._slots):
                 for daemon in [d for d in daemons if not d.running and not d.expected_to_end]:
                     daemons.remove(daemon)
-                    # Of a traceback the line that says what it was.
-                    said = [line for line in daemon.log().splitlines() if line[:1].strip()][-1:]
-                    self.errors.append(f"a daemon ended by itself, status {daemon.process.returncode}: {said}")
+                    self.errors.append(
+                        f"a daemon ended by itself, status {daemon.process.returncode}: {_last_words(daemon)}"
+                    )
                     self._restart(slot)
 
     async def do(self, fault: Fault) -> None:
@@ -315,6 +316,12 @@ class World:
 
     def _note(self, what: str) -> None:
         self.history.append(f"{time.monotonic() - self._began_s:6.2f} s  {what}")
+
+
+def _last_words(daemon: Daemon) -> str:
+    """What it died of: the end of its first traceback, else its last line."""
+    lines = daemon.log().splitlines() or [""]
+    return next((line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
 
 
 def may_fill_a_disk() -> bool:
