@@ -10,14 +10,19 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from nats.js.api import SubjectTransform
 
+from transcriber.bus.provision import audio_filter, consumer_config, stream_configs
 from transcriber.config import load_settings, settings_fields
 from transcriber.telemetry.figures import Counters
 from transcriber.telemetry.instruments import INSTRUMENTS
 
 ROOT = Path(__file__).parents[1]
 OVERLAYS = ROOT / "k8s/overlays"
-STREAMS = sorted(folder.name for folder in OVERLAYS.iterdir() if folder.name != "gpu")
+DURABLE = "radio-7-durable"
+STREAMS = sorted(folder.name for folder in OVERLAYS.iterdir() if folder.name not in {"gpu", DURABLE})
+OURS = {"keda.sh", "jetstream.nats.io"}
+"""API groups that Kubernetes itself has no schema of."""
 RULES = ROOT / "k8s/prometheus/rules.yaml"
 
 
@@ -31,13 +36,18 @@ def promtool(*arguments):
 
 
 def render(folder):
-    """The objects of a kustomization, by kind. No package registry has a kubectl that is new enough."""
+    """The objects of a kustomization, by kind."""
+    return {found["kind"]: found for found in render_all(folder)}
+
+
+def render_all(folder):
+    """The objects of a kustomization. No package registry has a kubectl that is new enough."""
     if not (kubectl := shutil.which("kubectl")):
         pytest.skip("kubectl is not installed (1.22 or newer; Debian 12 has 1.20)")
     rendered = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert rendered.returncode == 0, rendered.stderr
     assert not rendered.stderr  # warnings: something deprecated
-    return {found["kind"]: found for found in yaml.safe_load_all(rendered.stdout)}
+    return list(yaml.safe_load_all(rendered.stdout))
 
 
 @pytest.fixture(params=STREAMS)
@@ -59,9 +69,21 @@ def container_of(objects):
     return container
 
 
-@pytest.mark.parametrize("folder", ["namespace", "base", "overlays/gpu", *(f"overlays/{name}" for name in STREAMS)])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "namespace",
+        "base",
+        "provision",
+        "partitions",
+        *(f"overlays/{folder.name}" for folder in sorted(OVERLAYS.iterdir())),
+    ],
+)
 def test_manifests_fit_the_newest_schemas_strictly(folder):
-    for manifest in render(ROOT / "k8s" / folder).values():
+    manifests = [m for m in render_all(ROOT / "k8s" / folder) if m["apiVersion"].partition("/")[0] not in OURS]
+
+    assert manifests
+    for manifest in manifests:
         kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
@@ -185,6 +207,169 @@ def test_network_lets_out_nats_otlp_and_dns_only(objects):
     ]
     # kustomize would have added this stream's labels to them, and the peers would be nobody.
     assert not any("podSelector" in peer for rule in policy["egress"] for peer in rule["to"])
+
+
+def settings_of(objects, monkeypatch, **by_kubernetes):
+    """The settings as the pod will have them; ``by_kubernetes`` is what it fills in."""
+    given = objects["ConfigMap"]["data"] | {e["name"]: e["value"] for e in containers_env(objects) if "value" in e}
+    for name, value in (given | by_kubernetes).items():
+        if not name.startswith(("OTEL_", "POD_", "NODE_")):
+            assert name.lower() in settings_fields()
+            monkeypatch.setenv(name, value)
+    return load_settings()
+
+
+def containers_env(objects):
+    workload = next(objects[kind] for kind in ("Deployment", "StatefulSet", "Job") if kind in objects)
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    return container.get("env", [])
+
+
+def test_durable_overlay_is_the_stream_s_own_with_other_settings(monkeypatch):
+    live, durable = render(OVERLAYS / "radio-7"), render(OVERLAYS / DURABLE)
+
+    settings = settings_of(durable, monkeypatch)
+
+    assert (settings.durable, settings.provision, settings.audio_subject) == (True, False, "audio.radio-7")
+    assert settings.nats_inbox_prefix == "_INBOX_durable-radio-7"
+    assert durable["Deployment"]["metadata"] == live["Deployment"]["metadata"]
+    assert durable["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
+    assert secret_of(durable) == "transcriber-nats-radio-7-durable"
+    assert pod_of(durable)["terminationGracePeriodSeconds"] > settings.shutdown_grace_secs + 2
+
+
+def test_keda_scales_the_durable_daemon_between_none_and_one():
+    objects = render(OVERLAYS / DURABLE)
+    scaled = objects["ScaledObject"]
+    (trigger,) = scaled["spec"]["triggers"]
+
+    assert scaled["apiVersion"] == "keda.sh/v1alpha1"
+    assert scaled["metadata"]["namespace"] == objects["Deployment"]["metadata"]["namespace"]
+    assert scaled["spec"]["scaleTargetRef"] == {"name": objects["Deployment"]["metadata"]["name"]}
+    assert (scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"]) == (0, 1)
+    assert trigger["type"] == "nats-jetstream"
+    assert set(trigger["metadata"]) == {
+        "natsServerMonitoringEndpoint",
+        "account",
+        "stream",
+        "consumer",
+        "lagThreshold",
+        "activationLagThreshold",
+    }
+    assert all(isinstance(value, str) for value in trigger["metadata"].values())  # KEDA takes nothing else
+    assert trigger["metadata"]["stream"] == load_settings().audio_stream
+    assert trigger["metadata"]["consumer"] == consumer_config(load_settings(), "radio-7").durable_name
+    assert f"{trigger['metadata']['account']}: {{" in (ROOT / "k8s/nats/nats.conf").read_text()
+    window_payloads = load_settings().buffer_duration_secs / 0.1
+    assert int(trigger["metadata"]["activationLagThreshold"]) == window_payloads
+
+
+def test_each_pod_of_the_partitions_serves_its_own(monkeypatch):
+    objects = render(ROOT / "k8s/partitions")
+    spec = objects["StatefulSet"]["spec"]
+    (ordinal,) = (e["valueFrom"]["fieldRef"]["fieldPath"] for e in containers_env(objects) if e["name"] == "PARTITION")
+
+    filters = [audio_filter(settings_of(objects, monkeypatch, PARTITION=str(i))) for i in range(spec["replicas"])]
+
+    assert filters == [f"audio.{i}.*" for i in range(load_settings().partitions)]
+    assert ordinal == "metadata.labels['apps.kubernetes.io/pod-index']"
+    assert load_settings().durable
+    assert load_settings().provision
+    assert spec["podManagementPolicy"] == "Parallel"
+    assert "strategy" not in spec
+    assert objects["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+    assert "Deployment" not in objects
+
+
+def test_provisioning_job_has_settings_that_are_known_and_the_daemons_rights(monkeypatch):
+    objects = render(ROOT / "k8s/provision")
+    spec = objects["Job"]["spec"]["template"]["spec"]
+
+    settings = settings_of(objects, monkeypatch)
+
+    assert spec["containers"][0]["args"] == ["provision", "radio-7"]
+    assert settings.nats_inbox_prefix == "_INBOX_provisioner"
+    assert spec["securityContext"] == pod_of(render(OVERLAYS / DURABLE))["securityContext"]
+    assert spec["containers"][0]["securityContext"] == container_of(render(OVERLAYS / DURABLE))["securityContext"]
+
+
+def test_inboxes_of_the_manifests_are_those_of_the_broker():
+    granted = set(re.findall(r'"(_INBOX_[\w-]+)\.>"', (ROOT / "k8s/nats/nats.conf").read_text()))
+    folders = (OVERLAYS / DURABLE, ROOT / "k8s/partitions", ROOT / "k8s/provision")
+
+    used = {render(folder)["ConfigMap"]["data"]["NATS_INBOX_PREFIX"] for folder in folders}
+
+    assert len(used) == 3
+    assert used <= granted
+
+
+def seconds(duration):
+    """``2m`` of the manifests."""
+    return int(duration[:-1]) * {"h": 3600, "m": 60, "s": 1}[duration[-1]]
+
+
+NACK_STREAM = {
+    "name": "name",
+    "subjects": "subjects",
+    "retention": "retention",
+    "discard": "discard",
+    "storage": "storage",
+    "replicas": "num_replicas",
+    "maxAge": "max_age",
+    "maxBytes": "max_bytes",
+    "maxMsgs": "max_msgs",
+    "maxMsgSize": "max_msg_size",
+    "maxMsgsPerSubject": "max_msgs_per_subject",
+    "duplicateWindow": "duplicate_window",
+}
+NACK_CONSUMER = {
+    "durableName": "durable_name",
+    "filterSubject": "filter_subject",
+    "deliverPolicy": "deliver_policy",
+    "ackPolicy": "ack_policy",
+    "ackWait": "ack_wait",
+    "maxDeliver": "max_deliver",
+    "maxAckPending": "max_ack_pending",
+    "replayPolicy": "replay_policy",
+}
+"""NACK's name of a field (CRDs v1beta2) to that of the client."""
+
+
+def as_the_client_says(spec, names):
+    return {names[k]: seconds(v) if k in {"maxAge", "duplicateWindow", "ackWait"} else v for k, v in spec.items()}
+
+
+def test_nack_makes_the_streams_that_the_command_makes():
+    streams = [found for found in render_all(ROOT / "k8s/jetstream") if found["kind"] == "Stream"]
+
+    assert {found["apiVersion"] for found in streams} == {"jetstream.nats.io/v1beta2"}
+    for config, found in zip(
+        stream_configs(load_settings()), sorted(streams, key=lambda s: s["spec"]["name"]), strict=True
+    ):
+        assert found["spec"].pop("preventDelete") is True
+        assert as_the_client_says(found["spec"], NACK_STREAM) == {
+            name: getattr(config, name) for name in NACK_STREAM.values()
+        }
+        assert config.subject_transform is None
+
+
+def test_nack_makes_the_consumer_that_the_command_makes():
+    (found,) = (found for found in render_all(ROOT / "k8s/jetstream") if found["kind"] == "Consumer")
+    config = consumer_config(load_settings(), "radio-7")
+
+    assert found["apiVersion"] == "jetstream.nats.io/v1beta2"
+    assert found["spec"].pop("streamName") == load_settings().audio_stream
+    assert as_the_client_says(found["spec"], NACK_CONSUMER) == {
+        name: getattr(config, name) for name in NACK_CONSUMER.values()
+    }
+
+
+def test_partitions_that_nack_is_shown_are_those_that_the_command_makes():
+    (shown,) = re.findall(r"# (subjectTransform: .*)", (ROOT / "k8s/jetstream/streams.yaml").read_text())
+    wanted = stream_configs(load_settings(partitions=4))[0].subject_transform
+
+    found = yaml.safe_load(shown)["subjectTransform"]
+    assert SubjectTransform(src=found["source"], dest=found["dest"]) == wanted
 
 
 def test_gpu_overlay_takes_one_gpu_and_the_image_for_it():

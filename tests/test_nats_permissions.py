@@ -11,8 +11,12 @@ import pytest
 import trustme
 from nats.aio.client import Client
 
-from tests.harness import Daemon, level, speak, until
+from tests.harness import PATIENCE_S, Daemon, level, speak, until
+from transcriber.bus.client import connected
+from transcriber.bus.provision import check_consumer, check_streams, ensure_consumer, ensure_streams, provision
+from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.errors import BrokerError
 from transcriber.messages import ANY_MESSAGE, End, Final
 
 CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
@@ -26,6 +30,45 @@ PUBLISH = {
         "transcripts.radio-7.end",
         "transcripts.parliament.final",
         "transcriber.metrics.pod-1",
+    },
+    "DURABLE_RADIO_7": {
+        "transcripts.radio-7.final",
+        "transcripts.radio-7.end",
+        "transcriber.metrics.pod-1",
+        "$JS.API.STREAM.INFO.AUDIO",
+        "$JS.API.STREAM.INFO.TRANSCRIPTS",
+        "$JS.API.STREAM.MSG.GET.TRANSCRIPTS",
+        "$JS.API.CONSUMER.INFO.AUDIO.transcriber-radio-7",
+        "$JS.API.CONSUMER.MSG.NEXT.AUDIO.transcriber-radio-7",
+        "$JS.API.CONSUMER.RESET.AUDIO.transcriber-radio-7",
+        "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
+    },
+    "DURABLE_ALL": {
+        "transcripts.radio-7.final",
+        "transcripts.radio-7.end",
+        "transcripts.parliament.final",
+        "transcriber.metrics.pod-1",
+        "$JS.API.STREAM.INFO.AUDIO",
+        "$JS.API.STREAM.INFO.TRANSCRIPTS",
+        "$JS.API.STREAM.MSG.GET.TRANSCRIPTS",
+        "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
+        *(
+            f"$JS.API.CONSUMER.{call}.AUDIO.transcriber-{stream}"
+            for call in ("INFO", "MSG.NEXT", "RESET")
+            for stream in ("radio-7", "parliament")
+        ),
+        "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
+        "$JS.ACK.AUDIO.transcriber-parliament.1.1.1.1.1",
+    },
+    "PROVISIONER": {
+        *(
+            f"$JS.API.STREAM.{call}.{name}"
+            for call in ("INFO", "CREATE", "UPDATE")
+            for name in ("AUDIO", "TRANSCRIPTS")
+        ),
+        "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
+        "$JS.API.CONSUMER.INFO.AUDIO.transcriber-radio-7",
+        "$JS.API.CONSUMER.INFO.AUDIO.transcriber-parliament",
     },
     "METRICS_READER": set(),
 }
@@ -45,9 +88,33 @@ SUBSCRIBE = {
     "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"},
     # nats-server takes the > for one token and grants it; nobody may publish on the deeper subjects it opens.
     "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"},
+    "DURABLE_RADIO_7": {"_INBOX_durable-radio-7.1"},
+    "DURABLE_ALL": {"_INBOX_durable-all.1"},
+    "PROVISIONER": {"_INBOX_provisioner.1"},
     "METRICS_READER": {"_INBOX_metrics-reader.1", "transcriber.metrics.*", "transcriber.metrics.>"} | METRICS,
 }
 """Of ``SUBJECTS`` and ``PATTERNS``, those a user may subscribe to; all others are denied."""
+
+JETSTREAM = {
+    *(
+        f"$JS.API.STREAM.{call}.{name}"
+        for call in ("INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE")
+        for name in ("AUDIO", "TRANSCRIPTS", "OTHERS")
+    ),
+    *(
+        f"$JS.API.CONSUMER.{call}.{name}.transcriber-{stream}"
+        for call in ("INFO", "DELETE", "MSG.NEXT", "RESET", "PAUSE")
+        for name in ("AUDIO", "TRANSCRIPTS")
+        for stream in ("radio-7", "parliament")
+    ),
+    "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
+    "$JS.API.CONSUMER.CREATE.TRANSCRIPTS.reader.transcripts.>",
+    "$JS.API.DIRECT.GET.AUDIO",
+    "$JS.API.INFO",
+    "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
+    "$JS.ACK.AUDIO.transcriber-parliament.1.1.1.1.1",
+    "$JS.ACK.TRANSCRIPTS.reader.1.1.1.1.1",
+}
 
 SUBJECTS = {
     "audio.radio-7",
@@ -61,8 +128,11 @@ SUBJECTS = {
     "_INBOX_reader.1",
     "_INBOX_daemon-radio-7.1",
     "_INBOX_daemon-all.1",
+    "_INBOX_durable-radio-7.1",
+    "_INBOX_durable-all.1",
+    "_INBOX_provisioner.1",
     "_INBOX_metrics-reader.1",
-    "$JS.API.STREAM.CREATE.AUDIO",
+    *JETSTREAM,
     "$SRV.PING",
     "$SYS.REQ.SERVER.PING",
     "news",
@@ -94,21 +164,29 @@ def seeds(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def guarded(seeds):
+def guarded(seeds, tmp_path_factory):
     """The broker with the configuration as it lies in the repository."""
-    with EmbeddedBroker("--config", str(CONFIG)) as broker:
-        yield broker
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NATS_STORE_DIR", str(tmp_path_factory.mktemp("store")))
+        with EmbeddedBroker("--config", str(CONFIG)) as broker:
+            yield broker
+
+
+def inbox_of(name):
+    return f"_INBOX_{name.lower().replace('_', '-')}"
 
 
 class User:
     """A connected user, and what the broker denied it: ``publish`` or ``subscription``, and the subject."""
 
     def __init__(self, broker, seeds, name):
-        self._broker, self._seed = broker, str(seeds / name)
+        self._broker, self._seed, self._inbox = broker, str(seeds / name), inbox_of(name)
         self.denied = set()
 
     async def __aenter__(self):
-        self.client = await nats.connect(self._broker.url, nkeys_seed=self._seed, error_cb=self._on_error)
+        self.client = await nats.connect(
+            self._broker.url, nkeys_seed=self._seed, inbox_prefix=self._inbox, error_cb=self._on_error
+        )
         return self
 
     async def __aexit__(self, *_):
@@ -199,6 +277,82 @@ async def test_rights_suffice_for_audio_text_and_metrics(guarded, seeds, tmp_pat
     assert "violation" not in daemon.log()
 
 
+@pytest.fixture
+def as_user(guarded, seeds):
+    """Settings of a user of the configuration."""
+
+    def settings(name, **given):
+        return load_settings(
+            nats_url=guarded.url, nats_nkey_seed_file=seeds / name, nats_inbox_prefix=inbox_of(name), **given
+        )
+
+    return settings
+
+
+async def provisioned(settings, *streams):
+    said: list[str] = []
+    assert await provision(settings, streams, check=False, say=said.append)
+    return said
+
+
+async def test_provisioner_makes_changes_and_checks_and_the_microphone_hears_that_its_audio_is_stored(
+    guarded, seeds, as_user
+):
+    made = await provisioned(as_user("PROVISIONER"), "radio-7", "parliament")
+    changed = await provisioned(as_user("PROVISIONER", audio_max_age_secs=60), "radio-7")
+    await provisioned(as_user("PROVISIONER"), "radio-7")
+
+    async with User(guarded, seeds, "PUBLISHER_RADIO_7") as microphone:
+        stored = await microphone.client.jetstream().publish("audio.radio-7", b"1")
+
+    assert [line.split()[1] for line in made] == [
+        "AUDIO",
+        "TRANSCRIPTS",
+        "transcriber-radio-7",
+        "transcriber-parliament",
+    ]
+    assert changed[0] == "stream AUDIO updated\n"
+    assert stored.stream == "AUDIO"
+    assert not microphone.denied
+
+
+async def test_daemon_of_a_stream_looks_reads_acknowledges_resets_and_stores(guarded, seeds, as_user):
+    await provisioned(as_user("PROVISIONER"), "radio-7")
+    async with connected(as_user("DURABLE_RADIO_7"), "test") as connection:
+        await check_streams(connection, as_user("DURABLE_RADIO_7"))
+        await check_consumer(connection, as_user("DURABLE_RADIO_7"), "radio-7")
+        with pytest.raises(BrokerError, match=r"publish to \$JS\.API\.CONSUMER\.INFO\.AUDIO\.transcriber-parliament"):
+            await check_consumer(connection, as_user("DURABLE_RADIO_7"), "parliament")
+
+    async with (
+        User(guarded, seeds, "PUBLISHER_RADIO_7") as microphone,
+        User(guarded, seeds, "DURABLE_RADIO_7") as daemon,
+    ):
+        stored = [(await microphone.client.jetstream().publish("audio.radio-7", b"%d" % i)).seq for i in range(3)]
+        jetstream = daemon.client.jetstream()
+        pull = await jetstream.pull_subscribe_bind("transcriber-radio-7", "AUDIO")
+        await jetstream.reset_consumer("AUDIO", "transcriber-radio-7", stored[0])
+        heard = await pull.fetch(3, timeout=PATIENCE_S)
+        await heard[1].ack_sync(timeout=PATIENCE_S)
+        state = await pull.consumer_info()
+        text = await jetstream.publish("transcripts.radio-7.final", b"text", headers={"Nats-Msg-Id": "1"})
+        last = await jetstream.get_last_msg("TRANSCRIPTS", "transcripts.radio-7.*")
+
+    assert [message.data for message in heard] == [b"0", b"1", b"2"]
+    assert (state.ack_floor.stream_seq, state.num_ack_pending) == (stored[1], 1)
+    assert (last.data, last.seq) == (b"text", text.seq)
+    assert not daemon.denied
+
+
+async def test_daemons_of_all_streams_find_the_streams_and_make_consumers(guarded, seeds, as_user):
+    await provisioned(as_user("PROVISIONER"))
+    settings = as_user("DURABLE_ALL", durable=True)
+    async with connected(settings, "test") as connection:
+        await ensure_streams(connection, settings)
+        await ensure_consumer(connection, settings, "news")
+        await check_consumer(connection, settings, "news")
+
+
 def keep(payloads):
     async def callback(message):
         payloads.append(message.data)
@@ -214,6 +368,7 @@ def certificates(tmp_path, monkeypatch):
     ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     certificate.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    monkeypatch.setenv("NATS_STORE_DIR", str(tmp_path / "store"))
     monkeypatch.setenv("NATS_SERVER_CA", str(tmp_path / "ca.pem"))
     monkeypatch.setenv("NATS_SERVER_CERT", str(tmp_path / "cert.pem"))
     monkeypatch.setenv("NATS_SERVER_KEY", str(tmp_path / "key.pem"))

@@ -23,7 +23,7 @@ def said(text, suppressed=None):
 
 
 def test_frames_without_a_word_count_from_the_last_one():
-    speaker = Speaker(None)
+    speaker = Speaker(with_context=False)
 
     speaker.final(window(0), said(""))
     speaker.silence(RATE, RATE)
@@ -34,7 +34,7 @@ def test_frames_without_a_word_count_from_the_last_one():
 
 
 def test_text_that_comes_late_does_not_break_the_silence_after_it():
-    speaker = Speaker(None)
+    speaker = Speaker(with_context=False)
 
     speaker.silence(RATE, RATE)
     speaker.silence(2 * RATE, RATE)
@@ -44,7 +44,7 @@ def test_text_that_comes_late_does_not_break_the_silence_after_it():
 
 
 def test_frames_that_never_came_are_no_silence():
-    speaker = Speaker(None)
+    speaker = Speaker(with_context=False)
 
     speaker.silence(0, RATE)
     speaker.silence(5 * RATE, RATE)
@@ -53,7 +53,7 @@ def test_frames_that_never_came_are_no_silence():
 
 
 def test_a_pass_that_is_not_believed_shows_nothing_and_changes_nothing():
-    speaker = Speaker(None)
+    speaker = Speaker(with_context=False)
     speaker.partial(window(0), said("gale warning"))
 
     held_back = speaker.partial(window(0), said("", "repetition"))
@@ -66,13 +66,13 @@ def test_a_pass_that_is_not_believed_shows_nothing_and_changes_nothing():
 
 
 def test_a_pass_over_another_window_shows_nothing():
-    speaker = Speaker(None)
+    speaker = Speaker(with_context=False)
 
     assert speaker.partial(window(1), said("gale")) is None
 
 
 def test_a_pass_without_words_shows_nothing():
-    speaker = Speaker(None)
+    speaker = Speaker(with_context=False)
 
     assert speaker.partial(window(0), said("")) is None
     assert speaker.rev == 0

@@ -60,6 +60,13 @@ def run(*arguments, **env):
         ("WHISPER_WORKERS", "0", "greater than or equal to 1"),
         ("LOG_FORMAT", "xml", "'auto', 'text' or 'json'"),
         ("METRICS_PER_STREAM", "maybe", "valid boolean"),
+        ("NATS_INBOX_PREFIX", "_INBOX.>", "literal subject"),
+        ("AUDIO_STREAM", "audio.1", "must be a name"),
+        ("AUDIO_MAX_AGE_SECS", "0", "greater than or equal to 1"),
+        ("TRANSCRIPT_MAX_BYTES", "1000", "greater than or equal to 1048576"),
+        ("STREAM_REPLICAS", "2", "1, 3 or 5"),
+        ("PARTITIONS", "-1", "greater than or equal to 0"),
+        ("MAX_ATTEMPTS", "101", "less than or equal to 100"),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it_and_status_2(variable, value, allowed):
@@ -70,6 +77,29 @@ def test_a_wrong_value_is_one_line_that_names_it_and_status_2(variable, value, a
     assert said.startswith(f"transcriber: {variable}=")
     assert allowed in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"DURABLE": 1, "BACKFILL": 1}, "DURABLE and BACKFILL exclude each other"),
+        ({"AUDIO_STREAM": "ONE", "TRANSCRIPT_STREAM": "ONE"}, "AUDIO_STREAM and TRANSCRIPT_STREAM are both 'ONE'"),
+        ({"AUDIO_SUBJECT": "transcripts.*"}, "AUDIO_SUBJECT='transcripts.*' lies under TRANSCRIPT_SUBJECT_PREFIX"),
+        ({"DURABLE": 1, "PARTITION": 0}, "PARTITION=0 must be less than PARTITIONS=0"),
+        ({"DURABLE": 1, "PARTITIONS": 4, "PARTITION": 4}, "PARTITION=4 must be less than PARTITIONS=4"),
+        ({"PARTITIONS": 4, "PARTITION": 1}, "PARTITION needs DURABLE=1 or BACKFILL=1"),
+        (
+            {"DURABLE": 1, "PARTITIONS": 4, "PARTITION": 1, "AUDIO_SUBJECT": "audio.radio-7"},
+            "PARTITION and AUDIO_SUBJECT='audio.radio-7' exclude each other",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_one_line_and_status_2(settings, said):
+    status, line = run("serve", **settings)
+
+    assert status == 2
+    assert line.startswith(f"transcriber: {said}")
+    assert len(line.splitlines()) == 1
 
 
 def test_a_flag_beats_the_environment_and_fails_alike():

@@ -60,6 +60,11 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.messages.malformed": ("sum", "{message}"),
     "transcriber.messages.unsent": ("sum", "{message}"),
     "transcriber.gaps": ("sum", "{gap}"),
+    "transcriber.lag_s": ("gauge", ""),
+    "transcriber.streams.fenced": ("gauge", "{stream}"),
+    "transcriber.publish.retries": ("sum", "{message}"),
+    "transcriber.consumer.resets": ("sum", "{reset}"),
+    "transcriber.revisions": ("sum", "{message}"),
 }
 REASONS = {
     "transcriber.jobs.dropped": {"queue_full", "engine_error", "shutdown"},
@@ -292,7 +297,10 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
     telemetry.observe(queue_depth=lambda: 3, queue_capacity=lambda: 5, buffer_size=lambda: 80_000)
     telemetry.observe(streams_active=lambda: 4, streams_stalled=lambda: 1)
     telemetry.observe(nats_reconnects=lambda: 2, messages_malformed=lambda: 6, messages_unsent=lambda: 7)
+    telemetry.observe(lag_s=lambda: 1.5, streams_fenced=lambda: 1, consumer_resets=lambda: 10)
     counters = telemetry.counters("a")
+    counters.publish_retries += 8
+    counters.revisions += 11
     counters.chunks_received += 50
     counters.chunks_dropped["overlap"] += 2
     counters.chunks_filtered += 1
@@ -317,6 +325,11 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
         ("transcriber.nats.reconnects", None): 2,
         ("transcriber.messages.malformed", None): 6,
         ("transcriber.messages.unsent", None): 7,
+        ("transcriber.lag_s", None): 1.5,
+        ("transcriber.streams.fenced", None): 1,
+        ("transcriber.publish.retries", None): 8,
+        ("transcriber.consumer.resets", None): 10,
+        ("transcriber.revisions", None): 11,
         ("transcriber.gaps", "queue_full"): 4,
         ("transcriber.chunks.received", None): 50,
         ("transcriber.chunks.dropped", "overlap"): 2,
@@ -440,6 +453,11 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_messages_malformed_total",
         "transcriber_messages_unsent_total",
         "transcriber_gaps_total",
+        "transcriber_lag_s",
+        "transcriber_streams_fenced",
+        "transcriber_publish_retries_total",
+        "transcriber_consumer_resets_total",
+        "transcriber_revisions_total",
     }
 
 

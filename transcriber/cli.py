@@ -30,6 +30,8 @@ Run = Callable[[Settings, argparse.Namespace], int]
 CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
 """Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
 
+PROVISION_SETTINGS = (*CLIENT_SETTINGS, "audio_", "transcript_", "stream_replicas", "partitions")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
@@ -78,9 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("--stream", required=True, metavar="NAME", help="the subject's last token")
     publish.add_argument("--fast", action="store_true", help="as fast as the broker takes it, not in real time")
+    publish.add_argument(
+        "--durable", action="store_true", default=None, help="have JetStream store it all, however long that takes"
+    )
     publish.add_argument("--session", metavar="ID", help="id of this recording; default: a new ULID")
     publish.add_argument("--language", metavar="CODE", help="what is spoken, such as en")
-    publish.add_argument("--chunk-ms", type=int, default=20, metavar="MS", help="length of a payload (20)")
+    publish.add_argument("--chunk-ms", type=int, metavar="MS", help="length of a payload (20; durable 100)")
     publish.add_argument("--format", choices=[str(f) for f in SampleFormat], help="of raw PCM; default INPUT_FORMAT")
     publish.add_argument("--rate", type=int, metavar="HZ", help="of raw PCM; default INPUT_SAMPLE_RATE")
     publish.add_argument("--channels", type=int, metavar="N", help="of raw PCM; default INPUT_CHANNELS")
@@ -91,6 +96,17 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
     _add_settings(listen, CLIENT_SETTINGS)
+
+    provision = _command(
+        commands, "provision", _provision, "make or check the JetStream streams and consumers of durable mode"
+    )
+    provision.add_argument(
+        "stream", nargs="*", metavar="STREAM", help="streams to make a consumer for; default: those of AUDIO_SUBJECT"
+    )
+    provision.add_argument(
+        "--check", action="store_true", help="change nothing; status 1 if anything is missing or differs"
+    )
+    _add_settings(provision, PROVISION_SETTINGS)
 
     _add_calibrate(commands)
 
@@ -200,6 +216,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
             language=arguments.language,
             chunk_ms=arguments.chunk_ms,
             fast=arguments.fast,
+            durable=bool(arguments.durable),
         )
     )
 
@@ -231,6 +248,12 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
     with suppress(KeyboardInterrupt):
         asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
     return 0
+
+
+def _provision(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.bus.provision import provision  # noqa: PLC0415
+
+    return 0 if asyncio.run(provision(settings, arguments.stream, check=arguments.check)) else 1
 
 
 def _interrupt_on_sigterm() -> None:

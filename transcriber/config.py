@@ -27,6 +27,11 @@ MAX_QUEUE_CAPACITY = 256
 MAX_DEFAULT_THREADS = 8
 """A window is too small a task for more; further cores are for further workers."""
 
+MAX_AGE_S = 10 * 365 * 86_400
+"""Seconds: JetStream counts ages in nanoseconds and 64 bits."""
+
+MAX_PARTITIONS = 1024
+
 STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SUBJECT_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -47,11 +52,37 @@ class Settings(BaseSettings):
     nats_connect_timeout_secs: float = Field(
         10.0, gt=0, le=600, description="seconds for the first connect; then status 3"
     )
+    nats_inbox_prefix: str = Field(
+        "_INBOX", description="subjects of the answers to our requests; one of our own, where permissions name it"
+    )
     audio_subject: str = Field(
         "audio.*", description="subject of the audio: exactly one `*` as last token, or one stream by name"
     )
     transcript_subject_prefix: str = Field("transcripts", description="text goes out on `PREFIX.<stream>.<type>`")
     max_streams: int = Field(512, ge=1, le=100_000, description="streams at once; payloads of others are counted")
+    durable: bool = Field(False, description="audio from JetStream, text stored: at least once in, exactly once out")
+    backfill: bool = Field(
+        False, description="live, with JetStream underneath: what was missed meanwhile is transcribed later"
+    )
+    provision: bool = Field(
+        False, description="whether `serve` creates the JetStream streams and consumers that are missing"
+    )
+    audio_stream: str = Field("AUDIO", description="JetStream stream that keeps the audio")
+    transcript_stream: str = Field("TRANSCRIPTS", description="JetStream stream that keeps the text")
+    audio_max_age_secs: int = Field(
+        3600, ge=1, le=MAX_AGE_S, description="seconds that audio is kept: how long all daemons may be away"
+    )
+    audio_max_bytes: int = Field(2**30, ge=2**20, le=2**50, description="bytes of audio kept; then the oldest goes")
+    transcript_max_age_secs: int = Field(604_800, ge=1, le=MAX_AGE_S, description="seconds that text is kept")
+    transcript_max_bytes: int = Field(2**30, ge=2**20, le=2**50, description="bytes of text kept; then the oldest goes")
+    stream_replicas: Literal[1, 3, 5] = Field(1, description="brokers that keep a copy of both streams: 1, 3 or 5")
+    partitions: int = Field(
+        0, ge=0, le=MAX_PARTITIONS, description="parts that the streams are spread over, by name; 0 is off"
+    )
+    partition: int | None = Field(None, ge=0, description="the one part that this daemon serves; default: all")
+    max_attempts: int = Field(
+        5, ge=1, le=100, description="tries of a window, by one daemon or many, before it is a `gap`"
+    )
     pending_bytes: int | None = Field(
         None, ge=65_536, description="bytes waiting in the NATS client; default 0.5 MB for one stream, 64 MB for `*`"
     )
@@ -140,7 +171,19 @@ class Settings(BaseSettings):
             raise ValueError("the last token must be * or a stream name ([A-Za-z0-9_-], at most 64)")
         return value
 
-    @field_validator("transcript_subject_prefix")
+    @field_validator("audio_stream", "transcript_stream")
+    @classmethod
+    def _stream_name(cls, value: str) -> str:
+        if not STREAM_NAME.fullmatch(value):
+            raise ValueError("must be a name ([A-Za-z0-9_-], at most 64)")
+        return value
+
+    @field_validator("stream_replicas", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+    @field_validator("transcript_subject_prefix", "nats_inbox_prefix")
     @classmethod
     def _literal_subject(cls, value: str) -> str:
         if not all(map(SUBJECT_TOKEN.fullmatch, value.split("."))):
@@ -188,12 +231,33 @@ class Settings(BaseSettings):
             raise ValueError("NATS_TLS_CERT and NATS_TLS_KEY go together: set both or neither")
         if self.nats_creds and self.nats_nkey_seed_file:
             raise ValueError("NATS_CREDS and NATS_NKEY_SEED_FILE exclude each other")
+        self._check_jetstream()
         if isinstance(self.whisper_audio_ctx, int) and 0 < self.whisper_audio_ctx < 50 * self.buffer_duration_secs:
             raise ValueError(
                 f"WHISPER_AUDIO_CTX={self.whisper_audio_ctx} is shorter than BUFFER_DURATION_SECS"
                 f"={self.buffer_duration_secs:g}: 50 positions are one second"
             )
         return self
+
+    def _check_jetstream(self) -> None:
+        if self.durable and self.backfill:
+            raise ValueError("DURABLE and BACKFILL exclude each other: durable mode waits for no later time")
+        if self.audio_stream == self.transcript_stream:
+            raise ValueError(
+                f"AUDIO_STREAM and TRANSCRIPT_STREAM are both {self.audio_stream!r}: two streams, two names"
+            )
+        if self.audio_prefix == self.transcript_subject_prefix:
+            raise ValueError(f"AUDIO_SUBJECT={self.audio_subject!r} lies under TRANSCRIPT_SUBJECT_PREFIX")
+        if self.partition is None:
+            return
+        if self.partition >= self.partitions:
+            raise ValueError(f"PARTITION={self.partition} must be less than PARTITIONS={self.partitions}")
+        if not self.wildcard:
+            raise ValueError(
+                f"PARTITION and AUDIO_SUBJECT={self.audio_subject!r} exclude each other: one stream, no part"
+            )
+        if not self.jetstream:
+            raise ValueError("PARTITION needs DURABLE=1 or BACKFILL=1: only JetStream knows the parts")
 
     @property
     def input(self) -> AudioFormat:
@@ -210,12 +274,23 @@ class Settings(BaseSettings):
             gate=self.speech_gate,
             threshold=self.speech_threshold,
             apart=self.speakers == "channels",
+            afresh=self.jetstream,
         )
 
     @property
     def wildcard(self) -> bool:
         """Whether this daemon serves more than one stream."""
         return self.audio_subject.endswith("*")
+
+    @property
+    def jetstream(self) -> bool:
+        """Whether audio and text pass through JetStream."""
+        return self.durable or self.backfill
+
+    @property
+    def audio_prefix(self) -> str:
+        """``audio`` of ``audio.*`` and of ``audio.radio-7``."""
+        return self.audio_subject.rpartition(".")[0]
 
     @property
     def pending_bytes_limit(self) -> int:
@@ -308,7 +383,8 @@ def settings_table() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in settings_fields().items():
         default = field.get_default()
-        default = f"{default:g}" if isinstance(default, int | float) else default
+        if isinstance(default, int | float):
+            default = f"{default:d}" if isinstance(default, int) else f"{default:g}"
         shown = "" if default is None or field.default_factory else f"`{default}`"
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)

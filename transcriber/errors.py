@@ -5,9 +5,13 @@
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
         * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
+        * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
         * ``PortError``: the probes' port cannot be had; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
+    * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
+    * ``RefusedError``: the broker refuses.
+    * ``FencedError``: another daemon transcribes this stream; this one steps back.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -39,6 +43,10 @@ class BrokerError(StartError):
     """No broker within the time allowed, credentials refused, or the audio subject denied."""
 
 
+class JetStreamError(StartError):
+    """JetStream is off, too old or full, or what is there does not fit; the message says what was expected and found."""
+
+
 class PortError(StartError):
     """The health port is in use or not ours to open."""
 
@@ -65,3 +73,23 @@ class EngineError(TranscriberError):
         super().__init__(message)
         self.reason = reason
         self.return_code = return_code
+
+
+class UnansweredError(TranscriberError):
+    """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
+
+
+class RefusedError(TranscriberError):
+    """The broker refuses.
+
+    Attributes:
+        code: its ``err_code``.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class FencedError(TranscriberError):
+    """Another daemon has stored text of this stream since we did."""

@@ -54,18 +54,85 @@ class Timing(_Model):
     rtf: float = Field(ge=0, description="processing time over the window's duration")
 
 
+class _State(BaseModel):
+    """Read by daemons only, perhaps by one of another version."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra=_all_required)
+
+
+class PlaceState(_State):
+    """Where one channel goes on."""
+
+    frame: Frames = Field(description="first frame of its next window")
+    lead: Frames = Field(description="frames before it that the window hears again")
+    run_start: Frames = Field(description="where the uninterrupted audio it is in began")
+    number: int = Field(ge=0, description="of its next window")
+
+
+class SpeakerState(_State):
+    """What is kept of one speaker from window to window."""
+
+    said: str = Field(description="prompt for the next window")
+    seam: tuple[int, tuple[tuple[str, float], ...], int] | None = Field(
+        description="window whose end is heard twice, its words with their seconds from the cut, how many are written"
+    )
+
+
+class AccountState(_State):
+    """What became of all frames so far."""
+
+    sums: dict[str, int] = Field(description="frames by fate, of those before `settled`")
+    settled: Frames
+    open: tuple[tuple[tuple[int, int, str], ...], ...] = Field(description="by channel: start, end and fate beyond it")
+
+
+class SessionState(_State):
+    """An open session, as far as its stored messages go."""
+
+    id: str
+    format: str = Field(description="`Content-Type`")
+    clock: Frames = Field(description="frame at which the payload `seq` of the checkpoint begins")
+    origin: int | None = Field(description="`Audio-Offset` of frame 0")
+    heard_at: AwareDatetime | None = Field(description="when audio was last stored before that")
+    captured: tuple[int, AwareDatetime] | None = Field(description="a frame, and when it was captured")
+    skipped_at: int | None = Field(description="frame at which unreadable payloads were last told of")
+    places: tuple[PlaceState, ...]
+    account: AccountState
+    segments: int = Field(ge=0)
+    language: str | None
+    traceparent: str | None
+    statuses: int = Field(ge=0, description="how many were told")
+    unknown_gaps: int = Field(ge=0, description="how many of no known length were told")
+    speakers: tuple[SpeakerState, ...]
+
+
+class Checkpoint(_State):
+    """All that a starting daemon needs to go on after this message."""
+
+    instance: str = Field(description="the daemon that stored it")
+    seq: int = Field(
+        ge=0, description="stream sequence from which audio is to be read; what is before it is acknowledged"
+    )
+    attempts: int = Field(ge=0, description="daemons that began with the next window and did not come back")
+    session: SessionState | None = Field(description="null: between sessions")
+
+
 class Message(_Model):
     """What every message has."""
 
     schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema", description="version of this schema")
     stream: str = Field(description="last token of the audio's subject")
-    session: str = Field(description="`Audio-Session`, else a ULID")
+    session: str = Field(description="`Audio-Session`, else a ULID; durable: else the sequence of its first payload")
     rate: int = Field(gt=0, description="the stream's own sample rate, Hz")
     start_frame: Frames = Field(description="first frame this message speaks of, counted from the session's start")
     frames: Frames = Field(description="how many frames it speaks of")
     start: Seconds = Field(description="start_frame / rate")
     duration: Seconds = Field(description="frames / rate")
     received_at: AwareDatetime = Field(description="wall clock when the completing payload came")
+    first_seq: int | None = Field(None, description="durable: stream sequence of the first payload it speaks of")
+    last_seq: int | None = Field(None, description="durable: stream sequence of the completing payload")
+    lag_s: Seconds | None = Field(None, description="durable: seconds since the broker stored that payload")
+    checkpoint: Checkpoint | None = Field(None, description="durable: for the daemon that goes on")
 
 
 class Transcribed(Message):

@@ -3,7 +3,7 @@
 | task | ends when | may raise |
 |---|---|---|
 | ``publisher.run`` | cancelled, after everything is sent | what building a message raises: a crash |
-| ``live.sweep`` | cancelled | a crash |
+| ``ingest.sweep`` | cancelled | a crash |
 | ``_tick`` | cancelled | a crash |
 | ``_report_metrics`` (unless switched off) | cancelled | a crash |
 | ``connection.watch`` | cancelled | what ``connection.closed`` does |
@@ -25,9 +25,10 @@ from collections.abc import Callable
 from transcriber import __version__
 from transcriber.audio.speech import Network
 from transcriber.bus.connection import Connection
+from transcriber.bus.durable import DurableIngest
 from transcriber.bus.live import LiveIngest
-from transcriber.bus.live_stream import Surroundings
 from transcriber.bus.publisher import Publisher
+from transcriber.bus.stream_report import Surroundings
 from transcriber.config import Settings
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool
@@ -79,7 +80,7 @@ class _Service:
         self._connection: Connection
         self._pool: WorkerPool
         self._publisher: Publisher
-        self._live: LiveIngest
+        self._ingest: LiveIngest | DurableIngest
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -92,7 +93,7 @@ class _Service:
         starting.result()
         work = {
             "publisher": self._publisher.run(),
-            "sweep": self._live.sweep(),
+            "sweep": self._ingest.sweep(),
             "tick": self._tick(),
             "watchdog": self._connection.watch(),
             "workers": self._pool.crashed(),
@@ -139,14 +140,14 @@ class _Service:
         self._publisher = Publisher(connection, settings.transcript_subject_prefix)
         network = _load_network() if settings.cutting.listens else None
         around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
-        self._live = live = LiveIngest(connection, pool, around)
+        self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)
         self._observe()
         self._telemetry.start()
-        await live.subscribe()
+        await ingest.subscribe()
         self._health.started(
             ready={
                 "connected": lambda: connection.connected,
-                "subscribed": lambda: live.subscribed,
+                "subscribed": lambda: ingest.subscribed,
                 "not_draining": lambda: not self._draining,
             },
             alive={"worker": lambda: pool.healthy},
@@ -163,9 +164,12 @@ class _Service:
             queue_depth=lambda: self._pool.depth,
             queue_capacity=lambda: self._pool.capacity,
             queue_resized=lambda: self._pool.capacity_changes,
-            buffer_size=lambda: self._live.open_samples,
-            streams_active=lambda: self._live.active,
-            streams_stalled=lambda: self._live.stalled,
+            buffer_size=lambda: self._ingest.open_samples,
+            streams_active=lambda: self._ingest.active,
+            streams_stalled=lambda: self._ingest.stalled,
+            streams_fenced=lambda: self._ingest.fenced,
+            lag_s=lambda: self._ingest.lag_s,
+            consumer_resets=lambda: self._ingest.resets,
             nats_reconnects=lambda: self._connection.reconnects,
             messages_malformed=lambda: self._connection.client.malformed,
             messages_unsent=lambda: self._publisher.unsent,
@@ -178,10 +182,11 @@ class _Service:
         """Follow the data: intake, windows, queue, worker, text, figures."""
         deadline_s = time.monotonic() + grace_s + STOP_S
         self._draining = True
-        log.info("draining", extra={"streams": self._live.active, "queue_depth": self._pool.depth})
-        await self._live.drain()
-        self._live.close()
+        log.info("draining", extra={"streams": self._ingest.active, "queue_depth": self._pool.depth})
+        await self._ingest.drain()
+        self._ingest.close()
         await self._pool.stop(grace_s)
+        await self._ingest.finish(timeout_s=0.5)
         await self._publisher.drained(timeout_s=0.2)
         flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
         self._telemetry.shutdown(OTLP_S)

@@ -21,7 +21,7 @@ BLOCK_S = 0.1
 """Seconds of audio that are decoded, resampled and listened to at once: per 20 ms payload that would cost twice as much."""
 
 LATE_BLOCK_S = 0.02
-"""A window that could be full does not wait so long for the next look at it."""
+"""The same where a window may be full: it need not wait for the rest of a long block."""
 
 PRE_ROLL_S = 2
 """How long before its window a pair of ears opens: for a second it takes whatever it hears for a rise, and it needs to have

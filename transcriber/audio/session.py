@@ -128,13 +128,15 @@ class Session:
         channels: how many are heard apart.
         origin: the publisher's offset of our frame 0, None if never told.
         segments: windows that became a ``final``.
+        skipped_at: the clock at the last payload that could not be read.
         overlap: frames that came twice and were trimmed.
         closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
     """
 
     __slots__ = (
-        "_captures", "_cutting", "_max_hole", "_network", "_places", "_run", "_skipped_at",
+        "_captures", "_cutting", "_max_hole", "_network", "_places", "_run",
         "account", "channels", "clock", "closed", "format", "id", "origin", "overlap", "received", "segments",
+        "skipped_at",
     )  # fmt: skip
 
     def __init__(
@@ -161,7 +163,7 @@ class Session:
         self._max_hole = int(max_hole_s * fmt.rate)
         self._places = list(mark.places)  # of the open windows
         self._run = self._open_run()
-        self._skipped_at = mark.skipped_at  # the clock at the last payload that could not be read
+        self.skipped_at = mark.skipped_at
         self._captures = deque([mark.captured] if mark.captured else [])  # frames, and when they were captured
 
     @property
@@ -247,9 +249,9 @@ class Session:
 
     def skip(self) -> list[Window | Silence | Gap]:
         """A payload could not be read: a gap of 0 frames, the clock stays; one for all of them at one place."""
-        if self._skipped_at is not None and self.clock <= self._skipped_at:
+        if self.skipped_at is not None and self.clock <= self.skipped_at:
             return []
-        self._skipped_at = self.clock
+        self.skipped_at = self.clock
         done = self._windows(self._run.catch_up())
         return [*done, Gap(self, self.clock, 0, "bad_input", self.places)]
 

@@ -163,9 +163,7 @@ class WindowCutter:
         self._known = 0  # samples pushed
         self._end: int | None = None  # of the run, in frames
         self._first = 0  # the detector's frame in which ``_speech`` begins
-        self._speech = np.empty(
-            0, np.float32
-        )  # probabilities of frames of 32 ms, at the latest from that of ``_base`` on
+        self._speech = np.empty(0, np.float32)  # probabilities of the frames of 32 ms from there on
         self._open = _Open((output_samples(cut, rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
 
     @property

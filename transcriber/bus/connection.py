@@ -148,7 +148,9 @@ class Connection:
         self._closing = False
         self._warnings = RateLimited(log)
         self._denied: set[str] = set()
+        self._asking: set[str] = set()
         self._last_error = "no answer"
+        self._inbox_prefix = "_INBOX"
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refusals = 0
         self._failures = 0
@@ -171,6 +173,7 @@ class Connection:
             BrokerError: no broker within the time allowed, or it refuses us.
         """
         options = _options(settings)
+        self._inbox_prefix = settings.nats_inbox_prefix
         # In an order of our own and then in turn, so that the server that just fell silent is tried last.
         servers = settings.nats_url.replace(" ", "").split(",")
         random.shuffle(servers)
@@ -251,11 +254,13 @@ class Connection:
         # The client sends a first PING ahead of what it has queued; a denial comes before the answer to the second.
         await self.client.flush()
         await self.client.flush()
-        if subject in self._denied:
+        if subject.lower() in self._denied:
             raise BrokerError(f"the broker denies this user to subscribe to {subject}")
         return subscription
 
-    async def publish(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> bool:
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
+    ) -> bool:
         """Give a message to the client, which buffers 2 MiB while the broker is away.
 
         Returns False if it did not take it: larger than the broker allows, or the buffer is full.
@@ -264,10 +269,38 @@ class Connection:
         if len(payload) + sum(len(name) + len(value) for name, value in (headers or {}).items()) > room:
             return False
         try:
-            await self.client.publish(subject, payload, headers=headers)
+            await self.client.publish(subject, payload, reply=reply, headers=headers)
         except (nats_errors.OutboundBufferLimitError, nats_errors.ConnectionClosedError):
             return False
         return True
+
+    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Msg:
+        """Ask, and see that we may.
+
+        Raises:
+            BrokerError: the broker denies the subject, or the inbox for the answer.
+            NoRespondersError: nobody is there to answer.
+            TimeoutError: nobody did.
+        """
+        self._denied.discard(subject.lower())
+        self._asking.add(subject.lower())
+        asking = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s))
+        try:
+            await asyncio.sleep(0)  # it goes first
+            if await self.flush(timeout_s) and await self.flush(timeout_s):
+                self._refuse_denied(subject)
+            return await asking
+        finally:
+            self._asking.discard(subject.lower())
+            asking.cancel()
+
+    def _refuse_denied(self, subject: str) -> None:
+        if subject.lower() in self._denied:
+            raise BrokerError(f"the broker denies this user to publish to {subject}")
+        if any(denied.startswith(f"{self._inbox_prefix.lower()}.") for denied in self._denied):
+            raise BrokerError(
+                f"the broker denies this user to subscribe to {self._inbox_prefix}.>, where answers come: NATS_INBOX_PREFIX"
+            )
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has everything; False if it does not say so in time."""
@@ -294,10 +327,10 @@ class Connection:
         self._failures += not self.connected
         if isinstance(error, nats_errors.SlowConsumerError):
             self.on_drop(error.subject)
-        elif denied := re.search(r'permissions violation for subscription to "([^"]+)"', text):
-            self._denied.add(denied[1])
-        elif "permissions violation" in text:
-            self._warnings.warning("denied", "the broker denies: %s", text)
+        elif denied := re.search(r'permissions violation for (subscription|publish) to "([^"]+)"', text):
+            self._denied.add(denied[2])  # in small letters, which nats-py makes of it
+            if denied[1] == "publish" and denied[2] not in self._asking:
+                self._warnings.warning("denied", "the broker denies: %s", text)
         elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
             self._last_error = text
             self._refusals += 1
@@ -335,7 +368,7 @@ def _ignore(*_: str) -> None:
 
 def _options(settings: Settings) -> dict[str, Any]:
     """Credentials and TLS as nats-py wants them; every file is tried here, before the endless retries."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"inbox_prefix": settings.nats_inbox_prefix}
     if settings.nats_creds:
         _check_seed("NATS_CREDS", settings.nats_creds)
         options["user_credentials"] = str(settings.nats_creds)

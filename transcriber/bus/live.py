@@ -14,7 +14,8 @@ from nats.aio.subscription import Subscription
 
 from transcriber.audio.resampler import output_samples
 from transcriber.bus.connection import Connection
-from transcriber.bus.live_stream import LiveStream, Surroundings
+from transcriber.bus.live_stream import LiveStream
+from transcriber.bus.stream_report import Surroundings
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
 
@@ -56,7 +57,10 @@ class LiveIngest:
 
     Attributes:
         streams: those with an open session, or with text still to come.
+        fenced, lag_s, resets: what durable mode has; nothing waits here.
     """
+
+    fenced, lag_s, resets = 0, 0.0, 0
 
     def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         self.streams: dict[str, LiveStream] = {}
@@ -132,6 +136,9 @@ class LiveIngest:
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
             stream.end()
+
+    async def finish(self, timeout_s: float) -> None:
+        """What is told is with the publisher."""
 
     @property
     def _pending(self) -> int:

@@ -4,12 +4,10 @@ Every payload says its format, its place and its recording, so that a daemon tha
 again or loses one still knows where it is.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from transcriber.audio.pcm import AudioFormat
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.payloads import end_payload, timed_payloads
+from transcriber.bus.store import store_all
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
 from transcriber.source import AudioSource, open_source
@@ -25,6 +25,10 @@ from transcriber.ulid import new_ulid
 
 FLUSH_EVERY_BYTES = 2**18
 """With ``fast``: so much may be under way to the broker."""
+
+CHUNK_MS = 20
+STORED_CHUNK_MS = 100
+"""Each payload waits for the broker to have stored the one before."""
 
 _FLUSH_TIMEOUT_S = 5.0
 _REFRESH_S = 0.1
@@ -54,8 +58,9 @@ async def publish_file(
     raw: AudioFormat | None = None,
     session: str | None = None,
     language: str | None = None,
-    chunk_ms: int = 20,
+    chunk_ms: int | None = None,
     fast: bool = False,
+    durable: bool = False,
 ) -> int:
     """The command ``publish``: a file, or stdin where ``path`` is None, with a progress bar on a terminal.
 
@@ -66,8 +71,9 @@ async def publish_file(
         raw: format of headerless samples; None for WAV.
         session: id of this recording; default a new ULID.
         language: this stream's language.
-        chunk_ms: length of a payload.
+        chunk_ms: length of a payload; default 20, and 100 if ``durable``.
         fast: as fast as the broker takes it, instead of in real time.
+        durable: have each payload stored by JetStream, however long the broker is away.
 
     Returns:
         Exit status: 1 if payloads were lost on our side.
@@ -84,7 +90,7 @@ async def publish_file(
             with _progress(console, source) as on_sent:
                 done = await publish(
                     connection, subject, source,
-                    session=session, language=language, chunk_ms=chunk_ms, fast=fast, on_sent=on_sent,
+                    session=session, language=language, chunk_ms=chunk_ms, fast=fast, durable=durable, on_sent=on_sent,
                 )  # fmt: skip
     except BadInputError as error:
         hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
@@ -101,42 +107,40 @@ async def publish(
     *,
     session: str | None = None,
     language: str | None = None,
-    chunk_ms: int = 20,
+    chunk_ms: int | None = None,
     fast: bool = False,
+    durable: bool = False,
     on_sent: Callable[[int], None] = lambda _: None,
 ) -> Published:
     """Send ``source`` and its end, also when cancelled halfway: nobody then waits for the rest.
 
-    In real time a payload goes out when its last frame would have been captured, counted from the
-    first, so errors do not add up; ``Audio-Time`` is on the first payload and then on one a second.
-    ``on_sent`` is called with the frames sent so far.
+    ``on_sent`` is called with the frames sent, or if ``durable`` stored, so far.
 
     Raises:
         ConfigError: payloads of ``chunk_ms`` are larger than the broker allows.
-        BrokerError: the connection is closed for good, or with ``fast`` the broker takes no more.
+        BrokerError: with ``fast`` the broker takes no more; with ``durable`` no stream stores this subject.
+        ConnectionError: the connection is closed for good.
     """
+    fmt = source.format
+    if chunk_ms is None:
+        chunk_ms = STORED_CHUNK_MS if durable else CHUNK_MS
     if not 1 <= chunk_ms <= 1000:  # noqa: PLR2004 - a second
         raise ConfigError(f"--chunk-ms={chunk_ms}: must be from 1 to 1000")
-    fmt = source.format
     size_bytes = fmt.rate * chunk_ms // 1000 * fmt.frame_bytes
     if size_bytes > connection.client.max_payload - HEADER_ROOM:
         raise ConfigError(f"--chunk-ms={chunk_ms}: {size_bytes} bytes are more than the broker's max_payload allows")
     session = session or new_ulid()
     always = {"Content-Type": fmt.content_type, "Audio-Session": session} | ({"Language": language} if language else {})
-    began_s, began_at = time.monotonic(), datetime.now(UTC)
-    frames, unsent, unflushed_bytes, stamp_due = 0, 0, 0, 0
+    payloads = timed_payloads(source, size_bytes, always, fast=fast)
+    if durable:
+        frames = await store_all(connection, subject, payloads, always, fast=fast, on_stored=on_sent)
+        return Published(session, frames, unsent=0)
+    frames, unsent, unflushed_bytes = 0, 0, 0
     try:
-        async for payload in _payloads(source, size_bytes):
-            headers = always | {"Audio-Offset": str(frames)}
-            if not fast and frames >= stamp_due:
-                headers["Audio-Time"] = (began_at + timedelta(seconds=frames / fmt.rate)).isoformat()
-                stamp_due = frames + fmt.rate
-            after = frames + len(payload) // fmt.frame_bytes
-            if not fast:
-                await asyncio.sleep(began_s + after / fmt.rate - time.monotonic())
-            frames = after
-            unsent += not await connection.publish(subject, payload, headers)
-            unflushed_bytes += len(payload)
+        async for payload in payloads:
+            frames = payload.end_frame
+            unsent += not await connection.publish(subject, payload.data, payload.headers)
+            unflushed_bytes += len(payload.data)
             if fast and unflushed_bytes >= FLUSH_EVERY_BYTES:
                 unflushed_bytes = 0
                 if not await connection.flush(_FLUSH_TIMEOUT_S):
@@ -145,24 +149,12 @@ async def publish(
                 connection.closed.result()
             on_sent(frames)
     finally:
-        await connection.publish(subject, b"", always | {"Audio-Offset": str(frames), "Audio-End": "1"})
+        end = end_payload(always, frames)
+        await connection.publish(subject, end.data, end.headers)
         flushed = await connection.flush(_FLUSH_TIMEOUT_S)
     if not flushed:
         raise BrokerError(_STUCK)
     return Published(session, frames, unsent)
-
-
-async def _payloads(source: AudioSource, size_bytes: int) -> AsyncIterator[bytes]:
-    """The source in payloads of ``size_bytes``, the last one shorter; a torn frame at the end is left out."""
-    pending = bytearray()
-    async for piece in source.pieces:
-        pending += piece
-        whole = len(pending) - len(pending) % size_bytes
-        for start in range(0, whole, size_bytes):
-            yield bytes(pending[start : start + size_bytes])
-        del pending[:whole]
-    if rest := len(pending) - len(pending) % source.format.frame_bytes:
-        yield bytes(pending[:rest])
 
 
 @contextmanager

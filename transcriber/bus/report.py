@@ -7,20 +7,21 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from transcriber.audio.account import Fate
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
-from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Transcript
 from transcriber.messages import (
+    AnyMessage,
     End,
     Final,
     Gap as GapMessage,
     Partial,
+    SessionState,
     Silence as SilenceMessage,
     Status,
     StreamState,
@@ -28,6 +29,14 @@ from transcriber.messages import (
     Word,
 )
 from transcriber.telemetry import session_traceparent
+
+
+class Outbox(Protocol):
+    """Where messages go; ``Publisher`` is one."""
+
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
+        """Send what ``build`` returns, after all that was put before."""
+        ...
 
 
 class SessionReport:
@@ -39,34 +48,53 @@ class SessionReport:
         parent: ``traceparent`` of the latest payload that had one.
         stalled, silent: states that were told.
         counted_overlap: frames that came twice, as far as they are counted.
+        statuses, unknown_gaps: how many were told; several can lie at one frame, and their ids must differ all the same.
     """
 
-    def __init__(self, stream: str, session: Session, settings: Settings, publisher: Publisher) -> None:
+    def __init__(self, stream: str, session: Session, settings: Settings, outbox: Outbox, publisher: Publisher) -> None:
+        """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
         self.language = None if settings.whisper_language == "auto" else settings.whisper_language
+        self._settings = settings
         with_context = settings.whisper_context == "prompt"
-        self.speakers = [Speaker(Context() if with_context else None) for _ in range(session.channels)]
+        self.speakers = [Speaker(with_context=with_context) for _ in range(session.channels)]
         self.parent: str | None = None
         self.stalled = self.silent = False
         self.counted_overlap = 0
         self._stream = stream
         self._session = session
-        self._publisher = publisher
+        self._outbox, self._publisher = outbox, publisher
         self._own_traceparent = session_traceparent(stream, session.id)
-        # Several of these can lie at one frame; their ids must differ all the same.
-        self._statuses = self._unknown_gaps = 0
+        self.statuses = self.unknown_gaps = 0
+
+    def state(self) -> dict[str, Any]:
+        """What another daemon needs to go on, as fields of a ``SessionState``."""
+        return {
+            "language": self.language,
+            "traceparent": self.parent,
+            "statuses": self.statuses,
+            "unknown_gaps": self.unknown_gaps,
+            "speakers": tuple(speaker.state() for speaker in self.speakers),
+        }
+
+    def restore(self, state: SessionState) -> None:
+        """Go on where another daemon stood."""
+        self.language, self.parent = state.language, state.traceparent
+        self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
+        with_context = self._settings.whisper_context == "prompt"
+        self.speakers = [Speaker(with_context=with_context, state=speaker) for speaker in state.speakers]
 
     def status(self, state: StreamState, frame: int | None = None) -> None:
         """The state changed at ``frame``; default: now."""
         at = self._session.clock if frame is None else frame
-        self._put(Status(**self._range(at, 0, datetime.now(UTC)), state=state), rev=self._statuses)
-        self._statuses += 1
+        self._put(Status(**self._range(at, 0, datetime.now(UTC)), state=state), rev=self.statuses)
+        self.statuses += 1
 
     def gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
-        self._unknown_gaps += not gap.frames
+        self.unknown_gaps += not gap.frames
         message = GapMessage(
             **self._range(gap.start_frame, gap.frames, received_at), reason=gap.reason, speaker=self._label(gap.channel)
         )
-        rev = 0 if gap.frames else self._unknown_gaps
+        rev = 0 if gap.frames else self.unknown_gaps
         self._put(message, rev=rev, channel=gap.channel or 0, traceparent=traceparent)
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
@@ -92,7 +120,7 @@ class SessionReport:
             fields = self._transcribed(window, transcript, received_at)
             return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
 
-        self._publisher.put(build, traceparent, channel=window.channel)
+        self._outbox.put(build, traceparent, channel=window.channel)
 
     def partial(
         self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
@@ -126,7 +154,7 @@ class SessionReport:
         channel: int = 0,
         traceparent: str | None = None,
     ) -> None:
-        self._publisher.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
+        self._outbox.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
 
     def _label(self, channel: int | None) -> str | None:
         """The speaker's, where speakers are told apart."""

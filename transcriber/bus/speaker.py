@@ -8,7 +8,8 @@ from transcriber.audio.window import WindowCutter
 from transcriber.engine.agreement import Agreement
 from transcriber.engine.context import Context
 from transcriber.engine.job import Transcript
-from transcriber.engine.seam import Seam, written
+from transcriber.engine.seam import Heard, Seam, written
+from transcriber.messages import SpeakerState
 
 MAX_QUIET = 64
 """Ranges without a word that are kept apart: far more than windows that can wait for their text."""
@@ -22,15 +23,24 @@ class Speaker:
         rev: of the latest partial of the open window; 0 before the first.
     """
 
-    def __init__(self, context: Context | None) -> None:
-        self.context = context
+    def __init__(self, *, with_context: bool, state: SpeakerState | None = None) -> None:
+        """A speaker who has not been heard yet, or as another daemon stored it."""
+        self.context = Context(state.said if state else "") if with_context else None
         self.rev = 0
         self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
-        self._seam = Seam()
+        self._seam = Seam(Heard(state.seam[0], list(state.seam[1]), state.seam[2]) if state and state.seam else None)
         self._number = 0  # of the window that partials are made of
         self._agreement = Agreement()
         self._asked_s = 0.0  # how much of it the latest partial was asked for
         self._asked_speech = -1
+
+    def state(self) -> SpeakerState:
+        """What another daemon needs to know of it."""
+        seam = self._seam.before
+        return SpeakerState(
+            said=self.context.text if self.context else "",
+            seam=(seam.number, tuple(seam.words), seam.written) if seam else None,
+        )
 
     def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
         """Whether there is enough news in open window ``number`` for another partial."""

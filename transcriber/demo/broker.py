@@ -30,9 +30,10 @@ class EmbeddedBroker:
     process: subprocess.Popen[bytes]
     url: str
 
-    def __init__(self, *arguments: str, port: int = -1) -> None:
-        """Broker with nats-server's own further ``arguments``; port -1 is a free one."""
-        self._arguments = ["--addr", "127.0.0.1", "--port", str(port), *arguments]
+    def __init__(self, *arguments: str, port: int = -1, store: Path | None = None) -> None:
+        """Broker with nats-server's own further ``arguments``; port -1 is a free one; JetStream if it has a ``store``."""
+        jetstream = ["--jetstream", "--store_dir", str(store)] if store else []
+        self._arguments = ["--addr", "127.0.0.1", "--port", str(port), *jetstream, *arguments]
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property

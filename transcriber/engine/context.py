@@ -30,9 +30,10 @@ class Context:
     the queue when the audio breaks off is prompted and followed as before, and no job made after the break reads it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, said: str = "") -> None:
+        """``said`` is what came before the first job."""
         self._epoch = 0
-        self._said = (0, "")
+        self._said = (0, said)
 
     @property
     def epoch(self) -> int:

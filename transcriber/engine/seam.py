@@ -29,7 +29,7 @@ LEAST = 0.05
 _Placed = tuple[str, float]
 
 
-class _Heard(NamedTuple):
+class Heard(NamedTuple):
     """What window ``number`` made of the place where it ends: words and their middles, in seconds from the cut."""
 
     number: int
@@ -38,10 +38,14 @@ class _Heard(NamedTuple):
 
 
 class Seam:
-    """The windows of one speaker. Event loop only."""
+    """The windows of one speaker. Event loop only.
 
-    def __init__(self) -> None:
-        self._before: _Heard | None = None
+    Attributes:
+        before: what was heard of the latest place where two windows overlap.
+    """
+
+    def __init__(self, before: Heard | None = None) -> None:
+        self.before = before
 
     def own(self, transcript: Transcript, number: int, *, lead_s: float) -> Transcript:
         """The text of window ``number``, still open, without the words of the one before it.
@@ -61,12 +65,12 @@ class Seam:
         if own.words is None or not tail_s:
             return own
         last = _first_after(own.words, duration_s)
-        self._before = _Heard(number, _placed(own.words, duration_s), last)
+        self.before = Heard(number, _placed(own.words, duration_s), last)
         return _of(own, own.words[:last], duration_s)
 
     def _first(self, words: Sequence[Word], number: int) -> int:
         """Index of the first word that the window before did not write."""
-        before, by_time = self._before, _first_after(words, 0.0)
+        before, by_time = self.before, _first_after(words, 0.0)
         if before is None or before.number != number - 1:
             return by_time
         pairs = _side_by_side(before.words, _placed(words, 0.0))

@@ -35,6 +35,7 @@ class Worker:
         capacity: of the queue, as it follows the model's speed; once ``ready``.
         ready: resolves when the model is warm; raises what loading raised.
         finished: resolves when the thread has ended as asked; raises what killed it.
+        on_room: called on the event loop when a job has left the queue.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.finished: asyncio.Future[None] = self._loop.create_future()
+        self.on_room: Callable[[], None] | None = None
         self._load = load
         self._duration_s = duration_s
         self._places = places
@@ -105,6 +107,8 @@ class Worker:
             self._limit_s = max(self._limit_s, 4 * rtf * self._duration_s)
             self._call(_resolve, self.ready, None)
             while (job := self.queue.get()) is not None:
+                if self.on_room:
+                    self._call(self.on_room)
                 self._call(self._settle, job, self._work(job))
             self.model.close()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it

@@ -17,8 +17,8 @@ Reading = Callable[[], float]
 class Readings(TypedDict, total=False):
     """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
 
-    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent`` and ``busy_s`` (seconds of all
-    workers, the job in hand included) only grow.
+    ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent``,
+    ``consumer_resets`` and ``busy_s`` (seconds of all workers, the job in hand included) only grow.
     """
 
     queue_depth: Reading
@@ -27,6 +27,9 @@ class Readings(TypedDict, total=False):
     buffer_size: Reading
     streams_active: Reading
     streams_stalled: Reading
+    streams_fenced: Reading
+    lag_s: Reading
+    consumer_resets: Reading
     nats_reconnects: Reading
     messages_malformed: Reading
     messages_unsent: Reading
@@ -49,6 +52,8 @@ class Counters:
     )
     chunks_filtered: int = 0
     partials: int = 0
+    publish_retries: int = 0
+    revisions: int = 0
     jobs_enqueued: int = 0
     jobs_redone: int = 0
     jobs_dropped: dict[str, int] = field(

@@ -55,6 +55,11 @@ INSTRUMENTS = (
         "transcriber.messages.unsent", "counter", "{message}", "texts the client did not take: broker away too long"
     ),
     Instrument("transcriber.gaps", "counter", "{gap}", "gaps published, by reason"),
+    Instrument("transcriber.lag_s", "gauge", "", "seconds the slowest stream's text is behind its stored audio"),
+    Instrument("transcriber.streams.fenced", "gauge", "{stream}", "streams that another daemon transcribes"),
+    Instrument("transcriber.publish.retries", "counter", "{message}", "texts sent again: the broker did not confirm"),
+    Instrument("transcriber.consumer.resets", "counter", "{reset}", "times audio was read again from the last text on"),
+    Instrument("transcriber.revisions", "counter", "{message}", "texts published that replace an earlier one or a gap"),
 )
 
 # The SDK's own bounds end at 10 s. 25 s is 1.25 x L_max, the threshold of the latency alert.

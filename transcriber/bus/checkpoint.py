@@ -1,0 +1,101 @@
+"""Where a stream stands, to and fro between a daemon's memory and the messages that it stores."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from transcriber.audio.account import Account
+from transcriber.audio.pcm import parse_content_type
+from transcriber.audio.session import Bookmark, Place, Session
+from transcriber.audio.speech import Network
+from transcriber.bus.report import SessionReport
+from transcriber.config import Settings
+from transcriber.messages import AccountState, Checkpoint, PlaceState, SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where audio goes on after an event.
+
+    Attributes:
+        seq: of the first payload that must be read.
+        session: the open one; None between sessions.
+        clock: its frame at which that payload begins.
+        heard_at: when the payload with audio before it was stored.
+        bookmark: the rest of what the session needs, but for its account.
+    """
+
+    seq: int
+    session: Session | None = None
+    clock: int = 0
+    heard_at: datetime | None = None
+    places: tuple[Place, ...] = ()
+    origin: int | None = None
+    captured: tuple[int, datetime] | None = None
+    skipped_at: int | None = None
+
+
+def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int) -> Checkpoint:
+    """What the next daemon needs, once all that was told of the session so far is stored."""
+    return Checkpoint(
+        instance=instance,
+        seq=cursor.seq,
+        attempts=attempts,
+        session=_session_state(cursor, cursor.session, report) if cursor.session and report else None,
+    )
+
+
+def restored(state: SessionState, settings: Settings, network: Network | None) -> Session:
+    """The session as it was after the stored message that ``state`` is of."""
+    return Session(
+        state.id,
+        parse_content_type(state.format, settings.input),
+        settings.cutting,
+        network,
+        max_hole_s=settings.max_hole_secs,
+        bookmark=Bookmark(
+            clock=state.clock,
+            places=tuple(Place(p.frame, p.lead, p.run_start, p.number) for p in state.places),
+            account=Account.restored(state.account.model_dump()),
+            origin=state.origin,
+            captured=state.captured,
+            segments=state.segments,
+            skipped_at=state.skipped_at,
+        ),
+    )
+
+
+def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
+    """The cursor from which ``found`` was made."""
+    state = found.session
+    if state is None:
+        return Cursor(found.seq)
+    return Cursor(
+        found.seq, session, state.clock, state.heard_at, session.places if session else (),
+        state.origin, state.captured, state.skipped_at,
+    )  # fmt: skip
+
+
+def cut_loose(found: Checkpoint, seq: int) -> Checkpoint:
+    """``found`` for when the audio it asks for is gone: the session goes on where the last of its windows ended."""
+    if found.session is None:
+        return found.model_copy(update={"seq": seq})
+    end = max(place.frame for place in found.session.places)
+    places = tuple(PlaceState(frame=end, lead=0, run_start=end, number=p.number) for p in found.session.places)
+    state = found.session.model_copy(update={"clock": end, "places": places})
+    return found.model_copy(update={"seq": seq, "session": state})
+
+
+def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> SessionState:
+    return SessionState(
+        id=session.id,
+        format=session.format.content_type,
+        clock=cursor.clock,
+        origin=cursor.origin,
+        heard_at=cursor.heard_at,
+        captured=cursor.captured,
+        skipped_at=cursor.skipped_at,
+        places=tuple(PlaceState(**place._asdict()) for place in cursor.places),
+        account=AccountState(**session.account.snapshot()),
+        segments=session.segments,
+        **report.state(),
+    )

@@ -1,0 +1,184 @@
+"""The durable path: every audio subject that JetStream holds for us, one ``DurableStream`` each.
+
+In: deliveries of the consumers, all to one inbox. Out: streams that serve themselves, found and looked after.
+"""
+
+import asyncio
+import logging
+
+from nats.aio.msg import Msg
+
+from transcriber.audio.resampler import output_samples
+from transcriber.bus import provision
+from transcriber.bus.connection import Connection
+from transcriber.bus.durable_stream import DurableStream
+from transcriber.bus.feed import Feed
+from transcriber.bus.places import Places
+from transcriber.bus.stream_report import Surroundings
+from transcriber.config import STREAM_NAME
+from transcriber.engine.pool import WorkerPool
+from transcriber.errors import JetStreamError
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Seconds between looks for subjects that are new."""
+
+INBOX_BYTES = 2**26
+"""What may wait in the NATS client; each stream asks for a megabyte at a time."""
+
+
+class DurableIngest:
+    """Event loop only.
+
+    Attributes:
+        streams: those that are served.
+    """
+
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
+        self.streams: dict[str, DurableStream] = {}
+        self._connection = connection
+        self._pool = pool
+        self._places = {worker: Places(worker) for worker in pool.workers}
+        self._around = around
+        self._inbox = connection.client.new_inbox()
+        self._subscribed = False
+        self._draining = False
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._known: dict[str, int] = {}  # subjects that were over, and how many messages they had
+        self._resets = 0  # of streams that are over
+        connection.on_back = self._on_back
+
+    @property
+    def subscribed(self) -> bool:
+        return self._subscribed and not self._draining
+
+    # Telemetry reads these from its own thread: a list is made in one step, while the loop goes on.
+
+    @property
+    def active(self) -> int:
+        """Streams with an open session."""
+        return sum(stream.session is not None for stream in list(self.streams.values()))
+
+    @property
+    def stalled(self) -> int:
+        """Streams with an open session to which nothing comes."""
+        return sum(stream.stalled for stream in list(self.streams.values()))
+
+    @property
+    def fenced(self) -> int:
+        """Streams that another daemon has."""
+        return sum(stream.fenced for stream in list(self.streams.values()))
+
+    @property
+    def resets(self) -> int:
+        """How often a consumer had to be put back."""
+        return self._resets + sum(stream.feed.resets for stream in list(self.streams.values()))
+
+    @property
+    def lag_s(self) -> float:
+        """Of the stream that is furthest behind: how long ago the oldest audio was stored that could be text by now."""
+        return max((stream.lag_s for stream in list(self.streams.values())), default=0.0)
+
+    @property
+    def open_samples(self) -> int:
+        """16 kHz samples received and in no window yet."""
+        sessions = [stream.session for stream in list(self.streams.values())]
+        return sum(output_samples(session.open_frames, session.rate) for session in sessions if session)
+
+    async def subscribe(self) -> None:
+        """See that all is there, and begin to take audio.
+
+        Raises:
+            StartError: something is missing, or denied.
+        """
+        settings = self._around.settings
+        if settings.provision:
+            await provision.ensure_streams(self._connection, settings)
+        else:
+            await provision.check_streams(self._connection, settings)
+        await self._connection.subscribe(f"{self._inbox}.*.*", self._on_message, pending_bytes=INBOX_BYTES)
+        if not settings.wildcard:
+            await self._serve(settings.audio_subject.rpartition(".")[2])
+        self._subscribed = True
+
+    async def sweep(self) -> None:
+        """Look for new streams, and after those that are over, until cancelled.
+
+        Raises:
+            Whatever a stream raised: that is a crash.
+        """
+        while True:
+            if self._around.settings.wildcard and not self._draining:
+                await self._look()
+            await asyncio.wait([*self._tasks.values(), asyncio.create_task(asyncio.sleep(LOOK_S))], timeout=LOOK_S)
+            for name, task in list(self._tasks.items()):
+                if task.done():
+                    task.result()
+                    self._forget(name)
+
+    async def drain(self) -> None:
+        """Take no more audio."""
+        self._draining = True
+        for stream in self.streams.values():
+            stream.drain()
+
+    def close(self) -> None:
+        """Nothing ends: sessions go on elsewhere."""
+
+    async def finish(self, timeout_s: float) -> None:
+        """Store what the workers have made."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks.values(), timeout=timeout_s)
+            for task in late:
+                task.cancel()
+
+    async def _look(self) -> None:
+        """Serve each subject that has audio we have not read."""
+        try:
+            found = await provision.audio_subjects(self._connection, self._around.settings)
+            for subject, messages in found.items():
+                name = subject.rpartition(".")[2]
+                if name not in self.streams and self._known.get(subject) != messages and self._may_serve(name):
+                    await self._serve(name)
+                    self._known[subject] = messages
+        except JetStreamError as error:
+            if self._connection.connected:
+                self._around.warnings.warning("jetstream", "new streams are not found: %s", error)
+
+    def _may_serve(self, name: str) -> bool:
+        if STREAM_NAME.fullmatch(name) and len(self.streams) < self._around.settings.max_streams:
+            return True
+        self._around.warnings.warning("too_many_streams", "stream not served: too many", stream=ascii(name[:64]))
+        return False
+
+    async def _serve(self, name: str) -> None:
+        settings = self._around.settings
+        if settings.provision:
+            await provision.ensure_consumer(self._connection, settings, name)
+        else:
+            await provision.check_consumer(self._connection, settings, name)
+        worker = self._pool.assign()
+        feed = Feed(
+            self._connection, f"{self._inbox}.{name}", settings.audio_stream, provision.consumer_name(name),
+            provision.stored_subject(settings, name),
+        )  # fmt: skip
+        stream = self.streams[name] = DurableStream(name, worker, self._places[worker], feed, self._around)
+        self._tasks[name] = asyncio.create_task(stream.run(pinned=not settings.wildcard), name=f"stream {name}")
+
+    def _forget(self, name: str) -> None:
+        del self._tasks[name]
+        stream = self.streams.pop(name)
+        self._resets += stream.feed.resets
+        self._pool.release(stream.worker)
+
+    async def _on_message(self, message: Msg) -> None:
+        """A payload has its own subject, and a heartbeat that of our request: its stream is the last token but one."""
+        head, _, last = message.subject.rpartition(".")
+        name = head.rpartition(".")[2] if message.subject.startswith(self._inbox) else last
+        if stream := self.streams.get(name):
+            stream.feed.deliver(message)
+
+    def _on_back(self) -> None:
+        for stream in self.streams.values():
+            stream.feed.lost()

@@ -1,0 +1,306 @@
+"""The stored payloads of one audio subject: in order, each once, none missing.
+
+In: what a durable pull consumer delivers. Out: payloads, for as long as somebody takes them; the rest waits on the broker.
+
+A consumer is no queue that one could trust blindly: what is under way when a connection breaks is delivered again only
+after ``ack_wait``, and new messages before it. So deliveries are counted, and at every hole, and whenever deliveries stop
+without a word, the consumer is put back to the first payload that is not acknowledged; what is known already is passed over.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from nats.aio.msg import Msg
+
+from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.jetstream import JetStream
+from transcriber.errors import UnansweredError
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+"""Payloads asked for at once: 20 s of 100 ms."""
+
+BATCH_BYTES = 2**20
+"""And no more than so many bytes, but always room for one message."""
+
+PULL_S = 5.0
+"""How long a request waits at the broker. A daemon that was stopped holds on to the consumer for no longer."""
+
+HEARTBEAT_S = 1.0
+SILENCE_S = 4.0
+"""A request of which nothing was heard for so long, not even a heartbeat, is lost."""
+
+LAGGING_S = 2.0
+"""Payloads that are older when they come may have waited long enough for others to be thrown away before them."""
+
+RETRY_S = 0.2
+
+_SHORT_REPLY = 9
+"""Tokens of a reply subject without a domain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One stored payload.
+
+    Attributes:
+        seq: its stream sequence.
+        stored_at: when the broker stored it.
+        data, headers: as published.
+        lost_before: whether payloads before it may have been thrown away, by the stream's limits.
+    """
+
+    seq: int
+    stored_at: datetime
+    data: bytes
+    headers: Mapping[str, str] | None
+    lost_before: bool = False
+
+
+class _Delivery(NamedTuple):
+    """What a delivery says of itself."""
+
+    number: int  # counted from 1 since the consumer was put back
+    seq: int
+    stored_at: datetime
+    pending: int
+
+
+class Feed:
+    """One consumer. Event loop only.
+
+    Attributes:
+        resets: how often the consumer had to be put back, beside the start.
+        taken: stream sequence of the last payload that was handed out.
+        idle: whether the broker has said, since the last payload, that it has no more.
+        jetstream: where the consumer is.
+    """
+
+    def __init__(self, connection: Connection, inbox: str, stream: str, consumer: str, subject: str) -> None:
+        """Whatever comes to ``<inbox>.*`` must be given to ``deliver``."""
+        self.resets = 0
+        self.taken = 0
+        self.idle = False
+        self._connection = connection
+        self.jetstream = JetStream(connection)
+        self._inbox, self._stream, self._consumer, self._subject = inbox, stream, consumer, subject
+        self._ready: deque[Payload] = deque()
+        self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
+        self._news = asyncio.Event()
+        self._from_seq = 0  # what is before it is acknowledged
+        self._received = 0  # the highest stream sequence that came
+        self._delivered = _Delivery(0, 0, datetime.now(UTC), 0)  # the latest
+        self._hidden: set[int] = set()  # what the client could not read when it was delivered
+        self._broken = True
+        self._putting_back = False
+        self._stuck_at = -1  # ``_received`` when the consumer was last put back
+        self._pull = 0  # number of the open request; its predecessors' farewells are no news
+        self._left = 0  # what it may still bring; 0: none is open
+        self._heard_s = 0.0
+        self._first_seq: int | None = None  # of the stream, as it was since the last request; None: not asked
+
+    @property
+    def pending(self) -> int:
+        """Payloads that wait on the broker, as far as is known."""
+        return self._delivered.pending
+
+    async def info(self) -> dict[str, Any]:
+        """What the broker says of the consumer.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        return {"num_waiting": 0} | await self.jetstream.call(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
+
+    async def last_seq(self) -> int:
+        """The stream's last sequence.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        return int((await self.jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]["last_seq"])
+
+    async def has(self, seq: int) -> bool:
+        """Whether the stream still has the message of that sequence.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        return await self.jetstream.message(self._stream, seq=seq) is not None
+
+    @property
+    def pulling(self) -> bool:
+        """Whether a request of ours is open."""
+        return self._left > 0
+
+    def start(self, seq: int) -> None:
+        """Hand out from stream sequence ``seq`` on."""
+        self._ready.clear()
+        self._replies.clear()
+        self._from_seq, self.taken, self._received = seq, seq - 1, seq - 1
+        self._stuck_at = -1
+        self._broken = True
+
+    def lost(self) -> None:
+        """The connection broke, and with it whatever was under way."""
+        self._broken, self.idle = True, False
+        self._news.set()
+
+    async def next(self, timeout_s: float) -> Payload | None:
+        """The next payload; None if none came in time.
+
+        Raises:
+            RefusedError: there is no such consumer, or it is not ours to use.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not self._ready:
+            if not await self._keep_pulling() or (left_s := deadline_s - time.monotonic()) <= 0:
+                return None
+            self._news.clear()
+            try:
+                async with asyncio.timeout(min(left_s, HEARTBEAT_S)):
+                    await self._news.wait()
+            except TimeoutError:
+                self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
+        payload = await self._check_limits(self._ready.popleft())
+        self.taken = payload.seq
+        if len(self._ready) < BATCH // 2 and not self._broken:
+            await self._ask()
+        return payload
+
+    async def acknowledge(self, before_seq: int) -> None:
+        """All payloads before stream sequence ``before_seq`` are done with."""
+        self._from_seq = max(self._from_seq, before_seq)
+        done = [seq for seq in self._replies if seq < before_seq]
+        if done and self._connection.connected:  # else a later one says it, too
+            await self._connection.publish(self._replies[max(done)], b"+ACK")
+        for seq in done:
+            del self._replies[seq]
+        self._hidden = {seq for seq in self._hidden if seq >= before_seq}
+
+    def deliver(self, message: Msg) -> None:
+        """Something came for this consumer."""
+        self._heard_s = time.monotonic()
+        self.idle = False
+        if message.reply.startswith("$JS.ACK."):
+            self._take(message, _delivery(message.reply))
+        elif message.subject.endswith(f".{self._pull}"):
+            self._hear(message.headers or {})
+        self._news.set()
+
+    def _take(self, message: Msg, delivery: _Delivery) -> None:
+        self._left = max(0, self._left - 1)
+        self._hidden.discard(delivery.seq)
+        if delivery.number != self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq):
+            # While it is put back, what was under way before may still come.
+            self._broken |= not self._putting_back
+            return
+        self._delivered = delivery
+        self._replies[delivery.seq] = message.reply
+        if delivery.seq > self._received:
+            self._received = delivery.seq
+            self._ready.append(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
+
+    def _hear(self, headers: Mapping[str, str]) -> None:
+        """A heartbeat, or the end of a request."""
+        if headers.get("Status") == "100":
+            # Delivered, and not seen: lost on the way, or not readable.
+            last = int(headers.get("Nats-Last-Consumer", 0))
+            self._broken |= last > self._delivered.number + self._hidden_after(self._delivered.seq)
+            self.idle = not (self._broken or self._ready)
+            return
+        self._left = 0
+        # Its time is up, or it brought all the bytes it may; anything else says that something is wrong.
+        self._broken |= headers.get("Status") not in {"404", "408"} and "MaxBytes" not in "".join(headers.values())
+
+    def _hidden_after(self, seq: int, before: int = sys.maxsize) -> int:
+        return sum(seq < hidden < before for hidden in self._hidden)
+
+    async def _keep_pulling(self) -> bool:
+        """See to it that payloads can come; whether they can."""
+        if self._broken:
+            try:
+                await self._put_back()
+            except UnansweredError as error:
+                log.debug("%s: %s", self._consumer, error)
+                await asyncio.sleep(RETRY_S)
+                return False
+        await self._ask()
+        return True
+
+    async def _put_back(self) -> None:
+        if self._stuck_at >= 0:
+            self.resets += 1
+            log.info("consumer put back", extra={"consumer": self._consumer, "seq": self._from_seq})
+            if self._stuck_at == self._received:
+                await self._fetch_next()
+        self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
+        self._left = 0
+        self._broken, self._putting_back = False, True
+        try:
+            await self.jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
+        except BaseException:
+            self._broken = True
+            raise
+        finally:
+            self._putting_back = False
+        self._stuck_at = self._received
+
+    async def _fetch_next(self) -> None:
+        """Putting it back brought nothing new. If there is more, ask for it by name: the client may not be able to read it."""
+        found = await self.jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self._subject)
+        if found:
+            self._hidden.add(found.seq)
+            self._received = found.seq
+            self._ready.append(Payload(found.seq, found.stored_at, found.payload, found.headers))
+
+    async def _ask(self) -> None:
+        """Request more, unless a request is open."""
+        if self.pulling or not self._connection.connected:
+            return
+        self._pull += 1
+        self._left = BATCH
+        self._heard_s = time.monotonic()
+        self._first_seq = None
+        request = {
+            "batch": BATCH,
+            "max_bytes": max(BATCH_BYTES, self._connection.client.max_payload + HEADER_ROOM),
+            "expires": int(PULL_S * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
+        }
+        await self._connection.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+            json.dumps(request).encode(),
+            reply=f"{self._inbox}.{self._pull}",
+        )
+
+    async def _check_limits(self, payload: Payload) -> Payload:
+        """``payload``, and whether the stream's limits may have cost others before it."""
+        lagging = (datetime.now(UTC) - payload.stored_at).total_seconds() > LAGGING_S
+        if not lagging or not self.taken or payload.seq == self.taken + 1:
+            return payload
+        if self._first_seq is None:
+            try:
+                state = (await self.jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]
+            except UnansweredError:
+                return payload
+            self._first_seq = int(state["first_seq"])
+        return replace(payload, lost_before=self._first_seq > self.taken + 1)
+
+
+def _delivery(reply: str) -> _Delivery:
+    """``$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<times>.<seq>.<number>.<ns>.<pending>[.<token>]``."""
+    tokens = reply.split(".")
+    # Servers of a domain name it and the account, and may add a token at the end.
+    times = 4 if len(tokens) == _SHORT_REPLY else 6
+    seq, number, stored_ns, pending = map(int, tokens[times + 1 : times + 5])
+    return _Delivery(number, seq, datetime.fromtimestamp(stored_ns / 1e9, UTC), pending)

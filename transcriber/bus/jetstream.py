@@ -1,0 +1,147 @@
+"""What we ask of JetStream, beyond nats-py: stored messages, the fence, a consumer put back to where it must go on.
+
+In: requests. Out: answers, or one of two errors: ``UnansweredError``, which time may mend, and ``RefusedError``, which it may not.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from transcriber.bus.connection import Connection
+from transcriber.errors import RefusedError, UnansweredError
+
+ANSWER_S = 5.0
+"""How long an answer may take: a broker that syncs every message to disk needs some hundred milliseconds."""
+
+RESET_SINCE = (2, 14)
+FENCE_SINCE = (2, 11)
+"""Servers from which on a consumer can be put back, and a fence can span the subjects of a stream."""
+
+WRONG_LAST_SEQUENCE, NO_MESSAGE = 10071, 10037
+_TOO_MANY_REQUESTS, _UNAVAILABLE, _OUT_OF_STORAGE = 429, 503, 10047
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message of a stream."""
+
+    seq: int
+    stored_at: datetime
+    headers: dict[str, str]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """What was published is stored under ``seq``; ``duplicate``: by an earlier message of the same id."""
+
+    seq: int
+    duplicate: bool
+
+
+class JetStream:
+    """Requests over one connection. Event loop only."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @property
+    def client(self) -> Client:
+        return self._connection.client
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Of the server we are connected to: major and minor."""
+        version = self.client.connected_server_version
+        return int(version.major), int(version.minor)
+
+    async def call(self, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask ``$JS.API.<name>``.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        message = await self._request(f"$JS.API.{name}", b"" if body is None else json.dumps(body).encode())
+        return _answer(message)
+
+    async def store(self, subject: str, payload: bytes, headers: dict[str, str]) -> Confirmed:
+        """Publish, and wait until it is stored.
+
+        Raises:
+            UnansweredError: it may be stored or not. RefusedError: it is not.
+        """
+        answer = _answer(await self._request(subject, payload, headers))
+        return Confirmed(answer["seq"], bool(answer.get("duplicate")))
+
+    async def message(self, stream: str, **which: str | int) -> Stored | None:
+        """One message: ``seq=``, ``last_by_subj=``, or ``seq=`` and ``next_by_subj=``; None if there is none.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        try:
+            found = (await self.call(f"STREAM.MSG.GET.{stream}", dict(which)))["message"]
+        except RefusedError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise
+        return Stored(
+            found["seq"],
+            datetime.fromisoformat(found["time"]),
+            _headers(base64.b64decode(found.get("hdrs", ""))),
+            base64.b64decode(found.get("data", "")),
+        )
+
+    async def put_back(self, stream: str, consumer: str, seq: int) -> None:
+        """Have ``consumer`` deliver from stream sequence ``seq`` on, as if nothing after it had been delivered.
+
+        With a plain restart the server would deliver what is new first, and what is not acknowledged only after
+        ``ack_wait``: acknowledging the one would then lose the other (nats-server issues 4627, 6114).
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        if self.version >= RESET_SINCE:
+            await self.call(f"CONSUMER.RESET.{stream}.{consumer}", {"seq": seq})
+            return
+        config = (await self.call(f"CONSUMER.INFO.{stream}.{consumer}"))["config"]
+        await self.call(f"CONSUMER.DELETE.{stream}.{consumer}")
+        config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": seq}
+        await self.call(
+            f"CONSUMER.CREATE.{stream}.{consumer}.{config['filter_subject']}", {"stream_name": stream, "config": config}
+        )
+
+    async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+        if not self._connection.connected:
+            raise UnansweredError("the broker is away")
+        try:
+            return await self.client.request(subject, payload, timeout=ANSWER_S, headers=headers)
+        except nats_errors.NoRespondersError:
+            raise UnansweredError(f"nobody answers on {subject}: no JetStream, or no stream stores it") from None
+        except (TimeoutError, nats_errors.Error, OSError) as error:
+            raise UnansweredError(f"no answer on {subject}: {str(error) or type(error).__name__}") from None
+
+
+def _answer(message: Msg) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(message.data)
+    except ValueError:
+        raise UnansweredError("the broker's answer is no JSON") from None
+    if error := answer.get("error"):
+        code, text = error.get("err_code", 0), str(error.get("description", "refused"))
+        if error.get("code") in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or code == _OUT_OF_STORAGE:
+            raise UnansweredError(text)
+        raise RefusedError(text, code)
+    return answer
+
+
+def _headers(block: bytes) -> dict[str, str]:
+    """The headers of a stored message, from its ``NATS/1.0`` block."""
+    lines = block.decode(errors="replace").split("\r\n")[1:]
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines) if name}

@@ -1,0 +1,64 @@
+"""Audio as a live source would send it. In: an audio source. Out: payloads with their headers, each in its time."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from transcriber.source import AudioSource
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What goes out at once.
+
+    Attributes:
+        data: whole frames; empty at the end.
+        headers: format, place and recording.
+        end_frame: place of the frame after its last one.
+    """
+
+    data: bytes
+    headers: dict[str, str]
+    end_frame: int
+
+
+def end_payload(always: dict[str, str], end_frame: int) -> Payload:
+    """What follows the last one and tells the length, with the headers that all have."""
+    return Payload(b"", always | {"Audio-Offset": str(end_frame), "Audio-End": "1"}, end_frame)
+
+
+async def timed_payloads(
+    source: AudioSource, size_bytes: int, always: dict[str, str], *, fast: bool
+) -> AsyncGenerator[Payload, None]:
+    """The source in payloads of ``size_bytes``, all with the headers ``always``.
+
+    In real time a payload comes when its last frame would have been captured, counted from the first, so errors do not add
+    up; ``Audio-Time`` is on the first payload and then on one a second. ``fast`` ones come at once, and claim no time.
+    """
+    fmt = source.format
+    began_s, began_at = time.monotonic(), datetime.now(UTC)
+    frames, stamp_due = 0, 0
+    async for data in _cut(source, size_bytes):
+        headers = always | {"Audio-Offset": str(frames)}
+        if not fast and frames >= stamp_due:
+            headers["Audio-Time"] = (began_at + timedelta(seconds=frames / fmt.rate)).isoformat()
+            stamp_due = frames + fmt.rate
+        frames += len(data) // fmt.frame_bytes
+        if not fast:
+            await asyncio.sleep(began_s + frames / fmt.rate - time.monotonic())
+        yield Payload(data, headers, frames)
+
+
+async def _cut(source: AudioSource, size_bytes: int) -> AsyncIterator[bytes]:
+    """The source in pieces of ``size_bytes``, the last one shorter; a torn frame at the end is left out."""
+    pending = bytearray()
+    async for piece in source.pieces:
+        pending += piece
+        whole = len(pending) - len(pending) % size_bytes
+        for start in range(0, whole, size_bytes):
+            yield bytes(pending[start : start + size_bytes])
+        del pending[:whole]
+    if rest := len(pending) - len(pending) % source.format.frame_bytes:
+        yield bytes(pending[:rest])

@@ -1,0 +1,39 @@
+"""Places in a worker's queue, for those who can wait. In: the queue. Out: one who waits is told, in turn, when there is room."""
+
+import asyncio
+from collections import deque
+
+from transcriber.engine.worker import Worker
+
+
+class Places:
+    """Event loop only."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._queue = worker.queue
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        worker.on_room = self._wake
+
+    async def free(self) -> None:
+        """Wait until there is a place; it must be taken before anything else is awaited."""
+        if not self._waiting and self._room:
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            else:
+                self._wake()
+            raise
+
+    @property
+    def _room(self) -> bool:
+        return self._queue.depth < self._queue.capacity
+
+    def _wake(self) -> None:
+        """The worker took a job. One at a time: who is woken takes the place before the next one is taken."""
+        if self._waiting and self._room:
+            self._waiting.popleft().set_result(None)

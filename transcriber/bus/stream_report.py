@@ -1,0 +1,219 @@
+"""What is told of one stream: its sessions' accounts and messages, as windows become text, silences and gaps.
+
+In: what happened, in order. Out: metrics, spans, and what is to be published. Live and durable mode differ in what they
+do with audio; what they tell is the same.
+"""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+
+from transcriber.audio.account import Fate
+from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.speech import Network, speech_probability, speech_seconds
+from transcriber.bus.publisher import Publisher
+from transcriber.bus.report import Outbox, SessionReport
+from transcriber.config import Settings
+from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
+from transcriber.engine.worker import Worker
+from transcriber.logs import RateLimited
+from transcriber.messages import Timing, message_id
+from transcriber.telemetry import Telemetry, valid_traceparent
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all streams of a daemon share."""
+
+    settings: Settings
+    model: SpeechModel
+    network: Network | None
+    publisher: Publisher
+    telemetry: Telemetry
+    warnings: RateLimited
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a payload came: monotonic seconds, and the wall clock."""
+
+    at_s: float = field(default_factory=time.monotonic)
+    wall: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class StreamReport:
+    """Event loop only.
+
+    Attributes:
+        name: of the stream.
+        sessions: the open one and those that still wait for text, with what is told of each.
+        counters: of the stream.
+    """
+
+    def __init__(self, name: str, around: Surroundings, outbox: Outbox) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``."""
+        self.name = name
+        self.sessions: dict[Session, SessionReport] = {}
+        self.counters = around.telemetry.counters(name)
+        self._around = around
+        self._outbox = outbox
+
+    def started(self, session: Session, headers: AudioHeaders) -> None:
+        self.add(session).status("started", 0)
+        self.note(session, headers)
+
+    def add(self, session: Session) -> SessionReport:
+        """Report on ``session`` from now on."""
+        report = SessionReport(self.name, session, self._around.settings, self._outbox, self._around.publisher)
+        self.sessions[session] = report
+        return report
+
+    def note(self, session: Session, headers: AudioHeaders) -> None:
+        """What the headers say about the session."""
+        report = self.sessions[session]
+        if headers.traceparent and valid_traceparent(headers.traceparent):
+            report.parent = headers.traceparent
+        if headers.language and self._around.model.supports(headers.language):
+            report.language = headers.language
+        elif headers.language:
+            self._around.warnings.warning(
+                "language", "the model does not know language %s", headers.language, stream=self.name
+            )
+        if session.overlap > report.counted_overlap:
+            report.counted_overlap = session.overlap
+            self.counters.chunks_dropped["overlap"] += 1
+
+    def stalled(self, session: Session, *, stalled: bool) -> None:
+        """Whether anything comes, be it a heartbeat; told when it changes."""
+        report = self.sessions[session]
+        if report.stalled != stalled:
+            report.stalled = stalled
+            report.status("stalled" if stalled else "resumed")
+
+    def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
+        """``window`` for the worker."""
+        report, speech = self.sessions[window.session], window.cut.speech
+        return Job(
+            stream=self.name,
+            samples=window.cut.samples,
+            language=report.language,
+            settle=settle,
+            lane=lane,
+            context=report.speakers[window.channel].context,
+            speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
+            speech_prob=None if speech is None else speech_probability(speech),
+            arrived_s=arrival.at_s,
+        )
+
+    def window(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+        """A window became text, or it did not."""
+        session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
+        report = self.sessions[session]
+        traceparent = self._around.telemetry.job_span(
+            job,
+            session=session.id,
+            message_id=message_id(self.name, session.id, window.start_frame, kind, 0, window.channel),
+            error=None if isinstance(outcome, Transcript) else outcome.reason,
+            parent=report.parent,
+        )
+        if isinstance(outcome, Transcript):
+            session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
+            session.segments += 1
+            self.counters.jobs_redone += outcome.redone
+            if outcome.suppressed:
+                self.counters.text_suppressed[outcome.suppressed] += 1
+            report.final(
+                window,
+                job,
+                report.speakers[window.channel].final(window, outcome),
+                model=self._around.model.name,
+                received_at=received_at,
+                traceparent=traceparent,
+                record=self._record,
+            )
+            # A detected language stays.
+            report.language = report.language or (outcome.language if outcome.text else None)
+            self._listen_for_silence(session, window.start_frame + window.frames)
+        else:
+            session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
+            self.counters.jobs_dropped[outcome.reason] += 1
+            lost_s = window.frames / session.rate
+            self._around.warnings.warning(
+                outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
+            )
+            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.places, window.channel)
+            self._tell_gap(gap, received_at, traceparent)
+        self._end_if_complete(session)
+
+    def silence(self, silence: Silence, received_at: datetime) -> None:
+        """Nobody speaks in this window, so it need not be heard."""
+        session, report = silence.session, self.sessions[silence.session]
+        self.counters.chunks_filtered += 1
+        session.account.settle(Fate.SILENT, silence.start_frame, silence.frames, silence.channel)
+        report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
+        report.silence(silence, received_at)
+        self._listen_for_silence(session, silence.start_frame + silence.frames)
+
+    def gap(self, gap: Gap, received_at: datetime) -> None:
+        """Frames never came, or it is not known how many."""
+        gap.session.account.settle(Fate.LOST, gap.start_frame, gap.frames, gap.channel)
+        self._tell_gap(gap, received_at)
+
+    def ended(self, session: Session) -> None:
+        """No more audio will come of ``session``; its ``end`` follows upon the last of its windows."""
+        session.closed = True
+        self._end_if_complete(session)
+
+    def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
+        """Have the open windows heard as far as they go, while the worker has nothing else to do."""
+        interval_s = self._around.settings.partial_interval_secs
+        if not interval_s or not worker.queue.idle:
+            return
+        for channel, speaker in enumerate(self.sessions[session].speakers):
+            cutter = session.cutter(channel)
+            if speaker.due(session.number(channel), cutter, interval_s):
+                window = session.open_window(channel)
+                job = self.job(window, partial(self._guessed, window, arrival.wall), Lane.PARTIAL, arrival)
+                if worker.queue.try_put(job) is None:
+                    speaker.asked(cutter)
+
+    def _guessed(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+        """An open window was heard so far; or it was not, as something else was more urgent."""
+        session = window.session
+        report = self.sessions.get(session)
+        if report is None or session.closed or window.number != session.number(window.channel):
+            return  # its final is on the way
+        speaker = report.speakers[window.channel]
+        if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
+            self.counters.partials += 1
+            report.partial(window, job, shown, rev=speaker.rev, model=self._around.model.name, received_at=received_at)
+
+    def _listen_for_silence(self, session: Session, frame: int) -> None:
+        """Tell when audio comes but no word, and when words are back."""
+        report = self.sessions[session]
+        quiet_frames = min(speaker.quiet_frames for speaker in report.speakers)
+        silent = quiet_frames >= self._around.settings.silence_timeout_secs * session.rate
+        if silent != report.silent:
+            report.silent = silent
+            report.status("silent" if silent else "resumed", frame)
+
+    def _tell_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        report = self.sessions[gap.session]
+        self.counters.gaps[gap.reason] += 1
+        for speaker in report.speakers if gap.channel is None else (report.speakers[gap.channel],):
+            speaker.interrupted()
+        report.gap(gap, received_at, traceparent)
+
+    def _record(self, timing: Timing) -> None:
+        self._around.telemetry.record_job(
+            self.name,
+            queue_ms=timing.queue_ms,
+            processing_ms=timing.processing_ms,
+            end_to_end_ms=timing.end_to_end_ms,
+        )
+
+    def _end_if_complete(self, session: Session) -> None:
+        if session.complete:
+            self.sessions.pop(session).end()
