@@ -85,6 +85,10 @@ class Daemon(DaemonProcess):
         self.process.kill()
         self.process.wait()
 
+    def close(self) -> None:
+        """Its log stays where it is."""
+        self._log.close()
+
     async def end(self) -> str | None:
         """SIGTERM; what went wrong."""
         self.expected_to_end = True
@@ -313,6 +317,7 @@ class World:
     def _kill_all(self) -> None:
         for daemon in self._all:
             daemon.kill()
+            daemon.close()
 
     def _note(self, what: str) -> None:
         self.history.append(f"{time.monotonic() - self._began_s:6.2f} s  {what}")
