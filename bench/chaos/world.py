@@ -6,6 +6,7 @@ As in a cluster: a daemon that ends by itself is started again, and a broker tha
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,6 +84,10 @@ class Daemon(DaemonProcess):
         self.expected_to_end = True
         self.process.kill()
         self.process.wait()
+
+    def close(self) -> None:
+        """Its log stays where it is."""
+        self._log.close()
 
     async def end(self) -> str | None:
         """SIGTERM; what went wrong."""
@@ -167,9 +172,9 @@ class World:
             for slot, daemons in enumerate(self._slots):
                 for daemon in [d for d in daemons if not d.running and not d.expected_to_end]:
                     daemons.remove(daemon)
-                    # Of a traceback the line that says what it was.
-                    said = [line for line in daemon.log().splitlines() if line[:1].strip()][-1:]
-                    self.errors.append(f"a daemon ended by itself, status {daemon.process.returncode}: {said}")
+                    self.errors.append(
+                        f"a daemon ended by itself, status {daemon.process.returncode}: {_last_words(daemon)}"
+                    )
                     self._restart(slot)
 
     async def do(self, fault: Fault) -> None:
@@ -312,9 +317,16 @@ class World:
     def _kill_all(self) -> None:
         for daemon in self._all:
             daemon.kill()
+            daemon.close()
 
     def _note(self, what: str) -> None:
         self.history.append(f"{time.monotonic() - self._began_s:6.2f} s  {what}")
+
+
+def _last_words(daemon: Daemon) -> str:
+    """What it died of: the end of its first traceback, else its last line."""
+    lines = daemon.log().splitlines() or [""]
+    return next((line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
 
 
 def may_fill_a_disk() -> bool:
