@@ -62,3 +62,18 @@ async def test_audio_that_was_stored_before_the_daemon_came_is_transcribed(broke
     assert status == 0
     assert [m.text for m in messages if isinstance(m, Final)] == ["1", "2", "3", "4", "5", "6"]
     assert account_errors(messages, 6 * WINDOW) == []
+
+
+async def test_a_backlog_is_read_once(broker, tmp_path, mouth):
+    """A request that is answered in full is no reason to put the consumer back."""
+    slice_, payloads = WINDOW // 10, 1010
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await daemon.stop()
+        for n in range(payloads):
+            await speak(mouth, "s", level(1 + n // 10, slice_), offset=n * slice_)
+        await speak(mouth, "s", b"", end=1)
+        daemon.start()
+        messages = await ended(mouth)
+
+    assert [m.text for m in messages if isinstance(m, Final)] == [str(n + 1) for n in range(101)]
+    assert "consumer put back" not in daemon.log()
