@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
@@ -92,8 +93,7 @@ class _Entry:
     stored: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
-@dataclass(frozen=True, slots=True)
-class _Fed:
+class _Fed(NamedTuple):
     """A payload that was taken.
 
     Attributes:
@@ -351,7 +351,8 @@ class DurableStream:
         """No audio was stored for so long."""
         settings = self._around.settings
         over = self._audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
-        await self._happened(over, NO_HEADERS, self._latest)
+        if over:
+            await self._happened(over, NO_HEADERS, self._latest)
 
     async def _wait(self, *, pinned: bool) -> bool:
         """Nothing comes; returns whether nothing need be waited for."""

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -51,8 +50,7 @@ _SHORT_REPLY = 9
 """Tokens of a reply subject without a domain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """One stored payload.
 
     Attributes:
@@ -165,16 +163,18 @@ class Feed:
         Raises:
             RefusedError: there is no such consumer, or it is not ours to use.
         """
-        deadline_s = time.monotonic() + timeout_s
+        loop, deadline_s = asyncio.get_running_loop(), time.monotonic() + timeout_s
         while not self._ready:
             if not await self._keep_pulling() or (left_s := deadline_s - time.monotonic()) <= 0:
                 return None
             self._news.clear()
+            # Not asyncio.timeout, which costs several times as much, and of a live source each payload is waited for.
+            timer = loop.call_later(min(left_s, HEARTBEAT_S), self._news.set)
             try:
-                async with asyncio.timeout(min(left_s, HEARTBEAT_S)):
-                    await self._news.wait()
-            except TimeoutError:
-                self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
+                await self._news.wait()
+            finally:
+                timer.cancel()
+            self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
         payload = await self._check_limits(self._ready.popleft())
         self.taken = payload.seq
         if len(self._ready) < BATCH // 2 and not self._broken:
@@ -228,7 +228,7 @@ class Feed:
         self._broken |= headers.get("Status") not in {"404", "408"} and not any(all_ in said for all_ in _BROUGHT_ALL)
 
     def _hidden_after(self, seq: int, before: int = sys.maxsize) -> int:
-        return sum(seq < hidden < before for hidden in self._hidden)
+        return sum(seq < hidden < before for hidden in self._hidden) if self._hidden else 0
 
     async def _keep_pulling(self) -> bool:
         """See to it that payloads can come; whether they can."""
@@ -290,8 +290,9 @@ class Feed:
 
     async def _check_limits(self, payload: Payload) -> Payload:
         """``payload``, and whether the stream's limits may have cost others before it."""
-        lagging = (datetime.now(UTC) - payload.stored_at).total_seconds() > LAGGING_S
-        if not lagging or not self.taken or payload.seq == self.taken + 1:
+        if not self.taken or payload.seq == self.taken + 1:
+            return payload
+        if (datetime.now(UTC) - payload.stored_at).total_seconds() <= LAGGING_S:
             return payload
         if self._first_seq is None:
             try:
@@ -299,7 +300,7 @@ class Feed:
             except UnansweredError:
                 return payload
             self._first_seq = int(state["first_seq"])
-        return replace(payload, lost_before=self._first_seq > self.taken + 1)
+        return payload._replace(lost_before=self._first_seq > self.taken + 1)
 
 
 def _delivery(reply: str) -> _Delivery:
