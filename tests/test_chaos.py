@@ -181,6 +181,11 @@ def with_a_window_a_frame_late(log):
     log[place] = changed(log[place], start_frame=log[place].message.start_frame + 1)
 
 
+def with_a_window_after_the_last_frame(log):
+    place = finals(log)[3]
+    log[place] = changed(log[place], start_frame=10**9)
+
+
 def with_the_words_of_another_window(log):
     place = finals(log)[3]
     log[place] = changed(log[place], text=log[finals(log)[5]].message.text)
@@ -290,6 +295,7 @@ DOCTORS = {
     with_two_windows_exchanged: "is stored where",
     with_a_window_a_frame_short: "is stored where",
     with_a_window_a_frame_late: "is stored where",
+    with_a_window_after_the_last_frame: "is stored where",
     with_the_words_of_another_window: "the text of",
     with_another_number: "segment 17 is the window",
     with_another_id: "the id s0:x:0:0:final:0 instead of",

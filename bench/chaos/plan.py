@@ -210,7 +210,7 @@ def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int 
 
 def fake_text(samples: Samples) -> str:
     """What the fake model hears in a window."""
-    level = round(float(np.median(samples.astype(np.float32) / 32_768)) * 1000)
+    level = round(float(np.median(samples.astype(np.float32) / 32_768)) * 1000) if len(samples) else 0
     return str(level) if level else ""
 
 
