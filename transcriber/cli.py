@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from transcriber import __version__
 from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
@@ -174,7 +175,8 @@ def _add_settings(command: argparse.ArgumentParser, prefixes: tuple[str, ...] = 
     for name, field in settings_fields().items():
         if name.startswith(prefixes):
             flag, text = "--" + name.replace("_", "-"), (field.description or "").replace("%", "%%")
-            group.add_argument(flag, dest=name, metavar=name.upper(), help=text)
+            switch: dict[str, Any] = {"nargs": "?", "const": "1"} if field.annotation is bool else {}
+            group.add_argument(flag, dest=name, metavar=name.upper(), help=text, **switch)
 
 
 # Each command imports what it needs: whisper.cpp, NATS and the screen take time and memory to load.
@@ -216,7 +218,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
             language=arguments.language,
             chunk_ms=arguments.chunk_ms,
             fast=arguments.fast,
-            durable=bool(arguments.durable),
+            durable=settings.durable,
         )
     )
 
