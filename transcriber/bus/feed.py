@@ -305,7 +305,8 @@ class Feed:
     async def _fetch_next(self) -> None:
         """Putting it back brought nothing new. If there is more, ask for it by name: the client may not be able to read it."""
         found = await self.jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self.subject)
-        if found:
+        # It may have come meanwhile, and more after it.
+        if found and found.seq > self._received:
             self._hidden.add(found.seq)
             self._received = found.seq
             self._ready.append(Payload(found.seq, found.stored_at, found.payload, found.headers))
