@@ -96,19 +96,12 @@ class GuardedClient(Client):
         self.abort()
         await super()._attempt_reconnect()
 
-    # The transport may be closed and nobody noticed, as the reader is dead. Who publishes or asks is not to blame, and what is
-    # unsent waits for the reconnect.
-
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         try:
             return await super()._flush_pending(force_flush)
         except (OSError, RuntimeError) as error:
-            await self._process_op_err(error)
-
-    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
-        try:
-            await super()._send_ping(future)
-        except (OSError, RuntimeError) as error:
+            # The transport is closed and nobody noticed: the reader is dead. Who publishes is not to blame, and what is
+            # unsent waits for the reconnect.
             await self._process_op_err(error)
 
     async def _process_ping(self) -> None:
