@@ -275,7 +275,8 @@ class Feed:
                 log.debug("%s: %s", self._consumer, error)
                 await asyncio.sleep(RETRY_S)
                 return False
-        await self.acknowledge(self._from_seq)  # what came once more, after it was done with
+        if self._replies and next(iter(self._replies)) < self._from_seq:
+            await self.acknowledge(self._from_seq)  # what came once more, after it was done with
         await self._ask()
         return True
 
@@ -292,9 +293,9 @@ class Feed:
         self._left = 0
         self._broken, self._putting_back = False, True
         try:
-            await self.jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
             found = await self.jetstream.message(self._stream, seq=max(1, self._from_seq), next_by_subj=self.subject)
             self._next_seq = found.seq if found else None
+            await self.jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
         except BaseException:
             self._broken = True
             raise
