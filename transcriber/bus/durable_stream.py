@@ -232,8 +232,7 @@ class DurableStream:
             except FencedError as error:
                 self._step_back(str(error))
             except RefusedError as error:
-                self._around.warnings.warning("jetstream", "cannot go on: %s", error, stream=self.name)
-                await self._mend()
+                await self._mend(error)
             except UnansweredError as error:
                 self._around.warnings.warning("jetstream", "cannot go on yet: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
@@ -250,16 +249,20 @@ class DurableStream:
                 self._hear(entry, entry.job, SHUTDOWN)
         self._news.set()
 
-    async def _mend(self) -> None:
+    async def _mend(self, refused: RefusedError) -> None:
         """Until what is missing is there again, be it that somebody else makes it."""
-        while not self._stopping:
-            await asyncio.sleep(RETRY_S)
+        error: Exception | None = refused
+        while error and not self._stopping:
             try:
                 await self._repair()
-            except (JetStreamError, BrokerError) as error:
+            except (JetStreamError, BrokerError) as missing:
+                error = missing
                 self._around.warnings.warning("jetstream", "cannot go on: %s", error, stream=self.name)
             else:
-                return
+                if error is refused:
+                    self._around.warnings.warning("jetstream", "was refused: %s", error, stream=self.name)
+                error = None
+            await asyncio.sleep(RETRY_S)
 
     # One daemon at a time.
 
@@ -453,18 +456,19 @@ class DurableStream:
 
     async def _give(self, window: Window, arrival: Arrival) -> None:
         """A window for the worker."""
-        deadly = False
+        deadly, before = False, 0
         if self._resuming:
             # Whoever comes after us knows that we tried, even if this window is the death of us.
             self._resuming = False
+            before = self._attempts
             await self._write(partial(self._try, window), self._cursor, arrival).stored
-            deadly = self._attempts >= self._around.settings.max_attempts
+            deadly = before >= self._around.settings.max_attempts
         first_seq = self._seq_of(window)
         entry = self._write(None, self._stand(window.session, window.places), arrival, first_seq)
         entry.window = window
         entry.job = self._report.job(window, partial(self._hear, entry), Lane.FINAL, arrival)
         if deadly:
-            error = EngineError(f"{self._attempts} daemons began with it and did not come back")
+            error = EngineError(f"{before} daemons began with it and did not come back")
             self._hear(entry, entry.job, error)
         else:
             await self._put(entry, entry.job)
