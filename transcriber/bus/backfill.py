@@ -26,7 +26,7 @@ from transcriber.bus.report import Outbox
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, RefusedError, UnansweredError
+from transcriber.errors import BadInputError, EngineError, RefusedError, UnansweredError
 from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Gap, Revision, SessionState, message_id
 from transcriber.telemetry import session_traceparent
 
@@ -169,7 +169,7 @@ class Backfill:
 
     async def _pay(self, debt: _Debt) -> None:
         """Hear a gap again, and tell."""
-        gap, why = debt.gap, "its audio is gone"
+        gap, why = debt.gap, "its audio is gone, or not to be touched"
         state = await self._state_before(debt)
         if state and (window := await self._cut_again(gap, state[0], state[1])):
             report = StreamReport(self._name, self._around, self._outbox)
@@ -192,6 +192,8 @@ class Backfill:
         mark = read_checkpoint(await self._jetstream.message(settings.transcript_stream, seq=debt.previous_seq))
         if mark is None or mark.session is None or mark.session.id != debt.gap.session:
             return None
+        if mark.attempts >= settings.max_attempts:
+            return None  # daemons died of it
         if await self._jetstream.message(settings.audio_stream, seq=mark.seq) is None:
             return None  # and whatever is older is gone, too
         return mark.seq, mark.session
@@ -236,6 +238,8 @@ class Backfill:
             if self._worker.queue.try_put(job):
                 raise UnansweredError("the worker has other things to do")
             answered = await heard
+            if isinstance(answered[1], EngineError) and answered[1].reason == "shutdown":
+                raise UnansweredError("the worker stops")
             tries += 1
             if isinstance(answered[1], Transcript) or tries >= self._around.settings.max_attempts:
                 return answered

@@ -1,6 +1,6 @@
 """Where a stream stands, to and fro between a daemon's memory and the messages that it stores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.account import Account
@@ -47,11 +47,11 @@ def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, a
 
 
 def restored(state: SessionState, settings: Settings, network: Network | None) -> Session:
-    """The session as it was after the stored message that ``state`` is of."""
+    """The session as it was after the stored message that ``state`` is of. Speakers stay as it began with them."""
     return Session(
         state.id,
         parse_content_type(state.format, settings.input),
-        settings.cutting,
+        replace(settings.cutting, apart=len(state.places) > 1),
         network,
         max_hole_s=settings.max_hole_secs,
         bookmark=Bookmark(

@@ -39,6 +39,9 @@ PULL_S = 5.0
 """How long a request waits at the broker."""
 
 HEARTBEAT_S = 1.0
+STALE_S = 2 * HEARTBEAT_S
+"""What the broker said so long ago may no longer be true."""
+
 SILENCE_S = 4.0
 """A request of which nothing was heard for so long, not even a heartbeat, is lost."""
 
@@ -84,7 +87,6 @@ class Feed:
     Attributes:
         resets: how often the consumer had to be put back, beside the start.
         taken: stream sequence of the last payload that was handed out.
-        idle: whether the broker has said, since the last payload, that it has no more.
         jetstream, subject: where the consumer is, and what it reads.
     """
 
@@ -92,7 +94,7 @@ class Feed:
         """Whatever comes to ``<inbox>.*`` must be given to ``deliver``."""
         self.resets = 0
         self.taken = 0
-        self.idle = False
+        self._idle = False
         self._connection = connection
         self.jetstream = JetStream(connection)
         self.subject = subject
@@ -106,6 +108,7 @@ class Feed:
         self._hidden: set[int] = set()  # what the client could not read when it was delivered
         self._broken = True
         self._putting_back = False
+        self._leaving = False
         self._stuck_at = -1  # ``_received`` when the consumer was last put back
         self._pull = 0  # number of the open request; its predecessors' farewells are no news
         self._left = 0  # what it may still bring; 0: none is open
@@ -115,6 +118,16 @@ class Feed:
         self._next_seq: int | None = (
             None  # what the first delivery must be after the consumer was put back, if it is there
         )
+
+    @property
+    def idle(self) -> bool:
+        """Whether the broker has said, since the last payload and just now, that it has no more."""
+        return self._idle and not self._broken and time.monotonic() - self._heard_s < STALE_S
+
+    @property
+    def left(self) -> bool:
+        """Whether nothing of ours waits at the broker any more, since ``leave``."""
+        return self._leaving and not self.pulling
 
     @property
     def pending(self) -> int:
@@ -129,13 +142,14 @@ class Feed:
         """
         return {"num_waiting": 0} | await self.jetstream.call(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
 
-    async def last_seq(self) -> int:
-        """The stream's last sequence.
+    async def history(self) -> tuple[datetime, int]:
+        """When the stream was made, and its last sequence.
 
         Raises:
             UnansweredError, RefusedError.
         """
-        return int((await self.jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]["last_seq"])
+        found = await self.jetstream.call(f"STREAM.INFO.{self._stream}")
+        return datetime.fromisoformat(found["created"]), int(found["state"]["last_seq"])
 
     async def has(self, seq: int) -> bool:
         """Whether the stream still has the message of that sequence.
@@ -154,13 +168,14 @@ class Feed:
         """Hand out from stream sequence ``seq`` on."""
         self._ready.clear()
         self._replies.clear()
+        self._hidden.clear()
         self._from_seq, self.taken, self._received = seq, seq - 1, seq - 1
         self._stuck_at = -1
-        self._broken = True
+        self._broken, self._leaving = True, False
 
     def lost(self) -> None:
         """The connection broke, and with it whatever was under way."""
-        self._broken, self.idle = True, False
+        self._broken = True
         self._news.set()
 
     async def claim(self) -> None:
@@ -205,11 +220,21 @@ class Feed:
                     await self._news.wait()
             except TimeoutError:
                 self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
+        self._leaving = False
         payload = await self._check_limits(self._ready.popleft())
         self.taken = payload.seq
         if len(self._ready) < BATCH // 2 and not self._broken:
             await self._ask()
         return payload
+
+    async def stay(self) -> None:
+        """Nobody takes payloads for the time being. Let those who look see all the same that somebody is there."""
+        if not self._broken:
+            await self._ask(1)
+
+    def leave(self) -> None:
+        """Ask for no more, until something comes."""
+        self._leaving = True
 
     async def acknowledge(self, before_seq: int) -> None:
         """All payloads before stream sequence ``before_seq`` are done with."""
@@ -224,7 +249,6 @@ class Feed:
     def deliver(self, message: Msg) -> None:
         """Something came for this consumer."""
         self._heard_s = time.monotonic()
-        self.idle = False
         if message.reply.startswith("$JS.ACK."):
             self._take(message, _delivery(message.reply))
         elif message.subject.endswith(f".{self._pull}"):
@@ -232,6 +256,7 @@ class Feed:
         self._news.set()
 
     def _take(self, message: Msg, delivery: _Delivery) -> None:
+        self._idle = False
         self._left = max(0, self._left - 1)
         if self._broken:
             return  # it comes again, once the consumer is put back
@@ -257,7 +282,7 @@ class Feed:
             # Delivered, and not seen: lost on the way, or not readable.
             last = int(headers.get("Nats-Last-Consumer", 0))
             self._broken |= last > self._delivered.number + self._hidden_after(self._delivered.seq)
-            self.idle = not (self._broken or self._ready)
+            self._idle = not (self._broken or self._ready)
             return
         self._left = 0
         if headers.get("Status") == "423":
@@ -292,7 +317,7 @@ class Feed:
                 await self._fetch_next()
         self._replies.clear()  # of another count
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
-        self._left = 0
+        self._left, self._idle = 0, False
         self._broken, self._putting_back = False, True
         try:
             found = await self.jetstream.message(self._stream, seq=max(1, self._from_seq), next_by_subj=self.subject)
@@ -314,18 +339,18 @@ class Feed:
             self._received = found.seq
             self._ready.append(Payload(found.seq, found.stored_at, found.payload, found.headers))
 
-    async def _ask(self) -> None:
+    async def _ask(self, batch: int = BATCH) -> None:
         """Request more, unless a request is open."""
-        if self.pulling or not self._connection.connected:
+        if self.pulling or self._leaving or not self._connection.connected:
             return
         self._pull += 1
-        self._left = BATCH
+        self._left = batch
         self._heard_s = time.monotonic()
         self._first_seq = None
         request = {
             "group": PIN_GROUP,
             **({"id": self._pin} if self._pin else {}),
-            "batch": BATCH,
+            "batch": batch,
             "max_bytes": max(BATCH_BYTES, self._connection.client.max_payload + HEADER_ROOM),
             "expires": int(PULL_S * 1e9),
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),

@@ -110,10 +110,11 @@ class JetStream:
         Raises:
             UnansweredError, RefusedError.
         """
+        # A consumer that is missing does not answer to a reset.
+        config = (await self.call(f"CONSUMER.INFO.{stream}.{consumer}"))["config"]
         if self.version >= RESET_SINCE:
             await self.call(f"CONSUMER.RESET.{stream}.{consumer}", {"seq": seq})
             return
-        config = (await self.call(f"CONSUMER.INFO.{stream}.{consumer}"))["config"]
         await self.call(f"CONSUMER.DELETE.{stream}.{consumer}")
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": seq}
         await self.call(
