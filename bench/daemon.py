@@ -36,10 +36,6 @@ ANSWER = Transcript(
 """As long as what is said in five seconds."""
 
 
-FULL_WINDOWS = {"BUFFER_CUT": "fixed", "SPEECH_GATE": "0", "ENDPOINT_SILENCE_SECS": "0", "PARTIAL_INTERVAL_SECS": "0"}
-"""Windows of one length, whatever they hold, and nothing between them: a load that is known beforehand."""
-
-
 class InstantModel:
     """``SpeechModel`` that does not listen."""
 
@@ -70,7 +66,7 @@ class MeasuredDaemon(DaemonProcess):
     def __init__(self, nats_url: str, cores: set[int] | None = None, /, **settings: str) -> None:
         """Daemon at the broker ``nats_url``, on ``cores`` only, with ``settings`` named as in the environment."""
         super().__init__(nats_url, "")
-        self._environment |= FULL_WINDOWS | settings
+        self._environment |= settings
         self._cores = cores
 
     def start(self) -> None:

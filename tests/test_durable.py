@@ -48,6 +48,20 @@ async def test_audio_that_was_stored_before_the_daemon_came_is_transcribed(broke
     found.check(6 * WINDOW)
 
 
+async def test_a_backlog_is_read_once(broker, tmp_path, mouth):
+    """A request that is answered in full is no reason to put the consumer back."""
+    slice_, payloads = WINDOW // 10, 1010
+    await provisioned(broker)
+    for n in range(payloads):
+        await store(mouth, "s", level(1 + n // 10, slice_), offset=n * slice_)
+    await store(mouth, "s", b"", end=1)
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        found = await until_ended(mouth)
+
+    assert found.text == [str(n + 1) for n in range(101)]
+    assert "consumer put back" not in daemon.log()
+
+
 # Poison.
 
 

@@ -305,7 +305,7 @@ def test_the_opening_of_a_recording_is_whole_sentences():
 
 async def test_recordings_are_played_to_their_ends_each_message_with_its_time(broker):
     some = [recording("over", 3.1), recording("over", 2.0), recording("over", 1.5)]
-    with StubbedDaemon(broker.url, BUFFER_DURATION_SECS="1") as daemon:
+    with StubbedDaemon(broker.url, BUFFER_DURATION_SECS="1", **PLAIN) as daemon:
         async with player(daemon, broker.url) as ready:
             speed, linear = await ready.play_without_loss(some, LINEAR, 20.0, at_once=2)
             _, telephone = await ready.play_without_loss(some[:1], TELEPHONE, 20.0, at_once=2)

@@ -50,6 +50,9 @@ LAGGING_S = 2.0
 
 RETRY_S = 0.2
 
+_BROUGHT_ALL = ("Batch Completed", "MaxBytes")
+"""What the broker says at the end of a request that was answered in full, by number or by bytes."""
+
 _SHORT_REPLY = 9
 """Tokens of a reply subject without a domain."""
 
@@ -287,8 +290,9 @@ class Feed:
         self._left = 0
         if headers.get("Status") == "423":
             self._pin = None  # we asked for nothing for too long, or somebody else has taken over
-        # Its time is up, or it brought all the bytes it may; anything else says that something is wrong.
-        self._broken |= headers.get("Status") not in {"404", "408"} and "MaxBytes" not in "".join(headers.values())
+        # Its time is up, or it brought all that it may; anything else says that something is wrong.
+        said = "".join(headers.values())
+        self._broken |= headers.get("Status") not in {"404", "408"} and not any(all_ in said for all_ in _BROUGHT_ALL)
 
     def _hidden_after(self, seq: int, before: int = sys.maxsize) -> int:
         return sum(seq < hidden < before for hidden in self._hidden)
