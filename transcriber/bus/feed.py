@@ -96,6 +96,7 @@ class Feed:
         self._inbox, self._stream, self._consumer = inbox, stream, consumer
         self._ready: deque[Payload] = deque()
         self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
+        self._late_reply = ""  # of what was done with before it came again
         self._news = asyncio.Event()
         self._from_seq = 0  # what is before it is acknowledged
         self._received = 0  # the highest stream sequence that came
@@ -147,6 +148,7 @@ class Feed:
         """Hand out from stream sequence ``seq`` on."""
         self._ready.clear()
         self._replies.clear()
+        self._late_reply = ""
         self._from_seq, self.taken, self._received = seq, seq - 1, seq - 1
         self._stuck_at = -1
         self._broken = True
@@ -163,6 +165,7 @@ class Feed:
             RefusedError: there is no such consumer, or it is not ours to use.
         """
         deadline_s = time.monotonic() + timeout_s
+        await self._acknowledge_late()
         while not self._ready:
             if not await self._keep_pulling() or (left_s := deadline_s - time.monotonic()) <= 0:
                 return None
@@ -172,6 +175,7 @@ class Feed:
                     await self._news.wait()
             except TimeoutError:
                 self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
+            await self._acknowledge_late()
         payload = await self._check_limits(self._ready.popleft())
         self.taken = payload.seq
         if len(self._ready) < BATCH // 2 and not self._broken:
@@ -187,6 +191,12 @@ class Feed:
         for seq in done:
             del self._replies[seq]
         self._hidden = {seq for seq in self._hidden if seq >= before_seq}
+
+    async def _acknowledge_late(self) -> None:
+        """What was done with while the consumer was put back could not be acknowledged then."""
+        if self._late_reply and self._connection.connected:
+            reply, self._late_reply = self._late_reply, ""
+            await self._connection.publish(reply, b"+ACK")
 
     def deliver(self, message: Msg) -> None:
         """Something came for this consumer."""
@@ -206,7 +216,10 @@ class Feed:
             self._broken |= not self._putting_back
             return
         self._delivered = delivery
-        self._replies[delivery.seq] = message.reply
+        if delivery.seq < self._from_seq:
+            self._late_reply = message.reply
+        else:
+            self._replies[delivery.seq] = message.reply
         if delivery.seq > self._received:
             self._received = delivery.seq
             self._ready.append(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
@@ -245,6 +258,9 @@ class Feed:
             if self._stuck_at == self._received:
                 await self._fetch_next()
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
+        # They name deliveries that the consumer will have forgotten.
+        self._replies.clear()
+        self._late_reply = ""
         self._left = 0
         self._broken, self._putting_back = False, True
         try:
