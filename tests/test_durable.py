@@ -9,7 +9,7 @@ import pytest
 from tests.harness import Daemon, level, speak
 from transcriber.demo.account import account_errors
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import ANY_MESSAGE, End, Final
+from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Final
 
 RATE = 16_000
 WINDOW = RATE // 2
@@ -29,7 +29,8 @@ def broker(store):
 
 async def stored(client, stream="s"):
     """What the broker keeps of a stream's text, in order."""
-    found, seq = [], 1
+    found: list[AnyMessage] = []
+    seq = 1
     while True:
         question = json.dumps({"seq": seq, "next_by_subj": f"transcripts.{stream}.*"}).encode()
         answer = json.loads((await client.request("$JS.API.STREAM.MSG.GET.TRANSCRIPTS", question, timeout=5)).data)

@@ -51,8 +51,8 @@ SHUTDOWN = EngineError("not begun: the next daemon's", reason="shutdown")
 MARGIN_S = 0.25
 """By our own clock a silence must be so much longer than by the broker's: what is under way must not have ended it there."""
 
-OTHER_POLL_S, OTHER_GONE_S = 0.5, 5.0
-"""A daemon that was fenced off looks so often for the other one, and takes over when nothing has moved for so long."""
+OTHER_POLL_S = 0.5
+"""How often a daemon that was fenced off looks whether the other one is gone."""
 
 
 class _Told:
@@ -202,20 +202,24 @@ class DurableStream:
 
     async def run(self, *, pinned: bool) -> None:
         """Serve the stream: until it is over, unless it is ``pinned``, or until it is drained."""
-        still_s = 0.0
+        claimed = False
         while not self._stopping:
             try:
-                await self._wait_for_turn(still_s)
+                if claimed:
+                    await self._wait_for_turn()
+                else:
+                    await self.feed.claim()
+                    claimed = True
                 await self._go_on()
                 await self._serve(pinned=pinned)
             except FencedError as error:
-                still_s = OTHER_GONE_S
                 self._step_back(str(error))
             except (UnansweredError, RefusedError) as error:
                 self._around.warnings.warning("jetstream", "cannot go on yet: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
             else:
-                return
+                break
+        await self.feed.release()
 
     def drain(self) -> None:
         """Take no more audio; what the worker does not finish is the next daemon's."""
@@ -229,21 +233,12 @@ class DurableStream:
 
     # One daemon at a time.
 
-    async def _wait_for_turn(self, still_s: float) -> None:
-        """Wait until nobody else asks for this audio, and for ``still_s`` seconds nobody has moved on in it."""
-        seen, since_s = None, time.monotonic()
-        while True:
-            info = await self.feed.info()
-            if info["num_waiting"]:
-                self._step_back("it asks for audio")
-            found = info["num_waiting"], info["delivered"], info["ack_floor"]
-            if seen is not None and found != seen:
-                since_s = time.monotonic()
-            seen = found
-            if not info["num_waiting"] and time.monotonic() - since_s >= still_s:
-                self.fenced = False
-                return
+    async def _wait_for_turn(self) -> None:
+        """Wait until nobody else reads this audio: a new daemon takes it from an old one, but not the other way round."""
+        while await self.feed.has_other_reader():
+            self._step_back("it reads the audio")
             await asyncio.sleep(OTHER_POLL_S)
+        self.fenced = False
 
     def _step_back(self, why: str) -> None:
         if not self.fenced:

@@ -5,6 +5,8 @@ In: what a durable pull consumer delivers. Out: payloads, for as long as somebod
 A consumer is no queue that one could trust blindly: what is under way when a connection breaks is delivered again only
 after ``ack_wait``, and new messages before it. So deliveries are counted, and at every hole, and whenever deliveries stop
 without a word, the consumer is put back to the first payload that is not acknowledged; what is known already is passed over.
+The count is only worth something while nobody else reads: the broker pins the consumer to one reader (ADR-42), and who finds
+another one pinned leaves it alone.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -21,8 +24,8 @@ from typing import Any, NamedTuple
 from nats.aio.msg import Msg
 
 from transcriber.bus.connection import HEADER_ROOM, Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.errors import UnansweredError
+from transcriber.bus.jetstream import PIN_GROUP, JetStream
+from transcriber.errors import FencedError, RefusedError, UnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,7 @@ BATCH_BYTES = 2**20
 """And no more than so many bytes, but always room for one message."""
 
 PULL_S = 5.0
-"""How long a request waits at the broker. A daemon that was stopped holds on to the consumer for no longer."""
+"""How long a request waits at the broker."""
 
 HEARTBEAT_S = 1.0
 SILENCE_S = 4.0
@@ -96,7 +99,6 @@ class Feed:
         self._inbox, self._stream, self._consumer = inbox, stream, consumer
         self._ready: deque[Payload] = deque()
         self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
-        self._late_reply = ""  # of what was done with before it came again
         self._news = asyncio.Event()
         self._from_seq = 0  # what is before it is acknowledged
         self._received = 0  # the highest stream sequence that came
@@ -109,6 +111,10 @@ class Feed:
         self._left = 0  # what it may still bring; 0: none is open
         self._heard_s = 0.0
         self._first_seq: int | None = None  # of the stream, as it was since the last request; None: not asked
+        self._pin: str | None = None  # what the broker calls us while we are the one reader
+        self._next_seq: int | None = (
+            None  # what the first delivery must be after the consumer was put back, if it is there
+        )
 
     @property
     def pending(self) -> int:
@@ -148,7 +154,6 @@ class Feed:
         """Hand out from stream sequence ``seq`` on."""
         self._ready.clear()
         self._replies.clear()
-        self._late_reply = ""
         self._from_seq, self.taken, self._received = seq, seq - 1, seq - 1
         self._stuck_at = -1
         self._broken = True
@@ -158,14 +163,39 @@ class Feed:
         self._broken, self.idle = True, False
         self._news.set()
 
+    async def claim(self) -> None:
+        """Become the one reader, whoever was it before.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        await self.jetstream.call(f"CONSUMER.UNPIN.{self._stream}.{self._consumer}", {"group": PIN_GROUP})
+        self._pin = None
+
+    async def release(self) -> None:
+        """Let the next reader have it at once."""
+        if self._pin and self._connection.connected:
+            with suppress(UnansweredError, RefusedError):
+                if not await self.has_other_reader():
+                    await self.claim()
+
+    async def has_other_reader(self) -> bool:
+        """Whether the consumer is somebody else's.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        groups = (await self.info()).get("priority_groups") or [{}]
+        return groups[0].get("pinned_client_id") not in {None, "", self._pin}
+
     async def next(self, timeout_s: float) -> Payload | None:
         """The next payload; None if none came in time.
 
         Raises:
             RefusedError: there is no such consumer, or it is not ours to use.
+            FencedError: somebody else reads.
         """
         deadline_s = time.monotonic() + timeout_s
-        await self._acknowledge_late()
         while not self._ready:
             if not await self._keep_pulling() or (left_s := deadline_s - time.monotonic()) <= 0:
                 return None
@@ -175,7 +205,6 @@ class Feed:
                     await self._news.wait()
             except TimeoutError:
                 self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
-            await self._acknowledge_late()
         payload = await self._check_limits(self._ready.popleft())
         self.taken = payload.seq
         if len(self._ready) < BATCH // 2 and not self._broken:
@@ -185,18 +214,12 @@ class Feed:
     async def acknowledge(self, before_seq: int) -> None:
         """All payloads before stream sequence ``before_seq`` are done with."""
         self._from_seq = max(self._from_seq, before_seq)
-        done = [seq for seq in self._replies if seq < before_seq]
-        if done and self._connection.connected:  # else a later one says it, too
+        done = [seq for seq in self._replies if seq < self._from_seq]
+        if done and self._connection.connected:  # else it is said when the consumer is put back
             await self._connection.publish(self._replies[max(done)], b"+ACK")
         for seq in done:
             del self._replies[seq]
-        self._hidden = {seq for seq in self._hidden if seq >= before_seq}
-
-    async def _acknowledge_late(self) -> None:
-        """What was done with while the consumer was put back could not be acknowledged then."""
-        if self._late_reply and self._connection.connected:
-            reply, self._late_reply = self._late_reply, ""
-            await self._connection.publish(reply, b"+ACK")
+        self._hidden = {seq for seq in self._hidden if seq >= self._from_seq}
 
     def deliver(self, message: Msg) -> None:
         """Something came for this consumer."""
@@ -211,18 +234,20 @@ class Feed:
     def _take(self, message: Msg, delivery: _Delivery) -> None:
         self._left = max(0, self._left - 1)
         self._hidden.discard(delivery.seq)
-        if delivery.number != self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq):
+        expected = self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq)
+        pin = (message.headers or {}).get("Nats-Pin-Id")
+        if delivery.number != expected or (self._pin or pin) != pin or not self._is_next(delivery):
             # While it is put back, what was under way before may still come.
             self._broken |= not self._putting_back
             return
-        self._delivered = delivery
-        if delivery.seq < self._from_seq:
-            self._late_reply = message.reply
-        else:
-            self._replies[delivery.seq] = message.reply
+        self._pin, self._delivered = pin, delivery
+        self._replies[delivery.seq] = message.reply
         if delivery.seq > self._received:
             self._received = delivery.seq
             self._ready.append(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
+
+    def _is_next(self, delivery: _Delivery) -> bool:
+        return delivery.number > 1 or self._next_seq in {None, delivery.seq}
 
     def _hear(self, headers: Mapping[str, str]) -> None:
         """A heartbeat, or the end of a request."""
@@ -233,6 +258,8 @@ class Feed:
             self.idle = not (self._broken or self._ready)
             return
         self._left = 0
+        if headers.get("Status") == "423":
+            self._pin = None  # we asked for nothing for too long, or somebody else has taken over
         # Its time is up, or it brought all the bytes it may; anything else says that something is wrong.
         self._broken |= headers.get("Status") not in {"404", "408"} and "MaxBytes" not in "".join(headers.values())
 
@@ -248,22 +275,26 @@ class Feed:
                 log.debug("%s: %s", self._consumer, error)
                 await asyncio.sleep(RETRY_S)
                 return False
+        if self._replies and next(iter(self._replies)) < self._from_seq:
+            await self.acknowledge(self._from_seq)  # what came once more, after it was done with
         await self._ask()
         return True
 
     async def _put_back(self) -> None:
+        if await self.has_other_reader():
+            raise FencedError("it reads the audio")
         if self._stuck_at >= 0:
             self.resets += 1
             log.info("consumer put back", extra={"consumer": self._consumer, "seq": self._from_seq})
             if self._stuck_at == self._received:
                 await self._fetch_next()
+        self._replies.clear()  # of another count
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
-        # They name deliveries that the consumer will have forgotten.
-        self._replies.clear()
-        self._late_reply = ""
         self._left = 0
         self._broken, self._putting_back = False, True
         try:
+            found = await self.jetstream.message(self._stream, seq=max(1, self._from_seq), next_by_subj=self.subject)
+            self._next_seq = found.seq if found else None
             await self.jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
         except BaseException:
             self._broken = True
@@ -290,6 +321,8 @@ class Feed:
         self._heard_s = time.monotonic()
         self._first_seq = None
         request = {
+            "group": PIN_GROUP,
+            **({"id": self._pin} if self._pin else {}),
             "batch": BATCH,
             "max_bytes": max(BATCH_BYTES, self._connection.client.max_payload + HEADER_ROOM),
             "expires": int(PULL_S * 1e9),
