@@ -21,7 +21,8 @@ class Cursor:
         session: the open one; None between sessions.
         clock: its frame at which that payload begins.
         heard_at: when the payload with audio before it was stored.
-        bookmark: the rest of what the session needs, but for its account.
+        places, origin, captured, skipped_at: as in a ``Bookmark``.
+        ending: whether the session has ended with what is told, but for its ``end``.
     """
 
     seq: int
@@ -32,6 +33,7 @@ class Cursor:
     origin: int | None = None
     captured: tuple[int, datetime] | None = None
     skipped_at: int | None = None
+    ending: bool = False
 
 
 def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int) -> Checkpoint:
@@ -71,7 +73,7 @@ def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
         return Cursor(found.seq)
     return Cursor(
         found.seq, session, state.clock, state.heard_at, session.places if session else (),
-        state.origin, state.captured, state.skipped_at,
+        state.origin, state.captured, state.skipped_at, state.ending,
     )  # fmt: skip
 
 
@@ -97,5 +99,6 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
         places=tuple(PlaceState(**place._asdict()) for place in cursor.places),
         account=AccountState(**session.account.snapshot()),
         segments=session.segments,
+        ending=cursor.ending,
         **report.state(),
     )

@@ -284,6 +284,8 @@ class DurableStream:
     # The intake: from payloads to the log.
 
     async def _take_all(self, *, pinned: bool) -> None:
+        if self._cursor.ending:
+            await self._happened(self._audio.end(), NO_HEADERS, self._latest)
         while True:
             while not self._has_room:
                 self._room.clear()
@@ -365,6 +367,7 @@ class DurableStream:
 
     async def _happened(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival) -> None:
         """Write it down, in order; windows are given to the worker when it has room."""
+        ending = {event.session for event in events if isinstance(event, Ended)}
         for event in events:
             match event:
                 case Started(session):
@@ -374,13 +377,15 @@ class DurableStream:
                     start = (Place(0, 0, 0, 0),) * session.channels
                     self._write(partial(report.status, "started", 0), self._stand(session, start), arrival)
                 case Window():
-                    await self._give(event, arrival)
+                    await self._give(event, arrival, ending=event.session in ending)
                 case Silence():
                     first_seq, tell = self._seq_of(event), partial(self._report.silence, event, arrival.wall)
-                    self._write(tell, self._stand(event.session, event.places), arrival, first_seq)
+                    after = self._stand(event.session, event.places, ending=event.session in ending)
+                    self._write(tell, after, arrival, first_seq)
                 case Gap():
                     tell = partial(self._report.gap, event, arrival.wall)
-                    self._write(tell, self._stand(event.session, event.places), arrival)
+                    after = self._stand(event.session, event.places, ending=event.session in ending)
+                    self._write(tell, after, arrival)
                 case Ended(session):
                     self._write(partial(self._report.ended, session), Cursor(self._fed_seq + 1), arrival)
 
@@ -389,14 +394,15 @@ class DurableStream:
             self._stalled = stalled
             self._write(partial(self._report.stalled, session, stalled=stalled), self._cursor, arrival)
 
-    async def _give(self, window: Window, arrival: Arrival) -> None:
+    async def _give(self, window: Window, arrival: Arrival, *, ending: bool) -> None:
         """A window for the worker."""
         if self._resuming:
             # Whoever comes after us knows that we tried, even if this window is the death of us.
             self._resuming = False
             await self._write(partial(self._try, window), self._cursor, arrival).stored
         first_seq = self._seq_of(window)
-        entry = self._write(None, self._stand(window.session, window.places), arrival, first_seq)
+        after = self._stand(window.session, window.places, ending=ending)
+        entry = self._write(None, after, arrival, first_seq)
         entry.window = window
         entry.job = self._report.job(window, partial(self._hear, entry), Lane.FINAL, arrival)
         if self._attempts >= self._around.settings.max_attempts:
@@ -439,17 +445,25 @@ class DurableStream:
         """The payload in which it begins."""
         return self._payload_at(heard.session, heard.start_frame).seq
 
-    def _stand(self, session: Session, places: tuple[Place, ...]) -> Cursor:
-        """Where audio goes on if the next windows begin at ``places``."""
+    def _stand(self, session: Session, places: tuple[Place, ...], *, ending: bool = False) -> Cursor:
+        """Where audio goes on if the next windows begin at ``places``; ``ending`` if the session's end follows."""
         frame = min(replay_from(place, session.rate) for place in places)
         fed = self._payload_at(session, frame)
         while self._fed and self._fed[0].seq < fed.seq:
             self._fed.popleft()
-        # Before a hole the next run begins where the last one ended, and the payload after the hole tells of it again.
-        clock = min(fed.clock, frame)
         return Cursor(
-            fed.seq, session, clock, fed.heard_before, places, session.origin, session.capture(clock), session.skipped_at
-        )  # fmt: skip
+            fed.seq,
+            session,
+            # Before a hole the next run begins where the last one ended, and the payload after the hole tells of it again.
+            clock := min(fed.clock, frame),
+            fed.heard_before,
+            places,
+            session.origin,
+            session.capture(clock),
+            session.skipped_at,
+            # The payload that ended it is not read again.
+            ending=ending and fed.seq > self._fed_seq,
+        )
 
     def _payload_at(self, session: Session, frame: int) -> _Fed:
         """The payload that holds ``frame``, or the hole before it; the next one, if none does."""

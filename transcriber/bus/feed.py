@@ -233,6 +233,8 @@ class Feed:
 
     def _take(self, message: Msg, delivery: _Delivery) -> None:
         self._left = max(0, self._left - 1)
+        if self._broken:
+            return  # it comes again, once the consumer is put back
         self._hidden.discard(delivery.seq)
         expected = self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq)
         pin = (message.headers or {}).get("Nats-Pin-Id")
