@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from itertools import pairwise
 from uuid import uuid4
 
@@ -91,14 +92,17 @@ async def stored(mouth, stream="s"):
 
 async def until_stored(mouth, condition, stream="s", patience_s=20):
     """Wait until what is stored of a stream fulfils ``condition``; returns it."""
-    found = None
+    found, seen = None, -1
     try:
         async with asyncio.timeout(patience_s):
-            while not condition(found := await stored(mouth, stream)):
-                await asyncio.sleep(0.05)
+            while True:
+                last_seq = (await mouth.jetstream().stream_info("TRANSCRIPTS")).state.last_seq
+                if last_seq != seen and condition(found := await stored(mouth, stream)):
+                    return found
+                seen = last_seq
+                await asyncio.sleep(0.03)
     except TimeoutError:
         raise AssertionError(f"in vain: {found and [(m.type, m.start_frame) for m in found.messages]}") from None
-    return found
 
 
 async def until_ended(mouth, stream="s", sessions=1, patience_s=20):
@@ -108,9 +112,10 @@ async def until_ended(mouth, stream="s", sessions=1, patience_s=20):
 
 async def until_acknowledged(mouth, stream="s", patience_s=5):
     """Wait until nothing is left for the consumer of a stream."""
-    async with asyncio.timeout(patience_s):
-        while (await consumers(mouth))[stream].pending:
-            await asyncio.sleep(0.05)
+    deadline_s = time.monotonic() + patience_s
+    while (await consumers(mouth))[stream].pending:
+        assert time.monotonic() < deadline_s, "not all is acknowledged"
+        await asyncio.sleep(0.05)
 
 
 class Restarted:

@@ -56,5 +56,6 @@ async def _read_all(client: Client, stream: str, *, headers_only: bool = False) 
     messages: list[Msg] = []
     while len(messages) < count:
         messages += await reader.fetch(min(_BATCH, count - len(messages)), timeout=5)
+    await jetstream.delete_consumer(stream, (await reader.consumer_info()).name)
     await reader.unsubscribe()
     return messages

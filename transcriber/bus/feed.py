@@ -103,6 +103,7 @@ class Feed:
         self.subject = subject
         self._inbox, self._stream, self._consumer = inbox, stream, consumer
         self._ready: deque[Payload] = deque()
+        self._ready_bytes = 0
         self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
         self._news = asyncio.Event()
         self._from_seq = 0  # what is before it is acknowledged
@@ -170,6 +171,7 @@ class Feed:
     def start(self, seq: int) -> None:
         """Hand out from stream sequence ``seq`` on."""
         self._ready.clear()
+        self._ready_bytes = 0
         self._replies.clear()
         self._hidden.clear()
         self._from_seq, self.taken, self._received = seq, seq - 1, seq - 1
@@ -226,7 +228,8 @@ class Feed:
         self._leaving = False
         payload = await self._check_limits(self._ready.popleft())
         self.taken = payload.seq
-        if len(self._ready) < BATCH // 2 and not self._broken:
+        self._ready_bytes -= len(payload.data)
+        if len(self._ready) < BATCH // 2 and self._ready_bytes < BATCH_BYTES // 2 and not self._broken:
             await self._ask()
         return payload
 
@@ -274,7 +277,7 @@ class Feed:
         self._replies[delivery.seq] = message.reply
         if delivery.seq > self._received:
             self._received = delivery.seq
-            self._ready.append(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
+            self._put(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
 
     def _is_next(self, delivery: _Delivery) -> bool:
         return delivery.number > 1 or self._next_seq in {None, delivery.seq}
@@ -322,6 +325,7 @@ class Feed:
         self._replies.clear()  # of another count
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
         self._left, self._idle = 0, False
+        self._pull += 1  # that the old one ends with its consumer, where it is made again, is no news
         self._broken, self._putting_back = False, True
         try:
             found = await self.jetstream.message(self._stream, seq=max(1, self._from_seq), next_by_subj=self.subject)
@@ -341,7 +345,11 @@ class Feed:
         if found and found.seq > self._received:
             self._hidden.add(found.seq)
             self._received = found.seq
-            self._ready.append(Payload(found.seq, found.stored_at, found.payload, found.headers))
+            self._put(Payload(found.seq, found.stored_at, found.payload, found.headers))
+
+    def _put(self, payload: Payload) -> None:
+        self._ready.append(payload)
+        self._ready_bytes += len(payload.data)
 
     async def _ask(self, batch: int = BATCH) -> None:
         """Request more, unless a request is open."""

@@ -81,7 +81,7 @@ class Ledger:
                     self.last_seq = stored.seq
                     return
                 # The id is that of an older message: its publisher uses one Audio-Session for several recordings.
-                headers["Nats-Msg-Id"] = f"{message_id}:{message.last_seq}"
+                headers["Nats-Msg-Id"] = f"{message_id}:{self.last_seq}"
 
     def _follows(self, stored: Confirmed) -> bool:
         return not stored.duplicate or stored.seq > self.last_seq
