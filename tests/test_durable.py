@@ -128,7 +128,7 @@ async def test_malformed_stored_messages_loop_nowhere(broker, tmp_path, mouth, e
     assert found.of(Gap) == told
     assert len(used) + len(told) == len(payloads)
     found.check(len(found.text) * WINDOW)
-    assert 1 <= figures["transcriber.consumer.resets"] <= 3 * len(payloads)
+    assert figures["transcriber.consumer.resets"] <= 3 * len(payloads)
     assert "Traceback" not in daemon.log()
 
 

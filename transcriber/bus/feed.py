@@ -268,7 +268,8 @@ class Feed:
             return  # it comes again, once the consumer is put back
         self._hidden.discard(delivery.seq)
         expected = self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq)
-        pin = (message.headers or {}).get("Nats-Pin-Id")
+        # Headers that a publisher has spoiled do not show it.
+        pin = (message.headers or {}).get("Nats-Pin-Id") or self._pin
         if delivery.number != expected or (self._pin or pin) != pin or not self._is_next(delivery):
             # While it is put back, what was under way before may still come.
             self._broken |= not self._putting_back
