@@ -27,3 +27,17 @@ async def ears(broker):
     """A listener to everything."""
     async with Ears(broker.url) as listener:
         yield listener
+
+
+@pytest.fixture
+async def mouth_of():
+    """Makes a publisher's connection to any broker."""
+    clients = []
+
+    async def connect(broker):
+        clients.append(await nats.connect(broker.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        await client.close()

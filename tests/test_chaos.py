@@ -18,7 +18,7 @@ from transcriber.audio.session import Gap as GapEvent, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError
-from transcriber.messages import End, Final, Gap, Partial, Status, Timing, message_id
+from transcriber.messages import Checkpoint, End, Final, Gap, Partial, Status, Timing, message_id
 
 
 def stored_audio(plan):
@@ -47,28 +47,42 @@ def told(kind, session, stream, start, frames, **fields):
 def flawless_log(plan):
     """What durable mode must store: our own audio room, without a bus or an engine."""
     audio, order = stored_audio(plan)
-    log = []
-    odd = Counter[str]()
-    for name in plan.streams:
-        seq = 0
-        window_s = float(plan.settings["BUFFER_DURATION_SECS"])
-        stream = Stream(
-            AudioFormat(rate=16_000), Cutting(window_s), None, max_hole_s=600, new_id=lambda: str(seq)  # noqa: B023
-        )  # fmt: skip
-        for message, (of, payload) in zip(audio, order, strict=True):
-            if of != name:
-                continue
-            seq = message.sequence
-            try:
-                events = stream.feed(payload.data, parse_headers(payload.headers))
-            except BadInputError:
-                events = stream.skip()
-            for event in events:
-                heard = message_of(name, event)
-                unknown = isinstance(heard, Gap) and not heard.frames
-                odd[heard.session] += unknown
-                log.append(stored(heard, odd[heard.session] if unknown else 0))
-    return audio, log
+    return audio, [
+        text
+        for name in plan.streams
+        for text in flawless_stream(
+            name,
+            float(plan.settings["BUFFER_DURATION_SECS"]),
+            [(message.sequence, payload) for message, (of, payload) in zip(audio, order, strict=True) if of == name],
+        )
+    ]
+
+
+def flawless_stream(name, window_s, payloads):
+    seq, odd = 0, Counter[str]()
+    came: list[tuple[int, int]] = []  # of the session: frames that came before, and the payload
+    stream = Stream(AudioFormat(rate=16_000), Cutting(window_s), None, max_hole_s=600, new_id=lambda: str(seq))
+    for seq, payload in payloads:
+        session, clock = stream.session, stream.session.clock if stream.session else 0
+        try:
+            events = stream.feed(payload.data, parse_headers(payload.headers))
+        except BadInputError:
+            events = stream.skip()
+        if session and session.clock > clock:
+            came.append((payload.start, seq))
+        for event in events:
+            if isinstance(event, Started):
+                came = [(0, seq)]
+            message = message_of(name, event)
+            unknown = isinstance(message, Gap) and not message.frames
+            odd[message.session] += unknown
+            fields = {
+                "first_seq": next(at for start, at in reversed(came) if start <= message.start_frame),
+                "last_seq": seq,
+                "lag_s": 0.0,
+                "checkpoint": Checkpoint(instance="", seq=1, attempts=0, session=None),
+            }
+            yield stored(message.model_copy(update=fields), odd[message.session] if unknown else 0)
 
 
 def message_of(name, event):
@@ -167,6 +181,11 @@ def with_a_window_a_frame_late(log):
     log[place] = changed(log[place], start_frame=log[place].message.start_frame + 1)
 
 
+def with_a_window_after_the_last_frame(log):
+    place = finals(log)[3]
+    log[place] = changed(log[place], start_frame=10**9)
+
+
 def with_the_words_of_another_window(log):
     place = finals(log)[3]
     log[place] = changed(log[place], text=log[finals(log)[5]].message.text)
@@ -255,12 +274,28 @@ def with_text_of_a_stream_that_nobody_sent(log):
     log.append(changed(log[0], stream="ghost"))
 
 
+def with_text_of_other_audio(log):
+    place = finals(log)[3]
+    log[place] = changed(log[place], first_seq=log[place].message.first_seq + 1)
+
+
+def with_text_before_its_audio(log):
+    place = finals(log)[3]
+    log[place] = changed(log[place], last_seq=log[finals(log)[1]].message.last_seq)
+
+
+def without_a_place_to_go_on(log):
+    place = finals(log)[3]
+    log[place] = changed(log[place], checkpoint=None)
+
+
 DOCTORS = {
     without_a_window: "is stored where",
     with_a_window_twice: "2 messages have the id",
     with_two_windows_exchanged: "is stored where",
     with_a_window_a_frame_short: "is stored where",
     with_a_window_a_frame_late: "is stored where",
+    with_a_window_after_the_last_frame: "is stored where",
     with_the_words_of_another_window: "the text of",
     with_another_number: "segment 17 is the window",
     with_another_id: "the id s0:x:0:0:final:0 instead of",
@@ -277,6 +312,9 @@ DOCTORS = {
     with_too_few_segments: "not segments = number of finals",
     with_a_partial: "a partial is stored",
     with_another_session: "the sessions are",
+    with_text_of_other_audio: "says",
+    with_text_before_its_audio: "before it does",
+    without_a_place_to_go_on: "where to go on",
     with_text_of_a_stream_that_nobody_sent: "text of ghost, which nobody sent",
 }
 

@@ -1,79 +1,581 @@
 """Durable mode: at least once in, exactly once out. What is stored is read back from the broker."""
 
 import asyncio
-import base64
-import json
+import signal
+import time
 
 import pytest
 
-from tests.harness import Daemon, level, speak
-from transcriber.demo.account import account_errors
+from tests.harness import Daemon, Ears, level, until
+from tests.stored import (
+    ENV,
+    RATE,
+    WINDOW,
+    Restarted,
+    provisioned,
+    store,
+    store_windows,
+    stored,
+    until_acknowledged,
+    until_ended,
+    until_stored,
+)
+from tests.test_fuzz import POISON, publication
+from tests.test_speakers import STEREO, both
+from tests.test_start import run
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import ANY_MESSAGE, End, Final
-
-RATE = 16_000
-WINDOW = RATE // 2
-ENV = {"DURABLE": 1, "PROVISION": 1, "INPUT_SAMPLE_RATE": RATE, "BUFFER_DURATION_SECS": 0.5}
+from transcriber.messages import End, Final, Gap, Partial
 
 
 @pytest.fixture
-def store(tmp_path):
-    return tmp_path / "jetstream"
-
-
-@pytest.fixture
-def broker(store):
-    with EmbeddedBroker("--jetstream", "--store_dir", str(store)) as running:
+def broker(tmp_path):
+    with EmbeddedBroker(store=tmp_path / "store") as running:
         yield running
 
 
-async def stored(client, stream="s"):
-    """What the broker keeps of a stream's text, in order."""
-    found, seq = [], 1
-    while True:
-        question = json.dumps({"seq": seq, "next_by_subj": f"transcripts.{stream}.*"}).encode()
-        answer = json.loads((await client.request("$JS.API.STREAM.MSG.GET.TRANSCRIPTS", question, timeout=5)).data)
-        if "message" not in answer:
-            return found
-        found.append(ANY_MESSAGE.validate_json(base64.b64decode(answer["message"]["data"])))
-        seq = answer["message"]["seq"] + 1
-
-
-async def ended(client, stream="s", count=1):
-    async def end():
-        while True:
-            found = await stored(client, stream)
-            if sum(isinstance(m, End) for m in found) >= count:
-                return found
-
-    return await asyncio.wait_for(end(), 8)
-
-
 async def test_audio_that_was_stored_before_the_daemon_came_is_transcribed(broker, tmp_path, mouth):
+    await provisioned(broker)
+    await store_windows(mouth, "s", range(1, 7))
+    await store(mouth, "s", b"", end=1)
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:
-        for n in range(6):
-            await speak(mouth, "s", level(n + 1, WINDOW), offset=n * WINDOW)
-        await speak(mouth, "s", b"", end=1)
-        messages = await ended(mouth)
+        found = await until_ended(mouth)
+        await until_acknowledged(mouth)
         status, _ = await daemon.stop()
-    for m in messages:
-        print(m)
-    print(daemon.log())
+
     assert status == 0
-    assert [m.text for m in messages if isinstance(m, Final)] == ["1", "2", "3", "4", "5", "6"]
-    assert account_errors(messages, 6 * WINDOW) == []
+    assert found.text == ["1", "2", "3", "4", "5", "6"]
+    assert found.gaps == []
+    found.check(6 * WINDOW)
 
 
 async def test_a_backlog_is_read_once(broker, tmp_path, mouth):
     """A request that is answered in full is no reason to put the consumer back."""
     slice_, payloads = WINDOW // 10, 1010
+    await provisioned(broker)
+    for n in range(payloads):
+        await store(mouth, "s", level(1 + n // 10, slice_), offset=n * slice_)
+    await store(mouth, "s", b"", end=1)
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:
-        await daemon.stop()
-        for n in range(payloads):
-            await speak(mouth, "s", level(1 + n // 10, slice_), offset=n * slice_)
-        await speak(mouth, "s", b"", end=1)
-        daemon.start()
-        messages = await ended(mouth)
+        found = await until_ended(mouth)
 
-    assert [m.text for m in messages if isinstance(m, Final)] == [str(n + 1) for n in range(101)]
+    assert found.text == [str(n + 1) for n in range(101)]
     assert "consumer put back" not in daemon.log()
+
+
+# Poison.
+
+
+async def test_window_that_whisper_cannot_hear_is_a_gap_after_so_many_tries(broker, tmp_path, mouth):
+    await provisioned(broker)
+    await store_windows(mouth, "s", [1, 2, 300, 4, 5, 6])
+    await store(mouth, "s", b"", end=1)
+    async with Daemon(broker.url, tmp_path, **ENV, FAKE_FAIL_AT=300, MAX_ATTEMPTS=3) as daemon:
+        found = await until_ended(mouth)
+
+    assert found.text == ["1", "2", "4", "5", "6"]
+    assert found.gaps == [("engine_error", 2 * WINDOW, WINDOW)]
+    assert daemon.log().count("a window is tried again") == 2
+    found.check(6 * WINDOW)
+
+
+async def test_window_that_kills_the_daemon_is_a_gap_after_so_many_daemons(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Restarted(broker, tmp_path, **ENV, FAKE_CRASH_AT=300, MAX_ATTEMPTS=3) as place:
+        for number in range(4):  # as often as a poisonous window may: these do not count
+            await store_windows(mouth, "s", [number + 1], first=number)
+            await until_stored(mouth, lambda found, number=number: len(found.text) == number + 1)
+            await place.kill()
+        # A backlog comes after it, of which nothing may be given up with it.
+        await store_windows(mouth, "s", [300, *range(6, 16)], first=4)
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth, patience_s=40)
+
+    assert place.deaths == 3
+    assert found.text == [str(n) for n in range(1, 16) if n != 5]
+    assert found.gaps == [("engine_error", 4 * WINDOW, WINDOW)]
+    found.check(15 * WINDOW)
+
+
+# Messages that nats-py cannot read.
+
+
+async def test_malformed_stored_messages_loop_nowhere(broker, tmp_path, mouth, ears):
+    """At the very beginning, in the middle and at the end of what is stored; alone and in a row."""
+    await provisioned(broker)
+    blocks = [block for _, block in POISON if block]
+    payloads = [publication(b"audio.s", block, level(500 + n, WINDOW)) for n, block in enumerate(blocks)]
+    await publish_raw(broker, payloads[:2])
+    await store_windows(mouth, "s", [1, 2, 3], offsets=False)
+    for number, payload in enumerate(payloads[2:]):
+        await publish_raw(broker, [payload])
+        if number % 2:
+            await store_windows(mouth, "s", [number], offsets=False)
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        before = await until_stored(mouth, lambda found: len(found.text) >= 3 + len(payloads[2:]) // 2)
+        await until_all_is_read(mouth, ears)
+        await store_windows(mouth, "s", [601, 602, 603], offsets=False)
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+        figures = ears.metrics[-1]
+
+    heard = [text for text in found.text if int(text) < 500 or int(text) > 600]
+    assert heard == ["1", "2", "3", "1", "3", "5", "7", "601", "602", "603"][: len(heard)], before.text
+    assert heard[-3:] == ["601", "602", "603"]
+    used = [text for text in found.text if 500 <= int(text) <= 600]
+    assert used == sorted(used)
+    # Each is heard, or told of.
+    told = [gap for gap in found.of(Gap) if (gap.reason, gap.frames) == ("bad_input", 0)]
+    assert found.of(Gap) == told
+    assert len(used) + len(told) == len(payloads)
+    found.check(len(found.text) * WINDOW)
+    assert figures["transcriber.consumer.resets"] <= 3 * len(payloads)
+    assert "Traceback" not in daemon.log()
+
+
+async def publish_raw(broker, publications):
+    reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
+    writer.write(b"".join(publications))
+    writer.write(b"PING\r\n")
+    while await reader.readline() != b"PONG\r\n":
+        pass
+    writer.close()
+    await writer.wait_closed()
+
+
+async def until_all_is_read(mouth, ears):
+    """Until no payload waits at the broker any more."""
+    deadline_s = time.monotonic() + 10
+    while (await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")).num_pending:
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.05)
+    await until(lambda: ears.metrics[-1]["transcriber.lag_s"] == 0, "no lag")
+
+
+# One daemon at a time.
+
+
+async def test_second_daemon_waits_and_goes_on_when_the_first_is_killed(broker, tmp_path, mouth, ears):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **ENV) as first:
+        await store_windows(mouth, "s", [1, 2])
+        await until_stored(mouth, lambda found: len(found.text) == 2)
+        async with Daemon(broker.url, tmp_path, **ENV) as second:
+            await until(lambda: "fenced off: another daemon transcribes this stream" in second.log(), "the fence")
+            await until(
+                lambda: (
+                    ears.metrics[-1]["transcriber.streams.fenced"] == 1
+                    or ears.metrics[-2]["transcriber.streams.fenced"] == 1
+                )
+            )
+            await store_windows(mouth, "s", [3, 4], first=2)
+            await until_stored(mouth, lambda found: len(found.text) == 4)
+            assert "goes on" not in second.log()
+
+            killed_s = time.monotonic()
+            await first.stop(signal.SIGKILL)
+            await store_windows(mouth, "s", [5, 6], first=4)
+            await until_stored(mouth, lambda found: len(found.text) == 6)
+            took_s = time.monotonic() - killed_s
+            await store(mouth, "s", b"", end=1)
+            found = await until_ended(mouth)
+
+    print(f"took over within {took_s:.1f} s")
+    assert took_s < 12
+    assert "fenced off" not in first.log()
+    assert found.text == ["1", "2", "3", "4", "5", "6"]
+    assert found.gaps == []
+    found.check(6 * WINDOW)
+
+
+async def test_daemon_that_stood_still_steps_back_when_another_has_taken_over(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **ENV) as first:
+        await store_windows(mouth, "s", [1, 2])
+        await until_stored(mouth, lambda found: len(found.text) == 2)
+        first.process.send_signal(signal.SIGSTOP)
+        await store_windows(mouth, "s", [3, 4], first=2)
+        async with Daemon(broker.url, tmp_path, **ENV) as second:
+            await until_stored(mouth, lambda found: len(found.text) == 4)
+            first.process.send_signal(signal.SIGCONT)
+            await store_windows(mouth, "s", [5, 6, 7], first=4)
+            await until(lambda: "fenced off: another daemon" in first.log(), "the first daemon to step back")
+            await store_windows(mouth, "s", [8], first=7)
+            await store(mouth, "s", b"", end=1)
+            found = await until_ended(mouth)
+            assert second.process.poll() is first.process.poll() is None
+
+    assert found.text == ["1", "2", "3", "4", "5", "6", "7", "8"]
+    assert found.gaps == []
+    found.check(8 * WINDOW)
+
+
+async def test_slow_owner_is_not_robbed_again_and_again(broker, tmp_path, mouth, ears):
+    """Both have windows that last longer than one waits for a sign of life, and no room for audio."""
+    await provisioned(broker)
+    await store_windows(mouth, "s", [1, 2])
+    await store(mouth, "s", b"", end=1)
+    slow = ENV | {"FAKE_JOB_S": 6, "MAX_LATENCY_SECS": 30, "TRANSCRIPTION_QUEUE_CAPACITY": 1, "MAX_ATTEMPTS": 2}
+    async with Daemon(broker.url, tmp_path, **slow) as first, Daemon(broker.url, tmp_path, **slow) as second:
+        found = await until_ended(mouth, patience_s=60)
+
+    assert found.text == ["1", "2"]
+    assert first.log().count("fenced off") + second.log().count("fenced off") <= 2
+    found.check(2 * WINDOW)
+
+
+# Time.
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["afterwards", "meanwhile"])
+async def test_sessions_and_pauses_are_where_the_stored_stamps_say(broker, tmp_path, mouth, live):
+    """Half a window, a pause, half a window, a silence that ends the session, half a window: with a daemon or without one."""
+    env = ENV | {"STREAM_IDLE_SECS": 2.5, "HEARTBEAT_TIMEOUT_SECS": 0.8}
+    await provisioned(broker)
+    daemon = Daemon(broker.url, tmp_path, **env)
+    if live:
+        daemon.start()
+    await store(mouth, "s", level(1, WINDOW // 2))
+    await asyncio.sleep(1.4)
+    await store(mouth, "s", level(2, WINDOW // 2))
+    await asyncio.sleep(3.2)
+    await store(mouth, "s", level(3, WINDOW // 2))
+    if not live:
+        daemon.start()
+    try:
+        found = await until_ended(mouth, sessions=2)
+    finally:
+        await daemon.__aexit__()
+
+    assert found.text == ["1", "2", "3"]
+    assert found.sessions == ["1", "3"]
+    assert [message.start_frame for message in found.of(Final)] == [0, WINDOW // 2, 0]
+    found.check(WINDOW, WINDOW // 2)
+
+
+async def test_stream_that_is_silent_for_longer_than_a_request_ends(broker, tmp_path, mouth):
+    async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=6.5) as daemon:
+        await store_windows(mouth, "s", [1])
+        started_s = time.monotonic()
+        found = await until_ended(mouth)
+        took_s = time.monotonic() - started_s
+        # Served again, as there was audio, but by nobody else.
+        await store_windows(mouth, "s", [2])
+        await until_stored(mouth, lambda found: len(found.text) == 2)
+
+    assert 6 < took_s < 12
+    assert "fenced off" not in daemon.log()
+    found.check(WINDOW)
+
+
+async def test_session_is_named_by_its_first_payload_or_its_publisher(broker, tmp_path, mouth):
+    await provisioned(broker)
+    await store(mouth, "other", level(1, WINDOW))
+    seq = await store(mouth, "s", level(1, WINDOW))
+    await store(mouth, "s", b"", end=1)
+    for value in (2, 3):  # an id that is used twice
+        await store(mouth, "s", level(value, WINDOW), session="mine", offset=0)
+        await store(mouth, "s", level(value, WINDOW), session="mine", offset=WINDOW)
+        await store(mouth, "s", b"", end=1, session="mine")
+    async with Daemon(broker.url, tmp_path, **ENV):
+        found = await until_ended(mouth, sessions=3)
+
+    assert seq == 2
+    assert found.sessions == ["2", "mine"]
+    assert found.text == ["1", "2", "2", "3", "3"]
+    assert [(end.frames, end.transcribed_frames) for end in found.of(End)] == [(WINDOW, WINDOW)] + [
+        (2 * WINDOW,) * 2
+    ] * 2
+
+
+# What is stored, and what is not.
+
+
+async def test_partials_are_not_stored_and_know_nothing_of_it(broker, tmp_path, mouth, ears):
+    await provisioned(broker)
+    env = ENV | {"BUFFER_DURATION_SECS": 2, "PARTIAL_INTERVAL_SECS": 0.5, "FAKE_WORD_S": 0.25}
+    async with Daemon(broker.url, tmp_path, **env):
+        seqs = [await store(mouth, "s", level(7, WINDOW))]
+        while not ears.of(Partial):
+            await store(mouth, "s", b"")
+            await asyncio.sleep(0.05)
+        seqs += [await store(mouth, "s", level(7, WINDOW)) for _ in range(3)]
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    found.check(4 * WINDOW)
+    (final,) = found.of(Final)
+    assert (final.first_seq, final.last_seq) == (seqs[0], seqs[-1])
+    (end,) = found.of(End)
+    assert (end.checkpoint.seq, end.checkpoint.session) == (end.last_seq + 1, None)
+    for message in found.messages:
+        assert message.lag_s is not None
+        assert message.lag_s < 5
+        assert seqs[0] <= message.first_seq <= message.last_seq <= end.last_seq
+        assert message.checkpoint is not None
+    for partial in ears.of(Partial):
+        assert (partial.first_seq, partial.last_seq, partial.lag_s, partial.checkpoint) == (None,) * 4
+
+
+async def test_live_messages_know_nothing_of_storage(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **ENV | {"DURABLE": 0}):
+        await mouth.publish("audio.s", level(7, WINDOW))
+        await mouth.publish("audio.s", b"", headers={"Audio-End": "1"})
+        await ears.ends(1)
+
+    for message in ears.messages:
+        assert (message.first_seq, message.last_seq, message.lag_s, message.checkpoint) == (None,) * 4
+
+
+# Backpressure.
+
+
+async def test_long_lag_is_worked_off_in_little_memory(broker, tmp_path, mouth, ears):
+    """Ten minutes of audio at 48 kHz, 58 MB; the daemon holds some seconds of it."""
+    rate, chunk_s, total_s = 48_000, 0.5, 600
+    await provisioned(broker)
+    frames = int(rate * chunk_s)
+    for number in range(int(total_s / chunk_s)):
+        await mouth.publish("audio.s", level(7, frames), headers={"Audio-Offset": str(number * frames)})
+    await store(mouth, "s", b"", end=1)
+    env = ENV | {
+        "INPUT_SAMPLE_RATE": rate,
+        "BUFFER_DURATION_SECS": 5,
+        "FAKE_JOB_S": 0.03,
+        "TRANSCRIPTION_QUEUE_CAPACITY": 1,
+    }
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        least_mb = most_mb = daemon.rss_mb()
+        in_flight = lag_s = 0
+        ending = asyncio.create_task(until_ended(mouth, patience_s=60))
+        while not ending.done():
+            most_mb = max(most_mb, daemon.rss_mb())
+            info = await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")
+            in_flight = max(in_flight, info.num_ack_pending or 0)
+            lag_s = max(lag_s, ears.metrics[-1]["transcriber.lag_s"] if ears.metrics else 0)
+            await asyncio.sleep(0.02)
+        found = await ending
+        await until(lambda: ears.metrics[-1]["transcriber.lag_s"] == 0, "no lag")
+
+    print(f"{most_mb - least_mb:.0f} MB more, {in_flight} payloads in flight, lag {lag_s:.1f} s")
+    assert most_mb - least_mb < 30
+    assert in_flight < 80
+    assert lag_s > 1
+    assert found.gaps == []
+    found.check(total_s * rate)
+
+
+# Limits.
+
+
+async def test_audio_that_expired_is_one_gap_of_its_length_where_offsets_tell(broker, tmp_path, mouth):
+    """A megabyte is kept, 32 s; in each stream a session is open when the daemon dies, and 60 s come meanwhile."""
+    await provisioned(broker, audio_max_bytes=2**20)
+    env = ENV | {"BUFFER_DURATION_SECS": 5, "AUDIO_MAX_BYTES": 2**20}
+    for offsets in (True, False):
+        stream = "told" if offsets else "untold"
+        async with Daemon(broker.url, tmp_path, **env):
+            await store_seconds(mouth, stream, 0, 7, offsets=offsets)
+            await until_stored(mouth, lambda found: found.text, stream)
+        await store_seconds(mouth, stream, 7, 60, offsets=offsets)
+        kept = await mouth.jetstream().stream_info("AUDIO")
+        first_s = kept.state.first_seq - (await first_seq(mouth, stream)) if offsets else None
+        async with Daemon(broker.url, tmp_path, **env):
+            await store(mouth, stream, b"", end=1)
+            found = await until_ended(mouth, stream)
+        if offsets:
+            assert first_s is not None
+            assert found.gaps == [("lost_input", 5 * RATE, found.of(Gap)[0].frames)]
+            # What is left is contiguous: the gap ends where the first payload that is left begins.
+            assert found.of(Gap)[0].frames == (first_s - 5) * RATE
+            found.check(60 * RATE)
+        else:
+            assert found.gaps == [("lost_input", 5 * RATE, 0)]
+            found.check(found.of(End)[0].frames)
+
+
+async def first_seq(mouth, stream):
+    """Of the first payload that there ever was."""
+    return int((await stored(mouth, stream)).messages[0].first_seq)
+
+
+async def store_seconds(mouth, stream, start_s, end_s, *, offsets):
+    for second in range(start_s, end_s):
+        await store(mouth, stream, level(7, RATE), **({"offset": second * RATE} if offsets else {}))
+
+
+async def test_stream_of_audio_that_was_made_anew_goes_on_from_its_first_message(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **ENV):
+        await store_windows(mouth, "s", [1, 2])
+        await until_stored(mouth, lambda found: len(found.text) == 2)
+    await mouth.jetstream().delete_stream("AUDIO")
+    await provisioned(broker)
+    # More than there were before: sequences alone do not tell.
+    await store_windows(mouth, "s", range(5, 10), first=4)
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    assert "the stream of the audio was made anew" in daemon.log()
+    assert found.text == ["1", "2", "5", "6", "7", "8", "9"]
+    assert found.gaps == [("lost_input", 2 * WINDOW, 2 * WINDOW)]
+    found.check(9 * WINDOW)
+
+
+async def test_transcripts_may_be_purged_while_the_daemon_runs(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await store_windows(mouth, "s", [1, 2])
+        await until_stored(mouth, lambda found: len(found.text) == 2)
+        await mouth.jetstream().purge_stream("TRANSCRIPTS")
+        await store_windows(mouth, "s", [3], first=2)
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    assert [message.type for message in found.messages] == ["final", "end"]
+    assert found.of(End)[0].transcribed_frames == 3 * WINDOW
+    assert "fenced" not in daemon.log()
+
+
+async def test_garbage_among_the_transcripts_is_no_end(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **ENV):
+        await store_windows(mouth, "s", [1])
+        await until_stored(mouth, lambda found: len(found.text) == 1)
+    await mouth.jetstream().publish("transcripts.s.status", b"\xffno JSON")
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon, Ears(broker.url) as ears:
+        await store_windows(mouth, "s", [2], first=1)
+        await store(mouth, "s", b"", end=1)
+        (end,) = await ears.ends(1)
+        assert daemon.process.poll() is None
+
+    # Who finds no place to go on at begins a new session with what is not acknowledged.
+    assert end.transcribed_frames >= WINDOW
+    assert ears.of(Final)[-1].text == "2"
+
+
+# Speakers.
+
+
+async def test_speakers_tile_the_session_each_through_kills(broker, tmp_path, mouth):
+    await provisioned(broker)
+    env = ENV | {"SPEAKERS": "channels", "FAKE_JOB_S": 0.05, "MAX_ATTEMPTS": 50}
+    async with Restarted(broker, tmp_path, **env) as place:
+        for number in range(24):
+            await store(mouth, "s", both(number + 1, 100 + number, WINDOW), content_type=STEREO, offset=number * WINDOW)
+        for count in (6, 17, 33):
+            await until_stored(mouth, lambda found, count=count: len(found.text) >= count)
+            await place.kill()
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    assert [final.text for final in found.of(Final) if final.speaker == "0"] == [str(n + 1) for n in range(24)]
+    assert [final.text for final in found.of(Final) if final.speaker == "1"] == [str(100 + n) for n in range(24)]
+    assert found.gaps == []
+    found.check(24 * WINDOW)
+
+
+@pytest.mark.parametrize(("before", "after"), [("channels", "mix"), ("mix", "channels")])
+async def test_session_keeps_its_speakers_when_the_setting_changes(broker, tmp_path, mouth, before, after):
+    await provisioned(broker)
+    for number in range(4):
+        await store(mouth, "s", both(2, 4, WINDOW), content_type=STEREO, offset=number * WINDOW)
+    async with Daemon(broker.url, tmp_path, **ENV, SPEAKERS=before) as daemon:
+        await until_stored(mouth, lambda found: len(found.text) >= 4)
+        await daemon.stop()
+    async with Daemon(broker.url, tmp_path, **ENV, SPEAKERS=after):
+        await store(mouth, "s", both(2, 4, WINDOW), content_type=STEREO, offset=4 * WINDOW)
+        await store(mouth, "s", b"", end=1)
+        await until_ended(mouth)
+        await store(mouth, "s", both(2, 4, WINDOW), content_type=STEREO, offset=0)
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth, sessions=2)
+
+    told = {
+        session: {final.speaker for final in found.of(Final) if final.session == session} for session in found.sessions
+    }
+    speakers = {"channels": {"0", "1"}, "mix": {None}}
+    assert list(told.values()) == [speakers[before], speakers[after]]
+    found.check(5 * WINDOW, WINDOW)
+
+
+# What is missing.
+
+
+async def test_without_its_streams_it_does_not_start(broker):
+    status, said = run("serve", NATS_URL=broker.url, DURABLE=1, WHISPER_MODEL="demo")
+
+    assert (status, said) == (
+        3,
+        "transcriber: there is no stream AUDIO: run `transcriber provision`, or set PROVISION=1",
+    )
+
+
+async def test_missing_consumer_costs_others_nothing_and_is_taken_when_it_comes(broker, tmp_path, mouth):
+    await provisioned(broker, "b")
+    for stream in ("a", "b", "c"):
+        await store_windows(mouth, stream, [1])
+        await store(mouth, stream, b"", end=1)
+    await provisioned(broker, "c")
+    async with Daemon(broker.url, tmp_path, **ENV | {"PROVISION": 0}) as daemon:
+        for stream in ("b", "c"):
+            (await until_ended(mouth, stream)).check(WINDOW)
+        await until(
+            lambda: "there is no consumer transcriber-a: run `transcriber provision a`" in daemon.log(), "a warning"
+        )
+        await provisioned(broker, "a")
+        (await until_ended(mouth, "a")).check(WINDOW)
+
+
+@pytest.mark.parametrize("provision", [1, 0])
+async def test_consumer_that_was_deleted_is_made_again_or_asked_for(broker, tmp_path, mouth, provision):
+    await provisioned(broker, "s")
+    async with Daemon(broker.url, tmp_path, **ENV | {"PROVISION": provision}) as daemon:
+        await store_windows(mouth, "s", [1, 2])
+        await store(mouth, "s", level(3, WINDOW // 2), offset=2 * WINDOW)
+        await until_stored(mouth, lambda found: len(found.text) == 2)
+        await mouth.jetstream().delete_consumer("AUDIO", "transcriber-s")
+        await store(mouth, "s", level(3, WINDOW // 2), offset=2 * WINDOW + WINDOW // 2)
+        if not provision:
+            await until(lambda: "cannot go on: there is no consumer transcriber-s" in daemon.log(), "a warning")
+            await until(lambda: "jetstream: and" in daemon.log(), "another one, 10 s later")
+            await provisioned(broker, "s")
+        await store_windows(mouth, "s", [4], first=3)
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    assert found.text == ["1", "2", "3", "4"]
+    assert "fenced" not in daemon.log()
+    found.check(4 * WINDOW)
+
+
+async def test_audio_flows_again_soon_after_the_broker_was_killed(tmp_path, mouth_of):
+    port_broker = EmbeddedBroker(store=tmp_path / "store")
+    port_broker.start()
+    try:
+        await provisioned(port_broker, "s")
+        mouth = await mouth_of(port_broker)
+        async with Daemon(port_broker.url, tmp_path, **ENV):
+            await store_windows(mouth, "s", [1, 2])
+            await until_stored(mouth, lambda found: len(found.text) == 2)
+            port = port_broker.port
+            port_broker.process.kill()
+            port_broker.stop()
+            port_broker = EmbeddedBroker(store=tmp_path / "store", port=port)
+            port_broker.start()
+            back_s = time.monotonic()
+            await until(lambda: mouth.is_connected, "the connection")
+            await store_windows(mouth, "s", [3, 4], first=2)
+            await until_stored(mouth, lambda found: len(found.text) == 4)
+            took_s = time.monotonic() - back_s
+            await store(mouth, "s", b"", end=1)
+            found = await until_ended(mouth)
+    finally:
+        port_broker.stop()
+
+    print(f"audio flows after {took_s:.1f} s")
+    assert took_s < 10
+    assert found.text == ["1", "2", "3", "4"]
+    found.check(4 * WINDOW)

@@ -32,3 +32,11 @@ async def test_five_updates_in_a_row_leave_no_gap():
     assert outcome.errors == []
     assert sum(outcome.faults.values()) == scenarios.ROLLOUTS
     assert outcome.restarts == scenarios.ROLLOUTS
+
+
+async def test_of_two_daemons_on_one_stream_one_gives_way_and_nothing_is_told_twice():
+    outcome = await play(scenarios.duels(quick=True))
+
+    assert outcome.errors == []
+    assert outcome.faults == {Kind.TWO_DAEMONS: scenarios.DUELS}
+    assert outcome.verdict.lost_frames == outcome.verdict.duplicated_frames == 0

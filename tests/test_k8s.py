@@ -331,12 +331,18 @@ NACK_CONSUMER = {
     "maxDeliver": "max_deliver",
     "maxAckPending": "max_ack_pending",
     "replayPolicy": "replay_policy",
+    "priorityPolicy": "priority_policy",
+    "priorityGroups": "priority_groups",
+    "pinnedTtl": "priority_timeout",
 }
 """NACK's name of a field (CRDs v1beta2) to that of the client."""
 
 
 def as_the_client_says(spec, names):
-    return {names[k]: seconds(v) if k in {"maxAge", "duplicateWindow", "ackWait"} else v for k, v in spec.items()}
+    return {
+        names[k]: seconds(v) if k in {"maxAge", "duplicateWindow", "ackWait", "pinnedTtl"} else v
+        for k, v in spec.items()
+    }
 
 
 def test_nack_makes_the_streams_that_the_command_makes():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import ssl
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import trustme
 from nats.aio.client import Client
 
-from tests.harness import PATIENCE_S, Daemon, level, speak, until
+from tests.harness import Daemon, level, speak, until
 from transcriber.bus.client import connected
 from transcriber.bus.provision import check_consumer, check_streams, ensure_consumer, ensure_streams, provision
 from transcriber.config import load_settings
@@ -37,10 +38,12 @@ PUBLISH = {
         "transcriber.metrics.pod-1",
         "$JS.API.STREAM.INFO.AUDIO",
         "$JS.API.STREAM.INFO.TRANSCRIPTS",
+        "$JS.API.STREAM.MSG.GET.AUDIO",
         "$JS.API.STREAM.MSG.GET.TRANSCRIPTS",
         "$JS.API.CONSUMER.INFO.AUDIO.transcriber-radio-7",
         "$JS.API.CONSUMER.MSG.NEXT.AUDIO.transcriber-radio-7",
         "$JS.API.CONSUMER.RESET.AUDIO.transcriber-radio-7",
+        "$JS.API.CONSUMER.UNPIN.AUDIO.transcriber-radio-7",
         "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
     },
     "DURABLE_ALL": {
@@ -50,11 +53,12 @@ PUBLISH = {
         "transcriber.metrics.pod-1",
         "$JS.API.STREAM.INFO.AUDIO",
         "$JS.API.STREAM.INFO.TRANSCRIPTS",
+        "$JS.API.STREAM.MSG.GET.AUDIO",
         "$JS.API.STREAM.MSG.GET.TRANSCRIPTS",
         "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
         *(
             f"$JS.API.CONSUMER.{call}.AUDIO.transcriber-{stream}"
-            for call in ("INFO", "MSG.NEXT", "RESET")
+            for call in ("INFO", "MSG.NEXT", "RESET", "UNPIN")
             for stream in ("radio-7", "parliament")
         ),
         "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
@@ -103,7 +107,7 @@ JETSTREAM = {
     ),
     *(
         f"$JS.API.CONSUMER.{call}.{name}.transcriber-{stream}"
-        for call in ("INFO", "DELETE", "MSG.NEXT", "RESET", "PAUSE")
+        for call in ("INFO", "DELETE", "MSG.NEXT", "RESET", "UNPIN", "PAUSE")
         for name in ("AUDIO", "TRANSCRIPTS")
         for stream in ("radio-7", "parliament")
     ),
@@ -316,7 +320,7 @@ async def test_provisioner_makes_changes_and_checks_and_the_microphone_hears_tha
     assert not microphone.denied
 
 
-async def test_daemon_of_a_stream_looks_reads_acknowledges_resets_and_stores(guarded, seeds, as_user):
+async def test_daemon_of_a_stream_looks_after_its_own_alone(guarded, seeds, as_user):
     await provisioned(as_user("PROVISIONER"), "radio-7")
     async with connected(as_user("DURABLE_RADIO_7"), "test") as connection:
         await check_streams(connection, as_user("DURABLE_RADIO_7"))
@@ -324,24 +328,39 @@ async def test_daemon_of_a_stream_looks_reads_acknowledges_resets_and_stores(gua
         with pytest.raises(BrokerError, match=r"publish to \$JS\.API\.CONSUMER\.INFO\.AUDIO\.transcriber-parliament"):
             await check_consumer(connection, as_user("DURABLE_RADIO_7"), "parliament")
 
+
+@pytest.mark.parametrize("user", ["DURABLE_RADIO_7", "DURABLE_ALL"])
+async def test_durable_daemon_lives_dies_and_is_followed_with_no_more_than_it_may(
+    guarded, seeds, as_user, tmp_path, user
+):
+    await provisioned(as_user("PROVISIONER"), "radio-7")
+    texts: list[bytes] = []
+    env = {
+        "DURABLE": 1,
+        "AUDIO_SUBJECT": "audio.radio-7" if user == "DURABLE_RADIO_7" else "audio.*",
+        "NATS_NKEY_SEED_FILE": seeds / user,
+        "NATS_INBOX_PREFIX": inbox_of(user),
+        "BUFFER_DURATION_SECS": 0.5,
+    }
     async with (
         User(guarded, seeds, "PUBLISHER_RADIO_7") as microphone,
-        User(guarded, seeds, "DURABLE_RADIO_7") as daemon,
+        User(guarded, seeds, "READER") as reader,
     ):
-        stored = [(await microphone.client.jetstream().publish("audio.radio-7", b"%d" % i)).seq for i in range(3)]
-        jetstream = daemon.client.jetstream()
-        pull = await jetstream.pull_subscribe_bind("transcriber-radio-7", "AUDIO")
-        await jetstream.reset_consumer("AUDIO", "transcriber-radio-7", stored[0])
-        heard = await pull.fetch(3, timeout=PATIENCE_S)
-        await heard[1].ack_sync(timeout=PATIENCE_S)
-        state = await pull.consumer_info()
-        text = await jetstream.publish("transcripts.radio-7.final", b"text", headers={"Nats-Msg-Id": "1"})
-        last = await jetstream.get_last_msg("TRANSCRIPTS", "transcripts.radio-7.*")
+        captions = await reader.client.subscribe("transcripts.radio-7.*", cb=keep(texts))
+        async with Daemon(guarded.url, tmp_path, **env) as first:
+            await speak(microphone.client, "radio-7", level(321, 36_000))
+            await until(lambda: len(texts) == 2, "the first text")
+            await first.stop(signal.SIGKILL)
+        async with Daemon(guarded.url, tmp_path, **env) as second:
+            await speak(microphone.client, "radio-7", level(321, 12_000), end=1)
+            await until(lambda: isinstance(ANY_MESSAGE.validate_json(texts[-1]), End), "the end")
+            status, _ = await second.stop()
+        await captions.unsubscribe()
 
-    assert [message.data for message in heard] == [b"0", b"1", b"2"]
-    assert (state.ack_floor.stream_seq, state.num_ack_pending) == (stored[1], 1)
-    assert (last.data, last.seq) == (b"text", text.seq)
-    assert not daemon.denied
+    finals = [m for m in map(ANY_MESSAGE.validate_json, texts) if isinstance(m, Final)]
+    assert [(m.text, m.start_frame, m.frames) for m in finals] == [("321", 0, 24_000), ("321", 24_000, 24_000)]
+    assert status == 0
+    assert "violation" not in first.log() + second.log()
 
 
 async def test_daemons_of_all_streams_find_the_streams_and_make_consumers(guarded, seeds, as_user):

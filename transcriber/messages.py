@@ -54,10 +54,15 @@ class Timing(_Model):
     rtf: float = Field(ge=0, description="processing time over the window's duration")
 
 
-class _State(BaseModel):
-    """Read by daemons only, perhaps by one of another version."""
+def _all_required_no_other(schema: dict[str, Any]) -> None:
+    _all_required(schema)
+    schema["additionalProperties"] = False
 
-    model_config = ConfigDict(frozen=True, json_schema_extra=_all_required)
+
+class _State(BaseModel):
+    """Read by daemons only, perhaps by one of another version: so what is unknown is passed over."""
+
+    model_config = ConfigDict(frozen=True, json_schema_extra=_all_required_no_other)
 
 
 class PlaceState(_State):
@@ -99,6 +104,7 @@ class SessionState(_State):
     places: tuple[PlaceState, ...]
     account: AccountState
     segments: int = Field(ge=0)
+    ending: bool = Field(description="no more audio will come; its `end` is still to be told")
     language: str | None
     traceparent: str | None
     statuses: int = Field(ge=0, description="how many were told")

@@ -4,8 +4,9 @@ The truth is read back from the broker, never from the memory of a process: ever
 the order in which it was stored, and every message of the stream of audio.
 """
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import Self
@@ -132,7 +133,8 @@ def _judge_stream(
         verdict.errors.append(f"{recordings[0].stream}: the sessions are {found} instead of {expected}")
     for number, (recording, session) in enumerate(zip(recordings, expected, strict=True)):
         own = [text for text in texts if text.message.session == session]
-        verdict.errors += [f"{recording.stream}, session {session}: {error}" for error in _errors(recording, own)]
+        errors = [*_errors(recording, own), *_sequence_errors(recording, sequences, own)]
+        verdict.errors += [f"{recording.stream}, session {session}: {error}" for error in errors]
         _measure(verdict, number, recording, [text.message for text in own], hears)
 
 
@@ -202,6 +204,30 @@ def _id_errors(texts: Sequence[StoredText]) -> list[str]:
             if text.id != expected:
                 errors.append(f"the id {text.id} instead of {expected}")
     return errors
+
+
+def _sequence_errors(recording: Recording, sequences: Mapping[str, int], texts: Sequence[StoredText]) -> list[str]:
+    """Every message says which payloads it speaks of: a final begins in the first, and has ended when the last had come."""
+    # An echo comes after what it repeats, which counts.
+    holders = {p.start: p.id for p in reversed(recording.payloads) if len(p.data) > 1 and not len(p.data) % 2}
+    starts = sorted(holders)
+
+    def holder(frame: int) -> int:
+        return sequences.get(holders[starts[bisect_right(starts, frame) - 1]], 0)
+
+    errors = []
+    for message in (text.message for text in texts):
+        if message.first_seq is None or message.last_seq is None or message.checkpoint is None or message.lag_s is None:
+            errors.append(f"a {message.type} does not say of which payloads, how late, or where to go on")
+        elif isinstance(message, Final) and message.first_seq != holder(message.start_frame):
+            errors.append(
+                f"the final at {message.start_frame} says {message.first_seq}, not {holder(message.start_frame)}"
+            )
+        elif isinstance(message, Final) and message.last_seq < holder(message.start_frame + message.frames - 1):
+            errors.append(
+                f"the final at {message.start_frame} says that it ends with {message.last_seq}, before it does"
+            )
+    return errors[:3]
 
 
 def _measure(

@@ -18,19 +18,17 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bench.chaos.plan import Fault, Kind, Plan, Recording, fake_text
-from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, Verdict, consumer_errors, judge
-from bench.chaos.world import AUDIO, TEXT, World
-from transcriber.messages import ANY_MESSAGE
+from bench.chaos.proof import StoredText, Verdict, consumer_errors, judge
+from bench.chaos.readers import consumers, read_audio, read_back
+from bench.chaos.world import TEXT, World
 
 PATIENCE_S = 90.0
 """For all ends to come once everything is repaired."""
 
 PUBLISH_TIMEOUT_S = 1.0
 RETRY_S = 0.1
-_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ async def play(plan: Plan) -> Outcome:
         finally:
             supervisor.cancel()
         await world.end()
-        audio, texts = await _read_back(client)
+        audio, texts = await read_back(client)
         await client.close()
     verdict = judge(plan.recordings, audio, texts, fake_text if plan.model == "fake" else None)
     verdict.errors[:0] = world.errors + errors
@@ -178,54 +176,11 @@ async def _all_acknowledged(client: Client) -> list[str]:
     errors: list[str] = []
     for _ in range(50):
         with contextlib.suppress(Error, OSError):
-            errors = consumer_errors(await _read_audio(client), await _consumers(client))
+            errors = consumer_errors(await read_audio(client), await consumers(client))
             if not errors:
                 break
         await asyncio.sleep(RETRY_S)
     return errors
-
-
-async def _consumers(client: Client) -> dict[str, Acknowledged]:
-    """By stream: a consumer's name is ``transcriber-STREAM``."""
-    found, offset = {}, 0
-    while page := await client.jetstream().consumers_info(AUDIO, offset=offset):
-        offset += len(page)
-        for info in page:
-            if info.name.startswith("transcriber-") and info.ack_floor:
-                pending = (info.num_pending or 0) + (info.num_ack_pending or 0)
-                found[info.name.removeprefix("transcriber-")] = Acknowledged(info.ack_floor.stream_seq, pending)
-    return found
-
-
-async def _read_audio(client: Client) -> list[StoredAudio]:
-    return [
-        StoredAudio(message.metadata.sequence.stream, message.subject.rpartition(".")[2], _id(message))
-        for message in await _read_all(client, AUDIO, headers_only=True)
-    ]
-
-
-async def _read_back(client: Client) -> tuple[list[StoredAudio], list[StoredText]]:
-    texts = await _read_all(client, TEXT)
-    return await _read_audio(client), [StoredText(_id(m), ANY_MESSAGE.validate_json(m.data)) for m in texts]
-
-
-def _id(message: Msg) -> str:
-    return (message.headers or {}).get("Nats-Msg-Id", "")
-
-
-async def _read_all(client: Client, stream: str, *, headers_only: bool = False) -> list[Msg]:
-    """Every message of a JetStream stream, in the order in which it was stored."""
-    jetstream = client.jetstream()
-    config = ConsumerConfig(
-        ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, headers_only=headers_only, mem_storage=True
-    )
-    count = (await jetstream.stream_info(stream)).state.messages
-    reader = await jetstream.pull_subscribe("", stream=stream, config=config)
-    messages: list[Msg] = []
-    while len(messages) < count:
-        messages += await reader.fetch(min(_BATCH, count - len(messages)), timeout=5)
-    await reader.unsubscribe()
-    return messages
 
 
 def _keep(plan: Plan, outcome: Outcome, world: World, texts: list[StoredText]) -> None:

@@ -2,7 +2,7 @@
 
 from bench.chaos.plan import SPEED, Fault, Kind, Plan, steady
 
-ROLLOUTS = 5
+DUELS = ROLLOUTS = 5
 
 
 def outage(*, quick: bool) -> Plan:
@@ -24,4 +24,11 @@ def rollouts(*, quick: bool) -> Plan:
     return steady("rollouts", ROLLOUTS * (pause_s + 2.5), hand)
 
 
-ALL = {"outage": outage, "overload": overload, "rollouts": rollouts}
+def duels(*, quick: bool) -> Plan:
+    """A daemon that was given up wakes up beside the one that took over, again and again."""
+    count = DUELS if quick else 10 * DUELS
+    hand = tuple(Fault(Kind.TWO_DAEMONS, 0.4, 0.6, n % 2 / 2) for n in range(count))
+    return steady("duels", 1.5 * count, hand, streams=3)
+
+
+ALL = {"duels": duels, "outage": outage, "overload": overload, "rollouts": rollouts}

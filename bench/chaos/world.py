@@ -97,6 +97,8 @@ class Daemon(DaemonProcess):
             self.kill()
             return f"a daemon did not end within {STOP_S:.0f} s of SIGTERM"
         status = self.process.wait()
+        if status == -signal.SIGTERM and not self.log():
+            return None  # the interpreter was not up yet, and had nothing to lose
         return f"a daemon ended with status {status} after SIGTERM" if status else None
 
 

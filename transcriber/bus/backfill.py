@@ -9,7 +9,7 @@ audio is cut as it was cut then.
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,12 @@ from transcriber.audio.stream import Event, Stream
 from transcriber.bus.checkpoint import restored
 from transcriber.bus.jetstream import JetStream, Stored
 from transcriber.bus.ledger import FENCE, read_checkpoint
-from transcriber.bus.report import Outbox
+from transcriber.bus.report import Outbox, SessionReport
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, RefusedError, UnansweredError
-from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Gap, Revision, SessionState, message_id
+from transcriber.errors import BadInputError, EngineError, RefusedError, UnansweredError
+from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Gap, Revision, SessionState, Status, message_id
 from transcriber.telemetry import session_traceparent
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class _Account:
         owed: gaps to be heard again.
         lost: gaps that cannot be, for good.
         paid: revisions since ``end``, or since the session began.
+        tries: by gap, daemons that began with it first of all and, if they did not pay it, did not come back.
     """
 
     def __init__(self) -> None:
@@ -66,6 +67,7 @@ class _Account:
         self.owed: dict[str, Gap] = {}
         self.lost: list[Gap] = []
         self.paid = 0
+        self.tries: Counter[str] = Counter()
 
     def reached(self, end: End) -> End:
         """What ``end`` is by now."""
@@ -90,6 +92,8 @@ class Backfill:
         self._debts: deque[_Debt] = deque()
         self._accounts: dict[str, _Account] = {}
         self._news = asyncio.Event()
+        self._suspicious = False  # the first debt of an earlier daemon may be what it died of
+        self._marked: asyncio.Future[None] | None = None  # resolves when that we try it is stored
 
     @property
     def done(self) -> bool:
@@ -98,6 +102,8 @@ class Backfill:
 
     def stored(self, message: AnyMessage, previous_seq: int) -> None:
         """``message`` was stored, right after that of ``previous_seq``."""
+        if isinstance(message, Status) and self._marked and not self._marked.done():
+            self._marked.set_result(None)
         self._enter(message, previous_seq)
         self._close(message.session)
 
@@ -109,7 +115,7 @@ class Backfill:
         """
         settings = self._around.settings
         found: list[Stored] = []
-        for kind in ("gap", "revision", "end"):
+        for kind in ("gap", "revision", "end", "status"):
             subject = f"{settings.transcript_subject_prefix}.{self._name}.{kind}"
             found += [stored async for stored in self._read(settings.transcript_stream, subject, 1)]
         for stored in sorted(found, key=lambda stored: stored.seq):
@@ -119,6 +125,7 @@ class Backfill:
                 continue  # of another version
             self._enter(message, int(stored.headers.get(FENCE, 0)))
         self._debts = deque(debt for debt in self._debts if _id(debt.gap) in self._accounts[debt.gap.session].owed)
+        self._suspicious = bool(self._debts)
         for session in list(self._accounts):
             self._close(session)
 
@@ -143,6 +150,10 @@ class Backfill:
             case Revision():
                 account.owed.pop(message.replaces, None)
                 account.paid += 1
+            case Status() if message.state == "resumed":
+                account.tries.update(
+                    name for name, gap in account.owed.items() if gap.start_frame == message.start_frame
+                )
             case End():
                 account.end, account.paid = message, 0 if message.rev else account.paid
 
@@ -169,11 +180,14 @@ class Backfill:
 
     async def _pay(self, debt: _Debt) -> None:
         """Hear a gap again, and tell."""
-        gap, why = debt.gap, "its audio is gone"
+        gap, why = debt.gap, "its audio is gone, or not to be touched"
         state = await self._state_before(debt)
         if state and (window := await self._cut_again(gap, state[0], state[1])):
             report = StreamReport(self._name, self._around, self._outbox)
             report.add(window.session).restore(state[1])
+            if self._suspicious:
+                self._suspicious = False
+                await self._mark(debt, report.sessions[window.session])
             job, outcome = await self._hear(report, window)
             if isinstance(outcome, Transcript):
                 self._around.telemetry.counters(self._name).revisions += 1
@@ -186,12 +200,24 @@ class Backfill:
         log.warning("a gap stays one: %s", why, extra={"stream": self._name, "start_s": gap.start})
         self._close(gap.session)
 
+    async def _mark(self, debt: _Debt, report: SessionReport) -> None:
+        """Whoever comes after us knows that we tried, even if this is the death of us."""
+        # The session told less than one status for each message that was stored before the gap.
+        report.statuses = debt.previous_seq + self._accounts[debt.gap.session].tries[_id(debt.gap)]
+        self._marked = asyncio.get_running_loop().create_future()
+        report.status("resumed", debt.gap.start_frame)
+        await self._marked
+
     async def _state_before(self, debt: _Debt) -> tuple[int, SessionState] | None:
         """The payload from which audio is to be cut again, and the session as it was; None if it cannot be."""
         settings = self._around.settings
+        if self._accounts[debt.gap.session].tries[_id(debt.gap)] >= settings.max_attempts:
+            return None  # daemons died of it
         mark = read_checkpoint(await self._jetstream.message(settings.transcript_stream, seq=debt.previous_seq))
         if mark is None or mark.session is None or mark.session.id != debt.gap.session:
             return None
+        if mark.attempts >= settings.max_attempts:
+            return None  # daemons had died of it when it became a gap
         if await self._jetstream.message(settings.audio_stream, seq=mark.seq) is None:
             return None  # and whatever is older is gone, too
         return mark.seq, mark.session
@@ -236,6 +262,8 @@ class Backfill:
             if self._worker.queue.try_put(job):
                 raise UnansweredError("the worker has other things to do")
             answered = await heard
+            if isinstance(answered[1], EngineError) and answered[1].reason == "shutdown":
+                raise UnansweredError("the worker stops")
             tries += 1
             if isinstance(answered[1], Transcript) or tries >= self._around.settings.max_attempts:
                 return answered

@@ -1,6 +1,6 @@
 """Where a stream stands, to and fro between a daemon's memory and the messages that it stores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.account import Account
@@ -21,7 +21,8 @@ class Cursor:
         session: the open one; None between sessions.
         clock: its frame at which that payload begins.
         heard_at: when the payload with audio before it was stored.
-        bookmark: the rest of what the session needs, but for its account.
+        places, origin, captured, skipped_at: as in a ``Bookmark``.
+        ending: whether the session has ended with what is told, but for its ``end``.
     """
 
     seq: int
@@ -32,6 +33,7 @@ class Cursor:
     origin: int | None = None
     captured: tuple[int, datetime] | None = None
     skipped_at: int | None = None
+    ending: bool = False
 
 
 def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int) -> Checkpoint:
@@ -45,11 +47,11 @@ def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, a
 
 
 def restored(state: SessionState, settings: Settings, network: Network | None) -> Session:
-    """The session as it was after the stored message that ``state`` is of."""
+    """The session as it was after the stored message that ``state`` is of. Speakers stay as it began with them."""
     return Session(
         state.id,
         parse_content_type(state.format, settings.input),
-        settings.cutting,
+        replace(settings.cutting, apart=len(state.places) > 1),
         network,
         max_hole_s=settings.max_hole_secs,
         bookmark=Bookmark(
@@ -71,7 +73,7 @@ def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
         return Cursor(found.seq)
     return Cursor(
         found.seq, session, state.clock, state.heard_at, session.places if session else (),
-        state.origin, state.captured, state.skipped_at,
+        state.origin, state.captured, state.skipped_at, state.ending,
     )  # fmt: skip
 
 
@@ -97,5 +99,6 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
         places=tuple(PlaceState(**place._asdict()) for place in cursor.places),
         account=AccountState(**session.account.snapshot()),
         segments=session.segments,
+        ending=cursor.ending,
         **report.state(),
     )

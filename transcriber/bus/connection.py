@@ -307,7 +307,7 @@ class Connection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self.client.flush()
-        except (TimeoutError, nats_errors.Error, OSError):
+        except (TimeoutError, nats_errors.Error, OSError, RuntimeError):  # the last: uvloop's, of a closed transport
             return False
         return True
 
@@ -317,7 +317,7 @@ class Connection:
         try:
             async with asyncio.timeout(1.0):
                 await self.client.close()
-        except (TimeoutError, nats_errors.Error, OSError) as error:
+        except (TimeoutError, nats_errors.Error, OSError, RuntimeError) as error:  # the last as in flush
             log.debug("closing: %s", error)
             self.client.abort()
 

@@ -5,6 +5,7 @@ In: deliveries of the consumers, all to one inbox. Out: streams that serve thems
 
 import asyncio
 import logging
+from functools import partial
 
 from nats.aio.msg import Msg
 
@@ -93,13 +94,12 @@ class DurableIngest:
             StartError: something is missing, or denied.
         """
         settings = self._around.settings
-        if settings.provision:
-            await provision.ensure_streams(self._connection, settings)
-        else:
-            await provision.check_streams(self._connection, settings)
+        await self._see_to_streams()
         await self._connection.subscribe(f"{self._inbox}.*.*", self._on_message, pending_bytes=INBOX_BYTES)
         if not settings.wildcard:
-            await self._serve(settings.audio_subject.rpartition(".")[2])
+            name = settings.audio_subject.rpartition(".")[2]
+            await self._see_to_consumer(name)
+            self._serve(name)
         self._subscribed = True
 
     async def sweep(self) -> None:
@@ -140,30 +140,51 @@ class DurableIngest:
             for subject, messages in found.items():
                 name = subject.rpartition(".")[2]
                 if name not in self.streams and self._known.get(subject) != messages and self._may_serve(name):
-                    await self._serve(name)
+                    self._serve(name)
                     self._known[subject] = messages
         except JetStreamError as error:
             if self._connection.connected:
                 self._around.warnings.warning("jetstream", "new streams are not found: %s", error)
 
     def _may_serve(self, name: str) -> bool:
-        if STREAM_NAME.fullmatch(name) and len(self.streams) < self._around.settings.max_streams:
+        if not STREAM_NAME.fullmatch(name):
+            why = "its name is none"
+        elif len(self.streams) >= self._around.settings.max_streams:
+            why = "too many"
+        else:
             return True
-        self._around.warnings.warning("too_many_streams", "stream not served: too many", stream=ascii(name[:64]))
+        self._around.warnings.warning("not_served", "stream not served: %s", why, stream=ascii(name[:64]))
         return False
 
-    async def _serve(self, name: str) -> None:
+    async def _see_to_streams(self) -> None:
+        settings = self._around.settings
+        if settings.provision:
+            await provision.ensure_streams(self._connection, settings)
+        else:
+            await provision.check_streams(self._connection, settings)
+
+    async def _see_to_consumer(self, name: str) -> None:
         settings = self._around.settings
         if settings.provision:
             await provision.ensure_consumer(self._connection, settings, name)
         else:
             await provision.check_consumer(self._connection, settings, name)
+
+    async def _repair(self, name: str) -> None:
+        """JetStream has refused something: perhaps somebody has deleted what we need."""
+        await self._see_to_streams()
+        await self._see_to_consumer(name)
+
+    def _serve(self, name: str) -> None:
+        settings = self._around.settings
         worker = self._pool.assign()
         feed = Feed(
             self._connection, f"{self._inbox}.{name}", settings.audio_stream, provision.consumer_name(name),
             provision.stored_subject(settings, name),
         )  # fmt: skip
-        stream = self.streams[name] = DurableStream(name, worker, self._places[worker], feed, self._around)
+        stream = self.streams[name] = DurableStream(
+            name, worker, self._places[worker], feed, self._around, partial(self._repair, name)
+        )
         self._tasks[name] = asyncio.create_task(stream.run(pinned=not settings.wildcard), name=f"stream {name}")
 
     def _forget(self, name: str) -> None:

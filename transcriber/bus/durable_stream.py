@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -30,8 +30,16 @@ from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, EngineError, FencedError, RefusedError, UnansweredError
-from transcriber.messages import AnyMessage, Checkpoint, message_id
+from transcriber.errors import (
+    BadInputError,
+    BrokerError,
+    EngineError,
+    FencedError,
+    JetStreamError,
+    RefusedError,
+    UnansweredError,
+)
+from transcriber.messages import AnyMessage, Checkpoint, PlaceState, message_id
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +59,9 @@ SHUTDOWN = EngineError("not begun: the next daemon's", reason="shutdown")
 
 MARGIN_S = 0.25
 """By our own clock a silence must be so much longer than by the broker's: what is under way must not have ended it there."""
+
+STAY_S = 1.0
+"""A daemon that has no room for more audio shows so often that it is there."""
 
 OTHER_POLL_S, OTHER_GONE_S = 0.5, 5.0
 """A daemon that was fenced off looks so often for the other one, and takes over when nothing has moved for so long."""
@@ -133,13 +144,23 @@ class DurableStream:
         fenced: whether another daemon has this stream at present.
     """
 
-    def __init__(self, name: str, worker: Worker, places: Places, feed: Feed, around: Surroundings) -> None:
+    def __init__(
+        self,
+        name: str,
+        worker: Worker,
+        places: Places,
+        feed: Feed,
+        around: Surroundings,
+        repair: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``repair`` sees that all is there that ``feed`` needs of JetStream; it may raise ``JetStreamError``."""
         self.name = name
         self.worker = worker
         self.feed = feed
         self.fenced = False
         self._places = places
         self._around = around
+        self._repair = repair
         self._ledger = Ledger(feed.jetstream, name, around)
         self._patient = around.settings.durable
         self._intake: asyncio.Task[None] | None = None
@@ -158,6 +179,7 @@ class DurableStream:
         if session and found.session:
             self._report.add(session).restore(found.session)
         self._resuming = session is not None
+        self._torn = False  # audio is gone before the next payload
         self._stalled = False  # what was written down of it
         self._attempts = found.attempts
         self._cursor = cursor_of(found, session)
@@ -202,20 +224,21 @@ class DurableStream:
 
     async def run(self, *, pinned: bool) -> None:
         """Serve the stream: until it is over, unless it is ``pinned``, or until it is drained."""
-        still_s = 0.0
         while not self._stopping:
             try:
-                await self._wait_for_turn(still_s)
+                await self._wait_for_turn()
                 await self._go_on()
                 await self._serve(pinned=pinned)
             except FencedError as error:
-                still_s = OTHER_GONE_S
                 self._step_back(str(error))
-            except (UnansweredError, RefusedError) as error:
+            except RefusedError as error:
+                await self._mend(error)
+            except UnansweredError as error:
                 self._around.warnings.warning("jetstream", "cannot go on yet: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
             else:
-                return
+                break
+        await self.feed.release()
 
     def drain(self) -> None:
         """Take no more audio; what the worker does not finish is the next daemon's."""
@@ -227,23 +250,40 @@ class DurableStream:
                 self._hear(entry, entry.job, SHUTDOWN)
         self._news.set()
 
+    async def _mend(self, refused: RefusedError) -> None:
+        """Until what is missing is there again, be it that somebody else makes it."""
+        error: Exception | None = refused
+        while error and not self._stopping:
+            try:
+                await self._repair()
+            except (JetStreamError, BrokerError) as missing:
+                error = missing
+                self._around.warnings.warning("jetstream", "cannot go on: %s", error, stream=self.name)
+            else:
+                if error is refused:
+                    self._around.warnings.warning("jetstream", "was refused: %s", error, stream=self.name)
+                error = None
+            await asyncio.sleep(RETRY_S)
+
     # One daemon at a time.
 
-    async def _wait_for_turn(self, still_s: float) -> None:
-        """Wait until nobody else asks for this audio, and for ``still_s`` seconds nobody has moved on in it."""
+    async def _wait_for_turn(self) -> None:
+        """Wait until nobody else asks for this audio; once fenced off, until nobody has moved on in it for a while, either."""
         seen, since_s = None, time.monotonic()
-        while True:
+        while not self._stopping:
             info = await self.feed.info()
-            if info["num_waiting"]:
+            others = info["num_waiting"] - (self.feed.pulling and not self.fenced)
+            if others > 0:
                 self._step_back("it asks for audio")
-            found = info["num_waiting"], info["delivered"], info["ack_floor"]
+            found = others, info["delivered"], info["ack_floor"]
             if seen is not None and found != seen:
                 since_s = time.monotonic()
             seen = found
-            if not info["num_waiting"] and time.monotonic() - since_s >= still_s:
-                self.fenced = False
-                return
+            if others <= 0 and time.monotonic() - since_s >= (OTHER_GONE_S if self.fenced else 0):
+                await self.feed.claim()
+                break
             await asyncio.sleep(OTHER_POLL_S)
+        self.fenced = False
 
     def _step_back(self, why: str) -> None:
         if not self.fenced:
@@ -256,17 +296,30 @@ class DurableStream:
         if found is None:
             seq = int((await self.feed.info())["ack_floor"]["stream_seq"]) + 1
             found = Checkpoint(instance="", seq=seq, attempts=0, session=None)
-        last_seq = await self.feed.last_seq()
-        if found.seq > last_seq + 1:
+        made_at, last_seq = await self.feed.history()
+        places, torn = found.session.places if found.session else (), True
+        if found.seq > last_seq + 1 or (self._ledger.stored_at and made_at > self._ledger.stored_at):
             log.warning("the stream of the audio was made anew", extra={"stream": self.name})
             found = cut_loose(found, 1)
         elif found.session and found.seq <= last_seq and not await self.feed.has(found.seq):
             found = cut_loose(found, found.seq)  # the limits of the stream took it
+        else:
+            torn = False
         self._begin(found)
+        if torn and self.session:
+            self._torn = True
+            self._tell_torn(self.session, places)
         if self._backfill:
             await self._backfill.read_back()
         if found.session:
             log.info("goes on", extra={"stream": self.name, "session": found.session.id, "seq": found.seq})
+
+    def _tell_torn(self, session: Session, places: Sequence[PlaceState]) -> None:
+        """Audio came, and is gone; where one speaker's words are told further than another's, these will never be."""
+        for channel, place in enumerate(places):
+            if missing := session.places[channel].frame - place.frame:
+                gap = Gap(session, place.frame, missing, "shutdown", session.places, channel)
+                self._write(partial(self._report.gap, gap, self._latest.wall), self._cursor, self._latest)
 
     async def _serve(self, *, pinned: bool) -> None:
         """Take and tell; until one of them ends."""
@@ -289,18 +342,26 @@ class DurableStream:
     # The intake: from payloads to the log.
 
     async def _take_all(self, *, pinned: bool) -> None:
+        if self._cursor.ending:
+            await self._happened(self._audio.end(), NO_HEADERS, self._latest)
         while True:
             while not self._has_room:
                 self._room.clear()
-                await self._room.wait()
+                try:
+                    async with asyncio.timeout(STAY_S):
+                        await self._room.wait()
+                except TimeoutError:
+                    await self.feed.stay()
             payload = await self.feed.next(POLL_S)
             if payload is not None:
                 await self._take(payload)
+            elif self.feed.left:
+                return
             elif not self.feed.idle:
                 self._quiet.broken()
                 self._without_audio.broken()
             elif await self._wait(pinned=pinned):
-                return
+                self.feed.leave()
 
     @property
     def _has_room(self) -> bool:
@@ -314,7 +375,8 @@ class DurableStream:
         self._quiet.broken()
         if self._heard_at:
             await self._pass_time((payload.stored_at - self._heard_at).total_seconds())
-        arrival, headers, lost_before = Arrival(wall=payload.stored_at), NO_HEADERS, payload.lost_before
+        arrival, headers = Arrival(wall=payload.stored_at), NO_HEADERS
+        lost_before, self._torn = payload.lost_before or self._torn, False
         session, heard_before, previous_seq = self.session, self._heard_at, self._fed_seq
         before, received = (session.clock, session.received) if session else (0, 0)
         self._fed_seq = payload.seq
@@ -329,6 +391,8 @@ class DurableStream:
             self._report.counters.chunks_dropped["bad_input"] += 1
             self._around.warnings.warning("bad_input", "payload skipped: %s", error, stream=self.name)
             events = self._audio.skip()
+            if not session and self.session:
+                self._heard_at = payload.stored_at  # a session that it opens may end by itself, too
         begun = next((number for number, event in enumerate(events) if isinstance(event, Started)), None)
         if begun is None:
             if session:
@@ -371,6 +435,7 @@ class DurableStream:
 
     async def _happened(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival) -> None:
         """Write it down, in order; windows are given to the worker when it has room."""
+        ending = {event.session for event in events if isinstance(event, Ended)}
         for event in events:
             match event:
                 case Started(session):
@@ -380,13 +445,15 @@ class DurableStream:
                     start = (Place(0, 0, 0, 0),) * session.channels
                     self._write(partial(report.status, "started", 0), self._stand(session, start), arrival)
                 case Window():
-                    await self._give(event, arrival)
+                    await self._give(event, arrival, ending=event.session in ending)
                 case Silence():
                     first_seq, tell = self._seq_of(event), partial(self._report.silence, event, arrival.wall)
-                    self._write(tell, self._stand(event.session, event.places), arrival, first_seq)
+                    after = self._stand(event.session, event.places, ending=event.session in ending)
+                    self._write(tell, after, arrival, first_seq)
                 case Gap():
                     tell = partial(self._report.gap, event, arrival.wall)
-                    self._write(tell, self._stand(event.session, event.places), arrival)
+                    after = self._stand(event.session, event.places, ending=event.session in ending)
+                    self._write(tell, after, arrival)
                 case Ended(session):
                     self._write(partial(self._report.ended, session), Cursor(self._fed_seq + 1), arrival)
 
@@ -395,18 +462,22 @@ class DurableStream:
             self._stalled = stalled
             self._write(partial(self._report.stalled, session, stalled=stalled), self._cursor, arrival)
 
-    async def _give(self, window: Window, arrival: Arrival) -> None:
+    async def _give(self, window: Window, arrival: Arrival, *, ending: bool) -> None:
         """A window for the worker."""
+        deadly, before = False, 0
         if self._resuming:
             # Whoever comes after us knows that we tried, even if this window is the death of us.
             self._resuming = False
+            before = self._attempts
             await self._write(partial(self._try, window), self._cursor, arrival).stored
+            deadly = before >= self._around.settings.max_attempts
         first_seq = self._seq_of(window)
-        entry = self._write(None, self._stand(window.session, window.places), arrival, first_seq)
+        after = self._stand(window.session, window.places, ending=ending)
+        entry = self._write(None, after, arrival, first_seq)
         entry.window = window
         entry.job = self._report.job(window, partial(self._hear, entry), Lane.FINAL, arrival)
-        if self._attempts >= self._around.settings.max_attempts:
-            error = EngineError(f"{self._attempts} daemons began with it and did not come back")
+        if deadly:
+            error = EngineError(f"{before} daemons began with it and did not come back")
             self._hear(entry, entry.job, error)
         else:
             await self._put(entry, entry.job)
@@ -445,17 +516,25 @@ class DurableStream:
         """The payload in which it begins."""
         return self._payload_at(heard.session, heard.start_frame).seq
 
-    def _stand(self, session: Session, places: tuple[Place, ...]) -> Cursor:
-        """Where audio goes on if the next windows begin at ``places``."""
+    def _stand(self, session: Session, places: tuple[Place, ...], *, ending: bool = False) -> Cursor:
+        """Where audio goes on if the next windows begin at ``places``; ``ending`` if the session's end follows."""
         frame = min(replay_from(place, session.rate) for place in places)
         fed = self._payload_at(session, frame)
         while self._fed and self._fed[0].seq < fed.seq:
             self._fed.popleft()
-        # Before a hole the next run begins where the last one ended, and the payload after the hole tells of it again.
-        clock = min(fed.clock, frame)
         return Cursor(
-            fed.seq, session, clock, fed.heard_before, places, session.origin, session.capture(clock), session.skipped_at
-        )  # fmt: skip
+            fed.seq,
+            session,
+            # Before a hole the next run begins where the last one ended, and the payload after the hole tells of it again.
+            clock := min(fed.clock, frame),
+            fed.heard_before,
+            places,
+            session.origin,
+            session.capture(clock),
+            session.skipped_at,
+            # The payload that ended it is not read again.
+            ending=ending and fed.seq > self._fed_seq,
+        )
 
     def _payload_at(self, session: Session, frame: int) -> _Fed:
         """The payload that holds ``frame``, or the hole before it; the next one, if none does."""

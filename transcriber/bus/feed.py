@@ -5,6 +5,8 @@ In: what a durable pull consumer delivers. Out: payloads, for as long as somebod
 A consumer is no queue that one could trust blindly: what is under way when a connection breaks is delivered again only
 after ``ack_wait``, and new messages before it. So deliveries are counted, and at every hole, and whenever deliveries stop
 without a word, the consumer is put back to the first payload that is not acknowledged; what is known already is passed over.
+The count is only worth something while nobody else reads: the broker pins the consumer to one reader (ADR-42), and who finds
+another one pinned leaves it alone.
 """
 
 import asyncio
@@ -14,14 +16,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from nats.aio.msg import Msg
 
 from transcriber.bus.connection import HEADER_ROOM, Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.errors import UnansweredError
+from transcriber.bus.jetstream import PIN_GROUP, JetStream
+from transcriber.errors import FencedError, RefusedError, UnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +35,12 @@ BATCH_BYTES = 2**20
 """And no more than so many bytes, but always room for one message."""
 
 PULL_S = 5.0
-"""How long a request waits at the broker. A daemon that was stopped holds on to the consumer for no longer."""
+"""How long a request waits at the broker."""
 
 HEARTBEAT_S = 1.0
+STALE_S = 2 * HEARTBEAT_S
+"""What the broker said so long ago may no longer be true."""
+
 SILENCE_S = 4.0
 """A request of which nothing was heard for so long, not even a heartbeat, is lost."""
 
@@ -82,7 +88,6 @@ class Feed:
     Attributes:
         resets: how often the consumer had to be put back, beside the start.
         taken: stream sequence of the last payload that was handed out.
-        idle: whether the broker has said, since the last payload, that it has no more.
         jetstream, subject: where the consumer is, and what it reads.
     """
 
@@ -90,12 +95,13 @@ class Feed:
         """Whatever comes to ``<inbox>.*`` must be given to ``deliver``."""
         self.resets = 0
         self.taken = 0
-        self.idle = False
+        self._idle = False
         self._connection = connection
         self.jetstream = JetStream(connection)
         self.subject = subject
         self._inbox, self._stream, self._consumer = inbox, stream, consumer
         self._ready: deque[Payload] = deque()
+        self._ready_bytes = 0
         self._replies: dict[int, str] = {}  # of what is not acknowledged, by stream sequence
         self._news = asyncio.Event()
         self._from_seq = 0  # what is before it is acknowledged
@@ -104,11 +110,26 @@ class Feed:
         self._hidden: set[int] = set()  # what the client could not read when it was delivered
         self._broken = True
         self._putting_back = False
+        self._leaving = False
         self._stuck_at = -1  # ``_received`` when the consumer was last put back
         self._pull = 0  # number of the open request; its predecessors' farewells are no news
         self._left = 0  # what it may still bring; 0: none is open
         self._heard_s = 0.0
         self._first_seq: int | None = None  # of the stream, as it was since the last request; None: not asked
+        self._pin: str | None = None  # what the broker calls us while we are the one reader
+        self._next_seq: int | None = (
+            None  # what the first delivery must be after the consumer was put back, if it is there
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether the broker has said, since the last payload and just now, that it has no more."""
+        return self._idle and not self._broken and time.monotonic() - self._heard_s < STALE_S
+
+    @property
+    def left(self) -> bool:
+        """Whether nothing of ours waits at the broker any more, since ``leave``."""
+        return self._leaving and not self.pulling
 
     @property
     def pending(self) -> int:
@@ -123,13 +144,14 @@ class Feed:
         """
         return {"num_waiting": 0} | await self.jetstream.call(f"CONSUMER.INFO.{self._stream}.{self._consumer}")
 
-    async def last_seq(self) -> int:
-        """The stream's last sequence.
+    async def history(self) -> tuple[datetime, int]:
+        """When the stream was made, and its last sequence.
 
         Raises:
             UnansweredError, RefusedError.
         """
-        return int((await self.jetstream.call(f"STREAM.INFO.{self._stream}"))["state"]["last_seq"])
+        found = await self.jetstream.call(f"STREAM.INFO.{self._stream}")
+        return datetime.fromisoformat(found["created"]), int(found["state"]["last_seq"])
 
     async def has(self, seq: int) -> bool:
         """Whether the stream still has the message of that sequence.
@@ -147,27 +169,55 @@ class Feed:
     def start(self, seq: int) -> None:
         """Hand out from stream sequence ``seq`` on."""
         self._ready.clear()
+        self._ready_bytes = 0
         self._replies.clear()
+        self._hidden.clear()
         self._from_seq, self.taken, self._received = seq, seq - 1, seq - 1
         self._stuck_at = -1
-        self._broken = True
+        self._broken, self._leaving = True, False
 
     def lost(self) -> None:
         """The connection broke, and with it whatever was under way."""
-        self._broken, self.idle = True, False
+        self._broken = True
         self._news.set()
+
+    async def claim(self) -> None:
+        """Become the one reader, whoever was it before.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        await self.jetstream.call(f"CONSUMER.UNPIN.{self._stream}.{self._consumer}", {"group": PIN_GROUP})
+        self._pin = None
+
+    async def release(self) -> None:
+        """Let the next reader have it at once."""
+        if self._pin and self._connection.connected:
+            with suppress(UnansweredError, RefusedError):
+                if not await self.has_other_reader():
+                    await self.claim()
+
+    async def has_other_reader(self) -> bool:
+        """Whether the consumer is somebody else's.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        groups = (await self.info()).get("priority_groups") or [{}]
+        return groups[0].get("pinned_client_id") not in {None, "", self._pin}
 
     async def next(self, timeout_s: float) -> Payload | None:
         """The next payload; None if none came in time.
 
         Raises:
             RefusedError: there is no such consumer, or it is not ours to use.
+            FencedError: somebody else reads.
         """
         loop, deadline_s = asyncio.get_running_loop(), time.monotonic() + timeout_s
         while not self._ready:
+            self._news.clear()  # first: what comes while we ask is news, too
             if not await self._keep_pulling() or (left_s := deadline_s - time.monotonic()) <= 0:
                 return None
-            self._news.clear()
             # Not asyncio.timeout, which costs several times as much, and of a live source each payload is waited for.
             timer = loop.call_later(min(left_s, HEARTBEAT_S), self._news.set)
             try:
@@ -175,26 +225,36 @@ class Feed:
             finally:
                 timer.cancel()
             self._broken |= self.pulling and time.monotonic() - self._heard_s > SILENCE_S
+        self._leaving = False
         payload = await self._check_limits(self._ready.popleft())
         self.taken = payload.seq
-        if len(self._ready) < BATCH // 2 and not self._broken:
+        self._ready_bytes -= len(payload.data)
+        if len(self._ready) < BATCH // 2 and self._ready_bytes < BATCH_BYTES // 2 and not self._broken:
             await self._ask()
         return payload
+
+    async def stay(self) -> None:
+        """Nobody takes payloads for the time being. Let those who look see all the same that somebody is there."""
+        if not self._broken:
+            await self._ask(1)
+
+    def leave(self) -> None:
+        """Ask for no more, until something comes."""
+        self._leaving = True
 
     async def acknowledge(self, before_seq: int) -> None:
         """All payloads before stream sequence ``before_seq`` are done with."""
         self._from_seq = max(self._from_seq, before_seq)
-        done = [seq for seq in self._replies if seq < before_seq]
-        if done and self._connection.connected:  # else a later one says it, too
+        done = [seq for seq in self._replies if seq < self._from_seq]
+        if done and self._connection.connected:  # else it is said when the consumer is put back
             await self._connection.publish(self._replies[max(done)], b"+ACK")
         for seq in done:
             del self._replies[seq]
-        self._hidden = {seq for seq in self._hidden if seq >= before_seq}
+        self._hidden = {seq for seq in self._hidden if seq >= self._from_seq}
 
     def deliver(self, message: Msg) -> None:
         """Something came for this consumer."""
         self._heard_s = time.monotonic()
-        self.idle = False
         if message.reply.startswith("$JS.ACK."):
             self._take(message, _delivery(message.reply))
         elif message.subject.endswith(f".{self._pull}"):
@@ -202,17 +262,26 @@ class Feed:
         self._news.set()
 
     def _take(self, message: Msg, delivery: _Delivery) -> None:
+        self._idle = False
         self._left = max(0, self._left - 1)
+        if self._broken:
+            return  # it comes again, once the consumer is put back
         self._hidden.discard(delivery.seq)
-        if delivery.number != self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq):
+        expected = self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq)
+        # Headers that a publisher has spoiled do not show it.
+        pin = (message.headers or {}).get("Nats-Pin-Id") or self._pin
+        if delivery.number != expected or (self._pin or pin) != pin or not self._is_next(delivery):
             # While it is put back, what was under way before may still come.
             self._broken |= not self._putting_back
             return
-        self._delivered = delivery
+        self._pin, self._delivered = pin, delivery
         self._replies[delivery.seq] = message.reply
         if delivery.seq > self._received:
             self._received = delivery.seq
-            self._ready.append(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
+            self._put(Payload(delivery.seq, delivery.stored_at, message.data, message.headers))
+
+    def _is_next(self, delivery: _Delivery) -> bool:
+        return delivery.number > 1 or self._next_seq in {None, delivery.seq}
 
     def _hear(self, headers: Mapping[str, str]) -> None:
         """A heartbeat, or the end of a request."""
@@ -220,9 +289,11 @@ class Feed:
             # Delivered, and not seen: lost on the way, or not readable.
             last = int(headers.get("Nats-Last-Consumer", 0))
             self._broken |= last > self._delivered.number + self._hidden_after(self._delivered.seq)
-            self.idle = not (self._broken or self._ready)
+            self._idle = not (self._broken or self._ready)
             return
         self._left = 0
+        if headers.get("Status") == "423":
+            self._pin = None  # we asked for nothing for too long, or somebody else has taken over
         # Its time is up, or it brought all that it may; anything else says that something is wrong.
         said = "".join(headers.values())
         self._broken |= headers.get("Status") not in {"404", "408"} and not any(all_ in said for all_ in _BROUGHT_ALL)
@@ -239,19 +310,27 @@ class Feed:
                 log.debug("%s: %s", self._consumer, error)
                 await asyncio.sleep(RETRY_S)
                 return False
+        if self._replies and next(iter(self._replies)) < self._from_seq:
+            await self.acknowledge(self._from_seq)  # what came once more, after it was done with
         await self._ask()
         return True
 
     async def _put_back(self) -> None:
+        if await self.has_other_reader():
+            raise FencedError("it reads the audio")
         if self._stuck_at >= 0:
             self.resets += 1
             log.info("consumer put back", extra={"consumer": self._consumer, "seq": self._from_seq})
             if self._stuck_at == self._received:
                 await self._fetch_next()
+        self._replies.clear()  # of another count
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
-        self._left = 0
+        self._left, self._idle = 0, False
+        self._pull += 1  # that the old one ends with its consumer, where it is made again, is no news
         self._broken, self._putting_back = False, True
         try:
+            found = await self.jetstream.message(self._stream, seq=max(1, self._from_seq), next_by_subj=self.subject)
+            self._next_seq = found.seq if found else None
             await self.jetstream.put_back(self._stream, self._consumer, max(1, self._from_seq))
         except BaseException:
             self._broken = True
@@ -263,21 +342,28 @@ class Feed:
     async def _fetch_next(self) -> None:
         """Putting it back brought nothing new. If there is more, ask for it by name: the client may not be able to read it."""
         found = await self.jetstream.message(self._stream, seq=self._received + 1, next_by_subj=self.subject)
-        if found:
+        # It may have come meanwhile, and more after it.
+        if found and found.seq > self._received:
             self._hidden.add(found.seq)
             self._received = found.seq
-            self._ready.append(Payload(found.seq, found.stored_at, found.payload, found.headers))
+            self._put(Payload(found.seq, found.stored_at, found.payload, found.headers))
 
-    async def _ask(self) -> None:
+    def _put(self, payload: Payload) -> None:
+        self._ready.append(payload)
+        self._ready_bytes += len(payload.data)
+
+    async def _ask(self, batch: int = BATCH) -> None:
         """Request more, unless a request is open."""
-        if self.pulling or not self._connection.connected:
+        if self.pulling or self._leaving or not self._connection.connected:
             return
         self._pull += 1
-        self._left = BATCH
+        self._left = batch
         self._heard_s = time.monotonic()
         self._first_seq = None
         request = {
-            "batch": BATCH,
+            "group": PIN_GROUP,
+            **({"id": self._pin} if self._pin else {}),
+            "batch": batch,
             "max_bytes": max(BATCH_BYTES, self._connection.client.max_payload + HEADER_ROOM),
             "expires": int(PULL_S * 1e9),
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),

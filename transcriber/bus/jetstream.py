@@ -23,6 +23,9 @@ RESET_SINCE = (2, 14)
 FENCE_SINCE = (2, 11)
 """Servers from which on a consumer can be put back, and a fence can span the subjects of a stream."""
 
+PIN_GROUP, PIN_S = "transcriber", 10.0
+"""The priority group of our consumers; one reader of it is pinned until it has asked for nothing for so long."""
+
 WRONG_LAST_SEQUENCE, NO_MESSAGE = 10071, 10037
 _TOO_MANY_REQUESTS, _UNAVAILABLE, _OUT_OF_STORAGE = 429, 503, 10047
 
@@ -107,10 +110,11 @@ class JetStream:
         Raises:
             UnansweredError, RefusedError.
         """
+        # A consumer that is missing does not answer to a reset.
+        config = (await self.call(f"CONSUMER.INFO.{stream}.{consumer}"))["config"]
         if self.version >= RESET_SINCE:
             await self.call(f"CONSUMER.RESET.{stream}.{consumer}", {"seq": seq})
             return
-        config = (await self.call(f"CONSUMER.INFO.{stream}.{consumer}"))["config"]
         await self.call(f"CONSUMER.DELETE.{stream}.{consumer}")
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": seq}
         await self.call(

@@ -6,8 +6,9 @@ last stored message says whether it was ours.
 """
 
 import asyncio
+from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from transcriber.bus.jetstream import WRONG_LAST_SEQUENCE, Confirmed, JetStream, Stored
 from transcriber.bus.stream_report import Surroundings
@@ -33,6 +34,7 @@ class Ledger:
 
     Attributes:
         last_seq: of the last message that is known to be stored.
+        stored_at: when the one was stored that ``read`` has found; None if it found none.
     """
 
     def __init__(self, jetstream: JetStream, name: str, around: Surroundings) -> None:
@@ -45,11 +47,12 @@ class Ledger:
         self._warnings = around.warnings
         self._counters = around.telemetry.counters(name)
         self.last_seq = 0
+        self.stored_at: datetime | None = None
 
     async def read(self) -> Checkpoint | None:
         """Where the last stored message says to go on; None if there is none. What is appended next follows upon it."""
         last = await self._last()
-        self.last_seq = last.seq if last else 0
+        self.last_seq, self.stored_at = (last.seq, last.stored_at) if last else (0, None)
         return read_checkpoint(last)
 
     async def append(self, message: AnyMessage, message_id: str, traceparent: str) -> None:
@@ -71,14 +74,14 @@ class Ledger:
             except RefusedError as error:
                 if error.code != WRONG_LAST_SEQUENCE:
                     raise
-                if await self._is_ours(message_id):
+                if await self._is_ours(headers["Nats-Msg-Id"]):
                     return
             else:
                 if self._follows(stored):
                     self.last_seq = stored.seq
                     return
                 # The id is that of an older message: its publisher uses one Audio-Session for several recordings.
-                headers["Nats-Msg-Id"] = f"{message_id}:{message.last_seq}"
+                headers["Nats-Msg-Id"] = f"{message_id}:{self.last_seq}"
 
     def _follows(self, stored: Confirmed) -> bool:
         return not stored.duplicate or stored.seq > self.last_seq
@@ -98,14 +101,17 @@ class Ledger:
             return False
         checkpoint = read_checkpoint(last)
         if checkpoint is None or checkpoint.instance != self._instance:
-            raise FencedError(checkpoint.instance if checkpoint else "a daemon in live mode")
+            raise FencedError(checkpoint.instance if checkpoint else "somebody who is no daemon, or in live mode")
         self.last_seq = last.seq
-        return last.headers.get("Nats-Msg-Id", "").startswith(message_id)
+        return last.headers.get("Nats-Msg-Id") == message_id
 
     async def _last(self) -> Stored | None:
         return await self._jetstream.message(self._stream, last_by_subj=self._subjects)
 
 
 def read_checkpoint(stored: Stored | None) -> Checkpoint | None:
-    """Of a stored message; None if it has none, as one of live mode."""
-    return _Tail.model_validate_json(stored.payload).checkpoint if stored else None
+    """Of a stored message; None if it has none, as one of live mode, or whatever else somebody published there."""
+    try:
+        return _Tail.model_validate_json(stored.payload).checkpoint if stored else None
+    except ValidationError:
+        return None

@@ -18,20 +18,30 @@ class Places:
         """Wait until there is a place; it must be taken before anything else is awaited."""
         if not self._waiting and self._room:
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = self._new_turn()
         self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-            else:
-                self._wake()
-            raise
+        while True:
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                else:
+                    self._wake()
+                raise
+            if self._room:
+                return
+            # Somebody who did not wait was faster.
+            turn = self._new_turn()
+            self._waiting.appendleft(turn)
 
     @property
     def _room(self) -> bool:
         return self._queue.depth < self._queue.capacity
+
+    @staticmethod
+    def _new_turn() -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
 
     def _wake(self) -> None:
         """The worker took a job. One at a time: who is woken takes the place before the next one is taken."""

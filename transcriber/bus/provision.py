@@ -9,6 +9,7 @@ In: settings. Out: JetStream objects that fit them, or one line that says what d
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nats import errors as nats_errors
@@ -25,6 +26,7 @@ from nats.js.api import (
 
 from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection
+from transcriber.bus.jetstream import PIN_GROUP, PIN_S
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError, JetStreamError
 
@@ -42,7 +44,7 @@ DEDUPE_S = 120
 
 STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10_059, 10_014
 
-DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_threshold"})
+DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_threshold", "priority_timeout"})
 """Nanoseconds, as JetStream has them."""
 
 LIMITS = frozenset({"max_age", "max_bytes", "max_msgs", "max_msg_size", "discard", "num_replicas", "duplicate_window"})
@@ -52,7 +54,7 @@ STREAM_NEEDS = (*sorted(LIMITS), "subjects", "subject_transform", "retention", "
                 "no_ack", "sealed")  # fmt: skip
 CONSUMER_NEEDS = ("filter_subject", "filter_subjects", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending",
                   "deliver_policy", "deliver_subject", "replay_policy", "inactive_threshold", "headers_only", "backoff",
-                  "rate_limit_bps", "mem_storage")  # fmt: skip
+                  "rate_limit_bps", "mem_storage", "priority_groups", "priority_policy", "priority_timeout")  # fmt: skip
 FIXED = frozenset({"retention", "storage", "sealed", "filter_subject", "filter_subjects", "ack_policy", "deliver_policy",
                    "deliver_subject", "replay_policy", "mem_storage"})  # fmt: skip
 """What is not changed in place: JetStream refuses it, or audio would be read twice or never."""
@@ -109,9 +111,21 @@ def audio_filter(settings: Settings) -> str:
     return f"{settings.audio_prefix}.{settings.partition}.{stream}"
 
 
-def consumer_config(settings: Settings, stream: str) -> ConsumerConfig:
+@dataclass
+class PinnedConsumerConfig(ConsumerConfig):
+    """With what nats-py does not know yet: of those who ask for messages one is served, until it asks no more (ADR-42)."""
+
+    priority_groups: list[str] | None = None
+    priority_policy: str | None = None
+    priority_timeout: float | None = None  # seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        return super().as_dict() | {"priority_timeout": self._to_nanoseconds(self.priority_timeout)}
+
+
+def consumer_config(settings: Settings, stream: str) -> PinnedConsumerConfig:
     """The consumer of one audio stream. ``all`` acknowledges whatever came before, in order."""
-    return ConsumerConfig(
+    return PinnedConsumerConfig(
         name=consumer_name(stream),
         durable_name=consumer_name(stream),
         filter_subject=stored_subject(settings, stream),
@@ -120,6 +134,9 @@ def consumer_config(settings: Settings, stream: str) -> ConsumerConfig:
         ack_wait=ACK_WAIT_S,
         max_deliver=-1,
         max_ack_pending=MAX_ACK_PENDING,
+        priority_groups=[PIN_GROUP],
+        priority_policy="pinned_client",
+        priority_timeout=PIN_S,
     )
 
 

@@ -157,8 +157,9 @@ class StreamReport:
         self._listen_for_silence(session, silence.start_frame + silence.frames)
 
     def gap(self, gap: Gap, received_at: datetime) -> None:
-        """Frames never came, or it is not known how many."""
-        gap.session.account.settle(Fate.LOST, gap.start_frame, gap.frames, gap.channel)
+        """Frames never came, or it is not known how many; those of one channel alone did come."""
+        fate = Fate.LOST if gap.channel is None else Fate.DROPPED
+        gap.session.account.settle(fate, gap.start_frame, gap.frames, gap.channel)
         self._tell_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:
