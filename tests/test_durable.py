@@ -214,48 +214,45 @@ async def test_daemon_that_stood_still_steps_back_when_another_has_taken_over(br
 async def test_slow_owner_is_not_robbed_again_and_again(broker, tmp_path, mouth, ears):
     """Both have windows that last longer than one waits for a sign of life, and no room for audio."""
     await provisioned(broker)
-    await store_windows(mouth, "s", [1, 2])
+    await store_windows(mouth, "s", [1])
     await store(mouth, "s", b"", end=1)
-    slow = ENV | {"FAKE_JOB_S": 6, "MAX_LATENCY_SECS": 30, "TRANSCRIPTION_QUEUE_CAPACITY": 1, "MAX_ATTEMPTS": 2}
+    slow = ENV | {"FAKE_JOB_S": 7, "MAX_LATENCY_SECS": 30, "TRANSCRIPTION_QUEUE_CAPACITY": 1, "MAX_ATTEMPTS": 2}
     async with Daemon(broker.url, tmp_path, **slow) as first, Daemon(broker.url, tmp_path, **slow) as second:
         found = await until_ended(mouth, patience_s=60)
 
-    assert found.text == ["1", "2"]
+    assert found.text == ["1"]
     assert first.log().count("fenced off") + second.log().count("fenced off") <= 2
-    found.check(2 * WINDOW)
+    found.check(WINDOW)
 
 
 # Time.
 
 
-@pytest.mark.parametrize("live", [False, True], ids=["afterwards", "meanwhile"])
-async def test_sessions_and_pauses_are_where_the_stored_stamps_say(broker, tmp_path, mouth, live):
-    """Half a window, a pause, half a window, a silence that ends the session, half a window: with a daemon or without one."""
+async def test_sessions_and_pauses_are_where_the_stored_stamps_say(broker, tmp_path, mouth):
+    """Half a window, a pause, half a window, a silence that ends the session, half a window.
+
+    One stream has a daemon meanwhile, the other one only afterwards.
+    """
     env = ENV | {"STREAM_IDLE_SECS": 2.5, "HEARTBEAT_TIMEOUT_SECS": 0.8}
     await provisioned(broker)
-    daemon = Daemon(broker.url, tmp_path, **env)
-    if live:
-        daemon.start()
-    await store(mouth, "s", level(1, WINDOW // 2))
-    await asyncio.sleep(1.4)
-    await store(mouth, "s", level(2, WINDOW // 2))
-    await asyncio.sleep(3.2)
-    await store(mouth, "s", level(3, WINDOW // 2))
-    if not live:
-        daemon.start()
-    try:
-        found = await until_ended(mouth, sessions=2)
-    finally:
-        await daemon.__aexit__()
+    names = ["meanwhile", "afterwards"]
+    async with Daemon(broker.url, tmp_path, **env, AUDIO_SUBJECT="audio.meanwhile"):
+        for value, pause_s in ((1, 1.4), (2, 3.2), (3, 0)):
+            for name in names:
+                await store(mouth, name, level(value, WINDOW // 2))
+            await asyncio.sleep(pause_s)
+        async with Daemon(broker.url, tmp_path, **env, AUDIO_SUBJECT="audio.afterwards"):
+            sessions = [await until_ended(mouth, name, sessions=2) for name in names]
 
-    assert found.text == ["1", "2", "3"]
-    assert found.sessions == ["1", "3"]
-    assert [message.start_frame for message in found.of(Final)] == [0, WINDOW // 2, 0]
-    found.check(WINDOW, WINDOW // 2)
+    for found in sessions:
+        assert found.text == ["1", "2", "3"]
+        assert found.sessions == [str(found.messages[0].first_seq), str(found.messages[0].first_seq + 4)]
+        assert [message.start_frame for message in found.of(Final)] == [0, WINDOW // 2, 0]
+        found.check(WINDOW, WINDOW // 2)
 
 
 async def test_stream_that_is_silent_for_longer_than_a_request_ends(broker, tmp_path, mouth):
-    async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=6.5) as daemon:
+    async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=5.5) as daemon:
         await store_windows(mouth, "s", [1])
         started_s = time.monotonic()
         found = await until_ended(mouth)
@@ -264,7 +261,7 @@ async def test_stream_that_is_silent_for_longer_than_a_request_ends(broker, tmp_
         await store_windows(mouth, "s", [2])
         await until_stored(mouth, lambda found: len(found.text) == 2)
 
-    assert 6 < took_s < 12
+    assert 5 < took_s < 11
     assert "fenced off" not in daemon.log()
     found.check(WINDOW)
 
@@ -540,7 +537,6 @@ async def test_consumer_that_was_deleted_is_made_again_or_asked_for(broker, tmp_
         await store(mouth, "s", level(3, WINDOW // 2), offset=2 * WINDOW + WINDOW // 2)
         if not provision:
             await until(lambda: "cannot go on: there is no consumer transcriber-s" in daemon.log(), "a warning")
-            await until(lambda: "jetstream: and" in daemon.log(), "another one, 10 s later")
             await provisioned(broker, "s")
         await store_windows(mouth, "s", [4], first=3)
         await store(mouth, "s", b"", end=1)

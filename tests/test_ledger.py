@@ -5,7 +5,9 @@ import contextlib
 import logging
 from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from bench.chaos.readers import read_texts
@@ -35,7 +37,7 @@ async def ledger_of(broker, instance, name="s"):
     settings = load_settings(nats_url=broker.url)
     connection = Connection()
     await connection.open(settings, name=instance)
-    around = SimpleNamespace(
+    around: Any = SimpleNamespace(
         settings=settings, telemetry=Telemetry(settings, instance), warnings=RateLimited(logging.getLogger("test"))
     )
     try:
@@ -169,13 +171,15 @@ async def test_what_is_no_checkpoint_is_none(broker, mouth, payload):
 async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
     """Between the promise and its keeping another one takes the place: whoever was promised it waits on, and first."""
     queue = JobQueue(1)
-    worker = SimpleNamespace(queue=queue, on_room=None)
+    worker: Any = SimpleNamespace(queue=queue, on_room=None)
     places = Places(worker)
     taken = []
 
     async def take(name):
         await places.free()
-        refused = queue.try_put(Job(stream=name, samples=None, language=None, settle=lambda *_: None, lane=Lane.FINAL))
+        refused = queue.try_put(
+            Job(stream=name, samples=np.zeros(0, np.float32), language=None, settle=lambda *_: None, lane=Lane.FINAL)
+        )
         assert refused is None, f"{name} was promised a place"
         taken.append(name)
 

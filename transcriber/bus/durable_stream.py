@@ -294,7 +294,9 @@ class DurableStream:
         """From the last stored message on; without one, from what was never acknowledged."""
         found = await self._ledger.read()
         if found is None:
-            seq = int((await self.feed.info())["ack_floor"]["stream_seq"]) + 1
+            info = await self.feed.info()
+            # One that was made again knows nothing of what was acknowledged, but where it was to begin.
+            seq = max(int(info["ack_floor"]["stream_seq"]) + 1, int(info["config"].get("opt_start_seq", 1)))
             found = Checkpoint(instance="", seq=seq, attempts=0, session=None)
         made_at, last_seq = await self.feed.history()
         places, torn = found.session.places if found.session else (), True

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from transcriber.bus.jetstream import WRONG_LAST_SEQUENCE, Confirmed, JetStream, Stored
+from transcriber.bus.jetstream import WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.stream_report import Surroundings
 from transcriber.errors import FencedError, RefusedError, UnansweredError
 from transcriber.messages import AnyMessage, Checkpoint
@@ -77,14 +77,15 @@ class Ledger:
                 if await self._is_ours(headers["Nats-Msg-Id"]):
                     return
             else:
-                if self._follows(stored):
+                if not stored.duplicate:
                     self.last_seq = stored.seq
                     return
+                if stored.seq > self.last_seq:  # servers before 2.12 look at the id first, and at the fence then
+                    if await self._is_ours(headers["Nats-Msg-Id"]):
+                        return
+                    continue
                 # The id is that of an older message: its publisher uses one Audio-Session for several recordings.
                 headers["Nats-Msg-Id"] = f"{message_id}:{self.last_seq}"
-
-    def _follows(self, stored: Confirmed) -> bool:
-        return not stored.duplicate or stored.seq > self.last_seq
 
     async def _is_ours(self, message_id: str) -> bool:
         """Whether the message that is in the way is the one to be stored, whose answer was lost; False: try again.
