@@ -232,9 +232,10 @@ class World:
         old.signal(signal.SIGCONT)
         await asyncio.sleep(fault.hold_s)
         if fault.chance * len(self._slots) % 1 < 0.5:
-            self._slots[slot].remove(new)
-            old, new = new, old
-            self._slots[slot].append(new)
+            self._slots[slot].append(old)
+            old = new
+        if old in self._slots[slot]:  # else it has ended by itself, and has a successor
+            self._slots[slot].remove(old)
         old.kill()
 
     async def _broker_fault(self, fault: Fault) -> None:
