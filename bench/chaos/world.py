@@ -33,6 +33,9 @@ READY_S = 10.0
 STOP_S = 20.0
 """For a daemon to end after SIGTERM."""
 
+COULD_NOT_START = 3
+"""Exit status of a daemon that finds no broker: it is for whoever started it to try again."""
+
 DISK_BYTES = 256 * 2**20
 SLOW_JOB_S = 0.3
 _POLL_S = 0.02
@@ -174,9 +177,10 @@ class World:
             for slot, daemons in enumerate(self._slots):
                 for daemon in [d for d in daemons if not d.running and not d.expected_to_end]:
                     daemons.remove(daemon)
-                    self.errors.append(
-                        f"a daemon ended by itself, status {daemon.process.returncode}: {_last_words(daemon)}"
-                    )
+                    what = f"a daemon ended by itself, status {daemon.process.returncode}: {_last_words(daemon)}"
+                    self._note(what)
+                    if daemon.process.returncode != COULD_NOT_START:
+                        self.errors.append(what)
                     self._restart(slot)
 
     async def do(self, fault: Fault) -> None:
@@ -228,9 +232,10 @@ class World:
         old.signal(signal.SIGCONT)
         await asyncio.sleep(fault.hold_s)
         if fault.chance * len(self._slots) % 1 < 0.5:
-            self._slots[slot].remove(new)
-            old, new = new, old
-            self._slots[slot].append(new)
+            self._slots[slot].append(old)
+            old = new
+        if old in self._slots[slot]:  # else it has ended by itself, and has a successor
+            self._slots[slot].remove(old)
         old.kill()
 
     async def _broker_fault(self, fault: Fault) -> None:
@@ -326,9 +331,9 @@ class World:
 
 
 def _last_words(daemon: Daemon) -> str:
-    """What it died of: the end of its first traceback, else its last line."""
-    lines = daemon.log().splitlines() or [""]
-    return next((line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
+    """What it died of: the end of its traceback, else its last line."""
+    lines = daemon.log().partition("Exception ignored in")[0].splitlines() or [""]
+    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
 
 
 def may_fill_a_disk() -> bool:
