@@ -5,6 +5,7 @@ do with audio; what they tell is the same.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,7 @@ from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
-from transcriber.messages import Timing, message_id
+from transcriber.messages import AnyMessage, Timing, message_id
 from transcriber.telemetry import Telemetry, valid_traceparent
 
 
@@ -59,6 +60,10 @@ class StreamReport:
         self.counters = around.telemetry.counters(name)
         self._around = around
         self._outbox = outbox
+
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
+        """Tell what others have made up: an ``Outbox``."""
+        self._outbox.put(build, traceparent, rev, channel)
 
     def started(self, session: Session, headers: AudioHeaders) -> None:
         self.add(session).status("started", 0)
