@@ -47,6 +47,9 @@ LAGGING_S = 2.0
 
 RETRY_S = 0.2
 
+FULL = ("Batch Completed", "MaxBytes")
+"""So the broker says that a request has brought all the messages, or all the bytes, that it may."""
+
 _SHORT_REPLY = 9
 """Tokens of a reply subject without a domain."""
 
@@ -248,8 +251,9 @@ class Feed:
             self._idle = not (self._broken or self._ready)
             return
         self._left = 0
-        # Its time is up, or it brought all the bytes it may; anything else says that something is wrong.
-        self._broken |= headers.get("Status") not in {"404", "408"} and "MaxBytes" not in "".join(headers.values())
+        # Its time is up, or it brought all that it may; anything else says that something is wrong.
+        said = "".join(headers.values())
+        self._broken |= headers.get("Status") not in {"404", "408"} and not any(end in said for end in FULL)
 
     def _hidden_after(self, seq: int, before: int = sys.maxsize) -> int:
         return sum(seq < hidden < before for hidden in self._hidden)
