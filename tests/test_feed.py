@@ -180,6 +180,16 @@ async def test_nothing_is_acknowledged_but_what_was_told(broker, mouth):
         assert await floor(mouth) == 4
 
 
+async def test_long_backlog_needs_no_reset(broker, mouth):
+    await provisioned(broker, "s")
+    for number in range(1, 1001):
+        await mouth.publish("audio.s", str(number).encode())
+    await mouth.flush()
+    async with feeding(broker) as (feed, _):
+        assert numbers(await taken(feed, 1000)) == list(range(1, 1001))
+        assert feed.resets == 0
+
+
 async def test_what_lies_ready_is_bounded_in_bytes(broker, mouth):
     await provisioned(broker, "s")
     for _ in range(40):

@@ -171,9 +171,12 @@ class DurableIngest:
             await provision.check_consumer(self._connection, settings, name)
 
     async def _repair(self, name: str) -> None:
-        """JetStream has refused something: perhaps somebody has deleted what we need."""
-        await self._see_to_streams()
-        await self._see_to_consumer(name)
+        """See that a stream of audio has its consumer, and JetStream what that needs."""
+        try:
+            await self._see_to_consumer(name)
+        except JetStreamError:
+            await self._see_to_streams()
+            await self._see_to_consumer(name)
 
     def _serve(self, name: str) -> None:
         settings = self._around.settings

@@ -100,6 +100,7 @@ class DurableStream:
 
     async def run(self, *, pinned: bool) -> None:
         """Serve the stream: until it is over, unless it is ``pinned``, or until it is drained."""
+        await self._mend()
         while not self._stopping:
             try:
                 await self._wait_for_turn()
@@ -108,7 +109,9 @@ class DurableStream:
             except FencedError as error:
                 self._step_back(str(error))
             except RefusedError as error:
-                await self._mend(error)
+                self._around.warnings.warning("jetstream", "was refused: %s", error, stream=self.name)
+                await asyncio.sleep(RETRY_S)
+                await self._mend()
             except UnansweredError as error:
                 self._around.warnings.warning("jetstream", "cannot go on yet: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
@@ -123,20 +126,16 @@ class DurableStream:
             self._taking.cancel()
         self._log.close()
 
-    async def _mend(self, refused: RefusedError) -> None:
-        """Until what is missing is there again, be it that somebody else makes it."""
-        error: Exception | None = refused
-        while error and not self._stopping:
+    async def _mend(self) -> None:
+        """Until all that is missing is there, be it that somebody else makes it."""
+        while not self._stopping:
             try:
                 await self._repair()
-            except (JetStreamError, BrokerError) as missing:
-                error = missing
-                self._around.warnings.warning("jetstream", "cannot go on: %s", error, stream=self.name)
+            except (JetStreamError, BrokerError) as error:
+                self._around.warnings.warning("missing", "cannot go on: %s", error, stream=self.name)
+                await asyncio.sleep(RETRY_S)
             else:
-                if error is refused:
-                    self._around.warnings.warning("jetstream", "was refused: %s", error, stream=self.name)
-                error = None
-            await asyncio.sleep(RETRY_S)
+                return
 
     # One daemon at a time.
 
