@@ -29,6 +29,7 @@ from transcriber.bus.durable import DurableIngest
 from transcriber.bus.live import LiveIngest
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.stream_report import Surroundings
+from transcriber.cancelling import cancel
 from transcriber.config import Settings
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool
@@ -106,9 +107,7 @@ class _Service:
         crash = next((task.exception() for task in done if task is not stop), None)
         try:
             await self._stop(0 if crash else self._settings.shutdown_grace_secs)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(tasks)
         finally:
             if crash:
                 raise crash

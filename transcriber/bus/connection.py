@@ -43,6 +43,7 @@ STUCK_PROBES = 15
 """Probes in a row in which a reconnect got no further. One attempt may take four times the connect timeout of 3 s."""
 MENDS = 3
 """Repairs in a row that changed nothing; then the process had better begin anew."""
+SUBSCRIBE_S = 5.0
 HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
 
@@ -246,16 +247,17 @@ class Connection:
         """Subscribe and see that it was granted.
 
         Raises:
-            BrokerError: the broker denies this subject.
+            BrokerError: the broker denies this subject, or is gone again.
         """
         subscription = await self.client.subscribe(
             subject, cb=handler, pending_msgs_limit=2**17, pending_bytes_limit=pending_bytes
         )
         # The client sends a first PING ahead of what it has queued; a denial comes before the answer to the second.
-        await self.client.flush()
-        await self.client.flush()
+        answered = await self.flush(SUBSCRIBE_S) and await self.flush(SUBSCRIBE_S)
         if subject.lower() in self._denied:
             raise BrokerError(f"the broker denies this user to subscribe to {subject}")
+        if not answered:
+            raise BrokerError(f"the broker does not answer to a subscription to {subject}")
         return subscription
 
     async def publish(

@@ -16,6 +16,7 @@ from transcriber.bus.durable_stream import DurableStream
 from transcriber.bus.feed import Feed
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Surroundings
+from transcriber.cancelling import cancel
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import JetStreamError
@@ -111,11 +112,18 @@ class DurableIngest:
         while True:
             if self._around.settings.wildcard and not self._draining:
                 await self._look()
-            await asyncio.wait([*self._tasks.values(), asyncio.create_task(asyncio.sleep(LOOK_S))], timeout=LOOK_S)
+            await self._pause()
             for name, task in list(self._tasks.items()):
                 if task.done():
                     task.result()
                     self._forget(name)
+
+    async def _pause(self) -> None:
+        """Until it is time to look again, or a stream is over."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(LOOK_S)
 
     async def drain(self) -> None:
         """Take no more audio."""
@@ -130,8 +138,7 @@ class DurableIngest:
         """Store what the workers have made."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks.values(), timeout=timeout_s)
-            for task in late:
-                task.cancel()
+            await cancel(late)
 
     async def _look(self) -> None:
         """Serve each subject that has audio we have not read."""

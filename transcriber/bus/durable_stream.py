@@ -20,6 +20,7 @@ from transcriber.bus.places import Places
 from transcriber.bus.stream_log import StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.bus.tale import Tale, Told, age_s
+from transcriber.cancelling import cancel
 from transcriber.engine.worker import Worker
 from transcriber.errors import BrokerError, FencedError, JetStreamError, RefusedError, UnansweredError
 from transcriber.messages import Checkpoint
@@ -204,6 +205,4 @@ class DurableStream:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(tasks)
