@@ -198,13 +198,19 @@ class DurableStream:
         self._backfill = (
             None
             if self._patient
-            else Backfill(self.name, self.worker, self.feed.jetstream, self.feed.subject, self._around, self)
+            else Backfill(
+                self.name, self.worker, self.feed.jetstream, self.feed.subject, self._around, self, self._is_well
+            )
         )
         self.feed.start(found.seq)
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
         """Have a message stored after all that has happened so far: we are the outbox of ``Backfill``."""
         self._write(partial(self._told.put, build, traceparent, rev, channel), self._cursor, self._latest)
+
+    def _is_well(self) -> bool:
+        """Whether no window is suspected, or may soon be, that an earlier daemon died of it."""
+        return not ((self._resuming or self._attempts) and (self.session or self._log))
 
     @property
     def session(self) -> Session | None:
