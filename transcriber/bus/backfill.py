@@ -10,7 +10,7 @@ audio is cut as it was cut then.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -84,9 +84,20 @@ class Backfill:
     """Of one stream. Event loop only."""
 
     def __init__(
-        self, name: str, worker: Worker, jetstream: JetStream, subject: str, around: Surroundings, outbox: Outbox
+        self,
+        name: str,
+        worker: Worker,
+        jetstream: JetStream,
+        subject: str,
+        around: Surroundings,
+        outbox: Outbox,
+        may_try: Callable[[], bool],
     ) -> None:
-        """``subject`` is what the audio is stored as; what is put into ``outbox`` is stored after all that was told before."""
+        """``subject`` is what the audio is stored as; what is put into ``outbox`` is stored after all that was told before.
+
+        ``may_try`` says whether the death of us would not be laid to the charge of something else.
+        """
+        self._may_try = may_try
         self._name, self._worker, self._jetstream, self._subject = name, worker, jetstream, subject
         self._around, self._outbox = around, outbox
         self._debts: deque[_Debt] = deque()
@@ -135,7 +146,7 @@ class Backfill:
             if not self._debts:
                 self._news.clear()
                 await self._news.wait()
-            elif not self._worker.queue.idle:
+            elif not (self._worker.queue.idle and self._may_try()):
                 await asyncio.sleep(IDLE_POLL_S)
             else:
                 await self._pay_first()

@@ -78,9 +78,13 @@ class DurableStream:
         self._backfill = None
         if around.settings.backfill:
             jetstream, subject = self.feed.jetstream, self.feed.subject
-            self._backfill = Backfill(self.name, self.worker, jetstream, subject, around, self._intake)
+            self._backfill = Backfill(self.name, self.worker, jetstream, subject, around, self._intake, self._is_well)
         self._tale = Tale(self._log, report, told, self._ledger, self.feed, around, self._backfill)
         self.feed.start(found.seq)
+
+    def _is_well(self) -> bool:
+        """Whether no window is suspected, or may soon be, that an earlier daemon died of it."""
+        return not ((self._intake.resuming or self._log.attempts) and (self.session or len(self._log)))
 
     @property
     def session(self) -> Session | None:

@@ -69,6 +69,7 @@ class Intake:
 
     Attributes:
         heard_at: when audio was last stored.
+        resuming: whether the session was begun by another daemon, and no window of it has been given to the worker since.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Intake:
         cursor, settings = entries.cursor, around.settings
         self.heard_at = cursor.heard_at
         self._log, self._report, self._feed, self._worker, self._around = entries, report, feed, worker, around
-        self._resuming = cursor.session is not None
+        self.resuming = cursor.session is not None
         self._torn = False  # audio is gone before the next payload
         self._stalled = False  # what was written down of it
         self._fed: deque[_Fed] = deque()  # of the open session, from the first payload that a replay would need
@@ -232,9 +233,9 @@ class Intake:
     async def _give(self, window: Window, arrival: Arrival, *, ending: bool) -> None:
         """A window for the worker."""
         died = 0
-        if self._resuming:
+        if self.resuming:
             # Whoever comes after us knows that we tried, even if this window is the death of us.
-            self._resuming = False
+            self.resuming = False
             died = self._log.attempts
             await self._write(partial(self._try, window), self._log.cursor, arrival).stored.wait()
         first_seq = self._seq_of(window)
