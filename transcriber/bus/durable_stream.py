@@ -110,7 +110,8 @@ class DurableStream:
             try:
                 await self._wait_for_turn()
                 await self._go_on()
-                await self._serve(pinned=pinned)
+                if not self._stopping:  # it may be long ago that we were told
+                    await self._serve(pinned=pinned)
             except FencedError as error:
                 self._step_back(str(error))
             except RefusedError as error:
