@@ -9,11 +9,11 @@ from functools import partial
 
 from nats.aio.msg import Msg
 
-from transcriber.audio.resampler import output_samples
 from transcriber.bus import provision
 from transcriber.bus.connection import Connection
 from transcriber.bus.durable_stream import DurableStream
 from transcriber.bus.feed import Feed
+from transcriber.bus.ingest import Ingest
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Surroundings
 from transcriber.cancelling import cancel
@@ -30,15 +30,11 @@ INBOX_BYTES = 2**26
 """What may wait in the NATS client; each stream asks for a megabyte at a time."""
 
 
-class DurableIngest:
-    """Event loop only.
-
-    Attributes:
-        streams: those that are served.
-    """
+class DurableIngest(Ingest[DurableStream]):
+    """Event loop only."""
 
     def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
-        self.streams: dict[str, DurableStream] = {}
+        super().__init__()
         self._connection = connection
         self._pool = pool
         self._places = {worker: Places(worker) for worker in pool.workers}
@@ -55,18 +51,6 @@ class DurableIngest:
     def subscribed(self) -> bool:
         return self._subscribed and not self._draining
 
-    # Telemetry reads these from its own thread: a list is made in one step, while the loop goes on.
-
-    @property
-    def active(self) -> int:
-        """Streams with an open session."""
-        return sum(stream.session is not None for stream in list(self.streams.values()))
-
-    @property
-    def stalled(self) -> int:
-        """Streams with an open session to which nothing comes."""
-        return sum(stream.stalled for stream in list(self.streams.values()))
-
     @property
     def fenced(self) -> int:
         """Streams that another daemon has."""
@@ -81,12 +65,6 @@ class DurableIngest:
     def lag_s(self) -> float:
         """Of the stream that is furthest behind: how long ago the oldest audio was stored that could be text by now."""
         return max((stream.lag_s for stream in list(self.streams.values())), default=0.0)
-
-    @property
-    def open_samples(self) -> int:
-        """16 kHz samples received and in no window yet."""
-        sessions = [stream.session for stream in list(self.streams.values())]
-        return sum(output_samples(session.open_frames, session.rate) for session in sessions if session)
 
     async def subscribe(self) -> None:
         """See that all is there, and begin to take audio.

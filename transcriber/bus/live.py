@@ -12,8 +12,8 @@ from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from transcriber.audio.resampler import output_samples
 from transcriber.bus.connection import Connection
+from transcriber.bus.ingest import Ingest
 from transcriber.bus.live_stream import LiveStream
 from transcriber.bus.stream_report import Surroundings
 from transcriber.config import STREAM_NAME
@@ -52,7 +52,7 @@ class LiveClock:
         self._lost_s += late_s
 
 
-class LiveIngest:
+class LiveIngest(Ingest[LiveStream]):
     """Event loop only.
 
     Attributes:
@@ -63,7 +63,7 @@ class LiveIngest:
     fenced, lag_s, resets = 0, 0.0, 0
 
     def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
-        self.streams: dict[str, LiveStream] = {}
+        super().__init__()
         self._connection = connection
         self._pool = pool
         self._around = around
@@ -77,24 +77,6 @@ class LiveIngest:
     @property
     def subscribed(self) -> bool:
         return self._subscription is not None
-
-    # Telemetry reads these from its own thread: a list is made in one step, while the loop goes on.
-
-    @property
-    def active(self) -> int:
-        """Streams with an open session."""
-        return sum(stream.session is not None for stream in list(self.streams.values()))
-
-    @property
-    def stalled(self) -> int:
-        """Streams with an open session to which nothing comes."""
-        return sum(stream.stalled for stream in list(self.streams.values()))
-
-    @property
-    def open_samples(self) -> int:
-        """16 kHz samples received and in no window yet."""
-        sessions = [stream.session for stream in list(self.streams.values())]
-        return sum(output_samples(session.open_frames, session.rate) for session in sessions if session)
 
     async def subscribe(self) -> None:
         """Begin to take audio.

@@ -1,0 +1,48 @@
+"""What the two ways in have in common, for the service and its figures: the streams that are served."""
+
+from typing import Generic, Protocol, TypeVar
+
+from transcriber.audio.resampler import output_samples
+from transcriber.audio.session import Session
+
+
+class Served(Protocol):
+    """A stream, as far as figures go."""
+
+    @property
+    def session(self) -> Session | None: ...
+
+    @property
+    def stalled(self) -> bool: ...
+
+
+Stream = TypeVar("Stream", bound=Served)
+
+
+class Ingest(Generic[Stream]):
+    """Event loop only, but for the figures: those telemetry reads from a thread of its own.
+
+    Attributes:
+        streams: those that are served, by name.
+    """
+
+    def __init__(self) -> None:
+        self.streams: dict[str, Stream] = {}
+
+    # A list is made in one step of the interpreter, while the loop goes on.
+
+    @property
+    def active(self) -> int:
+        """Streams with an open session."""
+        return sum(stream.session is not None for stream in list(self.streams.values()))
+
+    @property
+    def stalled(self) -> int:
+        """Streams with an open session to which nothing comes."""
+        return sum(stream.stalled for stream in list(self.streams.values()))
+
+    @property
+    def open_samples(self) -> int:
+        """16 kHz samples received and in no window yet."""
+        sessions = [stream.session for stream in list(self.streams.values())]
+        return sum(output_samples(session.open_frames, session.rate) for session in sessions if session)
