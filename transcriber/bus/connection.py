@@ -307,7 +307,7 @@ class Connection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self.client.flush()
-        except (TimeoutError, nats_errors.Error, OSError):
+        except (TimeoutError, nats_errors.Error, OSError, RuntimeError):  # the last is uvloop's, of a closed transport
             return False
         return True
 

@@ -212,12 +212,16 @@ class Feed:
     async def acknowledge(self, before_seq: int) -> None:
         """All payloads before stream sequence ``before_seq`` are done with."""
         self._from_seq = max(self._from_seq, before_seq)
-        done = [seq for seq in self._replies if seq < before_seq]
-        if done and self._connection.connected:  # else a later one says it, too
-            await self._connection.publish(self._replies[max(done)], b"+ACK")
-        for seq in done:
-            del self._replies[seq]
         self._hidden = {seq for seq in self._hidden if seq >= before_seq}
+        await self._say_so()
+
+    async def _say_so(self) -> None:
+        """Acknowledge what is done with, as far as it was delivered since the consumer was last put back."""
+        done = [seq for seq in self._replies if seq < self._from_seq]
+        if done and self._connection.connected:
+            await self._connection.publish(self._replies[max(done)], b"+ACK")
+            for seq in done:
+                del self._replies[seq]
 
     def deliver(self, message: Msg) -> None:
         """Something came for this consumer."""
@@ -267,6 +271,7 @@ class Feed:
                 log.debug("%s: %s", self._consumer, error)
                 await asyncio.sleep(RETRY_S)
                 return False
+        await self._say_so()
         await self._ask()
         return True
 
@@ -277,6 +282,7 @@ class Feed:
             if self._stuck_at == self._received:
                 await self._fetch_next()
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
+        self._replies.clear()  # they count from where it was put before
         self._left, self._idle = 0, False
         self._pull += 1  # that the old one ends with its consumer, where it is made again, is no news
         self._broken, self._putting_back = False, True
