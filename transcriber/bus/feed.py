@@ -325,7 +325,6 @@ class Feed:
                 await self._fetch_next()
         self._replies.clear()  # of another count
         self._delivered = self._delivered._replace(number=0, seq=self._from_seq - 1)
-        self._replies.clear()  # they count from where it was put before
         self._left, self._idle = 0, False
         self._pull += 1  # that the old one ends with its consumer, where it is made again, is no news
         self._broken, self._putting_back = False, True
