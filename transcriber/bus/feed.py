@@ -264,17 +264,17 @@ class Feed:
     def _take(self, message: Msg, delivery: _Delivery) -> None:
         self._idle = False
         self._left = max(0, self._left - 1)
+        # Whatever comes to us shows what we are called; only headers that a publisher has spoiled do not.
+        before, self._pin = self._pin, (message.headers or {}).get("Nats-Pin-Id") or self._pin
         if self._broken:
             return  # it comes again, once the consumer is put back
         self._hidden.discard(delivery.seq)
         expected = self._delivered.number + 1 + self._hidden_after(self._delivered.seq, delivery.seq)
-        # Headers that a publisher has spoiled do not show it.
-        pin = (message.headers or {}).get("Nats-Pin-Id") or self._pin
-        if delivery.number != expected or (self._pin or pin) != pin or not self._is_next(delivery):
+        if delivery.number != expected or before not in {None, self._pin} or not self._is_next(delivery):
             # While it is put back, what was under way before may still come.
             self._broken |= not self._putting_back
             return
-        self._pin, self._delivered = pin, delivery
+        self._delivered = delivery
         self._replies[delivery.seq] = message.reply
         if delivery.seq > self._received:
             self._received = delivery.seq
