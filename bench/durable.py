@@ -66,7 +66,7 @@ AHEAD = 4
 def measure(quick: bool) -> Results:
     return {
         "latency": _latency(quick=quick),
-        "stored_per_s": _stored_per_s(1.0 if quick else 5.0),
+        "stored_per_s": _stored_per_s(0.5 if quick else 5.0),
         "throughput": _throughput(quick=quick),
         "restart": _restart(quick=quick),
     }
@@ -127,7 +127,7 @@ def _spread(rows: list[Row], figure: Callable[[Row], float]) -> dict[str, float 
 
 
 def _latency(*, quick: bool) -> Results:
-    windows = 3 if quick else 12
+    windows = 2 if quick else 12
     cases: dict[str, tuple[type[MeasuredDaemon], dict[str, str]]] = {
         "plain": (StubbedDaemon, PLAIN),
         "defaults": (StubbedDaemon, {}),
@@ -349,7 +349,7 @@ async def _keep(connection: Connection, subjects: list[str], payloads: list[byte
 
 def _restart(*, quick: bool) -> Results:
     """From the start of the process, with one new window stored, to its text; sessions of several lengths take turns."""
-    lengths_s, rounds = ((60.0, 600.0), 3) if quick else ((60.0, 3600.0), 7)
+    lengths_s, rounds = ((60.0, 300.0), 2) if quick else ((60.0, 3600.0), 7)
     with _broker() as broker:
         rows = asyncio.run(_restart_all(broker.url, lengths_s, rounds))
     shortest, longest = (statistics.median(rows[length_s]) for length_s in lengths_s)
