@@ -346,16 +346,19 @@ async def test_durable_daemon_lives_dies_and_is_followed_with_no_more_than_it_ma
         User(guarded, seeds, "PUBLISHER_RADIO_7") as microphone,
         User(guarded, seeds, "READER") as reader,
     ):
-        captions = await reader.client.subscribe("transcripts.radio-7.*", cb=keep(texts))
+        captions = await reader.client.subscribe("transcripts.radio-7.final", cb=keep(texts))
+        ends = await reader.client.subscribe("transcripts.radio-7.end", cb=keep(texts))
+        await settled(reader.client)
         async with Daemon(guarded.url, tmp_path, **env) as first:
             await speak(microphone.client, "radio-7", level(321, 36_000))
-            await until(lambda: len(texts) == 2, "the first text")
+            await until(lambda: texts, "the first text")
             await first.stop(signal.SIGKILL)
         async with Daemon(guarded.url, tmp_path, **env) as second:
             await speak(microphone.client, "radio-7", level(321, 12_000), end=1)
             await until(lambda: isinstance(ANY_MESSAGE.validate_json(texts[-1]), End), "the end")
             status, _ = await second.stop()
         await captions.unsubscribe()
+        await ends.unsubscribe()
 
     finals = [m for m in map(ANY_MESSAGE.validate_json, texts) if isinstance(m, Final)]
     assert [(m.text, m.start_frame, m.frames) for m in finals] == [("321", 0, 24_000), ("321", 24_000, 24_000)]
