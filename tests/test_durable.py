@@ -360,6 +360,7 @@ async def test_long_lag_is_worked_off_in_little_memory(broker, tmp_path, mouth, 
     async with Daemon(broker.url, tmp_path, **env) as daemon:
         least_mb = most_mb = daemon.rss_mb()
         in_flight = lag_s = 0
+        await until_stored(mouth, lambda found: bool(found.messages))  # so the consumer is there
         ending = asyncio.create_task(until_ended(mouth, patience_s=60))
         while not ending.done():
             most_mb = max(most_mb, daemon.rss_mb())
