@@ -20,8 +20,7 @@ ANSWER_S = 5.0
 """How long an answer may take: a broker that syncs every message to disk needs some hundred milliseconds."""
 
 RESET_SINCE = (2, 14)
-FENCE_SINCE = (2, 11)
-"""Servers from which on a consumer can be put back, and a fence can span the subjects of a stream."""
+"""The server from which on a consumer can be put back without being made again."""
 
 PIN_GROUP, PIN_S = "transcriber", 10.0
 """The priority group of our consumers; one reader of it is pinned until it has asked for nothing for so long."""

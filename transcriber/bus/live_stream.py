@@ -13,12 +13,11 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
+from transcriber.engine.job_queue import QUEUE_FULL
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, EngineError
+from transcriber.errors import BadInputError
 from transcriber.messages import GapReason
 from transcriber.ulid import new_ulid
-
-QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
 
 
 class LiveStream:

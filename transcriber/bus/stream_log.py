@@ -15,6 +15,7 @@ from transcriber.bus.checkpoint import Cursor
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Arrival
 from transcriber.engine.job import Job, Outcome
+from transcriber.engine.job_queue import QUEUE_FULL
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 from transcriber.telemetry import Counters
@@ -28,7 +29,6 @@ MOST_ENTRIES = 32
 MOST_DROPPED = 1024
 """The same where windows that find no place are dropped: more than any queue has."""
 
-QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
 SHUTDOWN = EngineError("not begun: the next daemon's", reason="shutdown")
 
 

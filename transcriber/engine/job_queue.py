@@ -7,6 +7,10 @@ from collections import OrderedDict, deque
 from threading import Condition
 
 from transcriber.engine.job import Job, Lane
+from transcriber.errors import EngineError
+
+QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
+"""What becomes of a job that has no place, where nobody waits for one."""
 
 OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1}
 """Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial never waits: its place is the hand-over."""
