@@ -7,9 +7,9 @@ from pydantic.json_schema import models_json_schema
 from transcriber import __version__
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
-from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial, Revision, Silence, Status
+from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial, Progress, Revision, Silence, Status
 
-TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, End)
+TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
 
 _AUDIO_HEADERS = {
     "Content-Type": "format of the payload; absent: the session's last one, else the daemon's `INPUT_*` settings",

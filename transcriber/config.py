@@ -116,6 +116,23 @@ class Settings(BaseSettings):
         le=MAX_QUEUE_CAPACITY,
         description="windows that may wait; default floor(L_max / (D x RTF)), followed",
     )
+    service: bool = Field(True, description="answer requests on `transcriber.transcribe`")
+    request_max_secs: float = Field(
+        120.0, gt=0, le=3600, description="seconds of audio in one request; more is for the object store"
+    )
+    request_timeout_secs: float = Field(30.0, gt=0, le=3600, description="seconds in which a request is answered")
+    files: bool = Field(False, description="work through whole files: jobs of `transcriber.submit`, by JetStream")
+    file_window_secs: float = Field(
+        25.0, ge=1, le=25.6, description="seconds of the longest window of a request or a file; cut at pauses"
+    )
+    file_max_bytes: int = Field(5 * 2**30, ge=1, le=2**50, description="bytes of the largest file that is taken")
+    files_max_bytes: int = Field(8 * 2**30, ge=2**20, le=2**50, description="bytes of all files that wait in the store")
+    file_max_age_secs: int = Field(
+        604_800, ge=1, le=MAX_AGE_S, description="seconds that a file is kept if no job has removed it"
+    )
+    result_max_age_secs: int = Field(
+        2_592_000, ge=1, le=MAX_AGE_S, description="seconds that results and records of jobs are kept"
+    )
     max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is bad input")
     whisper_model_path: Path | None = Field(None, description="a ggml model file; wins over `WHISPER_MODEL`")
     whisper_model: str | None = Field(

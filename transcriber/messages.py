@@ -17,6 +17,9 @@ Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", 
 
 StreamState = Literal["started", "stalled", "silent", "resumed"]
 
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+"""Of a file; the last three are final."""
+
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Frames = Annotated[int, Field(ge=0)]
@@ -203,6 +206,17 @@ class Status(Message):
     state: StreamState
 
 
+class Progress(Message):
+    """How far a file is; not stored. `frames` and `duration` are what is done of it, from its start."""
+
+    type: Literal["progress"] = "progress"
+    state: JobState
+    total: Seconds | None = Field(description="length of the file in seconds; null: not known")
+    eta: Seconds | None = Field(description="seconds until it is done, as it goes now; null: not known")
+    attempt: int = Field(ge=0, description="how often the job was begun")
+    error: str | None = Field(description="why it failed, or was begun again")
+
+
 class End(Message):
     """The session ended; its last message, with its whole account.
 
@@ -225,7 +239,9 @@ class End(Message):
     dropped_s: Seconds
 
 
-AnyMessage = Annotated[Final | Partial | Silence | Gap | Revision | Status | End, Field(discriminator="type")]
+AnyMessage = Annotated[
+    Final | Partial | Silence | Gap | Revision | Status | Progress | End, Field(discriminator="type")
+]
 """Whatever comes on ``transcripts.<stream>.<type>``."""
 
 ANY_MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)

@@ -1,0 +1,79 @@
+"""A file that is to be transcribed, as it is asked for, recorded and answered. Plain data; no I/O.
+
+One JSON object each: what is sent to ``transcriber.submit`` and ``transcriber.cancel``, what is answered, and the record of a
+job, which is also its audit record once it is over.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from transcriber.messages import JobState
+from transcriber.ulid import new_ulid
+
+JOB_ID = r"job=[A-Za-z0-9_-]{1,60}"
+"""A job's id takes the place of a stream in ``transcripts.<job>.<type>``; no stream's name has a ``=``."""
+
+RESULT_FORMS = ("json", "srt", "vtt", "txt")
+"""Each result is the object ``<job>.<form>``."""
+
+JobId = Annotated[str, Field(pattern=f"^{JOB_ID}$")]
+Text = Annotated[str, Field(max_length=1000)]
+
+
+def new_job_id() -> str:
+    """One that nobody else has."""
+    return f"job={new_ulid()}"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Submission(_Model):
+    """Asked of ``transcriber.submit``. The same ``job`` again is the same job, not another."""
+
+    job: JobId = Field(default_factory=new_job_id)
+    object: str = Field(min_length=1, max_length=1000, description="name in the bucket AUDIO_FILES")
+    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="ISO 639-1; null: as the daemon is set")
+    task: Literal["transcribe", "translate"] = "transcribe"
+    prompt: Text = ""
+    speakers: Literal["mix", "channels", "voices"] | None = Field(None, description="null: as the daemon is set")
+    keep: bool = Field(False, description="leave the file in the bucket when it is done")
+    by: Text = Field("", description="who asks, for the record")
+
+
+class Cancellation(_Model):
+    """Asked of ``transcriber.cancel``."""
+
+    job: JobId
+
+
+class Answer(_Model):
+    """Of both."""
+
+    job: JobId
+    state: JobState
+
+
+class JobRecord(_Model):
+    """All that is known of a job; stored at each change, and kept as audit record when it is over."""
+
+    submission: Submission
+    state: JobState
+    size: int = Field(ge=0, description="bytes of the file")
+    digest: str = Field(description="of the file, as the object store has it: `SHA-256=...`")
+    submitted_at: AwareDatetime
+    started_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
+    attempts: int = Field(0, ge=0)
+    done_s: float = Field(0.0, ge=0)
+    total_s: float | None = None
+    eta_s: float | None = None
+    error: str | None = None
+    results: tuple[str, ...] = Field((), description="objects in the bucket TRANSCRIPTS")
+    instance: str | None = Field(None, description="the daemon that has it, or had it last")
+
+    @property
+    def over(self) -> bool:
+        return self.state in {"done", "failed", "cancelled"}
