@@ -167,7 +167,7 @@ class ObjectReader:
             return start, seq
         place = bisect_right(self._starts, offset)
         if place == len(self._starts):
-            return start, seq
+            return self._mark(offset)
         target, halve = offset // chunk_bytes, False
         low, low_seq = start // chunk_bytes, seq  # it is not before that sequence,
         high, high_seq = self._starts[place] // chunk_bytes, self._seqs[place]  # and this one not behind that
