@@ -327,15 +327,20 @@ async def test_reader_waits_for_a_broker_that_was_killed(tmp_path):
     broker.stop()
 
 
-async def test_chunk_that_the_client_cannot_read_is_read_all_the_same(ours):
-    subject = ours.chunk_subject("odd")
-    headers = b"NATS/1.0 \xff\xff\xff\r\n\r\n"  # as a status
-    line = f"HPUB {subject} {len(headers)} {len(headers) + 3}\r\n".encode()
-    ours.jetstream.client._transport.write(line + headers + b"123\r\n")
-    await ours.jetstream.client.flush()
-    await put_raw(ours, "x", [], "odd", size=3, chunks=1, digest=digest_of(b"123"))
+async def test_headers_of_an_uploader_s_own_mislead_nobody(ours):
+    chunks = [noise(10, place) for place in range(40)]
+    for chunk in chunks:
+        lies = {"Nats-Sequence": "x", "Nats-Num-Pending": "7", "Nats-Time-Stamp": "?", "Status": "404"}
+        await ours.jetstream.store(ours.chunk_subject("odd"), chunk, lies)
+    data = b"".join(chunks)
+    await put_raw(ours, "x", [], "odd", size=400, chunks=40, digest=digest_of(data), options={"max_chunk_size": 10})
 
-    assert await read_all(ours, "x") == b"123"  # after the time in which an answer should have come
+    reader = await reader_of(ours, "x")
+    late = await reader.read_at(305, 20)
+    await reader.close()
+
+    assert late == data[305:325]
+    assert await read_all(ours, "x") == data
 
 
 async def test_thread_reads_what_the_decoder_asks_for(ours):

@@ -213,22 +213,21 @@ class ObjectReader:
 
     async def _fetch(self, **which: str | int) -> Stored:
         """One chunk, however long the broker is away."""
-        wait_s, leader = RETRY_S, False
+        wait_s = RETRY_S
+        leaders = {name: value for name, value in which.items() if name != "batch"}
         while True:
             try:
-                if not leader and (found := await self._jetstream.direct(self._stream, **which)):
-                    return found
-                # Another copy of the stream may not have it yet; and of one that nats-py cannot read this gives the bytes.
-                if found := await self._jetstream.message(
-                    self._stream, **{k: v for k, v in which.items() if k != "batch"}
-                ):
-                    return found
+                found = await self._jetstream.direct(self._stream, **which)
+                # Another copy of the stream may not have yet what its leader has.
+                found = found or await self._jetstream.message(self._stream, **leaders)
             except UnansweredError as error:
                 log.debug("%s: %s", self._subject, error)
                 await asyncio.sleep(wait_s)
-                wait_s, leader = min(2 * wait_s, RETRY_MAX_S), not leader
-            else:
+                wait_s = min(2 * wait_s, RETRY_MAX_S)
+                continue
+            if found is None:
                 raise MissingChunkError(f"a part of {self.info.name!r} is gone: it was deleted, replaced, or too old")
+            return found
 
 
 class StoredSource:
