@@ -5,10 +5,13 @@
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
         * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
+            * ``DeniedError``: it does not let us subscribe to a subject.
         * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
         * ``PortError``: the probes' port cannot be had; status 3.
-    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
+    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``; a request is answered with 400.
+        * ``TooLongError``: more audio than a request may have; 413.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
+    * ``RequestError``: this request is answered with an error.
     * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
     * ``RefusedError``: the broker refuses.
     * ``FencedError``: another daemon transcribes this stream; this one steps back.
@@ -43,6 +46,10 @@ class BrokerError(StartError):
     """No broker within the time allowed, credentials refused, or the audio subject denied."""
 
 
+class DeniedError(BrokerError):
+    """The broker's permissions do not let this user subscribe; the message names the subject."""
+
+
 class JetStreamError(StartError):
     """JetStream is off, too old or full, or what is there does not fit; the message says what was expected and found."""
 
@@ -53,6 +60,24 @@ class PortError(StartError):
 
 class BadInputError(TranscriberError, ValueError):
     """A payload that cannot be read. The message never holds the payload's bytes."""
+
+
+class TooLongError(BadInputError):
+    """More seconds of audio than one request may have."""
+
+
+class RequestError(TranscriberError):
+    """What is asked cannot be done; the message is one line for who asked.
+
+    Attributes:
+        code: as HTTP counts them.
+        retry_after_s: whole seconds after which asking again may help; 0 if that is not known.
+    """
+
+    def __init__(self, code: int, message: str, retry_after_s: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(TranscriberError):

@@ -53,9 +53,13 @@ class StreamReport:
         counters: of the stream.
     """
 
-    def __init__(self, name: str, around: Surroundings, outbox: Outbox) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``."""
+    def __init__(self, name: str, around: Surroundings, outbox: Outbox, *, live: bool = True) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``.
+
+        ``live`` says whether its times are among those that live text is measured by.
+        """
         self.name = name
+        self._live = live
         self.sessions: dict[Session, SessionReport] = {}
         self.counters = around.telemetry.counters(name)
         self._around = around
@@ -213,6 +217,8 @@ class StreamReport:
         report.gap(gap, received_at, traceparent)
 
     def _record(self, timing: Timing) -> None:
+        if not self._live:
+            return
         self._around.telemetry.record_job(
             self.name,
             queue_ms=timing.queue_ms,
