@@ -467,6 +467,8 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_publish_retries_total",
         "transcriber_consumer_resets_total",
         "transcriber_revisions_total",
+        "transcriber_requests_total",
+        "transcriber_request_latency_ms_milliseconds",
     }
 
 

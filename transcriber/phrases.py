@@ -8,6 +8,7 @@ earlier text and waits for it.
 import heapq
 import textwrap
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import NamedTuple
@@ -166,7 +167,7 @@ def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
     timed = _timed(final, text)
     parts = _parts(final, text, timed, room) if timed else []
     if not parts or any(part.end_s - part.start_s < MIN_PHRASE_S / 10 for part in parts):
-        parts = _parts(final, text, _shared_out(final, text), room)
+        parts = _with_words(_parts(final, text, _shared_out(final, text), room), final.words)
     # What is said in no time is not told apart.
     readable = len(parts) == 1 or final.duration >= len(parts) * MIN_PHRASE_S / 2
     return parts if readable else [_whole(final, text)]
@@ -240,6 +241,14 @@ def _shared_out(final: Final, text: str) -> list[_Token]:
         _Token(begin, final.start + begin * each_s, final.start + end * each_s, None)
         for begin, end in zip(begins, ends, strict=True)
     ]
+
+
+def _with_words(parts: list[Part], words: tuple[Word, ...] | None) -> list[Part]:
+    """The parts with those words that begin in them, which are not in the text as they are."""
+    own: list[list[Word]] = [[] for _ in parts]
+    for word in words or ():
+        own[max(0, bisect_right(parts, word.start, key=lambda part: part.start_s) - 1)].append(word)
+    return [part._replace(words=tuple(found) or None) for part, found in zip(parts, own, strict=True)]
 
 
 def _whole(final: Final, text: str) -> Part:
