@@ -140,7 +140,15 @@ class EngineError(TranscriberError):
 
 
 class UnansweredError(TranscriberError):
-    """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
+    """No answer, or one that says to try again: the broker is away, is busy, or has no room.
+
+    Attributes:
+        code: the broker's ``err_code``; 0 where it said nothing.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RefusedError(TranscriberError):
