@@ -23,11 +23,10 @@ from transcriber.bus.connection import HEADER_ROOM, Connection
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.micro import MicroService
 from transcriber.bus.places import Places
-from transcriber.bus.request_headers import FORMS, Asked, read_headers
-from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
+from transcriber.bus.request_headers import FORMS, read_headers
+from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings, Wish
 from transcriber.bus.tale import Told
 from transcriber.config import REQUEST_SUBJECT
-from transcriber.engine.context import Context
 from transcriber.engine.guards import WEAK_SPEECH_PROB
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.job_queue import OTHER_BOUNDS, QUEUE_FULL
@@ -153,7 +152,7 @@ class Requests:
         asked = read_headers(message.headers, self._around.model)
         clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
-        report = StreamReport(STREAM, self._around, told, live=False)
+        report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)
         first = True
         for part in clip.parts:
@@ -163,7 +162,7 @@ class Requests:
                 case Gap():
                     report.gap(part, arrival.wall)
                 case Listened(window):
-                    make = partial(self._job, report, part, asked, _requester(message.reply), arrival)
+                    make = partial(_job, report, part, _requester(message.reply), arrival)
                     job, outcome = await self._hear(worker, make, first=first)
                     if isinstance(outcome, EngineError):
                         raise outcome
@@ -174,22 +173,6 @@ class Requests:
         if len(text) > self._connection.client.max_payload - HEADER_ROOM:
             raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {STORE}")
         return text
-
-    def _job(
-        self,
-        report: StreamReport,
-        listened: Listened,
-        asked: Asked,
-        requester: str,
-        arrival: Arrival,
-        heard: asyncio.Future[Outcome],
-    ) -> Job:
-        job = report.job(listened.window, partial(_settle, heard), Lane.REQUEST, arrival)
-        job.stream, job.translate = requester, asked.task == "translate"
-        job.context = Context(asked.prompt) if asked.prompt else None
-        if listened.heard:
-            job.speech_s, job.speech_prob = listened.heard.speech_s, listened.heard.speech_prob
-        return job
 
     async def _hear(
         self, worker: Worker, make: Callable[[asyncio.Future[Outcome]], Job], *, first: bool
@@ -242,6 +225,17 @@ def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
     if media.frames is not None:
         ears.check_length(media.frames, media.format.rate)
     return ears.cut(session_id, media.format, media.pieces)
+
+
+def _job(
+    report: StreamReport, listened: Listened, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]
+) -> Job:
+    """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
+    job = report.job(listened.window, partial(_settle, heard), Lane.REQUEST, arrival)
+    job.stream = requester
+    if listened.heard:
+        job.speech_s, job.speech_prob = listened.heard.speech_s, listened.heard.speech_prob
+    return job
 
 
 def _settle(heard: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None:

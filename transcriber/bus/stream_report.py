@@ -17,6 +17,7 @@ from transcriber.audio.speech import Network, speech_probability, speech_seconds
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
 from transcriber.config import Settings
+from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
@@ -37,6 +38,19 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What whoever asks for text wants of it.
+
+    Attributes:
+        translate: into English.
+        prompt: names and terms, shown to whisper before every window.
+    """
+
+    translate: bool = False
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """When a payload came: monotonic seconds, and the wall clock."""
 
@@ -53,13 +67,10 @@ class StreamReport:
         counters: of the stream.
     """
 
-    def __init__(self, name: str, around: Surroundings, outbox: Outbox, *, live: bool = True) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``.
-
-        ``live`` says whether its times are among those that live text is measured by.
-        """
+    def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish = Wish()) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``."""
         self.name = name
-        self._live = live
+        self._wish = wish
         self.sessions: dict[Session, SessionReport] = {}
         self.counters = around.telemetry.counters(name)
         self._around = around
@@ -110,7 +121,8 @@ class StreamReport:
             language=report.language,
             settle=settle,
             lane=lane,
-            context=report.speakers[window.channel].context,
+            translate=self._wish.translate,
+            context=Context(self._wish.prompt) if self._wish.prompt else report.speakers[window.channel].context,
             speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
@@ -140,7 +152,7 @@ class StreamReport:
                 model=self._around.model.name,
                 received_at=received_at,
                 traceparent=traceparent,
-                record=self._record,
+                record=self._record if job.lane is Lane.FINAL else _ignore,
             )
             # A detected language stays.
             report.language = report.language or (outcome.language if outcome.text else None)
@@ -217,8 +229,6 @@ class StreamReport:
         report.gap(gap, received_at, traceparent)
 
     def _record(self, timing: Timing) -> None:
-        if not self._live:
-            return
         self._around.telemetry.record_job(
             self.name,
             queue_ms=timing.queue_ms,
@@ -229,3 +239,7 @@ class StreamReport:
     def _end_if_complete(self, session: Session) -> None:
         if session.complete:
             self.sessions.pop(session).end()
+
+
+def _ignore(_: Timing) -> None:
+    """Latencies are those of live audio: a file waits for as long as others want the worker."""
