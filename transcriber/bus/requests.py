@@ -193,7 +193,8 @@ class Requests:
             try:
                 outcome = await heard
             finally:
-                worker.queue.withdraw(job)  # if nobody waits for it any more
+                if worker.queue.withdraw(job):  # nobody waits for it any more
+                    self._places[worker].wake()
             if outcome is not QUEUE_FULL:
                 if job.started_s:
                     self._job_s += (job.finished_s - job.started_s - self._job_s) / PLACES
