@@ -101,7 +101,12 @@ async def test_what_is_asked_for_reaches_the_model(broker, tmp_path, mouth):
     async with Daemon(broker.url, tmp_path):
         plain = await ask(mouth, clip(5), response_format="verbose_json")
         asked = await ask(
-            mouth, clip(5), response_format="VERBOSE_JSON", language="de-AT", prompt="Elbe 1 Cuxhaven", task="transcribe"
+            mouth,
+            clip(5),
+            response_format="VERBOSE_JSON",
+            language="de-AT",
+            prompt="Elbe 1 Cuxhaven",
+            task="transcribe",
         )
 
     assert json.loads(plain.data)["language"] == "en"
@@ -238,7 +243,9 @@ async def test_two_daemons_share_the_requests_and_each_tells_what_it_did(broker,
     assert sum(s["num_requests"] for s in stats) == 31
     assert all(s["num_requests"] > 0 for s in stats)
     assert sum(s["num_errors"] for s in stats) == 1
-    assert all(s["average_processing_time"] * s["num_requests"] <= s["processing_time"] + s["num_requests"] for s in stats)
+    assert all(
+        s["average_processing_time"] * s["num_requests"] <= s["processing_time"] + s["num_requests"] for s in stats
+    )
 
 
 async def test_a_live_stream_beside_sixteen_requests_loses_nothing_and_waits_for_one_job(broker, tmp_path, mouth, ears):

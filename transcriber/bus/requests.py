@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from nats import errors as nats_errors
@@ -223,9 +224,10 @@ class Requests:
 def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
     """Decode and cut. In the pool."""
     media = open_media(data)
-    if media.frames is not None:
-        ears.check_length(media.frames, media.format.rate)
-    return ears.cut(session_id, media.format, media.pieces)
+    with closing(media.pieces):
+        if media.frames is not None:
+            ears.check_length(media.frames, media.format.rate)
+        return ears.cut(session_id, media.format, media.pieces)
 
 
 def _job(
