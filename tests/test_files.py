@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 import transcriber.demo
-
-from tests.harness import Daemon, Ears, speak, level, until
+from tests.harness import Daemon, Ears, level, speak, until
 from tests.stored import provisioned
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import JetStream
@@ -74,6 +73,14 @@ class Office:
         reader = ObjectReader(self.results, await self.results.info(f"{job}.{form}"))
         data = b"".join([piece async for piece in reader.pieces()])
         return json.loads(data) if form == "json" else data.decode()
+
+
+async def more_text(ears, job, count, what):
+    await finals(ears, job, len(ears.of(Final, job)) + count, what)
+
+
+async def finals(ears, stream, count, what="its text"):
+    await until(lambda: len(ears.of(Final, stream)) >= count, what)
 
 
 async def pieces(data):
@@ -144,8 +151,7 @@ async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broke
             daemon.start()
             job = await desk.submit(audio)
             for kill in range(3):
-                heard = len(ears.of(Final, job))
-                await until(lambda: len(ears.of(Final, job)) > heard + 8, f"text before kill {kill}")
+                await more_text(ears, job, 8, f"text before kill {kill}")
                 daemon.process.kill()
                 daemon.process.wait()
                 daemon.start()
@@ -195,7 +201,7 @@ async def test_a_cancelled_job_ends_and_its_file_goes(broker, tmp_path, running)
 
 
 async def gone(desk, name):
-    while await desk.inputs.info(name):
+    while await desk.inputs.info(name):  # noqa: ASYNC110 - the broker does not say
         await asyncio.sleep(0.05)
 
 
@@ -262,7 +268,11 @@ async def test_two_channels_are_two_speakers(broker, tmp_path):
 
 
 async def test_what_is_asked_for_reaches_whisper(broker, tmp_path):
-    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}):
+    async with (
+        office(broker) as desk,
+        Ears(broker.url) as ears,
+        Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}),
+    ):
         job = await desk.submit(wav(stairs(4)), language="de", prompt="Berth Quay", keep=True)
         record = await desk.over(job)
 
@@ -275,20 +285,20 @@ async def test_what_is_asked_for_reaches_whisper(broker, tmp_path):
 
 async def test_live_text_beside_a_file_waits_for_one_window_of_it_at_most(broker, tmp_path):
     env = {"AUDIO_SUBJECT": "audio.*", "BUFFER_DURATION_SECS": 0.5, "INPUT_SAMPLE_RATE": RATE}
-    async with office(broker) as desk, Ears(broker.url) as ears:
-        async with Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=0.2):
-            job = await desk.submit(wav(stairs(120)))
-            await until(lambda: ears.of(Final, job), "some text of the file")
-            mouth = await nats.connect(broker.url)
-            for number in range(8):
-                await speak(mouth, "live", level(100 + number, RATE // 2))
-                await until(lambda: len(ears.of(Final, "live")) > number, "its text")
-            await mouth.close()
-            assert not ears.of(Gap)
-            assert not ears.of(End, job)
-            for final in ears.of(Final, "live"):
-                assert final.timing.queue_ms < 2 * 200
-            await desk.ask("cancel", json.dumps({"job": job}).encode())
+    daemon = Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=0.2)
+    async with office(broker) as desk, Ears(broker.url) as ears, daemon:
+        job = await desk.submit(wav(stairs(120)))
+        await until(lambda: ears.of(Final, job), "some text of the file")
+        mouth = await nats.connect(broker.url)
+        for number in range(8):
+            await speak(mouth, "live", level(100 + number, RATE // 2))
+            await finals(ears, "live", number + 1)
+        await mouth.close()
+        assert not ears.of(Gap)
+        assert not ears.of(End, job)
+        for final in ears.of(Final, "live"):
+            assert final.timing.queue_ms < 2 * 200
+        await desk.ask("cancel", json.dumps({"job": job}).encode())
 
 
 async def test_a_broker_that_dies_in_the_middle_costs_nothing(broker, tmp_path):

@@ -1,31 +1,13 @@
-import gc
-import io
 import math
-import random
-import struct
-from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 
-from bench.fuzz_media import MUTATIONS, mutate
-from bench.media_files import KINDS, Kind, encode, resampled
-from transcriber.audio.media import Media, Piece, open_media
-from transcriber.audio.media_timeline import Timeline
-from transcriber.audio.mp4 import MAX_PACKETS
+from bench.media_files import KINDS, encode, resampled
+from transcriber.audio.media import Media, open_media
 from transcriber.audio.pcm import SampleFormat, decode
-from transcriber.audio.sources import MAX_SILENT_BYTES, BytesSource
 from transcriber.demo.speech import load_speech
-from transcriber.demo.wer import word_errors
-from transcriber.engine.models import DEMO_MODEL
 from transcriber.errors import (
-    BadInputError,
-    EncryptedError,
-    MediaError,
-    NoAudioError,
-    TruncatedError,
     UnseekableError,
 )
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from transcriber.audio.media import Piece
 from transcriber.audio.pcm import AudioFormat
 from transcriber.bus.feed import Payload
-from transcriber.errors import BadInputError, MediaError, TruncatedError
+from transcriber.errors import MediaError, TruncatedError
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class FileFeed:
         end = max(self._end_frame, self._frames or 0) if self.error else self._end_frame
         return self._payload(b"", end, {"Audio-End": "1"})
 
-    def _broken(self, error: BadInputError) -> None:
+    def _broken(self, error: MediaError) -> None:
         if not self._end_frame:
             raise error
         log.warning("a file cannot be read to its end: %s", error, extra={"job": self._job})

@@ -7,7 +7,6 @@ death reads the file again up to there, and cuts what is not stored yet the same
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from transcriber.audio.account import Fate
 from transcriber.bus.checkpoint import cursor_of, restored
 from transcriber.bus.file_feed import FileFeed
 from transcriber.bus.intake import Intake

@@ -104,7 +104,7 @@ class FileWork:
         except Exception as error:  # whatever is in a file must not take the live streams with it
             log.exception("a file failed", extra={"job": self._job})
             await self._save(error=f"{type(error).__name__}: {error}")
-            return min(RETRY_MAX_S, RETRY_S * 2 ** (self._record.attempts - 1))
+            return float(min(RETRY_MAX_S, RETRY_S * 2 ** (self._record.attempts - 1)))
         return 0.0
 
     @property
