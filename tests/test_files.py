@@ -75,6 +75,12 @@ class Office:
         return json.loads(data) if form == "json" else data.decode()
 
 
+async def first_submission(desk, daemon, audio):
+    daemon.start()
+    await until(daemon.ready_or_dead, "readiness")
+    return await desk.submit(audio)
+
+
 async def more_text(ears, job, count, what):
     await finals(ears, job, len(ears.of(Final, job)) + count, what)
 
@@ -148,8 +154,7 @@ async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broke
         assert expected.state == "done"
         daemon = Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.05)
         async with Ears(broker.url) as ears:
-            daemon.start()
-            job = await desk.submit(audio)
+            job = await first_submission(desk, daemon, audio)
             for kill in range(3):
                 await more_text(ears, job, 8, f"text before kill {kill}")
                 daemon.process.kill()
@@ -241,8 +246,7 @@ async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(br
     levels[6 * RATE : 8 * RATE] = round(700 * 32.768)
     daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
     async with office(broker) as desk, Ears(broker.url) as ears:
-        daemon.start()
-        job = await desk.submit(wav(levels))
+        job = await first_submission(desk, daemon, wav(levels))
         while not (await desk.desk.record(job)).record.over:
             if daemon.process.poll() is not None:
                 daemon.start()

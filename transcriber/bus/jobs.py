@@ -7,7 +7,6 @@ refuses as outdated, somebody else has changed meanwhile.
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -48,7 +47,7 @@ class JobDesk:
         self._jetstream, self._settings = jetstream, settings
         self._files = Bucket(jetstream, FILES_BUCKET)
 
-    async def answer_submission(self, data: bytes, _headers: Mapping[str, str] | None = None) -> bytes:
+    async def answer_submission(self, data: bytes) -> bytes:
         """What ``transcriber.submit`` answers.
 
         Raises:
@@ -60,7 +59,7 @@ class JobDesk:
         except (UnansweredError, RefusedError, ObjectError) as error:
             raise _refusal(error) from None
 
-    async def answer_cancellation(self, data: bytes, _headers: Mapping[str, str] | None = None) -> bytes:
+    async def answer_cancellation(self, data: bytes) -> bytes:
         """What ``transcriber.cancel`` answers.
 
         Raises:
