@@ -27,7 +27,15 @@ LIMIT_S = 20.0
 MAX_AUDIO_S = 3600.0
 """Nobody asks for more of a file of some kilobytes: a bomb gives what it has, piece by piece."""
 _BATCH = 250
-_EXTREMES = (b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\x0f\x42\x40")
+_EXTREMES = (
+    b"\0" * 4,
+    b"\xff" * 4,
+    b"\x7f\xff\xff\xff",
+    b"\x80\0\0\0",
+    b"\xff\xff\xff\x7f",
+    b"\0\0\0\x80",
+    b"\0\x0f\x42\x40",
+)
 
 
 def _flip(data: bytearray, dice: random.Random, _: list[bytes]) -> bytearray:
@@ -108,7 +116,7 @@ def decode_all(data: bytes, limit_s: float = MAX_AUDIO_S) -> tuple[str, str]:
                 media.pieces.close()
                 break
     except BadInputError as error:
-        wrong = "\n" in str(error) or len(str(error)) > 200 or not str(error)  # noqa: PLR2004
+        wrong = "\n" in str(error) or len(str(error)) > 200 or not str(error)
         return type(error).__name__, repr(error) if wrong else ""
     return "decoded", ""
 
