@@ -39,7 +39,7 @@ _OURS_TO_EXPECT = frozenset({"404", "408"})
 
 
 class TakenJob:
-    """A job that is ours, until ``done`` or ``retry``. Event loop only.
+    """A job that is ours, until ``done``, ``retry`` or ``leave``. Event loop only.
 
     Attributes:
         record: as it was submitted; the record that is stored may say more.
@@ -50,6 +50,11 @@ class TakenJob:
         self._connection, self._reply = connection, reply
         self._telling = asyncio.create_task(self._tell())
 
+    @property
+    def job(self) -> str:
+        """Its id."""
+        return self.record.submission.job
+
     async def done(self) -> None:
         """Nobody needs to do it any more: it is done, failed for good, or cancelled."""
         await self._end(b"+ACK")
@@ -58,8 +63,12 @@ class TakenJob:
         """Somebody, perhaps we, is to try it again, in so many seconds."""
         await self._end(_later(after_s))
 
-    async def _end(self, word: bytes) -> None:
+    async def leave(self) -> None:
+        """It is another's already."""
         await cancel([self._telling])
+
+    async def _end(self, word: bytes) -> None:
+        await self.leave()
         await self._connection.publish(self._reply, word)
 
     async def _tell(self) -> None:
