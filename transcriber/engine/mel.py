@@ -17,6 +17,8 @@ SILENCE = 1e-10
 RANGE = 8.0
 """Decades below the loudest value, under which everything is the same."""
 
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+
 Spectrogram = NDArray[np.float32]
 
 
@@ -33,7 +35,6 @@ class LogMel:
         self._bins = np.concatenate(bands)
         self._weights = np.concatenate([band[bins] for band, bins in zip(filters, bands, strict=True)])
         self._starts = np.cumsum([0, *map(len, bands)])[:-1]
-        self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
 
     def __call__(self, samples: NDArray[np.float32], frames: int) -> Spectrogram:
         """The spectrogram of ``samples``, (n,) float32 at 16 kHz with n > 200, followed by silence.
@@ -42,7 +43,7 @@ class LogMel:
             (n_mels, ``frames``) C-contiguous float32, mostly in [-1, 1.5]; what does not fit is left out.
         """
         heard = min(frames, frames_with(len(samples)))
-        power = self._power(samples, heard)
+        power = power_spectra(samples, heard)
         bands = np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
         levels = np.log10(np.maximum(bands, np.float32(SILENCE)))
         floor = max(levels.max() - RANGE, np.log10(SILENCE))
@@ -52,15 +53,16 @@ class LogMel:
         spectrogram /= 4
         return spectrogram
 
-    def _power(self, samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-        """(``frames``, 201) power spectra; the first frame is centred on the first sample."""
-        half = N_FFT // 2
-        padded = np.zeros((frames - 1) * HOP + N_FFT, np.float32)
-        padded[:half] = samples[half:0:-1]
-        fits = samples[: len(padded) - half]
-        padded[half : half + len(fits)] = fits
-        spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP] * self._hann)
-        return np.square(spectra.real) + np.square(spectra.imag)
+
+def power_spectra(samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """(``frames``, 201) power spectra of (n,) float32 with n > 200; the first frame is centred on the first sample."""
+    half = N_FFT // 2
+    padded = np.zeros((frames - 1) * HOP + N_FFT, np.float32)
+    padded[:half] = samples[half:0:-1]
+    fits = samples[: len(padded) - half]
+    padded[half : half + len(fits)] = fits
+    spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP] * _HANN)
+    return np.square(spectra.real) + np.square(spectra.imag)
 
 
 def frames_with(samples: int) -> int:
