@@ -66,7 +66,9 @@ class VoiceNetwork:
         rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
         if not rms:
             return np.zeros(SIZE, np.float32)
-        frames = max(FRAMES, -(-len(samples) // HOP))
+        # Repeated if it is short: after silence the network hears a voice less well.
+        samples = np.resize(samples, max(len(samples), FRAMES * HOP))
+        frames = -(-len(samples) // HOP)
         power = power_spectra(samples, frames) @ self._filters.T
         power *= np.float32(max(1.0, LOUDNESS / rms) ** 2)
         # Equal steps, so that each part counts alike; they overlap by less than half.
@@ -94,7 +96,9 @@ def mel_filters(bands: int) -> NDArray[np.float32]:
     widths = np.diff(edges_hz)[:, np.newaxis]
     rising, falling = -ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]
     areas = 2 / (edges_hz[2:] - edges_hz[:-2])
-    triangles: NDArray[np.float32] = (np.maximum(0, np.minimum(rising, falling)) * areas[:, np.newaxis]).astype(np.float32)
+    triangles: NDArray[np.float32] = (np.maximum(0, np.minimum(rising, falling)) * areas[:, np.newaxis]).astype(
+        np.float32
+    )
     return triangles
 
 
@@ -156,7 +160,7 @@ def _graph() -> bytes:
     tensors += _tensor("linear", linear.reshape(SIZE, SIZE)) + _tensor("bias", bias)
     nodes += _node("Squeeze", [f"last{LAYERS - 1}", "layers"], ["hidden"])
     nodes += _node("Gemm", ["hidden", "linear", "bias"], ["sum"], transB=1) + _node("Relu", ["sum"], ["voice"])
-    ends = _field(11, _value("mel", (FRAMES, 0, BANDS))) + _field(12, _value("voice", (0, SIZE)))
+    ends = _field(11, _value("mel", (0, 0, BANDS))) + _field(12, _value("voice", (0, SIZE)))
     return _number(1, 8) + _field(7, nodes + _field(2, b"voices") + tensors + ends) + _field(8, _number(2, 17))
 
 
@@ -175,7 +179,9 @@ def _field(field: int, content: bytes) -> bytes:
 
 def _node(kind: str, inputs: list[str], outputs: list[str], **settings: int) -> bytes:
     """One step of the graph, as a field of it."""
-    ends = b"".join(_field(1, name.encode()) for name in inputs) + b"".join(_field(2, name.encode()) for name in outputs)
+    ends = b"".join(_field(1, name.encode()) for name in inputs) + b"".join(
+        _field(2, name.encode()) for name in outputs
+    )
     how = (_field(1, name.encode()) + _number(3, value) + _number(20, 2) for name, value in settings.items())
     return _field(1, ends + _field(4, kind.encode()) + b"".join(_field(5, one) for one in how))
 
