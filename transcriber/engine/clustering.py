@@ -5,7 +5,6 @@ no two are as alike as asked. How alike: the mean of the cosine over all pairs (
 """
 
 from array import array
-from copy import deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +42,12 @@ class Clustering:
             self._join(_ALL_ALIKE, MOST_GROUPS // 2)
 
     def groups(self) -> list[int]:
-        """The group of each vector, numbered as they first appear. More may be added later."""
-        whole = deepcopy(self)
-        if not whole._sums:
-            whole._follow()
-        whole._join(whole._alike, whole._most)
-        whole._follow()
-        return _by_appearance(whole._owners.tolist())
+        """The group of each vector, numbered as they first appear. What is in one group then stays in one."""
+        if not self._sums:
+            self._follow()
+        self._join(self._alike, self._most)
+        self._follow()
+        return _by_appearance(self._owners.tolist())
 
     def _found(self, vector: Vector) -> None:
         self._owners.append(len(self._sums))

@@ -76,30 +76,25 @@ class VoiceNetwork:
         starts = np.linspace(0, frames - FRAMES, parts).astype(int)
         batch = np.stack([power[start : start + FRAMES] for start in starts], axis=1)
         (voices,) = self._session.run(None, {"mel": batch})
-        voice = unit(voices).mean(axis=0)
-        return unit(voice)
+        return unit(unit(voices).mean(axis=0))
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1; those of length 0 stay."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    scaled: NDArray[np.float32] = vectors / np.where(lengths > 0, lengths, 1)
-    return scaled
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True).astype(np.float32)
+    lengths[lengths == 0] = 1
+    return vectors / lengths
 
 
 def mel_filters(bands: int) -> NDArray[np.float32]:
     """(``bands``, 201) float32: triangles of equal area on Slaney's mel scale, from 0 Hz to 8 kHz, as librosa makes them."""
     top = _mel(np.array([TARGET_SAMPLE_RATE / 2]))[0]
-    edges_hz = _hertz(np.linspace(0, top, bands + 2))
+    edges_hz = _hertz(np.linspace(0, top, bands + 2))[:, np.newaxis]
     bins_hz = np.arange(N_FFT // 2 + 1) * TARGET_SAMPLE_RATE / N_FFT
-    ramps = edges_hz[:, np.newaxis] - bins_hz
-    widths = np.diff(edges_hz)[:, np.newaxis]
-    rising, falling = -ramps[:-2] / widths[:-1], ramps[2:] / widths[1:]
-    areas = 2 / (edges_hz[2:] - edges_hz[:-2])
-    triangles: NDArray[np.float32] = (np.maximum(0, np.minimum(rising, falling)) * areas[:, np.newaxis]).astype(
-        np.float32
-    )
-    return triangles
+    rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
+    falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
+    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges_hz[2:] - edges_hz[:-2])
+    return triangles.astype(np.float32)
 
 
 # Slaney's scale: linear up to 1 kHz, which is 15 mel, then 27 mel for each factor of 6.4.
