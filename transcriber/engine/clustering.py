@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 MOST_GROUPS = 1024
 """So many vectors, an hour's, are compared to the end; then those most alike are joined early. 1 MB, 8 MB while they are."""
 
-_ALL_ALIKE = -1.0
+_NEVER_ALIKE = 2.0
+"""More than any cosine: groups are joined only because there are too many."""
 
 Vector = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ class Clustering:
         if len(self._unsure) > MOST_GROUPS:
             self._follow()
         if len(self._sums) > MOST_GROUPS:
-            self._join(_ALL_ALIKE, MOST_GROUPS // 2)
+            self._join(_NEVER_ALIKE, MOST_GROUPS // 2)
 
     def groups(self) -> list[int]:
         """The group of each vector, numbered as they first appear. What is in one group then stays in one."""

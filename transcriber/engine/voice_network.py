@@ -45,7 +45,7 @@ _ERROR = 3
 
 
 class VoiceNetwork:
-    """The network; calls from several threads are fine, each takes one core and some 2 ms a second of speech."""
+    """The network; calls from several threads are fine, each takes one core, and for a second of speech 1.4 ms, for one alone 5 ms."""
 
     def __init__(self) -> None:
         """Load the weights.
@@ -81,9 +81,9 @@ class VoiceNetwork:
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of length 1; those of length 0 stay."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True).astype(np.float32)
-    lengths[lengths == 0] = 1
-    return vectors / lengths
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: NDArray[np.float32] = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return scaled
 
 
 def mel_filters(bands: int) -> NDArray[np.float32]:
