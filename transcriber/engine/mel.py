@@ -22,19 +22,31 @@ _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.flo
 Spectrogram = NDArray[np.float32]
 
 
-class LogMel:
-    """Makes spectrograms with the filters of one model.
+class MelBands:
+    """Sums power spectra to bands.
 
     No BLAS: its threads go on spinning for milliseconds after a product as small as this one, on the very
     cores that whisper needs next (57 ms a window became 83 ms).
     """
 
     def __init__(self, filters: NDArray[np.float32]) -> None:
-        """``filters`` is (n_mels, 201) float32, as in the model's file; most of it is zero."""
+        """``filters`` is (bands, 201) float32; most of it is zero."""
         bands = [np.flatnonzero(band) if band.any() else np.zeros(1, np.intp) for band in filters]
         self._bins = np.concatenate(bands)
         self._weights = np.concatenate([band[bins] for band, bins in zip(filters, bands, strict=True)])
         self._starts = np.cumsum([0, *map(len, bands)])[:-1]
+
+    def __call__(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(frames, 201) float32 to (frames, bands)."""
+        return np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
+
+
+class LogMel:
+    """Makes spectrograms with the filters of one model."""
+
+    def __init__(self, filters: NDArray[np.float32]) -> None:
+        """``filters`` is (n_mels, 201) float32, as in the model's file."""
+        self._bands = MelBands(filters)
 
     def __call__(self, samples: NDArray[np.float32], frames: int) -> Spectrogram:
         """The spectrogram of ``samples``, (n,) float32 at 16 kHz with n > 200, followed by silence.
@@ -43,11 +55,10 @@ class LogMel:
             (n_mels, ``frames``) C-contiguous float32, mostly in [-1, 1.5]; what does not fit is left out.
         """
         heard = min(frames, frames_with(len(samples)))
-        power = power_spectra(samples, heard)
-        bands = np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
+        bands = self._bands(power_spectra(samples, heard))
         levels = np.log10(np.maximum(bands, np.float32(SILENCE)))
         floor = max(levels.max() - RANGE, np.log10(SILENCE))
-        spectrogram = np.full((len(self._starts), frames), floor, np.float32)
+        spectrogram = np.full((levels.shape[1], frames), floor, np.float32)
         np.maximum(levels.T, floor, out=spectrogram[:, :heard])
         spectrogram += 4
         spectrogram /= 4

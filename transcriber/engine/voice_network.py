@@ -16,7 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.engine.mel import HOP, N_FFT, power_spectra
+from transcriber.engine.mel import HOP, N_FFT, MelBands, power_spectra
 from transcriber.errors import ConfigError
 
 PACKAGE = "resemblyzer"
@@ -59,7 +59,7 @@ class VoiceNetwork:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(_graph(), options, providers=["CPUExecutionProvider"])
-        self._filters = mel_filters(BANDS)
+        self._bands = MelBands(mel_filters(BANDS))
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """The voice in ``samples``, (n,) float32 at 16 kHz: (256,) float32 of length 1, or 0 where nothing sounds."""
@@ -69,7 +69,7 @@ class VoiceNetwork:
         # Repeated if it is short: after silence the network hears a voice less well.
         samples = np.resize(samples, max(len(samples), FRAMES * HOP))
         frames = -(-len(samples) // HOP)
-        power = power_spectra(samples, frames) @ self._filters.T
+        power = self._bands(power_spectra(samples, frames))
         power *= np.float32(max(1.0, LOUDNESS / rms) ** 2)
         # Equal steps, so that each part counts alike; they overlap by less than half.
         parts = -(-(frames - FRAMES) // FRAMES) + 1
