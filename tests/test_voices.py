@@ -12,7 +12,7 @@ from transcriber.engine import voice_network
 from transcriber.engine.clustering import MOST_GROUPS, Clustering
 from transcriber.engine.ggml import check_model_file, read_mel_filters
 from transcriber.engine.models import DEMO_MODEL
-from transcriber.engine.voice_network import FRAMES, INSTALL, SIZE, VoiceNetwork, mel_filters, unit, weights_file
+from transcriber.engine.voice_network import FRAMES, INSTALL, SIZE, VoiceNetwork, mel_filters, weights_file
 from transcriber.engine.voices import SHORTEST_S, SURE_S, ByVoice, Follower, label
 from transcriber.errors import ConfigError
 

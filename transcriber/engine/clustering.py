@@ -57,7 +57,7 @@ class Clustering:
 
     def _follow(self) -> None:
         """Find a group for those that are not sure; if there are no groups, they are the groups."""
-        means = np.array([_unit(one) for one in self._sums])
+        means = unit(np.array(self._sums))
         for number, vector in self._unsure.items():
             if len(means):
                 self._owners[number] = int(np.argmax(np.einsum("ij,j->i", means, vector)))
@@ -108,5 +108,8 @@ def _by_appearance(groups: list[int]) -> list[int]:
     return [numbers.setdefault(group, len(numbers)) for group in groups]
 
 
-def _unit(vector: Vector) -> Vector:
-    return vector / np.float32(np.linalg.norm(vector))
+def unit(vectors: Vector) -> Vector:
+    """Rows of length 1; those of length 0 stay."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vector = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return scaled
