@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from bench import voices as bench
 from bench.voices import bundled, confusion, conversation, labelled
 from transcriber.engine import voice_network
-from transcriber.engine.clustering import MOST_GROUPS, Clustering
+from transcriber.engine.clustering import MOST_GROUPS, Clustering, unit
 from transcriber.engine.ggml import check_model_file, read_mel_filters
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.voice_network import FRAMES, INSTALL, SIZE, VoiceNetwork, mel_filters, weights_file
