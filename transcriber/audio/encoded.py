@@ -12,8 +12,17 @@ from typing import NamedTuple
 
 from transcriber.audio.ogg import OggDemuxer
 from transcriber.audio.opus import (
-    MAX_PACKET_FRAMES, OPUS_RATE, Began, Broken, Event, Head, OpusDecoder, Packet, packet_channels, packet_frames,
-)  # fmt: skip
+    MAX_PACKET_FRAMES,
+    OPUS_RATE,
+    Began,
+    Broken,
+    Event,
+    Head,
+    OpusDecoder,
+    Packet,
+    packet_channels,
+    packet_frames,
+)
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import BEGAN_AGAIN_S
 from transcriber.audio.webm import WebmDemuxer
@@ -97,8 +106,7 @@ class EncodedStream:
 
     def __init__(self, encoding: Encoding, *, max_hole_s: float) -> None:
         self.encoding = encoding
-        self._demuxer = {Encoding.WEBM: WebmDemuxer, Encoding.OGG: OggDemuxer}.get(encoding)
-        self._container = None if self._demuxer is None else self._demuxer()
+        self._container = _container(encoding)
         self._farthest = int(max_hole_s * OPUS_RATE)
         self._begun = False
         self._begin()
@@ -133,7 +141,8 @@ class EncodedStream:
 
     def _joined(self, events: Iterator[Event]) -> Iterator[Piece | Began | Broken]:
         """What follows without a hole in one piece, of a bounded size."""
-        start, parts, frames = 0, [], 0
+        start, frames = 0, 0
+        parts: list[bytes] = []
         fmt: AudioFormat | None = None
         for found in self._decode(events):
             joins = isinstance(found, Piece) and found.format == fmt and found.frame == start + frames
@@ -187,3 +196,13 @@ class EncodedStream:
         if self._decoder is None:
             self._decoder = OpusDecoder(Head(packet_channels(packet)))
         return self._decoder
+
+
+def _container(encoding: Encoding) -> WebmDemuxer | OggDemuxer | None:
+    match encoding:
+        case Encoding.WEBM:
+            return WebmDemuxer()
+        case Encoding.OGG:
+            return OggDemuxer()
+        case Encoding.OPUS:
+            return None

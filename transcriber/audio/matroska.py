@@ -161,10 +161,10 @@ def _ebml_sizes(body: bytes, count: int) -> tuple[list[int], int]:
     at = 1
     for _ in range(count - 1):
         found = number(body, at)
-        if found is None or found[0] is None:
+        value, end = found or (None, at)
+        if value is None:
             raise BadInputError("a block that ends inside its sizes")
-        value, end = found
         middle = (1 << 7 * (end - at) - 1) - 1
-        sizes.append(sizes[-1] + value - middle if sizes else value)  # type: ignore[operator]
+        sizes.append(sizes[-1] + value - middle if sizes else value)
         at = end
     return sizes, at

@@ -11,9 +11,21 @@ from collections.abc import Iterator
 
 from transcriber.audio.ebml import Element, header, unsigned
 from transcriber.audio.matroska import (
-    BLOCK_GROUP, CLUSTER, EBML, INFO, SEGMENT, SIMPLE_BLOCK, SKIPPED, TIMESTAMP, TRACKS,
-    Block, block_of_group, parse_block, parse_info, parse_tracks,
-)  # fmt: skip
+    BLOCK_GROUP,
+    CLUSTER,
+    EBML,
+    INFO,
+    SEGMENT,
+    SIMPLE_BLOCK,
+    SKIPPED,
+    TIMESTAMP,
+    TRACKS,
+    Block,
+    block_of_group,
+    parse_block,
+    parse_info,
+    parse_tracks,
+)
 from transcriber.audio.opus import OPUS_RATE, Began, Broken, Event, Packet, packet_frames
 from transcriber.errors import BadInputError
 
@@ -85,10 +97,8 @@ class WebmDemuxer:
                 element = header(self._buffer, self._at)
                 if element is None:
                     return
-                if element.id in {SEGMENT, CLUSTER}:
-                    size = 0  # what is in it comes as if it were outside
-                else:
-                    size = self._size(element)
+                # What is in a segment or cluster comes as if it were outside.
+                size = 0 if element.id in {SEGMENT, CLUSTER} else self._size(element)
                 if element.body + size > len(self._buffer):
                     return
             except BadInputError as error:
