@@ -41,6 +41,7 @@ class InstantModel:
 
     name = "instant"
     tight = False
+    translates = False
 
     def supports(self, language: str) -> bool:
         return language == "en"
@@ -56,6 +57,7 @@ class InstantModel:
         *,
         wide: bool = False,
         prompt: str = "",
+        translate: bool = False,
     ) -> Transcript:
         return ANSWER
 

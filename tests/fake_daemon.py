@@ -26,6 +26,7 @@ from transcriber.service import serve
 class FakeModel:
     name = "fake"
     tight = False
+    translates = False
 
     def __init__(self):
         self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
@@ -41,7 +42,7 @@ class FakeModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)
         if level == 666:

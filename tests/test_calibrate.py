@@ -26,6 +26,7 @@ class PacedModel:
 
     name = "paced"
     tight = False
+    translates = False
 
     def __init__(self, settings):
         self.job_s = 0.004 / settings.threads * (1 if settings.audio_ctx else 10)
@@ -37,14 +38,14 @@ class PacedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         self.calls += 1
         time.sleep(self.job_s)
         return Transcript("over", (), language, -0.1, None, self.job_s)
 
 
 class FailingModel(PacedModel):
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         if self.calls > 5:
             raise EngineError("failed to encode")
         return super().transcribe(samples, language, should_abort)

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -105,8 +106,8 @@ async def test_a_worker_that_waits_takes_a_partial_and_then_is_not_idle():
     assert (accepted, busy, refused) == (True, True, True)
 
 
-@pytest.mark.parametrize("lane", [Lane.FINAL, Lane.REQUEST, Lane.FILE])
-async def test_a_partial_is_refused_while_any_job_waits(lane):
+@pytest.mark.parametrize("lane", [Lane.FINAL, Lane.REQUEST])
+async def test_a_partial_is_refused_while_another_job_waits(lane):
     queue = JobQueue(1)
     taken: list[Job] = []
     with worker_on(queue, taken):
@@ -249,3 +250,54 @@ def test_a_flooding_stream_does_not_cost_a_calm_one_its_place(capacity, before, 
     assert refused is not calm
     assert calm not in refusals
     assert calm in queue.clear()
+
+
+class Clock:
+    def __init__(self):
+        self.now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.mark.parametrize("file_s", [0.2, 1.0, 7.0])
+def test_files_get_a_twentieth_of_the_time_however_much_else_there_is(file_s):
+    clock = Clock()
+    queue = JobQueue(2, clock)
+    spent_s = dict.fromkeys(Lane, 0.0)
+    for _ in range(4000):
+        queue.try_put(job("live"))
+        queue.try_put(job("file", Lane.FILE))
+        taken = take(queue)
+        took_s = file_s if taken.lane is Lane.FILE else 1.0
+        spent_s[taken.lane] += took_s
+        clock.now_s += took_s
+
+    assert spent_s[Lane.FILE] / sum(spent_s.values()) == pytest.approx(0.05, abs=0.005)
+
+
+def test_between_two_files_jobs_no_final_waits_for_more_than_one():
+    clock = Clock()
+    queue = JobQueue(2, clock)
+    order = []
+    for _ in range(2000):
+        queue.try_put(job("live"))
+        queue.try_put(job("file", Lane.FILE))
+        order.append(take(queue).lane)
+        clock.now_s += 1.0
+
+    assert (Lane.FILE, Lane.FILE) not in set(pairwise(order))
+
+
+def test_a_partial_is_taken_beside_a_file_and_not_beside_anything_else():
+    queue = JobQueue(2)
+    fill_lane = [job("file", Lane.FILE), job("other", Lane.FILE)]
+    queue.try_put(fill_lane[0])
+    assert take(queue).lane is Lane.FILE
+    queue.try_put(fill_lane[1])
+
+    guess = job("live", Lane.PARTIAL)
+    assert queue.idle
+    assert queue.try_put(guess) is None
+    assert take(queue) is guess
+    assert not queue.idle  # it is in hand

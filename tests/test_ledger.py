@@ -171,7 +171,7 @@ async def test_what_is_no_checkpoint_is_none(broker, mouth, payload):
 async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
     """Between the promise and its keeping another one takes the place: whoever was promised it waits on, and first."""
     queue = JobQueue(1)
-    worker: Any = SimpleNamespace(queue=queue, on_room=None)
+    worker: Any = SimpleNamespace(queue=queue, on_room=[])
     places = Places(worker)
     taken = []
 
@@ -187,12 +187,12 @@ async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
     waiting = asyncio.create_task(take("b"))
     await asyncio.sleep(0)
     queue.get()
-    worker.on_room()
+    worker.on_room[0]()
     await take("c")  # does not wait, as nobody else seems to
     await asyncio.sleep(0)
     assert not waiting.done()
     queue.get()
-    worker.on_room()
+    worker.on_room[0]()
     await waiting
 
     assert taken == ["a", "c", "b"]

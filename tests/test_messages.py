@@ -16,6 +16,7 @@ from transcriber.messages import (
     Latency,
     Metrics,
     Partial,
+    Progress,
     Revision,
     Silence,
     Status,
@@ -65,6 +66,7 @@ EXAMPLES: list[AnyMessage] = [
     Silence(**COMMON, speaker=None),
     Gap(**COMMON, reason="queue_full", speaker=None),
     Status(**COMMON | {"frames": 0, "duration": 0.0}, state="started"),
+    Progress(**COMMON, state="running", total=None, eta=12.5, attempt=1, error=None),
     End(**COMMON, segments=1, **ACCOUNT),
 ]
 SCHEMA = Draft202012Validator(message_schema())

@@ -16,6 +16,7 @@ SETTINGS = Settings(whisper_threads=1)
 class TellingModel:
     name = "telling"
     tight = False
+    translates = False
 
     def __init__(self, answer):
         self.answer = answer
@@ -24,7 +25,7 @@ class TellingModel:
     def supports(self, _language):
         return True
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         if isinstance(self.answer, Exception):
             raise self.answer
         return Transcript(self.answer, (), language, None, None, 0.1)

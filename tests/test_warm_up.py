@@ -14,6 +14,7 @@ class TimedModel:
 
     name = "timed"
     tight = False
+    translates = False
 
     def __init__(self, *times_s: float) -> None:
         self.times_s = list(times_s)
@@ -26,7 +27,7 @@ class TimedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         assert not should_abort()
         self.contexts.append("wide" if wide else "usual")
         self.windows.append(samples)

@@ -249,9 +249,17 @@ def test_what_lies_beyond_the_window_is_silence_wherever_whisper_looks(multiling
     assert all(np.all(beyond == beyond.min()) and beyond.min() < 0 for _, beyond in given)
 
 
-def test_window_longer_than_the_context_is_an_error(model):
-    with pytest.raises(EngineError, match=r"11 s do not fit the context of 10\.24 s"):
-        model.transcribe(np.zeros(11 * 16_000, np.float32), None, never)
+def test_window_longer_than_the_usual_context_gets_a_wide_one(model):
+    answer = model.transcribe(np.resize(SPEECH, 24 * 16_000), None, never)
+
+    assert answer.wide
+    assert not model.transcribe(SPEECH, None, never).wide
+    assert max(word.end_s for word in answer.words) > 20
+
+
+def test_window_longer_than_any_context_is_an_error(model):
+    with pytest.raises(EngineError, match=r"26 s do not fit the context of 25\.6 s"):
+        model.transcribe(np.zeros(26 * 16_000, np.float32), None, never)
 
 
 def test_abort_before_the_call_starts_nothing(model):

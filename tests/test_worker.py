@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ class ScriptedModel:
     """Gives the next answer of its script; notes at which context it was asked."""
 
     name = "scripted"
+    translates = False
 
     def __init__(self, *script, tight=True):
         self.tight = tight
@@ -30,7 +32,7 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         self.asked.append("wide" if wide else "usual")
         self.prompts.append(prompt)
         answer = self.script.pop(0) if self.script else said("warm")
@@ -138,6 +140,14 @@ async def test_a_model_at_a_wide_context_is_not_asked_again():
     assert (outcome.suppressed, outcome.redone, asked) == ("repetition", False, ["usual"])
 
 
+async def test_what_fits_no_tighter_context_is_not_asked_again():
+    answer = replace(said("the the", "repetition"), wide=True)
+
+    outcome, asked = await outcome_of(ScriptedModel(), answer)
+
+    assert (outcome.suppressed, outcome.redone, asked) == ("repetition", False, ["usual"])
+
+
 async def in_context(model, context, *script):
     """What becomes of a job whose speaker said "gale warning" before."""
     context.follow(said("gale warning"), context.epoch)
@@ -237,7 +247,7 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
 class Spinning(ScriptedModel):
     """Works on half a second of audio until it is told to stop, and on all else not at all."""
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt=""):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         if len(samples) == 8_000:
             while not should_abort():
                 pass

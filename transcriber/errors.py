@@ -5,13 +5,21 @@
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
         * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
+            * ``DeniedError``: it does not let us subscribe to a subject.
         * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
         * ``PortError``: the probes' port cannot be had; status 3.
-    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
+    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``; a request is answered with 400.
+        * ``TooLongError``: more audio than a request may have; 413.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
+    * ``RequestError``: this request is answered with an error.
     * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
     * ``RefusedError``: the broker refuses.
     * ``FencedError``: another daemon transcribes this stream; this one steps back.
+    * ``ObjectError``: an object of the store cannot be read as it is; its job fails.
+        * ``LinkError``: it is only a link to another one.
+        * ``MissingChunkError``: a part of it is gone.
+        * ``DigestError``: its bytes are not those that were stored.
+    * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -43,6 +51,10 @@ class BrokerError(StartError):
     """No broker within the time allowed, credentials refused, or the audio subject denied."""
 
 
+class DeniedError(BrokerError):
+    """The broker's permissions do not let this user subscribe; the message names the subject."""
+
+
 class JetStreamError(StartError):
     """JetStream is off, too old or full, or what is there does not fit; the message says what was expected and found."""
 
@@ -53,6 +65,24 @@ class PortError(StartError):
 
 class BadInputError(TranscriberError, ValueError):
     """A payload that cannot be read. The message never holds the payload's bytes."""
+
+
+class TooLongError(BadInputError):
+    """More seconds of audio than one request may have."""
+
+
+class RequestError(TranscriberError):
+    """What is asked cannot be done; the message is one line for who asked.
+
+    Attributes:
+        code: as HTTP counts them.
+        retry_after_s: whole seconds after which asking again may help; 0 if that is not known.
+    """
+
+    def __init__(self, code: int, message: str, retry_after_s: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class EngineError(TranscriberError):
@@ -93,3 +123,23 @@ class RefusedError(TranscriberError):
 
 class FencedError(TranscriberError):
     """Another daemon has stored text of this stream since we did."""
+
+
+class ObjectError(TranscriberError):
+    """What lies in the object store under this name is no object that can be read."""
+
+
+class LinkError(ObjectError):
+    """The object is a link to another one, or to a bucket."""
+
+
+class MissingChunkError(ObjectError):
+    """A part of the object is gone: deleted, replaced or too old."""
+
+
+class DigestError(ObjectError):
+    """The object's bytes do not add up to its digest."""
+
+
+class SourceClosedError(TranscriberError):
+    """The source of bytes was closed while, or before, somebody read from it."""

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.checkpoint import Cursor
-from transcriber.bus.feed import Feed, Payload
+from transcriber.bus.feed import Payload
 from transcriber.bus.stream_log import Entry, StreamLog
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
@@ -32,6 +32,37 @@ MARGIN_S = 0.25
 
 STAY_S = 1.0
 """A daemon that has no room for more audio shows so often that it is there."""
+
+
+class Supply(Protocol):
+    """Where audio comes from, with numbers by which it can be had again; a ``Feed`` is one.
+
+    Attributes:
+        idle: whether there surely is no more just now.
+        left: whether there will be no more.
+    """
+
+    @property
+    def idle(self) -> bool: ...
+
+    @property
+    def left(self) -> bool: ...
+
+    async def next(self, timeout_s: float) -> Payload | None:
+        """The next payload; None if none came in time."""
+        ...
+
+    def leave(self) -> None:
+        """No more is wanted."""
+        ...
+
+    async def stay(self) -> None:
+        """More is wanted, but not yet."""
+        ...
+
+    async def acknowledge(self, seq: int) -> None:
+        """What comes before ``seq`` is never needed again."""
+        ...
 
 
 class _Fed(NamedTuple):
@@ -73,9 +104,16 @@ class Intake:
     """
 
     def __init__(
-        self, entries: StreamLog, report: StreamReport, feed: Feed, worker: Worker, around: Surroundings
+        self,
+        entries: StreamLog,
+        report: StreamReport,
+        feed: Supply,
+        worker: Worker,
+        around: Surroundings,
+        lane: Lane = Lane.FINAL,
     ) -> None:
-        """Go on where the log's cursor stands."""
+        """Go on where the log's cursor stands; windows are put into ``lane``."""
+        self._lane = lane
         cursor, settings = entries.cursor, around.settings
         self.heard_at = cursor.heard_at
         self._log, self._report, self._feed, self._worker, self._around = entries, report, feed, worker, around
@@ -242,7 +280,7 @@ class Intake:
         after = self._stand(window.session, window.places, ending=ending)
         entry = self._write(None, after, arrival, first_seq)
         entry.window = window
-        entry.job = job = self._report.job(window, partial(self._log.hear, entry), Lane.FINAL, arrival)
+        entry.job = job = self._report.job(window, partial(self._log.hear, entry), self._lane, arrival)
         if died >= self._around.settings.max_attempts:
             self._log.hear(entry, job, EngineError(f"{died} daemons began with it and did not come back"))
         else:

@@ -1,18 +1,19 @@
-"""Places in a worker's queue, for those who can wait. In: the queue. Out: one who waits is told, in turn, when there is room."""
+"""Places in a lane of a worker's queue, for those who can wait. In: the queue. Out: one who waits is told, in turn, when there is room."""
 
 import asyncio
 from collections import deque
 
+from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 
 
 class Places:
     """Event loop only."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._queue = worker.queue
+    def __init__(self, worker: Worker, lane: Lane = Lane.FINAL) -> None:
+        self._queue, self._lane = worker.queue, lane
         self._waiting: deque[asyncio.Future[None]] = deque()
-        worker.on_room = self._wake
+        worker.on_room.append(self._wake)
 
     async def free(self) -> None:
         """Wait until there is a place; it must be taken before anything else is awaited."""
@@ -37,7 +38,7 @@ class Places:
 
     @property
     def _room(self) -> bool:
-        return self._queue.depth < self._queue.capacity
+        return self._queue.has_room(self._lane)
 
     @staticmethod
     def _new_turn() -> asyncio.Future[None]:

@@ -122,6 +122,11 @@ class StreamLog:
         self._room.clear()
         await self._room.wait()
 
+    async def emptied(self) -> None:
+        """Wait until all that was written is told."""
+        while self._entries:
+            await self.wait_for_room()
+
     async def give(self, entry: Entry, job: Job) -> None:
         """Have the worker hear a window, in its turn."""
         if self._places:

@@ -17,6 +17,7 @@ from transcriber.audio.speech import Network, speech_probability, speech_seconds
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
 from transcriber.config import Settings
+from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
@@ -37,6 +38,19 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What whoever asks for text wants of it.
+
+    Attributes:
+        translate: into English.
+        prompt: names and terms, shown to whisper before every window.
+    """
+
+    translate: bool = False
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
     """When a payload came: monotonic seconds, and the wall clock."""
 
@@ -53,9 +67,13 @@ class StreamReport:
         counters: of the stream.
     """
 
-    def __init__(self, name: str, around: Surroundings, outbox: Outbox) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``."""
+    def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish | None = None) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``.
+
+        A request and a file come with a ``wish``; without one it is live audio, and its times are those that are measured.
+        """
         self.name = name
+        self._wish = wish
         self.sessions: dict[Session, SessionReport] = {}
         self.counters = around.telemetry.counters(name)
         self._around = around
@@ -106,7 +124,8 @@ class StreamReport:
             language=report.language,
             settle=settle,
             lane=lane,
-            context=report.speakers[window.channel].context,
+            translate=self._wish is not None and self._wish.translate,
+            context=self._prompt() or report.speakers[window.channel].context,
             speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
@@ -212,7 +231,13 @@ class StreamReport:
             speaker.interrupted()
         report.gap(gap, received_at, traceparent)
 
+    def _prompt(self) -> Context | None:
+        """What was wished for as prompt, the same for every window."""
+        return Context(self._wish.prompt) if self._wish and self._wish.prompt else None
+
     def _record(self, timing: Timing) -> None:
+        if self._wish is not None:
+            return
         self._around.telemetry.record_job(
             self.name,
             queue_ms=timing.queue_ms,

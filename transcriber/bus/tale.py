@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from transcriber.bus.backfill import Backfill
 from transcriber.bus.checkpoint import checkpoint
-from transcriber.bus.feed import Feed
+from transcriber.bus.intake import Supply
 from transcriber.bus.ledger import Ledger
 from transcriber.bus.stream_log import Entry, StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings
@@ -46,7 +46,7 @@ class Tale:
         report: StreamReport,
         told: Told,
         ledger: Ledger,
-        feed: Feed,
+        feed: Supply,
         around: Surroundings,
         backfill: Backfill | None,
     ) -> None:

@@ -50,6 +50,7 @@ class Transcript:
         processing_s: seconds inside whisper calls only.
         doubt: why the answer may be wrong; None if nothing speaks against it.
         redone: whether this is the answer to a second asking, at a wide context.
+        wide: whether it was made at a wide context, be it that the window fits no other.
         suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
     """
 
@@ -61,6 +62,7 @@ class Transcript:
     processing_s: float
     doubt: Doubt | None = None
     redone: bool = False
+    wide: bool = False
     suppressed: Suppressed | None = None
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
@@ -74,10 +76,12 @@ class SpeechModel(Protocol):
     Attributes:
         name: how transcripts call it.
         tight: whether its usual context is tight, so that a second asking at a wide one may help.
+        translates: whether it can make English of other languages.
     """
 
     name: str
     tight: bool
+    translates: bool
 
     def supports(self, language: str) -> bool:
         """Whether the model can be told that ``language`` (ISO 639-1) is spoken. Any thread."""
@@ -95,13 +99,14 @@ class SpeechModel(Protocol):
         *,
         wide: bool = False,
         prompt: str = "",
+        translate: bool = False,
     ) -> Transcript:
         """Transcribe ``samples``: (n,) C-contiguous float32 in [-1, 1] at 16 kHz, n >= 1.
 
         ``language`` None means: detect (or the model's only one). ``should_abort`` is asked now and
         then from the calling thread; once it says True the call raises as soon as it can.
-        ``wide`` asks for more context than the window needs, at its price. ``prompt`` is what was said before; of a
-        long one the end is used.
+        ``wide`` asks for more context than the window needs, at its price; a window that fits no tighter one gets it
+        anyway. ``prompt`` is what was said before; of a long one the end is used. ``translate``: into English.
 
         Raises:
             EngineError: whisper failed, or was aborted.
@@ -119,6 +124,7 @@ class Job:
         language: None to detect.
         settle: called exactly once, on the event loop, with this job and its outcome.
         lane: the scheduler's priority class.
+        translate: the text is to be English, whatever is spoken.
         context: what its speaker said before; None when nothing is to be made of it.
         speech_s: seconds that a detector took for speech; None when none listened.
         speech_prob: how sure the detector is that there is any, in [0, 1]; None when none listened.
@@ -131,6 +137,7 @@ class Job:
     language: str | None
     settle: "Settle"
     lane: Lane = Lane.FINAL
+    translate: bool = False
     context: Context | None = None
     speech_s: float | None = None
     speech_prob: float | None = None

@@ -3,7 +3,9 @@
 In: jobs, put by the event loop, which never waits. Out: jobs, taken by the worker thread, which does.
 """
 
+import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from threading import Condition
 
 from transcriber.engine.job import Job, Lane
@@ -13,26 +15,33 @@ QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
 """What becomes of a job that has no place, where nobody waits for one."""
 
 OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1}
-"""Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial never waits: its place is the hand-over."""
+"""Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial's place is the hand-over."""
+
+FILE_SHARE = 0.05
+"""Of the worker's time, kept for files however much else there is: they end some day, and cost the others so much."""
 
 
 class JobQueue:
-    """Lanes by priority, within each lane round-robin over streams.
+    """Lanes by priority, but for the share of files; within each lane round-robin over streams.
 
     Thread-safe. Invariant: a job of a lane with ``n`` places is taken at the latest as the n-th one of its
     lane after it was put, so in the ``final`` lane time in the queue <= capacity x job time, whatever
-    the other streams do.
+    the other streams do, and what files take of it.
 
     Attributes:
         depth: waiting ``final`` jobs; at most ``capacity``.
     """
 
-    def __init__(self, capacity: int = 1) -> None:
+    def __init__(self, capacity: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._lanes = {lane: _Lane(OTHER_BOUNDS.get(lane, capacity)) for lane in Lane}
         self._finals = self._lanes[Lane.FINAL]
         self._changed = Condition()
         self._closed = False
         self._waiting = False  # the worker, for a job
+        self._clock = clock
+        self._in_hand: tuple[Lane, float] | None = None  # of the job that the worker has, and since when
+        self._file_s: float | None = None  # what the last file job took
+        self._owed_s = 0.0  # to files that wait
 
     @property
     def capacity(self) -> int:
@@ -49,13 +58,18 @@ class JobQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether the worker waits for a job, and none is there: a partial would be taken."""
-        return self._waiting and not any(map(len, self._lanes.values()))
+        """Whether the worker waits for a job or has one of a file, and none but files wait: a partial would be taken."""
+        at_a_file = self._in_hand is not None and self._in_hand[0] is Lane.FILE
+        return (self._waiting or at_a_file) and not any(map(len, list(self._lanes.values())[:-1]))
 
     @property
     def pressing(self) -> bool:
         """Whether something waits that a partial must not keep waiting."""
         return bool(self._closed or len(self._finals) or len(self._lanes[Lane.REQUEST]))
+
+    def has_room(self, lane: Lane) -> bool:
+        """Whether the lane has a place that nobody must give up."""
+        return len(self._lanes[lane]) < self._lanes[lane].bound
 
     def try_put(self, job: Job) -> Job | None:
         """Never waits. Returns the job that has no place: None, ``job``, or another's newest.
@@ -73,18 +87,44 @@ class JobQueue:
                 self._changed.notify()
             return refused
 
+    def withdraw(self, job: Job) -> bool:
+        """Take out a job that nobody waits for any more; False if it waits no longer."""
+        with self._changed:
+            return self._lanes[job.lane].withdraw(job)
+
     def get(self) -> Job | None:
         """Waits for the next job; None once the queue is closed and empty."""
         with self._changed:
+            self._put_down()
             while True:
-                for lane in self._lanes.values():
-                    if len(lane):
-                        return lane.take()
+                if kind := self._next_lane():
+                    self._in_hand = kind[0], self._clock()
+                    return kind[1].take()
                 if self._closed:
                     return None
                 self._waiting = True
                 self._changed.wait()
                 self._waiting = False
+
+    def _next_lane(self) -> "tuple[Lane, _Lane] | None":
+        """The lane whose turn it is."""
+        files = self._lanes[Lane.FILE]
+        if len(files) and self._file_s is not None and self._owed_s > self._file_s:
+            return Lane.FILE, files
+        return next(((kind, lane) for kind, lane in self._lanes.items() if len(lane)), None)
+
+    def _put_down(self) -> None:
+        """The worker is through with the job in hand: what it took counts."""
+        if self._in_hand is None:
+            return
+        kind, since_s = self._in_hand
+        self._in_hand = None
+        took_s = self._clock() - since_s
+        if kind is Lane.FILE:
+            self._file_s, self._owed_s = took_s, max(0.0, self._owed_s - took_s)
+        elif len(self._lanes[Lane.FILE]):
+            self._owed_s += FILE_SHARE / (1 - FILE_SHARE) * took_s
+            self._file_s = took_s if self._file_s is None else self._file_s  # until one has shown what it takes
 
     def close(self) -> None:
         """Refuse from now on; what is queued can still be taken."""
@@ -130,6 +170,12 @@ class _Lane:
         if job.stream in self._streams:
             self._streams.move_to_end(job.stream)
         return job
+
+    def withdraw(self, job: Job) -> bool:
+        waits = job in self._due
+        if waits:
+            self._remove(job)
+        return waits
 
     def clear(self) -> list[Job]:
         jobs = list(self._due)

@@ -79,6 +79,7 @@ class WhisperModel:
         name: how transcripts call it.
         device: ``cpu`` or ``cuda``: where it really runs.
         tight: whether a second asking would look at more than the usual context.
+        translates: whether it can make English of other languages.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class WhisperModel:
         self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
         self._last_positions = shape.n_audio_ctx
         self.tight = self._positions < self._wide_positions
+        self.translates = shape.multilingual
         self._params = _parameters(settings.threads)
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
@@ -122,9 +124,11 @@ class WhisperModel:
         *,
         wide: bool = False,
         prompt: str = "",
+        translate: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
-        positions = self._wide_positions if wide and self.tight else self._positions
+        wide = self.tight and (wide or len(samples) > self._positions * SAMPLES_PER_POSITION)
+        positions = self._wide_positions if wide else self._positions
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
@@ -133,6 +137,7 @@ class WhisperModel:
         max_tokens = max(MIN_TOKENS, math.ceil(per_second * len(samples) / WHISPER_SAMPLE_RATE))
         self._params.language = ("" if language is None else language) if self._shape.multilingual else "en"
         self._params.max_tokens = max_tokens
+        self._params.translate = translate
         self._params.audio_ctx = positions
         self._set_prompt(prompt)
         steps, processing_s = self._run(_padded(samples), positions, should_abort)
@@ -147,6 +152,7 @@ class WhisperModel:
             avg_logprob=avg_logprob,
             no_speech_prob=None,  # not exposed by the binding
             processing_s=processing_s,
+            wide=wide,
             doubt=doubt([token.raw for token in spoken], avg_logprob, steps=steps, max_steps=max_tokens),
         )
 

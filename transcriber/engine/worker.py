@@ -35,7 +35,7 @@ class Worker:
         capacity: of the queue, as it follows the model's speed; once ``ready``.
         ready: resolves when the model is warm; raises what loading raised.
         finished: resolves when the thread has ended as asked; raises what killed it.
-        on_room: called on the event loop when a job has left the queue.
+        on_room: each is called on the event loop when a job has left the queue.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.finished: asyncio.Future[None] = self._loop.create_future()
-        self.on_room: Callable[[], None] | None = None
+        self.on_room: list[Callable[[], None]] = []
         self._load = load
         self._duration_s = duration_s
         self._places = places
@@ -81,7 +81,7 @@ class Worker:
     def overdue(self) -> bool:
         """Whether the job in hand runs longer than its limit."""
         job = self._job
-        return job is not None and time.monotonic() - job.started_s > self._limit_s
+        return job is not None and time.monotonic() - job.started_s > self._limit_of(job)
 
     def cancel(self) -> list[Job]:
         """Abort the job in hand, as soon as whisper asks, and empty the queue; returns what was queued."""
@@ -107,8 +107,8 @@ class Worker:
             self._limit_s = max(self._limit_s, 4 * rtf * self._duration_s)
             self._call(_resolve, self.ready, None)
             while (job := self.queue.get()) is not None:
-                if self.on_room:
-                    self._call(self.on_room)
+                for tell in self.on_room:
+                    self._call(tell)
                 self._call(self._settle, job, self._work(job))
             self.model.close()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
@@ -121,7 +121,8 @@ class Worker:
     def _work(self, job: Job) -> Outcome:
         job.started_s = time.monotonic()
         self._job = job
-        deadline_s = job.started_s + self._limit_s
+        limit_s = self._limit_of(job)
+        deadline_s = job.started_s + limit_s
         transcript: Transcript | None = None
         try:
             transcript = self._transcribe(job, partial(self._should_abort, job, deadline_s))
@@ -129,7 +130,7 @@ class Worker:
             if self._cancelled:
                 return EngineError("cancelled at shutdown", reason="shutdown", return_code=error.return_code)
             if time.monotonic() > deadline_s:
-                return EngineError(f"took longer than {self._limit_s:.1f} s", return_code=error.return_code)
+                return EngineError(f"took longer than {limit_s:.1f} s", return_code=error.return_code)
             return error
         else:
             return transcript
@@ -140,6 +141,10 @@ class Worker:
                 self._busy_s += job.finished_s - job.started_s
             self._job = None
 
+    def _limit_of(self, job: Job) -> float:
+        """Seconds that ``job`` may take: a longer window takes longer."""
+        return self._limit_s * max(1.0, job.duration_s / self._duration_s)
+
     def _should_abort(self, job: Job, deadline_s: float) -> bool:
         gives_way = job.lane is Lane.PARTIAL and self.queue.pressing
         return self._cancelled or gives_way or time.monotonic() > deadline_s
@@ -147,9 +152,9 @@ class Worker:
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
         """Ask; if the answer is not to be believed and the queue leaves time, once more; what then is not is held back."""
         prompt = job.prompt
-        answer = self.model.transcribe(job.samples, job.language, should_abort, prompt=prompt)
+        answer = self.model.transcribe(job.samples, job.language, should_abort, prompt=prompt, translate=job.translate)
         # At a wide context and without what was said before: either may be the cause.
-        may_help = job.lane is not Lane.PARTIAL and (self.model.tight or bool(prompt))
+        may_help = job.lane is not Lane.PARTIAL and ((self.model.tight and not answer.wide) or bool(prompt))
         if may_help and not _believed(answer, job) and 2 * self.queue.depth <= self.queue.capacity:
             answer = self._ask_again(job, answer, should_abort)
         reason = _suppression(answer, job)
@@ -158,7 +163,7 @@ class Worker:
     def _ask_again(self, job: Job, first: Transcript, should_abort: Callable[[], bool]) -> Transcript:
         """The better of two answers."""
         try:
-            second = self.model.transcribe(job.samples, job.language, should_abort, wide=True)
+            second = self.model.transcribe(job.samples, job.language, should_abort, wide=True, translate=job.translate)
         except EngineError:
             return first
         better = second if _believed(second, job) or _belief(second) > _belief(first) else first
@@ -168,7 +173,7 @@ class Worker:
         """Event loop only."""
         rtf = (job.finished_s - job.started_s) / self._duration_s
         # What failed at once says nothing about speed, and a queue that grew by it would be too long.
-        counts = job.lane is not Lane.PARTIAL and (isinstance(outcome, Transcript) or rtf > self.capacity.rtf)
+        counts = job.lane is Lane.FINAL and (isinstance(outcome, Transcript) or rtf > self.capacity.rtf)
         if counts and self.capacity.follow(rtf):
             self.queue.capacity = self.capacity.places
             log.info(
