@@ -23,7 +23,7 @@ from transcriber.audio.opus import (
     packet_channels,
     packet_frames,
 )
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat
 from transcriber.audio.session import BEGAN_AGAIN_S
 from transcriber.audio.webm import WebmDemuxer
 from transcriber.errors import BadInputError
@@ -45,12 +45,7 @@ class Encoding(StrEnum):
     OPUS = "opus"
 
 
-_ENCODINGS = {
-    "audio/webm": Encoding.WEBM,
-    "video/webm": Encoding.WEBM,
-    "audio/ogg": Encoding.OGG,
-    "audio/opus": Encoding.OPUS,
-}
+_ENCODINGS = {kind: Encoding(kind.partition("/")[2]) for kind in ENCODED_TYPES}
 
 
 @lru_cache(maxsize=256)
@@ -115,6 +110,11 @@ class EncodedStream:
         self._timeline = _Timeline(OGG_SLACK if self.encoding is Encoding.OGG else WEBM_SLACK, self._farthest)
         self._decoder: OpusDecoder | None = None
         self._skip = 0  # frames still to be thrown away
+
+    @property
+    def format(self) -> AudioFormat:
+        """Of the samples, as far as is known."""
+        return self._decoder.format if self._decoder else AudioFormat(SampleFormat.S16LE, OPUS_RATE, 1)
 
     def feed(
         self, payload: bytes, *, offset: int | None = None, lost: bool = False
