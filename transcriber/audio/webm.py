@@ -8,6 +8,7 @@ on at the next block of our track, or cluster, that is followed by another eleme
 
 import re
 from collections.abc import Iterator
+from functools import cache
 
 from transcriber.audio.ebml import Element, header, unsigned
 from transcriber.audio.matroska import (
@@ -192,31 +193,43 @@ class WebmDemuxer:
 
     def _search(self) -> bool:
         """Go on where something begins that makes sense; whether there is such a place."""
-        track = re.escape(self._track_bytes) if self._track else rb"[\x81-\x8f]"
-        pattern = (
-            rb"(?s:(?P<top>" + _TOP + rb")|(?:\xa0" + _SIZE + rb"\xa1" + _SIZE + track + rb"..[\x00-\x0f]"
-            rb"|\xa3" + _SIZE + track + rb"..[\x00-\x0f\x80-\x8f]))"
-        )
         undecided = max(self._at, len(self._buffer) - _KEPT_BYTES)
-        for match in re.finditer(pattern, self._buffer[self._at :]):
-            start = self._at + match.start()
-            if match["top"]:
-                break
-            element = header(self._buffer, start)
-            size = element.size if element else None
-            if element is None or size is None or size > MAX_AUDIO_BLOCK_BYTES:
-                continue
-            end = element.body + size
+        pattern = _places(self._track_bytes if self._track else None)
+        match = pattern.search(self._buffer, self._at)
+        while match:
+            start = match.start()
+            end = start if match["top"] else self._end_of_block(start)
+            if (
+                match["top"]
+                or end == len(self._buffer)
+                or (end < len(self._buffer) and self._buffer[end] in _FOLLOWING)
+            ):
+                self._at = self._inside = start
+                self._searching, self._quiet = False, False
+                return True
             if end > len(self._buffer):
                 undecided = min(undecided, start)
-            elif end == len(self._buffer) or self._buffer[end] in _FOLLOWING:
-                break
-        else:
-            self._at = self._inside = undecided
-            return False
-        self._at = self._inside = start
-        self._searching, self._quiet = False, False
-        return True
+            match = pattern.search(self._buffer, start + 1)
+        self._at = self._inside = undecided
+        return False
+
+    def _end_of_block(self, start: int) -> int:
+        """Where the block ends that seems to begin at ``start``; 0 if it is none."""
+        element = header(self._buffer, start)
+        if element is None or element.size is None or element.size > MAX_AUDIO_BLOCK_BYTES:
+            return 0
+        return element.body + element.size
+
+
+@cache
+def _places(track: bytes | None) -> re.Pattern[bytes]:
+    """Where it may go on after damage: at a recording, a cluster, or a block of ``track``, or of one that is not known."""
+    number = rb"[\x81-\x8f]" if track is None else re.escape(track)
+    return re.compile(
+        rb"(?P<top>" + _TOP + rb")|\xa0" + _SIZE + rb"\xa1" + _SIZE + number + rb"..[\x00-\x0f]"
+        rb"|\xa3" + _SIZE + number + rb"..[\x00-\x0f\x80-\x8f]",
+        re.DOTALL,
+    )
 
 
 def _is_opus(packet: bytes) -> bool:
