@@ -12,6 +12,12 @@
     * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
     * ``RefusedError``: the broker refuses.
     * ``FencedError``: another daemon transcribes this stream; this one steps back.
+    * ``ObjectError``: an object of the store cannot be read as it is; its job fails.
+        * ``LinkError``: it is only a link to another one.
+        * ``MissingChunkError``: a part of it is gone.
+        * ``DigestError``: its bytes are not those that were stored.
+    * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
+    * ``ServiceRefusal``: a request is answered with an error code.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -93,3 +99,35 @@ class RefusedError(TranscriberError):
 
 class FencedError(TranscriberError):
     """Another daemon has stored text of this stream since we did."""
+
+
+class ObjectError(TranscriberError):
+    """What lies in the object store under this name is no object that can be read."""
+
+
+class LinkError(ObjectError):
+    """The object is a link to another one, or to a bucket."""
+
+
+class MissingChunkError(ObjectError):
+    """A part of the object is gone: deleted, replaced or too old."""
+
+
+class DigestError(ObjectError):
+    """The object's bytes do not add up to its digest."""
+
+
+class SourceClosedError(TranscriberError):
+    """The source of bytes was closed while, or before, somebody read from it."""
+
+
+class ServiceRefusal(TranscriberError):  # noqa: N818 - an answer, not a fault of ours
+    """A request is refused; the message is the one line of the answer.
+
+    Attributes:
+        code: as HTTP has it: 400, 404, 409, 413, 429, 500, 503, 504.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code

@@ -27,6 +27,7 @@ PIN_GROUP, PIN_S = "transcriber", 10.0
 
 WRONG_LAST_SEQUENCE, NO_MESSAGE = 10071, 10037
 _TOO_MANY_REQUESTS, _UNAVAILABLE, _OUT_OF_STORAGE = 429, 503, 10047
+_NOT_FOUND = "404"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,15 @@ class JetStream:
         message = await self._request(f"$JS.API.{name}", b"" if body is None else json.dumps(body).encode())
         return _answer(message)
 
-    async def store(self, subject: str, payload: bytes, headers: dict[str, str]) -> Confirmed:
+    async def store(
+        self, subject: str, payload: bytes, headers: dict[str, str], timeout_s: float = ANSWER_S
+    ) -> Confirmed:
         """Publish, and wait until it is stored.
 
         Raises:
             UnansweredError: it may be stored or not. RefusedError: it is not.
         """
-        answer = _answer(await self._request(subject, payload, headers))
+        answer = _answer(await self._request(subject, payload, headers, timeout_s))
         return Confirmed(answer["seq"], bool(answer.get("duplicate")))
 
     async def message(self, stream: str, **which: str | int) -> Stored | None:
@@ -100,6 +103,29 @@ class JetStream:
             base64.b64decode(found.get("data", "")),
         )
 
+    async def direct(self, stream: str, **which: str | int) -> Stored | None:
+        """As ``message``, cheaper: the payload as it is. ``batch=1`` has the header ``Nats-Num-Pending`` count what follows.
+
+        Any copy of the stream may answer, also one that has not got the newest messages yet.
+
+        Raises:
+            UnansweredError: there is no such stream, or it does not allow this, or nobody answers. RefusedError.
+        """
+        message = await self._request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode())
+        headers = message.headers or {}
+        if "Nats-Sequence" not in headers and headers.get("Status") == _NOT_FOUND:
+            return None
+        try:
+            return Stored(
+                int(headers["Nats-Sequence"]),
+                datetime.fromisoformat(headers["Nats-Time-Stamp"]),
+                headers,
+                message.data,
+            )
+        except (LookupError, ValueError):
+            said = " ".join(headers.get(name, "") for name in ("Status", "Description")).strip()
+            raise RefusedError(said or "the message has no headers of the broker's", 0) from None
+
     async def put_back(self, stream: str, consumer: str, seq: int) -> None:
         """Have ``consumer`` deliver from stream sequence ``seq`` on, as if nothing after it had been delivered.
 
@@ -120,11 +146,13 @@ class JetStream:
             f"CONSUMER.CREATE.{stream}.{consumer}.{config['filter_subject']}", {"stream_name": stream, "config": config}
         )
 
-    async def _request(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+    async def _request(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None, timeout_s: float = ANSWER_S
+    ) -> Msg:
         if not self._connection.connected:
             raise UnansweredError("the broker is away")
         try:
-            return await self.client.request(subject, payload, timeout=ANSWER_S, headers=headers)
+            return await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
         except nats_errors.NoRespondersError:
             raise UnansweredError(f"nobody answers on {subject}: no JetStream, or no stream stores it") from None
         except (TimeoutError, nats_errors.Error, OSError) as error:

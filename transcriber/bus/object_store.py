@@ -1,0 +1,270 @@
+"""Objects of any size in a bucket (ADR-20), as the ``nats`` tool and other clients have them.
+
+In: pieces of bytes. Out: an object, of which never more than a few chunks are in memory. What an object is called, how long
+it is and its digest lie in one message, which is stored last: before it there is no object, only chunks.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from transcriber.bus.connection import HEADER_ROOM
+from transcriber.bus.jetstream import Confirmed, JetStream
+from transcriber.errors import LinkError, ObjectError, RefusedError, UnansweredError
+from transcriber.ulid import new_ulid
+
+CHUNK_BYTES = 2**17
+"""As all clients have it."""
+
+IN_FLIGHT = 8
+"""Chunks on their way to the broker: a megabyte."""
+
+STORE_S = 60.0
+"""How long a chunk may take: a megabyte at 20 kB a second."""
+
+META_TRIES = 10
+RETRY_S = 0.5
+
+_DIGEST = "SHA-256="
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a bucket says of an object.
+
+    Attributes:
+        name: any text.
+        nuid: names this revision's chunks.
+        size: bytes.
+        chunks: messages that they are spread over.
+        digest: ``SHA-256=`` and the base64 of it; empty when deleted.
+        deleted: whether only the name is left.
+        chunk_bytes: of the largest chunk; None where it is not said.
+    """
+
+    name: str
+    nuid: str
+    size: int
+    chunks: int
+    digest: str
+    deleted: bool = False
+    chunk_bytes: int | None = None
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the bytes; empty where the digest is none."""
+        try:
+            return base64.urlsafe_b64decode(self.digest[len(_DIGEST) :])
+        except ValueError:
+            return b""
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    link: dict[str, Any] | None = None
+    max_chunk_size: int | None = None
+
+
+class _Meta(BaseModel):
+    """The message that makes an object, from whatever client. The nuid becomes a part of subjects, so it is looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    nuid: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,64}$")
+    size: int = Field(0, ge=0)
+    chunks: int = Field(0, ge=0)
+    digest: str | None = None
+    deleted: bool | None = None
+    options: _Options | None = None
+
+
+class Bucket:
+    """One bucket. Event loop only.
+
+    Attributes:
+        name: of the bucket.
+        stream: that it lies in.
+        jetstream: through which it is read.
+    """
+
+    def __init__(self, jetstream: JetStream, name: str) -> None:
+        self.jetstream = jetstream
+        self.name = name
+        self.stream = stream_of(name)
+
+    def chunk_subject(self, nuid: str) -> str:
+        """Of the chunks of one revision of an object."""
+        return f"$O.{self.name}.C.{nuid}"
+
+    async def info(self, name: str) -> ObjectInfo | None:
+        """What is known of an object; None if there is none, also if it was deleted.
+
+        Raises:
+            LinkError: it is a link. ObjectError: what describes it cannot be read.
+            UnansweredError, RefusedError: as when there is no such bucket.
+        """
+        meta = await self._meta(name)
+        if meta is None or meta.deleted:
+            return None
+        if meta.options and meta.options.link:
+            raise LinkError(f"{name!r} in {self.name} is a link: name the object itself")
+        if not meta.nuid:
+            raise ObjectError(f"{name!r} in {self.name} is no object: it names no chunks")
+        largest = meta.options.max_chunk_size if meta.options else None
+        return ObjectInfo(name, meta.nuid, meta.size, meta.chunks, meta.digest or "", chunk_bytes=largest)
+
+    async def put(
+        self, name: str, pieces: AsyncIterator[bytes], on_sent: Callable[[int], object] | None = None
+    ) -> ObjectInfo:
+        """Store the bytes of ``pieces``, cut anywhere, under ``name``; what had that name is replaced at the very end.
+
+        ``on_sent`` is called with the bytes stored so far. When it fails its chunks are removed again, as far as the broker
+        can be asked to; its ``FILE_MAX_AGE_SECS`` take what is left.
+
+        Raises:
+            UnansweredError: the broker is away or has no room. RefusedError. ObjectError: chunks came out of order.
+        """
+        before = await self._meta(name)
+        upload = _Upload(self, on_sent)
+        try:
+            async for piece in pieces:
+                await upload.add(piece)
+            info = await upload.finish(name)
+        except BaseException:
+            await upload.abandon()
+            raise
+        await self._announce(info, name, options={"max_chunk_size": upload.chunk_bytes})
+        if before and before.nuid:
+            await self._purge(before.nuid)
+        return info
+
+    async def delete(self, name: str) -> bool:
+        """Remove an object; False if there was none.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        meta = await self._meta(name)
+        if meta is None or meta.deleted:
+            return False
+        await self._announce(ObjectInfo(name, meta.nuid, 0, 0, "", deleted=True), name)
+        if meta.nuid:
+            await self._purge(meta.nuid)
+        return True
+
+    async def _meta(self, name: str) -> _Meta | None:
+        # Of the stream's leader, not of any copy: somebody has just stored it.
+        stored = await self.jetstream.message(self.stream, last_by_subj=self._meta_subject(name))
+        try:
+            return _Meta.model_validate_json(stored.payload) if stored else None
+        except ValidationError:
+            raise ObjectError(f"{name!r} in {self.name} is no object: what describes it cannot be read") from None
+
+    async def _announce(self, info: ObjectInfo, name: str, **more: Any) -> None:
+        """Store what makes the object, or unmakes it. The broker may have it without our knowing, so it is said again."""
+        meta = {
+            "name": name,
+            "bucket": self.name,
+            "nuid": info.nuid,
+            "size": info.size,
+            "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "chunks": info.chunks,
+            "digest": info.digest,
+            **({"deleted": True} if info.deleted else {}),
+            **more,
+        }
+        payload, headers = json.dumps(meta).encode(), {"Nats-Rollup": "sub"}
+        for left in reversed(range(META_TRIES)):
+            try:
+                await self.jetstream.store(self._meta_subject(name), payload, headers)
+            except UnansweredError:
+                if not left:
+                    raise
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _purge(self, nuid: str) -> None:
+        with suppress(UnansweredError):  # they are nobody's any more, and grow too old some day
+            await self.jetstream.call(f"STREAM.PURGE.{self.stream}", {"filter": self.chunk_subject(nuid)})
+
+    def _meta_subject(self, name: str) -> str:
+        return f"$O.{self.name}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+
+class _Upload:
+    """Chunks on their way.
+
+    Attributes:
+        chunk_bytes: of each but the last.
+    """
+
+    def __init__(self, bucket: Bucket, on_sent: Callable[[int], object] | None) -> None:
+        self.chunk_bytes = min(CHUNK_BYTES, bucket.jetstream.client.max_payload - HEADER_ROOM)
+        self._bucket, self._on_sent = bucket, on_sent
+        self._nuid = new_ulid()
+        self._subject = bucket.chunk_subject(self._nuid)
+        self._rest = bytearray()
+        self._hash = hashlib.sha256()
+        self._flying: deque[tuple[int, asyncio.Task[Confirmed]]] = deque()
+        self._sent = self._chunks = self._bytes = self._last_seq = 0
+
+    async def add(self, piece: bytes) -> None:
+        self._rest += piece
+        while len(self._rest) >= self.chunk_bytes:
+            await self._send(bytes(memoryview(self._rest)[: self.chunk_bytes]))
+            del self._rest[: self.chunk_bytes]
+
+    async def finish(self, name: str) -> ObjectInfo:
+        """Wait until all is stored."""
+        if self._rest:
+            await self._send(bytes(self._rest))
+        while self._flying:
+            await self._land()
+        digest = _DIGEST + base64.urlsafe_b64encode(self._hash.digest()).decode()
+        return ObjectInfo(name, self._nuid, self._bytes, self._chunks, digest, chunk_bytes=self.chunk_bytes)
+
+    async def abandon(self) -> None:
+        for _, task in self._flying:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._flying), return_exceptions=True)
+        with suppress(RefusedError):  # what made us fail matters more
+            await self._bucket._purge(self._nuid)  # noqa: SLF001 - a part of it
+
+    async def _send(self, chunk: bytes) -> None:
+        if len(self._flying) >= IN_FLIGHT:
+            await self._land()
+        self._hash.update(chunk)
+        self._chunks += 1
+        self._bytes += len(chunk)
+        # Tasks begin in the order they are made, and a request goes out before it first waits.
+        storing = self._bucket.jetstream.store(self._subject, chunk, {}, STORE_S)
+        self._flying.append((len(chunk), asyncio.create_task(storing)))
+
+    async def _land(self) -> None:
+        """Wait for the oldest."""
+        length, task = self._flying[0]
+        stored = await task
+        self._flying.popleft()
+        if stored.seq <= self._last_seq:
+            raise ObjectError("the broker has stored the chunks in another order")
+        self._last_seq = stored.seq
+        self._sent += length
+        if self._on_sent:
+            self._on_sent(self._sent)
+
+
+def stream_of(bucket: str) -> str:
+    """The stream that a bucket lies in."""
+    return f"OBJ_{bucket}"
