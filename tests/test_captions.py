@@ -2,6 +2,7 @@ import html
 import re
 import unicodedata
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,14 +113,18 @@ def test_vtt_escapes_what_would_be_markup() -> None:
     assert written == '1\n00:00:01.000 --> 00:00:06.000\na &lt;b&gt; &amp; "c" --&gt; d\n\n'
 
 
-def test_a_long_text_is_wrapped() -> None:
+def test_a_long_text_is_wrapped_and_split() -> None:
     text = "visibility two miles and falling " * 5
 
-    written = Cues("srt").add(final(text, 0))
+    found = CUE.findall(Cues("srt").add(final(text, 0)))
 
-    lines = written.splitlines()[2:-1]
-    assert max(map(len, lines)) <= 42
-    assert " ".join(lines) == text.strip()
+    bodies = [body.splitlines() for *_, body in found]
+    assert max(len(line) for lines in bodies for line in lines) <= 42
+    assert max(map(len, bodies)) == 2
+    assert " ".join(line for lines in bodies for line in lines) == text.strip()
+    assert found[0][1] == "00:00:00,000"
+    assert found[-1][2] == "00:00:05,000"
+    assert all(before[2] == after[1] for before, after in pairwise(found))
 
 
 def test_a_gap_before_an_earlier_text_waits_for_its_place() -> None:
@@ -261,7 +266,7 @@ def test_any_session_gives_well_formed_cues_in_order(windows, early) -> None:
     assert [int(number) for number, *_ in found] == list(range(1, len(found) + 1))
     assert [start for _, start, _, _ in found] == sorted(start for _, start, _, _ in found)
     assert all(start < finish for _, start, finish, _ in found)
-    assert [letters(html.unescape(body)) for *_, body in found] == list(filter(None, map(letters, expected)))
+    assert letters("".join(html.unescape(body) for *_, body in found)) == letters("".join(expected))
 
 
 def letters(text: str) -> str:

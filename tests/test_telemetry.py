@@ -65,12 +65,15 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.publish.retries": ("sum", "{message}"),
     "transcriber.consumer.resets": ("sum", "{reset}"),
     "transcriber.revisions": ("sum", "{message}"),
+    "transcriber.requests": ("sum", "{request}"),
+    "transcriber.request.latency_ms": ("histogram", "ms"),
 }
 REASONS = {
     "transcriber.jobs.dropped": {"queue_full", "engine_error", "shutdown"},
     "transcriber.text.suppressed": {"no_speech", "token_cap", "log_probability", "repetition", "rate"},
     "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "too_many_streams"},
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
+    "transcriber.requests": {"200", "400", "413", "429", "500", "503", "504", "none"},
 }
 
 
@@ -222,6 +225,12 @@ def attributes(owner: Any) -> dict[str, Any]:
     return {a.key: getattr(a.value, str(a.value.WhichOneof("value"))) for a in owner.attributes}
 
 
+def reason(point: Any) -> str:
+    """By what the points of a counter are told apart."""
+    labels = attributes(point)
+    return str(labels.get("code") or labels["reason"])
+
+
 def number(point: Any) -> float:
     return float(getattr(point, point.WhichOneof("value")))
 
@@ -255,7 +264,7 @@ def test_loss_is_zero_from_the_start_for_every_reason(receiver: Receiver, make: 
 
     metrics = receiver.next_metrics()
     for name, reasons in REASONS.items():
-        values = {attributes(p)["reason"]: number(p) for p in points(metrics[name])}
+        values = {reason(p): number(p) for p in points(metrics[name])}
         assert values == dict.fromkeys(reasons, 0)
 
 
@@ -458,6 +467,8 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_publish_retries_total",
         "transcriber_consumer_resets_total",
         "transcriber_revisions_total",
+        "transcriber_requests_total",
+        "transcriber_request_latency_ms_milliseconds",
     }
 
 
@@ -556,7 +567,7 @@ def test_the_snapshot_has_the_figures_that_are_exported(collector: Receiver, mak
             (point,) = metric.histogram.data_points
             exported[name] = (point.count, point.sum)
         elif name in REASONS:
-            exported[name] = {attributes(p)["reason"]: number(p) for p in points(metric)}
+            exported[name] = {reason(p): number(p) for p in points(metric)}
         else:
             (exported[name],) = map(number, points(metric))
     assert exported == {n: (v.count, v.sum_ms) if isinstance(v, Latency) else v for n, v in snapshot.items()}

@@ -5,10 +5,18 @@
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
         * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
+            * ``DeniedError``: it does not let us subscribe to a subject.
         * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
         * ``PortError``: the probes' port cannot be had; status 3.
-    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``.
+    * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``; a request is answered with 400.
+        * ``TooLongError``: more audio than a request may have; 413.
+        * ``MediaError``: a file or clip that cannot be decoded, or not to its end.
+            * ``NoAudioError``: there is no audio in it.
+            * ``EncryptedError``: what is in it is encrypted.
+            * ``UnseekableError``: it cannot be read from a pipe.
+            * ``TruncatedError``: it ends before its end.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
+    * ``RequestError``: this request is answered with an error.
     * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
     * ``RefusedError``: the broker refuses.
     * ``FencedError``: another daemon transcribes this stream; this one steps back.
@@ -17,7 +25,6 @@
         * ``MissingChunkError``: a part of it is gone.
         * ``DigestError``: its bytes are not those that were stored.
     * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
-    * ``ServiceRefusal``: a request is answered with an error code.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -49,6 +56,10 @@ class BrokerError(StartError):
     """No broker within the time allowed, credentials refused, or the audio subject denied."""
 
 
+class DeniedError(BrokerError):
+    """The broker's permissions do not let this user subscribe; the message names the subject."""
+
+
 class JetStreamError(StartError):
     """JetStream is off, too old or full, or what is there does not fit; the message says what was expected and found."""
 
@@ -59,6 +70,52 @@ class PortError(StartError):
 
 class BadInputError(TranscriberError, ValueError):
     """A payload that cannot be read. The message never holds the payload's bytes."""
+
+
+class TooLongError(BadInputError):
+    """More seconds of audio than one request may have."""
+
+
+class RequestError(TranscriberError):
+    """What is asked cannot be done; the message is one line for who asked.
+
+    Attributes:
+        code: as HTTP counts them.
+        retry_after_s: whole seconds after which asking again may help; 0 if that is not known.
+    """
+
+    def __init__(self, code: int, message: str, retry_after_s: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class MediaError(BadInputError):
+    """A file or clip that cannot be decoded."""
+
+
+class NoAudioError(MediaError):
+    """There is no audio in it: video only, or nothing at all."""
+
+
+class EncryptedError(MediaError):
+    """The audio is encrypted."""
+
+
+class UnseekableError(MediaError):
+    """The order of its bytes allows no reading from a pipe, which cannot go back."""
+
+
+class TruncatedError(MediaError):
+    """The audio ends clearly before the length that the container tells; what there is was decoded.
+
+    Attributes:
+        frames: the length that was told.
+    """
+
+    def __init__(self, message: str, frames: int) -> None:
+        super().__init__(message)
+        self.frames = frames
 
 
 class EngineError(TranscriberError):
@@ -119,15 +176,3 @@ class DigestError(ObjectError):
 
 class SourceClosedError(TranscriberError):
     """The source of bytes was closed while, or before, somebody read from it."""
-
-
-class ServiceRefusal(TranscriberError):  # noqa: N818 - an answer, not a fault of ours
-    """A request is refused; the message is the one line of the answer.
-
-    Attributes:
-        code: as HTTP has it: 400, 404, 409, 413, 429, 500, 503, 504.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code

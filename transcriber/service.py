@@ -25,9 +25,11 @@ from collections.abc import Callable
 from transcriber import __version__
 from transcriber.audio.speech import Network
 from transcriber.bus.connection import Connection
+from transcriber.bus.decoding import Decoding
 from transcriber.bus.durable import DurableIngest
 from transcriber.bus.live import LiveIngest
 from transcriber.bus.publisher import Publisher
+from transcriber.bus.requests import Requests
 from transcriber.bus.stream_report import Surroundings
 from transcriber.cancelling import cancel
 from transcriber.config import Settings
@@ -82,6 +84,7 @@ class _Service:
         self._pool: WorkerPool
         self._publisher: Publisher
         self._ingest: LiveIngest | DurableIngest
+        self._requests: Requests | None = None
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -143,6 +146,9 @@ class _Service:
         self._observe()
         self._telemetry.start()
         await ingest.subscribe()
+        if settings.service:
+            self._requests = Requests(connection, pool, around, Decoding())
+            await self._requests.start()
         self._health.started(
             ready={
                 "connected": lambda: connection.connected,
@@ -178,13 +184,19 @@ class _Service:
         )
 
     async def _stop(self, grace_s: float) -> None:
-        """Follow the data: intake, windows, queue, worker, text, figures."""
+        """Follow the data: intake, windows, queue, worker, text, figures.
+
+        Audio and requests are taken no more; what they have put into the queue is worked through while the grace period
+        lasts, and the rest is a gap or a 503.
+        """
         deadline_s = time.monotonic() + grace_s + STOP_S
         self._draining = True
         log.info("draining", extra={"streams": self._ingest.active, "queue_depth": self._pool.depth})
-        await self._ingest.drain()
+        await asyncio.gather(self._ingest.drain(), *([self._requests.drain()] if self._requests else []))
         self._ingest.close()
         await self._pool.stop(grace_s)
+        if self._requests:
+            await self._requests.finish(timeout_s=0.2)
         await self._ingest.finish(timeout_s=0.5)
         await self._publisher.drained(timeout_s=0.2)
         flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))

@@ -20,7 +20,7 @@ _ERROR = 3
 
 
 class Silero:
-    """The network; any number of streams share it. Event loop only."""
+    """The network; any number of streams share it. Any thread: what a stream remembers is not in it."""
 
     __slots__ = ("_session",)
 

@@ -27,7 +27,7 @@ from nats.aio.transport import Transport
 from nats.protocol import parser
 
 from transcriber.config import Settings, mask
-from transcriber.errors import BrokerError, ConfigError
+from transcriber.errors import BrokerError, ConfigError, DeniedError
 from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
@@ -247,18 +247,29 @@ class Connection:
         """Subscribe and see that it was granted.
 
         Raises:
-            BrokerError: the broker denies this subject, or is gone again.
+            DeniedError: the broker denies this subject.
+            BrokerError: it is gone again.
         """
         subscription = await self.client.subscribe(
             subject, cb=handler, pending_msgs_limit=2**17, pending_bytes_limit=pending_bytes
         )
+        await self.see_granted(subject)
+        return subscription
+
+    async def see_granted(self, *subjects: str) -> None:
+        """See that the subscriptions to ``subjects``, which were just made, are granted.
+
+        Raises:
+            DeniedError: the broker denies one of them.
+            BrokerError: it is gone again.
+        """
         # The client sends a first PING ahead of what it has queued; a denial comes before the answer to the second.
         answered = await self.flush(SUBSCRIBE_S) and await self.flush(SUBSCRIBE_S)
-        if subject.lower() in self._denied:
-            raise BrokerError(f"the broker denies this user to subscribe to {subject}")
+        for subject in subjects:
+            if subject.lower() in self._denied:
+                raise DeniedError(f"the broker denies this user to subscribe to {subject}")
         if not answered:
-            raise BrokerError(f"the broker does not answer to a subscription to {subject}")
-        return subscription
+            raise BrokerError(f"the broker does not answer to a subscription to {subjects[0]}")
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""

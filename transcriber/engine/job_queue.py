@@ -87,6 +87,11 @@ class JobQueue:
                 self._changed.notify()
             return refused
 
+    def withdraw(self, job: Job) -> bool:
+        """Take out a job that nobody waits for any more; False if it waits no longer."""
+        with self._changed:
+            return self._lanes[job.lane].withdraw(job)
+
     def get(self) -> Job | None:
         """Waits for the next job; None once the queue is closed and empty."""
         with self._changed:
@@ -165,6 +170,12 @@ class _Lane:
         if job.stream in self._streams:
             self._streams.move_to_end(job.stream)
         return job
+
+    def withdraw(self, job: Job) -> bool:
+        waits = job in self._due
+        if waits:
+            self._remove(job)
+        return waits
 
     def clear(self) -> list[Job]:
         jobs = list(self._due)

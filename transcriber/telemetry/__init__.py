@@ -99,6 +99,14 @@ class Telemetry:
             if self._metrics:
                 self._metrics.record(key, value_ms, stream)
 
+    def record_request(self, code: str, latency_ms: float) -> None:
+        """Count an answered request; how long it took if it brought text."""
+        self._figures.counters(None).requests[code] += 1
+        if code == "200":
+            self._figures.latencies["request_latency_ms"].record(latency_ms)
+            if self._metrics:
+                self._metrics.record("request_latency_ms", latency_ms, "")
+
     def job_span(
         self, job: Job, *, session: str, message_id: str, error: str | None = None, parent: str | None = None
     ) -> str:
@@ -156,9 +164,9 @@ class Telemetry:
 
 
 def _add_up(points: list[tuple[float, dict[str, str]]]) -> float | dict[str, int]:
-    """The sum over streams, by reason where there are reasons."""
+    """The sum over streams, by reason or code where there are any."""
     by_reason: dict[str, int] = {}
     for value, attributes in points:
-        if reason := attributes.get("reason"):
+        if reason := attributes.get("reason") or attributes.get("code"):
             by_reason[reason] = by_reason.get(reason, 0) + int(value)
     return by_reason or sum(value for value, _ in points)

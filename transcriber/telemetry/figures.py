@@ -11,6 +11,12 @@ from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 MAX_STREAM_SERIES = 300
 """Streams with series of their own. With 6 reasons each they stay below the SDK's 2,000 series an instrument."""
 
+REQUEST_CODES = ("200", "400", "413", "429", "500", "503", "504", "none")
+"""What becomes of requests."""
+
+LABELS = {"requests": "code"}
+"""By which attribute counters are told apart, where it is not ``reason``."""
+
 Reading = Callable[[], float]
 
 
@@ -60,6 +66,7 @@ class Counters:
         default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
     )
     text_suppressed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Suppressed), 0))
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REQUEST_CODES, 0))
     gaps: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(GapReason), 0))
 
 
@@ -153,7 +160,8 @@ class Figures:
             for counters, attributes in ((self._shared, {}), *((c, {"stream": s}) for s, c in streams.items())):
                 value = getattr(counters, key)
                 if isinstance(value, dict):
-                    yield from ((count, {**attributes, "reason": reason}) for reason, count in value.items())
+                    label = LABELS.get(key, "reason")
+                    yield from ((count, {**attributes, label: which}) for which, count in value.items())
                 else:
                     yield value, attributes
 

@@ -59,6 +59,10 @@ INSTRUMENTS = (
     Instrument("transcriber.streams.fenced", "gauge", "{stream}", "streams that another daemon transcribes"),
     Instrument("transcriber.publish.retries", "counter", "{message}", "texts sent again: the broker did not confirm"),
     Instrument("transcriber.consumer.resets", "counter", "{reset}", "times audio was read again from the last text on"),
+    Instrument(
+        "transcriber.requests", "counter", "{request}", "requests answered, by code; `none` asked for no answer"
+    ),
+    Instrument("transcriber.request.latency_ms", "histogram", "ms", "from a request's arrival to its text"),
     Instrument("transcriber.revisions", "counter", "{message}", "texts published that replace an earlier one or a gap"),
 )
 

@@ -36,7 +36,8 @@ from opentelemetry.trace import (
 )
 
 from transcriber import __version__
-from transcriber.engine.job import Job
+from transcriber.config import REQUEST_SUBJECT
+from transcriber.engine.job import Job, Lane
 from transcriber.telemetry.environment import Signal
 from transcriber.telemetry.figures import BusyFraction, Figures
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
@@ -148,7 +149,8 @@ class TraceExport:
 
     def job_span(self, job: Job, *, session: str, message_id: str, error: str | None, parent: str | None) -> str:
         """Record a job that is over; the ``traceparent`` of its span."""
-        template = f"{self._prefix}.{{stream}}"
+        asked = job.lane is Lane.REQUEST
+        template = REQUEST_SUBJECT if asked else f"{self._prefix}.{{stream}}"
         wall_ns = time.time_ns() - time.monotonic_ns()
         span = self._tracer.start_span(
             f"process {template}",
@@ -158,7 +160,7 @@ class TraceExport:
                 "messaging.system": "nats",
                 "messaging.operation.type": "process",
                 "messaging.operation.name": "process",
-                "messaging.destination.name": f"{self._prefix}.{job.stream}",
+                "messaging.destination.name": REQUEST_SUBJECT if asked else f"{self._prefix}.{job.stream}",
                 "messaging.destination.template": template,
                 "transcriber.session": session,
                 "transcriber.message_id": message_id,

@@ -1,0 +1,148 @@
+"""The micro service of ADR-32, made safe: what nats-py's own does badly is mended here.
+
+In: requests on our endpoints, PING, INFO and STATS. Out: requests to their handlers; what the library answers by itself.
+The library repeats the headers of a PING in its answer: too many of them, and the broker closes our connection for good.
+So it never sees them. Nor can it know what becomes of a request after its handler has returned: that is counted in a ``Tally``.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.micro.request import Request
+from nats.micro.service import EndpointStats, Service, ServiceConfig
+
+from transcriber import __version__
+from transcriber.bus.connection import Connection, Handler
+
+log = logging.getLogger(__name__)
+
+NAME = "transcriber"
+QUEUE_GROUP = "q"
+"""ADR-32's default: one of all daemons gets a request."""
+
+PENDING_BYTES = 2**26
+DRAIN_S = 1.0
+"""Seconds for what the broker has already sent to be taken at shutdown."""
+
+Handle = Callable[[Msg], None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of an endpoint's requests; ``took_s`` is from arrival to reply, of all that were answered."""
+
+    requests: int = 0
+    answered: int = 0
+    errors: int = 0
+    last_error: str = ""
+    took_s: float = 0.0
+
+    def count(self, took_s: float, error: str = "") -> None:
+        """One was answered."""
+        self.answered += 1
+        self.took_s += took_s
+        if error:
+            self.errors += 1
+            self.last_error = error
+
+
+@dataclass(slots=True)
+class _Door:
+    """As much of a client as the library's service asks for."""
+
+    client: Client
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+    @property
+    def _nuid(self) -> Any:
+        return self.client._nuid  # noqa: SLF001 - the library's service takes its id from there
+
+    async def subscribe(self, subject: str, queue: str = "", cb: Handler | None = None) -> Subscription:
+        handler = cast("Handler", cb)
+
+        async def without_headers(message: Msg) -> None:
+            if message.reply:
+                message.headers = None
+                await handler(message)
+
+        subscription = await self.client.subscribe(
+            subject, queue, handler if queue else without_headers, pending_bytes_limit=PENDING_BYTES
+        )
+        self.subscriptions[subject] = subscription
+        return subscription
+
+    async def flush(self) -> None:
+        """Later, once for all."""
+
+
+class MicroService:
+    """Event loop only."""
+
+    def __init__(self, connection: Connection, metadata: dict[str, str]) -> None:
+        config = ServiceConfig(
+            name=NAME,
+            version=__version__,
+            description="speech to text",
+            metadata=metadata,
+            queue_group=QUEUE_GROUP,
+            stats_handler=self._tell,
+        )
+        self._connection = connection
+        self._door = _Door(connection.client)
+        self._service = Service(cast("Client", self._door), config)
+        self._tallies: dict[str, Tally] = {}
+
+    def tally(self, name: str) -> Tally:
+        """Of the endpoint ``name``."""
+        return self._tallies.setdefault(name, Tally())
+
+    async def start(self, endpoints: dict[str, tuple[str, Handle]]) -> None:
+        """Take requests: by name of the endpoint its subject, and who takes a message; that must only note it down.
+
+        Raises:
+            DeniedError: the broker denies one of the subjects; then nothing is taken.
+            BrokerError: the broker is gone again.
+        """
+        await self._service.start()
+        for name, (subject, handle) in endpoints.items():
+            await self._service.add_endpoint(
+                name=name, subject=subject, handler=self._handler(self.tally(name), handle), metadata={}
+            )
+        try:
+            await self._connection.see_granted(*self._door.subscriptions)
+        except BaseException:
+            for subscription in self._door.subscriptions.values():
+                await subscription.unsubscribe()
+            raise
+
+    async def stop(self) -> None:
+        """Unsubscribe, and take what has already been sent. The library's own way would lose it."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                for subscription in self._door.subscriptions.values():
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+        except (TimeoutError, nats_errors.Error, OSError) as error:
+            log.warning("not all requests that were sent could be taken: %s", str(error) or "too slow")
+        self._door.subscriptions.clear()
+
+    @staticmethod
+    def _handler(tally: Tally, handle: Handle) -> Callable[[Request], Awaitable[None]]:
+        async def take(request: Request) -> None:
+            tally.requests += 1
+            handle(request._msg)  # noqa: SLF001 - the reply subject is not shown otherwise
+
+        return take
+
+    def _tell(self, stats: EndpointStats) -> None:
+        """Correct what the library believes of an endpoint."""
+        tally = self._tallies[stats.name]
+        stats.num_requests, stats.num_errors, stats.last_error = tally.requests, tally.errors, tally.last_error
+        stats.processing_time = int(1e9 * tally.took_s)
+        stats.average_processing_time = stats.processing_time // max(1, tally.answered)

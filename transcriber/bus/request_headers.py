@@ -1,0 +1,49 @@
+"""What a request asks for. In: its headers, names in any case. Out: ``Asked``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
+from transcriber.engine.job import SpeechModel
+from transcriber.errors import BadInputError
+from transcriber.results import Form, Task
+
+MAX_PROMPT = 1000
+"""Characters; as of ``WHISPER_PROMPT``."""
+
+FORMS: tuple[Form, ...] = get_args(Form)
+TASKS: tuple[Task, ...] = get_args(Task)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a request wants to be answered; ``audio`` holds its language and ``traceparent``."""
+
+    form: Form = "json"
+    task: Task = "transcribe"
+    prompt: str = ""
+    audio: AudioHeaders = NO_HEADERS
+
+
+def read_headers(headers: Mapping[str, str] | None, model: SpeechModel) -> Asked:
+    """Check the headers of a request against what ``model`` can do; unknown ones are passed over.
+
+    Raises:
+        BadInputError: one of them asks for what is not there.
+    """
+    given = {name.lower(): value.strip() for name, value in (headers or {}).items()}
+    form, task = given.get("response-format", FORMS[0]).lower(), given.get("task", TASKS[0]).lower()
+    if form not in FORMS:
+        raise BadInputError(f"Response-Format is none of {', '.join(FORMS)}: {form[:20]!r}")
+    if task not in TASKS:
+        raise BadInputError(f"Task is none of {', '.join(TASKS)}: {task[:20]!r}")
+    if task == "translate" and not model.translates:
+        raise BadInputError(f"Task: the model {model.name} does not translate")
+    prompt = given.get("prompt", "")
+    if len(prompt) > MAX_PROMPT:
+        raise BadInputError(f"Prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed")
+    audio = parse_headers({name: given[name] for name in ("language", "traceparent") if name in given})
+    if audio.language and not model.supports(audio.language):
+        raise BadInputError(f"Language: the model {model.name} does not know {audio.language!r}")
+    return Asked(form, task, prompt, audio)

@@ -1,0 +1,269 @@
+"""What was said, in pieces that can be read, in order of time. In: transcript messages of one session. Out: phrases; no I/O.
+
+A window of 25 s is too long for a caption: its text is split at the ends of sentences and at pauses, by the times of its
+words; where there are none, its time is shared out by characters. A gap, or what another speaker said, may come before an
+earlier text and waits for it.
+"""
+
+import heapq
+import textwrap
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+from transcriber.engine.languages import WITHOUT_SPACES
+from transcriber.messages import AnyMessage, End, Final, Gap, Silence, Status, Word
+
+LINE_COLUMNS = 42
+"""Characters of a caption's line: what broadcasters allow."""
+
+LINES = 2
+MAX_PHRASE_S = 7.0
+MIN_PHRASE_S = 1.0
+"""Shown for less, a caption cannot be read; if what follows leaves so much."""
+
+PAUSE_S = 1.0
+"""A pause so long ends a phrase."""
+
+SENTENCE_ENDS, CLAUSE_ENDS = ".?!…。？！｡؟।", ",;:،、，；："  # noqa: RUF001 - other scripts have marks of their own
+CHANNELS = ("0", "1")
+"""Labels of speakers that are heard apart: each has messages that tile the session."""
+
+
+class Phrase(NamedTuple):
+    """In order of time, and at one time by speaker; ``""`` is nobody by name.
+
+    Attributes:
+        number: so that no two are alike.
+        joint: what stands between the phrase before it and this one in running text.
+        words: with their times; None where those are not known.
+        source: the message it is of.
+    """
+
+    start_frame: int
+    speaker: str
+    number: int
+    start_s: float
+    end_s: float
+    text: str
+    joint: str
+    words: tuple[Word, ...] | None
+    source: Final | Gap
+
+
+class _Told:
+    """How far one speaker is told without a hole.
+
+    Attributes:
+        reached: the first frame of which we do not know; -1 before anything is told to one who listens from the middle.
+    """
+
+    def __init__(self, first_frame: int) -> None:
+        self.reached = first_frame
+        self._early: list[tuple[int, int]] = []  # a heap of ranges that came before earlier ones
+
+    def tile(self, message: Final | Gap | Silence) -> None:
+        """So much more is told."""
+        start = message.start_frame
+        heapq.heappush(self._early, (start, start + message.frames))
+        # Finals come in order. From the middle nobody knows what was told before; but a gap is often early.
+        if isinstance(message, Final) or (self.reached < 0 and not isinstance(message, Gap)):
+            self.reached = max(self.reached, start)
+        while self._early and self._early[0][0] <= self.reached:
+            self.reached = max(self.reached, heapq.heappop(self._early)[1])
+
+
+class Timeline:
+    """The phrases of one session: the first whose message comes; those of others are passed over.
+
+    Attributes:
+        ended: the session has ended and all its phrases are out.
+    """
+
+    def __init__(self, *, split: bool = True, room: int = 0) -> None:
+        """``split`` says whether long texts are split, and ``room`` how many columns of a phrase a speaker's name takes."""
+        self.ended = False
+        self._split, self._room = split, room
+        self._session: tuple[str, str] | None = None
+        self._count = 0
+        self._from_start = False  # we heard it
+        self._waiting: list[Phrase] = []  # a heap
+        self._told: dict[str | None, _Told] = {}  # by speaker, if they are heard apart
+
+    def add(self, message: AnyMessage) -> list[Phrase]:
+        """The phrases that are complete with this message; often none."""
+        if self._session is None:
+            self._session = message.stream, message.session
+        if self.ended or self._session != (message.stream, message.session):
+            return []
+        match message:
+            case Status(state="started"):
+                self._from_start = True
+            case Gap() | Silence() | Final() if message.frames:
+                self._take(message)
+            case End():
+                self.ended = True
+        return list(self._complete())
+
+    def _take(self, message: Final | Gap | Silence) -> None:
+        """Note how far its speaker is told, and its phrases if it has any."""
+        channel = message.speaker if message.speaker in CHANNELS else None
+        if not self._told:
+            self._told[None] = _Told(0 if self._from_start else -1)
+        if channel is not None and (of_all := self._told.pop(None, None)):
+            self._told = {label: deepcopy(of_all) for label in CHANNELS}
+        for label, told in self._told.items():
+            if label == channel or (channel is None and isinstance(message, Gap)):
+                told.tile(message)
+        if isinstance(message, Gap):
+            self._put(message, [Part("", message.start, message.start + message.duration, None, "")])
+        elif isinstance(message, Final) and (text := clean(message.text)):
+            room = self._room if message.speaker else 0
+            self._put(message, split(message, text, room=room) if self._split else [_whole(message, text)])
+
+    def _put(self, message: Final | Gap, parts: "Sequence[Part]") -> None:
+        for part in parts:
+            self._count += 1
+            offset = min(int((part.start_s - message.start) * message.rate), message.frames - 1)
+            frame = message.start_frame + max(0, offset)
+            phrase = Phrase(
+                frame, message.speaker or "", self._count, part.start_s, part.end_s, part.text, part.joint, part.words, message
+            )  # fmt: skip
+            heapq.heappush(self._waiting, phrase)
+
+    def _complete(self) -> Iterator[Phrase]:
+        """Those before which nothing is missing any more."""
+        reached = min((told.reached for told in self._told.values()), default=0)
+        while self._waiting and (self.ended or self._waiting[0].start_frame < reached):
+            yield heapq.heappop(self._waiting)
+
+
+class Part(NamedTuple):
+    """A piece of a final's text."""
+
+    text: str
+    start_s: float
+    end_s: float
+    words: tuple[Word, ...] | None
+    joint: str
+
+
+class _Token(NamedTuple):
+    """The least that is kept together: a word, or a character. ``begin`` is its place in the text."""
+
+    begin: int
+    start_s: float
+    end_s: float
+    word: Word | None
+
+
+def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
+    """``text`` of ``final``, in parts of two lines and some 7 s at most; their times follow each other within its own.
+
+    ``room`` is how many columns are taken by something else.
+    """
+    timed = _timed(final, text)
+    parts = _parts(final, text, timed, room) if timed else []
+    if not parts or any(part.end_s - part.start_s < MIN_PHRASE_S / 10 for part in parts):
+        parts = _with_words(_parts(final, text, _shared_out(final, text), room), final.words)
+    # What is said in no time is not told apart.
+    readable = len(parts) == 1 or final.duration >= len(parts) * MIN_PHRASE_S / 2
+    return parts if readable else [_whole(final, text)]
+
+
+def _parts(final: Final, text: str, tokens: list[_Token], room: int) -> list[Part]:
+    bounds = [*_bounds(text, tokens, room), len(tokens)]
+    parts: list[Part] = []
+    for first, last in zip([0, *bounds], bounds, strict=False):
+        begin = tokens[first].begin if first else 0
+        end = tokens[last].begin if last < len(tokens) else len(text)
+        start_s = tokens[first].start_s
+        limit_s = tokens[last].start_s if last < len(tokens) else final.start + final.duration
+        end_s = min(max(tokens[last - 1].end_s, start_s + MIN_PHRASE_S), limit_s)
+        words = tuple(token.word for token in tokens[first:last] if token.word)
+        joint = _joint(final) if not first else " " if text[begin - 1].isspace() else ""
+        parts.append(Part(text[begin:end].strip(), start_s, end_s, words or None, joint))
+    return parts
+
+
+def _bounds(text: str, tokens: list[_Token], room: int) -> Iterator[int]:
+    """The tokens with which new parts begin."""
+    first = 0
+    for index in range(1, len(tokens)):
+        paused = tokens[index].start_s - tokens[index - 1].end_s >= PAUSE_S
+        while first < index and (paused or not _fits(text, tokens, first, index + 1, room)):
+            first = index if paused else _break(text, tokens, first, index)
+            yield first
+
+
+def _fits(text: str, tokens: list[_Token], first: int, last: int, room: int) -> bool:
+    end = tokens[last].begin if last < len(tokens) else len(text)
+    if tokens[last - 1].end_s - tokens[first].start_s > MAX_PHRASE_S:
+        return False
+    return end - tokens[first].begin + room <= LINE_COLUMNS or (
+        len(wrapped("_" * room + text[tokens[first].begin : end].strip())) <= LINES
+    )
+
+
+def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
+    """Where the part that begins with ``first`` is best ended, so that it ends before ``last`` at the latest."""
+    for marks, least in ((SENTENCE_ENDS, first + (last - first) // 3), (CLAUSE_ENDS, first + (last - first) // 2)):
+        for index in range(last, max(least, first), -1):
+            if text[: tokens[index].begin].rstrip().endswith(tuple(marks)):
+                return index
+    return last
+
+
+def _timed(final: Final, text: str) -> list[_Token]:
+    """The words with their times and their places in ``text``; none if they are not all there, in order."""
+    tokens: list[_Token] = []
+    place, reached_s, end_s = 0, final.start, final.start + final.duration
+    for word in final.words or ():
+        bare = clean(word.word)
+        begin = text.find(bare, place)
+        if not bare or begin < 0 or text[place:begin].strip():
+            return []
+        place = begin + len(bare)
+        reached_s = min(max(word.start, reached_s), end_s)
+        tokens.append(_Token(begin, reached_s, min(max(word.end, reached_s), end_s), word))
+    return tokens if not text[place:].strip() else []
+
+
+def _shared_out(final: Final, text: str) -> list[_Token]:
+    """Words, or characters where no spaces are written, each with its share of the time."""
+    spaced = final.language not in WITHOUT_SPACES and " " in text
+    begins = [i for i in range(len(text)) if not i or text[i - 1] == " " or (not spaced and text[i] != " ")]
+    ends = [*begins[1:], len(text)]
+    each_s = final.duration / len(text)
+    return [
+        _Token(begin, final.start + begin * each_s, final.start + end * each_s, None)
+        for begin, end in zip(begins, ends, strict=True)
+    ]
+
+
+def _with_words(parts: list[Part], words: tuple[Word, ...] | None) -> list[Part]:
+    """The parts with those words that begin in them, which are not in the text as they are."""
+    own: list[list[Word]] = [[] for _ in parts]
+    for word in words or ():
+        own[max(0, bisect_right(parts, word.start, key=lambda part: part.start_s) - 1)].append(word)
+    return [part._replace(words=tuple(found) or None) for part, found in zip(parts, own, strict=True)]
+
+
+def _whole(final: Final, text: str) -> Part:
+    return Part(text, final.start, final.start + final.duration, final.words, _joint(final))
+
+
+def _joint(final: Final) -> str:
+    return "" if final.language in WITHOUT_SPACES else " "
+
+
+def wrapped(text: str) -> list[str]:
+    """The lines of a caption."""
+    return textwrap.wrap(text, LINE_COLUMNS, break_on_hyphens=False)
+
+
+def clean(text: str) -> str:
+    """``text`` on one line and without control characters: whoever may publish must not steer a terminal."""
+    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())

@@ -1,0 +1,187 @@
+"""Whole results: of a request, or of a file of any length. In: a session's messages, in order. Out: text; no I/O.
+
+Each form has a writer that gives its text piece by piece: ``head``, what each message adds, and ``end``. They keep no more
+than what cannot be written yet: of a ``verbose_json`` the text, which stands behind the segments, and the gaps; the words
+only where they are asked for twice. Names of fields are OpenAI's.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from transcriber.captions import Cues, phrase_text, speaker_name
+from transcriber.messages import AnyMessage, Final, Gap, Word
+from transcriber.phrases import Phrase, Timeline
+
+Form = Literal["json", "verbose_json", "text", "srt", "vtt"]
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is wanted; ``words`` says whether a ``verbose_json`` has them at its top level, too, which takes memory."""
+
+    form: Form
+    task: Task = "transcribe"
+    words: bool = True
+
+
+class Writer(Protocol):
+    """Of one form. The result is ``head``, then what each message adds, then ``end()``."""
+
+    @property
+    def head(self) -> str: ...
+
+    def add(self, message: AnyMessage) -> str:
+        """What can be written with this message; often nothing."""
+        ...
+
+    def end(self) -> str:
+        """The rest, after the session's ``end`` message was added."""
+        ...
+
+
+def writer(result: Result) -> Writer:
+    """A new writer of what is wanted."""
+    match result.form:
+        case "json":
+            return JsonWriter()
+        case "verbose_json":
+            return VerboseWriter(result.task, words=result.words)
+        case "text":
+            return TextWriter()
+        case form:
+            return CueWriter(form)
+
+
+def render(messages: Iterable[AnyMessage], result: Result) -> str:
+    """All of it at once; the last message is the session's ``end``."""
+    of_form = writer(result)
+    return of_form.head + "".join(map(of_form.add, messages)) + of_form.end()
+
+
+class CueWriter:
+    """SRT or WebVTT."""
+
+    def __init__(self, form: Literal["srt", "vtt"]) -> None:
+        self._cues = Cues(form)
+        self.head = self._cues.head
+        self.add = self._cues.add
+
+    def end(self) -> str:
+        return ""
+
+
+class TextWriter:
+    """A line a window, with the speaker's name where there are several; gaps are visible."""
+
+    head = ""
+
+    def __init__(self) -> None:
+        self._timeline = Timeline(split=False)
+
+    def add(self, message: AnyMessage) -> str:
+        return "".join(map(self._line, self._timeline.add(message)))
+
+    def end(self) -> str:
+        return ""
+
+    @staticmethod
+    def _line(phrase: Phrase) -> str:
+        name = speaker_name(phrase)
+        return f"{name}: {phrase_text(phrase)}\n" if name else f"{phrase_text(phrase)}\n"
+
+
+class JsonWriter:
+    """``{"text": ...}``."""
+
+    head = '{"text": "'
+
+    def __init__(self) -> None:
+        self._timeline = Timeline(split=False)
+        self._text = _RunningText()
+
+    def add(self, message: AnyMessage) -> str:
+        return "".join(_json(self._text.add(phrase))[1:-1] for phrase in self._timeline.add(message))
+
+    def end(self) -> str:
+        return '"}'
+
+
+class VerboseWriter:
+    """``{"task", "segments", "words", "gaps", "language", "duration", "text"}``."""
+
+    def __init__(self, task: Task, *, words: bool) -> None:
+        self.head = f'{{"task": {_json(task)}, "segments": ['
+        self._timeline = Timeline()
+        self._running = _RunningText()
+        self._text: list[str] = []
+        self._words: list[dict[str, Any]] | None = [] if words else None
+        self._gaps: list[dict[str, Any]] = []
+        self._count = 0
+        self._language: str | None = None
+        self._duration_s = 0.0
+
+    def add(self, message: AnyMessage) -> str:
+        self._duration_s = max(self._duration_s, message.start + message.duration)
+        if isinstance(message, Gap):
+            self._gaps.append(
+                {"start": message.start, "end": message.start + message.duration, "reason": message.reason}
+            )
+        return "".join(map(self._segment, self._timeline.add(message)))
+
+    def end(self) -> str:
+        words = [] if self._words is None else [f'"words": {_json(self._words)}']
+        fields = [
+            *words,
+            f'"gaps": {_json(self._gaps)}',
+            f'"language": {_json(self._language)}',
+            f'"duration": {_json(self._duration_s)}',
+            f'"text": {_json("".join(self._text))}',
+        ]
+        return f"], {', '.join(fields)}}}"
+
+    def _segment(self, phrase: Phrase) -> str:
+        if not isinstance(phrase.source, Final):
+            return ""
+        final, words = phrase.source, [_word(word) for word in phrase.words or ()]
+        self._text.append(self._running.add(phrase))
+        self._language = self._language or final.language
+        if self._words is not None:
+            self._words += words
+        segment = {
+            "id": self._count,
+            "start": phrase.start_s,
+            "end": phrase.end_s,
+            "text": phrase.text,
+            "avg_logprob": final.avg_logprob,
+            "no_speech_prob": final.no_speech_prob,
+            "temperature": 0.0,
+            "speaker": final.speaker,
+            "words": words,
+        }
+        self._count += 1
+        return (", " if segment["id"] else "") + _json(segment)
+
+
+class _RunningText:
+    """Phrases as one text."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def add(self, phrase: Phrase) -> str:
+        """What the phrase adds to it; a gap, nothing."""
+        if not phrase.text:
+            return ""
+        joint, self._begun = (phrase.joint if self._begun else ""), True
+        return joint + phrase.text
+
+
+def _word(word: Word) -> dict[str, Any]:
+    return {"word": word.word, "start": word.start, "end": word.end, "probability": word.confidence}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
