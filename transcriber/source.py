@@ -49,6 +49,32 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
                 yield await _parse_wav(pieces)
 
 
+@dataclass(frozen=True, slots=True)
+class ByteSource:
+    """A file as it is.
+
+    Attributes:
+        size: its bytes; None of a pipe.
+        pieces: the bytes, cut anywhere.
+    """
+
+    size: int | None
+    pieces: AsyncIterator[bytes]
+
+
+@asynccontextmanager
+async def open_bytes(path: Path | None) -> AsyncIterator[ByteSource]:
+    """The bytes of a file, or of stdin where ``path`` is None.
+
+    Raises:
+        ConfigError: the file cannot be opened, or stdin is a terminal.
+    """
+    with _open(path) as file:
+        status = os.fstat(file.fileno())
+        async with aclosing(_read(file)) as pieces:
+            yield ByteSource(status.st_size if stat.S_ISREG(status.st_mode) else None, pieces)
+
+
 def _open(path: Path | None) -> IO[bytes]:
     if path is None:
         if sys.stdin.isatty():
