@@ -31,7 +31,10 @@ Run = Callable[[Settings, argparse.Namespace], int]
 CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
 """Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
 
-PROVISION_SETTINGS = (*CLIENT_SETTINGS, "audio_", "transcript_", "stream_replicas", "partitions")
+PROVISION_SETTINGS = (
+    *CLIENT_SETTINGS, "durable", "backfill", "audio_", "transcript_", "stream_replicas", "partitions",
+    "files", "file_max_age_secs", "result_max_age_secs",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(listen, CLIENT_SETTINGS)
 
     provision = _command(
-        commands, "provision", _provision, "make or check the JetStream streams and consumers of durable mode"
+        commands, "provision", _provision, "make or check what durable mode and files need of JetStream"
     )
     provision.add_argument(
         "stream", nargs="*", metavar="STREAM", help="streams to make a consumer for; default: those of AUDIO_SUBJECT"
