@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +50,16 @@ def shown(path: Path | None) -> str:
     return clean(os.fsencode(path).decode(errors="replace")) if path else "stdin"
 
 
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Whoever reads our stdout may have read enough: then it is over, without a word."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python would complain when it flushes stdout at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str = "") -> None:
     """Write a result: to stdout after ``head``, and with an end of line; or to a file, which is there when it is whole.
 
@@ -60,8 +70,7 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
     if place is None:
         await _to_stdout(pieces, head)
         return
-    # Devices and pipes are not replaced.
-    target = place if place.exists() and not place.is_file() else place.with_name(f".{place.name}.part")
+    target = _target(place)
     try:
         try:
             with target.open("wb") as file:
@@ -89,6 +98,11 @@ async def joined(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIte
         yield piece
     async for piece in rest:
         yield piece
+
+
+def _target(place: Path) -> Path:
+    """What is written to, to become ``place``; devices and pipes are not replaced."""
+    return place if place.exists() and not place.is_file() else place.with_name(f".{place.name}.part")
 
 
 async def _to_stdout(pieces: AsyncIterator[bytes], head: str) -> None:

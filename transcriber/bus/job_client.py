@@ -6,8 +6,8 @@ than the time until the record is read again.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import NoReturn
 
 from nats.aio.msg import Msg
@@ -17,13 +17,15 @@ from transcriber.bus.asking import ask
 from transcriber.bus.client import parse_transcript
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import JetStream, Stored
+from transcriber.bus.jetstream_objects import STREAM_NOT_FOUND
 from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
+from transcriber.bus.provision import FILES_COMMAND
 from transcriber.bus.provision_files import FILES_BUCKET, RECORD_SUBJECT, RECORDS, RESULTS_BUCKET
 from transcriber.config import Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
-from transcriber.messages import JobState, Progress
+from transcriber.messages import OVER, JobState, Progress
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +38,10 @@ ASK_S = 30.0
 LOOK_S, SOON_S = 2.0, 0.2
 """How often a record is read, and how often once it must change."""
 
-HINT = "files need JetStream, FILES=1 and `transcriber provision --files`"
+HINT = f"files need JetStream, FILES=1 and `{FILES_COMMAND}`"
 
-OVER = ("done", "failed", "cancelled")
+NOTHING = "-"
+"""An object, and a job, that there is not."""
 
 Tell = Callable[[JobState, float, float | None, float | None], None]
 """Told the state, the seconds done, all of them if known, and the seconds until it is done."""
@@ -59,14 +62,16 @@ class Jobs:
 
         Raises:
             UnansweredError: no daemon takes files, or there is no JetStream.
-            JetStreamError: there is no bucket for them.
+            JetStreamError: there are no buckets for them, or no records.
         """
         try:
             # Whoever is there refuses it.
             await ask(self._connection, SUBMIT, b"", ASK_S, setting=SETTING)
         except RequestError:
-            with _explained(f"bucket {FILES_BUCKET}"):
-                await self._files.info("")
+            for bucket in (self._files, self._results):
+                with _explained(f"bucket {bucket.name}"):
+                    await bucket.info(NOTHING)
+            await self.record(f"job={NOTHING}")
 
     async def upload(self, name: str, pieces: AsyncIterator[bytes], on_sent: Callable[[int], object]) -> None:
         """Store a file under a name that nobody has; ``on_sent`` is called with the bytes stored so far.
@@ -107,7 +112,7 @@ class Jobs:
             stored = await self._jetstream.message(RECORDS, last_by_subj=f"{RECORD_SUBJECT}.{job}")
         return _parsed(stored) if stored else None
 
-    async def records(self) -> AsyncIterator[JobRecord]:
+    async def records(self) -> AsyncGenerator[JobRecord, None]:
         """All of them, the latest change last.
 
         Raises:
@@ -136,7 +141,7 @@ class Jobs:
             if self._connection.connected:
                 await subscription.unsubscribe()
 
-    async def result(self, job: str, form: str) -> AsyncIterator[bytes]:
+    async def result(self, job: str, form: str) -> AsyncGenerator[bytes, None]:
         """The bytes of a result, in order.
 
         Raises:
@@ -149,9 +154,8 @@ class Jobs:
             raise ObjectError(f"there is no {name} in the bucket {RESULTS_BUCKET}, or no longer")
         reader = ObjectReader(self._results, info)
         try:
-            async with aclosing(reader.pieces()) as pieces:  # type: ignore[type-var]  # it is a generator
-                async for piece in pieces:
-                    yield piece
+            async for piece in reader.pieces():
+                yield piece
         finally:
             await reader.close()
 
