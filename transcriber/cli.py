@@ -17,12 +17,15 @@ from pathlib import Path
 
 from transcriber import __version__, cli_clients
 from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
+from transcriber.bus import DECODING_THREAD
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, ModelError, StartError
 from transcriber.logs import configure as configure_logging
 
 log = logging.getLogger(__name__)
+
+_LAST_S = 0.2
 
 PROVISION_SETTINGS = (
     *CLIENT_SETTINGS, "durable", "backfill", "audio_", "transcript_", "stream_replicas", "partitions",
@@ -33,10 +36,14 @@ PROVISION_SETTINGS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     status = _run(argv)
-    if any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
+    for thread in threading.enumerate():
+        if thread.name.startswith(DECODING_THREAD):
+            thread.join(_LAST_S)  # most are only just told to end
+    if any(thread.name.startswith((THREAD_NAME, DECODING_THREAD)) for thread in threading.enumerate()):
         # A worker that was abandoned is still inside whisper.cpp: the interpreter would take itself down around it,
-        # which ends in a segmentation fault now and then.
+        # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.
         logging.shutdown()
+        sys.stdout.flush()
         os._exit(status)
     return status
 

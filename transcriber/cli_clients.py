@@ -29,7 +29,9 @@ def add(commands: Commands) -> None:
 def _add_publish(commands: Commands) -> None:
     publish = command(commands, "publish", _publish, "send an audio file to a stream")
     publish.add_argument(
-        "file", metavar="FILE", help="a WAV file, raw PCM (*.pcm, *.raw), or - for raw PCM or WAV on stdin"
+        "file",
+        metavar="FILE",
+        help="an audio file (WAV, FLAC, MP3, M4A, Ogg, WebM and more), raw PCM (*.pcm, *.raw), or - for any of them on stdin",
     )
     publish.add_argument("--stream", required=True, metavar="NAME", help="the subject's last token")
     publish.add_argument("--fast", action="store_true", help="as fast as the broker takes it, not in real time")
@@ -124,7 +126,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioFormat | None:
-    """The format of headerless samples; None for WAV, unless the name or a flag says that there is no header."""
+    """The format of headerless samples; None for files with one, unless the name or a flag says that there is no header."""
     given = arguments.format, arguments.rate, arguments.channels
     if not any(given) and not arguments.file.lower().endswith((".pcm", ".raw")):
         return None

@@ -24,6 +24,7 @@
         * ``LinkError``: it is only a link to another one.
         * ``MissingChunkError``: a part of it is gone.
         * ``DigestError``: its bytes are not those that were stored.
+    * ``TextGoneError``: text of a file was removed before its results were written.
     * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
@@ -139,7 +140,15 @@ class EngineError(TranscriberError):
 
 
 class UnansweredError(TranscriberError):
-    """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
+    """No answer, or one that says to try again: the broker is away, is busy, or has no room.
+
+    Attributes:
+        code: the broker's ``err_code``; 0 where it said nothing.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RefusedError(TranscriberError):
@@ -172,6 +181,10 @@ class MissingChunkError(ObjectError):
 
 class DigestError(ObjectError):
     """The object's bytes do not add up to its digest."""
+
+
+class TextGoneError(TranscriberError):
+    """The limits of the stream of transcripts have taken some text of a file before its results were written."""
 
 
 class SourceClosedError(TranscriberError):

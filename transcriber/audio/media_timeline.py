@@ -40,6 +40,8 @@ class Timeline:
             # Another recording joined to this one, or nonsense: its time stamps count from here.
             ahead = self._lost
             self._origin = (stamp or 0) - self.frame - ahead
+        elif not self.frame and not self._losing and abs(ahead) <= self._jitter:
+            self._origin += ahead  # what is cut off at the start is not counted the same everywhere
         if ahead > (self._rounding if self._losing else self._jitter):
             self.frame += ahead
         self._lost, self._losing = 0, False

@@ -7,29 +7,29 @@ than the time until the record is read again.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import NoReturn
 
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from transcriber.bus.asking import ask
 from transcriber.bus.client import parse_transcript
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import JetStream, Stored
+from transcriber.bus.jetstream import JetStream
 from transcriber.bus.jetstream_objects import STREAM_NOT_FOUND
+from transcriber.bus.jobs import JobDesk
 from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision import FILES_COMMAND
-from transcriber.bus.provision_files import FILES_BUCKET, RECORD_SUBJECT, RECORDS, RESULTS_BUCKET
-from transcriber.config import Settings
+from transcriber.bus.provision_files import FILES_BUCKET, RECORDS, RESULTS_BUCKET
+from transcriber.bus.service_client import ask
+from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.messages import OVER, JobState, Progress
 
 log = logging.getLogger(__name__)
 
-SUBMIT, CANCEL = "transcriber.submit", "transcriber.cancel"
 SETTING = "FILES"
 
 ASK_S = 30.0
@@ -54,6 +54,7 @@ class Jobs:
         self._connection = connection
         self._prefix = settings.transcript_subject_prefix
         self._jetstream = JetStream(connection)
+        self._desk = JobDesk(self._jetstream, settings)
         self._files = Bucket(self._jetstream, FILES_BUCKET)
         self._results = Bucket(self._jetstream, RESULTS_BUCKET)
 
@@ -66,7 +67,7 @@ class Jobs:
         """
         try:
             # Whoever is there refuses it.
-            await ask(self._connection, SUBMIT, b"", ASK_S, setting=SETTING)
+            await ask(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
         except RequestError:
             for bucket in (self._files, self._results):
                 with _explained(f"bucket {bucket.name}"):
@@ -89,9 +90,10 @@ class Jobs:
             RequestError: it is refused. UnansweredError: perhaps it was taken.
         """
         try:
-            return await self._ask(SUBMIT, submission)
+            return await self._ask(SUBMIT_SUBJECT, submission)
         except RequestError:
-            await self._files.delete(submission.object)
+            with suppress(UnansweredError, RefusedError):  # what was answered matters more
+                await self._files.delete(submission.object)
             raise
 
     async def cancel(self, job: str) -> Answer:
@@ -100,35 +102,26 @@ class Jobs:
         Raises:
             RequestError, UnansweredError.
         """
-        return await self._ask(CANCEL, Cancellation(job=job))
+        return await self._ask(CANCEL_SUBJECT, Cancellation(job=job))
 
     async def record(self, job: str) -> JobRecord | None:
         """What is known of a job; None if that is nothing.
 
         Raises:
-            JetStreamError: there are no records. ObjectError: it cannot be read. UnansweredError, RefusedError.
+            JetStreamError: there are no records. UnansweredError, RefusedError.
         """
         with _explained(f"stream {RECORDS}"):
-            stored = await self._jetstream.message(RECORDS, last_by_subj=f"{RECORD_SUBJECT}.{job}")
-        return _parsed(stored) if stored else None
+            kept = await self._desk.record(job)
+        return kept and kept.record
 
-    async def records(self) -> AsyncGenerator[JobRecord, None]:
-        """All of them, the latest change last.
+    async def records(self) -> list[JobRecord]:
+        """Those of the jobs that were submitted last, a thousand at most, the latest last.
 
         Raises:
-            As ``record``; those that cannot be read are passed over with a warning.
+            As ``record``.
         """
-        seq = 0
-        while True:
-            with _explained(f"stream {RECORDS}"):
-                stored = await self._jetstream.message(RECORDS, seq=seq + 1, next_by_subj=f"{RECORD_SUBJECT}.*")
-            if stored is None:
-                return
-            seq = stored.seq
-            try:
-                yield _parsed(stored)
-            except ObjectError as error:
-                log.warning("skipped: %s", error)
+        with _explained(f"stream {RECORDS}"):
+            return [kept.record for kept in reversed(await self._desk.records())]
 
     @asynccontextmanager
     async def following(self, job: str, tell: Tell) -> AsyncIterator["Following"]:
@@ -187,7 +180,7 @@ class Following:
         """Its record, once it is over; however long the broker is away.
 
         Raises:
-            ObjectError: the record is gone, or cannot be read. JetStreamError, RefusedError.
+            ObjectError: the record is gone. JetStreamError, RefusedError.
             ConnectionError: the connection is closed for good.
         """
         watched = {self._over, self._connection.closed}
@@ -213,13 +206,6 @@ class Following:
             raise ObjectError(f"nothing is known of {self._job} any more")
         self._tell(record.state, record.done_s, record.total_s, record.eta_s)
         return record
-
-
-def _parsed(stored: Stored) -> JobRecord:
-    try:
-        return JobRecord.model_validate_json(stored.payload)
-    except ValidationError:
-        raise ObjectError(f"the record of a job cannot be read: message {stored.seq} of the stream {RECORDS}") from None
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable
-from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 
@@ -40,10 +39,9 @@ async def show_jobs(
         jobs = Jobs(connection, settings)
         try:
             if job is None:
-                async with aclosing(jobs.records()) as records:
-                    found = [record async for record in records if state in {None, record.state}]
+                found = [record for record in await jobs.records() if state in {None, record.state}]
                 with reader_may_leave():
-                    _list(sorted(found, key=lambda record: record.submitted_at), as_json=as_json)
+                    _list(found, as_json=as_json)
                     sys.stdout.flush()
                 return 0
             record = await jobs.record(job)

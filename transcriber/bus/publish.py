@@ -61,9 +61,9 @@ async def publish_file(
 
     Args:
         settings: where the broker is, and which subject audio goes to.
-        path: a WAV file, or PCM of the format ``raw``.
+        path: an audio file of any kind, or PCM of the format ``raw``.
         stream: last token of the subject.
-        raw: format of headerless samples; None for WAV.
+        raw: format of headerless samples; None for files that tell theirs.
         session: id of this recording; default a new ULID.
         language: this stream's language.
         chunk_ms: length of a payload; default 20, and 100 if ``durable``.
@@ -80,8 +80,10 @@ async def publish_file(
         raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
     subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
     console = notes()
+    hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
     try:
         async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
+            hint = ""
             rate, total_s = source.format.rate, source.frames and source.frames / source.format.rate
             with bar(console) as draw:
                 done = await publish(
@@ -90,7 +92,6 @@ async def publish_file(
                     on_sent=lambda frames: draw(f"{frames / rate:.0f} s", frames / rate, total_s),
                 )  # fmt: skip
     except BadInputError as error:
-        hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
         raise ConfigError(f"{path or 'stdin'}: {error}{hint}") from None
     lost = f", {done.unsent} payloads lost: the broker was away" if done.unsent else ""
     console.print(f"{done.frames / source.format.rate:.1f} s sent to {subject} as session {done.session}{lost}")

@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 from nats import errors as nats_errors
@@ -162,7 +163,7 @@ class Requests:
                 case Gap():
                     report.gap(part, arrival.wall)
                 case Listened(window):
-                    make = partial(self._job, report, part, _requester(message.reply), arrival)
+                    make = partial(_job, report, part, _requester(message.reply), arrival)
                     job, outcome = await self._hear(worker, make, first=first)
                     if isinstance(outcome, EngineError):
                         raise outcome
@@ -173,20 +174,6 @@ class Requests:
         if len(text) > self._connection.client.max_payload - HEADER_ROOM:
             raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {STORE}")
         return text
-
-    def _job(
-        self,
-        report: StreamReport,
-        listened: Listened,
-        requester: str,
-        arrival: Arrival,
-        heard: asyncio.Future[Outcome],
-    ) -> Job:
-        job = report.job(listened.window, partial(_settle, heard), Lane.REQUEST, arrival)
-        job.stream = requester
-        if listened.heard:
-            job.speech_s, job.speech_prob = listened.heard.speech_s, listened.heard.speech_prob
-        return job
 
     async def _hear(
         self, worker: Worker, make: Callable[[asyncio.Future[Outcome]], Job], *, first: bool
@@ -207,7 +194,8 @@ class Requests:
             try:
                 outcome = await heard
             finally:
-                worker.queue.withdraw(job)  # if nobody waits for it any more
+                if worker.queue.withdraw(job):  # nobody waits for it any more
+                    self._places[worker].wake()
             if outcome is not QUEUE_FULL:
                 if job.started_s:
                     self._job_s += (job.finished_s - job.started_s - self._job_s) / PLACES
@@ -236,9 +224,21 @@ class Requests:
 def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
     """Decode and cut. In the pool."""
     media = open_media(data)
-    if media.frames is not None:
-        ears.check_length(media.frames, media.format.rate)
-    return ears.cut(session_id, media.format, media.pieces)
+    with closing(media.pieces):
+        if media.frames is not None:
+            ears.check_length(media.frames, media.format.rate)
+        return ears.cut(session_id, media.format, media.pieces)
+
+
+def _job(
+    report: StreamReport, listened: Listened, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]
+) -> Job:
+    """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
+    job = report.job(listened.window, partial(_settle, heard), Lane.REQUEST, arrival)
+    job.stream = requester
+    if listened.heard:
+        job.speech_s, job.speech_prob = listened.heard.speech_s, listened.heard.speech_prob
+    return job
 
 
 def _settle(heard: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None:

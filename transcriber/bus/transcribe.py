@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transcriber.bar import bar, notes
-from transcriber.bus.asking import ask
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
 from transcriber.bus.job_client import Following, Jobs
+from transcriber.bus.service_client import ask
 from transcriber.captions import clock
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
