@@ -83,6 +83,16 @@ def claim_packets(count: int) -> bytes:
     return bytes(data)
 
 
+def claim_fragments(count: int) -> bytes:
+    """A fragmented M4A file of which each fragment claims so many packets, all as long as the default."""
+    data = bytearray(make("m4a fragments"))
+    at = data.find(b"trun")
+    while at >= 0:
+        data[at + 4 : at + 12] = struct.pack(">II", 0, count)
+        at = data.find(b"trun", at + 4)
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
@@ -117,6 +127,8 @@ def claim_packets(count: int) -> bytes:
         (caf(1e300, 1), MediaError, "."),
         (claim_packets(2**31 - 1), MediaError, "packets"),
         (claim_packets(100_000_000), MediaError, "packets"),
+        (claim_fragments(100_000_000), MediaError, "Cannot allocate memory"),
+        (claim_fragments(2**32 - 1), MediaError, "broken mov"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decoded_is_one_line_that_says_why(data, error, words, capfd):
