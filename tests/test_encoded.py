@@ -21,7 +21,7 @@ LARGEST_PACKET = 700
 CONVERGED = RATE // 5
 """Frames after a hole in which a decoder may still sound otherwise than one that heard all."""
 
-CONTAINERS = {
+CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
     "webm": ("webm", {}),
     "webm, live": ("webm", {"live": 1}),
     "webm, short clusters": ("webm", {"cluster_time_limit": 300, "live": 1}),
