@@ -10,6 +10,11 @@
         * ``PortError``: the probes' port cannot be had; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``; a request is answered with 400.
         * ``TooLongError``: more audio than a request may have; 413.
+        * ``MediaError``: a file or clip that cannot be decoded, or not to its end.
+            * ``NoAudioError``: there is no audio in it.
+            * ``EncryptedError``: what is in it is encrypted.
+            * ``UnseekableError``: it cannot be read from a pipe.
+            * ``TruncatedError``: it ends before its end.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
     * ``RequestError``: this request is answered with an error.
     * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
@@ -19,6 +24,7 @@
         * ``LinkError``: it is only a link to another one.
         * ``MissingChunkError``: a part of it is gone.
         * ``DigestError``: its bytes are not those that were stored.
+    * ``TextGoneError``: text of a file was removed before its results were written.
     * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
@@ -85,6 +91,34 @@ class RequestError(TranscriberError):
         self.retry_after_s = retry_after_s
 
 
+class MediaError(BadInputError):
+    """A file or clip that cannot be decoded."""
+
+
+class NoAudioError(MediaError):
+    """There is no audio in it: video only, or nothing at all."""
+
+
+class EncryptedError(MediaError):
+    """The audio is encrypted."""
+
+
+class UnseekableError(MediaError):
+    """The order of its bytes allows no reading from a pipe, which cannot go back."""
+
+
+class TruncatedError(MediaError):
+    """The audio ends clearly before the length that the container tells; what there is was decoded.
+
+    Attributes:
+        frames: the length that was told.
+    """
+
+    def __init__(self, message: str, frames: int) -> None:
+        super().__init__(message)
+        self.frames = frames
+
+
 class EngineError(TranscriberError):
     """This window was not transcribed.
 
@@ -106,7 +140,15 @@ class EngineError(TranscriberError):
 
 
 class UnansweredError(TranscriberError):
-    """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
+    """No answer, or one that says to try again: the broker is away, is busy, or has no room.
+
+    Attributes:
+        code: the broker's ``err_code``; 0 where it said nothing.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RefusedError(TranscriberError):
@@ -139,6 +181,10 @@ class MissingChunkError(ObjectError):
 
 class DigestError(ObjectError):
     """The object's bytes do not add up to its digest."""
+
+
+class TextGoneError(TranscriberError):
+    """The limits of the stream of transcripts have taken some text of a file before its results were written."""
 
 
 class SourceClosedError(TranscriberError):

@@ -1,42 +1,79 @@
-"""Media files to PCM. In: bytes. Out: format and pieces."""
+"""Audio files of any kind. In: a clip's bytes, or a source of bytes. Out: its format, and its PCM in pieces.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+WAV is read here; FLAC, MP3, AAC, M4A, Ogg, WebM and others are decoded by FFmpeg. What it is decides the content, not a name. No
+file is written, nothing is decoded before it is asked for, and memory does not depend on the length. It blocks: it belongs into a
+pool's thread.
+"""
 
-from transcriber.audio.pcm import AudioFormat
+from collections.abc import Generator
+from contextlib import suppress
+
+import numpy as np
+
+from transcriber.audio.media_ffmpeg import open_file
+from transcriber.audio.media_pieces import Chunk, Media, Piece, join
+from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.sources import BytesSource, Reader, Source
 from transcriber.audio.wav import WavParser
-from transcriber.errors import BadInputError
+from transcriber.errors import BadInputError, MediaError
+
+__all__ = ["Media", "Piece", "Source", "open_media"]
+
+_READ_BYTES = 2**16
 
 
-class Piece(NamedTuple):
-    """Whole frames; ``frame`` is the index of the first."""
-
-    frame: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """An opened recording."""
-
-    format: AudioFormat
-    frames: int | None
-    container: str
-    codec: str
-    pieces: Iterator[Piece]
-
-
-def open_media(source: bytes) -> Media:
-    """Open it.
+def open_media(source: Source | bytes) -> Media:
+    """A file or a clip; its first sound is decoded already.
 
     Raises:
-        BadInputError: it cannot be read.
+        MediaError: it cannot be read: what it is, what is in it, or where it comes from. One line.
     """
-    parser = WavParser()
-    data = parser.feed(source)
-    if parser.format is None:
-        raise BadInputError("no audio in it")
-    if parser.frames is not None and len(data) < parser.frames * parser.format.frame_bytes:
-        raise BadInputError("the file is cut off")
-    return Media(parser.format, parser.frames, "wav", "pcm", iter([Piece(0, data)]))
+    reader = Reader(BytesSource(source) if isinstance(source, bytes) else source)
+    head = reader.peek(12)
+    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+        try:
+            return _open_wav(reader)
+        except BadInputError as error:
+            # More channels or another codec than we read ourselves, or nothing that anybody reads.
+            if reader.seekable():
+                reader.seek(0)
+                with suppress(MediaError):
+                    return open_file(reader)
+            raise MediaError(str(error)) from None
+    return open_file(reader)
+
+
+def _open_wav(reader: Reader) -> Media:
+    parser, first = WavParser(), b""
+    while parser.format is None:
+        data = reader.read(_READ_BYTES)
+        if not data:
+            raise reader.error or BadInputError("the WAV file ends before its audio begins")
+        first = parser.feed(data)
+    fmt = parser.format
+    as_is = fmt.sample in {SampleFormat.S16LE, SampleFormat.F32LE}
+    out = fmt if as_is else AudioFormat(SampleFormat.F32LE, fmt.rate, fmt.channels)
+    chunks = _wav_chunks(reader, parser, first, fmt)
+    return Media(out, parser.frames, "wav", str(fmt.sample).lower(), join(chunks, fmt.rate, parser.frames))
+
+
+def _wav_chunks(reader: Reader, parser: WavParser, pcm: bytes, fmt: AudioFormat) -> Generator[Chunk, None, None]:
+    frame, size = 0, max(_READ_BYTES, fmt.rate * fmt.frame_bytes)
+    while True:
+        if pcm:
+            reader.heard()
+            match fmt.sample:
+                case SampleFormat.S16LE:
+                    samples = np.frombuffer(pcm, "<i2").reshape(-1, fmt.channels)
+                case SampleFormat.F32LE:
+                    samples = np.frombuffer(pcm, "<f4").reshape(-1, fmt.channels)
+                case _:
+                    samples = decode(pcm, fmt, split=True).T
+            yield frame, samples
+            frame += len(samples)
+        data = reader.read(size)
+        if not data:
+            if reader.error:
+                raise reader.error
+            return
+        pcm = parser.feed(data)

@@ -13,7 +13,7 @@ class Places:
     def __init__(self, worker: Worker, lane: Lane = Lane.FINAL) -> None:
         self._queue, self._lane = worker.queue, lane
         self._waiting: deque[asyncio.Future[None]] = deque()
-        worker.on_room.append(self._wake)
+        worker.on_room.append(self.wake)
 
     async def free(self) -> None:
         """Wait until there is a place; it must be taken before anything else is awaited."""
@@ -28,7 +28,7 @@ class Places:
                 if turn in self._waiting:
                     self._waiting.remove(turn)
                 else:
-                    self._wake()
+                    self.wake()
                 raise
             if self._room:
                 return
@@ -44,7 +44,7 @@ class Places:
     def _new_turn() -> asyncio.Future[None]:
         return asyncio.get_running_loop().create_future()
 
-    def _wake(self) -> None:
-        """The worker took a job. One at a time: who is woken takes the place before the next one is taken."""
+    def wake(self) -> None:
+        """A job has left the lane. One at a time: who is woken takes the place before the next one is taken."""
         if self._waiting and self._room:
             self._waiting.popleft().set_result(None)

@@ -1,0 +1,79 @@
+"""Decoded frames as samples. In: frames of FFmpeg, in any layout. Out: samples of one format."""
+
+from typing import Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from transcriber.audio.pcm import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
+from transcriber.errors import MediaError
+
+_SCALES = {"u8": (128, 2.0**-7), "s16": (0, 2.0**-15), "s32": (0, 2.0**-31), "flt": (0, 1.0), "dbl": (0, 1.0)}
+"""What is subtracted from a sample, and what it is multiplied by, to be in [-1, 1]."""
+
+
+class Samples:
+    """Makes all frames of a file look like the first.
+
+    Attributes:
+        format: S16LE where the first frame has no more than 16 bits, else F32LE; more than two channels are one.
+    """
+
+    def __init__(self, first: av.AudioFrame) -> None:
+        """Raises MediaError: its rate is none that is read."""
+        rate, channels = first.sample_rate, first.layout.nb_channels
+        if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            raise MediaError(f"{rate} Hz; {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} are read")
+        mixed = channels > MAX_CHANNELS
+        narrow = first.format.packed.name in {"u8", "s16"} and not mixed
+        sample = SampleFormat.S16LE if narrow else SampleFormat.F32LE
+        self.format = AudioFormat(sample, rate, 1 if mixed else channels)
+        self._mixer: av.AudioResampler | None = None
+
+    def of(self, frame: av.AudioFrame) -> NDArray[Any]:
+        """(frames, channels) int16 or float32.
+
+        Raises:
+            MediaError: the rate is another one, or there is no way to mix its channels.
+        """
+        if frame.sample_rate != self.format.rate:
+            raise MediaError(f"the sample rate changes from {self.format.rate} to {frame.sample_rate} Hz")
+        channels = frame.layout.nb_channels
+        samples: NDArray[Any]
+        if channels > MAX_CHANNELS:
+            samples = self._mixed(frame)
+        else:
+            array: NDArray[Any] = frame.to_ndarray()
+            samples = array.T if frame.format.is_planar else array.reshape(-1, channels)
+            if (
+                samples.dtype == np.int16
+                and self.format.sample is SampleFormat.S16LE
+                and channels == self.format.channels
+            ):
+                return np.ascontiguousarray(samples)
+            zero, scale = _SCALES[frame.format.packed.name]
+            samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+        if samples.shape[1] > self.format.channels:
+            samples = samples.mean(axis=1, keepdims=True, dtype=np.float32)
+        elif samples.shape[1] < self.format.channels:
+            samples = samples.repeat(self.format.channels, axis=1)
+        if self.format.sample is SampleFormat.S16LE:
+            return np.clip(np.rint(np.nan_to_num(samples) * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
+        return np.ascontiguousarray(samples)
+
+    def _mixed(self, frame: av.AudioFrame) -> NDArray[np.float32]:
+        """A frame of many channels as one, (frames, 1) in [-1, 1]: what is in the middle is louder than what is around.
+
+        PyAV must not be asked for the planes of such a frame: it looks for more than there are.
+        """
+        for _ in range(2):
+            self._mixer = self._mixer or av.AudioResampler(format="flt", layout="mono")
+            try:
+                parts = [part.to_ndarray().reshape(-1, 1) for part in self._mixer.resample(frame)]
+            except (FFmpegError, ValueError):
+                self._mixer = None  # the layout has changed, or is none that can be mixed
+            else:
+                return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
+        raise MediaError(f"{frame.layout.nb_channels} channels that cannot be mixed")

@@ -1,0 +1,50 @@
+"""Where decoded frames lie. In: time stamps of a container, which are rounded, missing or wrong. Out: places that only grow."""
+
+_JITTER_S = 0.1
+"""Time stamps are rounded (to milliseconds in WebM), and of another clock than the samples: so much is no hole."""
+_ROUNDING_S = 0.0025
+"""Where a packet was lost, a hole is expected, and only rounding is left out."""
+_MAX_HOLE_S = 3600.0
+"""A longer jump is not believed."""
+
+
+class Timeline:
+    """Counts frames, and follows the time stamps where they jump ahead.
+
+    Attributes:
+        frame: place of the next frame, if nothing is missing before it.
+    """
+
+    def __init__(self, rate: int, origin: int) -> None:
+        """``origin`` is what the first frame's time stamp would be, in frames, if nothing is missing before it."""
+        self.frame = 0
+        self._jitter = int(rate * _JITTER_S)
+        self._rounding = int(rate * _ROUNDING_S)
+        self._max_hole = int(rate * _MAX_HOLE_S)
+        self._origin = origin
+        self._lost = 0  # frames that could not be decoded since the last that could
+        self._losing = False
+
+    def lose(self, frames: int) -> None:
+        """A packet could not be decoded: ``frames`` is its length, 0 where nobody knows."""
+        self._losing = True
+        self._lost += frames
+
+    def place(self, stamp: int | None, frames: int) -> int:
+        """The place of ``frames`` that were decoded; ``stamp`` is their time stamp in frames.
+
+        They follow those before, or leave a hole; they never lie over them.
+        """
+        ahead = self._lost if stamp is None else stamp - self._origin - self.frame
+        if not -self._jitter <= ahead <= self._max_hole:
+            # Another recording joined to this one, or nonsense: its time stamps count from here.
+            ahead = self._lost
+            self._origin = (stamp or 0) - self.frame - ahead
+        elif not self.frame and not self._losing and abs(ahead) <= self._jitter:
+            self._origin += ahead  # what is cut off at the start is not counted the same everywhere
+        if ahead > (self._rounding if self._losing else self._jitter):
+            self.frame += ahead
+        self._lost, self._losing = 0, False
+        start = self.frame
+        self.frame += frames
+        return start

@@ -1,0 +1,137 @@
+"""Is an MP4 file fit to be decoded? In: its bytes. Out: nothing, or the reason why not.
+
+FFmpeg builds an index of all packets from a few bytes that claim how many there are: a file of a kilobyte can claim gigabytes. It
+also takes encrypted packets for broken ones. So the boxes are read here first: names and sizes, and the counts.
+"""
+
+import struct
+from dataclasses import dataclass
+
+from transcriber.audio.sources import Reader, Source
+from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
+
+MAX_PACKETS = 2_500_000
+"""Of all tracks: FFmpeg keeps 24 bytes for each. That is 14 hours of AAC at 48 kHz."""
+
+_MAX_TRACKS = 32
+_MAX_FRAGMENTED_TRACKS = 4
+"""Their packets are counted nowhere; each track's index is bounded by the largest allocation."""
+
+_MAX_BOXES = 4096
+_MAX_ORDER_BYTES = 2**16
+_PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
+_ENCRYPTED = frozenset({b"enca", b"drms", b"drmi"})
+
+
+@dataclass
+class _Found:
+    """What the boxes tell.
+
+    Attributes:
+        kinds: of the tracks, such as ``soun``.
+        packets: of all tracks.
+        encrypted: whether a track of audio is.
+        fragmented: whether packets follow that no index counts.
+        compressed: whether the index itself is.
+    """
+
+    kinds: list[bytes]
+    packets: int = 0
+    encrypted: bool = False
+    fragmented: bool = False
+    compressed: bool = False
+
+
+def check_mp4(reader: Reader) -> None:
+    """Look at a file that is not read yet.
+
+    Raises:
+        UnseekableError: it comes from a pipe, and its index is behind its audio.
+        MediaError: no audio, encrypted, more packets than there is memory for, or no index.
+    """
+    source, start = reader.source, reader.start
+    if source.size is None:
+        _check_order(reader)
+        return
+    found = _Found([])
+    _walk(source, start, source.size, found, [0])
+    if found.compressed:
+        raise MediaError("an MP4 file with a compressed index is not read")
+    if b"soun" not in found.kinds:
+        raise NoAudioError("there is no audio in it" if found.kinds else "an MP4 file without an index (moov)")
+    if found.encrypted:
+        raise EncryptedError("the audio is encrypted")
+    if len(found.kinds) > (_MAX_FRAGMENTED_TRACKS if found.fragmented else _MAX_TRACKS):
+        raise MediaError(f"{len(found.kinds)} tracks are too many")
+    if found.packets > MAX_PACKETS:
+        raise MediaError(f"{found.packets} packets; {MAX_PACKETS} are read of an MP4 file")
+
+
+def _walk(source: Source, start: int, end: int, found: _Found, seen: list[int]) -> None:
+    """The boxes from ``start`` to ``end``, and what is in them."""
+    while start + 8 <= end:
+        seen[0] += 1
+        if seen[0] > _MAX_BOXES:
+            raise MediaError(f"an MP4 file with more than {_MAX_BOXES} boxes before the end of its index")
+        name, body, size = _box(_exactly(source, start, 16), start, end)
+        if size < 8:  # noqa: PLR2004 - its own header
+            return
+        if name in _PARENTS:
+            _walk(source, body, min(end, start + size), found, seen)
+        else:
+            _note(name, _exactly(source, body, 20), found)
+        if name == b"moov":
+            return  # what follows is audio, in fragments thousands of boxes
+        start += size
+
+
+def _note(name: bytes, body: bytes, found: _Found) -> None:
+    body = body.ljust(20, b"\0")
+    match name:
+        case b"hdlr":
+            # The data reference has a handler too, in another box.
+            if body[8:12] not in {b"url ", b"alis"}:
+                found.kinds.append(body[8:12])
+        case b"stsd":
+            found.encrypted |= body[12:16] in _ENCRYPTED and found.kinds[-1:] == [b"soun"]
+        case b"stsz" | b"stz2":
+            found.packets += int.from_bytes(body[8:12], "big")
+        case b"mvex":
+            found.fragmented = True
+        case b"cmov":
+            found.compressed = True
+        case _:
+            pass
+
+
+def _box(header: bytes, start: int, end: int) -> tuple[bytes, int, int]:
+    """Name, where its content begins, and its size with the header; the size is 0 where there is no box."""
+    if len(header) < 8:  # noqa: PLR2004 - a size and a name
+        return b"", start, 0
+    size, name = struct.unpack_from(">I4s", header)
+    if size == 1 and len(header) == 16:  # noqa: PLR2004 - the size follows, in eight bytes
+        return name, start + 16, int.from_bytes(header[8:], "big")
+    return name, start + 8, size or end - start
+
+
+def _check_order(reader: Reader) -> None:
+    """Whether the index comes first."""
+    start = 0
+    while start < _MAX_ORDER_BYTES:
+        name, _, size = _box(reader.peek(start + 16)[start:], start, start)
+        if name == b"mdat":
+            raise UnseekableError("its index (moov) is at its end: it cannot be read from a pipe")
+        if name == b"moov" or size < 8:  # noqa: PLR2004
+            return
+        start += size
+
+
+def _exactly(source: Source, offset: int, count: int) -> bytes:
+    """``count`` bytes, or fewer at the end."""
+    data = b""
+    while len(data) < count:
+        piece = source.read_at(offset + len(data), count - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
