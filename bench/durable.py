@@ -26,8 +26,7 @@ from transcriber.audio.stream import Stream
 from transcriber.bus import provision
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.ledger import FENCE
+from transcriber.bus.jetstream import FENCE, JetStream
 from transcriber.config import Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.models import DEMO

@@ -22,14 +22,20 @@ from transcriber.messages import ANY_MESSAGE, End, Final
 
 CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
 
+FILES = ("OBJ_AUDIO_FILES", "OBJ_TRANSCRIPTS", "JOBS", "JOB_RECORDS")
+"""The streams that files need beside TRANSCRIPTS."""
+
 PUBLISH = {
     "PUBLISHER_RADIO_7": {"audio.radio-7"},
     "READER": set(),
+    "ASKER": {"transcriber.transcribe"},
     "DAEMON_RADIO_7": {"transcripts.radio-7.final", "transcripts.radio-7.end", "transcriber.metrics.pod-1"},
     "DAEMON_ALL": {
         "transcripts.radio-7.final",
         "transcripts.radio-7.end",
         "transcripts.parliament.final",
+        "transcripts.job=1.final",
+        "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
     },
     "DURABLE_RADIO_7": {
@@ -50,6 +56,8 @@ PUBLISH = {
         "transcripts.radio-7.final",
         "transcripts.radio-7.end",
         "transcripts.parliament.final",
+        "transcripts.job=1.final",
+        "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
         "$JS.API.STREAM.INFO.AUDIO",
         "$JS.API.STREAM.INFO.TRANSCRIPTS",
@@ -64,12 +72,46 @@ PUBLISH = {
         "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
         "$JS.ACK.AUDIO.transcriber-parliament.1.1.1.1.1",
     },
+    "DAEMON_FILES": {
+        "transcripts.radio-7.final",
+        "transcripts.radio-7.end",
+        "transcripts.parliament.final",
+        "transcripts.job=1.final",
+        "transcripts.job=1.progress",
+        "transcriber.metrics.pod-1",
+        "transcriber.jobs.job=1",
+        "transcriber.records.job=1",
+        "$O.AUDIO_FILES.M.eA==",
+        "$O.TRANSCRIPTS.C.1",
+        "$O.TRANSCRIPTS.M.eA==",
+        *(f"$JS.API.STREAM.INFO.{name}" for name in ("TRANSCRIPTS", *FILES)),
+        *(f"$JS.API.STREAM.MSG.GET.{name}" for name in ("TRANSCRIPTS", *FILES)),
+        "$JS.API.DIRECT.GET.OBJ_AUDIO_FILES",
+        "$JS.API.STREAM.PURGE.OBJ_AUDIO_FILES",
+        "$JS.API.STREAM.PURGE.OBJ_TRANSCRIPTS",
+        "$JS.API.CONSUMER.INFO.JOBS.transcriber",
+        "$JS.API.CONSUMER.MSG.NEXT.JOBS.transcriber",
+        "$JS.ACK.JOBS.transcriber.1.1.1.1.1",
+    },
+    "SUBMITTER": {
+        "transcriber.submit",
+        "transcriber.cancel",
+        "$O.AUDIO_FILES.C.1",
+        "$O.AUDIO_FILES.M.eA==",
+        "$JS.API.STREAM.MSG.GET.OBJ_AUDIO_FILES",
+        "$JS.API.STREAM.MSG.GET.JOB_RECORDS",
+        "$JS.API.STREAM.MSG.GET.OBJ_TRANSCRIPTS",
+        "$JS.API.DIRECT.GET.JOB_RECORDS",
+        "$JS.API.DIRECT.GET.OBJ_TRANSCRIPTS",
+    },
     "PROVISIONER": {
         *(
             f"$JS.API.STREAM.{call}.{name}"
             for call in ("INFO", "CREATE", "UPDATE")
-            for name in ("AUDIO", "TRANSCRIPTS")
+            for name in ("AUDIO", "TRANSCRIPTS", *FILES)
         ),
+        "$JS.API.CONSUMER.CREATE.JOBS.transcriber.transcriber.jobs.*",
+        "$JS.API.CONSUMER.INFO.JOBS.transcriber",
         "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
         "$JS.API.CONSUMER.INFO.AUDIO.transcriber-radio-7",
         "$JS.API.CONSUMER.INFO.AUDIO.transcriber-parliament",
@@ -82,18 +124,35 @@ TRANSCRIPTS = {
     "transcripts.radio-7.final",
     "transcripts.radio-7.end",
     "transcripts.parliament.final",
+    "transcripts.job=1.final",
     "transcripts.radio-7",
 }
+PROGRESS = "transcripts.job=1.progress"
 METRICS = {"transcriber.metrics.pod-1", "transcriber.metrics.pod-1.more"}
+
+SERVICE = {"$SRV.PING", "$SRV.>"}
+"""What the library that answers requests needs; the requests themselves come to a queue group only."""
+
+QUEUES = {
+    **{
+        name: {("transcriber.transcribe", "q")}
+        for name in ("DAEMON_RADIO_7", "DAEMON_ALL", "DURABLE_RADIO_7", "DURABLE_ALL")
+    },
+    "DAEMON_FILES": {(f"transcriber.{verb}", "q") for verb in ("transcribe", "submit", "cancel")},
+}
+"""Subjects and groups in which a user may be one of many who answer."""
 
 SUBSCRIBE = {
     "PUBLISHER_RADIO_7": {"_INBOX_publisher-radio-7.1"},
-    "READER": {"_INBOX_reader.1", "transcripts.*.*", "transcripts.>"} | TRANSCRIPTS,
-    "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"},
+    "READER": {"_INBOX_reader.1", "transcripts.*.*", "transcripts.*.progress", "transcripts.>", PROGRESS} | TRANSCRIPTS,
+    "ASKER": {"_INBOX_asker.1"},
+    "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"} | SERVICE,
     # nats-server takes the > for one token and grants it; nobody may publish on the deeper subjects it opens.
-    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"},
-    "DURABLE_RADIO_7": {"_INBOX_durable-radio-7.1"},
-    "DURABLE_ALL": {"_INBOX_durable-all.1"},
+    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"} | SERVICE,
+    "DURABLE_RADIO_7": {"_INBOX_durable-radio-7.1"} | SERVICE,
+    "DURABLE_ALL": {"_INBOX_durable-all.1"} | SERVICE,
+    "DAEMON_FILES": {"_INBOX_daemon-files.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"} | SERVICE,
+    "SUBMITTER": {"_INBOX_submitter.1", "transcripts.*.progress", PROGRESS},
     "PROVISIONER": {"_INBOX_provisioner.1"},
     "METRICS_READER": {"_INBOX_metrics-reader.1", "transcriber.metrics.*", "transcriber.metrics.>"} | METRICS,
 }
@@ -103,7 +162,7 @@ JETSTREAM = {
     *(
         f"$JS.API.STREAM.{call}.{name}"
         for call in ("INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE")
-        for name in ("AUDIO", "TRANSCRIPTS", "OTHERS")
+        for name in ("AUDIO", "TRANSCRIPTS", *FILES, "OTHERS")
     ),
     *(
         f"$JS.API.CONSUMER.{call}.{name}.transcriber-{stream}"
@@ -113,7 +172,11 @@ JETSTREAM = {
     ),
     "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
     "$JS.API.CONSUMER.CREATE.TRANSCRIPTS.reader.transcripts.>",
-    "$JS.API.DIRECT.GET.AUDIO",
+    *(f"$JS.API.DIRECT.GET.{name}" for name in ("AUDIO", "TRANSCRIPTS", *FILES)),
+    *(f"$JS.API.CONSUMER.{call}.JOBS.transcriber" for call in ("INFO", "DELETE", "MSG.NEXT", "PAUSE")),
+    "$JS.API.CONSUMER.CREATE.JOBS.transcriber.transcriber.jobs.*",
+    "$JS.ACK.JOBS.transcriber.1.1.1.1.1",
+    *(f"$O.{bucket}.{part}" for bucket in ("AUDIO_FILES", "TRANSCRIPTS", "OTHERS") for part in ("C.1", "M.eA==")),
     "$JS.API.INFO",
     "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
     "$JS.ACK.AUDIO.transcriber-parliament.1.1.1.1.1",
@@ -126,8 +189,12 @@ SUBJECTS = {
     "audio.radio-7.more",
     *TRANSCRIPTS,
     *METRICS,
-    "transcriber.transcribe",
+    PROGRESS,
+    *(f"transcriber.{name}" for name in ("transcribe", "submit", "cancel", "jobs.job=1", "records.job=1")),
     "_INBOX.1",
+    "_INBOX_asker.1",
+    "_INBOX_daemon-files.1",
+    "_INBOX_submitter.1",
     "_INBOX_publisher-radio-7.1",
     "_INBOX_reader.1",
     "_INBOX_daemon-radio-7.1",
@@ -141,8 +208,8 @@ SUBJECTS = {
     "$SYS.REQ.SERVER.PING",
     "news",
 }
-PATTERNS = {">", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.>", "transcriber.metrics.*",
-            "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
+PATTERNS = {">", "$O.>", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.*.progress", "transcripts.>",
+            "transcriber.metrics.*", "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
 
 
 async def settled(client):
@@ -229,6 +296,19 @@ async def test_user_subscribes_to_what_is_listed_and_nothing_else(guarded, seeds
         denied = await user.denied_of("subscription", SUBJECTS | PATTERNS)
 
     assert (SUBJECTS | PATTERNS) - denied == SUBSCRIBE[name]
+
+
+@pytest.mark.parametrize("name", PUBLISH)
+async def test_user_is_one_of_the_groups_that_are_listed_and_of_no_other(guarded, seeds, name):
+    groups = {(f"transcriber.{verb}", group) for verb in ("transcribe", "submit", "cancel") for group in ("q", "mine")}
+    granted = set()
+    for subject, group in groups:
+        async with User(guarded, seeds, name) as user:
+            await user.client.subscribe(subject, queue=group)
+            if not await user.denied_of("subscription", {subject}):
+                granted.add((subject, group))
+
+    assert granted == QUEUES.get(name, set())
 
 
 @pytest.mark.parametrize("seed", [None, new_seed()], ids=["nobody", "a stranger's key"])

@@ -106,7 +106,8 @@ async def messages(bucket):
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 20 * CHUNK_BYTES + 7])
 async def test_what_we_store_nats_py_reads_and_the_other_way_round(ours, theirs, size):
-    data, sent = noise(size), []
+    data = noise(size)
+    sent: list[int] = []
 
     stored = await ours.put("a/ü b.mp3", cut(data), sent.append)
     await theirs.put("theirs", data)
@@ -279,9 +280,15 @@ def test_any_read_of_any_upload_is_the_bytes_at_that_place(many, count, longest,
 async def test_far_leap_costs_few_questions_where_the_chunks_are_even(ours, between, monkeypatch):
     chunks = [noise(100, place) for place in range(300)]
     await put_raw(ours, "x", chunks, between=between, options={"max_chunk_size": 100})
-    data, asked = b"".join(chunks), []
+    data = b"".join(chunks)
+    asked: list[dict[str, int]] = []
     direct = ours.jetstream.direct
-    monkeypatch.setattr(ours.jetstream, "direct", lambda *a, **k: (asked.append(k), direct(*a, **k))[1])
+
+    def counted(stream, **which):
+        asked.append(which)
+        return direct(stream, **which)
+
+    monkeypatch.setattr(ours.jetstream, "direct", counted)
     reader = await reader_of(ours, "x")
 
     for offset in (29_950, 15_055, 0):

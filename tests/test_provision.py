@@ -91,10 +91,10 @@ async def test_what_is_stored_and_what_is_not(settings, jetstream):
     assert (await jetstream.stream_info("TRANSCRIPTS")).state.messages == len(STORED_TYPES)
 
 
-def test_every_type_but_partial_is_stored():
+def test_every_type_but_partial_and_progress_is_stored():
     kinds = set(json.loads(json.dumps(ANY_MESSAGE.json_schema()))["discriminator"]["mapping"])
 
-    assert set(STORED_TYPES) == kinds - {"partial"}
+    assert set(STORED_TYPES) == kinds - {"partial", "progress"}
 
 
 async def test_without_names_every_stream_with_audio_has_a_consumer(settings, jetstream):

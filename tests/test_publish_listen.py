@@ -224,9 +224,9 @@ async def test_payloads_lost_while_the_broker_is_away_are_counted_and_keep_their
     [
         ("missing.wav", None, "No such file"),
         ("folder", "folder", "Is a directory"),
-        ("song.mp3", b"ID3\x04" + bytes(100), "not a WAV file.*--format"),
+        ("song.mp3", b"ID3\x04" + bytes(100), "no audio file.*--format"),
         ("short.wav", b"RIFF\0\0\0\0WAVE", "ends before its audio"),
-        ("empty.wav", b"", "ends before its audio"),
+        ("empty.wav", b"", "there is nothing in it"),
     ],
 )
 async def test_a_file_that_cannot_be_read_is_one_clear_line(settings, tmp_path, name, content, message) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Collection
+from typing import Any
 
 AGAIN_S = 0.1
 
 
-async def cancel(tasks: Collection["asyncio.Task[None]"]) -> None:
+async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
     """Cancel ``tasks`` and wait until they are over, whatever they raise.
 
     More than once, if need be: on Python 3.11 ``asyncio.wait_for``, in which nats-py waits for every answer, loses a

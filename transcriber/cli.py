@@ -19,6 +19,7 @@ from typing import Any
 
 from transcriber import __version__
 from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
+from transcriber.bus import DECODING_THREAD
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, ModelError, StartError
@@ -31,16 +32,25 @@ Run = Callable[[Settings, argparse.Namespace], int]
 CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
 """Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
 
-PROVISION_SETTINGS = (*CLIENT_SETTINGS, "audio_", "transcript_", "stream_replicas", "partitions")
+_LAST_S = 0.2
+
+PROVISION_SETTINGS = (
+    *CLIENT_SETTINGS, "durable", "backfill", "audio_", "transcript_", "stream_replicas", "partitions",
+    "files", "file_max_age_secs", "result_max_age_secs",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     status = _run(argv)
-    if any(thread.name.startswith(THREAD_NAME) for thread in threading.enumerate()):
+    for thread in threading.enumerate():
+        if thread.name.startswith(DECODING_THREAD):
+            thread.join(_LAST_S)  # most are only just told to end
+    if any(thread.name.startswith((THREAD_NAME, DECODING_THREAD)) for thread in threading.enumerate()):
         # A worker that was abandoned is still inside whisper.cpp: the interpreter would take itself down around it,
-        # which ends in a segmentation fault now and then.
+        # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.
         logging.shutdown()
+        sys.stdout.flush()
         os._exit(status)
     return status
 
@@ -77,7 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     publish = _command(commands, "publish", _publish, "send an audio file to a stream")
     publish.add_argument(
-        "file", metavar="FILE", help="a WAV file, raw PCM (*.pcm, *.raw), or - for raw PCM or WAV on stdin"
+        "file",
+        metavar="FILE",
+        help="an audio file (WAV, FLAC, MP3, M4A, Ogg, WebM and more), raw PCM (*.pcm, *.raw), or - for any of them on stdin",
     )
     publish.add_argument("--stream", required=True, metavar="NAME", help="the subject's last token")
     publish.add_argument("--fast", action="store_true", help="as fast as the broker takes it, not in real time")
@@ -99,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(listen, CLIENT_SETTINGS)
 
     provision = _command(
-        commands, "provision", _provision, "make or check the JetStream streams and consumers of durable mode"
+        commands, "provision", _provision, "make or check what durable mode and files need of JetStream"
     )
     provision.add_argument(
         "stream", nargs="*", metavar="STREAM", help="streams to make a consumer for; default: those of AUDIO_SUBJECT"
@@ -224,7 +236,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioFormat | None:
-    """The format of headerless samples; None for WAV, unless the name or a flag says that there is no header."""
+    """The format of headerless samples; None for files with one, unless the name or a flag says that there is no header."""
     given = arguments.format, arguments.rate, arguments.channels
     if not any(given) and not arguments.file.lower().endswith((".pcm", ".raw")):
         return None

@@ -24,8 +24,8 @@
         * ``LinkError``: it is only a link to another one.
         * ``MissingChunkError``: a part of it is gone.
         * ``DigestError``: its bytes are not those that were stored.
+    * ``TextGoneError``: text of a file was removed before its results were written.
     * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
-    * ``ServiceRefusal``: a request is answered with an error code.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -140,7 +140,15 @@ class EngineError(TranscriberError):
 
 
 class UnansweredError(TranscriberError):
-    """No answer, or one that says to try again: the broker is away, is busy, or has no room."""
+    """No answer, or one that says to try again: the broker is away, is busy, or has no room.
+
+    Attributes:
+        code: the broker's ``err_code``; 0 where it said nothing.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RefusedError(TranscriberError):
@@ -175,17 +183,9 @@ class DigestError(ObjectError):
     """The object's bytes do not add up to its digest."""
 
 
+class TextGoneError(TranscriberError):
+    """The limits of the stream of transcripts have taken some text of a file before its results were written."""
+
+
 class SourceClosedError(TranscriberError):
     """The source of bytes was closed while, or before, somebody read from it."""
-
-
-class ServiceRefusal(TranscriberError):  # noqa: N818 - an answer, not a fault of ours
-    """A request is refused; the message is the one line of the answer.
-
-    Attributes:
-        code: as HTTP has it: 400, 404, 409, 413, 429, 500, 503, 504.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code

@@ -6,6 +6,7 @@ pool's thread.
 """
 
 from collections.abc import Generator
+from contextlib import suppress
 
 import numpy as np
 
@@ -14,9 +15,9 @@ from transcriber.audio.media_pieces import Chunk, Media, Piece, join
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.sources import BytesSource, Reader, Source
 from transcriber.audio.wav import WavParser
-from transcriber.errors import BadInputError, TruncatedError
+from transcriber.errors import BadInputError, MediaError
 
-__all__ = ["Media", "Piece", "Source", "TruncatedError", "open_media"]
+__all__ = ["Media", "Piece", "Source", "open_media"]
 
 _READ_BYTES = 2**16
 
@@ -32,11 +33,13 @@ def open_media(source: Source | bytes) -> Media:
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         try:
             return _open_wav(reader)
-        except BadInputError:
-            # More channels or another codec than we read ourselves.
-            if not reader.seekable():
-                raise
-            reader.seek(0)
+        except BadInputError as error:
+            # More channels or another codec than we read ourselves, or nothing that anybody reads.
+            if reader.seekable():
+                reader.seek(0)
+                with suppress(MediaError):
+                    return open_file(reader)
+            raise MediaError(str(error)) from None
     return open_file(reader)
 
 

@@ -20,8 +20,8 @@ from transcriber.audio.headers import parse_headers
 from transcriber.audio.session import Window
 from transcriber.audio.stream import Event, Stream
 from transcriber.bus.checkpoint import restored
-from transcriber.bus.jetstream import JetStream, Stored
-from transcriber.bus.ledger import FENCE, read_checkpoint
+from transcriber.bus.jetstream import FENCE, JetStream, Stored
+from transcriber.bus.ledger import read_checkpoint
 from transcriber.bus.report import Outbox, SessionReport
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript

@@ -1,24 +1,86 @@
-"""The pool in which clips are decoded. Event loop side."""
+"""Decoding off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
+
+Clips and live chunks share a few threads; a file, which goes on for hours, has one of its own. Threads are those of executors: a
+decoder that hangs cannot be stopped, so nobody waits for it, and the command line leaves it behind when the process ends.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-Arguments = ParamSpec("Arguments")
-Value = TypeVar("Value")
+from transcriber.audio.media import Media, Piece, Source, open_media
+from transcriber.bus import DECODING_THREAD
 
-THREADS = 2
+_THREADS = 2
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that a thread of its own decodes, a piece when one is asked for.
+
+    Attributes:
+        media: what it is.
+        pieces: its audio; may be asked for once.
+    """
+
+    media: Media
+    pieces: AsyncGenerator[Piece, None]
 
 
 class Decoding:
-    """A small pool of threads for clips."""
+    """Event loop only."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, "decode")
+    def __init__(self, threads: int = _THREADS) -> None:
+        self._pool = ThreadPoolExecutor(threads, f"{DECODING_THREAD}clips")
 
-    async def run(
-        self, function: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> Value:
-        """Run it in the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+    async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """What ``function`` returns, from a thread of the pool; who is cancelled does not wait for it.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
+        return await asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Take no more; what waits is cancelled, and what runs is left behind."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def pieces(self, source: Source) -> AsyncGenerator[Piece, None]:
+        """The audio of a file.
+
+        Raises:
+            MediaError: it cannot be decoded, or not to its end.
+        """
+        async with open_file(source) as file, aclosing(file.pieces) as pieces:
+            async for piece in pieces:
+                yield piece
+
+
+@asynccontextmanager
+async def open_file(source: Source) -> AsyncIterator[OpenFile]:
+    """A file on a thread of its own, which also calls ``source``.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    thread = ThreadPoolExecutor(1, f"{DECODING_THREAD}file")
+    media: Media | None = None
+    try:
+        media = await asyncio.wrap_future(thread.submit(open_media, source))
+        async with aclosing(_pieces(thread, media)) as pieces:
+            yield OpenFile(media, pieces)
+    finally:
+        if media is not None:
+            thread.submit(media.pieces.close)  # behind the piece that it may be decoding
+        thread.shutdown(wait=False)
+
+
+async def _pieces(thread: ThreadPoolExecutor, media: Media) -> AsyncGenerator[Piece, None]:
+    while piece := await asyncio.wrap_future(thread.submit(next, media.pieces, None)):
+        yield piece

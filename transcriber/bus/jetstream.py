@@ -25,9 +25,12 @@ RESET_SINCE = (2, 14)
 PIN_GROUP, PIN_S = "transcriber", 10.0
 """The priority group of our consumers; one reader of it is pinned until it has asked for nothing for so long."""
 
-WRONG_LAST_SEQUENCE, NO_MESSAGE = 10071, 10037
+FENCE = "Nats-Expected-Last-Subject-Sequence"
+"""Header with the sequence of the message that ours follows upon; 0: it is the first of its subject."""
+
+WRONG_LAST_SEQUENCE, NO_MESSAGE, STREAM_FULL = 10071, 10037, 10077
 _TOO_MANY_REQUESTS, _UNAVAILABLE, _OUT_OF_STORAGE = 429, 503, 10047
-_NOT_FOUND = "404"
+_NOT_FOUND, _END_OF_PAGE = "404", "204"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +114,31 @@ class JetStream:
         Raises:
             UnansweredError: there is no such stream, or it does not allow this, or nobody answers. RefusedError.
         """
-        message = await self._request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode())
-        headers = message.headers or {}
-        if "Nats-Sequence" not in headers and headers.get("Status") == _NOT_FOUND:
-            return None
+        return _stored(await self._request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode()))
+
+    async def page(self, stream: str, **which: str | int) -> list[Stored]:
+        """As ``direct``, up to ``batch`` messages: those from ``seq`` on that fit ``next_by_subj``.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        if not self._connection.connected:
+            raise UnansweredError("the broker is away")
+        found: list[Stored] = []
+        inbox = self.client.new_inbox()
         try:
-            return Stored(
-                int(headers["Nats-Sequence"]),
-                datetime.fromisoformat(headers["Nats-Time-Stamp"]),
-                headers,
-                message.data,
-            )
-        except (LookupError, ValueError):
-            said = " ".join(headers.get(name, "") for name in ("Status", "Description")).strip()
-            raise RefusedError(said or "the message has no headers of the broker's", 0) from None
+            subscription = await self.client.subscribe(inbox)
+            try:
+                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode(), reply=inbox)
+                while True:
+                    message = await subscription.next_msg(timeout=ANSWER_S)
+                    if (message.headers or {}).get("Status") == _END_OF_PAGE or (stored := _stored(message)) is None:
+                        return found
+                    found.append(stored)
+            finally:
+                await subscription.unsubscribe()
+        except (TimeoutError, nats_errors.Error, OSError) as error:
+            raise UnansweredError(f"{stream} is not shown: {str(error) or type(error).__name__}") from None
 
     async def put_back(self, stream: str, consumer: str, seq: int) -> None:
         """Have ``consumer`` deliver from stream sequence ``seq`` on, as if nothing after it had been delivered.
@@ -167,9 +181,22 @@ def _answer(message: Msg) -> dict[str, Any]:
     if error := answer.get("error"):
         code, text = error.get("err_code", 0), str(error.get("description", "refused"))
         if error.get("code") in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or code == _OUT_OF_STORAGE:
-            raise UnansweredError(text)
+            raise UnansweredError(text, code)
         raise RefusedError(text, code)
     return answer
+
+
+def _stored(message: Msg) -> Stored | None:
+    """The answer to a direct request, whose headers are the broker's and the publisher's; the broker's win."""
+    headers = message.headers or {}
+    if "Nats-Sequence" not in headers and headers.get("Status") == _NOT_FOUND:
+        return None
+    try:
+        stored_at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+        return Stored(int(headers["Nats-Sequence"]), stored_at, headers, message.data)
+    except (LookupError, ValueError):
+        said = " ".join(headers.get(name, "") for name in ("Status", "Description")).strip()
+        raise RefusedError(said or "the message has no headers of the broker's", 0) from None
 
 
 def _headers(block: bytes) -> dict[str, str]:

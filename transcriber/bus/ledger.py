@@ -10,15 +10,12 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from transcriber.bus.jetstream import WRONG_LAST_SEQUENCE, JetStream, Stored
+from transcriber.bus.jetstream import FENCE, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.stream_report import Surroundings
 from transcriber.errors import FencedError, RefusedError, UnansweredError
 from transcriber.messages import AnyMessage, Checkpoint
 
 RETRY_S = 0.2
-
-FENCE = "Nats-Expected-Last-Subject-Sequence"
-"""Header with the sequence of the message that ours follows upon."""
 
 
 class _Tail(BaseModel):

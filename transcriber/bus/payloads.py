@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from transcriber.source import AudioSource
+from transcriber.source import AudioSource, Hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,16 @@ async def timed_payloads(
     """The source in payloads of ``size_bytes``, all with the headers ``always``.
 
     In real time a payload comes when its last frame would have been captured, counted from the first, so errors do not add
-    up; ``Audio-Time`` is on the first payload and then on one a second. ``fast`` ones come at once, and claim no time.
+    up; ``Audio-Time`` is on the first payload and then on one a second. ``fast`` ones come at once, and claim no time. Where the
+    source has a hole, the offset jumps.
     """
     fmt = source.format
     began_s, began_at = time.monotonic(), datetime.now(UTC)
     frames, stamp_due = 0, 0
     async for data in _cut(source, size_bytes):
+        if isinstance(data, Hole):
+            frames += data.frames
+            continue
         headers = always | {"Audio-Offset": str(frames)}
         if not fast and frames >= stamp_due:
             headers["Audio-Time"] = (began_at + timedelta(seconds=frames / fmt.rate)).isoformat()
@@ -51,14 +55,25 @@ async def timed_payloads(
         yield Payload(data, headers, frames)
 
 
-async def _cut(source: AudioSource, size_bytes: int) -> AsyncIterator[bytes]:
-    """The source in pieces of ``size_bytes``, the last one shorter; a torn frame at the end is left out."""
+async def _cut(source: AudioSource, size_bytes: int) -> AsyncIterator[bytes | Hole]:
+    """The source in pieces of ``size_bytes``, shorter before a hole and at the end; a torn frame there is left out."""
     pending = bytearray()
+
+    def rest() -> bytes:
+        whole = bytes(pending[: len(pending) - len(pending) % source.format.frame_bytes])
+        pending.clear()
+        return whole
+
     async for piece in source.pieces:
+        if isinstance(piece, Hole):
+            if last := rest():
+                yield last
+            yield piece
+            continue
         pending += piece
         whole = len(pending) - len(pending) % size_bytes
         for start in range(0, whole, size_bytes):
             yield bytes(pending[start : start + size_bytes])
         del pending[:whole]
-    if rest := len(pending) - len(pending) % source.format.frame_bytes:
-        yield bytes(pending[:rest])
+    if last := rest():
+        yield last

@@ -1,63 +1,36 @@
-"""What durable mode needs of JetStream, made or checked: two streams, and a consumer for each stream of audio.
+"""What durable mode and files need of JetStream, made or checked: streams, and a consumer for each stream of audio.
 
 In: settings. Out: JetStream objects that fit them, or one line that says what does not.
 
 ``AUDIO`` keeps what is published on ``audio.*``; with ``PARTITIONS`` the broker stores ``audio.radio-7`` as
-``audio.2.radio-7``, so that a daemon can ask for its part alone. ``TRANSCRIPTS`` keeps every message but ``partial``.
+``audio.2.radio-7``, so that a daemon can ask for its part alone. ``TRANSCRIPTS`` keeps every message but ``partial`` and
+``progress``.
 """
 
-import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nats import errors as nats_errors
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    DeliverPolicy,
-    DiscardPolicy,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-    SubjectTransform,
-)
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, SubjectTransform
 
 from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import PIN_GROUP, PIN_S
+from transcriber.bus.jetstream_objects import Objects
+from transcriber.bus.provision_files import DEDUPE_S, JOBS, file_streams, job_consumer, kept
 from transcriber.config import STREAM_NAME, Settings
-from transcriber.errors import ConfigError, JetStreamError
+from transcriber.errors import ConfigError
+
+COMMAND = "transcriber provision"
+FILES_COMMAND = f"{COMMAND} --files"
 
 STORED_TYPES = ("final", "silence", "gap", "status", "revision", "end")
-"""What is stored. A ``partial`` is worth nothing later: it leaves as a plain message."""
+"""What is stored. A ``partial`` or ``progress`` is worth nothing later: it leaves as a plain message."""
 
-OLDEST_SERVER = (2, 11)
-"""The first that heeds ``Nats-Expected-Last-Subject-Sequence-Subject``: before it, two daemons could both write."""
-
-TIMEOUT_S = 5.0
 ACK_WAIT_S = 120.0
 MAX_ACK_PENDING = 100_000
 """Payloads on their way: half an hour of 20 ms. What is read is bounded by the daemon, never here."""
-DEDUPE_S = 120
-
-STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10_059, 10_014
-
-DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_threshold", "priority_timeout"})
-"""Nanoseconds, as JetStream has them."""
-
-LIMITS = frozenset({"max_age", "max_bytes", "max_msgs", "max_msg_size", "discard", "num_replicas", "duplicate_window"})
-"""What may differ without harm to a daemon: how much is kept is for the operator to say."""
-
-STREAM_NEEDS = (*sorted(LIMITS), "subjects", "subject_transform", "retention", "storage", "max_msgs_per_subject",
-                "no_ack", "sealed")  # fmt: skip
-CONSUMER_NEEDS = ("filter_subject", "filter_subjects", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending",
-                  "deliver_policy", "deliver_subject", "replay_policy", "inactive_threshold", "headers_only", "backoff",
-                  "rate_limit_bps", "mem_storage", "priority_groups", "priority_policy", "priority_timeout")  # fmt: skip
-FIXED = frozenset({"retention", "storage", "sealed", "filter_subject", "filter_subjects", "ack_policy", "deliver_policy",
-                   "deliver_subject", "replay_policy", "mem_storage"})  # fmt: skip
-"""What is not changed in place: JetStream refuses it, or audio would be read twice or never."""
 
 
 def stream_configs(settings: Settings) -> tuple[StreamConfig, StreamConfig]:
@@ -66,16 +39,10 @@ def stream_configs(settings: Settings) -> tuple[StreamConfig, StreamConfig]:
     if settings.partitions:
         parted = f"{settings.audio_prefix}.{{{{partition({settings.partitions},1)}}}}.{{{{wildcard(1)}}}}"
         transform = SubjectTransform(src=source, dest=parted)
-    kept = StreamConfig(
-        retention=RetentionPolicy.LIMITS,
-        discard=DiscardPolicy.OLD,
-        storage=StorageType.FILE,
-        num_replicas=settings.stream_replicas,
-        max_msgs=-1,
-    )
+    limits = kept(settings)
     text = [f"{settings.transcript_subject_prefix}.*.{kind}" for kind in STORED_TYPES]
     return (
-        kept.evolve(
+        limits.evolve(
             name=settings.audio_stream,
             subjects=[source],
             subject_transform=transform,
@@ -83,7 +50,7 @@ def stream_configs(settings: Settings) -> tuple[StreamConfig, StreamConfig]:
             max_bytes=settings.audio_max_bytes,
             duplicate_window=min(DEDUPE_S, settings.audio_max_age_secs),
         ),
-        kept.evolve(
+        limits.evolve(
             name=settings.transcript_stream,
             subjects=text,
             max_age=settings.transcript_max_age_secs,
@@ -146,11 +113,9 @@ async def check_streams(connection: Connection, settings: Settings) -> None:
     Raises:
         JetStreamError: they are not; the line names ``transcriber provision``.
     """
-    objects = _Objects(connection)
+    objects = Objects(connection)
     for config in stream_configs(settings):
-        if (found := await objects.stream(config)) is None:
-            raise JetStreamError(f"there is no stream {config.name}: run `transcriber provision`, or set PROVISION=1")
-        _refuse(f"stream {config.name}", [d for d in _differences(STREAM_NEEDS, config, found) if d[0] not in LIMITS])
+        await objects.check_stream(config, COMMAND)
 
 
 async def ensure_streams(connection: Connection, settings: Settings) -> None:
@@ -159,11 +124,32 @@ async def ensure_streams(connection: Connection, settings: Settings) -> None:
     Raises:
         JetStreamError: one cannot be made, or does not fit.
     """
-    objects = _Objects(connection)
-    for config in stream_configs(settings):
-        if await objects.stream(config) is None:
-            await objects.make_stream(config)
+    await _make_missing(Objects(connection), stream_configs(settings))
     await check_streams(connection, settings)
+
+
+async def check_files(connection: Connection, settings: Settings) -> None:
+    """As ``check_streams``, for what files need: the stream of the text, two buckets, the jobs and their records.
+
+    Raises:
+        JetStreamError: something is not there, or does not fit; the line names ``transcriber provision --files``.
+    """
+    objects = Objects(connection)
+    for config in _with_files(settings):
+        await objects.check_stream(config, FILES_COMMAND)
+    await objects.check_consumer(JOBS, job_consumer(), FILES_COMMAND)
+
+
+async def ensure_files(connection: Connection, settings: Settings) -> None:
+    """As ``check_files``, but what is missing is made.
+
+    Raises:
+        JetStreamError: something cannot be made, or does not fit.
+    """
+    objects = Objects(connection)
+    await _make_missing(objects, _with_files(settings))
+    await objects.settle_consumer(JOBS, job_consumer(), change=True)
+    await check_files(connection, settings)
 
 
 async def check_consumer(connection: Connection, settings: Settings, stream: str) -> None:
@@ -173,12 +159,7 @@ async def check_consumer(connection: Connection, settings: Settings, stream: str
         JetStreamError: it is not; the line names ``transcriber provision``.
     """
     config = consumer_config(settings, stream)
-    found = await _Objects(connection).consumer(settings.audio_stream, config)
-    if found is None:
-        raise JetStreamError(
-            f"there is no consumer {config.name}: run `transcriber provision {stream}`, or set PROVISION=1"
-        )
-    _refuse(f"consumer {config.name}", _differences(CONSUMER_NEEDS, config, found))
+    await Objects(connection).check_consumer(settings.audio_stream, config, f"{COMMAND} {stream}")
 
 
 async def ensure_consumer(connection: Connection, settings: Settings, stream: str) -> None:
@@ -187,7 +168,7 @@ async def ensure_consumer(connection: Connection, settings: Settings, stream: st
     Raises:
         JetStreamError: it cannot be made, or what differs cannot be changed.
     """
-    await _settle_consumer(_Objects(connection), settings, stream, change=True)
+    await Objects(connection).settle_consumer(settings.audio_stream, consumer_config(settings, stream), change=True)
 
 
 async def audio_subjects(connection: Connection, settings: Settings) -> dict[str, int]:
@@ -196,7 +177,7 @@ async def audio_subjects(connection: Connection, settings: Settings) -> dict[str
     Raises:
         JetStreamError: it does not say.
     """
-    return await _Objects(connection).subjects(settings.audio_stream, audio_filter(settings))
+    return await Objects(connection).subjects(settings.audio_stream, audio_filter(settings))
 
 
 async def provision(
@@ -217,22 +198,42 @@ async def provision(
     for stream in streams:
         if not STREAM_NAME.fullmatch(stream):
             raise ConfigError(f"{stream!r} is no stream name ([A-Za-z0-9_-], at most 64)")
-    async with connected(settings, "transcriber provision") as connection:
-        objects = _Objects(connection)
-        outcomes = []
-        for config in stream_configs(settings):
-            outcomes.append(await _settle_stream(objects, config, change=not check))
-            say(f"stream {config.name} {outcomes[-1]}\n")
-        no_audio = outcomes[0] == "missing"
-        for stream in streams or await _present(objects, settings, none=no_audio):
-            outcomes.append(
-                "missing" if no_audio else await _settle_consumer(objects, settings, stream, change=not check)
-            )
-            say(f"consumer {consumer_name(stream)} {outcomes[-1]}\n")
-    return not check or set(outcomes) == {"unchanged"}
+    audio, text = stream_configs(settings)
+    # Who works through files alone has no stored audio.
+    durable = settings.jetstream or bool(streams) or not settings.files
+    outcomes: dict[str, str] = {}
+
+    def told(what: str, outcome: str) -> None:
+        outcomes[what] = outcome
+        say(f"{what} {outcome}\n")
+
+    async with connected(settings, COMMAND) as connection:
+        objects = Objects(connection)
+        for config in (*([audio] if durable else []), text, *(file_streams(settings) if settings.files else ())):
+            told(f"stream {config.name}", await objects.settle_stream(config, change=not check))
+        consumers = [(JOBS, job_consumer())] if settings.files else []
+        if durable:
+            no_audio = outcomes[f"stream {audio.name}"] == "missing"
+            found = streams or await _present(objects, settings, none=no_audio)
+            consumers += [(settings.audio_stream, consumer_config(settings, stream)) for stream in found]
+        for stream, consumer in consumers:
+            lost = outcomes[f"stream {stream}"] == "missing"
+            outcome = "missing" if lost else await objects.settle_consumer(stream, consumer, change=not check)
+            told(f"consumer {consumer.name}", outcome)
+    return not check or set(outcomes.values()) == {"unchanged"}
 
 
-async def _present(objects: "_Objects", settings: Settings, *, none: bool) -> list[str]:
+async def _make_missing(objects: Objects, configs: Iterable[StreamConfig]) -> None:
+    for config in configs:
+        if await objects.stream(config) is None:
+            await objects.make_stream(config)
+
+
+def _with_files(settings: Settings) -> tuple[StreamConfig, ...]:
+    return stream_configs(settings)[1], *file_streams(settings)
+
+
+async def _present(objects: Objects, settings: Settings, *, none: bool) -> list[str]:
     """The audio streams of ``AUDIO_SUBJECT``: the one it names, or those that audio is kept of."""
     if not settings.wildcard:
         return [settings.audio_subject.rpartition(".")[2]]
@@ -240,144 +241,3 @@ async def _present(objects: "_Objects", settings: Settings, *, none: bool) -> li
         return []
     subjects = await objects.subjects(settings.audio_stream, audio_filter(settings))
     return sorted({subject.rpartition(".")[2] for subject in subjects})
-
-
-async def _settle_stream(objects: "_Objects", config: StreamConfig, *, change: bool) -> str:
-    found = await objects.stream(config)
-    if found is None:
-        if change:
-            await objects.make_stream(config)
-        return "created" if change else "missing"
-    return await _settle(
-        f"stream {config.name}",
-        _differences(STREAM_NEEDS, config, found),
-        lambda changed: objects.change_stream(found | changed),
-        change=change,
-    )
-
-
-async def _settle_consumer(objects: "_Objects", settings: Settings, stream: str, *, change: bool) -> str:
-    config = consumer_config(settings, stream)
-    found = await objects.consumer(settings.audio_stream, config)
-    if found is None:
-        if change:
-            await objects.put_consumer(settings.audio_stream, config.as_dict())
-        return "created" if change else "missing"
-    return await _settle(
-        f"consumer {config.name}",
-        _differences(CONSUMER_NEEDS, config, found),
-        lambda changed: objects.put_consumer(settings.audio_stream, found | changed),
-        change=change,
-    )
-
-
-Difference = tuple[str, Any, Any]
-"""A field, what it must be, what it is."""
-
-
-async def _settle(
-    what: str, differences: list[Difference], put: Callable[[dict[str, Any]], Awaitable[None]], *, change: bool
-) -> str:
-    if not differences:
-        return "unchanged"
-    if not change:
-        return f"differs: {_told(differences)}"
-    _refuse(what, [difference for difference in differences if difference[0] in FIXED])
-    await put({name: expected for name, expected, _ in differences})
-    return "updated"
-
-
-def _refuse(what: str, differences: list[Difference]) -> None:
-    if differences:
-        raise JetStreamError(f"{what} does not fit: {_told(differences)}; delete it, or change the settings")
-
-
-def _told(differences: list[Difference]) -> str:
-    return ", ".join(
-        f"{name} must be {_shown(name, want)}, is {_shown(name, found)}" for name, want, found in differences
-    )
-
-
-def _shown(name: str, value: Any) -> str:
-    if value is None:
-        return "unset"
-    return f"{value / 1e9:g} s" if name in DURATIONS else json.dumps(value)
-
-
-def _differences(
-    names: Sequence[str], config: StreamConfig | ConsumerConfig, found: dict[str, Any]
-) -> list[Difference]:
-    wanted = config.as_dict()
-    pairs = [(name, wanted.get(name) or None, found.get(name) or None) for name in names]
-    return [(name, want, is_) for name, want, is_ in pairs if want != is_ and not _as_good(name, is_)]
-
-
-def _as_good(name: str, found: Any) -> bool:
-    """A consumer made again at a sequence, as it is on servers before 2.14, is ours as well."""
-    return name == "deliver_policy" and found == DeliverPolicy.BY_START_SEQUENCE
-
-
-class _Objects:
-    """JetStream's own requests, as they are: what a newer server adds to a configuration survives our update."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        server = connection.client.connected_server_version
-        if (server.major, server.minor) < OLDEST_SERVER:
-            found, needed = f"{server.major}.{server.minor}.{server.patch}", ".".join(map(str, OLDEST_SERVER))
-            raise JetStreamError(f"nats-server {found} is too old for durable mode: it needs {needed} or newer")
-
-    async def stream(self, config: StreamConfig) -> dict[str, Any] | None:
-        """The configuration of the stream of that name, as it is; None if there is none."""
-        answer = await self._request(f"STREAM.INFO.{config.name}", absent=STREAM_NOT_FOUND)
-        return answer and answer["config"]
-
-    async def make_stream(self, config: StreamConfig) -> None:
-        await self._request(f"STREAM.CREATE.{config.name}", config.as_dict())
-
-    async def change_stream(self, config: dict[str, Any]) -> None:
-        await self._request(f"STREAM.UPDATE.{config['name']}", config)
-
-    async def subjects(self, name: str, pattern: str) -> dict[str, int]:
-        """Subjects that messages are kept of, and how many."""
-        found: dict[str, int] = {}
-        while True:
-            asked = {"subjects_filter": pattern, "offset": len(found)}
-            answer = await self._request(f"STREAM.INFO.{name}", asked) or {}
-            page = answer["state"].get("subjects") or {}
-            found |= page
-            if not page or len(found) >= answer.get("total", 0):
-                return found
-
-    async def consumer(self, stream: str, config: ConsumerConfig) -> dict[str, Any] | None:
-        """The configuration of the consumer of that name, as it is; None if there is none."""
-        answer = await self._request(f"CONSUMER.INFO.{stream}.{config.name}", absent=CONSUMER_NOT_FOUND)
-        return answer and answer["config"]
-
-    async def put_consumer(self, stream: str, config: dict[str, Any]) -> None:
-        """Make or change a consumer."""
-        call = f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}"
-        await self._request(call, {"stream_name": stream, "config": config})
-
-    async def _request(
-        self, call: str, body: dict[str, Any] | None = None, *, absent: int | None = None
-    ) -> dict[str, Any] | None:
-        """Ask JetStream; None for the error ``absent``.
-
-        Raises:
-            JetStreamError: it refuses, or does not answer.
-            BrokerError: the request, or its answer, is denied to us.
-        """
-        subject = f"$JS.API.{call}"
-        try:
-            message = await self._connection.request(subject, json.dumps(body).encode() if body else b"", TIMEOUT_S)
-        except nats_errors.NoRespondersError:
-            raise JetStreamError("JetStream is off on this broker, or for this account") from None
-        except (TimeoutError, nats_errors.Error) as error:
-            raise JetStreamError(f"no answer to {subject}: {str(error) or 'timeout'}") from None
-        answer: dict[str, Any] = json.loads(message.data)
-        if refusal := answer.get("error"):
-            if refusal.get("err_code") == absent:
-                return None
-            raise JetStreamError(f"JetStream refuses {call}: {refusal.get('description')} ({refusal.get('err_code')})")
-        return answer

@@ -66,9 +66,9 @@ async def publish_file(
 
     Args:
         settings: where the broker is, and which subject audio goes to.
-        path: a WAV file, or PCM of the format ``raw``.
+        path: an audio file of any kind, or PCM of the format ``raw``.
         stream: last token of the subject.
-        raw: format of headerless samples; None for WAV.
+        raw: format of headerless samples; None for files that tell theirs.
         session: id of this recording; default a new ULID.
         language: this stream's language.
         chunk_ms: length of a payload; default 20, and 100 if ``durable``.
@@ -85,15 +85,16 @@ async def publish_file(
         raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
     subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
     try:
         async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
+            hint = ""
             with _progress(console, source) as on_sent:
                 done = await publish(
                     connection, subject, source,
                     session=session, language=language, chunk_ms=chunk_ms, fast=fast, durable=durable, on_sent=on_sent,
                 )  # fmt: skip
     except BadInputError as error:
-        hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
         raise ConfigError(f"{path or 'stdin'}: {error}{hint}") from None
     lost = f", {done.unsent} payloads lost: the broker was away" if done.unsent else ""
     console.print(f"{done.frames / source.format.rate:.1f} s sent to {subject} as session {done.session}{lost}")

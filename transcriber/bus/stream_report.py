@@ -67,8 +67,11 @@ class StreamReport:
         counters: of the stream.
     """
 
-    def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish = Wish()) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``."""
+    def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish | None = None) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``.
+
+        A request and a file come with a ``wish``; without one it is live audio, and its times are those that are measured.
+        """
         self.name = name
         self._wish = wish
         self.sessions: dict[Session, SessionReport] = {}
@@ -121,8 +124,8 @@ class StreamReport:
             language=report.language,
             settle=settle,
             lane=lane,
-            translate=self._wish.translate,
-            context=Context(self._wish.prompt) if self._wish.prompt else report.speakers[window.channel].context,
+            translate=self._wish is not None and self._wish.translate,
+            context=self._prompt() or report.speakers[window.channel].context,
             speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
@@ -152,7 +155,7 @@ class StreamReport:
                 model=self._around.model.name,
                 received_at=received_at,
                 traceparent=traceparent,
-                record=self._record if job.lane is Lane.FINAL else _ignore,
+                record=self._record,
             )
             # A detected language stays.
             report.language = report.language or (outcome.language if outcome.text else None)
@@ -228,7 +231,13 @@ class StreamReport:
             speaker.interrupted()
         report.gap(gap, received_at, traceparent)
 
+    def _prompt(self) -> Context | None:
+        """What was wished for as prompt, the same for every window."""
+        return Context(self._wish.prompt) if self._wish and self._wish.prompt else None
+
     def _record(self, timing: Timing) -> None:
+        if self._wish is not None:
+            return
         self._around.telemetry.record_job(
             self.name,
             queue_ms=timing.queue_ms,
@@ -239,7 +248,3 @@ class StreamReport:
     def _end_if_complete(self, session: Session) -> None:
         if session.complete:
             self.sessions.pop(session).end()
-
-
-def _ignore(_: Timing) -> None:
-    """Latencies are those of live audio: a file waits for as long as others want the worker."""

@@ -14,7 +14,7 @@ MAX_STREAM_SERIES = 300
 REQUEST_CODES = ("200", "400", "413", "429", "500", "503", "504", "none")
 """What becomes of requests."""
 
-LABELS = {"requests": "code"}
+LABELS = {"requests": "code", "files": "outcome"}
 """By which attribute counters are told apart, where it is not ``reason``."""
 
 Reading = Callable[[], float]
@@ -41,6 +41,7 @@ class Readings(TypedDict, total=False):
     messages_unsent: Reading
     busy_s: Reading
     workers: Reading
+    files_running: Reading
     rtf: Reading
 
 
@@ -67,6 +68,7 @@ class Counters:
     )
     text_suppressed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Suppressed), 0))
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REQUEST_CODES, 0))
+    files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("done", "failed", "cancelled"), 0))
     gaps: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(GapReason), 0))
 
 

@@ -63,6 +63,8 @@ INSTRUMENTS = (
         "transcriber.requests", "counter", "{request}", "requests answered, by code; `none` asked for no answer"
     ),
     Instrument("transcriber.request.latency_ms", "histogram", "ms", "from a request's arrival to its text"),
+    Instrument("transcriber.files.running", "gauge", "{file}", "files that are being worked through"),
+    Instrument("transcriber.files", "counter", "{file}", "files that are over, by how they ended"),
     Instrument("transcriber.revisions", "counter", "{message}", "texts published that replace an earlier one or a gap"),
 )
 

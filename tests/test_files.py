@@ -1,0 +1,320 @@
+"""Whole files: submitted, transcribed, resumed, cancelled, refused, accounted for to the frame."""
+
+import asyncio
+import io
+import json
+import signal
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import av
+import nats
+import numpy as np
+import pytest
+
+import transcriber.demo
+from tests.harness import Daemon, Ears, level, speak, until
+from tests.stored import provisioned
+from transcriber.bus.connection import Connection
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.jobs import JobDesk
+from transcriber.bus.object_reader import ObjectReader
+from transcriber.bus.object_store import Bucket
+from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.config import load_settings
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.errors import UnansweredError
+from transcriber.jobs import RESULT_FORMS, Submission, new_job_id
+from transcriber.messages import End, Final, Gap, Progress
+
+RATE = 16_000
+SPEECH = Path(transcriber.demo.__file__).parent / "speech"
+ENV = {"FILES": 1, "FILE_WINDOW_SECS": 2, "FAKE_WORD_S": 0.5}
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with EmbeddedBroker(store=tmp_path / "store") as broker:
+        yield broker
+
+
+class Office:
+    """Whoever has files transcribed."""
+
+    def __init__(self, connection, settings):
+        jetstream = JetStream(connection)
+        self.client = connection.client
+        self.desk = JobDesk(jetstream, settings)
+        self.inputs, self.results = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
+
+    async def submit(self, data, **fields):
+        """Store a file and have it transcribed; returns the job's id."""
+        job = fields.setdefault("job", new_job_id())
+        name = fields.setdefault("object", f"{job}.audio")
+        await self.inputs.put(name, pieces(data))
+        return await self.ask("submit", Submission(**fields).model_dump_json().encode())
+
+    async def ask(self, endpoint, payload):
+        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=5)
+        assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
+        return json.loads(answer.data)["job"]
+
+    async def over(self, job, patience_s=60):
+        """Wait until a job is over; returns its record."""
+        deadline = asyncio.get_running_loop().time() + patience_s
+        while True:
+            with suppress(UnansweredError):
+                if (kept := await self.desk.record(job)) and kept.record.over:
+                    return kept.record
+            assert asyncio.get_running_loop().time() < deadline, kept
+            await asyncio.sleep(0.05)
+
+    async def result(self, job, form="json"):
+        reader = ObjectReader(self.results, await self.results.info(f"{job}.{form}"))
+        data = b"".join([piece async for piece in reader.pieces()])
+        return json.loads(data) if form == "json" else data.decode()
+
+
+async def first_submission(desk, daemon, audio):
+    daemon.start()
+    await until(daemon.ready_or_dead, "readiness")
+    return await desk.submit(audio)
+
+
+async def more_text(ears, job, count, what):
+    await finals(ears, job, len(ears.of(Final, job)) + count, what)
+
+
+async def finals(ears, stream, count, what="its text"):
+    await until(lambda: len(ears.of(Final, stream)) >= count, what)
+
+
+async def pieces(data):
+    yield data
+
+
+@asynccontextmanager
+async def office(broker, **settings):
+    await provisioned(broker, files=True, **settings)
+    settings = load_settings(nats_url=broker.url, **settings)
+    connection = Connection()
+    await connection.open(settings, "office")
+    try:
+        yield Office(connection, settings)
+    finally:
+        await connection.close()
+
+
+def wav(samples, rate=RATE):
+    """(frames, channels) int16 as a WAV file."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", "wav") as container:
+        layout = "mono" if samples.shape[1] == 1 else "stereo"
+        stream = container.add_stream("pcm_s16le", rate=rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
+        frame.sample_rate = rate
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    return buffer.getvalue()
+
+
+def stairs(seconds, rate=RATE):
+    """A level for every second, as (frames, 1) int16: the fake model hears which."""
+    levels = (np.arange(seconds) % 900 + 50) * 32.768
+    return np.repeat(np.round(levels), rate).astype(np.int16)[:, np.newaxis]
+
+
+async def test_a_file_becomes_text_results_and_a_record(broker, tmp_path):
+    speech = (SPEECH / "06_bulletin.flac").read_bytes()
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, fake=False, FILES=1):
+        job = await desk.submit(speech, by="test")
+        record = await desk.over(job)
+
+        assert (record.state, record.error, record.submission.by) == ("done", None, "test")
+        assert record.results == tuple(f"{job}.{form}" for form in RESULT_FORMS)
+        assert record.total_s == pytest.approx(17.23, abs=0.01)
+        whole = await desk.result(job)
+        assert whole["duration"] == pytest.approx(17.23, abs=0.01)
+        assert "bulletin" in whole["text"].lower() or len(whole["text"].split()) > 20
+        assert (await desk.result(job, "vtt")).startswith("WEBVTT")
+        assert " --> " in await desk.result(job, "srt")
+        assert (await desk.result(job, "txt")).split() == whole["text"].split()
+        assert await desk.inputs.info(record.submission.object) is None
+        await until(lambda: [p for p in ears.of(Progress, job) if p.state == "done"], "the last progress")
+        assert max(final.duration for final in ears.of(Final, job)) > 10
+        ears.check_accounts()
+
+
+async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broker, tmp_path):
+    audio = wav(stairs(120))
+    async with office(broker) as desk:
+        async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+            undisturbed = await desk.submit(audio)
+            expected = await desk.over(undisturbed)
+        assert expected.state == "done"
+        daemon = Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.05)
+        async with Ears(broker.url) as ears:
+            job = await first_submission(desk, daemon, audio)
+            for kill in range(3):
+                await more_text(ears, job, 8, f"text before kill {kill}")
+                daemon.process.kill()
+                daemon.process.wait()
+                daemon.start()
+            record = await desk.over(job)
+            await daemon.stop()
+
+            assert record.state == "done"
+            assert ears.of(End, job)[0].received_frames == 120 * RATE
+            ears.check_accounts()
+        for form in RESULT_FORMS:
+            assert await desk.result(job, form) == await desk.result(undisturbed, form), form
+
+
+async def test_a_daemon_that_stops_gives_its_file_to_another(broker, tmp_path):
+    async with office(broker) as desk, Ears(broker.url) as ears:
+        async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.1) as first:
+            job = await desk.submit(wav(stairs(60)))
+            await until(lambda: len(ears.of(Final, job)) > 3, "some text")
+            async with Daemon(broker.url, tmp_path, **ENV):
+                status, _ = await first.stop(signal.SIGTERM)
+                record = await desk.over(job, patience_s=12)  # not only when the queue has missed its heartbeat
+
+        assert status == 0
+        assert (record.state, record.attempts) == ("done", 1)
+        ears.check_accounts()
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "queued"])
+async def test_a_cancelled_job_ends_and_its_file_goes(broker, tmp_path, running):
+    async with office(broker) as desk, Ears(broker.url) as ears:
+        async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.2) as daemon:
+            if not running:
+                await desk.submit(wav(stairs(20)))
+            job = await desk.submit(wav(stairs(300)))
+            if running:
+                await until(lambda: ears.of(Final, job), "some text")
+            await desk.ask("cancel", json.dumps({"job": job}).encode())
+            record = await desk.over(job)
+            assert record.state == "cancelled"
+            await gone(desk, record.submission.object)
+            after = await desk.submit(wav(stairs(1)))
+            assert (await desk.over(after)).state == "done"
+            assert "a file is begun" in daemon.log()
+
+        assert len(ears.of(Final, job)) < 50
+        assert bool(ears.of(Final, job)) == running
+
+
+async def gone(desk, name):
+    while await desk.inputs.info(name):  # noqa: ASYNC110 - the broker does not say
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"), [(b"nothing that anybody could hear" * 100, ""), (b"", "")], ids=["no audio", "empty"]
+)
+async def test_what_cannot_be_read_fails_with_one_line_and_is_kept(broker, tmp_path, data, error):
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, **ENV) as daemon:
+        job = await desk.submit(data)
+        record = await desk.over(job)
+
+        assert record.state == "failed"
+        assert record.error
+        assert "\n" not in record.error
+        assert "Traceback" not in daemon.log()
+        assert await desk.inputs.info(record.submission.object)
+        await until(lambda: [p for p in ears.of(Progress, job) if p.state == "failed"], "the last progress")
+
+
+async def test_a_truncated_file_says_what_is_missing(broker, tmp_path):
+    audio = wav(stairs(20))
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, **ENV):
+        job = await desk.submit(audio[: len(audio) // 2])
+        record = await desk.over(job)
+
+        assert record.state == "done"
+        assert record.error
+        end = ears.of(End, job)[0]
+        assert end.frames == 20 * RATE
+        assert end.lost_frames == pytest.approx(10 * RATE, abs=100)
+        assert (await desk.result(job))["gaps"][-1]["reason"] == "lost_input"
+        ears.check_accounts()
+
+
+async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(broker, tmp_path):
+    levels = stairs(12)
+    levels[6 * RATE : 8 * RATE] = round(700 * 32.768)
+    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
+    async with office(broker) as desk, Ears(broker.url) as ears:
+        job = await first_submission(desk, daemon, wav(levels))
+        while not (await desk.desk.record(job)).record.over:
+            if daemon.process.poll() is not None:
+                daemon.start()
+            await asyncio.sleep(0.05)
+        record = await desk.over(job)
+        await daemon.stop()
+
+        assert record.state == "done"
+        assert {gap.reason for gap in ears.of(Gap, job)} == {"engine_error"}
+        ears.check_accounts()
+
+
+async def test_two_channels_are_two_speakers(broker, tmp_path):
+    two = np.concatenate((stairs(10), stairs(10)[::-1]), axis=1)
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, **ENV):
+        job = await desk.submit(wav(two), speakers="channels")
+        record = await desk.over(job)
+
+        assert record.state == "done"
+        assert {final.speaker for final in ears.of(Final, job)} == {"0", "1"}
+        assert "Speaker 1" in await desk.result(job, "srt")
+        ears.check_accounts()
+
+
+async def test_what_is_asked_for_reaches_whisper(broker, tmp_path):
+    async with (
+        office(broker) as desk,
+        Ears(broker.url) as ears,
+        Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}),
+    ):
+        job = await desk.submit(wav(stairs(4)), language="de", prompt="Berth Quay", keep=True)
+        record = await desk.over(job)
+
+        assert record.state == "done"
+        finals = ears.of(Final, job)
+        assert {final.language for final in finals} == {"de"}
+        assert [word.word for word in finals[0].words] == ["Berth", "Quay"]
+        assert await desk.inputs.info(record.submission.object)
+
+
+async def test_live_text_beside_a_file_waits_for_one_window_of_it_at_most(broker, tmp_path):
+    env = {"AUDIO_SUBJECT": "audio.*", "BUFFER_DURATION_SECS": 0.5, "INPUT_SAMPLE_RATE": RATE}
+    daemon = Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=0.2)
+    async with office(broker) as desk, Ears(broker.url) as ears, daemon:
+        job = await desk.submit(wav(stairs(120)))
+        await until(lambda: ears.of(Final, job), "some text of the file")
+        mouth = await nats.connect(broker.url)
+        for number in range(8):
+            await speak(mouth, "live", level(100 + number, RATE // 2))
+            await finals(ears, "live", number + 1)
+        await mouth.close()
+        assert not ears.of(Gap)
+        assert not ears.of(End, job)
+        for final in ears.of(Final, "live"):
+            assert final.timing.queue_ms < 2 * 200
+        await desk.ask("cancel", json.dumps({"job": job}).encode())
+
+
+async def test_a_broker_that_dies_in_the_middle_costs_nothing(broker, tmp_path):
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.05):
+        job = await desk.submit(wav(stairs(60)))
+        await until(lambda: len(ears.of(Final, job)) > 5, "some text")
+        broker.process.kill()
+        broker.process.wait()
+        with EmbeddedBroker(store=tmp_path / "store", port=broker.port):
+            record = await desk.over(job)
+
+            assert record.state == "done"
+            whole = await desk.result(job)
+            assert whole["duration"] == 60
+            assert not whole["gaps"]

@@ -1,0 +1,86 @@
+import math
+
+import numpy as np
+import pytest
+import soxr
+
+from bench.media_files import KINDS, encode
+from tests.media import Trickle, pcm, speech_at
+from transcriber.audio.media import open_media
+from transcriber.audio.pcm import SampleFormat
+from transcriber.config import Settings
+from transcriber.demo.speech import load_speech
+from transcriber.demo.wer import word_errors, words
+from transcriber.engine.models import DEMO_MODEL
+from transcriber.engine.whisper import load_model
+
+
+def signal_to_noise_db(original: np.ndarray, heard: np.ndarray) -> float:
+    wanted = original / 2**15
+    return 10 * math.log10((wanted**2).sum() / max(float(((heard - wanted) ** 2).sum()), 1e-12))
+
+
+CASES = [
+    (name, rate, channels)
+    for name, kind in KINDS.items()
+    for rate, channels in ((48_000, 1), (44_100, 2), (16_000, 1), (8_000, 1), (48_000, 2))
+    if rate in kind.rates and channels in kind.channels
+]
+
+
+@pytest.mark.parametrize(("name", "rate", "channels"), CASES)
+def test_what_was_encoded_comes_out_where_it_was(name, rate, channels):
+    kind, original = KINDS[name], speech_at(rate, channels)
+    data = encode(kind, original, rate)
+
+    media = open_media(data)
+    heard = pcm(media)
+
+    decoded = media.format.rate
+    assert decoded == (48_000 if "opus" in name else rate)
+    assert media.format.channels == channels
+    assert media.format.sample in {SampleFormat.S16LE, SampleFormat.F32LE}
+    heard = heard[kind.delay :]
+    frames = len(original) * decoded // rate
+    assert -1 <= len(heard) - frames <= kind.extra * max(1, decoded // rate)
+    if media.frames is not None:
+        assert abs(media.frames - frames) <= kind.delay + kind.extra + 0.03 * decoded  # containers round, too
+    if decoded == rate:
+        lossy_db = {"mp3 vbr": 8.0, "ogg vorbis": 12.0, "wav adpcm": 15.0}.get(name, 18.0)
+        least_db = 80.0 if kind.lossless else lossy_db
+        assert signal_to_noise_db(original, heard[: len(original)]) > least_db
+    trickled = open_media(Trickle(data))
+    assert list(trickled.pieces) == list(open_media(data).pieces)
+    assert (trickled.format, trickled.frames, trickled.codec) == (media.format, media.frames, media.codec)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = load_model(DEMO_MODEL, Settings(whisper_model="demo"))
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def wav_errors(model):
+    return errors_in("wav s16", model)
+
+
+def errors_in(name, model) -> int:
+    """Wrong words in the bundled recordings, read from files of one kind, in windows of 5 s."""
+    kind, errors = KINDS[name], 0
+    for recording in load_speech():
+        samples = np.frombuffer(recording.pcm, "<i2").reshape(-1, 1).repeat(kind.channels[0], axis=1)
+        media = open_media(encode(kind, samples, 48_000))
+        heard = soxr.resample(pcm(media).mean(axis=1), media.format.rate, 16_000)[kind.delay // 3 :]
+        windows = [heard[start : start + 80_000] for start in range(0, len(heard), 80_000)]
+        text = " ".join(model.transcribe(np.ascontiguousarray(part), None, lambda: False).text for part in windows)
+        errors += word_errors(recording.text, text)
+    return errors
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if not kind.lossless])
+def test_the_text_of_each_is_that_of_the_wav_file(model, wav_errors, name):
+    said = sum(len(words(recording.text)) for recording in load_speech())
+
+    assert abs(errors_in(name, model) - wav_errors) <= 0.01 * said

@@ -1,0 +1,94 @@
+"""The audio of one file, as a durable stream takes it: in numbered pieces, from any of them on.
+
+In: decoded pieces, always the same for the same file. Out: payloads with their places, and at last one that tells the length.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+
+from transcriber.audio.media import Piece
+from transcriber.audio.pcm import AudioFormat
+from transcriber.bus.feed import Payload
+from transcriber.errors import MediaError, TruncatedError
+
+log = logging.getLogger(__name__)
+
+
+class FileFeed:
+    """A ``Supply``. Event loop only.
+
+    Attributes:
+        error: why the file could not be read to its end; None if it could.
+    """
+
+    idle = False
+
+    def __init__(
+        self, job: str, fmt: AudioFormat, frames: int | None, pieces: AsyncIterator[Piece], asked_at: datetime, seq: int
+    ) -> None:
+        """Payloads from number ``seq`` on, which is at least 1; ``frames`` is the length of the file, None if not known."""
+        self.error: MediaError | None = None
+        self._job, self._frames, self._pieces, self._asked_at = job, frames, pieces, asked_at
+        self._headers = {"Content-Type": fmt.content_type, "Audio-Session": job}
+        self._frame_bytes = fmt.frame_bytes
+        self._first = seq
+        self._taken = 0  # payloads, those included that are passed over
+        self._end_frame = 0  # of the file, as far as it was read
+        self._over = False
+
+    @property
+    def left(self) -> bool:
+        """Whether all of it was taken."""
+        return self._over
+
+    async def next(self, timeout_s: float) -> Payload | None:  # noqa: ARG002 - a file is not silent
+        """The next payload; None at the end.
+
+        Raises:
+            Whatever reading the file raises, but what is wrong with the audio.
+        """
+        while not self._over:
+            payload = await self._read()
+            if payload.seq >= self._first:
+                return payload
+        return None
+
+    def leave(self) -> None:
+        """Nothing waits elsewhere."""
+
+    async def stay(self) -> None:
+        """Nobody else can come."""
+
+    async def acknowledge(self, seq: int) -> None:
+        """The file stays until its job is done."""
+
+    async def _read(self) -> Payload:
+        self._taken += 1
+        with suppress(StopAsyncIteration):
+            try:
+                piece = await anext(self._pieces)
+            except TruncatedError as error:
+                self._broken(error)
+                self._frames = error.frames
+            except MediaError as error:
+                self._broken(error)
+            else:
+                self._end_frame = piece.frame + len(piece.data) // self._frame_bytes
+                return self._payload(piece.data, piece.frame)
+        self._over = True
+        # What a broken file does not hold is a hole at its end; where nothing is missing, what the container claims is
+        # a guess at best.
+        end = max(self._end_frame, self._frames or 0) if self.error else self._end_frame
+        return self._payload(b"", end, {"Audio-End": "1"})
+
+    def _broken(self, error: MediaError) -> None:
+        if not self._end_frame:
+            raise error
+        log.warning("a file cannot be read to its end: %s", error, extra={"job": self._job})
+        self.error = error
+
+    def _payload(self, data: bytes, frame: int, more: dict[str, str] | None = None) -> Payload:
+        headers = self._headers | {"Audio-Offset": str(frame)} | (more or {})
+        return Payload(self._taken, self._asked_at, data, headers)

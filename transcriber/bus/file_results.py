@@ -1,0 +1,75 @@
+"""The results of a file that is done. In: its stored messages. Out: documents in a bucket, one of each form.
+
+Messages are read as they are written, so that memory does not grow with the file; for each document once more.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.object_store import Bucket
+from transcriber.config import Settings
+from transcriber.errors import TextGoneError
+from transcriber.jobs import RESULT_FORMS, Submission
+from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Final, Gap, Silence
+from transcriber.results import Form, Result, writer
+
+Messages = Callable[[], AsyncIterator[AnyMessage]]
+"""All messages of a job, from the first on, each time it is called."""
+
+_FORMS: dict[str, Form] = {"json": "verbose_json", "srt": "srt", "vtt": "vtt", "txt": "text"}
+
+
+def stored_messages(jetstream: JetStream, settings: Settings, job: str) -> Messages:
+    """What is stored of ``job``."""
+    subjects = f"{settings.transcript_subject_prefix}.{job}.*"
+
+    async def messages() -> AsyncIterator[AnyMessage]:
+        seq = 1
+        while found := await jetstream.message(settings.transcript_stream, seq=seq, next_by_subj=subjects):
+            yield ANY_MESSAGE.validate_json(found.payload)
+            seq = found.seq + 1
+
+    return messages
+
+
+async def check_whole(messages: Messages) -> End:
+    """See that every frame is told of; returns the account.
+
+    Raises:
+        TextGoneError: the stream's limits have taken some of it.
+    """
+    told: Counter[str | None] = Counter()
+    end = None
+    async for message in messages():
+        match message:
+            case Final() | Silence() | Gap():
+                told[message.speaker] += message.frames
+            case End():
+                end = message
+    of_all = told.pop(None, 0)
+    if end is None or any(frames + of_all != end.frames for frames in (told.values() or (0,))):
+        raise TextGoneError("some of its text is gone already: TRANSCRIPT_MAX_AGE_SECS, TRANSCRIPT_MAX_BYTES")
+    return end
+
+
+async def write_results(bucket: Bucket, submission: Submission, messages: Messages) -> tuple[str, ...]:
+    """Write every document; returns their names.
+
+    Raises:
+        UnansweredError, RefusedError.
+    """
+    names = []
+    for suffix in RESULT_FORMS:
+        names.append(f"{submission.job}.{suffix}")
+        await bucket.put(names[-1], _document(_FORMS[suffix], submission, messages))
+    return tuple(names)
+
+
+async def _document(form: Form, submission: Submission, messages: Messages) -> AsyncIterator[bytes]:
+    document = writer(Result(form, submission.task, words=False))
+    yield document.head.encode()
+    async for message in messages():
+        if text := document.add(message):
+            yield text.encode()
+    yield document.end().encode()

@@ -1,0 +1,128 @@
+"""One file becomes stored text: a durable stream whose audio comes out of the object store.
+
+In: the pieces of a file. Out: its messages in a ``Ledger``, each with the place where to go on. Whoever takes over after a
+death reads the file again up to there, and cuts what is not stored yet the same way.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from transcriber.bus.checkpoint import cursor_of, restored
+from transcriber.bus.file_feed import FileFeed
+from transcriber.bus.intake import Intake
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.ledger import Ledger
+from transcriber.bus.places import Places
+from transcriber.bus.stream_log import StreamLog
+from transcriber.bus.stream_report import StreamReport, Surroundings, Wish
+from transcriber.bus.tale import Tale, Told
+from transcriber.cancelling import cancel
+from transcriber.config import Settings
+from transcriber.engine.job import Lane
+from transcriber.engine.worker import Worker
+from transcriber.jobs import Submission
+from transcriber.messages import Checkpoint
+
+NO_HOLE_IS_TOO_LONG_S = 1e9
+
+
+def file_settings(settings: Settings, submission: Submission) -> Settings:
+    """How a file is heard: in long windows cut at pauses, which are the same whoever cuts them."""
+    apart = submission.speakers or settings.speakers
+    return settings.model_copy(
+        update={
+            "durable": True,
+            "backfill": False,
+            "buffer_duration_secs": settings.file_window_secs,
+            "buffer_cut": "quiet",
+            "endpoint_silence_secs": 0.0,
+            "partial_interval_secs": 0.0,
+            "max_hole_secs": NO_HOLE_IS_TOO_LONG_S,
+            "speakers": "channels" if apart == "channels" else "mix",
+            "whisper_language": submission.language or settings.whisper_language,
+        }
+    )
+
+
+class FileText:
+    """Event loop only."""
+
+    def __init__(
+        self, submission: Submission, worker: Worker, places: Places, jetstream: JetStream, around: Surroundings
+    ) -> None:
+        """``around`` has the settings of this file; windows wait for their turn in ``places``."""
+        self._job, self._wish = submission.job, Wish(submission.task == "translate", submission.prompt)
+        self._worker, self._places, self._around = worker, places, around
+        self._ledger = Ledger(jetstream, submission.job, around)
+        self._report: StreamReport | None = None
+        self._log: StreamLog | None = None
+        self._taking: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._done_s = 0.0
+
+    async def run(self, read: Callable[[int], Awaitable[FileFeed]]) -> bool:
+        """Until all of it is stored, which may have been so before, or until it is stopped; returns which.
+
+        ``read`` opens the file; its argument is the number of the first piece that is needed.
+
+        Raises:
+            FencedError: another daemon has this file.
+            RefusedError, UnansweredError: the text cannot be stored.
+            MediaError: there is no audio in it that could be read.
+        """
+        found = await self._ledger.read()
+        if found and found.session is None and found.seq > 1:
+            return True
+        found = found or Checkpoint(instance="", seq=1, attempts=0, session=None)
+        tasks = self._begin(found, await read(found.seq))
+        taking, telling = tasks
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping:
+                await asyncio.wait({telling})
+            elif taking.done() and not taking.cancelled() and taking.exception() is None and self._log:
+                await self._told(self._log, telling)
+            for task in tasks:
+                if task.done() and not task.cancelled():
+                    task.result()
+        finally:
+            await cancel(tasks)
+        return not self._stopping
+
+    def stop(self) -> None:
+        """Take no more audio; what the worker does not finish is the next daemon's."""
+        self._stopping = True
+        if self._taking:
+            self._taking.cancel()
+        if self._log:
+            self._log.close()
+
+    @property
+    def done_s(self) -> float:
+        """Seconds of the file that became text, silence or a gap."""
+        for session in self._report.sessions if self._report else ():
+            self._done_s = session.account.settled / session.rate
+        return self._done_s
+
+    def _begin(self, found: Checkpoint, feed: FileFeed) -> tuple[asyncio.Task[None], asyncio.Task[None]]:
+        """Take and tell, from where the last stored message says."""
+        around, told = self._around, Told()
+        self._report = report = StreamReport(self._job, around, told, self._wish)
+        session = restored(found.session, around.settings, around.network) if found.session else None
+        if session and found.session:
+            report.add(session).restore(found.session)
+        cursor = cursor_of(found, session)
+        self._log = StreamLog(self._worker, self._places, report.counters, cursor, found.attempts)
+        intake = Intake(self._log, report, feed, self._worker, around, Lane.FILE)
+        tale = Tale(self._log, report, told, self._ledger, feed, around, backfill=None)
+        if self._stopping:
+            self._log.close()
+        self._taking = asyncio.create_task(intake.run(lambda: True))
+        return self._taking, asyncio.create_task(tale.run())
+
+    @staticmethod
+    async def _told(log: StreamLog, telling: asyncio.Task[None]) -> None:
+        """All was taken: wait until all is stored, or cannot be."""
+        emptied = asyncio.create_task(log.emptied())
+        await asyncio.wait({emptied, telling}, return_when=asyncio.FIRST_COMPLETED)
+        await cancel({emptied})
