@@ -18,7 +18,10 @@ Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", 
 StreamState = Literal["started", "stalled", "silent", "resumed"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-"""Of a file; the last three are final."""
+"""Of a file."""
+
+OVER: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+"""The states of a job that do not change any more."""
 
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
