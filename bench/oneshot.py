@@ -7,15 +7,12 @@ engine, our way from bytes to windows beside the usual one: write a temporary fi
 """
 
 import asyncio
-import io
 import statistics
 import tempfile
 import time
-import wave
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,6 +23,7 @@ from nats.aio.msg import Msg
 from numpy.typing import NDArray
 
 from bench.daemon import MeasuredDaemon, StubbedDaemon
+from bench.media_files import KINDS, encode
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.clip import Ears, Listened
 from transcriber.audio.media import open_media
@@ -109,38 +107,14 @@ def make_clips() -> list[ClipFile]:
     for seconds in SECONDS:
         at_48k = speech[: seconds * SPEECH_FORMAT.rate]
         samples = soxr.resample(at_48k / np.float32(2**15), SPEECH_FORMAT.rate, TARGET_SAMPLE_RATE).astype(np.float32)
-        at_16k = (samples.clip(-1, 1) * 32767).astype("<i2")
+        at_16k = (samples.clip(-1, 1) * 32767).astype(np.int16)
         files = {
-            "wav16": _wav(at_16k, TARGET_SAMPLE_RATE),
-            "wav48": _wav(at_48k, SPEECH_FORMAT.rate),
-            "opus": _opus(at_48k),
+            "wav16": encode(KINDS["wav s16"], at_16k[:, np.newaxis], TARGET_SAMPLE_RATE),
+            "wav48": encode(KINDS["wav s16"], at_48k[:, np.newaxis], SPEECH_FORMAT.rate),
+            "opus": encode(KINDS["ogg opus"], at_48k[:, np.newaxis], SPEECH_FORMAT.rate),
         }
         clips += [ClipFile(f"{seconds} s {kind}", seconds, data, samples) for kind, data in files.items()]
     return clips
-
-
-def _wav(pcm: NDArray[np.int16], rate: int) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(rate)
-        out.writeframes(pcm.tobytes())
-    return file.getvalue()
-
-
-def _opus(pcm: NDArray[np.int16]) -> bytes:
-    """Ogg Opus, as a recorder in a browser makes it."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="ogg") as out:
-        stream = out.add_stream("libopus", rate=SPEECH_FORMAT.rate, layout="mono")
-        stream.time_base = Fraction(1, SPEECH_FORMAT.rate)
-        for at in range(0, len(pcm), 960):
-            frame = av.AudioFrame.from_ndarray(pcm[np.newaxis, at : at + 960].copy(), format="s16", layout="mono")
-            frame.sample_rate, frame.pts = SPEECH_FORMAT.rate, at
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return file.getvalue()
 
 
 def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engine: list[ClipFile]) -> Results:
