@@ -23,7 +23,8 @@ from bench.recordings import BUNDLED, read_folder
 from bench.report import Results, note, run
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.engine.clustering import Clustering, unit
-from transcriber.engine.voice_network import SIZE, VoiceNetwork, weights_file
+from transcriber.engine.voice_network import VoiceNetwork
+from transcriber.engine.voice_weights import SIZE, weights_file
 from transcriber.engine.voices import ALIKE, ByVoice, Follower, Network
 from transcriber.messages import Final, Timing, Word
 from transcriber.turns import relabelled, turns

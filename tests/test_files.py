@@ -15,6 +15,7 @@ import pytest
 import transcriber.demo
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stored import provisioned
+from transcriber.audio.media import open_media
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.jobs import JobDesk
@@ -23,6 +24,7 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.voice_weights import weights_file
 from transcriber.errors import UnansweredError
 from transcriber.jobs import RESULT_FORMS, Submission, new_job_id
 from transcriber.messages import End, Final, Gap, Progress
@@ -70,7 +72,9 @@ class Office:
             await asyncio.sleep(0.05)
 
     async def result(self, job, form="json"):
-        reader = ObjectReader(self.results, await self.results.info(f"{job}.{form}"))
+        info = await self.results.info(f"{job}.{form}")
+        assert info
+        reader = ObjectReader(self.results, info)
         data = b"".join([piece async for piece in reader.pieces()])
         return json.loads(data) if form == "json" else data.decode()
 
@@ -96,11 +100,11 @@ async def pieces(data):
 @asynccontextmanager
 async def office(broker, **settings):
     await provisioned(broker, files=True, **settings)
-    settings = load_settings(nats_url=broker.url, **settings)
+    as_set = load_settings(nats_url=broker.url, **settings)
     connection = Connection()
-    await connection.open(settings, "office")
+    await connection.open(as_set, "office")
     try:
-        yield Office(connection, settings)
+        yield Office(connection, as_set)
     finally:
         await connection.close()
 
@@ -318,3 +322,24 @@ async def test_a_broker_that_dies_in_the_middle_costs_nothing(broker, tmp_path):
             whole = await desk.result(job)
             assert whole["duration"] == 60
             assert not whole["gaps"]
+
+
+@pytest.mark.skipif(weights_file() is None, reason="the weights are not installed")
+async def test_two_voices_are_two_speakers_in_the_results(broker, tmp_path):
+    low, high = ((SPEECH / f"{name}.flac").read_bytes() for name in ("01_gale_warning", "02_berth"))
+    both = wav(np.concatenate([samples_of(clip) for clip in (low, high, low)]), 48_000)
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, fake=False, FILES=1):
+        job = await desk.submit(both, speakers="voices")
+        record = await desk.over(job)
+
+        assert record.state == "done", record.error
+        speakers = [segment["speaker"] for segment in (await desk.result(job))["segments"]]
+        assert set(speakers) == {"A", "B"}
+        assert (speakers[0], speakers[-1]) == ("A", "A")
+        assert {final.speaker for final in ears.of(Final, job)} == {None}
+        assert "Speaker B: " in await desk.result(job, "srt")
+
+
+def samples_of(clip):
+    """(frames, 1) int16"""
+    return np.concatenate([np.frombuffer(piece.data, "<i2") for piece in open_media(clip).pieces])[:, np.newaxis]

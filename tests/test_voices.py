@@ -8,11 +8,12 @@ from hypothesis import given, settings, strategies as st
 
 from bench import voices as bench
 from bench.voices import bundled, confusion, conversation, labelled
-from transcriber.engine import voice_network
+from transcriber.engine import voice_weights
 from transcriber.engine.clustering import MOST_GROUPS, Clustering, unit
 from transcriber.engine.ggml import check_model_file, read_mel_filters
 from transcriber.engine.models import DEMO_MODEL
-from transcriber.engine.voice_network import FRAMES, INSTALL, SIZE, VoiceNetwork, mel_filters, weights_file
+from transcriber.engine.voice_network import FRAMES, VoiceNetwork, mel_filters
+from transcriber.engine.voice_weights import INSTALL, SIZE, weights_file
 from transcriber.engine.voices import SHORTEST_S, SURE_S, ByVoice, Follower, label
 from transcriber.errors import ConfigError
 
@@ -183,7 +184,7 @@ def test_filters_are_those_that_the_network_was_trained_with():
 
 
 def test_without_the_weights_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(voice_network, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(voice_weights, "PACKAGE", "no-such-package")
 
     with pytest.raises(ConfigError, match=r"pip install --no-deps resemblyzer==\d"):
         VoiceNetwork()
@@ -191,7 +192,7 @@ def test_without_the_weights_the_error_says_what_to_install(monkeypatch):
 
 def test_weights_that_are_not_known_are_refused(monkeypatch, tmp_path):
     (tmp_path / "pretrained.pt").write_bytes(b"\x80\x02cos\nsystem\n.")
-    monkeypatch.setattr(voice_network, "weights_file", lambda: tmp_path / "pretrained.pt")
+    monkeypatch.setattr(voice_weights, "weights_file", lambda: tmp_path / "pretrained.pt")
 
     with pytest.raises(ConfigError, match="not of the version we know"):
         VoiceNetwork()
@@ -200,7 +201,7 @@ def test_weights_that_are_not_known_are_refused(monkeypatch, tmp_path):
 @needs_weights
 def test_network_is_its_definition(network):
     mel = np.random.default_rng(2).random((FRAMES, 3, 40)).astype(np.float32)
-    layers, linear, bias = (part.astype(np.float64) for part in voice_network._weights())
+    layers, linear, bias = (part.astype(np.float64) for part in voice_weights.read_weights())
     biases = layers[-3 * 2 * 4 * SIZE :].reshape(3, 2, 4 * SIZE).sum(axis=1)
     came, at = mel.astype(np.float64), 0
     for layer in range(3):

@@ -80,6 +80,7 @@ class _Service:
         self._health = health
         self._load = load
         self._warnings = RateLimited(log)
+        self._decoding = Decoding()
         self._draining = False
         self._connection: Connection
         self._pool: WorkerPool
@@ -143,12 +144,14 @@ class _Service:
         log.info("connected", extra={"server": connection.server})
         self._publisher = Publisher(connection, settings.transcript_subject_prefix)
         network = _load_network() if settings.cutting.listens else None
-        around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
+        around = Surroundings(
+            settings, pool.model, network, self._publisher, self._decoding, self._telemetry, self._warnings
+        )
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)
         self._observe()
         self._telemetry.start()
         await ingest.subscribe()
-        self._asking = Asking(connection, pool, around, Decoding())
+        self._asking = Asking(connection, pool, around)
         await self._asking.start()
         self._health.started(
             ready={
@@ -201,6 +204,7 @@ class _Service:
         await self._ingest.finish(timeout_s=0.5)
         await self._publisher.drained(timeout_s=0.2)
         flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
+        self._decoding.close()
         self._telemetry.shutdown(OTLP_S)
         self._warnings.flush()
         figures = self._telemetry.snapshot().metrics

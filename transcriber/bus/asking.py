@@ -11,7 +11,6 @@ from nats.aio.msg import Msg
 
 from transcriber.bus import provision
 from transcriber.bus.connection import Connection
-from transcriber.bus.decoding import Decoding
 from transcriber.bus.file_work import FileRoom
 from transcriber.bus.files import Files
 from transcriber.bus.jetstream import JetStream
@@ -32,10 +31,10 @@ log = logging.getLogger(__name__)
 class Asking:
     """Event loop only."""
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings, decoding: Decoding) -> None:
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         settings, telemetry = around.settings, around.telemetry
         self._connection, self._settings = connection, settings
-        self._requests = Requests(connection, pool, around, decoding) if settings.service else None
+        self._requests = Requests(connection, pool, around) if settings.service else None
         self._files: Files | None = None
         self._endpoints: dict[str, Endpoint] = {}
         if self._requests:

@@ -14,7 +14,6 @@ from nats.aio.subscription import Subscription
 
 from transcriber.bus.chunks import Chunks, Listener
 from transcriber.bus.connection import Connection
-from transcriber.bus.decoding import Decoding
 from transcriber.bus.ingest import Ingest
 from transcriber.bus.live_stream import LiveStream
 from transcriber.bus.stream_report import Surroundings
@@ -72,7 +71,6 @@ class LiveIngest(Ingest[LiveStream]):
         self._clock = LiveClock()
         self._subscription: Subscription | None = None
         self._messages = 0  # taken from the subscription
-        self._decoding = Decoding()
         connection.on_drop = self._on_drop
         connection.on_lost = self._clock.stop
         connection.on_back = self._on_back
@@ -160,7 +158,7 @@ class LiveIngest(Ingest[LiveStream]):
 
     def _new_chunks(self, listener: Listener) -> Chunks:
         """What a stream's encoded chunks wait in."""
-        return Chunks(self._decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
+        return Chunks(self._around.decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
 
     def _decoded(self, task: asyncio.Task[None]) -> None:
         """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""

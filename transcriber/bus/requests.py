@@ -19,7 +19,6 @@ from transcriber.audio.media import open_media
 from transcriber.audio.session import Gap, Silence
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
-from transcriber.bus.decoding import Decoding
 from transcriber.bus.micro import STOPPING
 from transcriber.bus.places import Places
 from transcriber.bus.request_headers import FORMS, read_headers
@@ -54,9 +53,9 @@ STORE = "use the object store: transcriber.submit"
 class Requests:
     """Event loop only."""
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings, decoding: Decoding) -> None:
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         settings = around.settings
-        self._connection, self._around, self._decoding = connection, around, decoding
+        self._connection, self._around = connection, around
         self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)
         self._open_bytes = 0
@@ -130,7 +129,7 @@ class Requests:
 
     async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> bytes:
         asked = read_headers(message.headers, self._around.model)
-        clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
+        clip = await self._around.decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
         report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)

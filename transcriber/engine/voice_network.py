@@ -1,15 +1,8 @@
 """A network that hears who speaks: GE2E (arXiv 1710.10467), as it was trained for the package ``resemblyzer``.
 
 In: speech, float32 at 16 kHz. Out: rows of 256 that point the same way where the voice is the same.
-
-Of the package only the file with the weights is used, so that none of what it depends on need be there; it is a checkpoint of
-torch's, which is a pickle, but nothing is unpickled: the file is the one that we know, to the byte, or it is refused, and so
-the place of its weights is known too. The graph is written here, in the runtime's format, since it is five nodes.
+The graph is written here, in the runtime's format, since it is five nodes.
 """
-
-import hashlib
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -18,25 +11,13 @@ from numpy.typing import NDArray
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.engine.clustering import unit
 from transcriber.engine.mel import HOP, N_FFT, MelBands, power_spectra
-from transcriber.errors import ConfigError
+from transcriber.engine.voice_weights import BANDS, LAYERS, SIZE, read_weights
 
-PACKAGE = "resemblyzer"
-INSTALL = f"pip install --no-deps {PACKAGE}==0.1.4"
-SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
-
-SIZE = 256
-"""Of what comes out, and of each of the layers."""
-
-LAYERS = 3
-BANDS = 40
 FRAMES = 160
 """1.6 s: of so much speech the network says whose it is."""
 
 LOUDNESS = 10**-1.5
 """RMS to which quieter speech is raised, -30 dBFS: the network heard no quieter one, and takes power as it comes."""
-
-_RECURRENT, _LINEAR, _LINEAR_BIAS = 269_883, 7_731, 6_699
-"""Where they begin in the file, in bytes."""
 
 _GATES = (0, 3, 1, 2)
 """The runtime's order of them, input, output, forget, cell, in torch's."""
@@ -102,35 +83,9 @@ def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mel < 15, mel * 200 / 3, above)  # noqa: PLR2004 - where the scale bends
 
 
-def weights_file() -> Path | None:
-    """The file with the weights; None where it is not installed. The package is not imported: it would want torch."""
-    try:
-        path = Path(str(distribution(PACKAGE).locate_file(f"{PACKAGE}/pretrained.pt")))
-    except PackageNotFoundError:
-        return None
-    return path if path.is_file() else None
-
-
-def _weights() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Those of the layers as they lie, of the linear layer, and its bias."""
-    path = weights_file()
-    if path is None:
-        raise ConfigError(f"speakers=voices needs weights that are not installed: {INSTALL}")
-    recurrent = 4 * SIZE * (BANDS + SIZE + 2) + (LAYERS - 1) * 4 * SIZE * (2 * SIZE + 2)
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
-            raise ConfigError(f"{path} is not of the version we know: {INSTALL}")
-        parts = []
-        for place, count in ((_RECURRENT, recurrent), (_LINEAR, SIZE * SIZE), (_LINEAR_BIAS, SIZE)):
-            file.seek(place)
-            parts.append(np.frombuffer(file.read(4 * count), "<f4"))
-    layers, linear, bias = parts
-    return layers, linear, bias
-
-
 def _graph() -> bytes:
     """The network as an ONNX model: frames x parts x bands in, parts x 256 out."""
-    layers, linear, bias = _weights()
+    layers, linear, bias = read_weights()
     # First the matrices of all layers, then their biases.
     biases = layers[-LAYERS * 8 * SIZE :].reshape(LAYERS, 2, 4, SIZE)[:, :, _GATES]
     nodes, tensors, at, came = b"", b"", 0, "mel"
