@@ -10,7 +10,7 @@ import html
 from dataclasses import dataclass
 from typing import Literal
 
-from transcriber.messages import AnyMessage, End, Final, Gap, Revision, Status
+from transcriber.messages import OVER, AnyMessage, End, Final, Gap, Progress, Revision, Status
 from transcriber.phrases import Phrase, Timeline, clean, wrapped
 
 NAME_COLUMNS = len("Speaker 0: ")
@@ -26,7 +26,7 @@ class Line:
 
 def text_line(message: AnyMessage) -> Line | None:
     """The message as a line with its time in the stream; None for what text does not show."""
-    time_s = message.start + (message.duration if isinstance(message, End) else 0)
+    time_s = message.start + (message.duration if isinstance(message, End | Progress) else 0)
     speaker = message.speaker if isinstance(message, Final | Revision | Gap) else None
     head = f"[{clock(time_s)}] {clean(message.stream)}{'' if speaker is None else f' ({clean(speaker)})'}: "
     match message:
@@ -44,6 +44,8 @@ def text_line(message: AnyMessage) -> Line | None:
                 f"{message.silent_s:.1f} s silent, {message.dropped_s:.1f} s dropped, {message.lost_s:.1f} s lost",
                 dim=True,
             )
+        case Progress() if message.state in OVER:
+            return Line(f"{head}{message.state}{f': {clean(message.error)}' if message.error else ''}", dim=True)
         case _:
             return None
 

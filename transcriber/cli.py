@@ -9,16 +9,14 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from transcriber import __version__
-from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
+from transcriber import __version__, cli_clients
+from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
 from transcriber.bus import DECODING_THREAD
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
@@ -26,11 +24,6 @@ from transcriber.errors import BadInputError, ModelError, StartError
 from transcriber.logs import configure as configure_logging
 
 log = logging.getLogger(__name__)
-
-Run = Callable[[Settings, argparse.Namespace], int]
-
-CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
-"""Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
 
 _LAST_S = 0.2
 
@@ -78,39 +71,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"transcriber {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    serve = _command(commands, "serve", _serve, "the daemon")
+    serve = command(commands, "serve", _serve, "the daemon")
     serve.add_argument("--embedded", action="store_true", help="with its own nats-server, for one machine")
-    _add_settings(serve)
+    add_settings(serve)
 
-    demo = _command(commands, "demo", _demo, "everything on one machine, with the bundled model and speech")
+    demo = command(commands, "demo", _demo, "everything on one machine, with the bundled model and speech")
     demo.add_argument("--model", default="demo", metavar="NAME", help="another model, such as base.en")
 
-    publish = _command(commands, "publish", _publish, "send an audio file to a stream")
-    publish.add_argument(
-        "file",
-        metavar="FILE",
-        help="an audio file (WAV, FLAC, MP3, M4A, Ogg, WebM and more), raw PCM (*.pcm, *.raw), or - for any of them on stdin",
-    )
-    publish.add_argument("--stream", required=True, metavar="NAME", help="the subject's last token")
-    publish.add_argument("--fast", action="store_true", help="as fast as the broker takes it, not in real time")
-    publish.add_argument(
-        "--durable", action="store_true", default=None, help="have JetStream store it all, however long that takes"
-    )
-    publish.add_argument("--session", metavar="ID", help="id of this recording; default: a new ULID")
-    publish.add_argument("--language", metavar="CODE", help="what is spoken, such as en")
-    publish.add_argument("--chunk-ms", type=int, metavar="MS", help="length of a payload (20; durable 100)")
-    publish.add_argument("--format", choices=[str(f) for f in SampleFormat], help="of raw PCM; default INPUT_FORMAT")
-    publish.add_argument("--rate", type=int, metavar="HZ", help="of raw PCM; default INPUT_SAMPLE_RATE")
-    publish.add_argument("--channels", type=int, metavar="N", help="of raw PCM; default INPUT_CHANNELS")
-    _add_settings(publish, CLIENT_SETTINGS)
+    cli_clients.add(commands)
 
-    listen = _command(commands, "listen", _listen, "captions as they come")
-    listen.add_argument("stream", nargs="?", metavar="STREAM", help="one stream; default: all")
-    listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
-    listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
-    _add_settings(listen, CLIENT_SETTINGS)
-
-    provision = _command(
+    provision = command(
         commands, "provision", _provision, "make or check what durable mode and files need of JetStream"
     )
     provision.add_argument(
@@ -119,22 +89,22 @@ def _parser() -> argparse.ArgumentParser:
     provision.add_argument(
         "--check", action="store_true", help="change nothing; status 1 if anything is missing or differs"
     )
-    _add_settings(provision, PROVISION_SETTINGS)
+    add_settings(provision, PROVISION_SETTINGS)
 
     _add_calibrate(commands)
 
-    quantize = _command(commands, "quantize", _quantize, "make a q8_0 model of an f16 one: half the size, and faster")
+    quantize = command(commands, "quantize", _quantize, "make a q8_0 model of an f16 one: half the size, and faster")
     quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
     quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
-    _add_settings(quantize, ("log_",))
+    add_settings(quantize, ("log_",))
 
-    schema = _command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
-    _add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
+    schema = command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
+    add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
     return parser
 
 
-def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    calibrate = _command(commands, "calibrate", _calibrate, "how fast this machine is, and how many streams it holds")
+def _add_calibrate(commands: Commands) -> None:
+    calibrate = command(commands, "calibrate", _calibrate, "how fast this machine is, and how many streams it holds")
     calibrate.add_argument(
         "--model",
         action="append",
@@ -151,7 +121,7 @@ def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         "--loss", type=_share, default=0.0, metavar="SHARE", help="of the windows that may be dropped, such as 0.01 (0)"
     )
     calibrate.add_argument("--json", action="store_true", help="JSON, not a table")
-    _add_settings(
+    add_settings(
         calibrate, ("buffer_duration_secs", "max_latency_secs", "transcription_queue_capacity", "whisper_", "log_")
     )
 
@@ -171,24 +141,6 @@ def _share(text: str) -> float:
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError("must be at least 0 and less than 1")
     return share
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, run: Run, summary: str
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-    command.set_defaults(run=run)
-    return command
-
-
-def _add_settings(command: argparse.ArgumentParser, prefixes: tuple[str, ...] = ("",)) -> None:
-    """A flag for each setting; its text comes from the setting's declaration."""
-    group = command.add_argument_group("settings", "each is also an environment variable, named in capitals")
-    for name, field in settings_fields().items():
-        if name.startswith(prefixes):
-            flag, text = "--" + name.replace("_", "-"), (field.description or "").replace("%", "%%")
-            switch: dict[str, Any] = {"nargs": "?", "const": "1"} if field.annotation is bool else {}
-            group.add_argument(flag, dest=name, metavar=name.upper(), help=text, **switch)
 
 
 # Each command imports what it needs: whisper.cpp, NATS and the screen take time and memory to load.
@@ -216,63 +168,10 @@ def _demo(_: Settings, arguments: argparse.Namespace) -> int:
     return asyncio.run(demo(model=arguments.model))
 
 
-def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.publish import publish_file  # noqa: PLC0415
-
-    _interrupt_on_sigterm()
-    return asyncio.run(
-        publish_file(
-            settings,
-            None if arguments.file == "-" else Path(arguments.file),
-            arguments.stream,
-            raw=_raw_format(settings, arguments),
-            session=arguments.session,
-            language=arguments.language,
-            chunk_ms=arguments.chunk_ms,
-            fast=arguments.fast,
-            durable=settings.durable,
-        )
-    )
-
-
-def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioFormat | None:
-    """The format of headerless samples; None for files with one, unless the name or a flag says that there is no header."""
-    given = arguments.format, arguments.rate, arguments.channels
-    if not any(given) and not arguments.file.lower().endswith((".pcm", ".raw")):
-        return None
-    return parse_content_type(
-        ";".join(
-            [
-                "audio/x-raw",
-                *(
-                    f"{name}={value}"
-                    for name, value in zip(("format", "rate", "channels"), given, strict=True)
-                    if value
-                ),
-            ]
-        ),
-        settings.input,
-    )
-
-
-def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.listen import listen_and_print  # noqa: PLC0415
-
-    _interrupt_on_sigterm()
-    with suppress(KeyboardInterrupt):
-        asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
-    return 0
-
-
 def _provision(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.bus.provision import provision  # noqa: PLC0415
 
     return 0 if asyncio.run(provision(settings, arguments.stream, check=arguments.check)) else 1
-
-
-def _interrupt_on_sigterm() -> None:
-    """A client that is asked to stop takes its leave as with Ctrl-C: ``publish`` still sends its end."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -4,18 +4,21 @@ One JSON object each: what is sent to ``transcriber.submit`` and ``transcriber.c
 job, which is also its audit record once it is over.
 """
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from transcriber.messages import JobState
-from transcriber.ulid import new_ulid
+from transcriber.messages import OVER, JobState
+from transcriber.ulid import CROCKFORD, new_ulid
 
 JOB_ID = r"job=[A-Za-z0-9_-]{1,60}"
 """A job's id takes the place of a stream in ``transcripts.<job>.<type>``; no stream's name has a ``=``."""
 
 RESULT_FORMS = ("json", "srt", "vtt", "txt")
 """Each result is the object ``<job>.<form>``."""
+
+_FILE_CHARS = 200
 
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID}$")]
 Text = Annotated[str, Field(max_length=1000)]
@@ -24,6 +27,30 @@ Text = Annotated[str, Field(max_length=1000)]
 def new_job_id() -> str:
     """One that nobody else has."""
     return f"job={new_ulid()}"
+
+
+def is_job_id(text: str) -> bool:
+    """Whether it may be the id of a job.
+
+    >>> is_job_id("job=2"), is_job_id("radio")
+    (True, False)
+    """
+    return re.fullmatch(JOB_ID, text) is not None
+
+
+def new_object_name(file: str) -> str:
+    """What ``file`` is called in the bucket AUDIO_FILES: like nothing else there."""
+    return f"{new_ulid()}-{file[-_FILE_CHARS:]}"
+
+
+def file_name(object_name: str) -> str:
+    """As its owner knows it.
+
+    >>> file_name("01JABCDEFGHJKMNPQRSTVWXYZ0-my-talk.mp3"), file_name("my-talk.mp3")
+    ('my-talk.mp3', 'my-talk.mp3')
+    """
+    found = re.fullmatch(rf"[{CROCKFORD}]{{26}}-(.+)", object_name, re.DOTALL)
+    return found[1] if found else object_name
 
 
 class _Model(BaseModel):
@@ -76,4 +103,4 @@ class JobRecord(_Model):
 
     @property
     def over(self) -> bool:
-        return self.state in {"done", "failed", "cancelled"}
+        return self.state in OVER

@@ -18,14 +18,21 @@ Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", 
 StreamState = Literal["started", "stalled", "silent", "resumed"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-"""Of a file; the last three are final."""
+"""Of a file."""
+
+OVER: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+"""The states of a job that do not change any more."""
 
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Frames = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Speaker = Annotated[
-    str | None, Field(description="channel, from `0`, with `SPEAKERS=channels`; null: all, or not told apart")
+    str | None,
+    Field(
+        description="channel, from `0`, with `SPEAKERS=channels`; in the result of a file also a voice, from `A`;"
+        " null: all, or not told apart"
+    ),
 ]
 
 

@@ -50,8 +50,7 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
         BadInputError: it cannot be decoded.
     """
     with _open(path) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        if _is_pipe(file):
             async with _read_pipe(file) as pipe:
                 if raw:
                     yield AudioSource(raw, None, pipe.pieces())
@@ -68,6 +67,34 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
                 yield source
 
 
+@dataclass(frozen=True, slots=True)
+class ByteSource:
+    """A file as it is.
+
+    Attributes:
+        size: its bytes; None of a pipe.
+        pieces: the bytes, cut anywhere.
+    """
+
+    size: int | None
+    pieces: AsyncIterator[bytes]
+
+
+@asynccontextmanager
+async def open_bytes(path: Path | None) -> AsyncIterator[ByteSource]:
+    """The bytes of a file, or of stdin where ``path`` is None.
+
+    Raises:
+        ConfigError: the file cannot be opened, or stdin is a terminal.
+    """
+    with _open(path) as file:
+        if _is_pipe(file):
+            async with _read_pipe(file) as pipe:
+                yield ByteSource(None, pipe.pieces())
+        else:
+            yield ByteSource(os.fstat(file.fileno()).st_size, _read(file))
+
+
 def _open(path: Path | None) -> IO[bytes]:
     if path is None:
         if sys.stdin.isatty():
@@ -77,6 +104,11 @@ def _open(path: Path | None) -> IO[bytes]:
         return path.open("rb", buffering=0)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _is_pipe(file: IO[bytes]) -> bool:
+    mode = os.fstat(file.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:

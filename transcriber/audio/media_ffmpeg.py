@@ -68,7 +68,7 @@ def open_file(reader: Reader) -> Media:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
     if kind == "mov":
-        check_mp4(reader.source, reader.start, head)
+        check_mp4(reader)
     container = _open(reader, kind)
     try:
         return _Decoder(reader, container, kind).media()

@@ -287,7 +287,9 @@ class Connection:
             return False
         return True
 
-    async def request(self, subject: str, payload: bytes, timeout_s: float) -> Msg:
+    async def request(
+        self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None = None
+    ) -> Msg:
         """Ask, and see that we may.
 
         Raises:
@@ -297,7 +299,7 @@ class Connection:
         """
         self._denied.discard(subject.lower())
         self._asking.add(subject.lower())
-        asking = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s))
+        asking = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
         try:
             await asyncio.sleep(0)  # it goes first
             if await self.flush(timeout_s) and await self.flush(timeout_s):

@@ -1,6 +1,5 @@
 """The listening client. In: transcripts on NATS. Out: captions, a line or a cue as each comes."""
 
-import os
 import sys
 from collections.abc import AsyncIterator
 from typing import Literal, TextIO
@@ -9,6 +8,9 @@ from transcriber.bus.client import Received, connected, parse_transcript, subscr
 from transcriber.captions import Cues, text_line
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
+from transcriber.jobs import is_job_id
+from transcriber.messages import OVER, Progress
+from transcriber.outputs import reader_may_leave
 
 Form = Literal["text", "json", "srt", "vtt"]
 
@@ -16,22 +18,19 @@ Form = Literal["text", "json", "srt", "vtt"]
 async def listen_and_print(settings: Settings, stream: str | None, *, form: Form = "text", once: bool = False) -> int:
     """The command ``listen``: captions on stdout until Ctrl-C; ``stream`` None means all of them.
 
-    ``once`` ends with the first ``end``. SRT and WebVTT are of one session and end with it.
+    ``once`` ends with the first ``end``, or when a job is over. SRT and WebVTT are of one session and end with it.
 
     Raises:
         StartError: a wrong name, cues of all streams, or no broker.
     """
-    if stream is not None and not STREAM_NAME.fullmatch(stream):
-        raise ConfigError(f"STREAM={stream!r}: must be [A-Za-z0-9_-], at most 64")
+    if stream is not None and not (STREAM_NAME.fullmatch(stream) or is_job_id(stream)):
+        raise ConfigError(f"STREAM={stream!r}: must be [A-Za-z0-9_-], at most 64, or the id of a job")
     if stream is None and form in {"srt", "vtt"}:
         raise ConfigError(f"--format={form}: name the stream; subtitles are of one recording")
     subject = f"{settings.transcript_subject_prefix}.{stream or '*'}.*"
-    try:
+    with reader_may_leave():
         async with connected(settings, "transcriber listen") as connection:
             await listen(await subscribe(connection, subject), sys.stdout, form=form, once=once)
-    except BrokenPipeError:
-        # Whoever read has read enough. Python would complain when it flushes stdout at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -44,8 +43,17 @@ async def listen(messages: AsyncIterator[Received], out: TextIO, *, form: Form, 
         if text := _render(message, form, cues, on_terminal=out.isatty()):
             out.write(text)
             out.flush()
-        if cues.ended or (once and message.subject.endswith(".end")):
+        if cues.ended or (once and _ends(message)):
             return
+
+
+def _ends(message: Received) -> bool:
+    """Whether a session is over with this message, or all of a job: its results come after its ``end``."""
+    _, stream, kind = message.subject.rsplit(".", 2)
+    if not is_job_id(stream):
+        return kind == "end"
+    progress = parse_transcript(message) if kind == "progress" else None
+    return isinstance(progress, Progress) and progress.state in OVER
 
 
 def _render(message: Received, form: Form, cues: Cues, *, on_terminal: bool) -> str:
@@ -55,7 +63,7 @@ def _render(message: Received, form: Form, cues: Cues, *, on_terminal: bool) -> 
     if parsed is None:
         return ""
     if form != "text":
-        return cues.add(parsed)
+        return "" if isinstance(parsed, Progress) else cues.add(parsed)
     line = text_line(parsed)
     if line is None:
         return ""

@@ -4,16 +4,12 @@ Every payload says its format, its place and its recording, so that a daemon tha
 again or loses one still knows where it is.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
 from transcriber.audio.pcm import AudioFormat
+from transcriber.bar import bar, notes
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
 from transcriber.bus.payloads import end_payload, timed_payloads
@@ -31,7 +27,6 @@ STORED_CHUNK_MS = 100
 """Each payload waits for the broker to have stored the one before."""
 
 _FLUSH_TIMEOUT_S = 5.0
-_REFRESH_S = 0.1
 _STUCK = "the broker does not take the audio"
 
 
@@ -84,15 +79,17 @@ async def publish_file(
     if not STREAM_NAME.fullmatch(stream):
         raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
     subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console = notes()
     hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
     try:
         async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
             hint = ""
-            with _progress(console, source) as on_sent:
+            rate, total_s = source.format.rate, source.frames and source.frames / source.format.rate
+            with bar(console) as draw:
                 done = await publish(
                     connection, subject, source,
-                    session=session, language=language, chunk_ms=chunk_ms, fast=fast, durable=durable, on_sent=on_sent,
+                    session=session, language=language, chunk_ms=chunk_ms, fast=fast, durable=durable,
+                    on_sent=lambda frames: draw(f"{frames / rate:.0f} s", frames / rate, total_s),
                 )  # fmt: skip
     except BadInputError as error:
         raise ConfigError(f"{path or 'stdin'}: {error}{hint}") from None
@@ -156,22 +153,3 @@ async def publish(
     if not flushed:
         raise BrokerError(_STUCK)
     return Published(session, frames, unsent)
-
-
-@contextmanager
-def _progress(console: Console, source: AudioSource) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal that is gone afterwards; elsewhere nothing."""
-    rate, drawn_s = source.format.rate, 0.0
-    columns = TextColumn("{task.completed:.0f} s"), BarColumn()
-    # It refreshes when told to: its own refreshing would be a thread.
-    bar = Progress(*columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task("publish", total=source.frames and source.frames / rate)
-
-        def on_sent(frames: int) -> None:
-            nonlocal drawn_s
-            if time.monotonic() - drawn_s >= _REFRESH_S:
-                drawn_s = time.monotonic()
-                bar.update(task, completed=frames / rate, refresh=True)
-
-        yield on_sent

@@ -1,0 +1,153 @@
+"""The command ``jobs``. In: the records of jobs. Out: a table of them, one of them, its result, or its end."""
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from transcriber.bus.client import connected
+from transcriber.bus.job_client import Jobs
+from transcriber.bus.transcribe import fetch
+from transcriber.captions import clock
+from transcriber.config import Settings, mask
+from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
+from transcriber.jobs import JobRecord, file_name, is_job_id
+from transcriber.messages import JobState
+from transcriber.outputs import places, reader_may_leave
+from transcriber.phrases import clean
+from transcriber.results import Form
+
+COLUMNS = ("job", "state", "file", "done", "left", "by", "submitted")
+
+
+async def show_jobs(
+    settings: Settings, job: str | None, *, state: JobState | None = None, as_json: bool = False
+) -> int:
+    """List all jobs, or those of one state; or show the one named.
+
+    Returns:
+        Exit status: 1 if there is no such job, or the records cannot be read.
+
+    Raises:
+        StartError: a wrong name, no broker, or no records there.
+    """
+    _check(job)
+    async with connected(settings, "transcriber jobs") as connection:
+        jobs = Jobs(connection, settings)
+        try:
+            if job is None:
+                found = [record for record in await jobs.records() if state in {None, record.state}]
+                with reader_may_leave():
+                    _list(found, as_json=as_json)
+                    sys.stdout.flush()
+                return 0
+            record = await jobs.record(job)
+        except _OURS as error:
+            return _failed(str(error))
+    if record is None:
+        return _failed(f"there is no {job}, or no longer")
+    with reader_may_leave():
+        sys.stdout.write(f"{record.model_dump_json()}\n" if as_json else "".join(_details(record)))
+        sys.stdout.flush()
+    return 0
+
+
+async def cancel_job(settings: Settings, job: str) -> int:
+    """Stop a job, and say what it is now."""
+    _check(job)
+    async with connected(settings, "transcriber jobs") as connection:
+        try:
+            answer = await Jobs(connection, settings).cancel(job)
+        except _OURS as error:
+            return _failed(str(error))
+    sys.stdout.write(f"{answer.job} {answer.state}\n")
+    return 0
+
+
+async def get_result(settings: Settings, job: str, form: Form, output: Path | None) -> int:
+    """Write the result of a job that is done, to stdout or a file; in a directory, under the job's name."""
+    _check(job)
+    (place,) = places([Path(job)], output, form)
+    async with connected(settings, "transcriber jobs") as connection:
+        jobs = Jobs(connection, settings)
+        try:
+            record = await jobs.record(job)
+            if record is None:
+                return _failed(f"there is no {job}, or no longer")
+            if record.state != "done":
+                return _failed(f"{job} {record.state}{f': {record.error}' if record.error else ''}")
+            await fetch(jobs, job, form, place)
+        except _OURS as error:
+            return _failed(str(error))
+    return 0
+
+
+_OURS = (RequestError, UnansweredError, RefusedError, ObjectError)
+
+
+def _check(job: str | None) -> None:
+    if job is not None and not is_job_id(job):
+        raise ConfigError(f"ID={job!r}: must be job= and then [A-Za-z0-9_-], at most 60")
+
+
+def _failed(why: str) -> int:
+    sys.stderr.write(f"transcriber: {clean(mask(why))}\n")
+    return 1
+
+
+def _list(records: Iterable[JobRecord], *, as_json: bool) -> None:
+    """On a terminal a table, elsewhere columns between tabs."""
+    if as_json:
+        sys.stdout.writelines(f"{record.model_dump_json()}\n" for record in records)
+        return
+    rows = map(_row, records)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=column == "job", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _row(record: JobRecord) -> tuple[str, ...]:
+    of = "" if record.total_s is None else f"/{clock(record.total_s)}"
+    running = record.state == "running" and record.eta_s is not None
+    return (
+        record.submission.job,
+        record.state,
+        clean(file_name(record.submission.object)),
+        f"{clock(record.done_s)}{of}",
+        clock(record.eta_s or 0) if running else "-",
+        clean(record.submission.by) or "-",
+        _local(record.submitted_at),
+    )
+
+
+def _details(record: JobRecord) -> Iterable[str]:
+    """Each field a line; of what was asked too."""
+    fields = {**record.submission.model_dump(), **record.model_dump(exclude={"submission"})}
+    width = max(map(len, fields)) + 2
+    for name, value in fields.items():
+        match value:
+            case None | "" | ():
+                text = "-"
+            case datetime():
+                text = _local(value)
+            case tuple():
+                text = " ".join(map(clean, value))
+            case float():
+                text = f"{value:.1f}"
+            case _:
+                text = clean(str(value))
+        yield f"{name:{width}}{text}\n"
+
+
+def _local(time: datetime) -> str:
+    return time.astimezone().isoformat(" ", "seconds")

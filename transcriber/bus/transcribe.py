@@ -1,0 +1,246 @@
+"""The asking client. In: audio files. Out: their text, one after the other.
+
+A file goes as one request; one that is too large or too long for that, or that is wanted so, through the object store, as a
+job. What goes wrong with one file is one line, and the others are still done.
+"""
+
+import asyncio
+import getpass
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from transcriber.bar import bar, notes
+from transcriber.bus.client import connected
+from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.job_client import Following, Jobs
+from transcriber.bus.service_client import ask
+from transcriber.captions import clock
+from transcriber.config import REQUEST_SUBJECT, Settings, mask
+from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
+from transcriber.jobs import JobRecord, Submission, new_job_id, new_object_name
+from transcriber.messages import JobState
+from transcriber.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
+from transcriber.results import Form
+from transcriber.source import ByteSource, open_bytes
+
+REQUEST_S = 60.0
+"""For the answer to a request, with all its tries."""
+
+TOO_LARGE = 413
+
+_MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of each file.
+
+    Attributes:
+        submission: what to do, of whatever job and object.
+        form: of the results.
+        store: no request is tried.
+        detach: a job is submitted, and nobody waits for it.
+        timeout_s: for a file; None is a minute for a request, and as long as it takes for a job.
+    """
+
+    submission: Submission
+    form: Form = "text"
+    store: bool = False
+    detach: bool = False
+    timeout_s: float | None = None
+
+
+class _FailedError(TranscriberError):
+    """A job was taken and did not give its text; the message says how it goes on."""
+
+
+async def transcribe_files(settings: Settings, files: list[Path | None], output: Path | None, wanted: Wanted) -> int:
+    """The command ``transcribe``; None is stdin.
+
+    Returns:
+        Exit status: 1 if any of them failed.
+
+    Raises:
+        StartError: a wrong name, or no broker.
+    """
+    where = places(files, output, wanted.form)
+    failed = 0
+    with reader_may_leave():
+        async with connected(settings, "transcriber transcribe") as connection:
+            asking = _Asking(connection, settings, wanted, several=len(files) > 1)
+            for file, place in zip(files, where, strict=True):
+                failed += not await asking.try_file(file, place)
+    return 1 if failed else 0
+
+
+def asked_by() -> str:
+    """Who we are, for the record."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+async def json_text(pieces: AsyncIterator[bytes]) -> bytes:
+    """A ``verbose_json`` result as ``json``."""
+    data = b"".join([piece async for piece in pieces])
+    try:
+        return json.dumps({"text": json.loads(data)["text"]}, ensure_ascii=False).encode()
+    except (ValueError, LookupError, TypeError):
+        raise ObjectError("the result cannot be read") from None
+
+
+async def fetch(jobs: Jobs, job: str, form: Form, place: Path | None, *, head: str = "") -> None:
+    """Write a result of a job that is done.
+
+    Raises:
+        As ``Jobs.result`` and ``write``.
+    """
+    async with aclosing(jobs.result(job, SUFFIXES[form])) as pieces:
+        await write(once(await json_text(pieces)) if form == "json" else pieces, place, head=head)
+
+
+class _Asking:
+    """File after file over one connection."""
+
+    def __init__(self, connection: Connection, settings: Settings, wanted: Wanted, *, several: bool) -> None:
+        self._connection, self._wanted, self._several = connection, wanted, several
+        self._jobs = Jobs(connection, settings)
+        self._notes = notes()
+        task = wanted.submission
+        headers = {
+            "Response-Format": wanted.form,
+            "Language": task.language,
+            "Task": task.task,
+            "Prompt": task.prompt,
+        }
+        self._headers = {name: value for name, value in headers.items() if value}
+        header_bytes = sum(len(name) + len(value.encode()) for name, value in self._headers.items())
+        self._room = connection.client.max_payload - HEADER_ROOM - header_bytes
+
+    async def try_file(self, file: Path | None, place: Path | None) -> bool:
+        """Whether all went well; if not, it was said why."""
+        try:
+            async with open_bytes(file) as source:
+                await self._do(source, file, place)
+        except BrokenPipeError:
+            raise
+        except (TranscriberError, ConnectionError) as error:
+            self._notes.print(f"transcriber: {shown(file)}: {mask(str(error))}")
+            return False
+        return True
+
+    async def _do(self, source: ByteSource, file: Path | None, place: Path | None) -> None:
+        head: list[bytes] = []
+        why = ""
+        if not self._wanted.store:
+            head, whole = await self._read(source)
+            why = "too long" if whole else "too large"
+            answer = await self._request(b"".join(head)) if whole else None
+            if answer is not None:
+                await write(once(answer), place, head=self._head(file))
+                return
+        try:
+            await self._jobs.check()
+        except TranscriberError as error:
+            raise _FailedError(f"{why} for a request, and {error}" if why else str(error)) from None
+        await self._job(ByteSource(source.size, joined(head, source.pieces)), file, place)
+
+    async def _read(self, source: ByteSource) -> tuple[list[bytes], bool]:
+        """As much of a file as a request has room for, and whether that is all of it."""
+        head: list[bytes] = []
+        if (source.size or 0) > self._room:
+            return head, False
+        read_bytes = 0
+        async for piece in source.pieces:
+            head.append(piece)
+            read_bytes += len(piece)
+            if read_bytes > self._room:
+                return head, False
+        return head, True
+
+    async def _request(self, data: bytes) -> bytes | None:
+        """The answer; None if it is too long for one."""
+        try:
+            return await ask(
+                self._connection,
+                REQUEST_SUBJECT,
+                data,
+                self._wanted.timeout_s or REQUEST_S,
+                setting="SERVICE",
+                headers=self._headers,
+            )
+        except RequestError as error:
+            if error.code == TOO_LARGE:
+                return None
+            raise
+
+    async def _job(self, source: ByteSource, file: Path | None, place: Path | None) -> None:
+        name = shown(file and Path(file.name))
+        submission = self._wanted.submission.model_copy(
+            update={"job": new_job_id(), "object": new_object_name(name), "by": asked_by()}
+        )
+        job = submission.job
+        with bar(self._notes) as draw:
+
+            def stored(sent_bytes: int) -> None:
+                of = "" if source.size is None else f" of {source.size / _MB:.0f}"
+                draw(f"{name}: {sent_bytes / _MB:.0f}{of} MB stored", sent_bytes, source.size)
+
+            def tell(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> None:
+                draw(f"{name}: {told(state, done_s, total_s, eta_s)}", done_s, total_s)
+
+            async with self._jobs.following(job, tell) as following:
+                await self._jobs.upload(submission.object, source.pieces, stored)
+                record = await self._submit(submission, following, file)
+        if record is None:
+            sys.stdout.write(f"{job}  {shown(file)}\n" if self._several else f"{job}\n")
+            sys.stdout.flush()
+            return
+        if record.state != "done":
+            raise _FailedError(f"{job} {record.state}{f': {record.error}' if record.error else ''}")
+        await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
+
+    async def _submit(self, submission: Submission, following: Following, file: Path | None) -> JobRecord | None:
+        """Submit a job and wait until it is over; None where nobody is to wait."""
+        job = submission.job
+        try:
+            await self._jobs.submit(submission)
+            if self._wanted.detach:
+                return None
+            async with asyncio.timeout(self._wanted.timeout_s):
+                return await following.record()
+        except UnansweredError as error:
+            raise _FailedError(f"{error}; perhaps it was taken all the same: transcriber jobs {job}") from None
+        except TimeoutError:
+            raise _FailedError(f"not done within {self._wanted.timeout_s:g} s; {_goes_on(job)}") from None
+        except (asyncio.CancelledError, ConnectionError):
+            self._notes.print(f"transcriber: {shown(file)}: {_goes_on(job)}")
+            raise
+
+    def _head(self, file: Path | None) -> str:
+        """What is written before a text, where there are several."""
+        return f"==> {shown(file)} <==\n" if self._several and self._wanted.form == "text" else ""
+
+
+def told(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> str:
+    """How far a job is.
+
+    >>> told("queued", 0, None, None), told("running", 75, 3675, 240)
+    ('queued', '01:15 of 1:01:15, 04:00 left')
+    """
+    if state != "running":
+        return state
+    of = "" if total_s is None else f" of {clock(total_s)}"
+    return f"{clock(done_s)}{of}" + ("" if eta_s is None else f", {clock(eta_s)} left")
+
+
+def _goes_on(job: str) -> str:
+    return f"{job} goes on; `transcriber jobs --cancel {job}` stops it, `transcriber jobs --get {job}` fetches its text"

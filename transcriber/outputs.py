@@ -1,0 +1,118 @@
+"""Where results go. In: the names of files, ``--output``, results piece by piece. Out: files, or stdout."""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from transcriber.errors import ConfigError
+from transcriber.phrases import clean
+from transcriber.results import Form
+
+SUFFIXES: dict[Form, str] = {"text": "txt", "json": "json", "verbose_json": "json", "srt": "srt", "vtt": "vtt"}
+"""What a result's file is called, here and in the bucket of results."""
+
+
+def places(files: list[Path | None], output: Path | None, form: Form) -> list[Path | None]:
+    """Where the result of each file goes; None is stdout.
+
+    Several files go to a directory ``output``, which is made if need be, each under its own name; so does a single one if
+    there is such a directory.
+
+    Raises:
+        ConfigError: two results would have the same name, or there is no place for one.
+    """
+    if output is None:
+        if len(files) > 1 and form in {"srt", "vtt"}:
+            raise ConfigError(f"--format={form}: subtitles are of one recording; name a directory with --output")
+        return [None] * len(files)
+    if len(files) == 1 and not output.is_dir():
+        if not output.parent.is_dir():
+            raise ConfigError(f"--output={output}: there is no directory {output.parent}")
+        return [output]
+    try:
+        output.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output={output}: {error.strerror}") from None
+    taken: dict[Path, Path | None] = {}
+    for file in files:
+        place = output / f"{file.stem if file else 'stdin'}.{SUFFIXES[form]}"
+        if place in taken:
+            raise ConfigError(f"{shown(taken[place])} and {shown(file)} would both be written to {place}")
+        taken[place] = file
+    return list(taken)
+
+
+def shown(path: Path | None) -> str:
+    """A file's name for people and for the object store: any text, no control characters."""
+    return clean(os.fsencode(path).decode(errors="replace")) if path else "stdin"
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Whoever reads our stdout may have read enough: then it is over, without a word."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Python would complain when it flushes stdout at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str = "") -> None:
+    """Write a result: to stdout after ``head``, and with an end of line; or to a file, which is there when it is whole.
+
+    Raises:
+        ConfigError: the file cannot be written.
+        BrokenPipeError: whoever reads our stdout has left.
+    """
+    if place is None:
+        await _to_stdout(pieces, head)
+        return
+    target = _target(place)
+    try:
+        try:
+            with target.open("wb") as file:
+                async for piece in pieces:
+                    file.write(piece)
+            if target != place:
+                target.replace(place)
+        except BaseException:
+            if target != place:
+                with suppress(OSError):
+                    target.unlink()
+            raise
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    """A result that is all there."""
+    yield data
+
+
+async def joined(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What was read, and what will be."""
+    for piece in first:
+        yield piece
+    async for piece in rest:
+        yield piece
+
+
+def _target(place: Path) -> Path:
+    """What is written to, to become ``place``; devices and pipes are not replaced."""
+    return place if place.exists() and not place.is_file() else place.with_name(f".{place.name}.part")
+
+
+async def _to_stdout(pieces: AsyncIterator[bytes], head: str) -> None:
+    out: BinaryIO = sys.stdout.buffer
+    last = b""
+    async for piece in pieces:
+        if not last:
+            out.write(head.encode())
+        out.write(piece)
+        last = piece[-1:] or last
+    if last != b"\n":
+        out.write(b"\n" if last else head.encode())
+    out.flush()
