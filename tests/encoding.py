@@ -25,7 +25,7 @@ def encode(pcm, container="webm", *, channels=1, frame_ms=20, bit_rate=32_000, *
 
 def opus_packets(pcm, *, channels=1, frame_ms=20):
     """Bare packets."""
-    with av.open(io.BytesIO(encode(pcm, "ogg", channels=channels, frame_ms=frame_ms))) as file:
+    with av.open(io.BytesIO(encode(pcm, "ogg", channels=channels, frame_ms=frame_ms)), "r") as file:
         return [bytes(packet) for packet in file.demux(audio=0) if packet.size]
 
 
@@ -41,7 +41,7 @@ def _packets(stream, samples, channels):
 
 def decode(file):
     """All samples of a file, as FFmpeg reads it with the decoder that we use: (frames, channels) in int16."""
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(io.BytesIO(file), "r") as container:
         stream = container.streams.audio[0]
         decoder = av.codec.CodecContext.create("libopus", "r")
         decoder.extradata = stream.codec_context.extradata

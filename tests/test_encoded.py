@@ -3,6 +3,8 @@
 import random
 import tracemalloc
 from functools import cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ LARGEST_PACKET = 700
 CONVERGED = RATE // 5
 """Frames after a hole in which a decoder may still sound otherwise than one that heard all."""
 
-CONTAINERS = {
+CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
     "webm": ("webm", {}),
     "webm, live": ("webm", {"live": 1}),
     "webm, short clusters": ("webm", {"cluster_time_limit": 300, "live": 1}),
@@ -54,7 +56,7 @@ def encoding_of(name):
 def listen(encoding, chunks, lost=()):
     """Everything that comes out; ``lost``: numbers of chunks before which something was lost."""
     stream = EncodedStream(encoding, max_hole_s=600)
-    found = [one for n, chunk in enumerate(chunks) for one in stream.feed(chunk, lost=n in lost)]
+    found: list[Any] = [one for n, chunk in enumerate(chunks) for one in stream.feed(chunk, lost=n in lost)]
     return found + list(stream.finish())
 
 
@@ -93,7 +95,7 @@ def test_a_whole_recording_has_the_samples_that_ffmpeg_finds(name, channels):
     assert np.array_equal(samples, expected)
     assert np.corrcoef(samples[:, 0], np.frombuffer(speech(), "<i2")[: len(samples)])[0, 1] > 0.8
     starts = places(found)
-    assert all(frame + count == after for (frame, count), (after, _) in zip(starts, starts[1:], strict=False))
+    assert all(frame + count == after for (frame, count), (after, _) in pairwise(starts))
     assert max(count for _, count in starts) <= PIECE_FRAMES
 
 
@@ -193,7 +195,7 @@ def test_what_is_lost_shows_as_a_jump_of_its_length(name):
     found = listen(encoding_of(name), [*chunks[:6], *chunks[8:]])
 
     starts = places(found)
-    holes = [after - frame - count for (frame, count), (after, _) in zip(starts, starts[1:], strict=False)]
+    holes = [after - frame - count for (frame, count), (after, _) in pairwise(starts)]
     (hole,) = [hole for hole in holes if hole]
     assert sum(count for _, count in starts) + hole == pytest.approx(len(expected), abs=MS)
     assert hole == pytest.approx(2 * 997 * len(expected) / len(data), abs=4 * 20 * MS)
@@ -262,6 +264,7 @@ def test_whatever_is_mutated_nothing_raises_and_little_is_kept(name, data):
     for chunk in sliced(bytes(good), data.draw(st.lists(st.integers(1, 900), min_size=1, max_size=5))):
         for one in stream.feed(chunk):
             total += len(one.data) if isinstance(one, Piece) else 0
+        assert stream._container
         assert len(stream._container._buffer) <= 2**16 + 2**14
     list(stream.finish())
     assert total <= len(good) * MAX_PACKET_FRAMES * 4
@@ -299,7 +302,7 @@ def test_bare_packets_are_decoded_each_at_its_place():
     packets = opus_packets(speech())
     stream = EncodedStream(Encoding.OPUS, max_hole_s=600)
 
-    found = [one for n, packet in enumerate(packets) for one in stream.feed(packet, offset=960 * n)]
+    found: list[Any] = [one for n, packet in enumerate(packets) for one in stream.feed(packet, offset=960 * n)]
 
     assert [piece.frame for piece in found] == [960 * n for n in range(len(packets))]
     samples = np.frombuffer(b"".join(piece.data for piece in found), "<i2")
@@ -311,7 +314,7 @@ def test_a_bare_packet_that_is_none_costs_itself():
     packets = opus_packets(speech())
     stream = EncodedStream(Encoding.OPUS, max_hole_s=600)
 
-    found = [one for packet in [*packets[:20], b"\xff\xff", b"\x03\x00", bytes(2_000), *packets[20:]]
+    found: list[Any] = [one for packet in [*packets[:20], b"\xff\xff", b"\x03\x00", bytes(2_000), *packets[20:]]
              for one in stream.feed(packet)]  # fmt: skip
 
     assert [isinstance(one, Broken) for one in found] == [False] * 20 + [True] * 3 + [False] * (len(packets) - 20)
@@ -323,7 +326,7 @@ def test_bare_stereo_packets_have_two_channels():
     stereo = next(n for n, packet in enumerate(packets) if packet[0] & 4)
     stream = EncodedStream(Encoding.OPUS, max_hole_s=600)
 
-    found = [one for packet in packets[stereo:] for one in stream.feed(packet)]
+    found: list[Any] = [one for packet in packets[stereo:] for one in stream.feed(packet)]
 
     assert {piece.format.channels for piece in found} == {2}
     assert {len(piece.data) for piece in found} == {480 * 4}

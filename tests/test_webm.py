@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from tests.encoding import block, blocks, cluster, element, opus_head, simple_block, sliced, track, unsized, webm_head
@@ -62,7 +64,7 @@ def lace(kind, packets):
         body += b"".join(b"\xff" * (size // 255) + bytes([size % 255]) for size in sizes[:-1])
     elif kind == 0x06:
         body += (0x4000 | sizes[0]).to_bytes(2, "big")
-        steps = [after - size for size, after in zip(sizes[:-2], sizes[1:-1], strict=True)]
+        steps = [after - size for size, after in pairwise(sizes[:-1])]
         body += b"".join((0x4000 | step + 0x1FFF).to_bytes(2, "big") for step in steps)
     return body + b"".join(packets)
 
@@ -78,10 +80,7 @@ def lace(kind, packets):
     ],
 )
 def test_packets_may_be_laced(kind, packets):
-    if kind == 0x06 and len(packets) == 1:
-        body = b"\0" + packets[0]
-    else:
-        body = lace(kind, packets)
+    body = lace(kind, packets) if len(packets) > 1 else b"\0" + packets[0]
 
     found = feed(webm_head() + cluster(100, simple_block(body, flags=kind)))
 

@@ -14,6 +14,7 @@ from transcriber.errors import BadInputError
 
 CAPTURE = b"OggS"
 HEADER_BYTES = 27
+MAX_PAGE_BYTES = HEADER_BYTES + 255 + 255 * 255
 MAX_PACKET_BYTES = 65_536
 """Of a packet that spans pages."""
 
@@ -52,7 +53,8 @@ class OggDemuxer:
         self._buffer = bytearray()
         self._candidates: list[int] = []  # where pages may begin in it, whose ends have not come
         self._scanned = 0  # up to here it was looked for them
-        self._searching, self._quiet = True, True  # whoever joins late hears the end of a page first
+        self._searching = True  # whoever joins late hears the end of a page first
+        self._excused = 0  # bytes that are no page because some before them were lost, and that was told
         self._serial: int | None = None  # of the Opus stream
         self._others: dict[int, str] = {}  # serials and codecs of those beside it
         self._heads = False  # whether the last page was one of those with which all streams begin
@@ -70,8 +72,8 @@ class OggDemuxer:
         if lost:
             self._drop(len(self._buffer))
             self._candidates.clear()
-            self._searching = self._quiet = self._lost = True
-            self._partial = None
+            self._searching = self._lost = True
+            self._excused, self._partial = MAX_PAGE_BYTES, None
         searching = self._searching
         self._buffer += data
         found = False
@@ -80,7 +82,7 @@ class OggDemuxer:
             if start:
                 yield from self._break("bytes that are no Ogg page")
             self._drop(start + len(parsed))
-            self._searching, self._quiet, found = False, False, True
+            self._searching, self._excused, found = False, 0, True
             yield from self._take(_parse(parsed))
         yield from self._skip_garbage(found=found, searching=searching)
 
@@ -118,8 +120,10 @@ class OggDemuxer:
         self._drop(garbage)
         if not self._searching:
             yield from self._break("bytes that are no Ogg page")
-        elif searching and not found and not self._quiet:
-            yield Broken("no Ogg page in this payload")
+        elif searching and not found:
+            self._excused -= garbage
+            if self._excused < 0:
+                yield Broken("no Ogg page in this payload")
 
     def _drop(self, count: int) -> None:
         del self._buffer[:count]

@@ -58,7 +58,8 @@ class WebmDemuxer:
         self._buffer = bytearray()
         self._at = 0  # where the next element begins in it
         self._inside = 0  # behind the header of the one before: where to search if that one was damaged
-        self._searching, self._quiet = True, True  # whoever joins late hears the end of a block first
+        self._searching = True  # whoever joins late hears the end of a block first
+        self._excused = 0  # bytes that make no sense because some before them were lost, and that was told
         self._begin()
 
     def _begin(self) -> None:
@@ -74,15 +75,18 @@ class WebmDemuxer:
         if lost:
             self._buffer.clear()
             self._at = self._inside = 0
-            self._searching = self._quiet = self._lost = True
+            self._searching = self._lost = True
+            self._excused = MAX_AUDIO_BLOCK_BYTES
         searching = self._searching
         self._buffer += data
         yield from self._read()
-        if searching and self._searching and not self._quiet:
-            yield Broken("nothing of WebM in this payload")
-        kept = min(self._inside, self._at)
-        del self._buffer[:kept]
-        self._at, self._inside = self._at - kept, 0
+        read = min(self._inside, self._at)
+        if searching and self._searching and read:
+            self._excused -= read
+            if self._excused < 0:
+                yield Broken("nothing of WebM in this payload")
+        del self._buffer[:read]
+        self._at, self._inside = self._at - read, 0
 
     def finish(self) -> Iterator[Event]:
         """No more bytes will come: what a damaged size made us wait for is read."""
@@ -205,7 +209,7 @@ class WebmDemuxer:
                 or (end < len(self._buffer) and self._buffer[end] in _FOLLOWING)
             ):
                 self._at = self._inside = start
-                self._searching, self._quiet = False, False
+                self._searching, self._excused = False, 0
                 return True
             if end > len(self._buffer):
                 undecided = min(undecided, start)

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from transcriber.audio.encoded import EncodedStream, Encoding, Piece, parse_encoding
-from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.opus import Began, Broken
 from transcriber.audio.pcm import AudioFormat
 from transcriber.bus.decoding import Decoding
@@ -79,6 +79,7 @@ class Chunks:
         self._decoder: EncodedStream | None = None
         self._session: str | None = None  # what the publisher called it
         self._lost_before: GapReason | None = None  # until samples tell how much
+        self._unheard = NO_HEADERS  # what was said of samples that have not come out yet
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -145,6 +146,7 @@ class Chunks:
             return
         if self._decoder is None:
             self._decoder, self._session = EncodedStream(encoding, max_hole_s=self._max_hole_s), headers.session
+            self._unheard = NO_HEADERS
             self._listener.begin_again(chunk)
         if chunk.payload:
             lost = chunk.lost_before is not None
@@ -175,23 +177,19 @@ class Chunks:
         self._decoder = None
 
     async def _hear(self, found: Iterator[Piece | Began | Broken], chunk: Chunk) -> None:
-        """Have it decoded, and hand over what comes out."""
-        captured_at, broken = chunk.headers.captured_at, False
+        """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
+        self._unheard, broken = _joined(self._unheard, chunk.headers), False
         while batch := await self._decoding.run(lambda: list(islice(found, BATCH))):
             for one in batch:
                 match one:
                     case Piece():
                         headers = replace(
-                            chunk.headers,
-                            content_type=one.format.content_type,
-                            offset=one.frame,
-                            captured_at=captured_at,
-                            end=False,
+                            self._unheard, content_type=one.format.content_type, offset=one.frame, end=False
                         )
                         self._listener.hear(
                             chunk._replace(payload=one.data, headers=headers, lost_before=self._lost_before)
                         )
-                        captured_at, self._lost_before = None, None
+                        self._unheard, self._lost_before = replace(chunk.headers, captured_at=None), None
                         await asyncio.sleep(0)  # a second of samples is some work, too
                     case Began():
                         self._listener.begin_again(chunk)
@@ -210,3 +208,14 @@ class Chunks:
     @property
     def _format(self) -> AudioFormat | None:
         return self._decoder.format if self._decoder else None
+
+
+def _joined(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
+    """What both say of samples that come after them."""
+    return replace(
+        later,
+        captured_at=earlier.captured_at or later.captured_at,
+        session=later.session or earlier.session,
+        language=later.language or earlier.language,
+        traceparent=later.traceparent or earlier.traceparent,
+    )
