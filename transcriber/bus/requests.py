@@ -6,7 +6,6 @@ and tells them as a live stream is told, but to nobody: what is told becomes the
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -34,9 +33,6 @@ from transcriber.errors import BadInputError, EngineError, RequestError, TooLong
 from transcriber.results import Result, render
 from transcriber.ulid import new_ulid
 
-log = logging.getLogger(__name__)
-
-ENDPOINT = "transcribe"
 STREAM = "request"
 """What its messages have for a stream; they are not published."""
 
@@ -113,7 +109,7 @@ class Requests:
         except EngineError as error:
             if error.reason == "shutdown":
                 raise STOPPING from None
-            log.warning("a request was not transcribed: %s", error)
+            self._around.warnings.warning("request", "a request was not transcribed: %s", error)
             raise RequestError(500, f"not transcribed: {error}") from None
         finally:
             self._open[worker] -= 1
