@@ -123,7 +123,6 @@ class LiveIngest(Ingest[LiveStream]):
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
             stream.end_at_once()
-        self._decoding.close()
 
     async def finish(self, timeout_s: float) -> None:
         """What is told is with the publisher."""
