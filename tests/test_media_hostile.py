@@ -4,6 +4,7 @@ import os
 import random
 import resource
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 from bench.fuzz_media import decode_all, mutate, originals
 from bench.media_files import KINDS, encode
 from tests.media import SPEECH, Claim, Trickle, make, pcm
-from transcriber.audio.media import open_media
+from transcriber.audio.media import Piece, open_media
 from transcriber.audio.media_pieces import join
 from transcriber.audio.media_timeline import Timeline
 from transcriber.audio.sources import MAX_SILENT_BYTES
@@ -26,8 +27,7 @@ SDP = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5
 
 
 def resident_mb() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def film(container: str, *, sound: bool) -> bytes:
@@ -83,6 +83,16 @@ def claim_packets(count: int) -> bytes:
     return bytes(data)
 
 
+def claim_fragments(count: int) -> bytes:
+    """A fragmented M4A file of which each fragment claims so many packets, all as long as the default."""
+    data = bytearray(make("m4a fragments"))
+    at = data.find(b"trun")
+    while at >= 0:
+        data[at + 4 : at + 12] = struct.pack(">II", 0, count)
+        at = data.find(b"trun", at + 4)
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
@@ -117,6 +127,8 @@ def claim_packets(count: int) -> bytes:
         (caf(1e300, 1), MediaError, "."),
         (claim_packets(2**31 - 1), MediaError, "packets"),
         (claim_packets(100_000_000), MediaError, "packets"),
+        (claim_fragments(100_000_000), MediaError, "Cannot allocate memory"),
+        (claim_fragments(2**32 - 1), MediaError, "broken mov"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_decoded_is_one_line_that_says_why(data, error, words, capfd):
@@ -154,7 +166,7 @@ def test_of_a_film_the_sound_is_heard(container):
 def test_a_file_that_is_cut_off_gives_what_there_is_and_tells_what_is_missing(name):
     whole = make(name)
     media = open_media(whole[: len(whole) * 6 // 10])
-    pieces = []
+    pieces: list[Piece] = []
 
     with pytest.raises(TruncatedError) as caught:
         pieces.extend(media.pieces)
@@ -225,14 +237,13 @@ def test_ten_gigabytes_of_nothing_are_given_up_soon(begin):
 @pytest.mark.parametrize("name", ["mp3 cbr", "adts", "ogg opus", "flac", "webm opus"])
 def test_sound_that_nothing_follows_is_given_up_too(name):
     source = Claim(make(name), 10_000_000_000)
-    pieces = open_media(source).pieces
-    heard = 0
+    media = open_media(source)
+    heard: list[Piece] = []
 
     with pytest.raises(MediaError):
-        for piece in pieces:
-            heard += len(piece.data)
+        heard.extend(media.pieces)
 
-    assert heard > 0
+    assert len(heard) >= 2
     assert source.given < 1.2 * MAX_SILENT_BYTES
 
 
@@ -253,7 +264,7 @@ def test_what_was_lost_in_a_flac_file_is_a_hole_of_that_length():
 
 def without_packets(data: bytes, container: str, missing: range) -> bytes:
     buffer = io.BytesIO()
-    with av.open(io.BytesIO(data)) as source, av.open(buffer, "w", format=container) as out:
+    with av.open(io.BytesIO(data), "r") as source, av.open(buffer, "w", format=container) as out:
         stream = out.add_stream_from_template(source.streams.audio[0])
         for number, packet in enumerate(source.demux(source.streams.audio[0])):
             if packet.size and number not in missing:
@@ -306,15 +317,16 @@ def test_many_channels_become_one(layout, container, codec):
                 out.mux(stream.encode(part))
         out.mux(stream.encode(None))
 
-    try:
-        media = open_media(buffer.getvalue())
-    except MediaError as error:
-        assert "channels that cannot be mixed" in str(error)  # nobody knows where they are
-        assert "channels" in layout
-    else:
-        heard = pcm(media)
-        assert media.format.channels == 1
-        assert np.corrcoef(heard[:90_000, 0], SPEECH[:90_000, 0])[0, 1] > 0.9
+    media = open_media(buffer.getvalue())
+
+    heard = pcm(media)
+    assert media.format.channels == 1
+    assert np.corrcoef(heard[:90_000, 0], SPEECH[:90_000, 0])[0, 1] > 0.9
+
+
+def test_channels_of_which_nobody_knows_where_they_are_cannot_be_mixed():
+    with pytest.raises(MediaError, match="63 channels that cannot be mixed"):
+        list(open_media(au(48_000, 63)).pieces)
 
 
 def test_samples_that_are_no_numbers_become_silence():
@@ -413,7 +425,8 @@ def test_time_stamps_that_are_rounded_make_no_holes_and_a_lost_packet_one_of_its
     st.integers(1, 12),
 )
 def test_pieces_hold_what_was_decoded_where_it_was(parts, rate):
-    chunks, timeline, end = [], {}, 0
+    timeline: dict[int, int] = {}
+    chunks, end = [], 0
     for hole, count in parts:
         samples = np.arange(end + hole, end + hole + count, dtype=np.int16)[:, np.newaxis]
         chunks.append((end + hole, samples))

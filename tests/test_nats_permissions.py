@@ -12,12 +12,27 @@ import pytest
 import trustme
 from nats.aio.client import Client
 
+from tests.asking import ask, clip, text
 from tests.harness import Daemon, level, speak, until
 from transcriber.bus.client import connected
-from transcriber.bus.provision import check_consumer, check_streams, ensure_consumer, ensure_streams, provision
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.job_feed import JobFeed
+from transcriber.bus.jobs import JobDesk
+from transcriber.bus.object_reader import ObjectReader
+from transcriber.bus.object_store import Bucket
+from transcriber.bus.provision import (
+    check_consumer,
+    check_files,
+    check_streams,
+    ensure_consumer,
+    ensure_streams,
+    provision,
+)
+from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError
+from transcriber.jobs import Submission
 from transcriber.messages import ANY_MESSAGE, End, Final
 
 CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
@@ -148,10 +163,11 @@ SUBSCRIBE = {
     "ASKER": {"_INBOX_asker.1"},
     "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"} | SERVICE,
     # nats-server takes the > for one token and grants it; nobody may publish on the deeper subjects it opens.
-    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"} | SERVICE,
+    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.none", "audio.>"}
+    | SERVICE,
     "DURABLE_RADIO_7": {"_INBOX_durable-radio-7.1"} | SERVICE,
     "DURABLE_ALL": {"_INBOX_durable-all.1"} | SERVICE,
-    "DAEMON_FILES": {"_INBOX_daemon-files.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"} | SERVICE,
+    "DAEMON_FILES": {"_INBOX_daemon-files.1", "audio.none"} | SERVICE,
     "SUBMITTER": {"_INBOX_submitter.1", "transcripts.*.progress", PROGRESS},
     "PROVISIONER": {"_INBOX_provisioner.1"},
     "METRICS_READER": {"_INBOX_metrics-reader.1", "transcriber.metrics.*", "transcriber.metrics.>"} | METRICS,
@@ -186,6 +202,7 @@ JETSTREAM = {
 SUBJECTS = {
     "audio.radio-7",
     "audio.parliament",
+    "audio.none",
     "audio.radio-7.more",
     *TRANSCRIPTS,
     *METRICS,
@@ -444,6 +461,63 @@ async def test_durable_daemon_lives_dies_and_is_followed_with_no_more_than_it_ma
     assert [(m.text, m.start_frame, m.frames) for m in finals] == [("321", 0, 24_000), ("321", 24_000, 24_000)]
     assert status == 0
     assert "violation" not in first.log() + second.log()
+
+
+@pytest.mark.parametrize("name", ["DAEMON_RADIO_7", "DAEMON_ALL", "DURABLE_ALL", "DAEMON_FILES"])
+async def test_daemon_answers_requests_of_who_may_ask(guarded, seeds, as_user, tmp_path, name):
+    subject = "audio.none" if name == "DAEMON_FILES" else "audio.radio-7"
+    env = {"AUDIO_SUBJECT": subject, "NATS_NKEY_SEED_FILE": seeds / name, "NATS_INBOX_PREFIX": inbox_of(name)}
+    if name == "DURABLE_ALL":
+        await provisioned(as_user("PROVISIONER"), "radio-7")
+        env["DURABLE"] = 1
+    async with (
+        Daemon(guarded.url, tmp_path, **env) as daemon,
+        User(guarded, seeds, "ASKER") as asker,
+    ):
+        said = text(await ask(asker.client, clip(321)))
+
+    assert said == "321"
+    assert not asker.denied
+    assert not re.search("violation|denies", daemon.log())
+
+
+async def test_file_goes_its_way_with_no_more_than_each_may(guarded, as_user, caplog):
+    made = await provisioned(as_user("PROVISIONER", files=True))
+    assert [line.split()[1] for line in made] == ["TRANSCRIPTS", *FILES, "transcriber"]
+    daemon, submitter = as_user("DAEMON_FILES", files=True), as_user("SUBMITTER")
+
+    async with connected(daemon, "daemon") as theirs, connected(submitter, "submitter") as ours:
+        await check_files(theirs, daemon)
+        inputs, results = Bucket(JetStream(theirs), FILES_BUCKET), Bucket(JetStream(ours), RESULTS_BUCKET)
+        desk, feed = JobDesk(JetStream(theirs), daemon), JobFeed(theirs)
+        await feed.start()
+
+        info = await Bucket(JetStream(ours), FILES_BUCKET).put("a.wav", pieces(bytes(300_000)))
+        answer = await desk.submit(Submission(object="a.wav"))
+        taken = await feed.next_job()
+        kept = await desk.record(answer.job)
+        assert kept is not None
+        reader = ObjectReader(inputs, info)
+        assert await reader.read_at(200_000, 10) == bytes(10)
+        await reader.close()
+        await Bucket(JetStream(theirs), RESULTS_BUCKET).put(f"{answer.job}.txt", pieces(b"text"))
+        await desk.update(kept, state="done")
+        await inputs.delete("a.wav")
+        await taken.done()
+
+        listed = await JobDesk(JetStream(ours), submitter).records()
+        assert [(k.record.submission.job, k.record.state) for k in listed] == [(answer.job, "done")]
+        result = await results.info(f"{answer.job}.txt")
+        assert result is not None
+        assert await ObjectReader(results, result).read_at(0, 9) == b"text"
+        await ours.flush(1)
+        await theirs.flush(1)
+        assert theirs._denied | ours._denied == set()
+    assert "denies" not in caplog.text
+
+
+async def pieces(data):
+    yield data
 
 
 async def test_daemons_of_all_streams_find_the_streams_and_make_consumers(guarded, seeds, as_user):

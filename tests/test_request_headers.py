@@ -1,7 +1,5 @@
 """What a request asks for is checked against what the model can do."""
 
-import contextlib
-
 import pytest
 from hypothesis import given, strategies as st
 
@@ -42,10 +40,10 @@ def test_a_prompt_has_its_limit():
     )
 )
 def test_whatever_comes_is_read_or_refused_in_one_line(headers):
-    with contextlib.suppress(BadInputError):
-        try:
-            asked = read_headers(headers, FakeModel())
-        except BadInputError as error:
-            assert "\n" not in str(error)
-            raise
-        assert asked.task == "transcribe"
+    try:
+        said = str(read_headers(headers, FakeModel()).task)
+    except BadInputError as error:
+        said = str(error)
+
+    assert said
+    assert "\n" not in said

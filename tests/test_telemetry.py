@@ -27,7 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.harness import Daemon, level, speak
 from transcriber import __version__, logs
 from transcriber.config import load_settings
-from transcriber.engine.job import Job
+from transcriber.engine.job import Job, Lane
 from transcriber.errors import ConfigError
 from transcriber.messages import Latency, Metrics
 from transcriber.telemetry import INSTRUMENTS, Telemetry, session_traceparent, valid_traceparent
@@ -943,6 +943,22 @@ def test_a_job_is_a_span_below_its_parent_with_its_wait_and_its_work(
         "transcriber.window.duration_s": 5.0,
     }
     assert span.status.code == Status.STATUS_CODE_UNSET
+
+
+@pytest.mark.usefixtures("tracing")
+def test_the_span_of_a_request_names_its_subject_and_not_who_asked(
+    collector: Receiver, make: Callable[..., Telemetry]
+) -> None:
+    telemetry, job = make(), make_job()
+    job.lane, job.stream = Lane.REQUEST, "_INBOX.somebody"
+
+    telemetry.job_span(job, session="monday", message_id="id-1", parent=PARENT)
+    telemetry.shutdown(PATIENCE_S)
+
+    span = collector.next_spans()["process transcriber.transcribe"]
+    assert attributes(span)["messaging.destination.name"] == "transcriber.transcribe"
+    assert span.trace_id.hex() == PARENT.split("-")[1]
+    assert "somebody" not in str(span)
 
 
 @pytest.mark.usefixtures("tracing")

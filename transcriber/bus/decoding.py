@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 from transcriber.audio.media import Media, Piece, Source, open_media
 from transcriber.bus import DECODING_THREAD
 
-_THREADS = 2
+THREADS = 2
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -36,7 +36,7 @@ class OpenFile:
 class Decoding:
     """Event loop only."""
 
-    def __init__(self, threads: int = _THREADS) -> None:
+    def __init__(self, threads: int = THREADS) -> None:
         self._pool = ThreadPoolExecutor(threads, f"{DECODING_THREAD}clips")
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
