@@ -126,10 +126,10 @@ class LiveIngest(Ingest[LiveStream]):
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
             stream.end_at_once()
+        self._decoding.close()
 
     async def finish(self, timeout_s: float) -> None:
-        """What is told is with the publisher; nothing is decoded any more."""
-        self._decoding.close()
+        """What is told is with the publisher."""
 
     @property
     def _pending(self) -> int:
