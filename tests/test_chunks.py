@@ -8,8 +8,9 @@ import pytest
 
 from tests.encoding import RATE, cluster, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.opus import OpusDecoder
 from transcriber.bus.chunks import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, Chunks
-from transcriber.bus.decoding import THREADS, Decoding
+from transcriber.bus.decoding import Decoding
 from transcriber.bus.stream_report import Arrival
 from transcriber.demo.speech import load_speech
 
@@ -53,7 +54,9 @@ def crashes():
 
 @pytest.fixture
 def decoding():
-    return Decoding()
+    pool = Decoding(threads=1)
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
@@ -80,9 +83,9 @@ async def test_chunks_are_taken_in_order_while_others_go_on(chunks, notes):
 
 
 async def test_what_waits_is_bounded_and_the_rest_is_refused(chunks, notes, decoding):
-    """While nothing is decoded, as all threads are busy."""
+    """While nothing is decoded, as the thread is busy."""
     go = threading.Event()
-    busy = [asyncio.create_task(decoding.run(go.wait)) for _ in range(THREADS)]
+    busy = asyncio.create_task(decoding.run(go.wait))
     size = MAX_WAITING_BYTES // 8 - CHUNK_BYTES
 
     taken = [chunks.put(chunk_of(bytes(size), WEBM)) for _ in range(10)]
@@ -93,7 +96,7 @@ async def test_what_waits_is_bounded_and_the_rest_is_refused(chunks, notes, deco
     assert heartbeats == 0
     assert chunks.put(chunk_of(b"", AudioHeaders(end=True)), last=True)
     go.set()
-    await asyncio.gather(*busy)
+    await busy
     await chunks.drained()
     assert notes.heard[-1].headers.end
     assert [count for _, _, count in notes.refused] == [True] * 8
@@ -123,14 +126,14 @@ async def test_why_something_was_lost_goes_with_the_samples_after_the_hole(chunk
 
 async def test_what_is_given_up_is_counted(chunks, notes, decoding):
     go = threading.Event()
-    busy = [asyncio.create_task(decoding.run(go.wait)) for _ in range(THREADS)]
+    busy = asyncio.create_task(decoding.run(go.wait))
     for _ in range(5):
         chunks.put(chunk_of(b"\xf8\xff\xfe"))
     await asyncio.sleep(0)
 
     left = chunks.give_up()
     go.set()
-    await asyncio.gather(*busy)
+    await busy
     await chunks.drained()
 
     assert left == 5
@@ -162,3 +165,19 @@ async def test_what_decodes_to_much_more_is_taken_a_second_at_a_time(chunks, not
     assert notes.frames == 240 * RATE - 312
     assert max(len(chunk.payload) for chunk in notes.heard) <= 2 * RATE
     assert turns > 240
+
+
+async def test_a_fault_of_the_decoder_costs_the_chunk_and_not_the_daemon(chunks, notes, crashes, monkeypatch):
+    packet = b"\xf8\xff\xfe"
+    chunks.put(chunk_of(packet))
+    await chunks.drained()
+    with monkeypatch.context() as patched:
+        patched.setattr(OpusDecoder, "decode", lambda *_: 1 // 0)
+        chunks.put(chunk_of(packet))
+        await chunks.drained()
+    chunks.put(chunk_of(packet))
+    await chunks.drained()
+
+    assert [reason for _, reason, _ in notes.refused] == ["it does not decode: ZeroDivisionError"]
+    assert notes.frames == 2 * 960
+    assert crashes == [None] * 3

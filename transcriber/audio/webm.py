@@ -35,6 +35,8 @@ MAX_AUDIO_BLOCK_BYTES = 2**14
 """A damaged size makes us wait for so many bytes at most: some seconds of speech."""
 MAX_OTHER_BLOCK_BYTES = 2**20
 """Of a picture."""
+MAX_LEARNED_TRACK = 15
+"""Which track is ours is learned from blocks where the header was not seen; recorders have one or two."""
 MAX_TIMESTAMP = 2**48
 MIN_BLOCK_TIME = -(2**15)
 
@@ -157,7 +159,7 @@ class WebmDemuxer:
             yield Broken(str(error))
 
     def _take_block(self, block: Block) -> Iterator[Event]:
-        if self._track is None and _is_opus(block.packets[0]):
+        if self._track is None and 0 < block.track <= MAX_LEARNED_TRACK and _is_opus(block.packets[0]):
             self._track = block.track
         if block.track != self._track:
             return

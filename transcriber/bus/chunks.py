@@ -31,6 +31,10 @@ BATCH = 4
 """Pieces, of a second at most, that are decoded at one go: then others have their turn."""
 
 
+Found = Piece | Began | Broken
+"""What comes out of a decoder."""
+
+
 class Chunk(NamedTuple):
     """One message, and what is known of it.
 
@@ -176,10 +180,10 @@ class Chunks:
             await self._hear(self._decoder.finish(), chunk)
         self._decoder = None
 
-    async def _hear(self, found: Iterator[Piece | Began | Broken], chunk: Chunk) -> None:
+    async def _hear(self, found: Iterator[Found], chunk: Chunk) -> None:
         """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
         self._unheard, broken = _joined(self._unheard, chunk.headers), False
-        while batch := await self._decoding.run(lambda: list(islice(found, BATCH))):
+        while batch := await self._decode(found):
             for one in batch:
                 match one:
                     case Piece():
@@ -197,6 +201,14 @@ class Chunks:
                         self._listener.refuse(chunk, reason, self._format, count=not broken)
                         broken = True
 
+    async def _decode(self, found: Iterator[Found]) -> list[Found]:
+        """Some more of it; nothing if that was all."""
+        try:
+            return await self._decoding.run(_some, found)
+        except BadInputError as error:
+            self._decoder = None  # who knows what it is left with; the next one begins as if it had come late
+            return [Broken(str(error))]
+
     def _without_samples(self, chunk: Chunk, offset: int | None) -> Chunk:
         """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""
         lost_before = None
@@ -208,6 +220,18 @@ class Chunks:
     @property
     def _format(self) -> AudioFormat | None:
         return self._decoder.format if self._decoder else None
+
+
+def _some(found: Iterator[Found]) -> list[Found]:
+    """In the pool.
+
+    Raises:
+        BadInputError: it cannot be decoded, and nobody thought of that.
+    """
+    try:
+        return list(islice(found, BATCH))
+    except Exception as error:
+        raise BadInputError(f"it does not decode: {type(error).__name__}") from error
 
 
 def _joined(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:

@@ -1,7 +1,8 @@
 """Decoding off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
 
-Clips and live chunks share a few threads; a file, which goes on for hours, has one of its own. Threads are those of executors: a
-decoder that hangs cannot be stopped, so nobody waits for it, and the command line leaves it behind when the process ends.
+Clips share a few threads, and so do live chunks, which wait for no clip; a file, which goes on for hours, has one of its own.
+Threads are those of executors: a decoder that hangs cannot be stopped, so nobody waits for it, and the command line leaves it
+behind when the process ends.
 """
 
 import asyncio

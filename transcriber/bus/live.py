@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from transcriber.bus.chunks import Chunks, Listener
 from transcriber.bus.connection import Connection
+from transcriber.bus.decoding import Decoding
 from transcriber.bus.ingest import Ingest
 from transcriber.bus.live_stream import LiveStream
 from transcriber.bus.stream_report import Surroundings
@@ -71,6 +72,8 @@ class LiveIngest(Ingest[LiveStream]):
         self._clock = LiveClock()
         self._subscription: Subscription | None = None
         self._messages = 0  # taken from the subscription
+        # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
+        self._decoding = Decoding()
         connection.on_drop = self._on_drop
         connection.on_lost = self._clock.stop
         connection.on_back = self._on_back
@@ -123,6 +126,7 @@ class LiveIngest(Ingest[LiveStream]):
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
             stream.end_at_once()
+        self._decoding.close()
 
     async def finish(self, timeout_s: float) -> None:
         """What is told is with the publisher."""
@@ -158,7 +162,7 @@ class LiveIngest(Ingest[LiveStream]):
 
     def _new_chunks(self, listener: Listener) -> Chunks:
         """What a stream's encoded chunks wait in."""
-        return Chunks(self._around.decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
+        return Chunks(self._decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
 
     def _decoded(self, task: asyncio.Task[None]) -> None:
         """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
