@@ -81,6 +81,10 @@ class StandIn:
         stream = await self._connection.client.jetstream().stream_info("OBJ_AUDIO_FILES", subjects_filter="$O.*.M.>")
         return stream.state.subjects or {}
 
+    async def messages(self):
+        """How many are in the store: of each file its chunks and its name."""
+        return (await self.jetstream.call("STREAM.INFO.OBJ_AUDIO_FILES"))["state"]["messages"]
+
     async def _submit(self, message):
         if not message.data:
             self.questions += 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import nats
 import pytest
@@ -83,11 +84,19 @@ async def nothing(office, submission):
     """A daemon that has died."""
 
 
+class Process(subprocess.Popen):
+    """Does not outlive a test that fails."""
+
+    def __exit__(self, *error):
+        self.kill()
+        super().__exit__(*error)
+
+
 def command(broker, *arguments, **options):
     """``transcriber`` as a real process with pipes."""
     pipe = subprocess.PIPE
     line = [sys.executable, "-m", "transcriber", *map(str, arguments), "--nats-url", broker.url]
-    return subprocess.Popen(line, **{"stdin": pipe, "stdout": pipe, "stderr": pipe} | options)
+    return Process(line, **{"stdin": pipe, "stdout": pipe, "stderr": pipe} | options)
 
 
 async def output(process, given=None):
@@ -424,18 +433,17 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(broker, settings, w
 
 async def test_ctrl_c_while_a_file_is_stored_leaves_nothing_in_the_store(broker, settings):
     async with standing_in(broker, settings, nothing) as office:
-        before = (await office.jetstream.call("STREAM.INFO.OBJ_AUDIO_FILES"))["state"]["messages"]
+        before = await office.messages()
         with command(broker, "transcribe", "-", "--store") as process:
-            process.stdin.write(noise(40))
-            process.stdin.flush()
-            while (await office.jetstream.call("STREAM.INFO.OBJ_AUDIO_FILES"))["state"]["messages"] == before:
+            await asyncio.to_thread(process.stdin.write, noise(40))
+            while await office.messages() == before:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
             status, out, err = await output(process)
 
         assert (status, out, err) == (130, "", "")
         assert office.submissions == []
-        assert (await office.jetstream.call("STREAM.INFO.OBJ_AUDIO_FILES"))["state"]["messages"] == before
+        assert await office.messages() == before
 
 
 async def test_a_reader_who_leaves_ends_it_quietly(broker, client, wav):
@@ -452,8 +460,9 @@ async def test_a_terminal_sees_how_far_it_is(broker, settings, wav):
     go_on = asyncio.Event()
 
     async def work(office, submission):
-        await office.progress(submission.job, "running", 75, 150, eta=60)
-        await go_on.wait()
+        while not go_on.is_set():
+            await office.progress(submission.job, "running", 75, 150, eta=60)
+            await asyncio.sleep(0.05)
         await office.finish(submission.job)
         await office.progress(submission.job, "done", 150, 150)
 
@@ -495,10 +504,8 @@ async def test_wrong_usage_is_status_2(broker, wav, flags, said):
 
 
 async def test_a_broker_out_of_reach_is_one_clear_line(wav):
-    line = [sys.executable, "-m", "transcriber", "transcribe", str(wav), "--nats-url", "nats://127.0.0.1:1"]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([*line, "--nats-connect-timeout-secs", "0.2"], stdout=pipe, stderr=pipe)
-    status, _, err = await output(process)
+    nowhere = SimpleNamespace(url="nats://127.0.0.1:1")
+    status, _, err = await output(command(nowhere, "transcribe", wav, "--nats-connect-timeout-secs", "0.2"))
 
     assert status == 3
     assert err.startswith("transcriber: NATS_URL=nats://127.0.0.1:1: ")
