@@ -40,7 +40,7 @@ class StandIn:
         self.files, self.results = Bucket(self.jetstream, FILES_BUCKET), Bucket(self.jetstream, RESULTS_BUCKET)
         self.submissions = []
         self.questions = 0
-        self.refusal = None
+        self.refusal: RequestError | None = None
         self._connection, self._work = connection, work
         self._tasks = set()
 
@@ -62,7 +62,9 @@ class StandIn:
         await self._connection.publish(f"transcripts.{job}.progress", message.model_dump_json(by_alias=True).encode())
 
     async def change(self, job, **changes):
-        await self.desk.update(await self.desk.record(job), **changes)
+        kept = await self.desk.record(job)
+        assert kept
+        await self.desk.update(kept, **changes)
 
     async def finish(self, job, **changes):
         """Store results and the record of a job that is done."""
@@ -91,6 +93,7 @@ class StandIn:
         await self._answer(message, self._refused if self.refusal and message.data else self.desk.answer_submission)
 
     async def _refused(self, _):
+        assert self.refusal
         raise self.refusal
 
     async def _cancel(self, message):

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import nats
 import pytest
+from nats.aio.msg import Msg
 
 from tests.asking import clip, noise
 from tests.harness import Daemon, until
@@ -24,6 +25,7 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, RequestError
 from transcriber.jobs import Submission, file_name
 from transcriber.outputs import places
+from transcriber.results import Form
 
 PLEASE = Submission(object="-")
 
@@ -60,7 +62,7 @@ def refused(code, **more):
 @asynccontextmanager
 async def answering(client, *answers):
     """Whoever answers requests: each with the next of ``answers``, payload or headers; the last again and again."""
-    asked = []
+    asked: list[Msg] = []
 
     async def answer(message):
         said = answers[min(len(asked), len(answers) - 1)]
@@ -84,7 +86,7 @@ async def nothing(office, submission):
     """A daemon that has died."""
 
 
-class Process(subprocess.Popen):
+class Process(subprocess.Popen[bytes]):
     """Does not outlive a test that fails."""
 
     def __exit__(self, *error):
@@ -160,12 +162,13 @@ def test_where_results_go(tmp_path):
     assert places([a], tmp_path, "verbose_json") == [tmp_path / "a.json"]
     assert places([None], tmp_path, "text") == [tmp_path / "stdin.txt"]
     assert places([a, None], tmp_path / "new", "text") == [tmp_path / "new/a.txt", tmp_path / "new/stdin.txt"]
-    for files, output_path, form, message in [
+    wrong: list[tuple[list[Path | None], Path | None, Form, str]] = [
         ([a, b], tmp_path, "text", "x/a.wav and y/a.mp3 would both be written to"),
         ([a, b], None, "vtt", "--format=vtt: subtitles are of one recording"),
         ([a], tmp_path / "none/a.txt", "text", "there is no directory"),
         ([a, None], tmp_path / "none/out", "text", "--output=.*: No such file or directory"),
-    ]:
+    ]
+    for files, output_path, form, message in wrong:
         with pytest.raises(ConfigError, match=message):
             places(files, output_path, form)
 
