@@ -3,6 +3,7 @@
 ``peers`` a window beside other engines. ``capacity`` live streams that the machine holds. ``contexts`` what a short encoder
 context costs in words. ``threads`` ways to share the processor. ``gpu`` processes that share a card. ``pipeline`` what the
 daemon adds to whisper. ``ingest`` paced streams one core takes. ``memory`` of a stream, and over hours. ``resampler`` its
-cost and delay. ``words`` wrong, late and invented, of recordings that go through the daemon. ``chaos`` whether durable mode loses
-anything when everything goes wrong. Run them on a quiet machine; progress goes to stderr.
+cost and delay. ``voices`` who is given whose words. ``words`` wrong, late and invented, of recordings that go through the
+daemon. ``chaos`` whether durable mode loses anything when everything goes wrong. Run them on a quiet machine; progress goes to
+stderr.
 """

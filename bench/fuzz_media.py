@@ -12,6 +12,7 @@ import resource
 import time
 from collections import Counter
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ LIMIT_S = 20.0
 """For one file; it is then called a hang."""
 MAX_AUDIO_S = 3600.0
 """Nobody asks for more of a file of some kilobytes: a bomb gives what it has, piece by piece."""
+_PATIENCE_S = 60.0
+"""For a process that may have to start first."""
 _BATCH = 250
 _EXTREMES = (
     b"\0" * 4,
@@ -171,7 +174,9 @@ class _Child:
         """What became of the file of this seed; None if the process did not survive it."""
         try:
             self._pipe.send(seed)
-            answer: tuple[str, str, float, float] = self._pipe.recv() if self._pipe.poll(LIMIT_S + 40) else None
+            if not self._pipe.poll(_PATIENCE_S):
+                return None
+            answer: tuple[str, str, float, float] = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return None
         return answer
@@ -214,8 +219,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _resident_mb() -> float:
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def _options(parser: argparse.ArgumentParser) -> None:

@@ -98,7 +98,8 @@ def resampled(samples: Samples, rate: int, to_rate: int) -> Samples:
 def _write(container: av.container.OutputContainer, kind: Kind, samples: Samples, rate: int) -> None:
     layout = "mono" if samples.shape[1] == 1 else "stereo"
     stream = container.add_stream(kind.codec, rate=rate, options=kind.codec_options, layout=layout)
-    assert isinstance(stream, av.AudioStream)
+    if not isinstance(stream, av.AudioStream):
+        raise TypeError(kind.codec)
     if kind.bit_rate:
         stream.bit_rate = kind.bit_rate
     stream.codec_context.open()

@@ -19,7 +19,7 @@ import nats
 import numpy as np
 
 from transcriber.demo.account import account_errors
-from transcriber.messages import ANY_MESSAGE, End, Final, Partial, Status, Transcribed
+from transcriber.messages import ANY_MESSAGE, End, Final, Partial, Progress, Status, Transcribed
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 30.0
@@ -172,7 +172,7 @@ class Ears:
         starts = Counter((m.stream, m.session) for m in self.of(Status) if m.state == "started")
         sessions, ids = defaultdict(list), []
         for message, message_id in zip(self.messages, self.ids, strict=True):
-            if starts[message.stream, message.session] == 1:
+            if starts[message.stream, message.session] == 1 and not isinstance(message, Progress):
                 sessions[message.stream, message.session].append(message)
                 ids.append(message_id)
         assert len(set(ids)) == len(ids)

@@ -30,7 +30,7 @@ MESSAGE = {
     "received_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 BENCHES = (
-    "capacity", "chaos", "contexts", "durable", "gate", "gpu", "guards", "ingest", "memory", "partials", "peers", "pipeline", "resampler", "threads", "words",
+    "capacity", "chaos", "contexts", "durable", "files", "fuzz_media", "gate", "gpu", "guards", "ingest", "memory", "oneshot", "partials", "peers", "pipeline", "resampler", "threads", "voices", "words",
 )  # fmt: skip
 
 

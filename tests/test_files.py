@@ -15,6 +15,7 @@ import pytest
 import transcriber.demo
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stored import provisioned
+from transcriber.audio.media import open_media
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.jobs import JobDesk
@@ -23,6 +24,7 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.voice_weights import weights_file
 from transcriber.errors import UnansweredError
 from transcriber.jobs import RESULT_FORMS, Submission, new_job_id
 from transcriber.messages import End, Final, Gap, Progress
@@ -70,9 +72,17 @@ class Office:
             await asyncio.sleep(0.05)
 
     async def result(self, job, form="json"):
-        reader = ObjectReader(self.results, await self.results.info(f"{job}.{form}"))
+        info = await self.results.info(f"{job}.{form}")
+        assert info
+        reader = ObjectReader(self.results, info)
         data = b"".join([piece async for piece in reader.pieces()])
         return json.loads(data) if form == "json" else data.decode()
+
+
+async def first_submission(desk, daemon, audio):
+    daemon.start()
+    await until(daemon.ready_or_dead, "readiness")
+    return await desk.submit(audio)
 
 
 async def more_text(ears, job, count, what):
@@ -90,11 +100,11 @@ async def pieces(data):
 @asynccontextmanager
 async def office(broker, **settings):
     await provisioned(broker, files=True, **settings)
-    settings = load_settings(nats_url=broker.url, **settings)
+    as_set = load_settings(nats_url=broker.url, **settings)
     connection = Connection()
-    await connection.open(settings, "office")
+    await connection.open(as_set, "office")
     try:
-        yield Office(connection, settings)
+        yield Office(connection, as_set)
     finally:
         await connection.close()
 
@@ -148,8 +158,7 @@ async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broke
         assert expected.state == "done"
         daemon = Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.05)
         async with Ears(broker.url) as ears:
-            daemon.start()
-            job = await desk.submit(audio)
+            job = await first_submission(desk, daemon, audio)
             for kill in range(3):
                 await more_text(ears, job, 8, f"text before kill {kill}")
                 daemon.process.kill()
@@ -241,8 +250,7 @@ async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(br
     levels[6 * RATE : 8 * RATE] = round(700 * 32.768)
     daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
     async with office(broker) as desk, Ears(broker.url) as ears:
-        daemon.start()
-        job = await desk.submit(wav(levels))
+        job = await first_submission(desk, daemon, wav(levels))
         while not (await desk.desk.record(job)).record.over:
             if daemon.process.poll() is not None:
                 daemon.start()
@@ -314,3 +322,24 @@ async def test_a_broker_that_dies_in_the_middle_costs_nothing(broker, tmp_path):
             whole = await desk.result(job)
             assert whole["duration"] == 60
             assert not whole["gaps"]
+
+
+@pytest.mark.skipif(weights_file() is None, reason="the weights are not installed")
+async def test_two_voices_are_two_speakers_in_the_results(broker, tmp_path):
+    low, high = ((SPEECH / f"{name}.flac").read_bytes() for name in ("01_gale_warning", "02_berth"))
+    both = wav(np.concatenate([samples_of(clip) for clip in (low, high, low)]), 48_000)
+    async with office(broker) as desk, Ears(broker.url) as ears, Daemon(broker.url, tmp_path, fake=False, FILES=1):
+        job = await desk.submit(both, speakers="voices")
+        record = await desk.over(job)
+
+        assert record.state == "done", record.error
+        speakers = [segment["speaker"] for segment in (await desk.result(job))["segments"]]
+        assert set(speakers) == {"A", "B"}
+        assert (speakers[0], speakers[-1]) == ("A", "A")
+        assert {final.speaker for final in ears.of(Final, job)} == {None}
+        assert "Speaker B: " in await desk.result(job, "srt")
+
+
+def samples_of(clip):
+    """(frames, 1) int16"""
+    return np.concatenate([np.frombuffer(piece.data, "<i2") for piece in open_media(clip).pieces])[:, np.newaxis]

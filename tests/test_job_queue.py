@@ -301,3 +301,16 @@ def test_a_partial_is_taken_beside_a_file_and_not_beside_anything_else():
     assert queue.try_put(guess) is None
     assert take(queue) is guess
     assert not queue.idle  # it is in hand
+
+
+def test_a_job_that_nobody_waits_for_any_more_is_taken_out_and_makes_room():
+    queue = JobQueue(2)
+    first, second = fill(queue, "a", "a")
+
+    assert queue.withdraw(first)
+    assert not queue.withdraw(first)
+    fill(queue, "b")
+
+    assert take(queue) is second
+    assert not queue.withdraw(second)
+    assert queue.depth == 1

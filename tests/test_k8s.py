@@ -13,6 +13,7 @@ import yaml
 from nats.js.api import SubjectTransform
 
 from transcriber.bus.provision import audio_filter, consumer_config, stream_configs
+from transcriber.bus.provision_files import JOBS, file_streams, job_consumer
 from transcriber.config import load_settings, settings_fields
 from transcriber.telemetry.figures import Counters
 from transcriber.telemetry.instruments import INSTRUMENTS
@@ -76,6 +77,7 @@ def container_of(objects):
         "base",
         "provision",
         "partitions",
+        "files",
         *(f"overlays/{folder.name}" for folder in sorted(OVERLAYS.iterdir())),
     ],
 )
@@ -281,6 +283,21 @@ def test_each_pod_of_the_partitions_serves_its_own(monkeypatch):
     assert "Deployment" not in objects
 
 
+def test_daemons_of_files_share_the_work_and_hear_no_stream(monkeypatch):
+    objects = render(ROOT / "k8s/files")
+    spec = objects["Deployment"]["spec"]
+
+    settings = settings_of(objects, monkeypatch)
+
+    assert (settings.files, settings.provision, settings.jetstream) == (True, False, False)
+    assert spec["replicas"] > 1
+    assert spec["strategy"] == {"type": "RollingUpdate"}
+    assert not settings.wildcard  # else each would transcribe every stream
+    assert secret_of(objects) == "transcriber-nats-files"
+    assert objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == spec["selector"]["matchLabels"]
+    assert f'"{settings.audio_subject}", "{settings.nats_inbox_prefix}.>"' in (ROOT / "k8s/nats/nats.conf").read_text()
+
+
 def test_provisioning_job_has_settings_that_are_known_and_the_daemons_rights(monkeypatch):
     objects = render(ROOT / "k8s/provision")
     spec = objects["Job"]["spec"]["template"]["spec"]
@@ -289,17 +306,18 @@ def test_provisioning_job_has_settings_that_are_known_and_the_daemons_rights(mon
 
     assert spec["containers"][0]["args"] == ["provision", "radio-7"]
     assert settings.nats_inbox_prefix == "_INBOX_provisioner"
+    assert not settings.files
     assert spec["securityContext"] == pod_of(render(OVERLAYS / DURABLE))["securityContext"]
     assert spec["containers"][0]["securityContext"] == container_of(render(OVERLAYS / DURABLE))["securityContext"]
 
 
 def test_inboxes_of_the_manifests_are_those_of_the_broker():
     granted = set(re.findall(r'"(_INBOX_[\w-]+)\.>"', (ROOT / "k8s/nats/nats.conf").read_text()))
-    folders = (OVERLAYS / DURABLE, ROOT / "k8s/partitions", ROOT / "k8s/provision")
+    folders = (OVERLAYS / DURABLE, ROOT / "k8s/partitions", ROOT / "k8s/provision", ROOT / "k8s/files")
 
     used = {render(folder)["ConfigMap"]["data"]["NATS_INBOX_PREFIX"] for folder in folders}
 
-    assert len(used) == 3
+    assert len(used) == len(folders)
     assert used <= granted
 
 
@@ -321,6 +339,8 @@ NACK_STREAM = {
     "maxMsgSize": "max_msg_size",
     "maxMsgsPerSubject": "max_msgs_per_subject",
     "duplicateWindow": "duplicate_window",
+    "allowDirect": "allow_direct",
+    "allowRollup": "allow_rollup_hdrs",
 }
 NACK_CONSUMER = {
     "durableName": "durable_name",
@@ -349,25 +369,29 @@ def test_nack_makes_the_streams_that_the_command_makes():
     streams = [found for found in render_all(ROOT / "k8s/jetstream") if found["kind"] == "Stream"]
 
     assert {found["apiVersion"] for found in streams} == {"jetstream.nats.io/v1beta2"}
-    for config, found in zip(
-        stream_configs(load_settings()), sorted(streams, key=lambda s: s["spec"]["name"]), strict=True
-    ):
-        assert found["spec"].pop("preventDelete") is True
-        assert as_the_client_says(found["spec"], NACK_STREAM) == {
-            name: getattr(config, name) for name in NACK_STREAM.values()
-        }
+    specs = {found["spec"]["name"]: found["spec"] for found in streams}
+    configs = (*stream_configs(load_settings()), *file_streams(load_settings()))
+    assert len(streams) == len(specs) == len(configs)
+    for config in configs:
+        spec = specs[config.name]
+        assert spec.pop("preventDelete") is True
+        wanted = {name: value for name in NACK_STREAM.values() if (value := getattr(config, name))}
+        assert as_the_client_says(spec, NACK_STREAM) == wanted
         assert config.subject_transform is None
 
 
-def test_nack_makes_the_consumer_that_the_command_makes():
-    (found,) = (found for found in render_all(ROOT / "k8s/jetstream") if found["kind"] == "Consumer")
-    config = consumer_config(load_settings(), "radio-7")
+def test_nack_makes_the_consumers_that_the_command_makes():
+    consumers = [found for found in render_all(ROOT / "k8s/jetstream") if found["kind"] == "Consumer"]
+    settings = load_settings()
+    wanted = {settings.audio_stream: consumer_config(settings, "radio-7"), JOBS: job_consumer()}
 
-    assert found["apiVersion"] == "jetstream.nats.io/v1beta2"
-    assert found["spec"].pop("streamName") == load_settings().audio_stream
-    assert as_the_client_says(found["spec"], NACK_CONSUMER) == {
-        name: getattr(config, name) for name in NACK_CONSUMER.values()
-    }
+    assert {found["apiVersion"] for found in consumers} == {"jetstream.nats.io/v1beta2"}
+    assert len(consumers) == len(wanted)
+    for spec in (found["spec"] for found in consumers):
+        config = wanted[spec.pop("streamName")]
+        assert as_the_client_says(spec, NACK_CONSUMER) == {
+            name: value for name in NACK_CONSUMER.values() if (value := getattr(config, name, None))
+        }
 
 
 def test_partitions_that_nack_is_shown_are_those_that_the_command_makes():

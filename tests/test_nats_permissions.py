@@ -1,5 +1,7 @@
 """The least-privilege configuration in k8s/nats, loaded by a real nats-server and tried user by user."""
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -12,24 +14,45 @@ import pytest
 import trustme
 from nats.aio.client import Client
 
+from tests.asking import ask, clip, text
 from tests.harness import Daemon, level, speak, until
 from transcriber.bus.client import connected
-from transcriber.bus.provision import check_consumer, check_streams, ensure_consumer, ensure_streams, provision
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.job_feed import JobFeed
+from transcriber.bus.jobs import JobDesk
+from transcriber.bus.object_reader import ObjectReader
+from transcriber.bus.object_store import Bucket
+from transcriber.bus.provision import (
+    check_consumer,
+    check_files,
+    check_streams,
+    ensure_consumer,
+    ensure_streams,
+    provision,
+)
+from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError
+from transcriber.jobs import Answer, Submission
 from transcriber.messages import ANY_MESSAGE, End, Final
 
 CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
 
+FILES = ("OBJ_AUDIO_FILES", "OBJ_TRANSCRIPTS", "JOBS", "JOB_RECORDS")
+"""The streams that files need beside TRANSCRIPTS."""
+
 PUBLISH = {
     "PUBLISHER_RADIO_7": {"audio.radio-7"},
     "READER": set(),
+    "ASKER": {"transcriber.transcribe"},
     "DAEMON_RADIO_7": {"transcripts.radio-7.final", "transcripts.radio-7.end", "transcriber.metrics.pod-1"},
     "DAEMON_ALL": {
         "transcripts.radio-7.final",
         "transcripts.radio-7.end",
         "transcripts.parliament.final",
+        "transcripts.job=1.final",
+        "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
     },
     "DURABLE_RADIO_7": {
@@ -50,6 +73,8 @@ PUBLISH = {
         "transcripts.radio-7.final",
         "transcripts.radio-7.end",
         "transcripts.parliament.final",
+        "transcripts.job=1.final",
+        "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
         "$JS.API.STREAM.INFO.AUDIO",
         "$JS.API.STREAM.INFO.TRANSCRIPTS",
@@ -64,12 +89,46 @@ PUBLISH = {
         "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
         "$JS.ACK.AUDIO.transcriber-parliament.1.1.1.1.1",
     },
+    "DAEMON_FILES": {
+        "transcripts.radio-7.final",
+        "transcripts.radio-7.end",
+        "transcripts.parliament.final",
+        "transcripts.job=1.final",
+        "transcripts.job=1.progress",
+        "transcriber.metrics.pod-1",
+        "transcriber.jobs.job=1",
+        "transcriber.records.job=1",
+        "$O.AUDIO_FILES.M.eA==",
+        "$O.TRANSCRIPTS.C.1",
+        "$O.TRANSCRIPTS.M.eA==",
+        *(f"$JS.API.STREAM.INFO.{name}" for name in ("TRANSCRIPTS", *FILES)),
+        *(f"$JS.API.STREAM.MSG.GET.{name}" for name in ("TRANSCRIPTS", *FILES)),
+        "$JS.API.DIRECT.GET.OBJ_AUDIO_FILES",
+        "$JS.API.STREAM.PURGE.OBJ_AUDIO_FILES",
+        "$JS.API.STREAM.PURGE.OBJ_TRANSCRIPTS",
+        "$JS.API.CONSUMER.INFO.JOBS.transcriber",
+        "$JS.API.CONSUMER.MSG.NEXT.JOBS.transcriber",
+        "$JS.ACK.JOBS.transcriber.1.1.1.1.1",
+    },
+    "SUBMITTER": {
+        "transcriber.submit",
+        "transcriber.cancel",
+        "$O.AUDIO_FILES.C.1",
+        "$O.AUDIO_FILES.M.eA==",
+        "$JS.API.STREAM.MSG.GET.OBJ_AUDIO_FILES",
+        "$JS.API.STREAM.MSG.GET.JOB_RECORDS",
+        "$JS.API.STREAM.MSG.GET.OBJ_TRANSCRIPTS",
+        "$JS.API.DIRECT.GET.JOB_RECORDS",
+        "$JS.API.DIRECT.GET.OBJ_TRANSCRIPTS",
+    },
     "PROVISIONER": {
         *(
             f"$JS.API.STREAM.{call}.{name}"
             for call in ("INFO", "CREATE", "UPDATE")
-            for name in ("AUDIO", "TRANSCRIPTS")
+            for name in ("AUDIO", "TRANSCRIPTS", *FILES)
         ),
+        "$JS.API.CONSUMER.CREATE.JOBS.transcriber.transcriber.jobs.*",
+        "$JS.API.CONSUMER.INFO.JOBS.transcriber",
         "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
         "$JS.API.CONSUMER.INFO.AUDIO.transcriber-radio-7",
         "$JS.API.CONSUMER.INFO.AUDIO.transcriber-parliament",
@@ -82,18 +141,36 @@ TRANSCRIPTS = {
     "transcripts.radio-7.final",
     "transcripts.radio-7.end",
     "transcripts.parliament.final",
+    "transcripts.job=1.final",
     "transcripts.radio-7",
 }
+PROGRESS = "transcripts.job=1.progress"
 METRICS = {"transcriber.metrics.pod-1", "transcriber.metrics.pod-1.more"}
+
+SERVICE = {"$SRV.PING", "$SRV.>"}
+"""What the library that answers requests needs; the requests themselves come to a queue group only."""
+
+QUEUES = {
+    **{
+        name: {("transcriber.transcribe", "q")}
+        for name in ("DAEMON_RADIO_7", "DAEMON_ALL", "DURABLE_RADIO_7", "DURABLE_ALL")
+    },
+    "DAEMON_FILES": {(f"transcriber.{verb}", "q") for verb in ("transcribe", "submit", "cancel")},
+}
+"""Subjects and groups in which a user may be one of many who answer."""
 
 SUBSCRIBE = {
     "PUBLISHER_RADIO_7": {"_INBOX_publisher-radio-7.1"},
-    "READER": {"_INBOX_reader.1", "transcripts.*.*", "transcripts.>"} | TRANSCRIPTS,
-    "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"},
+    "READER": {"_INBOX_reader.1", "transcripts.*.*", "transcripts.*.progress", "transcripts.>", PROGRESS} | TRANSCRIPTS,
+    "ASKER": {"_INBOX_asker.1"},
+    "DAEMON_RADIO_7": {"_INBOX_daemon-radio-7.1", "audio.radio-7"} | SERVICE,
     # nats-server takes the > for one token and grants it; nobody may publish on the deeper subjects it opens.
-    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.>"},
-    "DURABLE_RADIO_7": {"_INBOX_durable-radio-7.1"},
-    "DURABLE_ALL": {"_INBOX_durable-all.1"},
+    "DAEMON_ALL": {"_INBOX_daemon-all.1", "audio.*", "audio.radio-7", "audio.parliament", "audio.none", "audio.>"}
+    | SERVICE,
+    "DURABLE_RADIO_7": {"_INBOX_durable-radio-7.1"} | SERVICE,
+    "DURABLE_ALL": {"_INBOX_durable-all.1"} | SERVICE,
+    "DAEMON_FILES": {"_INBOX_daemon-files.1", "audio.none"} | SERVICE,
+    "SUBMITTER": {"_INBOX_submitter.1", "transcripts.*.progress", PROGRESS},
     "PROVISIONER": {"_INBOX_provisioner.1"},
     "METRICS_READER": {"_INBOX_metrics-reader.1", "transcriber.metrics.*", "transcriber.metrics.>"} | METRICS,
 }
@@ -103,7 +180,7 @@ JETSTREAM = {
     *(
         f"$JS.API.STREAM.{call}.{name}"
         for call in ("INFO", "CREATE", "UPDATE", "DELETE", "PURGE", "MSG.GET", "MSG.DELETE")
-        for name in ("AUDIO", "TRANSCRIPTS", "OTHERS")
+        for name in ("AUDIO", "TRANSCRIPTS", *FILES, "OTHERS")
     ),
     *(
         f"$JS.API.CONSUMER.{call}.{name}.transcriber-{stream}"
@@ -113,7 +190,11 @@ JETSTREAM = {
     ),
     "$JS.API.CONSUMER.CREATE.AUDIO.transcriber-radio-7.audio.radio-7",
     "$JS.API.CONSUMER.CREATE.TRANSCRIPTS.reader.transcripts.>",
-    "$JS.API.DIRECT.GET.AUDIO",
+    *(f"$JS.API.DIRECT.GET.{name}" for name in ("AUDIO", "TRANSCRIPTS", *FILES)),
+    *(f"$JS.API.CONSUMER.{call}.JOBS.transcriber" for call in ("INFO", "DELETE", "MSG.NEXT", "PAUSE")),
+    "$JS.API.CONSUMER.CREATE.JOBS.transcriber.transcriber.jobs.*",
+    "$JS.ACK.JOBS.transcriber.1.1.1.1.1",
+    *(f"$O.{bucket}.{part}" for bucket in ("AUDIO_FILES", "TRANSCRIPTS", "OTHERS") for part in ("C.1", "M.eA==")),
     "$JS.API.INFO",
     "$JS.ACK.AUDIO.transcriber-radio-7.1.1.1.1.1",
     "$JS.ACK.AUDIO.transcriber-parliament.1.1.1.1.1",
@@ -123,11 +204,16 @@ JETSTREAM = {
 SUBJECTS = {
     "audio.radio-7",
     "audio.parliament",
+    "audio.none",
     "audio.radio-7.more",
     *TRANSCRIPTS,
     *METRICS,
-    "transcriber.transcribe",
+    PROGRESS,
+    *(f"transcriber.{name}" for name in ("transcribe", "submit", "cancel", "jobs.job=1", "records.job=1")),
     "_INBOX.1",
+    "_INBOX_asker.1",
+    "_INBOX_daemon-files.1",
+    "_INBOX_submitter.1",
     "_INBOX_publisher-radio-7.1",
     "_INBOX_reader.1",
     "_INBOX_daemon-radio-7.1",
@@ -141,8 +227,8 @@ SUBJECTS = {
     "$SYS.REQ.SERVER.PING",
     "news",
 }
-PATTERNS = {">", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.>", "transcriber.metrics.*",
-            "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
+PATTERNS = {">", "$O.>", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.*.progress", "transcripts.>",
+            "transcriber.metrics.*", "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
 
 
 async def settled(client):
@@ -229,6 +315,19 @@ async def test_user_subscribes_to_what_is_listed_and_nothing_else(guarded, seeds
         denied = await user.denied_of("subscription", SUBJECTS | PATTERNS)
 
     assert (SUBJECTS | PATTERNS) - denied == SUBSCRIBE[name]
+
+
+@pytest.mark.parametrize("name", PUBLISH)
+async def test_user_is_one_of_the_groups_that_are_listed_and_of_no_other(guarded, seeds, name):
+    groups = {(f"transcriber.{verb}", group) for verb in ("transcribe", "submit", "cancel") for group in ("q", "mine")}
+    granted = set()
+    for subject, group in groups:
+        async with User(guarded, seeds, name) as user:
+            await user.client.subscribe(subject, queue=group)
+            if not await user.denied_of("subscription", {subject}):
+                granted.add((subject, group))
+
+    assert granted == QUEUES.get(name, set())
 
 
 @pytest.mark.parametrize("seed", [None, new_seed()], ids=["nobody", "a stranger's key"])
@@ -364,6 +463,96 @@ async def test_durable_daemon_lives_dies_and_is_followed_with_no_more_than_it_ma
     assert [(m.text, m.start_frame, m.frames) for m in finals] == [("321", 0, 24_000), ("321", 24_000, 24_000)]
     assert status == 0
     assert "violation" not in first.log() + second.log()
+
+
+@pytest.mark.parametrize("name", ["DAEMON_RADIO_7", "DAEMON_ALL", "DURABLE_ALL", "DAEMON_FILES"])
+async def test_daemon_answers_requests_of_who_may_ask(guarded, seeds, as_user, tmp_path, name):
+    subject = "audio.none" if name == "DAEMON_FILES" else "audio.radio-7"
+    env = {"AUDIO_SUBJECT": subject, "NATS_NKEY_SEED_FILE": seeds / name, "NATS_INBOX_PREFIX": inbox_of(name)}
+    if name == "DURABLE_ALL":
+        await provisioned(as_user("PROVISIONER"), "radio-7")
+        env["DURABLE"] = 1
+    async with (
+        Daemon(guarded.url, tmp_path, **env) as daemon,
+        User(guarded, seeds, "ASKER") as asker,
+    ):
+        said = text(await ask(asker.client, clip(321)))
+
+    assert said == "321"
+    assert not asker.denied
+    assert not re.search("violation|denies", daemon.log())
+
+
+async def test_file_goes_its_way_with_no_more_than_each_may(guarded, as_user, caplog):
+    made = await provisioned(as_user("PROVISIONER", files=True))
+    assert [line.split()[1] for line in made] == ["TRANSCRIPTS", *FILES, "transcriber"]
+    daemon, submitter = as_user("DAEMON_FILES", files=True), as_user("SUBMITTER")
+
+    async with connected(daemon, "daemon") as theirs, connected(submitter, "submitter") as ours:
+        await check_files(theirs, daemon)
+        inputs, results = Bucket(JetStream(theirs), FILES_BUCKET), Bucket(JetStream(ours), RESULTS_BUCKET)
+        desk, feed = JobDesk(JetStream(theirs), daemon), JobFeed(theirs)
+        await feed.start()
+
+        info = await Bucket(JetStream(ours), FILES_BUCKET).put("a.wav", pieces(bytes(300_000)))
+        answer = await desk.submit(Submission(object="a.wav"))
+        taken = await feed.next_job()
+        kept = await desk.record(answer.job)
+        assert kept is not None
+        reader = ObjectReader(inputs, info)
+        assert await reader.read_at(200_000, 10) == bytes(10)
+        await reader.close()
+        await Bucket(JetStream(theirs), RESULTS_BUCKET).put(f"{answer.job}.txt", pieces(b"text"))
+        await desk.update(kept, state="done")
+        await inputs.delete("a.wav")
+        await taken.done()
+
+        listed = await JobDesk(JetStream(ours), submitter).records()
+        assert [(k.record.submission.job, k.record.state) for k in listed] == [(answer.job, "done")]
+        result = await results.info(f"{answer.job}.txt")
+        assert result is not None
+        assert await ObjectReader(results, result).read_at(0, 9) == b"text"
+        await ours.flush(1)
+        await theirs.flush(1)
+        assert theirs._denied | ours._denied == set()
+    assert "denies" not in caplog.text
+
+
+async def test_daemon_of_files_has_one_done_with_no_more_than_it_may(guarded, seeds, as_user, tmp_path):
+    await provisioned(as_user("PROVISIONER", files=True))
+    submitter = as_user("SUBMITTER")
+    env = {"NATS_NKEY_SEED_FILE": seeds / "DAEMON_FILES", "NATS_INBOX_PREFIX": inbox_of("DAEMON_FILES")}
+    async with (
+        Daemon(guarded.url, tmp_path, FILES=1, AUDIO_SUBJECT="audio.none", **env) as daemon,
+        connected(submitter, "submitter") as ours,
+    ):
+        heard: list[bytes] = []
+        progress = await ours.client.subscribe("transcripts.*.progress", cb=keep(heard))
+        desk = JobDesk(JetStream(ours), submitter)
+        await Bucket(JetStream(ours), FILES_BUCKET).put("b.wav", pieces(clip(321, 2)))
+        answer = await ours.client.request("transcriber.submit", b'{"object": "b.wav"}', timeout=5)
+        job = Answer.model_validate_json(answer.data).job
+        async with asyncio.timeout(30):
+            while not ((kept := await desk.record(job)) and kept.record.over):  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.05)
+        again = await ours.client.request("transcriber.cancel", json.dumps({"job": job}).encode(), timeout=5)
+
+        assert kept.record.state == Answer.model_validate_json(again.data).state == "done"
+        results = Bucket(JetStream(ours), RESULTS_BUCKET)
+        result = await results.info(f"{job}.txt")
+        assert result is not None
+        assert await ObjectReader(results, result).read_at(0, 99) == b"321\n"
+        assert await Bucket(JetStream(ours), FILES_BUCKET).info("b.wav") is None
+        await until(lambda: heard, "progress")
+        await progress.unsubscribe()
+        assert ours._denied == set()
+        status, _ = await daemon.stop()
+    assert status == 0
+    assert not re.search("violation|denies", daemon.log())
+
+
+async def pieces(data):
+    yield data
 
 
 async def test_daemons_of_all_streams_find_the_streams_and_make_consumers(guarded, seeds, as_user):

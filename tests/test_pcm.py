@@ -136,3 +136,9 @@ def test_any_content_type_is_read_or_refused(text):
 
     assert 8_000 <= fmt.rate <= 192_000
     assert fmt.channels in {1, 2}
+
+
+@pytest.mark.parametrize("value", ["audio/webm;codecs=opus", "Audio/Ogg", "audio/opus", "video/webm"])
+def test_encoded_audio_is_refused_with_the_reason(value):
+    with pytest.raises(BadInputError, match=r"^\w+/\w+: encoded audio is taken in live mode only$"):
+        parse_content_type(value, AudioFormat())

@@ -4,17 +4,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import wave
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from nats.aio.msg import Msg
 
+from bench.media_files import KINDS, encode
+from tests.media import SPEECH, make
 from transcriber.audio.headers import parse_headers
+from transcriber.audio.media import open_media
 from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.bus import DECODING_THREAD
 from transcriber.bus.client import connected, subscribe
 from transcriber.bus.connection import Connection
 from transcriber.bus.listen import listen, listen_and_print
@@ -138,6 +144,99 @@ async def test_audio_from_a_pipe_goes_out_before_the_pipe_ends(connection) -> No
     check_whole([first, *received], "mine")
     assert source.frames is None
     assert done.frames == len(PCM) // 2
+
+
+@pytest.mark.parametrize("name", ["flac", "mp3 cbr", "m4a", "ogg opus", "webm opus", "wav adpcm", "m4a alac"])
+async def test_a_file_of_any_kind_is_published(settings, connection, tmp_path, name) -> None:
+    path = tmp_path / "recording"
+    path.write_bytes(make(name))
+    media = open_media(make(name))
+    expected = b"".join(piece.data for piece in media.pieces)
+    messages = await subscribe(connection, "audio.any")
+
+    status = await publish_file(settings, path, "any", fast=True)
+
+    received = await until_end(messages)
+    assert status == 0
+    assert b"".join(message.data for message in received) == expected
+    assert parse_headers(received[0].headers).content_type == media.format.content_type
+    assert parse_headers(received[-1].headers).offset == len(expected) // media.format.frame_bytes
+
+
+@pytest.mark.parametrize("name", ["wav s16", "flac", "webm opus", "ogg opus", "adts"])
+async def test_from_a_pipe_sound_goes_out_while_the_rest_is_not_there_yet(connection, name) -> None:
+    data = encode(KINDS[name], np.tile(SPEECH, (4, 1)), 48_000)
+    messages = await subscribe(connection, "audio.live")
+    out, into = os.pipe()
+
+    async def talk() -> None:
+        async with open_source(Path(f"/dev/fd/{out}"), None) as source:
+            await publish(connection, "audio.live", source, fast=True)
+
+    publishing = asyncio.create_task(talk())
+    await asyncio.to_thread(os.write, into, data[: len(data) * 9 // 10])
+    first = await anext(messages)
+    await asyncio.to_thread(os.write, into, data[len(data) * 9 // 10 :])
+    os.close(into)
+    await publishing
+    os.close(out)
+
+    received = [first, *await until_end(messages)]
+    media = open_media(data)
+    assert b"".join(message.data for message in received) == b"".join(piece.data for piece in media.pieces)
+
+
+async def test_a_publisher_that_decodes_a_silent_pipe_can_be_cancelled(connection) -> None:
+    data, messages = make("webm opus"), await subscribe(connection, "audio.silent")
+    out, into = os.pipe()
+
+    async def talk() -> None:
+        async with open_source(Path(f"/dev/fd/{out}"), None) as source:
+            await publish(connection, "audio.silent", source, fast=True)
+
+    publishing = asyncio.create_task(talk())
+    os.write(into, data[: len(data) * 9 // 10])
+    first = await anext(messages)
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+
+    assert first.data
+    assert (await until_end(messages))[-1].data == b""
+    await until(lambda: not any("file" in t.name for t in threading.enumerate() if t.name.startswith(DECODING_THREAD)))
+    os.close(into)
+    os.close(out)
+
+
+async def test_what_cannot_be_decoded_is_a_jump_of_the_offset(settings, connection, tmp_path) -> None:
+    data = bytearray(make("flac"))
+    data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+    (tmp_path / "broken.flac").write_bytes(data)
+    pieces = list(open_media(bytes(data)).pieces)
+    messages = await subscribe(connection, "audio.hole")
+
+    await publish_file(settings, tmp_path / "broken.flac", "hole", fast=True)
+
+    heard: dict[int, bytes] = {}
+    for message in await until_end(messages):
+        offset = parse_headers(message.headers).offset or 0
+        heard |= {offset + at: message.data[2 * at : 2 * at + 2] for at in range(len(message.data) // 2)}
+    assert heard == {
+        piece.frame + at: piece.data[2 * at : 2 * at + 2] for piece in pieces for at in range(len(piece.data) // 2)
+    }
+    assert max(heard) + 1 > len(heard)
+
+
+async def test_a_file_that_is_cut_off_is_sent_and_complained_of(settings, connection, tmp_path) -> None:
+    data = make("flac")
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
+    messages = await subscribe(connection, "audio.cut")
+
+    with pytest.raises(ConfigError, match=r"cut.flac: it ends after 1.\d s of 2.1 s$"):
+        await publish_file(settings, tmp_path / "cut.flac", "cut", fast=True)
+
+    received = await until_end(messages)
+    assert sum(len(message.data) for message in received) // 2 > 40_000
 
 
 async def test_a_cancelled_publisher_sends_its_end(connection, wav) -> None:

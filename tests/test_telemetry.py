@@ -27,7 +27,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.harness import Daemon, level, speak
 from transcriber import __version__, logs
 from transcriber.config import load_settings
-from transcriber.engine.job import Job
+from transcriber.engine.job import Job, Lane
 from transcriber.errors import ConfigError
 from transcriber.messages import Latency, Metrics
 from transcriber.telemetry import INSTRUMENTS, Telemetry, session_traceparent, valid_traceparent
@@ -66,6 +66,8 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.consumer.resets": ("sum", "{reset}"),
     "transcriber.revisions": ("sum", "{message}"),
     "transcriber.requests": ("sum", "{request}"),
+    "transcriber.files": ("sum", "{file}"),
+    "transcriber.files.running": ("gauge", "{file}"),
     "transcriber.request.latency_ms": ("histogram", "ms"),
 }
 REASONS = {
@@ -74,6 +76,7 @@ REASONS = {
     "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "too_many_streams"},
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
     "transcriber.requests": {"200", "400", "413", "429", "500", "503", "504", "none"},
+    "transcriber.files": {"done", "failed", "cancelled"},
 }
 
 
@@ -228,7 +231,7 @@ def attributes(owner: Any) -> dict[str, Any]:
 def reason(point: Any) -> str:
     """By what the points of a counter are told apart."""
     labels = attributes(point)
-    return str(labels.get("code") or labels["reason"])
+    return str(labels.get("code") or labels.get("outcome") or labels["reason"])
 
 
 def number(point: Any) -> float:
@@ -468,6 +471,8 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_consumer_resets_total",
         "transcriber_revisions_total",
         "transcriber_requests_total",
+        "transcriber_files_total",
+        "transcriber_files_running",
         "transcriber_request_latency_ms_milliseconds",
     }
 
@@ -943,6 +948,22 @@ def test_a_job_is_a_span_below_its_parent_with_its_wait_and_its_work(
         "transcriber.window.duration_s": 5.0,
     }
     assert span.status.code == Status.STATUS_CODE_UNSET
+
+
+@pytest.mark.usefixtures("tracing")
+def test_the_span_of_a_request_names_its_subject_and_not_who_asked(
+    collector: Receiver, make: Callable[..., Telemetry]
+) -> None:
+    telemetry, job = make(), make_job()
+    job.lane, job.stream = Lane.REQUEST, "_INBOX.somebody"
+
+    telemetry.job_span(job, session="monday", message_id="id-1", parent=PARENT)
+    telemetry.shutdown(PATIENCE_S)
+
+    span = collector.next_spans()["process transcriber.transcribe"]
+    assert attributes(span)["messaging.destination.name"] == "transcriber.transcribe"
+    assert span.trace_id.hex() == PARENT.split("-")[1]
+    assert "somebody" not in str(span)
 
 
 @pytest.mark.usefixtures("tracing")

@@ -12,8 +12,15 @@ from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial,
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
 
 _AUDIO_HEADERS = {
-    "Content-Type": "format of the payload; absent: the session's last one, else the daemon's `INPUT_*` settings",
-    "Audio-Offset": "index of the payload's first frame; absent: contiguous with the message before",
+    "Content-Type": (
+        "format of the payload; absent: the session's last one, else the daemon's `INPUT_*` settings. In live mode also "
+        "`audio/webm` and `audio/ogg`, where payloads are consecutive bytes of one container with Opus in it, as browsers "
+        "record it, and `audio/opus`, where each is one bare Opus packet"
+    ),
+    "Audio-Offset": (
+        "index of the payload's first frame; absent: contiguous with the message before. Of `audio/opus` at 48 kHz; of "
+        "`audio/webm` and `audio/ogg` not read, as they have a clock of their own"
+    ),
     "Audio-Time": "capture time of the first frame, RFC 3339",
     "Audio-Session": "the publisher's own id for this recording",
     "Audio-End": "`1`: the stream ends after this payload",
@@ -21,7 +28,9 @@ _AUDIO_HEADERS = {
     "traceparent": "W3C trace context",
 }
 _HEADER_RULES: dict[str, dict[str, Any]] = {
-    "Content-Type": {"examples": ["audio/x-raw;format=S16LE;rate=48000;channels=1"]},
+    "Content-Type": {
+        "examples": ["audio/x-raw;format=S16LE;rate=48000;channels=1", "audio/webm;codecs=opus", "audio/opus"]
+    },
     "Audio-Offset": {"pattern": "^[0-9]{1,16}$"},
     "Audio-Time": {"format": "date-time"},
     "Audio-Session": {"pattern": "^[ -~]{1,128}$"},
@@ -90,7 +99,7 @@ def _messages() -> dict[str, Any]:
     formats = ", ".join(SampleFormat)
     audio = {
         "name": "audio",
-        "summary": f"Raw interleaved PCM, whole frames ({formats}); an empty payload is a heartbeat.",
+        "summary": f"Raw interleaved PCM, whole frames ({formats}), or encoded audio; an empty payload is a heartbeat.",
         "contentType": "audio/x-raw",
         "headers": _headers(_AUDIO_HEADERS),
         "payload": {"type": "string", "format": "binary"},

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from transcriber import __version__, cli_clients
 from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
@@ -155,9 +156,11 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
         if arguments.embedded:
             from transcriber.demo.broker import EmbeddedBroker  # noqa: PLC0415
 
-            broker = stack.enter_context(EmbeddedBroker())
+            stores = settings.jetstream or settings.files
+            store = Path(stack.enter_context(TemporaryDirectory(prefix="transcriber-store-"))) if stores else None
+            broker = stack.enter_context(EmbeddedBroker(store=store))
             log.info("broker embedded", extra={"url": broker.url})
-            settings = settings.model_copy(update={"nats_url": broker.url})
+            settings = settings.model_copy(update={"nats_url": broker.url, "provision": True})
         serve(settings, lambda: load_checked_model(find_model(settings), settings))
     return 0
 

@@ -28,7 +28,11 @@ Milliseconds = Annotated[float, Field(ge=0)]
 Frames = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Speaker = Annotated[
-    str | None, Field(description="channel, from `0`, with `SPEAKERS=channels`; null: all, or not told apart")
+    str | None,
+    Field(
+        description="channel, from `0`, with `SPEAKERS=channels`; in the result of a file also a voice, from `A`;"
+        " null: all, or not told apart"
+    ),
 ]
 
 

@@ -4,6 +4,7 @@
 |---|---|---|
 | ``publisher.run`` | cancelled, after everything is sent | what building a message raises: a crash |
 | ``ingest.sweep`` | cancelled | a crash |
+| ``asking.run`` | cancelled | a crash |
 | ``_tick`` | cancelled | a crash |
 | ``_report_metrics`` (unless switched off) | cancelled | a crash |
 | ``connection.watch`` | cancelled | what ``connection.closed`` does |
@@ -24,12 +25,12 @@ from collections.abc import Callable
 
 from transcriber import __version__
 from transcriber.audio.speech import Network
+from transcriber.bus.asking import Asking
 from transcriber.bus.connection import Connection
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.durable import DurableIngest
 from transcriber.bus.live import LiveIngest
 from transcriber.bus.publisher import Publisher
-from transcriber.bus.requests import Requests
 from transcriber.bus.stream_report import Surroundings
 from transcriber.cancelling import cancel
 from transcriber.config import Settings
@@ -79,12 +80,13 @@ class _Service:
         self._health = health
         self._load = load
         self._warnings = RateLimited(log)
+        self._decoding = Decoding()
         self._draining = False
         self._connection: Connection
         self._pool: WorkerPool
         self._publisher: Publisher
         self._ingest: LiveIngest | DurableIngest
-        self._requests: Requests | None = None
+        self._asking: Asking
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -98,6 +100,7 @@ class _Service:
         work = {
             "publisher": self._publisher.run(),
             "sweep": self._ingest.sweep(),
+            "files": self._asking.run(),
             "tick": self._tick(),
             "watchdog": self._connection.watch(),
             "workers": self._pool.crashed(),
@@ -141,14 +144,15 @@ class _Service:
         log.info("connected", extra={"server": connection.server})
         self._publisher = Publisher(connection, settings.transcript_subject_prefix)
         network = _load_network() if settings.cutting.listens else None
-        around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
+        around = Surroundings(
+            settings, pool.model, network, self._publisher, self._decoding, self._telemetry, self._warnings
+        )
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)
         self._observe()
         self._telemetry.start()
         await ingest.subscribe()
-        if settings.service:
-            self._requests = Requests(connection, pool, around, Decoding())
-            await self._requests.start()
+        self._asking = Asking(connection, pool, around)
+        await self._asking.start()
         self._health.started(
             ready={
                 "connected": lambda: connection.connected,
@@ -180,6 +184,7 @@ class _Service:
             messages_unsent=lambda: self._publisher.unsent,
             busy_s=lambda: self._pool.busy_s,
             workers=lambda: len(self._pool.workers),
+            files_running=lambda: self._asking.files_running,
             rtf=lambda: self._pool.rtf,
         )
 
@@ -192,14 +197,14 @@ class _Service:
         deadline_s = time.monotonic() + grace_s + STOP_S
         self._draining = True
         log.info("draining", extra={"streams": self._ingest.active, "queue_depth": self._pool.depth})
-        await asyncio.gather(self._ingest.drain(), *([self._requests.drain()] if self._requests else []))
+        await asyncio.gather(self._ingest.drain(), self._asking.drain())
         self._ingest.close()
         await self._pool.stop(grace_s)
-        if self._requests:
-            await self._requests.finish(timeout_s=0.2)
+        await self._asking.finish(timeout_s=0.2)
         await self._ingest.finish(timeout_s=0.5)
         await self._publisher.drained(timeout_s=0.2)
         flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
+        self._decoding.close()
         self._telemetry.shutdown(OTLP_S)
         self._warnings.flush()
         figures = self._telemetry.snapshot().metrics

@@ -20,6 +20,8 @@ from transcriber.errors import BadInputError, MediaError
 __all__ = ["Media", "Piece", "Source", "open_media"]
 
 _READ_BYTES = 2**16
+_MAX_HEADER_BYTES = 2**20
+"""Of a WAV file; FFmpeg skips more than that faster."""
 
 
 def open_media(source: Source | bytes) -> Media:
@@ -46,6 +48,8 @@ def open_media(source: Source | bytes) -> Media:
 def _open_wav(reader: Reader) -> Media:
     parser, first = WavParser(), b""
     while parser.format is None:
+        if reader.tell() > _MAX_HEADER_BYTES:
+            raise MediaError(f"no audio in the first {_MAX_HEADER_BYTES >> 20} MB of the WAV file")
         data = reader.read(_READ_BYTES)
         if not data:
             raise reader.error or BadInputError("the WAV file ends before its audio begins")

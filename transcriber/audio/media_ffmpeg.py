@@ -68,7 +68,7 @@ def open_file(reader: Reader) -> Media:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
     if kind == "mov":
-        check_mp4(reader.source, reader.start, head)
+        check_mp4(reader)
     container = _open(reader, kind)
     try:
         return _Decoder(reader, container, kind).media()
@@ -161,7 +161,7 @@ class _Decoder:
         """
         errors = 0
         for packet in self._packets():
-            if packet.has_sidedata("encryption_info"):
+            if self._kind == "mov" and packet.has_sidedata("encryption_info"):
                 raise EncryptedError("the audio is encrypted")
             try:
                 if packet.size > _MAX_PACKET_BYTES:

@@ -5,10 +5,9 @@ also takes encrypted packets for broken ones. So the boxes are read here first: 
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from transcriber.audio.sources import Source
+from transcriber.audio.sources import Reader, Source
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
 
 MAX_PACKETS = 2_500_000
@@ -19,6 +18,7 @@ _MAX_FRAGMENTED_TRACKS = 4
 """Their packets are counted nowhere; each track's index is bounded by the largest allocation."""
 
 _MAX_BOXES = 4096
+_MAX_ORDER_BYTES = 2**16
 _PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
 _ENCRYPTED = frozenset({b"enca", b"drms", b"drmi"})
 
@@ -42,17 +42,16 @@ class _Found:
     compressed: bool = False
 
 
-def check_mp4(source: Source, start: int, head: bytes) -> None:
-    """Look at the file from ``start`` on, of which ``head`` are the first bytes.
+def check_mp4(reader: Reader) -> None:
+    """Look at a file that is not read yet.
 
     Raises:
         UnseekableError: it comes from a pipe, and its index is behind its audio.
         MediaError: no audio, encrypted, more packets than there is memory for, or no index.
     """
+    source, start = reader.source, reader.start
     if source.size is None:
-        names = [name for name, _, _ in _boxes_in(head)]
-        if b"mdat" in names and b"moov" not in names[: names.index(b"mdat")]:
-            raise UnseekableError("its index (moov) is at its end: it cannot be read from a pipe")
+        _check_order(reader)
         return
     found = _Found([])
     _walk(source, start, source.size, found, [0])
@@ -115,15 +114,16 @@ def _box(header: bytes, start: int, end: int) -> tuple[bytes, int, int]:
     return name, start + 8, size or end - start
 
 
-def _boxes_in(head: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes at the top, as far as ``head`` shows them."""
+def _check_order(reader: Reader) -> None:
+    """Whether the index comes first."""
     start = 0
-    while start + 8 <= len(head):
-        box = _box(head[start : start + 16], start, len(head))
-        yield box
-        if box[2] < 8:  # noqa: PLR2004
+    while start < _MAX_ORDER_BYTES:
+        name, _, size = _box(reader.peek(start + 16)[start:], start, start)
+        if name == b"mdat":
+            raise UnseekableError("its index (moov) is at its end: it cannot be read from a pipe")
+        if name == b"moov" or size < 8:  # noqa: PLR2004
             return
-        start += box[2]
+        start += size
 
 
 def _exactly(source: Source, offset: int, count: int) -> bytes:

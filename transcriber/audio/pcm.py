@@ -17,6 +17,9 @@ MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_CHANNELS = 2
 
+ENCODED_TYPES = frozenset({"audio/webm", "video/webm", "audio/ogg", "audio/opus"})
+"""What ``audio.encoded`` reads."""
+
 
 class SampleFormat(StrEnum):
     """How one sample is written; little-endian."""
@@ -67,6 +70,8 @@ def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
         BadInputError: another type, an unknown parameter value, or out of range.
     """
     kind, *parameters = (part.strip() for part in value.split(";"))
+    if kind.lower() in ENCODED_TYPES:
+        raise BadInputError(f"{kind}: encoded audio is taken in live mode only")
     if kind.lower() != "audio/x-raw":
         raise BadInputError(f"Content-Type is not audio/x-raw but {kind[:40]!r}")
     sample, rate, channels = default.sample, default.rate, default.channels

@@ -81,9 +81,9 @@ class Stream:
         )
         return events + self.end() if headers.end else events
 
-    def skip(self) -> list[Event]:
-        """A payload could not be read: a gap of 0 frames, the clock stays."""
-        events = [] if self.session else self._open(self._default, None)
+    def skip(self, fmt: AudioFormat | None = None) -> list[Event]:
+        """A payload could not be read: a gap of 0 frames, the clock stays. ``fmt`` is what it was expected to hold."""
+        events = [] if self.session else self._open(fmt or self._default, None)
         return [*events, *(self.session.skip() if self.session else [])]
 
     def pause(self) -> list[Event]:

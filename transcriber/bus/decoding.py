@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 from transcriber.audio.media import Media, Piece, Source, open_media
 from transcriber.bus import DECODING_THREAD
 
-_THREADS = 2
+THREADS = 2
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -36,7 +36,7 @@ class OpenFile:
 class Decoding:
     """Event loop only."""
 
-    def __init__(self, threads: int = _THREADS) -> None:
+    def __init__(self, threads: int = THREADS) -> None:
         self._pool = ThreadPoolExecutor(threads, f"{DECODING_THREAD}clips")
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -51,15 +51,14 @@ class Decoding:
         """Take no more; what waits is cancelled, and what runs is left behind."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def pieces(self, source: Source) -> AsyncGenerator[Piece, None]:
-        """The audio of a file.
 
-        Raises:
-            MediaError: it cannot be decoded, or not to its end.
-        """
-        async with open_file(source) as file, aclosing(file.pieces) as pieces:
-            async for piece in pieces:
-                yield piece
+async def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """What ``function`` returns, from a thread of its own: it takes long. Who is cancelled does not wait for it."""
+    thread = ThreadPoolExecutor(1, f"{DECODING_THREAD}long")
+    try:
+        return await asyncio.wrap_future(thread.submit(function, *args, **kwargs))
+    finally:
+        thread.shutdown(wait=False)
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from transcriber.bus.decoding import OpenFile, open_file
 from transcriber.bus.file_feed import FileFeed
 from transcriber.bus.file_results import check_whole, stored_messages, write_results
 from transcriber.bus.file_text import FileText, file_settings
+from transcriber.bus.file_voices import labelled
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.jobs import JobDesk, Kept
 from transcriber.bus.object_reader import ObjectReader, StoredSource
@@ -131,6 +132,9 @@ class FileWork:
                 return False
         messages = stored_messages(self._room.jetstream, self._around.settings, self._job)
         account = await check_whole(messages)
+        if self._record.submission.speakers == "voices":
+            async with AsyncExitStack() as stack:
+                messages = await labelled(messages, await self._source(stack))
         results = await write_results(self._room.results, self._record.submission, messages)
         error = str(self._feed.error) if self._feed and self._feed.error else None
         await self._end(
@@ -140,6 +144,15 @@ class FileWork:
 
     async def _read(self, stack: AsyncExitStack, seq: int) -> FileFeed:
         """The audio, from piece ``seq`` on; ``stack`` closes it."""
+        self._file = await stack.enter_async_context(open_file(await self._source(stack)))
+        media = self._file.media
+        if media.frames:
+            self._total_s = media.frames / media.format.rate
+        self._feed = FileFeed(self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, seq)
+        return self._feed
+
+    async def _source(self, stack: AsyncExitStack) -> StoredSource:
+        """The bytes, which ``stack`` closes."""
         name, bucket = self._record.submission.object, self._room.inputs
         info = await bucket.info(name)
         if info is None:
@@ -150,12 +163,7 @@ class FileWork:
         source = StoredSource(reader)
         stack.push_async_callback(reader.close)
         stack.callback(source.close)
-        self._file = await stack.enter_async_context(open_file(source))
-        media = self._file.media
-        if media.frames:
-            self._total_s = media.frames / media.format.rate
-        self._feed = FileFeed(self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, seq)
-        return self._feed
+        return source
 
     async def _cancelled(self) -> bool:
         """Whether it is over because somebody has said so."""
@@ -182,7 +190,7 @@ class FileWork:
         submission = self._record.submission
         if self._record.state != "failed" and not submission.keep:
             with suppress(UnansweredError, RefusedError):  # the limits of the bucket take it
-                await self._room.inputs.delete(submission.object)
+                await self._room.inputs.delete(submission.object, self._record.digest)
 
     # How far it is.
 

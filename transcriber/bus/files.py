@@ -35,13 +35,20 @@ class Files:
         """Jobs at which this daemon is."""
         return len(self._works)
 
+    async def start(self) -> None:
+        """Be ready to take jobs.
+
+        Raises:
+            BrokerError: the broker does not let us.
+        """
+        await self._feed.start()
+
     async def run(self) -> None:
         """Take jobs until cancelled: one for each worker at a time.
 
         Raises:
             Whatever an attempt raised that it should not: that is a crash.
         """
-        await self._feed.start()
         for worker in self._places:
             self._free.put_nowait(worker)
         self._taking = asyncio.create_task(self._take())

@@ -141,15 +141,16 @@ class JobFeed:
 
     async def _deliver(self, message: Msg) -> None:
         """Something came for us: a job, or word of a request."""
-        ours = message.subject == f"{self._inbox}.{self._pull}"
         if message.reply.startswith("$JS.ACK."):
-            self._open &= not ours
+            self._open = (
+                False  # it may be an older request's: then two will be open, and what the other brings is handed on
+            )
             if not self._wanted or self._job:
                 await self._connection.publish(message.reply, _later(0))
                 return
             self._job = message
             self._news.set()
-        elif ours:
+        elif message.subject == f"{self._inbox}.{self._pull}":
             self._hear(message.headers or {})
 
     def _hear(self, headers: Mapping[str, str]) -> None:

@@ -7,7 +7,6 @@ refuses as outdated, somebody else has changed meanwhile.
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +16,7 @@ from transcriber.bus.jetstream import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, J
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, JOB_SUBJECT, JOBS, RECORD_SUBJECT, RECORDS
 from transcriber.config import Settings
+from transcriber.engine.voice_weights import INSTALL, weights_file
 from transcriber.errors import FencedError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
 
@@ -48,7 +48,7 @@ class JobDesk:
         self._jetstream, self._settings = jetstream, settings
         self._files = Bucket(jetstream, FILES_BUCKET)
 
-    async def answer_submission(self, data: bytes, _headers: Mapping[str, str] | None = None) -> bytes:
+    async def answer_submission(self, data: bytes) -> bytes:
         """What ``transcriber.submit`` answers.
 
         Raises:
@@ -60,7 +60,7 @@ class JobDesk:
         except (UnansweredError, RefusedError, ObjectError) as error:
             raise _refusal(error) from None
 
-    async def answer_cancellation(self, data: bytes, _headers: Mapping[str, str] | None = None) -> bytes:
+    async def answer_cancellation(self, data: bytes) -> bytes:
         """What ``transcriber.cancel`` answers.
 
         Raises:
@@ -76,7 +76,7 @@ class JobDesk:
         """Queue a job; one that is known already is not queued again.
 
         Raises:
-            RequestError: no such file (404), too large (413), the id is another job's (409).
+            RequestError: no such file (404), too large (413), the id is another job's (409), no voices here (400).
             UnansweredError: it may be queued or not; the same submission again does no harm. RefusedError, ObjectError.
         """
         if kept := await self.record(submission.job):
@@ -86,6 +86,8 @@ class JobDesk:
             raise RequestError(404, f"there is no {submission.object!r} in {FILES_BUCKET}")
         if info.size > self._settings.file_max_bytes:
             raise RequestError(413, f"the file has {info.size} bytes: FILE_MAX_BYTES={self._settings.file_max_bytes}")
+        if submission.speakers == "voices" and weights_file() is None:
+            raise RequestError(400, f"speakers are told apart by voice with weights that are not here: {INSTALL}")
         record = JobRecord(
             submission=submission,
             state="queued",

@@ -12,6 +12,7 @@ from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from transcriber.bus.chunks import Chunks, Listener
 from transcriber.bus.connection import Connection
 from transcriber.bus.ingest import Ingest
 from transcriber.bus.live_stream import LiveStream
@@ -104,20 +105,24 @@ class LiveIngest(Ingest[LiveStream]):
                 self._look_after_streams()
 
     async def drain(self) -> None:
-        """Unsubscribe and take what has already been sent."""
+        """Unsubscribe and take what has already been sent; what is encoded is decoded, too."""
         subscription, self._subscription = self._subscription, None
         if subscription is None:
             return
         try:
             async with asyncio.timeout(DRAIN_S):
                 await subscription.drain()  # type: ignore[no-untyped-call]
+                encoded = [stream for stream in self.streams.values() if stream.encoded]
+                for stream in encoded:
+                    stream.end()
+                await asyncio.gather(*(stream.decoded() for stream in encoded))
         except (TimeoutError, nats_errors.Error, OSError) as error:
             log.warning("not all that was sent could be taken: %s", str(error) or "too slow")
 
     def close(self) -> None:
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
-            stream.end()
+            stream.end_at_once()
 
     async def finish(self, timeout_s: float) -> None:
         """What is told is with the publisher."""
@@ -140,7 +145,8 @@ class LiveIngest(Ingest[LiveStream]):
         """A stream for ``name``; None if we take no more, or the name is none."""
         reason = "too_many_streams" if STREAM_NAME.fullmatch(name) else "bad_input"
         if reason == "too_many_streams" and len(self.streams) < self._around.settings.max_streams:
-            stream = self.streams[name] = LiveStream(name, self._pool.assign(), self._around, self._clock.now_s())
+            worker, live_s = self._pool.assign(), self._clock.now_s()
+            stream = self.streams[name] = LiveStream(name, worker, self._around, live_s, self._new_chunks)
             return stream
         counters = self._around.telemetry.counters()
         counters.chunks_received += 1
@@ -150,6 +156,15 @@ class LiveIngest(Ingest[LiveStream]):
         )
         return None
 
+    def _new_chunks(self, listener: Listener) -> Chunks:
+        """What a stream's encoded chunks wait in."""
+        return Chunks(self._around.decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
+
+    def _decoded(self, task: asyncio.Task[None]) -> None:
+        """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
+        if not task.cancelled() and (error := task.exception()) and not self._connection.closed.done():
+            self._connection.closed.set_exception(error)
+
     def _forget(self, stream: LiveStream) -> None:
         del self.streams[stream.name]
         self._pool.release(stream.worker)
@@ -157,7 +172,7 @@ class LiveIngest(Ingest[LiveStream]):
     def _look_after_streams(self) -> None:
         live_s = self._clock.now_s()
         for stream in list(self.streams.values()):
-            if live_s - stream.heard_s >= self._around.settings.stream_idle_secs:
+            if live_s - stream.heard_s >= self._around.settings.stream_idle_secs and not stream.decoding:
                 stream.end()
             stream.check_stalled(live_s)
             if stream.over:

@@ -5,12 +5,15 @@ In: messages of one subject. Out: jobs for the stream's worker, and what is to b
 
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
+from transcriber.audio.encoded import parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
+from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
+from transcriber.bus.chunks import Chunk, Chunks, Listener
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
 from transcriber.engine.job_queue import QUEUE_FULL
@@ -29,7 +32,10 @@ class LiveStream:
         seen_s, heard_s: live time of the last payload, and of the last one with audio.
     """
 
-    def __init__(self, name: str, worker: Worker, around: Surroundings, live_s: float) -> None:
+    def __init__(
+        self, name: str, worker: Worker, around: Surroundings, live_s: float, new_chunks: Callable[[Listener], Chunks]
+    ) -> None:
+        """``new_chunks`` makes what encoded chunks wait in; it is asked when the first comes."""
         settings = around.settings
         self.name = name
         self.worker = worker
@@ -41,6 +47,9 @@ class LiveStream:
         self._report = StreamReport(name, around, around.publisher)
         self._drops: deque[int] = deque()  # numbers of the messages after which the client dropped some
         self._reconnected = False
+        self._new_chunks = new_chunks
+        self._chunks: Chunks | None = None
+        self._overflowed = False  # since the last message that was taken
 
     @property
     def session(self) -> Session | None:
@@ -49,8 +58,18 @@ class LiveStream:
 
     @property
     def over(self) -> bool:
-        """Whether no session is open and none waits for its text."""
-        return not self._report.sessions
+        """Whether no session is open, none waits for its text, and nothing is known that a later chunk would need."""
+        return not self._report.sessions and not self.encoded
+
+    @property
+    def encoded(self) -> bool:
+        """Whether its audio comes in encoded chunks."""
+        return self._chunks is not None and not self._chunks.idle
+
+    @property
+    def decoding(self) -> bool:
+        """Whether chunks wait for being decoded."""
+        return self._chunks is not None and self._chunks.busy
 
     @property
     def stalled(self) -> bool:
@@ -63,22 +82,74 @@ class LiveStream:
         arrival = Arrival()
         self._report.counters.chunks_received += 1
         self.seen_s = live_s
-        parsed = NO_HEADERS
+        parsed, error = NO_HEADERS, None
         try:
             parsed = parse_headers(headers)
+        except BadInputError as found:
+            error = str(found)
+        if self._chunks and self._chunks.idle:
+            self._chunks = None
+        if self._chunks or (parsed.content_type and parse_encoding(parsed.content_type)):
+            self._put(Chunk(payload, parsed, self._lost_before(number), arrival, live_s, error))
+        elif error is None:
+            self._hear(payload, parsed, self._lost_before(number), arrival, live_s)
+        else:
+            self._refuse(error, parsed, arrival)
+
+    def hear(self, chunk: Chunk) -> None:
+        """Samples that were decoded, or what came between encoded chunks."""
+        self._hear(chunk.payload, chunk.headers, chunk.lost_before, chunk.arrival, chunk.live_s)
+
+    def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
+        """Something in a chunk cannot be read; ``count``: for the first time."""
+        self._refuse(reason, chunk.headers, chunk.arrival, fmt, count=count)
+
+    def begin_again(self, chunk: Chunk) -> None:
+        """A recorder was started again: another session."""
+        self._handle(self._audio.end(), chunk.headers, chunk.arrival)
+
+    def _put(self, chunk: Chunk) -> None:
+        """A message of a stream that is encoded."""
+        if self._chunks is None:
+            self._chunks = self._new_chunks(self)
+            self.heard_s = chunk.live_s  # headers are no audio yet, and must not be idle
+        if not self._chunks.put(chunk):
+            self._overflowed = True
+            self._report.counters.chunks_dropped["slow_consumer"] += 1
+            self._around.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
+
+    def _hear(
+        self, payload: bytes, headers: AudioHeaders, lost_before: GapReason | None, arrival: Arrival, live_s: float
+    ) -> None:
+        try:
             # Short windows cost as much as long ones: they are for when nobody waits.
             eager = not self.worker.queue.depth
-            events = self._audio.feed(payload, parsed, self._lost_before(number), eager=eager)
-            if payload:
-                self.heard_s = live_s
+            events = self._audio.feed(payload, headers, lost_before, eager=eager)
         except BadInputError as error:
-            self._report.counters.chunks_dropped["bad_input"] += 1
-            self._around.warnings.warning("bad_input", "payload skipped: %s", error, stream=self.name)
-            events = self._audio.skip()
+            self._refuse(str(error), headers, arrival)
+            return
+        if payload:
+            self.heard_s = live_s
+        self._took(events, headers, arrival)
+
+    def _refuse(
+        self,
+        reason: str,
+        headers: AudioHeaders,
+        arrival: Arrival,
+        fmt: AudioFormat | None = None,
+        *,
+        count: bool = True,
+    ) -> None:
+        self._report.counters.chunks_dropped["bad_input"] += count
+        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
+        self._took(self._audio.skip(fmt), headers, arrival)
+
+    def _took(self, events: list[Event], headers: AudioHeaders, arrival: Arrival) -> None:
         if self.session in self._report.sessions:
-            self._report.note(self.session, parsed)
+            self._report.note(self.session, headers)
             self._report.stalled(self.session, stalled=False)
-        self._handle(events, parsed, arrival)
+        self._handle(events, headers, arrival)
         if self.session:
             self._report.guess(self.session, self.worker, arrival)
 
@@ -93,7 +164,23 @@ class LiveStream:
         self._reconnected = True
 
     def end(self) -> None:
-        """No more audio will come: idle, or shutdown."""
+        """No more audio will come: idle, or shutdown. Encoded chunks are decoded first, so that the end comes later."""
+        if self._chunks and self.encoded:
+            lost_before = self._lost_before(sys.maxsize)
+            self._chunks.put(Chunk(b"", AudioHeaders(end=True), lost_before, Arrival(), self.heard_s), last=True)
+        else:
+            self.end_at_once()
+
+    async def decoded(self) -> None:
+        """All chunks that came are decoded, and taken."""
+        if self._chunks:
+            await self._chunks.drained()
+
+    def end_at_once(self) -> None:
+        """Decode no more."""
+        if self._chunks and (left := self._chunks.give_up()):
+            self._report.counters.chunks_dropped["slow_consumer"] += left
+            self._overflowed = True
         self._handle(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, Arrival())
 
     def check_stalled(self, live_s: float) -> None:
@@ -101,7 +188,7 @@ class LiveStream:
         timeout_s = self._around.settings.heartbeat_timeout_secs
         if self.session and live_s - self.seen_s >= timeout_s:
             self._report.stalled(self.session, stalled=True)
-        if live_s - self.heard_s >= timeout_s:
+        if live_s - self.heard_s >= timeout_s and not self.decoding:
             self._handle(self._audio.pause(), NO_HEADERS, Arrival())
 
     def _lost_before(self, number: int) -> GapReason | None:
@@ -110,7 +197,9 @@ class LiveStream:
         self._reconnected = False
         while self._drops and self._drops[0] < number:
             self._drops.popleft()
-            reason = "slow_consumer"
+            self._overflowed = True
+        if self._overflowed:
+            self._overflowed, reason = False, "slow_consumer"
         return reason
 
     def _handle(self, events: list[Event], headers: AudioHeaders, arrival: Arrival) -> None:

@@ -1,13 +1,14 @@
 """The micro service of ADR-32, made safe: what nats-py's own does badly is mended here.
 
-In: requests on our endpoints, PING, INFO and STATS. Out: requests to their handlers; what the library answers by itself.
-The library repeats the headers of a PING in its answer: too many of them, and the broker closes our connection for good.
+In: requests on our endpoints, PING, INFO and STATS. Out: a reply to each, or an error with its code. The library has one handler
+run at a time, so a request is only noted down there, and answered in a task of its own. The library repeats the headers of a PING in its answer: too many of them, and the broker closes our connection for good.
 So it never sees them. Nor can it know what becomes of a request after its handler has returned: that is counted in a ``Tally``.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -20,6 +21,8 @@ from nats.micro.service import EndpointStats, Service, ServiceConfig
 
 from transcriber import __version__
 from transcriber.bus.connection import Connection, Handler
+from transcriber.bus.stream_report import Arrival
+from transcriber.errors import RequestError
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +30,29 @@ NAME = "transcriber"
 QUEUE_GROUP = "q"
 """ADR-32's default: one of all daemons gets a request."""
 
+UNANSWERABLE = "none"
+"""Counted as code of a request without a reply subject."""
+
+STOPPING = RequestError(503, "this daemon stops; ask again")
+
 PENDING_BYTES = 2**26
 DRAIN_S = 1.0
 """Seconds for what the broker has already sent to be taken at shutdown."""
 
-Handle = Callable[[Msg], None]
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests come, and who answers them.
+
+    Attributes:
+        subject: of the requests.
+        answer: returns the payload of the reply, or raises ``RequestError``.
+        count: is told the code of each reply, and the milliseconds until it.
+    """
+
+    subject: str
+    answer: Callable[[Msg, Arrival], Awaitable[bytes]]
+    count: Callable[[str, float], None] = lambda _code, _took_ms: None
 
 
 @dataclass(slots=True)
@@ -98,23 +119,20 @@ class MicroService:
         self._door = _Door(connection.client)
         self._service = Service(cast("Client", self._door), config)
         self._tallies: dict[str, Tally] = {}
+        self._answering: set[asyncio.Task[None]] = set()
 
-    def tally(self, name: str) -> Tally:
-        """Of the endpoint ``name``."""
-        return self._tallies.setdefault(name, Tally())
-
-    async def start(self, endpoints: dict[str, tuple[str, Handle]]) -> None:
-        """Take requests: by name of the endpoint its subject, and who takes a message; that must only note it down.
+    async def start(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Take requests, of each endpoint by its name.
 
         Raises:
             DeniedError: the broker denies one of the subjects; then nothing is taken.
             BrokerError: the broker is gone again.
         """
         await self._service.start()
-        for name, (subject, handle) in endpoints.items():
-            await self._service.add_endpoint(
-                name=name, subject=subject, handler=self._handler(self.tally(name), handle), metadata={}
-            )
+        for name, endpoint in endpoints.items():
+            tally = self._tallies[name] = Tally()
+            handler = self._handler(tally, endpoint)
+            await self._service.add_endpoint(name=name, subject=endpoint.subject, handler=handler, metadata={})
         try:
             await self._connection.see_granted(*self._door.subscriptions)
         except BaseException:
@@ -132,13 +150,46 @@ class MicroService:
             log.warning("not all requests that were sent could be taken: %s", str(error) or "too slow")
         self._door.subscriptions.clear()
 
-    @staticmethod
-    def _handler(tally: Tally, handle: Handle) -> Callable[[Request], Awaitable[None]]:
+    async def finish(self, timeout_s: float) -> None:
+        """Whatever answers is there or will not be: send it, and tell the others that we stop."""
+        if self._answering:
+            _, late = await asyncio.wait(self._answering, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=timeout_s)
+
+    def _handler(self, tally: Tally, endpoint: Endpoint) -> Callable[[Request], Awaitable[None]]:
         async def take(request: Request) -> None:
             tally.requests += 1
-            handle(request._msg)  # noqa: SLF001 - the reply subject is not shown otherwise
+            message = request._msg  # noqa: SLF001 - the reply subject is not shown otherwise
+            if not message.reply:
+                endpoint.count(UNANSWERABLE, 0.0)
+                return
+            task = asyncio.create_task(self._answer(message, tally, endpoint))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
         return take
+
+    async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
+        """The whole way of one request: its reply is sent, whatever happens."""
+        arrival, code, payload, headers = Arrival(), "200", b"", {}
+        try:
+            payload = await endpoint.answer(message, arrival)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a request must not be able to end the daemon
+            refusal = _refusal(error)
+            code = str(refusal.code)
+            headers = {"Nats-Service-Error": " ".join(str(refusal).split()), "Nats-Service-Error-Code": code}
+            if refusal.retry_after_s:
+                headers["Retry-After"] = str(refusal.retry_after_s)
+        took_s = time.monotonic() - arrival.at_s
+        tally.count(took_s, headers.get("Nats-Service-Error", ""))
+        endpoint.count(code, 1000 * took_s)
+        try:
+            await self._connection.publish(message.reply, payload, headers or None)
+        except nats_errors.Error as error:
+            log.warning("a reply was not sent: %s", error)
 
     def _tell(self, stats: EndpointStats) -> None:
         """Correct what the library believes of an endpoint."""
@@ -146,3 +197,15 @@ class MicroService:
         stats.num_requests, stats.num_errors, stats.last_error = tally.requests, tally.errors, tally.last_error
         stats.processing_time = int(1e9 * tally.took_s)
         stats.average_processing_time = stats.processing_time // max(1, tally.answered)
+
+
+def _refusal(error: BaseException) -> RequestError:
+    """The error as its sender is told."""
+    match error:
+        case RequestError():
+            return error
+        case asyncio.CancelledError():
+            return STOPPING
+        case _:
+            log.error("a request failed", exc_info=error)
+            return RequestError(500, "an error of ours")

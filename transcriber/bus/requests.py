@@ -6,14 +6,11 @@ and tells them as a live stream is told, but to nobody: what is told becomes the
 """
 
 import asyncio
-import logging
 import math
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
-from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
 from transcriber.audio.clip import Clip, Ears, Listened
@@ -21,26 +18,21 @@ from transcriber.audio.media import open_media
 from transcriber.audio.session import Gap, Silence
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
-from transcriber.bus.decoding import Decoding
-from transcriber.bus.micro import MicroService
+from transcriber.bus.micro import STOPPING
 from transcriber.bus.places import Places
 from transcriber.bus.request_headers import FORMS, read_headers
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings, Wish
 from transcriber.bus.tale import Told
-from transcriber.config import REQUEST_SUBJECT
 from transcriber.engine.guards import WEAK_SPEECH_PROB
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.job_queue import OTHER_BOUNDS, QUEUE_FULL
 from transcriber.engine.languages import WHISPER_LANGUAGES
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, DeniedError, EngineError, RequestError, TooLongError
+from transcriber.errors import BadInputError, EngineError, RequestError, TooLongError
 from transcriber.results import Result, render
 from transcriber.ulid import new_ulid
 
-log = logging.getLogger(__name__)
-
-ENDPOINT = "transcribe"
 STREAM = "request"
 """What its messages have for a stream; they are not published."""
 
@@ -57,13 +49,12 @@ STORE = "use the object store: transcriber.submit"
 class Requests:
     """Event loop only."""
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings, decoding: Decoding) -> None:
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         settings = around.settings
-        self._connection, self._around, self._decoding = connection, around, decoding
+        self._connection, self._around = connection, around
         self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)
         self._open_bytes = 0
-        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._job_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
         self._ears = Ears(
@@ -78,68 +69,51 @@ class Requests:
             WEAK_SPEECH_PROB,
             settings.request_max_secs,
         )
-        metadata = {
-            "model": around.model.name,
-            "languages": ",".join(filter(around.model.supports, WHISPER_LANGUAGES)),
-            "max_payload": str(connection.client.max_payload),
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What those who ask may want to know."""
+        model, settings = self._around.model, self._around.settings
+        return {
+            "model": model.name,
+            "languages": ",".join(filter(model.supports, WHISPER_LANGUAGES)),
+            "max_payload": str(self._connection.client.max_payload),
             "request_max_secs": f"{settings.request_max_secs:g}",
             "formats": ",".join(FORMS),
         }
-        self._micro = MicroService(connection, metadata)
-        self._tally = self._micro.tally(ENDPOINT)
 
-    async def start(self) -> None:
-        """Begin to take requests; where the broker does not let us, say so, and go on without.
-
-        Raises:
-            BrokerError: the broker is gone again.
-        """
-        try:
-            await self._micro.start({ENDPOINT: (REQUEST_SUBJECT, self._take)})
-        except DeniedError as error:
-            log.warning("requests are not answered: %s; SERVICE=0 is to have none", error)
-
-    async def drain(self) -> None:
-        """Unsubscribe, and take what has already been sent."""
-        await self._micro.stop()
+    def stop(self) -> None:
+        """What has no place in the queue by now gets none."""
         self._stopping = True
 
-    async def finish(self, timeout_s: float) -> None:
-        """The workers have stopped: give what they made of it as replies; the rest is told that we stop."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=timeout_s)
+    async def answer(self, message: Msg, arrival: Arrival) -> bytes:
+        """The text of a clip.
 
-    def _take(self, message: Msg) -> None:
-        """Note a request down."""
-        if not message.reply:
-            self._around.telemetry.counters().requests["none"] += 1
-            return
-        task = asyncio.create_task(self._answer(message, Arrival()))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, message: Msg, arrival: Arrival) -> None:
-        """The whole way of one request: its reply is sent, whatever happens."""
-        worker = min(self._open, key=self._open.__getitem__)
-        size = len(message.data)
+        Raises:
+            RequestError: there is none.
+        """
+        worker, size = min(self._open, key=self._open.__getitem__), len(message.data)
+        timeout_s = self._around.settings.request_timeout_secs
+        self._see_room(worker, size)
+        self._open[worker] += 1
+        self._open_bytes += size
         try:
-            self._see_room(worker, size)
-            self._open[worker] += 1
-            self._open_bytes += size
-            try:
-                async with asyncio.timeout(self._around.settings.request_timeout_secs):
-                    text = await self._transcribe(message, worker, arrival)
-            finally:
-                self._open[worker] -= 1
-                self._open_bytes -= size
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a request must not be able to end the daemon
-            await self._refuse(message.reply, arrival, _refusal(error, self._around.settings.request_timeout_secs))
-        else:
-            await self._send(message.reply, arrival, 200, text, {})
+            async with asyncio.timeout(timeout_s):
+                return await self._transcribe(message, worker, arrival)
+        except TooLongError as error:
+            raise RequestError(413, f"{error}; {STORE}") from None
+        except BadInputError as error:
+            raise RequestError(400, str(error)) from None
+        except TimeoutError:
+            raise RequestError(504, f"not transcribed within {timeout_s:g} s") from None
+        except EngineError as error:
+            if error.reason == "shutdown":
+                raise STOPPING from None
+            self._around.warnings.warning("request", "a request was not transcribed: %s", error)
+            raise RequestError(500, f"not transcribed: {error}") from None
+        finally:
+            self._open[worker] -= 1
+            self._open_bytes -= size
 
     def _see_room(self, worker: Worker, size: int) -> None:
         if self._open[worker] >= MAX_OPEN or (self._open_bytes and self._open_bytes + size > MAX_OPEN_BYTES):
@@ -151,7 +125,7 @@ class Requests:
 
     async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> bytes:
         asked = read_headers(message.headers, self._around.model)
-        clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
+        clip = await self._around.decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
         report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)
@@ -201,24 +175,9 @@ class Requests:
                     self._job_s += (job.finished_s - job.started_s - self._job_s) / PLACES
                 return job, outcome
             if self._stopping:
-                raise RequestError(503, "this daemon stops; ask again")
+                raise STOPPING
             if first:
                 raise self._full()
-
-    async def _refuse(self, reply: str, arrival: Arrival, error: RequestError) -> None:
-        headers = {"Nats-Service-Error": " ".join(str(error).split()), "Nats-Service-Error-Code": str(error.code)}
-        if error.retry_after_s:
-            headers["Retry-After"] = str(error.retry_after_s)
-        await self._send(reply, arrival, error.code, b"", headers)
-
-    async def _send(self, reply: str, arrival: Arrival, code: int, payload: bytes, headers: dict[str, str]) -> None:
-        took_s = time.monotonic() - arrival.at_s
-        self._tally.count(took_s, headers.get("Nats-Service-Error", ""))
-        self._around.telemetry.record_request(str(code), 1000 * took_s)
-        try:
-            await self._connection.publish(reply, payload, headers or None)
-        except nats_errors.Error as error:
-            self._around.warnings.warning("reply", "a reply was not sent: %s", error)
 
 
 def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
@@ -253,24 +212,3 @@ def _requester(reply: str) -> str:
     '_INBOX.tQ3oiP4yLAkxGPNFMbMKBp'
     """
     return ".".join(reply.split(".")[:2])
-
-
-def _refusal(error: BaseException, timeout_s: float) -> RequestError:
-    """The error as its sender is told."""
-    match error:
-        case RequestError():
-            return error
-        case TooLongError():
-            return RequestError(413, f"{error}; {STORE}")
-        case BadInputError():
-            return RequestError(400, str(error))
-        case TimeoutError():
-            return RequestError(504, f"not transcribed within {timeout_s:g} s")
-        case EngineError(reason="shutdown") | asyncio.CancelledError():
-            return RequestError(503, "this daemon stops; ask again")
-        case EngineError():
-            log.warning("a request was not transcribed: %s", error)
-            return RequestError(500, f"not transcribed: {error}")
-        case _:
-            log.error("a request failed", exc_info=error)
-            return RequestError(500, "not transcribed: an error of ours")

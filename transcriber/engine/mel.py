@@ -17,23 +17,36 @@ SILENCE = 1e-10
 RANGE = 8.0
 """Decades below the loudest value, under which everything is the same."""
 
+_HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+
 Spectrogram = NDArray[np.float32]
 
 
-class LogMel:
-    """Makes spectrograms with the filters of one model.
+class MelBands:
+    """Sums power spectra to bands.
 
     No BLAS: its threads go on spinning for milliseconds after a product as small as this one, on the very
     cores that whisper needs next (57 ms a window became 83 ms).
     """
 
     def __init__(self, filters: NDArray[np.float32]) -> None:
-        """``filters`` is (n_mels, 201) float32, as in the model's file; most of it is zero."""
+        """``filters`` is (bands, 201) float32; most of it is zero."""
         bands = [np.flatnonzero(band) if band.any() else np.zeros(1, np.intp) for band in filters]
         self._bins = np.concatenate(bands)
         self._weights = np.concatenate([band[bins] for band, bins in zip(filters, bands, strict=True)])
         self._starts = np.cumsum([0, *map(len, bands)])[:-1]
-        self._hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+
+    def __call__(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(frames, 201) float32 to (frames, bands)."""
+        return np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
+
+
+class LogMel:
+    """Makes spectrograms with the filters of one model."""
+
+    def __init__(self, filters: NDArray[np.float32]) -> None:
+        """``filters`` is (n_mels, 201) float32, as in the model's file."""
+        self._bands = MelBands(filters)
 
     def __call__(self, samples: NDArray[np.float32], frames: int) -> Spectrogram:
         """The spectrogram of ``samples``, (n,) float32 at 16 kHz with n > 200, followed by silence.
@@ -42,25 +55,25 @@ class LogMel:
             (n_mels, ``frames``) C-contiguous float32, mostly in [-1, 1.5]; what does not fit is left out.
         """
         heard = min(frames, frames_with(len(samples)))
-        power = self._power(samples, heard)
-        bands = np.add.reduceat(power[:, self._bins] * self._weights, self._starts, axis=1)
+        bands = self._bands(power_spectra(samples, heard))
         levels = np.log10(np.maximum(bands, np.float32(SILENCE)))
         floor = max(levels.max() - RANGE, np.log10(SILENCE))
-        spectrogram = np.full((len(self._starts), frames), floor, np.float32)
+        spectrogram = np.full((levels.shape[1], frames), floor, np.float32)
         np.maximum(levels.T, floor, out=spectrogram[:, :heard])
         spectrogram += 4
         spectrogram /= 4
         return spectrogram
 
-    def _power(self, samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-        """(``frames``, 201) power spectra; the first frame is centred on the first sample."""
-        half = N_FFT // 2
-        padded = np.zeros((frames - 1) * HOP + N_FFT, np.float32)
-        padded[:half] = samples[half:0:-1]
-        fits = samples[: len(padded) - half]
-        padded[half : half + len(fits)] = fits
-        spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP] * self._hann)
-        return np.square(spectra.real) + np.square(spectra.imag)
+
+def power_spectra(samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """(``frames``, 201) power spectra of (n,) float32 with n > 200; the first frame is centred on the first sample."""
+    half = N_FFT // 2
+    padded = np.zeros((frames - 1) * HOP + N_FFT, np.float32)
+    padded[:half] = samples[half:0:-1]
+    fits = samples[: len(padded) - half]
+    padded[half : half + len(fits)] = fits
+    spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP] * _HANN)
+    return np.square(spectra.real) + np.square(spectra.imag)
 
 
 def frames_with(samples: int) -> int:

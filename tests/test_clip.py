@@ -1,0 +1,138 @@
+"""A whole recording as windows, and who was heard in them."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from transcriber.audio.clip import Ears, Listened, listen
+from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.session import Gap, Silence
+from transcriber.audio.speech import State
+from transcriber.audio.window import Cutting
+from transcriber.errors import BadInputError, TooLongError
+
+RATE = 16_000
+FORMAT = AudioFormat(SampleFormat.S16LE, RATE, 1)
+SURE = 0.9
+
+
+class Sharp:
+    """A network that takes whatever is loud for speech, and counts what it hears."""
+
+    def __init__(self):
+        self.rows = 0
+
+    def new_state(self):
+        return State(np.zeros(1, np.float32), np.zeros(1, np.float32))
+
+    def __call__(self, rows, state):
+        self.rows += len(rows)
+        return (np.abs(rows[:, 64:]).max(axis=1) > 0.3).astype(np.float32), state
+
+
+def loud(seconds):
+    rng = np.random.default_rng(1)
+    return rng.normal(0, 0.3, round(seconds * RATE)).clip(-1, 1).astype(np.float32)
+
+
+def quiet(seconds):
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+def pcm(*parts):
+    return (np.concatenate(parts) * 32767).astype("<i2").tobytes()
+
+
+def pieces(data, size=RATE * 2):
+    return [(at // 2, data[at : at + size]) for at in range(0, len(data), size)]
+
+
+def ears(network=None, *, gate=True, window_s=5.0, max_s=60.0):
+    return Ears(Cutting(window_s, quiet=True, gate=gate), network, SURE, max_s)
+
+
+def test_listening_ends_where_somebody_surely_speaks():
+    network = Sharp()
+
+    heard = listen(np.concatenate((quiet(1), loud(20))), network, 0.4, SURE)
+
+    assert heard.spoken
+    assert heard.speech_prob >= SURE
+    assert heard.speech_s == 21.0
+    assert network.rows <= 2 * RATE // 512
+
+
+def test_where_nobody_speaks_it_listens_to_the_end():
+    click = loud(0.03)
+
+    heard = listen(np.concatenate((quiet(3), click, quiet(3))), Sharp(), 0.4, SURE)
+
+    assert not heard.spoken
+    assert heard.speech_s <= 0.064
+    assert heard.speech_prob < SURE
+
+
+def test_windows_without_speech_are_silences_only_with_the_gate():
+    data = pcm(quiet(3))
+
+    assert isinstance(ears(Sharp()).cut("s", FORMAT, pieces(data)).parts[0], Silence)
+    (part,) = ears(Sharp(), gate=False).cut("s", FORMAT, pieces(data)).parts
+    assert isinstance(part, Listened)
+    assert part.heard
+    assert not part.heard.spoken
+
+
+def test_without_a_network_nobody_listens():
+    (part,) = ears().cut("s", FORMAT, pieces(pcm(quiet(3)))).parts
+
+    assert isinstance(part, Listened)
+    assert part.heard is None
+
+
+@settings(deadline=None)
+@given(
+    seconds=st.lists(st.tuples(st.booleans(), st.floats(0.05, 6)), min_size=1, max_size=5),
+    size=st.integers(100, 40_000),
+)
+def test_the_parts_tile_the_clip_however_it_comes(seconds, size):
+    data = pcm(*(loud(s) if speaks else quiet(s) for speaks, s in seconds))
+
+    clip = ears(Sharp()).cut("s", FORMAT, pieces(data, 2 * size))
+
+    place = 0
+    for part in clip.parts:
+        piece = part.window if isinstance(part, Listened) else part
+        assert piece.start_frame == place
+        place += piece.frames
+    assert place == len(data) // 2
+    whole = ears(Sharp()).cut("s", FORMAT, [(0, data)])
+    assert [type(part) for part in whole.parts] == [type(part) for part in clip.parts]
+
+
+def test_what_could_not_be_decoded_is_a_gap():
+    data = pcm(loud(1))
+
+    parts = ears().cut("s", FORMAT, [(RATE // 2, data), (3 * RATE, data)]).parts
+
+    gaps = [(part.start_frame, part.frames) for part in parts if isinstance(part, Gap)]
+    assert gaps == [(0, RATE // 2), (3 * RATE // 2, 3 * RATE // 2)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "error"),
+    [
+        ([], BadInputError),
+        ([(0, b"")], BadInputError),
+        ([(0, b"x")], BadInputError),
+        ([(0, bytes(2 * 61 * RATE))], TooLongError),
+        ([(61 * RATE, bytes(2))], TooLongError),
+    ],
+)
+def test_nothing_and_too_much_are_refused(parts, error):
+    with pytest.raises(error):
+        ears().cut("s", FORMAT, parts)
+
+
+def test_a_file_that_claims_to_be_too_long_need_not_be_decoded():
+    with pytest.raises(TooLongError, match="more than 60 s"):
+        ears().check_length(60 * 48_000 + 1, 48_000)

@@ -1,0 +1,135 @@
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from tests.harness import until
+from tests.media import Trickle, make
+from transcriber.audio.media import open_media
+from transcriber.bus import DECODING_THREAD
+from transcriber.bus.decoding import Decoding, open_file
+from transcriber.errors import MediaError
+
+
+class Stuck(Trickle):
+    """A source that stops after its first bytes until it is let go."""
+
+    def __init__(self, data: bytes, after: int) -> None:
+        super().__init__(data)
+        self.after = after
+        self.waits = threading.Event()
+        self.go = threading.Event()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        if self.given > self.after:
+            self.waits.set()
+            self.go.wait(60)
+        return super().read_at(offset, length)
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(DECODING_THREAD)]
+
+
+@pytest.fixture
+async def decoding():
+    decoding = Decoding()
+    yield decoding
+    decoding.close()
+
+
+async def test_a_clip_is_decoded_in_a_thread_of_the_pool(decoding):
+    data = make("flac")
+
+    def decode() -> tuple[str, list[object]]:
+        return threading.current_thread().name, list(open_media(data).pieces)
+
+    name, pieces = await decoding.run(decode)
+
+    assert name.startswith(f"{DECODING_THREAD}clips")
+    assert pieces == list(open_media(data).pieces)
+
+
+async def test_an_error_arrives_as_it_was_raised(decoding):
+    with pytest.raises(MediaError, match="no audio file"):
+        await decoding.run(open_media, b"nothing of the kind")
+
+
+async def test_a_file_has_a_thread_of_its_own_and_gives_a_piece_when_asked(decoding):
+    source = Trickle(make("wav s16"))
+    expected = list(open_media(make("wav s16")).pieces)
+
+    async with open_file(source) as file:
+        assert [name for name in threads() if "file" in name]
+        first = await anext(file.pieces)
+        given = source.given
+        await decoding.run(str)  # the threads have had time to go on
+        assert source.given == given < 150_000
+        rest = [piece async for piece in file.pieces]
+
+    assert [first, *rest] == expected
+    assert [piece async for piece in decoding.pieces(Trickle(make("wav s16")))] == expected
+    await until(lambda: not [name for name in threads() if "file" in name])
+
+
+async def test_who_is_cancelled_does_not_wait_for_the_decoder(decoding):
+    source = Stuck(make("ogg flac"), after=60_000)
+    decoding_it = asyncio.create_task(decoding.run(lambda: list(open_media(source).pieces)))
+    await asyncio.to_thread(source.waits.wait, 60)
+
+    decoding_it.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await decoding_it
+
+    assert await decoding.run(str) == ""  # there is another thread
+    source.go.set()
+
+
+async def test_closing_cancels_what_waits_and_leaves_what_hangs(decoding):
+    hanging = [Stuck(make("ogg flac"), after=60_000) for _ in range(2)]
+    running = [asyncio.create_task(decoding.run(open_media, source)) for source in hanging]
+    drained = [asyncio.create_task(decoding.run(lambda s=source: list(open_media(s).pieces))) for source in hanging]
+    waiting = asyncio.create_task(decoding.run(str))
+    for source in hanging:
+        await asyncio.to_thread(source.waits.wait, 60)
+
+    decoding.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    with pytest.raises(RuntimeError):
+        await decoding.run(str)
+    for source in hanging:
+        source.go.set()
+    await asyncio.gather(*running, *drained, return_exceptions=True)
+    await until(lambda: not threads())
+
+
+def test_a_process_ends_though_a_decoder_hangs():
+    code = """
+        import asyncio, threading
+        import transcriber.cli as cli
+        from transcriber.bus.decoding import Decoding
+
+        async def hang():
+            decoding = Decoding()
+            running = asyncio.create_task(decoding.run(threading.Event().wait))
+            await asyncio.sleep(0)
+            decoding.close()
+            return 7
+
+        cli._run = lambda argv: asyncio.run(hang())
+        raise SystemExit(cli.main([]))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=60, check=False)
+
+    assert done.returncode == 7
+
+
+def test_the_command_line_loads_no_decoder():
+    code = "import sys, transcriber.cli; raise SystemExit('av' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

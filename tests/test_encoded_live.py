@@ -1,0 +1,260 @@
+"""Browsers' recordings through the real daemon: the same words as from samples, and the account of every frame."""
+
+import asyncio
+import random
+from functools import cache
+
+import pytest
+
+from tests.encoding import RATE, encode, ogg_page, opus_packets, sliced
+from tests.harness import Daemon, speak, until
+from transcriber.demo.speech import load_speech
+from transcriber.demo.wer import word_errors, words
+from transcriber.messages import End, Final, Gap, Status
+
+FASTER = 8
+SEED = random.randrange(2**32)
+ENV = {"BUFFER_DURATION_SECS": 0.5, "TRANSCRIPTION_QUEUE_CAPACITY": 64}
+
+
+@cache
+def recording(number, container, **options):
+    return encode(load_speech()[number].pcm, container, **options)
+
+
+def chunks_of(data, *, chunk_s, pcm):
+    """``data`` in chunks of about so many seconds, whose borders fall anywhere."""
+    return sliced(data, [max(1, round(len(data) * chunk_s * RATE * 2 / len(pcm)))])
+
+
+async def play(mouth, stream, chunks, content_type, *, chunk_s=0.1, end=True, **headers):
+    for chunk in chunks:
+        await speak(mouth, stream, chunk, content_type=content_type, **headers)
+        await asyncio.sleep(chunk_s / FASTER)
+    if end:
+        await speak(mouth, stream, b"", end=1)
+
+
+async def play_pcm(mouth, stream, pcm):
+    await play(mouth, stream, sliced(pcm, [9_600]), "audio/x-raw")
+
+
+def errors(recording, text):
+    return word_errors(recording.text, text)
+
+
+@pytest.fixture
+async def daemon(broker, tmp_path):
+    async with Daemon(broker.url, tmp_path, fake=False) as running:
+        yield running
+
+
+async def test_every_container_has_the_words_of_its_samples(daemon, mouth, ears):
+    spoken = load_speech()[2]
+    ways = {
+        "webm": ("webm", "audio/webm;codecs=opus", {"live": 1}),
+        "clusters": ("webm", "audio/webm", {"cluster_time_limit": 500}),
+        "ogg": ("ogg", "audio/ogg;codecs=opus", {"page_duration": 200_000}),
+    }
+    playing = [
+        play(mouth, name, chunks_of(recording(2, kind, **options), chunk_s=0.1, pcm=spoken.pcm), content_type)
+        for name, (kind, content_type, options) in ways.items()
+    ]
+    packets = play(mouth, "packets", opus_packets(spoken.pcm), "audio/opus", chunk_s=0.02)
+
+    await asyncio.gather(*playing, packets, play_pcm(mouth, "pcm", spoken.pcm))
+    ends = {end.stream: end for end in await ears.ends(5)}
+
+    ears.check_accounts()
+    assert not ears.of(Gap)
+    expected = errors(spoken, ears.text("pcm"))
+    for name in (*ways, "packets"):
+        assert errors(spoken, ears.text(name)) <= expected + 1 + len(words(spoken.text)) // 50
+        assert ends[name].rate == RATE
+    assert {ends[name].frames for name in ways} == {ends["pcm"].frames}
+
+
+@pytest.mark.parametrize("how", ["noise", "missing"])
+@pytest.mark.parametrize("container", ["webm", "ogg"])
+async def test_a_broken_chunk_costs_that_chunk(daemon, mouth, ears, container, how):
+    spoken = load_speech()[2]
+    data = recording(2, container, **({"page_duration": 100_000} if container == "ogg" else {}))
+    chunks = chunks_of(data, chunk_s=0.4, pcm=spoken.pcm)
+    if how == "noise":
+        chunks[5] = random.Random(SEED).randbytes(len(chunks[5]))
+    else:
+        del chunks[5]
+
+    await play(mouth, "s", chunks, f"audio/{container}", chunk_s=0.4)
+    (end,) = await ears.ends(1)
+
+    ears.check_accounts()
+    gaps = {gap.reason: gap for gap in ears.of(Gap)}
+    assert set(gaps) == {"bad_input", "lost_input"}
+    assert gaps["bad_input"].frames == 0
+    assert 0.2 * RATE < gaps["lost_input"].frames < 0.8 * RATE
+    assert 1.5 * RATE < gaps["lost_input"].start_frame < 2.8 * RATE
+    assert end.lost_frames == gaps["lost_input"].frames
+    assert end.frames == pytest.approx(len(spoken.pcm) // 2, abs=0.02 * RATE)
+    assert errors(spoken, ears.text("s")) <= 4
+    figures = await until(lambda: ears.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] and ears.metrics[-1])
+    assert figures["transcriber.chunks.dropped"]["bad_input"] <= 2
+
+
+async def test_eight_recorders_at_once(daemon, mouth, ears):
+    spoken = load_speech()[:4]
+    playing = []
+    for number in range(8):
+        container = ("webm", "ogg")[number % 2]
+        pcm = spoken[number // 2].pcm
+        chunks = chunks_of(recording(number // 2, container), chunk_s=0.1, pcm=pcm)
+        playing.append(play(mouth, f"s{number}", chunks, f"audio/{container}"))
+
+    await asyncio.gather(*playing)
+    ends = await ears.ends(8)
+
+    ears.check_accounts()
+    assert not ears.of(Gap)
+    assert {end.stream: end.frames for end in ends} == {f"s{n}": len(spoken[n // 2].pcm) // 2 for n in range(8)}
+    for number in range(8):
+        said = spoken[number // 2]
+        assert errors(said, ears.text(f"s{number}")) <= 0.2 * len(words(said.text))
+
+
+async def test_sigterm_takes_what_waits_to_be_decoded(broker, tmp_path, mouth, ears):
+    """All at once: far more than is decoded when the signal comes."""
+    async with Daemon(broker.url, tmp_path, **ENV, SHUTDOWN_GRACE_SECS=5) as daemon:
+        frames = {}
+        for number in range(3):
+            pcm = load_speech()[number].pcm
+            frames[f"s{number}"] = len(pcm) // 2
+            for chunk in chunks_of(recording(number, "webm"), chunk_s=0.1, pcm=pcm):
+                await speak(mouth, f"s{number}", chunk, content_type="audio/webm")
+        await mouth.flush()
+        status, _ = await daemon.stop()
+        ends = await ears.ends(3)
+
+    assert status == 0
+    ears.check_accounts()
+    assert {end.stream: end.frames for end in ends} == frames
+    assert not [gap for gap in ears.of(Gap) if gap.reason not in {"queue_full", "shutdown"}]
+
+
+@pytest.mark.parametrize("moment", range(6))
+async def test_sigterm_at_any_moment_accounts_for_every_frame(broker, tmp_path, mouth, ears, moment):
+    rng = random.Random(SEED + moment)
+    print(f"seed {SEED + moment}")
+    async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=rng.choice([0.01, 0.3])) as daemon:
+        playing = [
+            asyncio.create_task(
+                play(mouth, f"s{number}", chunks_of(recording(number, kind), chunk_s=0.05, pcm=load_speech()[number].pcm),
+                     f"audio/{kind}", chunk_s=0.1)
+            )
+            for number, kind in enumerate(["webm", "ogg", "webm"])
+        ]  # fmt: skip
+        await until(lambda: len({m.stream for m in ears.messages}) == 3)
+        await asyncio.sleep(rng.uniform(0, 0.5))
+        status, took_s = await daemon.stop()
+        ends = await ears.ends(3)
+        for task in playing:
+            task.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+
+    assert status == 0
+    assert took_s <= 2.2
+    assert len(ends) == 3
+    ears.check_accounts()
+    assert daemon.last_line("stopped")["queue_depth"] == 0
+
+
+async def test_a_recorder_that_is_started_again_is_another_session(broker, tmp_path, mouth, ears):
+    pcm = load_speech()[0].pcm
+    data = recording(0, "webm")
+    async with Daemon(broker.url, tmp_path, **ENV):
+        await play(mouth, "s", sliced(data + data, [1_777]), "audio/webm")
+        ends = await ears.ends(2)
+
+    ears.check_accounts()
+    assert [end.frames for end in ends] == [len(pcm) // 2] * 2
+    assert len({end.session for end in ends}) == 2
+
+
+async def test_samples_heartbeats_and_headers_keep_their_place_between_chunks(broker, tmp_path, mouth, ears):
+    pcm = load_speech()[0].pcm
+    chunks = sliced(recording(0, "ogg"), [1_500])
+    time = "2026-11-21T12:00:00Z"
+    async with Daemon(broker.url, tmp_path, **ENV, INPUT_SAMPLE_RATE=16_000):
+        await speak(mouth, "s", chunks[0], content_type="audio/ogg", **{"Audio-Session": "mine", "Audio-Time": time})
+        for chunk in chunks[1:]:
+            await speak(mouth, "s", chunk)
+            await speak(mouth, "s", b"")
+        await speak(mouth, "s", bytes(32_000), content_type="audio/x-raw", session="samples", offset=5)
+        await speak(mouth, "s", b"", offset=16_005 + 800, end=1)
+        ends = await ears.ends(2)
+
+    ears.check_accounts()
+    assert [(end.session, end.rate, end.frames, end.lost_frames) for end in ends] == [
+        ("mine", RATE, len(pcm) // 2, 0), ("samples", 16_000, 16_800, 800),
+    ]  # fmt: skip
+    finals = [final for final in ears.of(Final) if final.session == "mine"]
+    assert [final.captured_at is not None for final in finals] == [True] * len(finals)
+    assert finals[0].captured_at.isoformat() == "2026-11-21T12:00:00+00:00"
+
+
+async def test_what_is_not_opus_is_refused_and_the_stream_goes_on(broker, tmp_path, mouth, ears):
+    vorbis = ogg_page(b"\x01vorbis" + bytes(23), flags=2) + ogg_page(bytes(5_000), sequence=1, granule=960)
+    data = recording(0, "webm")
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await play(mouth, "s", sliced(vorbis, [900]), "audio/ogg", end=False)
+        await play(mouth, "s", sliced(data, [900]), "audio/webm")
+        ends = await ears.ends(2)
+
+    ears.check_accounts()
+    assert [end.frames for end in ends] == [0, len(load_speech()[0].pcm) // 2]
+    assert {gap.reason for gap in ears.of(Gap)} == {"bad_input"}
+    assert "Ogg holds Vorbis, not Opus" in daemon.log()
+
+
+async def test_a_lone_header_is_forgotten_when_nothing_follows(broker, tmp_path, mouth, ears):
+    data = recording(0, "webm")
+    head = data[: data.index(b"\x1f\x43\xb6\x75")]
+    async with Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=1, MAX_STREAMS=1):
+        await speak(mouth, "first", head, content_type="audio/webm")
+        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.received"] >= 1)
+        # There is room for one: it is given up after a second.
+        while not ears.of(Status):
+            await speak(mouth, "second", data, content_type="audio/webm")
+            await asyncio.sleep(0.2)
+        (end, *_) = await ears.ends(1)
+
+    assert {message.stream for message in ears.messages} == {"second"}
+    assert end.frames == len(load_speech()[0].pcm) // 2
+    ears.check_accounts()
+
+
+async def test_hostile_chunks_cost_nobody_else_anything(broker, tmp_path, mouth, ears):
+    rng = random.Random(SEED)
+    print(f"seed {SEED}")
+    data = recording(0, "webm")
+    good = sliced(data, [700])
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        for chunk in good:
+            for name in ("a", "b", "c"):
+                bad = rng.choice(
+                    [rng.randbytes(rng.randrange(2_000)), rng.choice(good), b"", data[: rng.randrange(500)]]
+                )
+                kind = rng.choice(["audio/webm", "audio/ogg", "audio/opus", "audio/webm", "nonsense", "audio/x-raw"])
+                await speak(
+                    mouth, name, bad, content_type=kind, offset=rng.randrange(2**50), end=int(rng.random() < 0.05)
+                )
+            await speak(mouth, "good", chunk, content_type="audio/webm", offset=rng.randrange(2**53))
+            await asyncio.sleep(0.02)
+        await speak(mouth, "good", b"", end=1)
+        await until(lambda: ears.of(End, "good"))
+        status, _ = await daemon.stop()
+
+    assert status == 0
+    ears.check_accounts()
+    (end,) = ears.of(End, "good")
+    assert (end.frames, end.lost_frames) == (len(load_speech()[0].pcm) // 2, 0)
+    assert "Traceback" not in daemon.log()

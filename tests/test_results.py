@@ -1,0 +1,222 @@
+"""Whole results, and the phrases that they and captions are made of."""
+
+import json
+import re
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from tests.test_captions import RATE, end, final, gap, said, silence, started
+from transcriber.captions import Cues
+from transcriber.messages import AnyMessage, Final, Word
+from transcriber.phrases import LINE_COLUMNS, MAX_PHRASE_S, Timeline, wrapped
+from transcriber.results import Form, Result, render, writer
+
+FORMS: tuple[Form, ...] = ("json", "verbose_json", "text", "srt", "vtt")
+
+
+def spoken(text: str, start_s: float, duration_s: float, *, speaker: str | None = None, language: str = "en") -> Any:
+    """A final whose words share its time."""
+    found = text.split()
+    each_s = duration_s / max(1, len(found))
+    words = tuple(
+        Word(word=word, start=start_s + i * each_s, end=start_s + (i + 1) * each_s, confidence=0.5)
+        for i, word in enumerate(found)
+    )
+    return said(Final, text, start_s, duration_s, words=words, speaker=speaker, language=language, avg_logprob=-0.2)
+
+
+def phrases(*messages: AnyMessage) -> list[Any]:
+    timeline = Timeline()
+    return [phrase for message in messages for phrase in timeline.add(message)]
+
+
+SESSION = [
+    started(), spoken("Gale warning, over.", 0, 5), silence(5), gap(10, 5), spoken("Say again.", 15, 5), end(20),
+]  # fmt: skip
+
+
+def test_json_is_openais() -> None:
+    assert json.loads(render(SESSION, Result("json"))) == {"text": "Gale warning, over. Say again."}
+
+
+def test_verbose_json_is_openais_and_names_the_gaps() -> None:
+    found = json.loads(render(SESSION, Result("verbose_json", "translate")))
+
+    assert {name: found[name] for name in ("task", "language", "duration", "text", "gaps")} == {
+        "task": "translate",
+        "language": "en",
+        "duration": 20.0,
+        "text": "Gale warning, over. Say again.",
+        "gaps": [{"start": 10.0, "end": 15.0, "reason": "queue_full"}],
+    }
+    first, second = found["segments"]
+    assert first["words"] + second["words"] == found["words"]
+    assert found["words"][-1] == {"word": "again.", "start": 17.5, "end": 20.0, "probability": 0.5}
+    assert {name: first[name] for name in first if name != "words"} == {
+        "id": 0, "start": 0.0, "end": 5.0, "text": "Gale warning, over.", "avg_logprob": -0.2, "no_speech_prob": None,
+        "temperature": 0.0, "speaker": None,
+    }  # fmt: skip
+    assert (second["id"], second["start"], second["end"]) == (1, 15.0, 20.0)
+
+
+def test_words_are_written_once_where_memory_counts() -> None:
+    found = json.loads(render(SESSION, Result("verbose_json", words=False)))
+
+    assert "words" not in found
+    assert [word["word"] for segment in found["segments"] for word in segment["words"]] == [
+        "Gale", "warning,", "over.", "Say", "again.",
+    ]  # fmt: skip
+
+
+def test_text_has_a_line_a_window_and_shows_gaps() -> None:
+    assert render(SESSION, Result("text")) == "Gale warning, over.\n[not transcribed: queue_full]\nSay again.\n"
+
+
+def test_captions_are_those_of_listen() -> None:
+    cues = Cues("vtt")
+
+    assert render(SESSION, Result("vtt")) == cues.head + "".join(map(cues.add, SESSION))
+
+
+def test_speakers_are_named_whatever_their_labels() -> None:
+    messages = [started(), spoken("call", 0, 5, speaker="A"), spoken("reply", 5, 5, speaker="B"), silence(10), end(15)]
+
+    assert render(messages, Result("text")) == "Speaker A: call\nSpeaker B: reply\n"
+    assert "<v Speaker B>reply" in render(messages, Result("vtt"))
+    assert "Speaker A: call" in render(messages, Result("srt"))
+    found = json.loads(render(messages, Result("verbose_json")))
+    assert [segment["speaker"] for segment in found["segments"]] == ["A", "B"]
+
+
+def test_speakers_by_voice_do_not_wait_for_each_other() -> None:
+    cues = Cues("srt")
+    cues.add(started())
+
+    assert "call" in cues.add(spoken("call", 0, 5, speaker="A"))
+    assert "reply" in cues.add(spoken("reply", 5, 5, speaker="B"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_session_without_words_is_an_empty_result(form) -> None:
+    found = render([started(), silence(0), end(5)], Result(form))
+
+    if "json" in form:
+        assert json.loads(found)["text"] == ""
+    else:
+        assert found == ("WEBVTT\n\n" if form == "vtt" else "")
+
+
+def test_languages_without_spaces_are_joined_without_any() -> None:
+    messages = [spoken("人人生而自由", 0, 5, language="zh"), spoken("在尊嚴和權利上", 5, 5, language="zh"), end(10)]
+
+    assert json.loads(render([started(), *messages], Result("json"))) == {"text": "人人生而自由在尊嚴和權利上"}
+
+
+def test_a_long_window_is_split_at_the_ends_of_sentences() -> None:
+    sentences = [f"Sentence number {n} is said here, slowly and clearly." for n in range(6)]
+
+    found = phrases(started(), spoken(" ".join(sentences), 0, 25), end(25))
+
+    assert [phrase.text for phrase in found] == sentences
+    assert [phrase.start_s for phrase in found[1:]] == [phrase.end_s for phrase in found[:-1]]
+
+
+def test_a_pause_ends_a_phrase() -> None:
+    words = tuple(
+        Word(word=w, start=s, end=s + 0.5, confidence=1) for w, s in (("over", 1.0), ("and", 1.5), ("out", 9.0))
+    )
+
+    found = phrases(started(), said(Final, "over and out", 0, 20, words=words), end(20))
+
+    assert [(p.text, p.start_s, p.end_s) for p in found] == [("over and", 1.0, 2.0), ("out", 9.0, 10.0)]
+
+
+def test_words_that_are_not_in_the_text_are_told_all_the_same() -> None:
+    words = tuple(Word(word=f"w{s}", start=s, end=s + 1, confidence=1) for s in range(20))
+
+    found = phrases(started(), said(Final, "something else was written " * 6, 0, 20, words=words), end(20))
+
+    assert len(found) > 1
+    assert [word for phrase in found for word in phrase.words or ()] == list(words)
+
+
+texts = st.lists(st.text("ab, .?é人", min_size=1, max_size=14).filter(str.strip), min_size=1, max_size=60).map(" ".join)
+windows = st.lists(
+    st.tuples(st.integers(RATE, 25 * RATE), texts, st.booleans(), st.sampled_from([None, "0", "1", "A", "B"])),
+    min_size=1,
+    max_size=6,
+)
+
+
+def session(parts: list[tuple[int, str, bool, str | None]], *, apart: bool) -> list[Any]:
+    """A session of windows: frames, text, whether its words are timed, speaker."""
+    messages, clock_frames = [started()], 0
+    for frames, text, timed, speaker in parts:
+        place = clock_frames / RATE, frames / RATE
+        clock_frames += frames
+        label = None if not apart and speaker in {"0", "1"} else speaker
+        messages.append(spoken(text, *place, speaker=label) if timed else final(text, *place, speaker=label))
+    return [*messages, end(clock_frames / RATE)]
+
+
+@given(parts=windows, apart=st.booleans())
+def test_any_speech_becomes_phrases_in_order_that_lose_nothing(parts, apart) -> None:
+    messages = session(parts, apart=apart)
+    found = phrases(*messages)
+
+    assert [phrase.start_frame for phrase in found] == sorted(phrase.start_frame for phrase in found)
+    assert all(phrase.end_s > phrase.start_s for phrase in found)
+    for speaker in {phrase.speaker for phrase in found}:
+        own = [phrase for phrase in found if phrase.speaker == speaker]
+        assert all(before.end_s <= after.start_s + 1e-9 for before, after in pairwise(own))
+        texts_of = [m.text for m in messages if isinstance(m, Final) and (m.speaker or "") == speaker]
+        assert squeezed("".join(phrase.text for phrase in own)) == squeezed("".join(texts_of))
+        words_of = [w for m in messages if isinstance(m, Final) and (m.speaker or "") == speaker for w in m.words or ()]
+        assert [word for phrase in own for word in phrase.words or ()] == words_of
+
+
+@given(text=texts, seconds=st.integers(15, 25), timed=st.booleans())
+def test_a_phrase_has_two_lines_and_seven_seconds_at_most(text, seconds, timed) -> None:
+    message = spoken(text, 0, seconds) if timed else final(text, 0, seconds)
+
+    found = phrases(started(), message, end(seconds))
+
+    if len(found) > 1:
+        for phrase in found:
+            assert len(wrapped(phrase.text)) <= 2
+            assert max(map(len, wrapped(phrase.text))) <= LINE_COLUMNS
+            alone = " " not in phrase.text.strip()
+            assert alone or phrase.end_s - phrase.start_s <= MAX_PHRASE_S + 1e-9
+
+
+@given(parts=windows)
+def test_every_form_is_well_formed_and_says_the_same(parts) -> None:
+    messages = session(parts, apart=False)
+    expected = squeezed("".join(text for _, text, _, _ in parts))
+
+    results = {form: render(messages, Result(form)) for form in FORMS}
+
+    assert squeezed(json.loads(results["json"])["text"]) == expected
+    verbose = json.loads(results["verbose_json"])
+    assert squeezed(verbose["text"]) == expected
+    assert squeezed("".join(segment["text"] for segment in verbose["segments"])) == expected
+    assert re.sub(r"Speaker .: ", "", results["text"]).count("\n") == len(parts)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_writers_keep_what_has_no_end_out_of_memory(form) -> None:
+    """A result is written as it grows: nothing of a long session waits for its end but the running text."""
+    of_form = writer(Result(form, words=False))
+    written = len(of_form.head + of_form.add(started()))
+
+    for number in range(200):
+        before = written
+        written += len(of_form.add(spoken("Visibility two miles and falling.", 5.0 * number, 5)))
+        assert written > before
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())

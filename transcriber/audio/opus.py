@@ -1,0 +1,149 @@
+"""Opus packets to samples (RFC 6716).
+
+In: packets, one after the other. Out: S16LE at 48 kHz, with one channel or two.
+"""
+
+from typing import NamedTuple
+
+import av
+from av.error import FFmpegError
+
+from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.errors import BadInputError
+
+OPUS_RATE = 48_000
+"""Hz; Opus has one clock, whatever was recorded."""
+
+MAX_PACKET_FRAMES = 5_760
+"""120 ms."""
+
+MAX_FRAME_BYTES = 1_275
+"""Of one of the frames in a packet."""
+
+HEAD = b"OpusHead"
+_HEAD_BYTES = 19
+
+# Frames of a packet's frame, by the upper five bits of its first byte (RFC 6716, table 2).
+_SIZES = (
+    *(480, 960, 1_920, 2_880) * 3,  # SILK
+    *(480, 960) * 2,  # hybrid
+    *(120, 240, 480, 960) * 4,  # CELT
+)
+
+
+class Head(NamedTuple):
+    """What a container says of the packets to come.
+
+    Attributes:
+        channels: 1 or 2.
+        pre_skip: decoded frames to be thrown away at the start.
+        gain: to be applied to the samples, in 1/256 dB.
+    """
+
+    channels: int
+    pre_skip: int = 0
+    gain: int = 0
+
+
+class Packet(NamedTuple):
+    """One packet of a container.
+
+    Attributes:
+        data: its bytes, at least one.
+        at: the container's time of its first frame, in frames; None if not known.
+        lost: whether packets before it may be missing.
+        keep: how many of its frames belong to the recording; None: all.
+    """
+
+    data: bytes
+    at: int | None = None
+    lost: bool = False
+    keep: int | None = None
+
+
+class Broken(NamedTuple):
+    """Here something could not be read."""
+
+    reason: str
+
+
+class Began(NamedTuple):
+    """A header: here a recording begins."""
+
+
+Event = Head | Packet | Broken | Began
+"""What comes out of a container."""
+
+
+def packet_frames(packet: bytes) -> int:
+    """How many frames are in a packet, by its first bytes.
+
+    Raises:
+        BadInputError: no packet is like this.
+    """
+    if not packet:
+        raise BadInputError("an Opus packet is empty")
+    size, code, rest = _SIZES[packet[0] >> 3], packet[0] & 3, len(packet) - 1
+    count = (1, 2, 2, packet[1] & 63 if rest else 0)[code]
+    if not 0 < size * count <= MAX_PACKET_FRAMES:
+        raise BadInputError(f"an Opus packet of {count} frames of {size / 48:g} ms")
+    if (code == 1 and rest % 2) or rest > 2 * count + (count + 1) * MAX_FRAME_BYTES:
+        raise BadInputError(f"an Opus packet of {len(packet)} bytes for {count} frames")
+    return size * count
+
+
+def packet_channels(packet: bytes) -> int:
+    """1 or 2, as the packet was coded."""
+    return 2 if packet and packet[0] & 4 else 1
+
+
+def parse_head(data: bytes) -> Head:
+    """Read an ``OpusHead`` (RFC 7845, section 5.1).
+
+    Raises:
+        BadInputError: it is none, or more than two channels.
+    """
+    if not data.startswith(HEAD) or len(data) < _HEAD_BYTES or data[8] >> 4:
+        raise BadInputError("an Opus header that cannot be read")
+    channels, family = data[9], data[18]
+    # Beyond family 0 a packet may hold several streams: only those of one are packets as we read them.
+    streams = data[19] if family and len(data) > _HEAD_BYTES else 1
+    if channels not in {1, 2} or streams != 1:
+        raise BadInputError(f"Opus with {channels} channels in {streams} streams")
+    return Head(channels, int.from_bytes(data[10:12], "little"), int.from_bytes(data[16:18], "little", signed=True))
+
+
+class OpusDecoder:
+    """Decodes packets in their order; each depends a little on those before it.
+
+    Attributes:
+        format: of the samples.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self.format = AudioFormat(SampleFormat.S16LE, OPUS_RATE, head.channels)
+        self._context = av.codec.CodecContext.create("libopus", "r")
+        # Without pre-skip, which is the container's business: the decoder would apply it to what a late comer hears first.
+        self._context.extradata = (
+            HEAD
+            + bytes([1, head.channels, 0, 0])
+            + OPUS_RATE.to_bytes(4, "little")
+            + head.gain.to_bytes(2, "little", signed=True)
+            + b"\0"
+        )
+
+    def decode(self, packet: bytes) -> bytes:
+        """Samples of one packet.
+
+        Raises:
+            BadInputError: it does not decode.
+        """
+        if not packet:  # to the decoder that means the end of all
+            raise BadInputError("an Opus packet is empty")
+        try:
+            decoded = self._context.decode(av.Packet(packet))
+        except FFmpegError as error:
+            raise BadInputError(f"an Opus packet does not decode: {error.strerror}") from None
+        return b"".join(
+            bytes(memoryview(frame.planes[0])[: frame.samples * self.format.frame_bytes]) for frame in decoded
+        )

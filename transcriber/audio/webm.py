@@ -1,0 +1,244 @@
+"""Opus in WebM, as its bytes come in: what a browser's recorder writes.
+
+In: consecutive bytes of a WebM stream, cut anywhere, with parts missing or damaged. Out: what is in it: packets with their
+times, where a recording begins, where something could not be read. Segments and clusters need no size: it is read element
+by element, whatever is around them. WebM has no checksums. Damage shows when no element begins where one ends; then it goes
+on at the next block of our track, or cluster, that is followed by another element.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from transcriber.audio.ebml import Element, header, unsigned
+from transcriber.audio.matroska import (
+    BLOCK_GROUP,
+    CLUSTER,
+    EBML,
+    INFO,
+    SEGMENT,
+    SIMPLE_BLOCK,
+    SKIPPED,
+    TIMESTAMP,
+    TRACKS,
+    Block,
+    block_of_group,
+    parse_block,
+    parse_info,
+    parse_tracks,
+)
+from transcriber.audio.opus import OPUS_RATE, Began, Broken, Event, Packet, packet_frames
+from transcriber.errors import BadInputError
+
+MAX_ELEMENT_BYTES = 2**16
+MAX_AUDIO_BLOCK_BYTES = 2**14
+"""A damaged size makes us wait for so many bytes at most: some seconds of speech."""
+MAX_OTHER_BLOCK_BYTES = 2**20
+"""Of a picture."""
+MAX_TIMESTAMP = 2**48
+MIN_BLOCK_TIME = -(2**15)
+
+_KEPT_BYTES = 32
+"""While searching, so many bytes may be the beginning of something whose end has not come."""
+
+_SIZE = rb"(?:[\x81-\xfe]|[\x40-\x7f].|[\x20-\x3f]..|\x10...|\x01.{7})"
+_TOP = rb"\x1a\x45\xdf\xa3|\x1f\x43\xb6\x75" + _SIZE.replace(rb"\xfe", rb"\xff") + rb"[\xe7\xbf\xec\xab\xa7\xa3\xa0]"
+_KNOWN = SKIPPED | {EBML, INFO, TRACKS, TIMESTAMP}
+_FOLLOWING = bytes.fromhex("a3 a0 ec bf ab a7 e7 1f 1a 1c 12 58")
+"""First bytes of what may follow upon a block."""
+
+
+class WebmDemuxer:
+    """Finds the Opus track of a WebM stream, and its packets.
+
+    What it keeps is bounded by the largest element, 1 MiB.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._at = 0  # where the next element begins in it
+        self._inside = 0  # behind the header of the one before: where to search if that one was damaged
+        self._searching = True  # whoever joins late hears the end of a block first
+        self._excused = 0  # bytes that make no sense because some before them were lost, and that was told
+        self._begin()
+
+    def _begin(self) -> None:
+        self._track: int | None = None  # ours; None: not told; 0: there is none
+        self._others = False  # whether there are tracks beside it
+        self._scale_ns = 1_000_000  # of a timestamp's unit
+        self._cluster: int | None = None  # its timestamp; None: not known
+        self._latest = MIN_BLOCK_TIME  # of our blocks in it, from its timestamp
+        self._lost = False  # whether packets may be missing before the next one
+
+    def feed(self, data: bytes, *, lost: bool = False) -> Iterator[Event]:
+        """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
+        if lost:
+            self._buffer.clear()
+            self._at = self._inside = 0
+            self._searching = self._lost = True
+            self._excused = MAX_AUDIO_BLOCK_BYTES
+        searching = self._searching
+        self._buffer += data
+        yield from self._read()
+        read = min(self._inside, self._at)
+        if searching and self._searching and read:
+            self._excused -= read
+            if self._excused < 0:
+                yield Broken("nothing of WebM in this payload")
+        del self._buffer[:read]
+        self._at, self._inside = self._at - read, 0
+
+    def finish(self) -> Iterator[Event]:
+        """No more bytes will come: what a damaged size made us wait for is read."""
+        while not self._searching and self._at < len(self._buffer):
+            yield from self._break("WebM ends inside an element", self._at + 1)
+            yield from self._read()
+
+    def _read(self) -> Iterator[Event]:
+        while True:
+            if self._searching and not self._search():
+                return
+            try:
+                element = header(self._buffer, self._at)
+                if element is None:
+                    return
+                # What is in a segment or cluster comes as if it were outside.
+                size = 0 if element.id in {SEGMENT, CLUSTER} else self._size(element)
+                if element.body + size > len(self._buffer):
+                    return
+            except BadInputError as error:
+                yield from self._break(str(error), self._inside if self._inside < self._at else self._at + 1)
+                continue
+            self._inside, self._at = element.body, element.body + size
+            yield from self._take(element.id, bytes(self._buffer[element.body : self._at]))
+
+    def _size(self, element: Element) -> int:
+        """Bytes of an element that is read as a whole.
+
+        Raises:
+            BadInputError: we know no such element, or it is too large.
+        """
+        most = MAX_ELEMENT_BYTES
+        if element.id in {SIMPLE_BLOCK, BLOCK_GROUP}:
+            most = MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
+            track = self._track_bytes
+            # Of the number, some bytes may not have come.
+            if element.id == SIMPLE_BLOCK and track.startswith(self._buffer[element.body : element.body + len(track)]):
+                most = MAX_AUDIO_BLOCK_BYTES
+        elif element.id not in _KNOWN:
+            raise BadInputError("no element of WebM begins here")
+        if element.size is None or element.size > most:
+            raise BadInputError(f"an element of {'unknown size' if element.size is None else f'{element.size} bytes'}")
+        return element.size
+
+    def _take(self, kind: int, body: bytes) -> Iterator[Event]:
+        """One whole element."""
+        try:
+            if kind == SIMPLE_BLOCK:
+                yield from self._take_block(parse_block(body))
+            elif kind == BLOCK_GROUP:
+                yield from self._take_block(block_of_group(body))
+            elif kind == CLUSTER:
+                self._cluster, self._latest = None, MIN_BLOCK_TIME
+            elif kind == TIMESTAMP:
+                stamp = unsigned(body)
+                self._cluster = stamp if stamp < MAX_TIMESTAMP else None
+            elif kind == EBML:
+                self._begin()
+                yield Began()
+            elif kind == INFO:
+                self._scale_ns = parse_info(body)
+            elif kind == TRACKS:
+                self._track, self._others = 0, True
+                self._track, head, self._others = parse_tracks(body)
+                yield head
+        except BadInputError as error:
+            self._lost = True
+            yield Broken(str(error))
+
+    def _take_block(self, block: Block) -> Iterator[Event]:
+        if self._track is None and _is_opus(block.packets[0]):
+            self._track = block.track
+        if block.track != self._track:
+            return
+        if self._lost and block.time < self._latest:
+            self._cluster = None  # that of a later cluster, whose timestamp is lost
+        self._latest = block.time
+        at = None if self._cluster is None else self._frame(self._cluster + block.time)
+        for number, packet in enumerate(block.packets):
+            try:
+                frames = packet_frames(packet)
+            except BadInputError as error:
+                self._lost = True
+                yield Broken(str(error))
+                continue
+            keep = frames
+            if number == len(block.packets) - 1:
+                keep = min(frames, max(0, frames - round(block.padding_ns * OPUS_RATE / 10**9)))
+            yield Packet(packet, at, self._lost, None if keep == frames else keep)
+            # What is lost has a length once a time is told.
+            self._lost = self._lost and at is None
+            at = None if at is None else at + frames
+
+    def _frame(self, stamp: int) -> int:
+        return round(stamp * self._scale_ns * OPUS_RATE / 10**9)
+
+    def _break(self, reason: str, search_from: int) -> Iterator[Event]:
+        """Here no element begins, so the one before may have been damaged, too."""
+        self._searching, self._lost = True, True
+        self._at = self._inside = search_from
+        yield Broken(reason)
+
+    @property
+    def _track_bytes(self) -> bytes:
+        """Our track's number as it is written in a block."""
+        track = self._track or 0
+        return bytes([0x80 | track]) if track < 0x7F else (0x4000 | track).to_bytes(2, "big")  # noqa: PLR2004 - one byte
+
+    def _search(self) -> bool:
+        """Go on where something begins that makes sense; whether there is such a place."""
+        undecided = max(self._at, len(self._buffer) - _KEPT_BYTES)
+        pattern = _places(self._track_bytes if self._track else None)
+        match = pattern.search(self._buffer, self._at)
+        while match:
+            start = match.start()
+            end = start if match["top"] else self._end_of_block(start)
+            if (
+                match["top"]
+                or end == len(self._buffer)
+                or (end < len(self._buffer) and self._buffer[end] in _FOLLOWING)
+            ):
+                self._at = self._inside = start
+                self._searching, self._excused = False, 0
+                return True
+            if end > len(self._buffer):
+                undecided = min(undecided, start)
+            match = pattern.search(self._buffer, start + 1)
+        self._at = self._inside = undecided
+        return False
+
+    def _end_of_block(self, start: int) -> int:
+        """Where the block ends that seems to begin at ``start``; 0 if it is none."""
+        element = header(self._buffer, start)
+        if element is None or element.size is None or element.size > MAX_AUDIO_BLOCK_BYTES:
+            return 0
+        return element.body + element.size
+
+
+@cache
+def _places(track: bytes | None) -> re.Pattern[bytes]:
+    """Where it may go on after damage: at a recording, a cluster, or a block of ``track``, or of one that is not known."""
+    number = rb"[\x81-\x8f]" if track is None else re.escape(track)
+    return re.compile(
+        rb"(?P<top>" + _TOP + rb")|\xa0" + _SIZE + rb"\xa1" + _SIZE + number + rb"..[\x00-\x0f]"
+        rb"|\xa3" + _SIZE + number + rb"..[\x00-\x0f\x80-\x8f]",
+        re.DOTALL,
+    )
+
+
+def _is_opus(packet: bytes) -> bool:
+    """Whether this may be an Opus packet; a picture is hardly ever like one."""
+    try:
+        return packet_frames(packet) > 0
+    except BadInputError:
+        return False

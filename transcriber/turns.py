@@ -1,0 +1,116 @@
+"""Transcripts to turns, and labels back to transcripts.
+
+In: finals, in order. Out: where somebody may have begun to speak, by pauses and ends of sentences; and the same finals, cut where
+the speaker changes.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import accumulate, groupby, islice, pairwise
+from operator import itemgetter
+from typing import NamedTuple
+
+from transcriber.messages import Final, Word
+
+PAUSE_S = 0.3
+"""Nobody answers sooner, as a rule, and most breaths are shorter."""
+
+LONGEST_S = 6.0
+"""A longer turn is cut: whoever changes in it unnoticed costs less, and a voice is known after much less."""
+
+SHORTEST_S = 0.6
+"""A sentence that ends sooner ends no turn: of less nobody is known. A pause does."""
+
+_ENDS = (".", "!", "?", "…", "。", "！", "？", "।")  # noqa: RUF001 - those of other scripts are meant
+_CLOSERS = "\"'”’»)]」』"  # noqa: RUF001
+
+
+class Turn(NamedTuple):
+    """Words of one final that one speaker says, for all we know.
+
+    Attributes:
+        start_s: from the session's start; ``end_s`` likewise.
+        words: how many.
+    """
+
+    start_s: float
+    end_s: float
+    words: int
+
+
+def turns(final: Final) -> list[Turn]:
+    """The turns of a final, in order; all its words are in them. One without words but with text is one turn."""
+    if not final.words:
+        return [Turn(final.start, final.start + final.duration, 0)] if final.text else []
+    found: list[list[Word]] = [[final.words[0]]]
+    for last, word in pairwise(final.words):
+        if _begins(found[-1], last, word):
+            found.append([])
+        found[-1].append(word)
+    return [Turn(words[0].start, words[-1].end, len(words)) for words in found]
+
+
+def relabelled(final: Final, labels: Iterator[str]) -> list[Final]:
+    """The final with its speaker, or several that tile it, frames, text and words, if the speaker changes in it.
+
+    Args:
+        final: any but a partial one.
+        labels: of the turns to come; those of this final are taken.
+    """
+    found = turns(final)
+    if not found:
+        return [final]
+    parts: list[tuple[str, Turn]] = []
+    for speaker, same in groupby(zip(islice(labels, len(found)), found, strict=True), key=itemgetter(0)):
+        some = [turn for _, turn in same]
+        parts.append((speaker, Turn(some[0].start_s, some[-1].end_s, sum(turn.words for turn in some))))
+    return _cut(final, parts)
+
+
+def _begins(turn: Sequence[Word], last: Word, word: Word) -> bool:
+    """Whether ``word`` begins a turn after ``turn``, of which ``last`` is the last word."""
+    if word.start - last.end >= PAUSE_S or word.end - turn[0].start > LONGEST_S:
+        return True
+    return last.word.rstrip(_CLOSERS).endswith(_ENDS) and last.end - turn[0].start >= SHORTEST_S
+
+
+def _cut(final: Final, parts: Sequence[tuple[str, Turn]]) -> list[Final]:
+    """Finals of these parts and speakers; each cut is in the middle of the pause."""
+    words = final.words or ()
+    texts = _texts(final.text, words, [turn.words for _, turn in parts])
+    end_frame = final.start_frame + final.frames
+    cuts = [final.start_frame]
+    for (_, turn), (_, following) in pairwise(parts):
+        middle = round((turn.end_s + following.start_s) / 2 * final.rate)
+        cuts.append(min(max(middle, cuts[-1]), end_frame))
+    finals, at = [], 0
+    for (speaker, turn), text, (start, stop) in zip(parts, texts, pairwise([*cuts, end_frame]), strict=True):
+        changed = {
+            "start_frame": start,
+            "frames": stop - start,
+            "start": start / final.rate,
+            "duration": (stop - start) / final.rate,
+            "text": text,
+            "words": words[at : at + turn.words] if final.words else final.words,
+            "speech_final": final.speech_final or turn is not parts[-1][1],
+            "speaker": speaker,
+            "captured_at": final.captured_at and final.captured_at + _seconds(start - final.start_frame, final.rate),
+        }
+        finals.append(final.model_copy(update=changed))
+        at += turn.words
+    return finals
+
+
+def _texts(text: str, words: Sequence[Word], counts: Sequence[int]) -> list[str]:
+    """The text cut before the first word of each part; ``counts`` is how many words each has."""
+    places, at = [], 0  # where each word begins; one that is not written like that, where the word before it ends
+    for word in words:
+        place = text.find(word.word, at)
+        places.append(at if place < 0 else place)
+        at = at if place < 0 else place + len(word.word)
+    cuts = [0, *(places[number] for number in list(accumulate(counts))[:-1]), len(text)]
+    return [text[start:stop].strip() for start, stop in pairwise(cuts)]
+
+
+def _seconds(frames: int, rate: int) -> timedelta:
+    return timedelta(seconds=frames / rate)
