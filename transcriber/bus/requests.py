@@ -18,6 +18,7 @@ from transcriber.audio.media import open_media
 from transcriber.audio.session import Gap, Silence
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.decoding import Decoding
 from transcriber.bus.micro import STOPPING
 from transcriber.bus.places import Places
 from transcriber.bus.request_headers import FORMS, read_headers
@@ -52,6 +53,7 @@ class Requests:
     def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         settings = around.settings
         self._connection, self._around = connection, around
+        self._decoding = Decoding()
         self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)
         self._open_bytes = 0
@@ -85,6 +87,10 @@ class Requests:
     def stop(self) -> None:
         """What has no place in the queue by now gets none."""
         self._stopping = True
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._decoding.close()
 
     async def answer(self, message: Msg, arrival: Arrival) -> bytes:
         """The text of a clip.
@@ -125,7 +131,7 @@ class Requests:
 
     async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> bytes:
         asked = read_headers(message.headers, self._around.model)
-        clip = await self._around.decoding.run(_cut, self._ears, message.data, new_ulid())
+        clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
         report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)
