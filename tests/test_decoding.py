@@ -71,7 +71,6 @@ async def test_a_file_has_a_thread_of_its_own_and_gives_a_piece_when_asked(decod
         rest = [piece async for piece in file.pieces]
 
     assert [first, *rest] == expected
-    assert [piece async for piece in decoding.pieces(Trickle(make("wav s16")))] == expected
     await until(lambda: not [name for name in threads() if "file" in name])
 
 
