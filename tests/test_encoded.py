@@ -206,7 +206,7 @@ def test_what_is_lost_shows_as_a_jump_of_its_length(name):
     assert sum(isinstance(one, Broken) for one in found) == 1
 
 
-@pytest.mark.parametrize("at_ms", [25_000, 20_000, 300])
+@pytest.mark.parametrize("at_ms", [25_000, 20_000, 300, -30_000])
 def test_a_lone_time_that_jumps_is_not_believed(at_ms):
     packets = opus_packets(speech())[:100]
     times = [20 * number for number in range(100)]

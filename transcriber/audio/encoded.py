@@ -74,20 +74,22 @@ class _Timeline:
         self._due: int | None = None  # the time that the next packet has if nothing is missing
 
     def jump(self, packet: Packet, frames: int) -> int:
-        """How far from its due place a packet is; 0 if that is no more than jitter, or more than can be."""
+        """How far from its due place a packet is; 0 if that is no more than jitter."""
         if packet.at is None or self._due is None:
             return 0
         step = packet.at - self._due
         # After damage each packet counts; else recorders that take blocks late are believed only up to a point.
         slack = OGG_SLACK if packet.lost or self._slack == OGG_SLACK else max(self._slack, frames * 3 // 4)
-        # What is further away than any hole may be is damage, too, or another clock.
-        return step if slack < abs(step) and -BEGAN_AGAIN_S * OPUS_RATE <= step <= self._farthest else 0
+        return step if abs(step) > slack else 0
 
     def place(self, packet: Packet, frames: int) -> int:
         """The place of a packet's first frame."""
         if packet.at is not None and self._due is None and not self.clock:
             self.clock = packet.at
-        self.clock += self.jump(packet, frames)
+        jump = self.jump(packet, frames)
+        # What is further away than any hole may be is another clock.
+        if -BEGAN_AGAIN_S * OPUS_RATE <= jump <= self._farthest:
+            self.clock += jump
         self._due = self._due if packet.at is None else packet.at
         place = self.clock
         self.clock += frames
