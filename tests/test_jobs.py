@@ -293,7 +293,7 @@ async def test_records_are_listed_the_latest_first(office, monkeypatch):
     monkeypatch.setattr("transcriber.bus.jobs.PAGE", 3)
     jobs = [(await office.submit(f"{n}.wav")).job for n in range(8)]
     await office.desk.cancel(jobs[2])
-    await office.jetstream.store("transcriber.records.job=broken", b"{}")
+    await office.jetstream.store("transcriber.records.job=broken", b"{}", {})
 
     found = await office.desk.records()
     few = await office.desk.records(count=2)
@@ -369,7 +369,7 @@ async def test_job_that_comes_when_nobody_asks_any_more_goes_to_another(office, 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"\xff", b'{"submission": {"object": "a"}}'])
 async def test_what_is_no_job_is_dropped_with_a_warning(office, caplog, payload):
-    await office.jetstream.store("transcriber.jobs.x", payload)
+    await office.jetstream.store("transcriber.jobs.x", payload, {})
     answer = await office.submit()
 
     taken = await office.next_job()

@@ -1,5 +1,7 @@
 """The least-privilege configuration in k8s/nats, loaded by a real nats-server and tried user by user."""
 
+import asyncio
+import json
 import os
 import re
 import signal
@@ -32,7 +34,7 @@ from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError
-from transcriber.jobs import Submission
+from transcriber.jobs import Answer, Submission
 from transcriber.messages import ANY_MESSAGE, End, Final
 
 CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
@@ -514,6 +516,39 @@ async def test_file_goes_its_way_with_no_more_than_each_may(guarded, as_user, ca
         await theirs.flush(1)
         assert theirs._denied | ours._denied == set()
     assert "denies" not in caplog.text
+
+
+async def test_daemon_of_files_has_one_done_with_no_more_than_it_may(guarded, seeds, as_user, tmp_path):
+    await provisioned(as_user("PROVISIONER", files=True))
+    submitter = as_user("SUBMITTER")
+    env = {"NATS_NKEY_SEED_FILE": seeds / "DAEMON_FILES", "NATS_INBOX_PREFIX": inbox_of("DAEMON_FILES")}
+    async with (
+        Daemon(guarded.url, tmp_path, FILES=1, AUDIO_SUBJECT="audio.none", **env) as daemon,
+        connected(submitter, "submitter") as ours,
+    ):
+        heard: list[bytes] = []
+        progress = await ours.client.subscribe("transcripts.*.progress", cb=keep(heard))
+        desk = JobDesk(JetStream(ours), submitter)
+        await Bucket(JetStream(ours), FILES_BUCKET).put("b.wav", pieces(clip(321, 2)))
+        answer = await ours.client.request("transcriber.submit", b'{"object": "b.wav"}', timeout=5)
+        job = Answer.model_validate_json(answer.data).job
+        async with asyncio.timeout(30):
+            while not ((kept := await desk.record(job)) and kept.record.over):  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.05)
+        again = await ours.client.request("transcriber.cancel", json.dumps({"job": job}).encode(), timeout=5)
+
+        assert kept.record.state == Answer.model_validate_json(again.data).state == "done"
+        results = Bucket(JetStream(ours), RESULTS_BUCKET)
+        result = await results.info(f"{job}.txt")
+        assert result is not None
+        assert await ObjectReader(results, result).read_at(0, 99) == b"321\n"
+        assert await Bucket(JetStream(ours), FILES_BUCKET).info("b.wav") is None
+        await until(lambda: heard, "progress")
+        await progress.unsubscribe()
+        assert ours._denied == set()
+        status, _ = await daemon.stop()
+    assert status == 0
+    assert not re.search("violation|denies", daemon.log())
 
 
 async def pieces(data):

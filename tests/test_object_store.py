@@ -19,7 +19,8 @@ from tests.harness import until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader, StoredSource
-from transcriber.bus.object_store import CHUNK_BYTES, Bucket, ObjectInfo
+from transcriber.bus.object_store import Bucket, ObjectInfo
+from transcriber.bus.object_upload import CHUNK_BYTES
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import (
@@ -138,6 +139,15 @@ async def test_replaced_and_deleted_objects_leave_no_chunks(ours, theirs):
         await theirs.get("x")
 
 
+async def test_only_the_object_that_is_meant_is_deleted(ours):
+    before = await ours.put("x", cut(b"before"))
+    after = await ours.put("x", cut(b"after"))
+
+    removed = await ours.delete("x", before.digest), await ours.delete("x", after.digest)
+
+    assert removed == (False, True)
+
+
 async def test_object_that_nats_py_deleted_is_gone_and_its_name_free(ours, theirs):
     await theirs.put("x", b"1")
     await theirs.delete("x")
@@ -159,6 +169,31 @@ async def test_upload_that_fails_leaves_nothing_and_what_was_there_stays(ours):
 
     assert await messages(ours) == 2
     assert await read_all(ours, "x") == b"before"
+
+
+async def test_upload_to_a_broker_that_dies_is_an_error_and_can_be_begun_anew(tmp_path):
+    broker = EmbeddedBroker(store=tmp_path / "store")
+    broker.start()
+    async with opened(broker.url) as bucket:
+        client = await nats.connect(broker.url)
+        await client.jetstream().create_object_store("FILES")
+        await client.close()
+
+        async def until_it_dies():
+            yield noise(20 * CHUNK_BYTES)
+            broker.process.kill()
+            broker.process.wait()
+            await until(lambda: not bucket.jetstream._connection.connected, "the loss")
+            yield noise(CHUNK_BYTES)
+
+        with pytest.raises(UnansweredError, match=r"the broker (is|was) away"):
+            await bucket.put("x", until_it_dies())
+        with EmbeddedBroker(store=tmp_path / "store", port=broker.port):
+            await until(lambda: bucket.jetstream._connection.connected, "the broker")
+            assert await bucket.info("x") is None
+            await bucket.put("x", cut(b"again"))
+            assert await read_all(bucket, "x") == b"again"
+    broker.stop()
 
 
 async def test_full_bucket_is_an_error_and_leaves_nothing(broker, ours, theirs):

@@ -1,5 +1,9 @@
 import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,7 @@ from transcriber.audio.speech import (
     has_speech,
 )
 
+ROOT = Path(__file__).parents[1]
 RATE = 16_000
 ROW_SAMPLES = CONTEXT_SAMPLES + FRAME_SAMPLES
 WINDOW = 5 * RATE // FRAME_SAMPLES
@@ -261,3 +266,11 @@ MIXTURE = np.concatenate([
 ])  # fmt: skip
 """Silence, speech in noise, noise long enough for the network to rest, quiet speech."""
 WHOLE = frames(MIXTURE)
+
+
+def test_the_runtime_of_the_network_tells_its_maker_nothing(tmp_path):
+    code = "from transcriber.audio.silero import Silero; Silero()"
+    homes = {name: str(tmp_path) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
+    subprocess.run([sys.executable, "-c", code], env=os.environ | homes, check=True, cwd=ROOT)
+
+    assert list(tmp_path.iterdir()) == []  # it writes down who it is before it tells anything

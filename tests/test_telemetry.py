@@ -66,6 +66,8 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.consumer.resets": ("sum", "{reset}"),
     "transcriber.revisions": ("sum", "{message}"),
     "transcriber.requests": ("sum", "{request}"),
+    "transcriber.files": ("sum", "{file}"),
+    "transcriber.files.running": ("gauge", "{file}"),
     "transcriber.request.latency_ms": ("histogram", "ms"),
 }
 REASONS = {
@@ -74,6 +76,7 @@ REASONS = {
     "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "too_many_streams"},
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
     "transcriber.requests": {"200", "400", "413", "429", "500", "503", "504", "none"},
+    "transcriber.files": {"done", "failed", "cancelled"},
 }
 
 
@@ -228,7 +231,7 @@ def attributes(owner: Any) -> dict[str, Any]:
 def reason(point: Any) -> str:
     """By what the points of a counter are told apart."""
     labels = attributes(point)
-    return str(labels.get("code") or labels["reason"])
+    return str(labels.get("code") or labels.get("outcome") or labels["reason"])
 
 
 def number(point: Any) -> float:
@@ -468,6 +471,8 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_consumer_resets_total",
         "transcriber_revisions_total",
         "transcriber_requests_total",
+        "transcriber_files_total",
+        "transcriber_files_running",
         "transcriber_request_latency_ms_milliseconds",
     }
 

@@ -1,5 +1,10 @@
 """Speech-to-text on a message bus: audio on a NATS subject in, text on a NATS subject out."""
 
+import os
 from importlib.metadata import version
+
+# onnxruntime 1.29 and later tell their maker how they are used, and write who tells it, from the moment they are imported
+# (onnxruntime pull request 27379). Nobody who transcribes has agreed to that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = version("transcriber")

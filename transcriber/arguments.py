@@ -12,7 +12,7 @@ Run = Callable[[Settings, argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no other name
 
 CLIENT_SETTINGS = ("nats_", "transcript_subject_prefix", "audio_subject", "log_")
-"""Prefixes of the settings that ``publish`` and ``listen`` share with the daemon."""
+"""Prefixes of the settings that the clients share with the daemon."""
 
 
 def command(commands: Commands, name: str, run: Run, summary: str) -> argparse.ArgumentParser:

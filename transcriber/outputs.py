@@ -109,10 +109,8 @@ async def _to_stdout(pieces: AsyncIterator[bytes], head: str) -> None:
     out: BinaryIO = sys.stdout.buffer
     last = b""
     async for piece in pieces:
-        if not last:
-            out.write(head.encode())
-        out.write(piece)
-        last = piece[-1:] or last
-    if last != b"\n":
-        out.write(b"\n" if last else head.encode())
+        out.write(head.encode() + piece)
+        head, last = "", piece[-1:] or last
+    if last not in {b"", b"\n"}:
+        out.write(b"\n")
     out.flush()

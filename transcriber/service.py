@@ -27,7 +27,6 @@ from transcriber import __version__
 from transcriber.audio.speech import Network
 from transcriber.bus.asking import Asking
 from transcriber.bus.connection import Connection
-from transcriber.bus.decoding import Decoding
 from transcriber.bus.durable import DurableIngest
 from transcriber.bus.live import LiveIngest
 from transcriber.bus.publisher import Publisher
@@ -80,7 +79,6 @@ class _Service:
         self._health = health
         self._load = load
         self._warnings = RateLimited(log)
-        self._decoding = Decoding()
         self._draining = False
         self._connection: Connection
         self._pool: WorkerPool
@@ -144,9 +142,7 @@ class _Service:
         log.info("connected", extra={"server": connection.server})
         self._publisher = Publisher(connection, settings.transcript_subject_prefix)
         network = _load_network() if settings.cutting.listens else None
-        around = Surroundings(
-            settings, pool.model, network, self._publisher, self._decoding, self._telemetry, self._warnings
-        )
+        around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)
         self._observe()
         self._telemetry.start()
@@ -204,7 +200,6 @@ class _Service:
         await self._ingest.finish(timeout_s=0.5)
         await self._publisher.drained(timeout_s=0.2)
         flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
-        self._decoding.close()
         self._telemetry.shutdown(OTLP_S)
         self._warnings.flush()
         figures = self._telemetry.snapshot().metrics

@@ -161,7 +161,7 @@ class _Decoder:
         """
         errors = 0
         for packet in self._packets():
-            if packet.has_sidedata("encryption_info"):
+            if self._kind == "mov" and packet.has_sidedata("encryption_info"):
                 raise EncryptedError("the audio is encrypted")
             try:
                 if packet.size > _MAX_PACKET_BYTES:

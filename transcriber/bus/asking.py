@@ -90,6 +90,8 @@ class Asking:
     async def finish(self, timeout_s: float) -> None:
         """The workers have stopped: reply, and give files back."""
         await self._micro.finish(timeout_s)
+        if self._requests:
+            self._requests.close()
         if self._files:
             await self._files.finish(timeout_s)
 

@@ -190,7 +190,7 @@ class FileWork:
         submission = self._record.submission
         if self._record.state != "failed" and not submission.keep:
             with suppress(UnansweredError, RefusedError):  # the limits of the bucket take it
-                await self._room.inputs.delete(submission.object)
+                await self._room.inputs.delete(submission.object, self._record.digest)
 
     # How far it is.
 

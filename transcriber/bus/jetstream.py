@@ -62,6 +62,15 @@ class JetStream:
         return self._connection.client
 
     @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was lost and came back."""
+        return self._connection.reconnects
+
+    @property
     def version(self) -> tuple[int, int]:
         """Of the server we are connected to: major and minor."""
         version = self.client.connected_server_version

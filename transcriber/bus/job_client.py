@@ -121,6 +121,7 @@ class Jobs:
             As ``record``.
         """
         with _explained(f"stream {RECORDS}"):
+            await self._desk.record(f"job={NOTHING}")  # says so if there is no such stream; a page of it does not
             return [kept.record for kept in reversed(await self._desk.records())]
 
     @asynccontextmanager

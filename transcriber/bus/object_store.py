@@ -6,9 +6,7 @@ it is and its digest lie in one message, which is stored last: before it there i
 
 import asyncio
 import base64
-import hashlib
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,24 +15,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from transcriber.bus.connection import HEADER_ROOM
-from transcriber.bus.jetstream import Confirmed, JetStream
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.object_upload import DIGEST, Upload
 from transcriber.errors import LinkError, ObjectError, RefusedError, UnansweredError
 from transcriber.ulid import new_ulid
 
-CHUNK_BYTES = 2**17
-"""As all clients have it."""
-
-IN_FLIGHT = 8
-"""Chunks on their way to the broker: a megabyte."""
-
-STORE_S = 60.0
-"""How long a chunk may take: a megabyte at 20 kB a second."""
-
 META_TRIES = 10
 RETRY_S = 0.5
-
-_DIGEST = "SHA-256="
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +50,7 @@ class ObjectInfo:
     def sha256(self) -> bytes:
         """Of the bytes; empty where the digest is none."""
         try:
-            return base64.urlsafe_b64decode(self.digest[len(_DIGEST) :])
+            return base64.urlsafe_b64decode(self.digest[len(DIGEST) :])
         except ValueError:
             return b""
 
@@ -129,34 +116,39 @@ class Bucket:
     ) -> ObjectInfo:
         """Store the bytes of ``pieces``, cut anywhere, under ``name``; what had that name is replaced at the very end.
 
-        ``on_sent`` is called with the bytes stored so far. When it fails its chunks are removed again, as far as the broker
-        can be asked to; its ``FILE_MAX_AGE_SECS`` take what is left.
+        ``on_sent`` is called with the bytes stored so far. When it fails, its chunks are removed again, as far as the broker
+        can be asked to; the bucket's ``max_age`` takes what is left. It does not wait for a broker that is away: what was on
+        its way then could be stored out of order. Whoever can begin anew may.
 
         Raises:
             UnansweredError: the broker is away or has no room. RefusedError. ObjectError: chunks came out of order.
         """
         before = await self._meta(name)
-        upload = _Upload(self, on_sent)
+        nuid = new_ulid()
+        upload = Upload(self.jetstream, self.chunk_subject(nuid), on_sent)
         try:
             async for piece in pieces:
                 await upload.add(piece)
-            info = await upload.finish(name)
+            await upload.finish()
         except BaseException:
             await upload.abandon()
+            with suppress(RefusedError):  # what made us fail matters more
+                await self._purge(nuid)
             raise
-        await self._announce(info, name, options={"max_chunk_size": upload.chunk_bytes})
+        info = ObjectInfo(name, nuid, upload.size, upload.chunks, upload.digest, chunk_bytes=upload.chunk_bytes)
+        await self._announce(info, name, options={"max_chunk_size": info.chunk_bytes})
         if before and before.nuid:
             await self._purge(before.nuid)
         return info
 
-    async def delete(self, name: str) -> bool:
-        """Remove an object; False if there was none.
+    async def delete(self, name: str, digest: str = "") -> bool:
+        """Remove an object, with a ``digest`` only the one that has it; False if there was none.
 
         Raises:
             UnansweredError, RefusedError.
         """
         meta = await self._meta(name)
-        if meta is None or meta.deleted:
+        if meta is None or meta.deleted or (digest and meta.digest != digest):
             return False
         await self._announce(ObjectInfo(name, meta.nuid, 0, 0, "", deleted=True), name)
         if meta.nuid:
@@ -201,68 +193,6 @@ class Bucket:
 
     def _meta_subject(self, name: str) -> str:
         return f"$O.{self.name}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
-
-
-class _Upload:
-    """Chunks on their way.
-
-    Attributes:
-        chunk_bytes: of each but the last.
-    """
-
-    def __init__(self, bucket: Bucket, on_sent: Callable[[int], object] | None) -> None:
-        self.chunk_bytes = min(CHUNK_BYTES, bucket.jetstream.client.max_payload - HEADER_ROOM)
-        self._bucket, self._on_sent = bucket, on_sent
-        self._nuid = new_ulid()
-        self._subject = bucket.chunk_subject(self._nuid)
-        self._rest = bytearray()
-        self._hash = hashlib.sha256()
-        self._flying: deque[tuple[int, asyncio.Task[Confirmed]]] = deque()
-        self._sent = self._chunks = self._bytes = self._last_seq = 0
-
-    async def add(self, piece: bytes) -> None:
-        self._rest += piece
-        while len(self._rest) >= self.chunk_bytes:
-            await self._send(bytes(memoryview(self._rest)[: self.chunk_bytes]))
-            del self._rest[: self.chunk_bytes]
-
-    async def finish(self, name: str) -> ObjectInfo:
-        """Wait until all is stored."""
-        if self._rest:
-            await self._send(bytes(self._rest))
-        while self._flying:
-            await self._land()
-        digest = _DIGEST + base64.urlsafe_b64encode(self._hash.digest()).decode()
-        return ObjectInfo(name, self._nuid, self._bytes, self._chunks, digest, chunk_bytes=self.chunk_bytes)
-
-    async def abandon(self) -> None:
-        for _, task in self._flying:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._flying), return_exceptions=True)
-        with suppress(RefusedError):  # what made us fail matters more
-            await self._bucket._purge(self._nuid)  # noqa: SLF001 - a part of it
-
-    async def _send(self, chunk: bytes) -> None:
-        if len(self._flying) >= IN_FLIGHT:
-            await self._land()
-        self._hash.update(chunk)
-        self._chunks += 1
-        self._bytes += len(chunk)
-        # Tasks begin in the order they are made, and a request goes out before it first waits.
-        storing = self._bucket.jetstream.store(self._subject, chunk, {}, STORE_S)
-        self._flying.append((len(chunk), asyncio.create_task(storing)))
-
-    async def _land(self) -> None:
-        """Wait for the oldest."""
-        length, task = self._flying[0]
-        stored = await task
-        self._flying.popleft()
-        if stored.seq <= self._last_seq:
-            raise ObjectError("the broker has stored the chunks in another order")
-        self._last_seq = stored.seq
-        self._sent += length
-        if self._on_sent:
-            self._on_sent(self._sent)
 
 
 def stream_of(bucket: str) -> str:

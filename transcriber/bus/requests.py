@@ -6,7 +6,6 @@ and tells them as a live stream is told, but to nobody: what is told becomes the
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -19,6 +18,7 @@ from transcriber.audio.media import open_media
 from transcriber.audio.session import Gap, Silence
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.decoding import Decoding
 from transcriber.bus.micro import STOPPING
 from transcriber.bus.places import Places
 from transcriber.bus.request_headers import FORMS, read_headers
@@ -34,9 +34,6 @@ from transcriber.errors import BadInputError, EngineError, RequestError, TooLong
 from transcriber.results import Result, render
 from transcriber.ulid import new_ulid
 
-log = logging.getLogger(__name__)
-
-ENDPOINT = "transcribe"
 STREAM = "request"
 """What its messages have for a stream; they are not published."""
 
@@ -56,6 +53,7 @@ class Requests:
     def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         settings = around.settings
         self._connection, self._around = connection, around
+        self._decoding = Decoding()
         self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)
         self._open_bytes = 0
@@ -90,6 +88,10 @@ class Requests:
         """What has no place in the queue by now gets none."""
         self._stopping = True
 
+    def close(self) -> None:
+        """Decode no more."""
+        self._decoding.close()
+
     async def answer(self, message: Msg, arrival: Arrival) -> bytes:
         """The text of a clip.
 
@@ -113,7 +115,7 @@ class Requests:
         except EngineError as error:
             if error.reason == "shutdown":
                 raise STOPPING from None
-            log.warning("a request was not transcribed: %s", error)
+            self._around.warnings.warning("request", "a request was not transcribed: %s", error)
             raise RequestError(500, f"not transcribed: {error}") from None
         finally:
             self._open[worker] -= 1
@@ -129,7 +131,7 @@ class Requests:
 
     async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> bytes:
         asked = read_headers(message.headers, self._around.model)
-        clip = await self._around.decoding.run(_cut, self._ears, message.data, new_ulid())
+        clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
         report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)

@@ -14,7 +14,6 @@ from transcriber.audio.account import Fate
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.speech import Network, speech_probability, speech_seconds
-from transcriber.bus.decoding import Decoding
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
 from transcriber.config import Settings
@@ -34,7 +33,6 @@ class Surroundings:
     model: SpeechModel
     network: Network | None
     publisher: Publisher
-    decoding: Decoding
     telemetry: Telemetry
     warnings: RateLimited
 

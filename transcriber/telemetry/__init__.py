@@ -164,9 +164,9 @@ class Telemetry:
 
 
 def _add_up(points: list[tuple[float, dict[str, str]]]) -> float | dict[str, int]:
-    """The sum over streams, by reason or code where there are any."""
-    by_reason: dict[str, int] = {}
+    """The sum over streams; apart by reason, code or outcome, where there are any."""
+    apart: dict[str, int] = {}
     for value, attributes in points:
-        if reason := attributes.get("reason") or attributes.get("code"):
-            by_reason[reason] = by_reason.get(reason, 0) + int(value)
-    return by_reason or sum(value for value, _ in points)
+        for which in (label for name, label in attributes.items() if name != "stream"):
+            apart[which] = apart.get(which, 0) + int(value)
+    return apart or sum(value for value, _ in points)
