@@ -1,6 +1,7 @@
 """Any container, however it is cut: the samples that FFmpeg finds in the whole file. Damage costs its surroundings."""
 
 import random
+import re
 import tracemalloc
 from functools import cache
 from itertools import pairwise
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.encoding import RATE, decode, encode, opus_packets, sliced
+from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.encoded import PIECE_FRAMES, EncodedStream, Encoding, Piece, parse_encoding
 from transcriber.audio.opus import MAX_PACKET_FRAMES, Began, Broken
 from transcriber.demo.speech import load_speech
@@ -130,6 +131,9 @@ def damaged(chunk, how, rng):
             flipped = bytearray(chunk)
             for _ in range(10):
                 flipped[rng.randrange(len(chunk))] ^= 1 << rng.randrange(8)
+            # The stamp of a cluster is believed: nothing tells that it is wrong.
+            for found in re.finditer(rb"\x1f\x43\xb6\x75", chunk):
+                flipped[found.start() : found.start() + 24] = chunk[found.start() : found.start() + 24]
             return bytes(flipped)
     return b""
 
@@ -200,6 +204,19 @@ def test_what_is_lost_shows_as_a_jump_of_its_length(name):
     assert sum(count for _, count in starts) + hole == pytest.approx(len(expected), abs=MS)
     assert hole == pytest.approx(2 * 997 * len(expected) / len(data), abs=4 * 20 * MS)
     assert sum(isinstance(one, Broken) for one in found) == 1
+
+
+@pytest.mark.parametrize("at_ms", [25_000, 20_000, 300, -30_000])
+def test_a_lone_time_that_jumps_is_not_believed(at_ms):
+    packets = opus_packets(speech())[:100]
+    times = [20 * number for number in range(100)]
+    times[50] = at_ms
+    lone = [simple_block(packet, time) for packet, time in zip(packets, times, strict=True)]
+
+    found = listen(Encoding.WEBM, [webm_head() + cluster(0, *lone)])
+
+    assert sum(count for _, count in places(found)) == 96_000 - PRE_SKIP
+    assert all(frame + count == after for (frame, count), (after, _) in pairwise(places(found)))
 
 
 @pytest.mark.parametrize("name", ["webm", "webm, short clusters", "ogg", "ogg, a packet a page"])

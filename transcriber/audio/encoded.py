@@ -73,19 +73,24 @@ class _Timeline:
         self._slack, self._farthest = slack, farthest
         self._due: int | None = None  # the time that the next packet has if nothing is missing
 
+    def jump(self, packet: Packet, frames: int) -> int:
+        """How far from its due place a packet is; 0 if that is no more than jitter."""
+        if packet.at is None or self._due is None:
+            return 0
+        step = packet.at - self._due
+        # After damage each packet counts; else recorders that take blocks late are believed only up to a point.
+        slack = OGG_SLACK if packet.lost or self._slack == OGG_SLACK else max(self._slack, frames * 3 // 4)
+        return step if abs(step) > slack else 0
+
     def place(self, packet: Packet, frames: int) -> int:
         """The place of a packet's first frame."""
-        at = packet.at
-        if at is not None:
-            if self._due is None and not self.clock:
-                self.clock = at
-            step = 0 if self._due is None else at - self._due
-            # After damage each packet counts; else recorders that take blocks late are believed only up to a point.
-            slack = OGG_SLACK if packet.lost else max(self._slack, 0 if self._slack == OGG_SLACK else frames * 3 // 4)
-            # What is further away than any hole may be is damage, too, or another clock.
-            if slack < abs(step) and -BEGAN_AGAIN_S * OPUS_RATE <= step <= self._farthest:
-                self.clock += step
-            self._due = at
+        if packet.at is not None and self._due is None and not self.clock:
+            self.clock = packet.at
+        jump = self.jump(packet, frames)
+        # What is further away than any hole may be is another clock.
+        if -BEGAN_AGAIN_S * OPUS_RATE <= jump <= self._farthest:
+            self.clock += jump
+        self._due = self._due if packet.at is None else packet.at
         place = self.clock
         self.clock += frames
         if self._due is not None:
@@ -110,6 +115,7 @@ class EncodedStream:
         self._timeline = _Timeline(OGG_SLACK if self.encoding is Encoding.OGG else WEBM_SLACK, self._farthest)
         self._decoder: OpusDecoder | None = None
         self._skip = 0  # frames still to be thrown away
+        self._doubtful: Packet | None = None  # its time jumps, and no other has confirmed that yet
 
     @property
     def format(self) -> AudioFormat:
@@ -129,7 +135,7 @@ class EncodedStream:
 
     def finish(self) -> Iterator[Piece | Began | Broken]:
         """No more payloads will come; what is left."""
-        return iter(()) if self._container is None else self._joined(self._container.finish())
+        return iter(()) if self._container is None else self._joined(self._container.finish(), last=True)
 
     def _decode_bare(self, packet: bytes, offset: int | None) -> Iterator[Piece | Broken]:
         try:
@@ -139,12 +145,12 @@ class EncodedStream:
         except BadInputError as error:
             yield Broken(str(error))
 
-    def _joined(self, events: Iterator[Event]) -> Iterator[Piece | Began | Broken]:
+    def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Piece | Began | Broken]:
         """What follows without a hole in one piece, of a bounded size."""
         start, frames = 0, 0
         parts: list[bytes] = []
         fmt: AudioFormat | None = None
-        for found in self._decode(events):
+        for found in self._decode(events, last=last):
             joins = isinstance(found, Piece) and found.format == fmt and found.frame == start + frames
             if parts and fmt and not (joins and frames + MAX_PACKET_FRAMES <= PIECE_FRAMES):
                 yield Piece(start, b"".join(parts), fmt)
@@ -159,10 +165,11 @@ class EncodedStream:
         if parts and fmt:
             yield Piece(start, b"".join(parts), fmt)
 
-    def _decode(self, events: Iterator[Event]) -> Iterator[Piece | Began | Broken]:
+    def _decode(self, events: Iterator[Event], *, last: bool) -> Iterator[Piece | Began | Broken]:
         for event in events:
             match event:
                 case Began():
+                    yield from self._believe()
                     if self._begun:
                         yield event
                     self._begun = False
@@ -171,9 +178,31 @@ class EncodedStream:
                     self._decoder, self._skip = OpusDecoder(event), event.pre_skip
                 case Packet():
                     self._begun = True
-                    yield from self._decode_packet(event)
+                    yield from self._check(event)
                 case Broken():
                     yield event
+        if last:
+            yield from self._believe()
+
+    def _check(self, packet: Packet) -> Iterator[Piece | Broken]:
+        """WebM has no checksums: a time that jumps is believed if the next one agrees."""
+        doubtful = self._doubtful
+        if doubtful and doubtful.at is not None and packet.at is not None:
+            frames = packet_frames(doubtful.data)
+            if abs(packet.at - doubtful.at - frames) > max(WEBM_SLACK, frames):
+                self._doubtful = doubtful._replace(at=None)
+                packet = packet._replace(lost=packet.lost or doubtful.lost)
+        yield from self._believe()
+        if self.encoding is Encoding.WEBM and self._timeline.jump(packet, packet_frames(packet.data)):
+            self._doubtful = packet
+        else:
+            yield from self._decode_packet(packet)
+
+    def _believe(self) -> Iterator[Piece | Broken]:
+        """Nobody contradicts."""
+        packet, self._doubtful = self._doubtful, None
+        if packet:
+            yield from self._decode_packet(packet)
 
     def _decode_packet(self, packet: Packet) -> Iterator[Piece | Broken]:
         frames = packet_frames(packet.data)
