@@ -132,3 +132,9 @@ def test_the_command_line_loads_no_decoder():
     code = "import sys, transcriber.cli; raise SystemExit('av' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_a_daemon_loads_what_decodes_and_listens_only_when_it_is_needed() -> None:
+    code = "import sys, transcriber.service; raise SystemExit(bool({'av', 'onnxruntime'} & set(sys.modules)))"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

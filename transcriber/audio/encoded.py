@@ -8,7 +8,7 @@ missing shows as a jump of the places.
 from collections.abc import Iterator
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from transcriber.audio.ogg import OggDemuxer
 from transcriber.audio.opus import (
@@ -18,7 +18,6 @@ from transcriber.audio.opus import (
     Broken,
     Event,
     Head,
-    OpusDecoder,
     Packet,
     packet_channels,
     packet_frames,
@@ -27,6 +26,9 @@ from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat
 from transcriber.audio.session import BEGAN_AGAIN_S
 from transcriber.audio.webm import WebmDemuxer
 from transcriber.errors import BadInputError
+
+if TYPE_CHECKING:
+    from transcriber.audio.opus_decoder import OpusDecoder
 
 PIECE_FRAMES = OPUS_RATE
 """A piece has at most so many, and those of one packet."""
@@ -175,7 +177,7 @@ class EncodedStream:
                     self._begun = False
                     self._begin()
                 case Head():
-                    self._decoder, self._skip = OpusDecoder(event), event.pre_skip
+                    self._decoder, self._skip = _new_decoder(event), event.pre_skip
                 case Packet():
                     self._begun = True
                     yield from self._check(event)
@@ -220,10 +222,10 @@ class EncodedStream:
         if samples:
             yield Piece(place + skipped, samples, decoder.format)
 
-    def _decoder_for(self, packet: bytes) -> OpusDecoder:
+    def _decoder_for(self, packet: bytes) -> "OpusDecoder":
         """The decoder; without a header, the first packet decides how many channels come out."""
         if self._decoder is None:
-            self._decoder = OpusDecoder(Head(packet_channels(packet)))
+            self._decoder = _new_decoder(Head(packet_channels(packet)))
         return self._decoder
 
 
@@ -235,3 +237,9 @@ def _container(encoding: Encoding) -> WebmDemuxer | OggDemuxer | None:
             return OggDemuxer()
         case Encoding.OPUS:
             return None
+
+
+def _new_decoder(head: Head) -> "OpusDecoder":
+    from transcriber.audio.opus_decoder import OpusDecoder  # noqa: PLC0415 - FFmpeg is 20 MB, and most streams are PCM
+
+    return OpusDecoder(head)

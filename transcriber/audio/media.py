@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import numpy as np
 
-from transcriber.audio.media_ffmpeg import open_file
 from transcriber.audio.media_pieces import Chunk, Media, Piece, join
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.sources import BytesSource, Reader, Source
@@ -40,8 +39,14 @@ def open_media(source: Source | bytes) -> Media:
             if reader.seekable():
                 reader.seek(0)
                 with suppress(MediaError):
-                    return open_file(reader)
+                    return _open_other(reader)
             raise MediaError(str(error)) from None
+    return _open_other(reader)
+
+
+def _open_other(reader: Reader) -> Media:
+    from transcriber.audio.media_ffmpeg import open_file  # noqa: PLC0415 - FFmpeg is 20 MB, and many daemons read no file
+
     return open_file(reader)
 
 

@@ -1,14 +1,10 @@
-"""Opus packets to samples (RFC 6716).
+"""Opus packets (RFC 6716), and what containers say of them.
 
-In: packets, one after the other. Out: S16LE at 48 kHz, with one channel or two.
+In: bytes. Out: how long a packet is, what a header says.
 """
 
 from typing import NamedTuple
 
-import av
-from av.error import FFmpegError
-
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
 OPUS_RATE = 48_000
@@ -111,39 +107,3 @@ def parse_head(data: bytes) -> Head:
     if channels not in {1, 2} or streams != 1:
         raise BadInputError(f"Opus with {channels} channels in {streams} streams")
     return Head(channels, int.from_bytes(data[10:12], "little"), int.from_bytes(data[16:18], "little", signed=True))
-
-
-class OpusDecoder:
-    """Decodes packets in their order; each depends a little on those before it.
-
-    Attributes:
-        format: of the samples.
-    """
-
-    def __init__(self, head: Head) -> None:
-        self.format = AudioFormat(SampleFormat.S16LE, OPUS_RATE, head.channels)
-        self._context = av.codec.CodecContext.create("libopus", "r")
-        # Without pre-skip, which is the container's business: the decoder would apply it to what a late comer hears first.
-        self._context.extradata = (
-            HEAD
-            + bytes([1, head.channels, 0, 0])
-            + OPUS_RATE.to_bytes(4, "little")
-            + head.gain.to_bytes(2, "little", signed=True)
-            + b"\0"
-        )
-
-    def decode(self, packet: bytes) -> bytes:
-        """Samples of one packet.
-
-        Raises:
-            BadInputError: it does not decode.
-        """
-        if not packet:  # to the decoder that means the end of all
-            raise BadInputError("an Opus packet is empty")
-        try:
-            decoded = self._context.decode(av.Packet(packet))
-        except FFmpegError as error:
-            raise BadInputError(f"an Opus packet does not decode: {error.strerror}") from None
-        return b"".join(
-            bytes(memoryview(frame.planes[0])[: frame.samples * self.format.frame_bytes]) for frame in decoded
-        )

@@ -12,7 +12,6 @@ from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.bus.decoding import run_alone
 from transcriber.bus.file_results import Messages
-from transcriber.engine.voice_network import VoiceNetwork
 from transcriber.engine.voices import ByVoice, Follower
 from transcriber.errors import MediaError
 from transcriber.messages import AnyMessage, Final
@@ -44,6 +43,8 @@ async def labelled(messages: Messages, source: Source) -> Messages:
 
 def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]:
     """The labels of the turns. Blocks."""
+    from transcriber.engine.voice_network import VoiceNetwork  # noqa: PLC0415 - its runtime takes time and memory
+
     labeller = ByVoice(VoiceNetwork())
     follower = Follower(turns_s, labeller)
     media = open_media(source)
