@@ -353,6 +353,7 @@ async def test_a_broker_that_denies_the_service_costs_a_warning_and_nothing_else
             await until(lambda: [m for m in heard if m["type"] == "end"], "the end")
             with pytest.raises(NoRespondersError):
                 await ask(client, clip(5))
+            assert (await daemon.stop())[0] == 0
             lines = [line for line in daemon.log_lines() if line["level"] == "WARNING"]
         await client.close()
 

@@ -1,8 +1,9 @@
 """The micro service of ADR-32, made safe: what nats-py's own does badly is mended here.
 
 In: requests on our endpoints, PING, INFO and STATS. Out: a reply to each, or an error with its code. The library has one handler
-run at a time, so a request is only noted down there, and answered in a task of its own. The library repeats the headers of a PING in its answer: too many of them, and the broker closes our connection for good.
-So it never sees them. Nor can it know what becomes of a request after its handler has returned: that is counted in a ``Tally``.
+run at a time, so a request is only noted down there, and answered in a task of its own. The library repeats the headers of a
+PING in its answer: too many of them, and the broker closes our connection for good. So it never sees them. Nor can it know what
+becomes of a request after its handler has returned: that is counted in a ``Tally``.
 """
 
 import asyncio
@@ -136,7 +137,8 @@ class MicroService:
         try:
             await self._connection.see_granted(*self._door.subscriptions)
         except BaseException:
-            for subscription in self._door.subscriptions.values():
+            while self._door.subscriptions:
+                _, subscription = self._door.subscriptions.popitem()
                 await subscription.unsubscribe()
             raise
 
