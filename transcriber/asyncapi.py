@@ -1,15 +1,24 @@
-"""The bus interface as documents. In: the models of ``messages`` and the settings. Out: AsyncAPI 3, JSON Schema."""
+"""The bus interface as documents. In: the models of ``messages`` and ``jobs``, and the settings. Out: AsyncAPI 3, JSON Schema."""
 
-from typing import Any
+from typing import Any, get_args
 
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from transcriber import __version__
 from transcriber.audio.pcm import SampleFormat
-from transcriber.config import Settings
+from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
+from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial, Progress, Revision, Silence, Status
+from transcriber.results import Form, Task
 
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
+JOB_MODELS: dict[str, type[BaseModel]] = {
+    "submission": Submission,
+    "cancellation": Cancellation,
+    "answer": Answer,
+    "record": JobRecord,
+}
 
 _AUDIO_HEADERS = {
     "Content-Type": (
@@ -35,6 +44,25 @@ _HEADER_RULES: dict[str, dict[str, Any]] = {
     "Audio-Time": {"format": "date-time"},
     "Audio-Session": {"pattern": "^[ -~]{1,128}$"},
     "Audio-End": {"enum": ["0", "1"]},
+    "Response-Format": {"enum": list(get_args(Form))},
+    "Task": {"enum": list(get_args(Task))},
+    "Nats-Service-Error-Code": {"pattern": "^[45][0-9]{2}$"},
+    "Retry-After": {"pattern": "^[0-9]+$"},
+}
+_REQUEST_HEADERS = {
+    "Response-Format": "how the text is wanted; absent: `json`",
+    "Language": "what is spoken, such as `en`; absent: the daemon's setting",
+    "Task": "`translate`: into English; absent: `transcribe`",
+    "Prompt": "names and terms that may come up, at most 1000 characters",
+    "traceparent": "W3C trace context",
+}
+_REFUSAL_HEADERS = {
+    "Nats-Service-Error": "what is wrong, one line",
+    "Nats-Service-Error-Code": (
+        "`400` cannot be read, `404` there is no such file or job, `409` the id is another job's, `413` too long or too large, "
+        "`429` the queue is full, `500` a fault of ours, `503` this daemon stops, `504` too late"
+    ),
+    "Retry-After": "seconds after which asking again may help; absent: not known",
 }
 _TRANSCRIPT_HEADERS = {
     "Nats-Msg-Id": "`<stream>:<session>:<channel>:<start_frame>:<type>:<rev>`; the same audio always has the same one",
@@ -64,6 +92,12 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
             "receiveAudio": _operation("receive", "audio", "Audio to be transcribed."),
             "sendTranscript": _operation("send", "transcripts", "Text, and the account of every frame."),
             "sendMetrics": _operation("send", "metrics", "The daemon's figures, every `METRICS_NATS_SECS` seconds."),
+            "answerRequest": _question("requests", "text", "The text of a clip, in one message (`SERVICE=1`)."),
+            "answerSubmission": _question(
+                "submissions", "answer", "A file of the bucket AUDIO_FILES as a job (`FILES=1`)."
+            ),
+            "answerCancellation": _question("cancellations", "answer", "The end of a job."),
+            "sendRecord": _operation("send", "records", "The record of a job, stored at each change."),
         },
         "components": {"messages": _messages(), "schemas": _schemas()},
     }
@@ -71,6 +105,7 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
 
 def _channels(settings: Settings) -> dict[str, Any]:
     stream = {"description": "name of the stream, `[A-Za-z0-9_-]{1,64}`"}
+    told = {"description": f"{stream['description']}; of a file, the id of its job"}
     types = [model.model_fields["type"].default for model in TRANSCRIPT_MODELS]
     return {
         "audio": {
@@ -81,18 +116,38 @@ def _channels(settings: Settings) -> dict[str, Any]:
         "transcripts": {
             "address": f"{settings.transcript_subject_prefix}.{{stream}}.{{type}}",
             "messages": {name: _ref("messages", name) for name in types},
-            "parameters": {"stream": stream, "type": {"description": "the message's `type`", "enum": types}},
+            "parameters": {"stream": told, "type": {"description": "the message's `type`", "enum": types}},
         },
         "metrics": {
             "address": "transcriber.metrics.{instance}",
             "messages": {"metrics": _ref("messages", "metrics")},
             "parameters": {"instance": {"description": "name of the daemon"}},
         },
+        "requests": _channel(REQUEST_SUBJECT, "request"),
+        "submissions": _channel(SUBMIT_SUBJECT, "submission"),
+        "cancellations": _channel(CANCEL_SUBJECT, "cancellation"),
+        # Each question names the subject of its reply.
+        "replies": _channel(None, "text", "answer", "refusal"),
+        "records": {
+            **_channel(f"{RECORD_SUBJECT}.{{job}}", "record"),
+            "parameters": {"job": {"description": "id of the job, `job=` and then `[A-Za-z0-9_-]{1,60}`"}},
+        },
     }
+
+
+def _channel(address: str | None, *messages: str) -> dict[str, Any]:
+    return {"address": address, "messages": {name: _ref("messages", name) for name in messages}}
 
 
 def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
     return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _question(channel: str, answer: str, summary: str) -> dict[str, Any]:
+    """Something that is asked, and answered well or not."""
+    replies = [{"$ref": f"#/channels/replies/messages/{name}"} for name in (answer, "refusal")]
+    reply = {"channel": {"$ref": "#/channels/replies"}, "messages": replies}
+    return _operation("receive", channel, summary) | {"reply": reply}
 
 
 def _messages() -> dict[str, Any]:
@@ -104,7 +159,7 @@ def _messages() -> dict[str, Any]:
         "headers": _headers(_AUDIO_HEADERS),
         "payload": {"type": "string", "format": "binary"},
     }
-    messages = {"audio": audio}
+    messages: dict[str, Any] = {"audio": audio, **_service_messages()}
     for model in (*TRANSCRIPT_MODELS, Metrics):
         name = model.model_fields["type"].default
         messages[name] = {
@@ -117,6 +172,43 @@ def _messages() -> dict[str, Any]:
     return messages
 
 
+def _service_messages() -> dict[str, Any]:
+    """What is asked and answered."""
+    questions = {
+        name: {
+            "name": name,
+            "summary": (model.__doc__ or "").partition("\n")[0],
+            "payload": _ref("schemas", model.__name__),
+        }
+        for name, model in JOB_MODELS.items()
+    }
+    return questions | {
+        "request": {
+            "name": "request",
+            "summary": "The bytes of an audio file: WAV, FLAC, MP3, M4A, Ogg, WebM and others.",
+            "contentType": "application/octet-stream",
+            "headers": _headers(_REQUEST_HEADERS),
+            "payload": {"type": "string", "format": "binary"},
+        },
+        "text": {
+            "name": "text",
+            "summary": "The text as it was wanted: `json` and `verbose_json` are an object, the others are plain text.",
+            "payload": {
+                "oneOf": [
+                    {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+                    {"type": "string"},
+                ]
+            },
+        },
+        "refusal": {
+            "name": "refusal",
+            "summary": "Why it is not done; the payload is empty.",
+            "headers": _headers(_REFUSAL_HEADERS) | {"required": ["Nats-Service-Error", "Nats-Service-Error-Code"]},
+            "payload": {"type": "string", "maxLength": 0},
+        },
+    }
+
+
 def _headers(descriptions: dict[str, str]) -> dict[str, Any]:
     properties = {
         name: {"type": "string", "description": text, **_HEADER_RULES.get(name, {})}
@@ -126,11 +218,11 @@ def _headers(descriptions: dict[str, str]) -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, definitions = models_json_schema(
-        [(model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics)],
-        by_alias=True,
-        ref_template="#/components/schemas/{model}",
-    )
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics)),
+        *((model, "validation") for model in JOB_MODELS.values()),
+    ]
+    _, definitions = models_json_schema(models, by_alias=True, ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = definitions["$defs"]
     return schemas
 

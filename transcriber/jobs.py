@@ -60,11 +60,11 @@ class _Model(BaseModel):
 class Submission(_Model):
     """Asked of ``transcriber.submit``. The same ``job`` again is the same job, not another."""
 
-    job: JobId = Field(default_factory=new_job_id)
+    job: JobId = Field(default_factory=new_job_id, description="id of the job; absent: a new one")
     object: str = Field(min_length=1, max_length=1000, description="name in the bucket AUDIO_FILES")
     language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="ISO 639-1; null: as the daemon is set")
     task: Literal["transcribe", "translate"] = "transcribe"
-    prompt: Text = ""
+    prompt: Text = Field("", description="names and terms that may come up")
     speakers: Literal["mix", "channels", "voices"] | None = Field(None, description="null: as the daemon is set")
     keep: bool = Field(False, description="leave the file in the bucket when it is done")
     by: Text = Field("", description="who asks, for the record")
@@ -77,7 +77,7 @@ class Cancellation(_Model):
 
 
 class Answer(_Model):
-    """Of both."""
+    """What either is answered: the state that the job is in now."""
 
     job: JobId
     state: JobState
@@ -93,11 +93,11 @@ class JobRecord(_Model):
     submitted_at: AwareDatetime
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
-    attempts: int = Field(0, ge=0)
-    done_s: float = Field(0.0, ge=0)
-    total_s: float | None = None
-    eta_s: float | None = None
-    error: str | None = None
+    attempts: int = Field(0, ge=0, description="how often it was begun")
+    done_s: float = Field(0.0, ge=0, description="seconds of the file that are done, from its start")
+    total_s: float | None = Field(None, description="length of the file in seconds; null: not known")
+    eta_s: float | None = Field(None, description="seconds until it is done, as it goes now; null: not known")
+    error: str | None = Field(None, description="why it failed, or was begun again")
     results: tuple[str, ...] = Field((), description="objects in the bucket TRANSCRIPTS")
     instance: str | None = Field(None, description="the daemon that has it, or had it last")
 

@@ -18,11 +18,11 @@ from nats.js.api import (
 )
 
 from transcriber.bus.object_store import stream_of
-from transcriber.config import Settings
+from transcriber.config import RECORD_SUBJECT, Settings
 
 FILES_BUCKET, RESULTS_BUCKET = "AUDIO_FILES", "TRANSCRIPTS"
 JOBS, JOB_CONSUMER, JOB_SUBJECT = "JOBS", "transcriber", "transcriber.jobs"
-RECORDS, RECORD_SUBJECT = "JOB_RECORDS", "transcriber.records"
+RECORDS = "JOB_RECORDS"
 
 ACK_WAIT_S = 15.0
 MAX_JOBS_PENDING = 10_000
