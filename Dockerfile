@@ -35,12 +35,14 @@ RUN python3 -m pip download --no-cache-dir --no-deps --no-binary pywhispercpp -c
 WORKDIR /src
 COPY . .
 # pywhispercpp hands every environment variable to CMake. --without-pip: the image installs nothing later, so it carries no
-# installer. A wheel holds no links, so each library lies there under three names: only libX.so.N is ever loaded.
+# installer. A wheel holds no links, so each library lies there under three names: only libX.so.N is ever loaded. Of the last
+# package only the weights are used, which tell voices apart.
 RUN python3 -m venv --without-pip /opt/transcriber \
     && GGML_BACKEND_DL=ON GGML_CPU=OFF GGML_NATIVE=OFF \
        CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
        python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock \
        --no-binary pywhispercpp '.[uvloop]' \
+    && python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps resemblyzer==0.1.4 \
     && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.* \
     && cp /kernels/build/bin/libggml-cpu-*.so /usr/lib/llvm-16/lib/libomp.so.5 .
 
@@ -72,6 +74,7 @@ RUN python3 -m venv --without-pip /opt/transcriber \
        CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
        python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir -c requirements.lock \
        --no-binary pywhispercpp '.[uvloop]' \
+    && python3 -m pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps resemblyzer==0.1.4 \
     && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.*
 
 
