@@ -27,7 +27,7 @@ from transcriber.engine.voice_network import VoiceNetwork
 from transcriber.engine.voice_weights import SIZE, weights_file
 from transcriber.engine.voices import ALIKE, ByVoice, Follower, Network
 from transcriber.messages import Final, Timing, Word
-from transcriber.turns import relabelled, turns
+from transcriber.text.turns import relabelled, turns
 
 SEED = 7
 SPEAKERS = (1, 2, 3, 4)

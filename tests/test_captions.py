@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.captions import Cues, Line, text_line
 from transcriber.messages import End, Final, Gap, Partial, Revision, Silence, Status, Timing, Transcribed
+from transcriber.text.captions import Cues, Line, text_line
 
 RATE = 48_000
 TIMING = Timing(queue_ms=0, processing_ms=0, handover_ms=0, end_to_end_ms=0, rtf=0)

@@ -18,10 +18,10 @@ from nats.errors import NoRespondersError
 from bench.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
 from tests.harness import ROOT, Daemon, level, speak, until
-from transcriber.captions import clock
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.messages import Final, Gap
+from transcriber.text.captions import clock
 
 LIVE = {"INPUT_SAMPLE_RATE": RATE, "BUFFER_DURATION_SECS": 0.5}
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.test_captions import RATE, end, final, gap, said, silence, started
-from transcriber.captions import Cues
 from transcriber.messages import AnyMessage, Final, Word
-from transcriber.phrases import LINE_COLUMNS, MAX_PHRASE_S, Timeline, wrapped
-from transcriber.results import Form, Result, render, writer
+from transcriber.text.captions import Cues
+from transcriber.text.phrases import LINE_COLUMNS, MAX_PHRASE_S, Timeline, wrapped
+from transcriber.text.results import Form, Result, render, writer
 
 FORMS: tuple[Form, ...] = ("json", "verbose_json", "text", "srt", "vtt")
 

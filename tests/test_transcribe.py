@@ -25,7 +25,7 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, RequestError
 from transcriber.jobs import Submission, file_name
 from transcriber.outputs import places
-from transcriber.results import Form
+from transcriber.text.results import Form
 
 PLEASE = Submission(object="-")
 

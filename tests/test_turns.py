@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from transcriber.messages import Final, Timing, Word
-from transcriber.turns import LONGEST_S, PAUSE_S, relabelled, turns
+from transcriber.text.turns import LONGEST_S, PAUSE_S, relabelled, turns
 
 RATE = 48_000
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from transcriber.audio.pcm import SampleFormat
 from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial, Progress, Revision, Silence, Status
-from transcriber.results import Form, Task
+from transcriber.text.results import Form, Task
 
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
 JOB_MODELS: dict[str, type[BaseModel]] = {

@@ -15,7 +15,7 @@ from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.jobs import Submission
 from transcriber.messages import JobState
-from transcriber.results import Form
+from transcriber.text.results import Form
 
 
 def add(commands: Commands) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from transcriber.errors import ConfigError
-from transcriber.phrases import clean
-from transcriber.results import Form
+from transcriber.text.phrases import clean
+from transcriber.text.results import Form
 
 SUFFIXES: dict[Form, str] = {"text": "txt", "json": "json", "verbose_json": "json", "srt": "srt", "vtt": "vtt"}
 """What a result's file is called, here and in the bucket of results."""

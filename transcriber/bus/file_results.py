@@ -12,7 +12,7 @@ from transcriber.config import Settings
 from transcriber.errors import TextGoneError
 from transcriber.jobs import RESULT_FORMS, Submission
 from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Final, Gap, Silence
-from transcriber.results import Form, Result, writer
+from transcriber.text.results import Form, Result, writer
 
 Messages = Callable[[], AsyncIterator[AnyMessage]]
 """All messages of a job, from the first on, each time it is called."""

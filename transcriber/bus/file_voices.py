@@ -15,7 +15,7 @@ from transcriber.bus.file_results import Messages
 from transcriber.engine.voices import ByVoice, Follower
 from transcriber.errors import MediaError
 from transcriber.messages import AnyMessage, Final
-from transcriber.turns import relabelled, turns
+from transcriber.text.turns import relabelled, turns
 
 
 async def labelled(messages: Messages, source: Source) -> Messages:

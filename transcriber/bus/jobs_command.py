@@ -11,14 +11,14 @@ from rich.table import Table
 from transcriber.bus.client import connected
 from transcriber.bus.job_client import Jobs
 from transcriber.bus.transcribe import fetch
-from transcriber.captions import clock
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import JobRecord, file_name, is_job_id
 from transcriber.messages import JobState
 from transcriber.outputs import places, reader_may_leave
-from transcriber.phrases import clean
-from transcriber.results import Form
+from transcriber.text.captions import clock
+from transcriber.text.phrases import clean
+from transcriber.text.results import Form
 
 COLUMNS = ("job", "state", "file", "done", "left", "by", "submitted")
 

@@ -7,7 +7,7 @@ from typing import get_args
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.engine.job import SpeechModel
 from transcriber.errors import BadInputError
-from transcriber.results import Form, Task
+from transcriber.text.results import Form, Task
 
 MAX_PROMPT = 1000
 """Characters; as of ``WHISPER_PROMPT``."""

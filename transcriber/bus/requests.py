@@ -31,7 +31,7 @@ from transcriber.engine.languages import WHISPER_LANGUAGES
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError, RequestError, TooLongError
-from transcriber.results import Result, render
+from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 
 STREAM = "request"

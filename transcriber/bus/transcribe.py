@@ -20,14 +20,14 @@ from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
 from transcriber.bus.job_client import Following, Jobs
 from transcriber.bus.service_client import ask
-from transcriber.captions import clock
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.jobs import JobRecord, Submission, new_job_id, new_object_name
 from transcriber.messages import JobState
 from transcriber.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
-from transcriber.results import Form
 from transcriber.source import ByteSource, open_bytes
+from transcriber.text.captions import clock
+from transcriber.text.results import Form
 
 REQUEST_S = 60.0
 """For the answer to a request, with all its tries."""

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterable
 from transcriber.bus.client import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection
 from transcriber.bus.publish import publish
-from transcriber.captions import Line, text_line
 from transcriber.config import Settings
 from transcriber.demo.account import account_errors
 from transcriber.demo.broker import EmbeddedBroker
@@ -22,6 +21,7 @@ from transcriber.demo.speech import SPEECH_FORMAT, Recording, load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.messages import AnyMessage, End, Final, Metrics
 from transcriber.source import AudioSource
+from transcriber.text.captions import Line, text_line
 
 DEMO_MODEL = "demo"
 STREAMS = 3

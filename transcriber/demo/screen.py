@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from transcriber.captions import Line
 from transcriber.messages import Latency, Metrics
+from transcriber.text.captions import Line
 
 
 @dataclass(frozen=True, slots=True)

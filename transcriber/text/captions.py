@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transcriber.messages import OVER, AnyMessage, End, Final, Gap, Progress, Revision, Status
-from transcriber.phrases import Phrase, Timeline, clean, wrapped
+from transcriber.text.phrases import Phrase, Timeline, clean, wrapped
 
 NAME_COLUMNS = len("Speaker 0: ")
 

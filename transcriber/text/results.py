@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from transcriber.captions import Cues, phrase_text, speaker_name
 from transcriber.messages import AnyMessage, Final, Gap, Word
-from transcriber.phrases import Phrase, Timeline
+from transcriber.text.captions import Cues, phrase_text, speaker_name
+from transcriber.text.phrases import Phrase, Timeline
 
 Form = Literal["json", "verbose_json", "text", "srt", "vtt"]
 Task = Literal["transcribe", "translate"]

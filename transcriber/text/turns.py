@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from transcriber.messages import Final, Word
+from transcriber.text.phrases import SENTENCE_ENDS
 
 PAUSE_S = 0.3
 """Nobody answers sooner, as a rule, and most breaths are shorter."""
@@ -21,7 +22,6 @@ LONGEST_S = 6.0
 SHORTEST_S = 0.6
 """A sentence that ends sooner ends no turn: of less nobody is known. A pause does."""
 
-_ENDS = (".", "!", "?", "…", "。", "！", "？", "।")  # noqa: RUF001 - those of other scripts are meant
 _CLOSERS = "\"'”’»)]」』"  # noqa: RUF001
 
 
@@ -71,7 +71,7 @@ def _begins(turn: Sequence[Word], last: Word, word: Word) -> bool:
     """Whether ``word`` begins a turn after ``turn``, of which ``last`` is the last word."""
     if word.start - last.end >= PAUSE_S or word.end - turn[0].start > LONGEST_S:
         return True
-    return last.word.rstrip(_CLOSERS).endswith(_ENDS) and last.end - turn[0].start >= SHORTEST_S
+    return last.word.rstrip(_CLOSERS).endswith(tuple(SENTENCE_ENDS)) and last.end - turn[0].start >= SHORTEST_S
 
 
 def _cut(final: Final, parts: Sequence[tuple[str, Turn]]) -> list[Final]:
