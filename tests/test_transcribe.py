@@ -189,14 +189,14 @@ async def test_a_result_that_cannot_be_written_whole_leaves_what_was_there(setti
 
 async def test_what_goes_wrong_with_one_file_is_one_line_and_the_others_are_done(settings, client, wav, capsysbinary):
     missing = wav.with_name("missing.wav")
-    async with answering(client, refused(400), b"one\n"):
+    async with answering(client, refused(400, **{"Nats-Service-Error": "be\x1bcause"}), b"one\n"):
         status = await transcribe_files(settings, [wav, missing, wav.parent, wav], None, Wanted(PLEASE))
 
     out, err = capsysbinary.readouterr()
     assert status == 1
     assert out.decode() == f"==> {wav} <==\none\n"
     assert err.decode().splitlines() == [
-        f"transcriber: {wav}: because",
+        f"transcriber: {wav}: be cause",
         f"transcriber: {missing}: {missing}: No such file or directory",
         f"transcriber: {wav.parent}: {wav.parent}: Is a directory",
     ]

@@ -94,10 +94,12 @@ def test_parts_tile_the_final_to_the_frame_the_letter_and_the_word(said, data):
 def test_a_pause_the_end_of_a_sentence_and_too_much_length_end_a_turn():
     pause = final(spoken("one", "two", 0.4, "three"))
     sentence = final(spoken("Is", "it?", "Yes.", "It", "is."))
+    arabic = final(spoken("كيف", "حالك؟", "بخير"))
     long = final(spoken(*["word"] * 40))
 
     assert [turn.words for turn in turns(pause)] == [2, 1]
     assert [turn.words for turn in turns(sentence)] == [2, 3], "a sentence of one short word ends no turn"
+    assert [turn.words for turn in turns(arabic)] == [2, 1]
     assert [turn.words for turn in turns(long)] == [17, 17, 6]
 
 

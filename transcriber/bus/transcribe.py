@@ -27,6 +27,7 @@ from transcriber.messages import JobState
 from transcriber.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
 from transcriber.source import ByteSource, open_bytes
 from transcriber.text.captions import clock
+from transcriber.text.phrases import clean
 from transcriber.text.results import Form
 
 REQUEST_S = 60.0
@@ -133,7 +134,7 @@ class _Asking:
         except BrokenPipeError:
             raise
         except (TranscriberError, ConnectionError) as error:
-            self._notes.print(f"transcriber: {shown(file)}: {mask(str(error))}")
+            self._notes.print(f"transcriber: {shown(file)}: {clean(mask(str(error)))}")
             return False
         return True
 
