@@ -93,6 +93,11 @@ def claim_fragments(count: int) -> bytes:
     return bytes(data)
 
 
+def nest_boxes(count: int) -> bytes:
+    """An MP4 file of boxes, each in the one before."""
+    return b"".join(struct.pack(">I4s", 8 * (count - number), b"moov") for number in range(count))
+
+
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
@@ -103,6 +108,7 @@ def claim_fragments(count: int) -> bytes:
         (b"\x89PNG\r\n\x1a\n" + bytes(1000), MediaError, "no audio file"),
         (b"ID3\4\0\0\0\0\0\0" + bytes(1000), MediaError, "no audio file"),
         (b"ID3", MediaError, "no audio file"),
+        (b"ID3\4\0\0\0\0\0\0" * 100_000 + make("flac"), MediaError, "MB without a frame of sound"),
         (b"\xff\xfb" + bytes(10_000), MediaError, "."),
         (b"\xff\xff" * 100_000, MediaError, "."),
         (b"fLaC", MediaError, "."),
@@ -110,6 +116,7 @@ def claim_fragments(count: int) -> bytes:
         (b"\x1a\x45\xdf\xa3" + bytes(100), MediaError, "."),
         (b"RIFF\0\0\0\0WAVE", MediaError, "ends before its audio begins"),
         (b"\0\0\0\x10ftypM4A \0\0\0\0", MediaError, "without an index"),
+        (nest_boxes(3000), MediaError, "too many in one another"),
         (film("mp4", sound=False), NoAudioError, "there is no audio in it"),
         (film("matroska", sound=False), NoAudioError, "there is no audio in it"),
         (make("m4a").replace(b"mp4a", b"enca", 1), EncryptedError, "the audio is encrypted"),

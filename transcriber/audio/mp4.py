@@ -5,7 +5,7 @@ also takes encrypted packets for broken ones. So the boxes are read here first: 
 """
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transcriber.audio.sources import Reader, Source
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
@@ -29,13 +29,15 @@ class _Found:
 
     Attributes:
         kinds: of the tracks, such as ``soun``.
+        boxes: looked at so far.
         packets: of all tracks.
         encrypted: whether a track of audio is.
         fragmented: whether packets follow that no index counts.
         compressed: whether the index itself is.
     """
 
-    kinds: list[bytes]
+    kinds: list[bytes] = field(default_factory=list)
+    boxes: int = 0
     packets: int = 0
     encrypted: bool = False
     fragmented: bool = False
@@ -53,8 +55,8 @@ def check_mp4(reader: Reader) -> None:
     if source.size is None:
         _check_order(reader)
         return
-    found = _Found([])
-    _walk(source, start, source.size, found, [0])
+    found = _Found()
+    _walk(source, start, source.size, found, 0)
     if found.compressed:
         raise MediaError("an MP4 file with a compressed index is not read")
     if b"soun" not in found.kinds:
@@ -67,17 +69,17 @@ def check_mp4(reader: Reader) -> None:
         raise MediaError(f"{found.packets} packets; {MAX_PACKETS} are read of an MP4 file")
 
 
-def _walk(source: Source, start: int, end: int, found: _Found, seen: list[int]) -> None:
-    """The boxes from ``start`` to ``end``, and what is in them."""
+def _walk(source: Source, start: int, end: int, found: _Found, depth: int) -> None:
+    """The boxes from ``start`` to ``end``, and what is in them; ``depth`` is how many are around them."""
     while start + 8 <= end:
-        seen[0] += 1
-        if seen[0] > _MAX_BOXES:
-            raise MediaError(f"an MP4 file with more than {_MAX_BOXES} boxes before the end of its index")
+        found.boxes += 1
+        if found.boxes > _MAX_BOXES or depth > len(_PARENTS):
+            raise MediaError(f"an MP4 file with more than {_MAX_BOXES} boxes in its index, or too many in one another")
         name, body, size = _box(_exactly(source, start, 16), start, end)
         if size < 8:  # noqa: PLR2004 - its own header
             return
         if name in _PARENTS:
-            _walk(source, body, min(end, start + size), found, seen)
+            _walk(source, body, min(end, start + size), found, depth + 1)
         else:
             _note(name, _exactly(source, body, 20), found)
         if name == b"moov":

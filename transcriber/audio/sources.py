@@ -73,13 +73,20 @@ class Reader:
         return self._head[:count]
 
     def skip(self, count: int) -> None:
-        """Let the file begin ``count`` bytes later; call it before reading."""
+        """Let the file begin ``count`` bytes later; call it before reading.
+
+        Raises:
+            MediaError: that was done so often that there can be no sound.
+        """
         if self.source.size is None:
             end = self.start + count
             for offset in range(self.start + len(self._head), end, _SKIP_BYTES):
                 self._take_at(offset, min(_SKIP_BYTES, end - offset))
         self._head = self._head[count:]
         self.start += count
+        self._count(_SEEK_BYTES)
+        if self.error:
+            raise self.error
 
     def heard(self) -> None:
         """Sound was decoded: what is read from now on is counted anew."""
