@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
+import numpy as np
 from nats.aio.msg import Msg
 
 from transcriber.audio.clip import Clip, Ears, Listened
 from transcriber.audio.media import open_media
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
@@ -42,7 +44,10 @@ MAX_OPEN = 2 * PLACES
 """Requests of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
 
 MAX_OPEN_BYTES = 2**26
-"""What all of these may hold; but there may always be one."""
+"""What all of these may hold, as they came; but there may always be one."""
+
+MAX_CLIP_BYTES = 2**28
+"""What all of these may hold, decoded: where ``REQUEST_MAX_SECS`` allows longer clips, fewer are open."""
 
 STORE = "use the object store: transcriber.submit"
 
@@ -71,6 +76,9 @@ class Requests:
             WEAK_SPEECH_PROB,
             settings.request_max_secs,
         )
+        channels = 2 if settings.speakers == "channels" else 1
+        clip_bytes = settings.request_max_secs * TARGET_SAMPLE_RATE * channels * np.dtype(np.float32).itemsize
+        self._max_open = max(1, min(MAX_OPEN, int(MAX_CLIP_BYTES / clip_bytes / len(pool.workers))))
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -122,7 +130,7 @@ class Requests:
             self._open_bytes -= size
 
     def _see_room(self, worker: Worker, size: int) -> None:
-        if self._open[worker] >= MAX_OPEN or (self._open_bytes and self._open_bytes + size > MAX_OPEN_BYTES):
+        if self._open[worker] >= self._max_open or (self._open_bytes and self._open_bytes + size > MAX_OPEN_BYTES):
             raise self._full()
 
     def _full(self) -> RequestError:
