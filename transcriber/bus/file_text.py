@@ -86,16 +86,18 @@ class FileText:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
+            self._log = None
             await cancel(tasks)
         return not self._stopping
 
-    def stop(self) -> None:
-        """Take no more audio; what the worker does not finish is the next daemon's."""
+    def stop(self) -> bool:
+        """Take no more audio; what the worker does not finish is the next daemon's. Returns whether ``run`` ends of that."""
         self._stopping = True
         if self._taking:
             self._taking.cancel()
         if self._log:
             self._log.close()
+        return self._log is not None
 
     @property
     def done_s(self) -> float:
