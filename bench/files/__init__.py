@@ -22,7 +22,7 @@ from transcriber.engine.models import DEMO
 
 __all__ = ["measure"]
 
-LONG_S, HOUR_S, QUICK_S = 36_000.0, 3600.0, 300.0
+LONG_S, HOUR_S, QUICK_S = 36_000.0, 3600.0, 900.0
 
 
 def measure(quick: bool) -> Results:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import AsyncIterator
 
 from bench.daemon import MeasuredDaemon
 from bench.files.make import LongFile
@@ -10,7 +11,7 @@ from bench.files.office import Job, Office, office
 from bench.memory import WARM, trend
 from bench.report import Results, note
 from transcriber.cancelling import cancel
-from transcriber.messages import Final, Progress, Silence
+from transcriber.messages import OVER, AnyMessage, End, Final, Progress, Silence
 
 FILES = {"FILES": "1", "PROVISION": "1"}
 SAMPLES_SHOWN = 40
@@ -110,28 +111,34 @@ async def _killed(desk: Office, daemon: MeasuredDaemon, file: LongFile) -> tuple
 async def _kill(daemon: MeasuredDaemon, job: Job, place_s: float) -> Results:
     """Kill the daemon at a place of the file, start another, and wait for its first text."""
     messages = job.heard()
-    last_s = 0.0
-    async for message in messages:
-        if isinstance(message, Final):
-            last_s = message.start
-            if last_s >= place_s:
-                break
+    place = await _first_final(messages, place_s)
     daemon.process.kill()
     daemon.process.wait()
     started_s = time.monotonic()
     daemon.start()
     await _ready(daemon)
-    ready_s = begun_s = time.monotonic()
+    ready_s = time.monotonic()
+    begun = await anext(message async for message in messages if isinstance(message, Progress))
+    begun_s = time.monotonic()
+    row: Results = {
+        "after_s": place and round(place.start, 1),
+        "ready_after_s": round(ready_s - started_s, 2),
+        "given_the_job_after_s": round(begun_s - started_s, 2),
+        "attempt": begun.attempt,
+    }
+    if place and (first := await _first_final(messages, 0.0)):
+        row |= {
+            "first_text_at_s": round(first.start, 1),
+            "first_text_after_that_s": round(time.monotonic() - begun_s, 2),
+        }
+    return row
+
+
+async def _first_final(messages: AsyncIterator[AnyMessage], from_s: float) -> Final | None:
+    """The first text from there on; None if the file is done before it comes."""
     async for message in messages:
-        now_s = time.monotonic()
-        if isinstance(message, Progress) and begun_s == ready_s:
-            begun_s = now_s
-        if isinstance(message, Final) and begun_s > ready_s:
-            return {
-                "at_s": round(last_s, 1),
-                "next_text_at_s": round(message.start, 1),
-                "ready_after_s": round(ready_s - started_s, 2),
-                "given_the_job_after_s": round(begun_s - started_s, 2),
-                "first_text_after_that_s": round(now_s - begun_s, 2),
-            }
-    raise AssertionError
+        if isinstance(message, End) or (isinstance(message, Progress) and message.state in OVER):
+            return None
+        if isinstance(message, Final) and message.start >= from_s:
+            return message
+    return None
