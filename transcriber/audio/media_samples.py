@@ -54,7 +54,8 @@ class Samples:
             ):
                 return np.ascontiguousarray(samples)
             zero, scale = _SCALES[frame.format.packed.name]
-            samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+            with np.errstate(invalid="ignore", over="ignore"):  # in a broken file is anything; pieces are made finite
+                samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
         if samples.shape[1] > self.format.channels:
             samples = samples.mean(axis=1, keepdims=True, dtype=np.float32)
         elif samples.shape[1] < self.format.channels:
