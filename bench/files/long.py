@@ -1,7 +1,6 @@
 """One file through one daemon, undisturbed and killed on the way. In: a file. Out: speed, cost, memory, what does not add up."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 
@@ -16,9 +15,8 @@ from transcriber.messages import OVER, AnyMessage, End, Final, Progress, Silence
 FILES = {"FILES": "1", "PROVISION": "1"}
 SAMPLES_SHOWN = 40
 
-KILLS = 3
-LAST_KILL = 0.9
-"""Part of the file; the others are anywhere before."""
+PATIENCE_S = 300.0
+"""For a job to be given to another daemon, and its first text."""
 
 
 async def whole(url: str, daemon: MeasuredDaemon, file: LongFile) -> Results:
@@ -29,12 +27,13 @@ async def whole(url: str, daemon: MeasuredDaemon, file: LongFile) -> Results:
     return results
 
 
-async def undisturbed_and_killed(url: str, daemon: MeasuredDaemon, file: LongFile) -> Results:
+async def undisturbed_and_killed(url: str, daemon: MeasuredDaemon, file: LongFile, parts: tuple[float, ...]) -> Results:
+    """Killed when such ``parts`` of the file are text."""
     with daemon:
         await _ready(daemon)
         async with office(url) as desk:
             first, results = await _undisturbed(desk, daemon, file)
-            second, killed = await _killed(desk, daemon, file)
+            second, killed = await _killed(desk, daemon, file, parts)
             same = await desk.digests(first) == await desk.digests(second)
             return results | {"killed": killed | {"results_are_the_same_to_the_byte": same}}
 
@@ -90,14 +89,15 @@ async def _undisturbed(desk: Office, daemon: MeasuredDaemon, file: LongFile) -> 
     return job.name, results
 
 
-async def _killed(desk: Office, daemon: MeasuredDaemon, file: LongFile) -> tuple[str, Results]:
-    drawn = random.Random(file.kind)
-    parts = [*sorted(drawn.uniform(0.05, 0.8) for _ in range(KILLS - 1)), LAST_KILL]
+async def _killed(
+    desk: Office, daemon: MeasuredDaemon, file: LongFile, parts: tuple[float, ...]
+) -> tuple[str, Results]:
     rows: list[Results] = []
     began_s = time.monotonic()
     async with desk.job(file) as job:
         for part in parts:
-            rows.append(await _kill(daemon, job, part * file.seconds))
+            async with asyncio.timeout(PATIENCE_S + file.seconds):
+                rows.append(await _kill(daemon, job, part * file.seconds))
             note(f"files: {file.kind}, killed: {rows[-1]}")
         record = await job.record()
     return job.name, {
