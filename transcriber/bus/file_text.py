@@ -60,10 +60,10 @@ class FileText:
         self._stopping = False
         self._done_s = 0.0
 
-    async def run(self, read: Callable[[int], Awaitable[FileFeed]]) -> bool:
+    async def run(self, read: Callable[[Checkpoint], Awaitable[FileFeed]]) -> bool:
         """Until all of it is stored, which may have been so before, or until it is stopped; returns which.
 
-        ``read`` opens the file; its argument is the number of the first piece that is needed.
+        ``read`` opens the file where its argument says to go on.
 
         Raises:
             FencedError: another daemon has this file.
@@ -74,7 +74,7 @@ class FileText:
         if found and found.session is None and found.seq > 1:
             return True
         found = found or Checkpoint(instance="", seq=1, attempts=0, session=None)
-        tasks = self._begin(found, await read(found.seq))
+        tasks = self._begin(found, await read(found))
         taking, telling = tasks
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

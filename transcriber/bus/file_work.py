@@ -15,7 +15,7 @@ from typing import Any
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.bus.decoding import OpenFile, open_file
-from transcriber.bus.file_feed import FileFeed
+from transcriber.bus.file_feed import FileFeed, first_frame
 from transcriber.bus.file_results import check_whole, result_names, stored_messages, write_results
 from transcriber.bus.file_text import FileText, file_settings
 from transcriber.bus.file_voices import labelled
@@ -29,7 +29,7 @@ from transcriber.cancelling import cancel
 from transcriber.engine.worker import Worker
 from transcriber.errors import FencedError, MediaError, ObjectError, RefusedError, TextGoneError, UnansweredError
 from transcriber.jobs import JobRecord
-from transcriber.messages import JobState, Progress
+from transcriber.messages import Checkpoint, JobState, Progress
 from transcriber.telemetry import session_traceparent
 
 log = logging.getLogger(__name__)
@@ -203,13 +203,15 @@ class FileWork:
             "error": str(self._feed.error) if self._feed and self._feed.error else None,
         }
 
-    async def _read(self, stack: AsyncExitStack, seq: int) -> FileFeed:
-        """The audio, from piece ``seq`` on; ``stack`` closes it."""
-        self._file = await stack.enter_async_context(open_file(await self._source(stack)))
+    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
+        """The audio, from where ``found`` stands; ``stack`` closes it."""
+        self._file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
         media = self._file.media
         if media.frames:
             self._total_s = media.frames / media.format.rate
-        self._feed = FileFeed(self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, seq)
+        self._feed = FileFeed(
+            self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, found
+        )
         return self._feed
 
     async def _source(self, stack: AsyncExitStack) -> StoredSource:
