@@ -57,7 +57,7 @@ class Office:
         return await self.ask("submit", Submission(**fields).model_dump_json().encode())
 
     async def ask(self, endpoint, payload):
-        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=5)
+        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=30)
         assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
         return json.loads(answer.data)["job"]
 
