@@ -93,6 +93,15 @@ class MeasuredDaemon(DaemonProcess):
     def rss_kb(self) -> int:
         return int(self._proc("statm").split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
+    @property
+    def peak_rss_kb(self) -> int:
+        """The most since the start, or since ``forget_peak``."""
+        return int(self._proc("status").partition("VmHWM:")[2].split()[0])
+
+    def forget_peak(self) -> None:
+        """Count the peak from now on."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
     def _cpu_s(self, stat: str) -> float:
         fields = self._proc(stat).rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

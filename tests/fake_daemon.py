@@ -6,9 +6,15 @@ FAKE_WORD_S: the text is one such word for every so many seconds instead, each w
 FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time; FAKE_SLOW_S: those
 of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
+
+FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
+itself before the n-th call of something.
 """
 
+import importlib
+import itertools
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -76,7 +82,37 @@ def timed_words(samples, word_s):
     return tuple(Word(str(found), at_s, at_s + word_s, 1.0) for at_s, found in levels.items() if found)
 
 
+def tamper():
+    """Do with our own modules what the environment says."""
+    for change in os.environ.get("FAKE_SET", "").split():
+        name, _, value = change.partition("=")
+        setattr(*found(name), float(value))
+    if before := os.environ.get("FAKE_BEFORE"):
+        place, number = before.split()
+        name, _, count = place.rpartition(":")
+        owner, attribute = found(name)
+        calls, original = itertools.count(1), getattr(owner, attribute)
+
+        def struck(*args, **kwargs):
+            if next(calls) == int(count):
+                os.kill(os.getpid(), signal.Signals[number])
+            return original(*args, **kwargs)
+
+        setattr(owner, attribute, struck)
+
+
+def found(name):
+    """``package.module:Class.attribute`` as the class, or module, and the attribute's name."""
+    module, _, path = name.partition(":")
+    owner = importlib.import_module(module)
+    *parts, attribute = path.split(".")
+    for part in parts:
+        owner = getattr(owner, part)
+    return owner, attribute
+
+
 def main():
+    tamper()
     try:
         settings = load_settings()
         configure(settings.log_level, settings.log_format)

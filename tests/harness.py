@@ -80,6 +80,11 @@ class Daemon:
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(self._command, env=self._env, cwd=ROOT, stderr=log, stdout=log)
 
+    @property
+    def resident_mb(self):
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
     def probe(self, path):
         """Status and body of a probe; (0, {}) while nobody answers."""
         try:

@@ -57,7 +57,7 @@ class Office:
         return await self.ask("submit", Submission(**fields).model_dump_json().encode())
 
     async def ask(self, endpoint, payload):
-        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=5)
+        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=30)
         assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
         return json.loads(answer.data)["job"]
 
@@ -343,3 +343,15 @@ async def test_two_voices_are_two_speakers_in_the_results(broker, tmp_path):
 def samples_of(clip):
     """(frames, 1) int16"""
     return np.concatenate([np.frombuffer(piece.data, "<i2") for piece in open_media(clip).pieces])[:, np.newaxis]
+
+
+async def test_what_is_told_of_a_file_does_not_stay_in_memory(broker, tmp_path):
+    settings = {"FILES": 1, "FAKE_WORD_S": 10}
+    async with office(broker) as desk, Daemon(broker.url, tmp_path, **settings) as daemon:
+        await desk.over(await desk.submit(wav(stairs(60))))
+        before_mb = daemon.resident_mb
+        job = await desk.submit(wav(stairs(2400)))
+        assert (await desk.over(job)).state == "done"
+
+        # Its windows alone have 150 MB.
+        assert daemon.resident_mb - before_mb < 50

@@ -1,12 +1,14 @@
 import math
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import soxr
 
-from bench.media_files import KINDS, encode
+from bench.media_files import KINDS, Kind, encode
 from tests.media import Trickle, pcm, speech_at
 from transcriber.audio.media import open_media
+from transcriber.audio.media_samples import Samples
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
 from transcriber.demo.speech import load_speech
@@ -84,3 +86,37 @@ def test_the_text_of_each_is_that_of_the_wav_file(model, wav_errors, name):
     said = sum(len(words(recording.text)) for recording in load_speech())
 
     assert abs(errors_in(name, model) - wav_errors) <= 0.01 * said
+
+
+def long_speech(rate, channels):
+    """21 s that grow louder and softer, so that MP3 saves bits here and spends them there."""
+    samples = np.tile(speech_at(rate, channels), (10, 1))
+    return (samples * np.abs(np.sin(np.arange(len(samples)) / rate))[:, np.newaxis]).astype(np.int16)
+
+
+SLOW_MP3 = Kind("mp3", "libmp3lame", bit_rate=8_000)
+PASSED = [
+    *((kind, rate, channels) for name, kind in KINDS.items() for rate, channels in ((48_000, 2), (16_000, 1))
+      if rate in kind.rates and channels in kind.channels),
+    (SLOW_MP3, 16_000, 1), (SLOW_MP3, 24_000, 1), (Kind("mp3", "libmp3lame", bit_rate=320_000), 44_100, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "rate", "channels"), PASSED)
+def test_who_has_heard_the_beginning_gets_the_very_same_rest(kind, rate, channels):
+    data = encode(kind, long_speech(rate, channels), rate)
+    whole = list(open_media(data).pieces)
+
+    for number in (1, 5, len(whole) // 2, len(whole) - 1):
+        assert list(open_media(data, whole[number].frame).pieces) == whole[number:], number
+    assert list(open_media(data, whole[-1].frame + 48_000).pieces) == []
+
+
+@pytest.mark.parametrize("name", ["flac", "mp3 cbr"])
+def test_what_was_heard_is_not_decoded_again(name):
+    data = encode(KINDS[name], long_speech(16_000, 1), 16_000)
+
+    with patch.object(Samples, "of", autospec=True, side_effect=Samples.of) as decoded:
+        assert list(open_media(data, 18 * 16_000).pieces)
+
+    assert decoded.call_count < 21 * 16_000 / 576 / 2

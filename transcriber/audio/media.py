@@ -23,8 +23,11 @@ _MAX_HEADER_BYTES = 2**20
 """Of a WAV file; FFmpeg skips more than that faster."""
 
 
-def open_media(source: Source | bytes) -> Media:
+def open_media(source: Source | bytes, first: int = 0) -> Media:
     """A file or a clip; its first sound is decoded already.
+
+    Its pieces begin with the frame ``first``. Only who has heard all before it, and found no hole, may name one: it need not be
+    decoded again then.
 
     Raises:
         MediaError: it cannot be read: what it is, what is in it, or where it comes from. One line.
@@ -33,37 +36,37 @@ def open_media(source: Source | bytes) -> Media:
     head = reader.peek(12)
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         try:
-            return _open_wav(reader)
+            return _open_wav(reader, first)
         except BadInputError as error:
             # More channels or another codec than we read ourselves, or nothing that anybody reads.
             if reader.seekable():
                 reader.seek(0)
                 with suppress(MediaError):
-                    return _open_other(reader)
+                    return _open_other(reader, first)
             raise MediaError(str(error)) from None
-    return _open_other(reader)
+    return _open_other(reader, first)
 
 
-def _open_other(reader: Reader) -> Media:
+def _open_other(reader: Reader, first: int) -> Media:
     from transcriber.audio.media_ffmpeg import open_file  # noqa: PLC0415 - FFmpeg is 20 MB, and many daemons read no file
 
-    return open_file(reader)
+    return open_file(reader, first)
 
 
-def _open_wav(reader: Reader) -> Media:
-    parser, first = WavParser(), b""
+def _open_wav(reader: Reader, first: int) -> Media:
+    parser, head = WavParser(), b""
     while parser.format is None:
         if reader.tell() > _MAX_HEADER_BYTES:
             raise MediaError(f"no audio in the first {_MAX_HEADER_BYTES >> 20} MB of the WAV file")
         data = reader.read(_READ_BYTES)
         if not data:
             raise reader.error or BadInputError("the WAV file ends before its audio begins")
-        first = parser.feed(data)
+        head = parser.feed(data)
     fmt = parser.format
     as_is = fmt.sample in {SampleFormat.S16LE, SampleFormat.F32LE}
     out = fmt if as_is else AudioFormat(SampleFormat.F32LE, fmt.rate, fmt.channels)
-    chunks = _wav_chunks(reader, parser, first, fmt)
-    return Media(out, parser.frames, "wav", str(fmt.sample).lower(), join(chunks, fmt.rate, parser.frames))
+    chunks = _wav_chunks(reader, parser, head, fmt)
+    return Media(out, parser.frames, "wav", str(fmt.sample).lower(), join(chunks, fmt.rate, parser.frames, first))
 
 
 def _wav_chunks(reader: Reader, parser: WavParser, pcm: bytes, fmt: AudioFormat) -> Generator[Chunk, None, None]:

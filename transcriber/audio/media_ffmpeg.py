@@ -45,6 +45,9 @@ _MAX_CHANNELS = 64
 _MAX_PACKET_BYTES = 2**23
 _MAX_FRAME_SAMPLES = 2**22
 """In one decoded frame, of all channels."""
+_NEEDED = {"flac": 1, "mp3": 64}
+"""By demuxer: to decode a packet to the last bit alike so many packets are needed, itself included. A frame of FLAC stands alone; one
+of MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
 _MAX_ERRORS = 2000
 """Packets in a row that cannot be decoded: half a minute and more."""
 _WRONG = (FFmpegError, ValueError, OverflowError)
@@ -56,8 +59,8 @@ ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_MALLOC_BYTES))  
 av.logging.set_level(None)
 
 
-def open_file(reader: Reader) -> Media:
-    """Open a file and decode its first frame, which tells what the container may not.
+def open_file(reader: Reader, first: int) -> Media:
+    """Open a file and decode its first frame, which tells what the container may not; its pieces begin with the frame ``first``.
 
     Raises:
         MediaError: it cannot be read, or there is no sound in it.
@@ -71,7 +74,7 @@ def open_file(reader: Reader) -> Media:
         check_mp4(reader)
     container = _open(reader, kind)
     try:
-        return _Decoder(reader, container, kind).media()
+        return _Decoder(reader, container, kind).media(first)
     except BaseException:
         container.close()
         raise
@@ -122,8 +125,12 @@ class _Decoder:
         self._base = self._stream.time_base or Fraction(1, 1000)
         self._lost: int | None = None  # packets since the last frame, in units of the time base; None: none
         self._samples: Samples
+        self._timeline: Timeline
+        self._passing = 0  # so many packets before the first that is wanted must be decoded; 0: all, from now on
+        self._first = 0
+        self._next_stamp: int | None = None  # of the packet that follows
 
-    def media(self) -> Media:
+    def media(self, first_frame: int) -> Media:
         """The file, once its first frame is decoded."""
         frames = self._frames()
         first = next(frames, None)
@@ -133,7 +140,9 @@ class _Decoder:
         fmt = self._samples.format
         length, promised = self._length()
         container = self._container.format.name.partition(",")[0]
-        pieces = join(self._chunks(first, frames), fmt.rate, length if promised else None)
+        if first_frame:
+            self._first, self._passing = first_frame, _NEEDED.get(self._kind, 0)
+        pieces = join(self._chunks(first, frames), fmt.rate, length if promised else None, first_frame)
         return Media(fmt, length, container, self._codec.name, pieces)
 
     def _length(self) -> tuple[int | None, bool]:
@@ -161,6 +170,9 @@ class _Decoder:
         """
         errors = 0
         for packet in self._packets():
+            if self._passing and self._passes(packet):
+                continue
+            self._next_stamp = None if packet.pts is None else packet.pts + (packet.duration or 0)
             if self._kind == "mov" and packet.has_sidedata("encryption_info"):
                 raise EncryptedError("the audio is encrypted")
             try:
@@ -180,6 +192,21 @@ class _Decoder:
                     yield frame
                     self._lost = None
 
+    def _passes(self, packet: "av.Packet[av.AudioStream]") -> bool:
+        """Whether a packet need not be decoded. Only where it is sure how many frames are in it, and that they are not wanted."""
+        ticks, due = packet.duration or 0, self._next_stamp
+        frames = self._in_frames(ticks)
+        exact = ticks and frames / self._base == ticks * self._samples.format.rate
+        wanted = self._timeline.frame + self._passing * frames > self._first
+        # A lost one that is shorter than what is rounded leaves no hole, so that nobody would know of it.
+        if due is None or packet.pts != due or not exact or frames <= self._timeline.rounding or wanted:
+            self._passing = 0
+            return False
+        self._timeline.frame += frames
+        self._next_stamp = due + ticks
+        self._reader.heard()
+        return True
+
     def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:
         """The packets of the stream, and an empty one at the end; the demuxer is asked again where it stumbles."""
         for _ in range(_MAX_ERRORS):
@@ -195,7 +222,7 @@ class _Decoder:
     def _chunks(self, first: av.AudioFrame, frames: Iterator[av.AudioFrame]) -> Iterator[Chunk]:
         """The frames as samples with their places."""
         try:
-            timeline = Timeline(self._samples.format.rate, self._origin(first))
+            self._timeline = timeline = Timeline(self._samples.format.rate, self._origin(first))
             for frame in chain([first], frames):
                 if self._lost is not None:
                     timeline.lose(self._in_frames(self._lost))

@@ -48,7 +48,7 @@ class Media:
     pieces: Generator[Piece, None, None]
 
 
-def join(chunks: Iterator[Chunk], rate: int, promised: int | None) -> Generator[Piece, None, None]:
+def join(chunks: Iterator[Chunk], rate: int, promised: int | None, first: int = 0) -> Generator[Piece, None, None]:
     """Chunks of any length as pieces.
 
     What is not finite becomes silence, or full scale: one NaN would stay in a resampler for good.
@@ -57,14 +57,18 @@ def join(chunks: Iterator[Chunk], rate: int, promised: int | None) -> Generator[
         chunks: their places only grow, and never overlap.
         rate: frames in a second.
         promised: the length, if the container is to be trusted with it.
+        first: what comes before this place is left out.
 
     Raises:
         TruncatedError: the last chunk ends clearly before ``promised``.
     """
     waiting: list[NDArray[Any]] = []
-    start = end = 0
+    start = end = first
     try:
-        for place, samples in chunks:
+        for found, heard in chunks:
+            place, samples = max(found, first), heard[max(0, first - found) :]
+            if not len(samples):
+                continue
             if waiting and place != end:
                 yield from _cut(start, waiting, rate)
                 waiting = []

@@ -59,7 +59,8 @@ class Samples:
             if kind == self._as_is and channels == self.format.channels:
                 return samples
             zero, scale = _SCALES[kind]
-            samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+            with np.errstate(invalid="ignore", over="ignore"):  # in a broken file is anything; pieces are made finite
+                samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
         if samples.shape[1] > self.format.channels:
             samples = samples.mean(axis=1, keepdims=True, dtype=np.float32)
         elif samples.shape[1] < self.format.channels:

@@ -13,13 +13,14 @@ class Timeline:
 
     Attributes:
         frame: place of the next frame, if nothing is missing before it.
+        rounding: where so much or less is lost, no hole is left, in frames.
     """
 
     def __init__(self, rate: int, origin: int) -> None:
         """``origin`` is what the first frame's time stamp would be, in frames, if nothing is missing before it."""
         self.frame = 0
         self._jitter = int(rate * _JITTER_S)
-        self._rounding = int(rate * _ROUNDING_S)
+        self.rounding = int(rate * _ROUNDING_S)
         self._max_hole = int(rate * _MAX_HOLE_S)
         self._origin = origin
         self._lost = 0  # frames that could not be decoded since the last that could
@@ -42,7 +43,7 @@ class Timeline:
             self._origin = (stamp or 0) - self.frame - ahead
         elif not self.frame and not self._losing and abs(ahead) <= self._jitter:
             self._origin += ahead  # what is cut off at the start is not counted the same everywhere
-        if ahead > (self._rounding if self._losing else self._jitter):
+        if ahead > (self.rounding if self._losing else self._jitter):
             self.frame += ahead
         self._lost, self._losing = 0, False
         start = self.frame

@@ -63,8 +63,8 @@ async def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 
 @asynccontextmanager
-async def open_file(source: Source) -> AsyncIterator[OpenFile]:
-    """A file on a thread of its own, which also calls ``source``.
+async def open_file(source: Source, first: int = 0) -> AsyncIterator[OpenFile]:
+    """A file on a thread of its own, which also calls ``source``; from frame ``first`` on, as in ``open_media``.
 
     Raises:
         MediaError: it cannot be decoded.
@@ -72,7 +72,7 @@ async def open_file(source: Source) -> AsyncIterator[OpenFile]:
     thread = ThreadPoolExecutor(1, f"{DECODING_THREAD}file")
     media: Media | None = None
     try:
-        media = await asyncio.wrap_future(thread.submit(open_media, source))
+        media = await asyncio.wrap_future(thread.submit(open_media, source, first))
         async with aclosing(_pieces(thread, media)) as pieces:
             yield OpenFile(media, pieces)
     finally:

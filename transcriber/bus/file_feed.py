@@ -9,11 +9,25 @@ from contextlib import suppress
 from datetime import datetime
 
 from transcriber.audio.media import Piece
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.bus.feed import Payload
 from transcriber.errors import MediaError, TruncatedError
+from transcriber.messages import Checkpoint
 
 log = logging.getLogger(__name__)
+
+
+def first_frame(found: Checkpoint) -> int:
+    """The frame with which the pieces to read begin: 0 unless all pieces before lie together, and are a second long each.
+
+    As many frames as they would have are not enough to say so, where a hole may be among them.
+    """
+    state = found.session
+    if state is None or state.origin != 0:
+        return 0
+    rate, account = parse_content_type(state.format, AudioFormat()).rate, state.account
+    lost = account.sums["lost"] or any(fate == "lost" for ranges in account.open for *_, fate in ranges)
+    return 0 if lost or state.clock != (found.seq - 1) * rate else state.clock
 
 
 class FileFeed:
@@ -26,16 +40,25 @@ class FileFeed:
     idle = False
 
     def __init__(
-        self, job: str, fmt: AudioFormat, frames: int | None, pieces: AsyncIterator[Piece], asked_at: datetime, seq: int
+        self,
+        job: str,
+        fmt: AudioFormat,
+        frames: int | None,
+        pieces: AsyncIterator[Piece],
+        asked_at: datetime,
+        found: Checkpoint,
     ) -> None:
-        """Payloads from number ``seq`` on, which is at least 1; ``frames`` is the length of the file, None if not known."""
+        """Payloads from where ``found`` stands; ``frames`` is the length of the file, None if not known.
+
+        ``pieces`` begin with ``first_frame(found)``.
+        """
         self.error: MediaError | None = None
         self._job, self._frames, self._pieces, self._asked_at = job, frames, pieces, asked_at
         self._headers = {"Content-Type": fmt.content_type, "Audio-Session": job}
         self._frame_bytes = fmt.frame_bytes
-        self._first = seq
-        self._taken = 0  # payloads, those included that are passed over
-        self._end_frame = 0  # of the file, as far as it was read
+        self._first = found.seq
+        self._end_frame = first_frame(found)  # of the file, as far as it was read
+        self._taken = found.seq - 1 if self._end_frame else 0  # payloads, those included that are passed over
         self._over = False
 
     @property

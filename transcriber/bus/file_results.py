@@ -11,7 +11,7 @@ from transcriber.bus.object_store import Bucket
 from transcriber.config import Settings
 from transcriber.errors import TextGoneError
 from transcriber.jobs import RESULT_FORMS, Submission
-from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Final, Gap, Silence
+from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Final, Gap, Silence, Status
 from transcriber.text.results import Form, Result, writer
 
 Messages = Callable[[], AsyncIterator[AnyMessage]]
@@ -33,6 +33,11 @@ def stored_messages(jetstream: JetStream, settings: Settings, job: str) -> Messa
     return messages
 
 
+def result_names(job: str) -> tuple[str, ...]:
+    """The objects that the results of ``job`` are."""
+    return tuple(f"{job}.{form}" for form in RESULT_FORMS)
+
+
 async def check_whole(messages: Messages) -> End:
     """See that every frame is told of; returns the account.
 
@@ -40,15 +45,18 @@ async def check_whole(messages: Messages) -> End:
         TextGoneError: the stream's limits have taken some of it.
     """
     told: Counter[str | None] = Counter()
-    end = None
+    first = end = None
     async for message in messages():
+        first = first or message
         match message:
             case Final() | Silence() | Gap():
                 told[message.speaker] += message.frames
             case End():
                 end = message
     of_all = told.pop(None, 0)
-    if end is None or any(frames + of_all != end.frames for frames in (told.values() or (0,))):
+    # The oldest goes first; the frames alone do not tell of a speaker all of whose words are gone.
+    begun = isinstance(first, Status) and first.state == "started"
+    if end is None or not begun or any(frames + of_all != end.frames for frames in (told.values() or (0,))):
         raise TextGoneError("some of its text is gone already: TRANSCRIPT_MAX_AGE_SECS, TRANSCRIPT_MAX_BYTES")
     return end
 
@@ -59,11 +67,10 @@ async def write_results(bucket: Bucket, submission: Submission, messages: Messag
     Raises:
         UnansweredError, RefusedError.
     """
-    names = []
-    for suffix in RESULT_FORMS:
-        names.append(f"{submission.job}.{suffix}")
-        await bucket.put(names[-1], _document(_FORMS[suffix], submission, messages))
-    return tuple(names)
+    names = result_names(submission.job)
+    for name, suffix in zip(names, RESULT_FORMS, strict=True):
+        await bucket.put(name, _document(_FORMS[suffix], submission, messages))
+    return names
 
 
 async def _document(form: Form, submission: Submission, messages: Messages) -> AsyncIterator[bytes]:

@@ -60,10 +60,10 @@ class FileText:
         self._stopping = False
         self._done_s = 0.0
 
-    async def run(self, read: Callable[[int], Awaitable[FileFeed]]) -> bool:
+    async def run(self, read: Callable[[Checkpoint], Awaitable[FileFeed]]) -> bool:
         """Until all of it is stored, which may have been so before, or until it is stopped; returns which.
 
-        ``read`` opens the file; its argument is the number of the first piece that is needed.
+        ``read`` opens the file where its argument says to go on.
 
         Raises:
             FencedError: another daemon has this file.
@@ -74,7 +74,7 @@ class FileText:
         if found and found.session is None and found.seq > 1:
             return True
         found = found or Checkpoint(instance="", seq=1, attempts=0, session=None)
-        tasks = self._begin(found, await read(found.seq))
+        tasks = self._begin(found, await read(found))
         taking, telling = tasks
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -86,16 +86,18 @@ class FileText:
                 if task.done() and not task.cancelled():
                     task.result()
         finally:
+            self._log = None
             await cancel(tasks)
         return not self._stopping
 
-    def stop(self) -> None:
-        """Take no more audio; what the worker does not finish is the next daemon's."""
+    def stop(self) -> bool:
+        """Take no more audio; what the worker does not finish is the next daemon's. Returns whether ``run`` ends of that."""
         self._stopping = True
         if self._taking:
             self._taking.cancel()
         if self._log:
             self._log.close()
+        return self._log is not None
 
     @property
     def done_s(self) -> float:

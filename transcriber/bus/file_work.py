@@ -15,11 +15,11 @@ from typing import Any
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.bus.decoding import OpenFile, open_file
-from transcriber.bus.file_feed import FileFeed
-from transcriber.bus.file_results import check_whole, stored_messages, write_results
+from transcriber.bus.file_feed import FileFeed, first_frame
+from transcriber.bus.file_results import check_whole, result_names, stored_messages, write_results
 from transcriber.bus.file_text import FileText, file_settings
 from transcriber.bus.file_voices import labelled
-from transcriber.bus.jetstream import JetStream
+from transcriber.bus.jetstream import NO_RESOURCES, OUT_OF_STORAGE, STREAM_FULL, JetStream
 from transcriber.bus.jobs import JobDesk, Kept
 from transcriber.bus.object_reader import ObjectReader, StoredSource
 from transcriber.bus.object_store import Bucket
@@ -29,7 +29,7 @@ from transcriber.cancelling import cancel
 from transcriber.engine.worker import Worker
 from transcriber.errors import FencedError, MediaError, ObjectError, RefusedError, TextGoneError, UnansweredError
 from transcriber.jobs import JobRecord
-from transcriber.messages import JobState, Progress
+from transcriber.messages import Checkpoint, JobState, Progress
 from transcriber.telemetry import session_traceparent
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
 FOREVER = MediaError, ObjectError, TextGoneError
 """What another attempt would not mend."""
+
+FULL = frozenset({STREAM_FULL, OUT_OF_STORAGE, NO_RESOURCES})
+"""That the broker has no room for the results may be mended in time, or never: unlike its absence it counts as an attempt."""
 
 PROGRESS_S = 1.0
 RECORD_S = 2.0
@@ -67,6 +70,8 @@ class FileWork:
         self._text = FileText(record.submission, worker, places, room.jetstream, self._around)
         self._feed: FileFeed | None = None
         self._file: OpenFile | None = None
+        self._making: asyncio.Task[dict[str, Any] | None] | None = None
+        self._stopping = False
         self._began_s, self._done_before_s = time.monotonic(), record.done_s
         self._total_s = record.total_s
 
@@ -75,80 +80,138 @@ class FileWork:
 
         Raises:
             FencedError: another daemon has it.
-            UnansweredError, RefusedError: not even the record can be written.
+            UnansweredError, RefusedError: not even the record can be read or written.
         """
-        if self._record.over:
-            await self._remove_input()
-            return None
-        # A window is given up before its file is: each of its attempts is one at the file, too.
-        if self._record.attempts >= 2 * self._around.settings.max_attempts:
-            await self._end("failed", error=f"given up after {self._record.attempts} attempts: {self._record.error}")
-            return None
-        instance, begun = self._around.telemetry.instance, self._record.started_at or datetime.now(UTC)
-        attempts = self._record.attempts + 1
+        again_s = None if self._record.over else await self._try()
+        if not self._record.over:
+            return again_s
         try:
-            await self._save(state="running", attempts=attempts, instance=instance, started_at=begun)
-            log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
-            if await self._attempt():
-                return None
-            await self._save(attempts=self._record.attempts - 1)  # that we stop is not the file's fault
-        except FOREVER as error:
-            await self._end("failed", error=str(error))
-            return None
-        except FencedError:
-            if not await self._cancelled():
-                raise
-            return None
-        except (UnansweredError, RefusedError) as error:
-            self._around.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
+            await self._clean_up()
+        except UnansweredError as error:
+            self._around.warnings.warning("files", "a file is over, but not removed yet: %s", error, job=self._job)
             return RETRY_S
-        except Exception as error:  # whatever is in a file must not take the live streams with it
-            log.exception("a file failed", extra={"job": self._job})
-            await self._save(error=f"{type(error).__name__}: {error}")
-            return float(min(RETRY_MAX_S, RETRY_S * 2 ** (self._record.attempts - 1)))
-        return 0.0
+        return None
+
+    async def stop(self) -> None:
+        """The daemon stops: another one goes on."""
+        self._stopping = True
+        if not self._text.stop() and self._making:
+            await cancel([self._making])
+
+    @property
+    def job(self) -> str:
+        """Its id."""
+        return self._job
 
     @property
     def _record(self) -> JobRecord:
         return self._kept.record
 
-    def stop(self) -> None:
-        """The daemon stops: another one goes on."""
-        self._text.stop()
+    async def _try(self) -> float | None:
+        """One attempt, whatever comes of it."""
+        try:
+            return await self._begin()
+        except FencedError:
+            kept = await self._room.desk.record(self._job)
+            if kept and kept.record.over:
+                self._kept = kept
+                if kept.record.state == "cancelled":
+                    self._told()
+                return None
+            if kept is None or kept.seq != self._kept.seq:
+                raise
+            # Who had it before has stored some text since, and does not know yet that the record is ours.
+            await self._save(attempts=self._record.attempts - 1)
+            return 0.0
 
-    async def _attempt(self) -> bool:
-        """The text and the results; False if it was stopped before."""
+    async def _begin(self) -> float | None:
+        attempts, begun = self._record.attempts + 1, self._record.started_at or datetime.now(UTC)
+        if attempts > self._most_attempts:
+            return await self._fail(self._record.error or "the daemons that tried it did not come back")
+        await self._save(state="running", attempts=attempts, instance=self._around.telemetry.instance, started_at=begun)
+        log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
+        try:
+            made = await self._attempt()
+        except FOREVER as error:
+            await self._end("failed", error=str(error))
+        except FencedError:
+            raise
+        except (UnansweredError, RefusedError) as error:
+            self._around.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
+            if isinstance(error, RefusedError) or error.code in FULL:
+                return await self._fail(str(error))
+            await self._save(attempts=self._record.attempts - 1)  # that nobody answers is not the file's fault
+            return RETRY_S
+        except Exception as error:  # whatever is in a file must not take the live streams with it
+            log.exception("a file failed", extra={"job": self._job})
+            return await self._fail(f"{type(error).__name__}: {error}")
+        else:
+            if made is None:
+                await self._save(attempts=self._record.attempts - 1)  # nor that we stop
+                return 0.0
+            await self._end("done", **made)
+        return None
+
+    async def _fail(self, error: str) -> float | None:
+        """An attempt has failed; returns after how many seconds there is to be another, None if that was the last."""
+        await self._save(error=error)
+        attempts = self._record.attempts
+        if attempts < self._most_attempts:
+            return float(min(RETRY_MAX_S, RETRY_S * 2 ** (attempts - 1)))
+        await self._end("failed", error=f"given up after {attempts} attempts: {error}")
+        return None
+
+    @property
+    def _most_attempts(self) -> int:
+        """A window is given up before its file is: each of its attempts is one at the file, too."""
+        return 2 * self._around.settings.max_attempts
+
+    async def _attempt(self) -> dict[str, Any] | None:
+        """Make text and results, and say how far that is; returns what the record is to say, None if it was stopped before."""
+        if self._stopping:
+            return None
+        over = asyncio.Event()
+        telling = asyncio.create_task(self._tell(over))
+        self._making = making = asyncio.create_task(self._make())
+        try:
+            await asyncio.wait({telling, making}, return_when=asyncio.FIRST_COMPLETED)
+            over.set()
+            if telling.done():  # it is not ours any more
+                await cancel([making])
+            else:
+                await asyncio.wait({telling})  # a record must not be changed without our knowing
+        finally:
+            await cancel([telling, making])
+        telling.result()
+        return None if making.cancelled() else making.result()
+
+    async def _make(self) -> dict[str, Any] | None:
+        """The text and the results; None if it was stopped before the text was whole."""
         async with AsyncExitStack() as stack:
-            over = asyncio.Event()
-            telling = asyncio.create_task(self._tell(over))
-            stack.push_async_callback(asyncio.wait, {telling})
-            stack.callback(over.set)
-            writing = asyncio.create_task(self._text.run(partial(self._read, stack)))
-            stack.push_async_callback(cancel, [writing])
-            await asyncio.wait({telling, writing}, return_when=asyncio.FIRST_COMPLETED)
-            if not writing.done():
-                telling.result()
-            if not writing.result():
-                return False
+            if not await self._text.run(partial(self._read, stack)):
+                return None
         messages = stored_messages(self._room.jetstream, self._around.settings, self._job)
         account = await check_whole(messages)
         if self._record.submission.speakers == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
-        results = await write_results(self._room.results, self._record.submission, messages)
-        error = str(self._feed.error) if self._feed and self._feed.error else None
-        await self._end(
-            "done", done_s=account.duration, total_s=account.duration, eta_s=0.0, results=results, error=error
-        )
-        return True
+        return {
+            "results": await write_results(self._room.results, self._record.submission, messages),
+            "done_s": account.duration,
+            "total_s": account.duration,
+            "eta_s": 0.0,
+            "error": str(self._feed.error) if self._feed and self._feed.error else None,
+        }
 
-    async def _read(self, stack: AsyncExitStack, seq: int) -> FileFeed:
-        """The audio, from piece ``seq`` on; ``stack`` closes it."""
-        self._file = await stack.enter_async_context(open_file(await self._source(stack)))
+    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
+        """The audio, from where ``found`` stands; ``stack`` closes it."""
+        self._file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
         media = self._file.media
         if media.frames:
             self._total_s = media.frames / media.format.rate
-        self._feed = FileFeed(self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, seq)
+        self._feed = FileFeed(
+            self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, found
+        )
         return self._feed
 
     async def _source(self, stack: AsyncExitStack) -> StoredSource:
@@ -165,37 +228,34 @@ class FileWork:
         stack.callback(source.close)
         return source
 
-    async def _cancelled(self) -> bool:
-        """Whether it is over because somebody has said so."""
-        kept = await self._room.desk.record(self._job)
-        if kept is None or not kept.record.over:
-            return False
-        self._kept = kept
-        await self._close()
-        return True
-
     async def _end(self, state: JobState, **changes: Any) -> None:
         await self._save(state=state, ended_at=datetime.now(UTC), **changes)
-        log.info("a file is %s", state, extra={"job": self._job, "error": self._record.error})
-        await self._close()
+        self._told()
 
-    async def _close(self) -> None:
-        """It is over."""
+    def _told(self) -> None:
+        """It is over, and nobody has said so yet."""
+        log.info("a file is %s", self._record.state, extra={"job": self._job, "error": self._record.error})
         self._say()
         self._around.telemetry.counters().files[self._record.state] += 1
-        await self._remove_input()
 
-    async def _remove_input(self) -> None:
-        """Whatever was submitted is needed no more, unless it failed, and somebody wants to look."""
-        submission = self._record.submission
-        if self._record.state != "failed" and not submission.keep:
-            with suppress(UnansweredError, RefusedError):  # the limits of the bucket take it
-                await self._room.inputs.delete(submission.object, self._record.digest)
+    async def _clean_up(self) -> None:
+        """Remove what is needed no more: the input, unless it failed and somebody wants to look, and results of what is not done.
+
+        Raises:
+            UnansweredError: it is not all removed.
+        """
+        record, submission = self._record, self._record.submission
+        with suppress(RefusedError, ObjectError):  # the limits of the buckets take it
+            if record.state != "failed" and not submission.keep:
+                await self._room.inputs.delete(submission.object, record.digest)
+            if record.state != "done":
+                for name in result_names(self._job):
+                    await self._room.results.delete(name)
 
     # How far it is.
 
     async def _tell(self, over: asyncio.Event) -> None:
-        """Say it every second, until it is ``over``. Not to be cancelled: a record must not be changed without our knowing.
+        """Say it every second, until it is ``over``.
 
         Raises:
             FencedError: the record is another's now.
@@ -208,8 +268,7 @@ class FileWork:
             self._progress = self._look()
             if time.monotonic() - recorded_s >= RECORD_S:
                 recorded_s = time.monotonic()
-                with suppress(UnansweredError):  # if text cannot be stored either, that is known
-                    await self._save()
+                await self._save()
 
     def _look(self) -> dict[str, Any]:
         """How far it is, as fields of a record."""
@@ -222,13 +281,13 @@ class FileWork:
         return {"done_s": done_s, "total_s": total_s, "eta_s": eta_s} | attempts
 
     async def _save(self, **changes: Any) -> None:
-        """Store the record with ``changes``, and how far it is.
+        """Store the record with ``changes``, and how far it is, however long the broker is away.
 
         Raises:
             FencedError: somebody else has changed it.
-            UnansweredError, RefusedError.
+            RefusedError.
         """
-        self._kept = await self._room.desk.update(self._kept, **self._progress | changes)
+        self._kept = await self._room.desk.update_patiently(self._kept, **self._progress | changes)
 
     def _say(self) -> None:
         record = self._record.model_copy(update=self._progress if not self._record.over else {})

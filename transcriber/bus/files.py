@@ -64,28 +64,38 @@ class Files:
         """Take no more; what is begun is the next daemon's."""
         if self._taking:
             await cancel([self._taking])
-        for work in self._works.values():
-            work.stop()
+        await asyncio.gather(*(work.stop() for work in self._works.values()))
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait until what the workers have made is stored, and the jobs are given back."""
+        """Wait until what the workers have made is stored, and give the jobs back."""
         if self._works:
             await asyncio.wait(self._works, timeout=timeout_s)
+            await cancel(self._works)
 
     async def _take(self) -> None:
         while True:
             worker = await self._free.get()
-            taken = await self._feed.next_job()
-            try:
-                kept = await self._room.desk.record(taken.job) or Kept(taken.record, 0)
-            except (UnansweredError, RefusedError):
-                await taken.retry(RETRY_S)
+            if await self._begin(worker, await self._feed.next_job()) is None:
                 self._free.put_nowait(worker)
-                continue
-            work = FileWork(self._room, kept, worker, self._places[worker])
-            attempt = asyncio.create_task(self._attempt(taken, work))
-            self._works[attempt] = work
-            attempt.add_done_callback(partial(self._over, worker))
+
+    async def _begin(self, worker: Worker, taken: TakenJob) -> FileWork | None:
+        """Have ``worker`` work at a job; None if it cannot be just now, or need not be."""
+        if taken.job in (work.job for work in self._works.values()):
+            await taken.leave()  # the broker had not heard of us for a while; from now on it does
+            return None
+        try:
+            kept = await self._room.desk.record(taken.job) or Kept(taken.record, 0)
+        except (UnansweredError, RefusedError):
+            await taken.retry(RETRY_S)
+            return None
+        except asyncio.CancelledError:
+            await taken.retry()
+            raise
+        work = FileWork(self._room, kept, worker, self._places[worker])
+        attempt = asyncio.create_task(self._attempt(taken, work))
+        self._works[attempt] = work
+        attempt.add_done_callback(partial(self._over, worker))
+        return work
 
     async def _attempt(self, taken: TakenJob, work: FileWork) -> None:
         """One attempt, and what becomes of the job."""
@@ -98,6 +108,9 @@ class Files:
         except (UnansweredError, RefusedError) as error:
             self._room.around.warnings.warning("files", "a file cannot be begun or ended: %s", error, job=taken.job)
             again_s = RETRY_S
+        except asyncio.CancelledError:
+            await taken.retry()
+            raise
         await (taken.done() if again_s is None else taken.retry(again_s))
 
     def _over(self, worker: Worker, attempt: asyncio.Task[None]) -> None:

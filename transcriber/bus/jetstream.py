@@ -29,7 +29,8 @@ FENCE = "Nats-Expected-Last-Subject-Sequence"
 """Header with the sequence of the message that ours follows upon; 0: it is the first of its subject."""
 
 WRONG_LAST_SEQUENCE, NO_MESSAGE, STREAM_FULL = 10071, 10037, 10077
-_TOO_MANY_REQUESTS, _UNAVAILABLE, _OUT_OF_STORAGE = 429, 503, 10047
+OUT_OF_STORAGE, NO_RESOURCES = 10047, 10023
+_TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _NOT_FOUND, _END_OF_PAGE = "404", "204"
 
 
@@ -189,7 +190,7 @@ def _answer(message: Msg) -> dict[str, Any]:
         raise UnansweredError("the broker's answer is no JSON") from None
     if error := answer.get("error"):
         code, text = error.get("err_code", 0), str(error.get("description", "refused"))
-        if error.get("code") in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or code == _OUT_OF_STORAGE:
+        if error.get("code") in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or code == OUT_OF_STORAGE:
             raise UnansweredError(text, code)
         raise RefusedError(text, code)
     return answer

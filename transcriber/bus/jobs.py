@@ -19,6 +19,7 @@ from transcriber.config import RECORD_SUBJECT, Settings
 from transcriber.engine.voice_weights import INSTALL, weights_file
 from transcriber.errors import FencedError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
+from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class JobDesk:
     def __init__(self, jetstream: JetStream, settings: Settings) -> None:
         self._jetstream, self._settings = jetstream, settings
         self._files = Bucket(jetstream, FILES_BUCKET)
+        self._warnings = RateLimited(log)
 
     async def answer_submission(self, data: bytes) -> bytes:
         """What ``transcriber.submit`` answers.
@@ -179,7 +181,8 @@ class JobDesk:
             try:
                 return await self.update(kept, **changes)
             except UnansweredError as error:
-                log.debug("%s: %s", kept.record.submission.job, error)
+                job = kept.record.submission.job
+                self._warnings.warning("records", "a record is not stored yet: %s", error, job=job)
                 await asyncio.sleep(RETRY_S)
 
     async def _waiting(self, job: str) -> Kept | None:

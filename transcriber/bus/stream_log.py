@@ -147,7 +147,11 @@ class StreamLog:
 
     def told(self) -> None:
         """The oldest entry is stored."""
-        self._entries.popleft().stored.set()
+        entry = self._entries.popleft()
+        # Its job knows the entry, too: such a ring, with all its samples, would be left to the collector, which counts objects
+        # and not bytes, and comes after hundreds of windows.
+        entry.window = entry.job = None
+        entry.stored.set()
         self._room.set()
 
     def close(self) -> None:

@@ -1,0 +1,60 @@
+"""Long files through a daemon and a broker with JetStream: ``python -m bench.files``.
+
+Out, of ten hours of FLAC and of MP3, engine stubbed: how fast, at what cost, in how much memory, whether every frame is accounted
+for; and the same file once more, with three ``kill -9`` on the way: whether its results are those of the undisturbed run, and how
+long it takes to go on. Of an hour of FLAC, with the bundled model: memory and speed. And how much later the text of a live
+stream comes beside a running file, and beside that and 16 requests that are kept going.
+"""
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.daemon import MeasuredDaemon, StubbedDaemon
+from bench.files.beside import beside
+from bench.files.long import FILES, undisturbed_and_killed, whole
+from bench.files.make import KINDS, make
+from bench.report import Results, note
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.models import DEMO
+
+__all__ = ["measure"]
+
+LONG_S, HOUR_S, QUICK_S = 36_000.0, 3600.0, 600.0
+
+
+def measure(quick: bool) -> Results:
+    long_s, hour_s = (QUICK_S, 60.0) if quick else (LONG_S, HOUR_S)
+    parts = (0.5,) if quick else (*sorted(random.uniform(0.05, 0.8) for _ in range(2)), 0.9)
+    results: Results = {}
+    with tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder:
+        for kind in KINDS:
+            file = make(kind, long_s, Path(folder))
+            with _broker() as broker:
+                stubbed = StubbedDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO)
+                results[f"{kind}, engine stubbed"] = asyncio.run(
+                    undisturbed_and_killed(broker.url, stubbed, file, parts)
+                )
+            note(f"files: {kind}: {results[f'{kind}, engine stubbed']}")
+            file.path.unlink()
+        file = make("flac", hour_s, Path(folder))
+        with _broker() as broker, MeasuredDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
+            results["flac, bundled model"] = asyncio.run(whole(broker.url, daemon, file))
+            note(f"files: with the bundled model: {results['flac, bundled model']}")
+        with _broker() as broker, MeasuredDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
+            results["beside a live stream"] = asyncio.run(
+                beside(broker.url, daemon, file, *((1, 5.2) if quick else (4, 45.0)))
+            )
+    return results
+
+
+@contextmanager
+def _broker() -> Iterator[EmbeddedBroker]:
+    with (
+        tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder,
+        EmbeddedBroker(store=Path(folder)) as broker,
+    ):
+        yield broker

@@ -1,0 +1,294 @@
+"""Files while daemons stop, die and duel, and the broker with them: the same text and results, once, and nothing left behind."""
+
+import asyncio
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Daemon, Ears, until
+from tests.stored import Stored, provisioned
+from tests.test_files import ENV, RATE, broker, finals, more_text, office, pieces, stairs, wav
+from bench.chaos.readers import read_texts
+from transcriber.bus import provision_files
+from transcriber.bus.provision_files import JOB_CONSUMER, JOBS
+from transcriber.bus.object_store import stream_of
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.jobs import RESULT_FORMS
+from transcriber.messages import End
+
+__all__ = ["broker"]
+
+ACK_WAIT_S = 1.5
+QUICK = {
+    "FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={ACK_WAIT_S} transcriber.bus.job_feed:IN_PROGRESS_S=0.5 "
+    "transcriber.bus.file_work:RETRY_S=0.3 transcriber.bus.file_work:RECORD_S=0.5 transcriber.bus.file_work:PROGRESS_S=0.25"
+}
+"""What is not heard of is soon another's."""
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(provision_files, "ACK_WAIT_S", ACK_WAIT_S)
+
+
+def before(place, number="SIGKILL"):
+    return {"FAKE_BEFORE": f"transcriber.bus.{place} {number}"}
+
+
+async def queued(desk):
+    """Jobs that are not over for the work queue."""
+    return (await desk.client.jetstream().stream_info(JOBS)).state.messages
+
+
+async def until_queue_empty(desk, patience_s=15):
+    async with asyncio.timeout(patience_s):
+        while await queued(desk):  # noqa: ASYNC110 - the broker does not say
+            await asyncio.sleep(0.05)
+
+
+async def subjects(desk, bucket):
+    """Of the chunks and descriptions that lie in a bucket."""
+    info = await desk.client.jetstream().stream_info(stream_of(bucket.name), subjects_filter=">")
+    return sorted(info.state.subjects or {})
+
+
+async def documents(desk, job):
+    return [await desk.result(job, form) for form in RESULT_FORMS]
+
+
+async def check(desk, job, seconds, expected):
+    """A job is done, its text stored once and in order, its results as ``expected``, and nothing else is left."""
+    record = await desk.over(job)
+    assert (record.state, record.error) == ("done", None)
+    text = Stored(await read_texts(desk.client), job)
+    text.check(seconds * RATE)
+    assert len(text.of(End)) == 1
+    assert await documents(desk, job) == expected
+    await until_queue_empty(desk)
+    assert await desk.inputs.info(record.submission.object) is None
+    return record
+
+
+async def undisturbed(desk, daemon, audio):
+    """The results of a run in which nothing happens."""
+    job = await desk.submit(audio)
+    assert (await desk.over(job)).state == "done"
+    return await documents(desk, job)
+
+
+STAGES = [
+    "file_work:FileWork.run:1",  # taken
+    "file_text:FileText.run:1",  # the record says that it runs
+    "file_feed:FileFeed._payload:1",  # its first piece
+    "ledger:Ledger.append:4",
+    "file_work:check_whole:1",  # its end is stored
+    "object_store:Bucket.put:3",  # some documents are written
+    "object_store:Bucket._announce:2",  # a part of one
+    "file_work:FileWork._end:1",  # all of them
+    "file_work:FileWork._clean_up:1",  # the record says that it is done
+    "job_feed:TakenJob.done:1",  # the input is removed
+]
+
+
+async def test_death_at_any_stage_changes_nothing(broker, tmp_path):
+    audio = wav(stairs(10))
+    async with office(broker) as desk:
+        async with AsyncExitStack() as stack:
+            doomed = [Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(stage)) for stage in STAGES]
+            for daemon in doomed:
+                stack.push_async_exit(daemon)
+                daemon.start()
+            for daemon in doomed:
+                await until(daemon.ready_or_dead, "readiness")
+            jobs = [await desk.submit(audio) for _ in doomed]
+            for stage, daemon in zip(STAGES, doomed, strict=True):
+                await until(lambda daemon=daemon: daemon.process.poll() is not None, stage)
+                assert daemon.process.returncode == -signal.SIGKILL, daemon.log()
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK) as daemon:
+            expected = await undisturbed(desk, daemon, audio)
+            for job in jobs:
+                await check(desk, job, 10, expected)
+        assert all(".M." in name for name in await subjects(desk, desk.inputs))
+
+
+async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path):
+    audio = wav(stairs(24))
+    async with (
+        office(broker) as desk,
+        Ears(broker.url) as ears,
+        Daemon(broker.url, tmp_path, **ENV, **QUICK, FAKE_JOB_S=0.05) as first,
+    ):
+        job = await desk.submit(audio)
+        await finals(ears, job, 4)
+        first.process.send_signal(signal.SIGSTOP)
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK, FAKE_JOB_S=0.1) as second:
+            await more_text(ears, job, 4, "text of the second")
+            first.process.send_signal(signal.SIGCONT)
+            await until(lambda: "a file is left to another daemon" in first.log(), "the first to step back")
+            record = await desk.over(job)
+            expected = await undisturbed(desk, second, audio)
+            await check(desk, job, 24, expected)
+            assert record.attempts == 1
+            await second.stop()
+        after = await desk.submit(wav(stairs(2)))
+        assert (await desk.over(after)).state == "done"
+
+
+async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broker, tmp_path):
+    """With a worker free it asks for jobs: what the broker has not heard of is its own."""
+    audio = wav(stairs(24))
+    env = ENV | QUICK | {"WHISPER_WORKERS": 2}
+    async with office(broker) as desk, Ears(broker.url) as ears:
+        async with Daemon(broker.url, tmp_path, **env, FAKE_JOB_S=0.1) as daemon:
+            job = await desk.submit(audio)
+            await finals(ears, job, 4)
+            daemon.process.send_signal(signal.SIGSTOP)
+            await until_delivered_again(desk)
+            daemon.process.send_signal(signal.SIGCONT)
+            await desk.over(job)
+            await check(desk, job, 24, await undisturbed(desk, daemon, audio))
+            assert len([line for line in daemon.log_lines() if line["msg"] == "a file is begun"]) == 2
+
+
+async def until_delivered_again(desk):
+    async with asyncio.timeout(15):
+        while not (await desk.client.jetstream().consumer_info(JOBS, JOB_CONSUMER)).num_redelivered:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("place", "state"),
+    [
+        ("file_work:check_whole:1", "cancelled"),
+        ("object_store:Bucket.put:3", "cancelled"),
+        ("file_work:FileWork._end:1", "cancelled"),
+        ("file_work:FileWork._clean_up:1", "done"),
+    ],
+)
+async def test_a_job_cancelled_late_leaves_no_results(broker, tmp_path, place, state):
+    async with office(broker) as desk:
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "SIGSTOP")) as daemon:
+            job = await desk.submit(wav(stairs(4)))
+            await until(lambda: stopped(daemon), "the place")
+            for _ in range(2):
+                assert (await desk.desk.cancel(job)).state == state
+            daemon.process.send_signal(signal.SIGCONT)
+            await until_queue_empty(desk)
+            record = (await desk.desk.record(job)).record
+            assert record.state == state
+            assert (await desk.desk.cancel(job)).state == state
+            left = [form for form in RESULT_FORMS if await desk.results.info(f"{job}.{form}")]
+            assert left == (list(RESULT_FORMS) if state == "done" else [])
+            assert await desk.inputs.info(record.submission.object) is None
+            assert (await desk.over(await desk.submit(wav(stairs(1))))).state == "done"
+
+
+def stopped(daemon):
+    return Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.parametrize("kill", [True, False], ids=["killed", "stopped for 8 s"])
+@pytest.mark.parametrize("place", ["ledger:Ledger.append:5", "object_store:Bucket.put:3"], ids=["text", "results"])
+async def test_a_broker_that_is_away_is_waited_for(broker, tmp_path, place, kill):
+    audio = wav(stairs(10))
+    async with AsyncExitStack() as stack:
+        desk = await stack.enter_async_context(office(broker))
+        expected = await undisturbed_elsewhere(broker, tmp_path, desk, audio)
+        daemon = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "SIGSTOP"))
+        await stack.enter_async_context(daemon)
+        job = await desk.submit(audio)
+        await until(lambda: stopped(daemon), "the place")
+        if kill:
+            broker.process.kill()
+            broker.process.wait()
+            daemon.process.send_signal(signal.SIGCONT)
+            stack.enter_context(EmbeddedBroker(store=tmp_path / "store", port=broker.port))
+        else:
+            broker.process.send_signal(signal.SIGSTOP)
+            daemon.process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(8)  # longer than an answer may take
+            broker.process.send_signal(signal.SIGCONT)
+        await desk.over(job)
+        record = await check(desk, job, 10, expected)
+        assert record.attempts == 1
+        assert len([line for line in daemon.log_lines() if line["msg"] == "a file is left to another daemon"]) == 0
+
+
+async def undisturbed_elsewhere(broker, tmp_path, desk, audio):
+    async with Daemon(broker.url, tmp_path, **ENV, **QUICK) as daemon:
+        return await undisturbed(desk, daemon, audio)
+
+
+async def test_a_full_bucket_is_tried_again_and_then_given_up(broker, tmp_path):
+    async with office(broker, transcript_max_bytes=2**20) as desk:
+        await desk.results.put("somebody's", pieces(bytes(2**20 - 4000)))
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK, MAX_ATTEMPTS=2) as daemon:
+            job = await desk.submit(wav(stairs(60)))
+            record = await desk.over(job)
+            assert record.state == "failed"
+            assert record.error == "given up after 4 attempts: maximum bytes exceeded"
+            await until_queue_empty(desk)
+            assert [form for form in RESULT_FORMS if await desk.results.info(f"{job}.{form}")] == []
+            assert await desk.inputs.info(record.submission.object)
+            begun = [line for line in daemon.log_lines() if line["msg"] == "a file is begun"]
+            assert [line["attempt"] for line in begun] == [1, 2, 3, 4]
+
+
+async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
+    audio = wav(stairs(6))
+    env = ENV | QUICK | {"WHISPER_WORKERS": 2, "FAKE_JOB_S": 0.05}
+    async with office(broker) as desk, Daemon(broker.url, tmp_path, **env) as first:
+        jobs = [await desk.submit(audio) for _ in range(20)]
+        async with Daemon(broker.url, tmp_path, **env) as second:
+            await desk.over(jobs[3])
+            first.process.kill()
+            for job in jobs:
+                await desk.over(job)
+            expected = await undisturbed(desk, second, audio)
+            for job in jobs:
+                await check(desk, job, 6, expected)
+
+
+@pytest.mark.parametrize("hung", [False, True], ids=["broker well", "broker hung"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "job_feed:TakenJob.__init__:1",
+        "file_work:FileWork.run:1",
+        "object_reader:ObjectReader.read_at:2",
+        "ledger:Ledger.append:4",
+        "file_work:check_whole:1",
+        "object_store:Bucket.put:2",
+        "file_work:FileWork._end:1",
+    ],
+)
+async def test_a_stop_at_any_time_is_quick_and_gives_the_job_back(broker, tmp_path, place, hung):
+    env = {"FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={ACK_WAIT_S}"} | before(place, "SIGSTOP")
+    audio = wav(stairs(20))
+    async with office(broker) as desk:
+        async with Daemon(broker.url, tmp_path, **ENV, **env, SHUTDOWN_GRACE_SECS=0.2) as daemon:
+            job = await desk.submit(audio)
+            await until(lambda: stopped(daemon), "the place")
+            if hung:
+                broker.process.send_signal(signal.SIGSTOP)
+            daemon.process.send_signal(signal.SIGTERM)
+            daemon.process.send_signal(signal.SIGCONT)
+            began_s = time.monotonic()
+            assert await daemon.ended() == 0, daemon.log()
+            took_s = time.monotonic() - began_s
+        broker.process.send_signal(signal.SIGCONT)
+        assert took_s < 2.2
+        assert "Traceback" not in daemon.log()
+        assert "never retrieved" not in daemon.log()
+        if not hung:
+            kept = await desk.desk.record(job)
+            assert kept is None or kept.record.attempts == 0 or kept.record.over
+            assert kept and kept.record.over or not await in_hand(desk)
+
+
+async def in_hand(desk):
+    """Jobs that the queue believes to be in somebody's hands."""
+    return (await desk.client.jetstream().consumer_info(JOBS, JOB_CONSUMER)).num_ack_pending
