@@ -69,7 +69,7 @@ class WebmDemuxer:
         self._others = False  # whether there are tracks beside it
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
-        self._latest = MIN_BLOCK_TIME  # of our blocks in it, from its timestamp
+        self._earlier = self._latest = MIN_BLOCK_TIME  # of our last two blocks in it, from its timestamp
         self._lost = False  # whether packets may be missing before the next one
 
     def feed(self, data: bytes, *, lost: bool = False) -> Iterator[Event]:
@@ -141,7 +141,7 @@ class WebmDemuxer:
             elif kind == BLOCK_GROUP:
                 yield from self._take_block(block_of_group(body))
             elif kind == CLUSTER:
-                self._cluster, self._latest = None, MIN_BLOCK_TIME
+                self._cluster, self._earlier, self._latest = None, MIN_BLOCK_TIME, MIN_BLOCK_TIME
             elif kind == TIMESTAMP:
                 stamp = unsigned(body)
                 self._cluster = stamp if stamp < MAX_TIMESTAMP else None
@@ -163,9 +163,10 @@ class WebmDemuxer:
             self._track = block.track
         if block.track != self._track:
             return
-        if self._lost and block.time < self._latest:
+        # One time alone may be damaged, and the next one be right.
+        if self._lost and block.time < self._latest and block.time <= self._earlier:
             self._cluster = None  # that of a later cluster, whose timestamp is lost
-        self._latest = block.time
+        self._earlier, self._latest = self._latest, block.time
         at = None if self._cluster is None else self._frame(self._cluster + block.time)
         for number, packet in enumerate(block.packets):
             try:
