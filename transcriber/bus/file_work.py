@@ -118,6 +118,8 @@ class FileWork:
                 if kept.record.state == "cancelled":
                     self._told()
                 return None
+            if kept and kept.record.state == "queued":  # it was recorded while we began
+                return 0.0
             if kept is None or kept.seq != self._kept.seq:
                 raise
             # Who had it before has stored some text since, and does not know yet that the record is ours.
