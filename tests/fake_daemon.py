@@ -86,7 +86,8 @@ def tamper():
     """Do with our own modules what the environment says."""
     for change in os.environ.get("FAKE_SET", "").split():
         name, _, value = change.partition("=")
-        setattr(*found(name), float(value))
+        owner, attribute = found(name)
+        setattr(owner, attribute, float(value))
     if before := os.environ.get("FAKE_BEFORE"):
         place, number = before.split()
         name, _, count = place.rpartition(":")

@@ -45,7 +45,7 @@ class Office:
 
     def __init__(self, connection, settings):
         jetstream = JetStream(connection)
-        self.client = connection.client
+        self.connection, self.client = connection, connection.client
         self.desk = JobDesk(jetstream, settings)
         self.inputs, self.results = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
 

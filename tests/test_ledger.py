@@ -196,3 +196,19 @@ async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
     await waiting
 
     assert taken == ["a", "c", "b"]
+
+
+async def test_a_place_is_not_promised_to_somebody_who_was_cancelled():
+    queue = JobQueue(1)
+    worker: Any = SimpleNamespace(queue=queue, on_room=[])
+    places = Places(worker)
+    job = Job(stream="a", samples=np.zeros(0, np.float32), language=None, settle=lambda *_: None, lane=Lane.FINAL)
+    assert queue.try_put(job) is None
+    cancelled, waiting = asyncio.create_task(places.free()), asyncio.create_task(places.free())
+    await asyncio.sleep(0)
+    queue.get()
+    cancelled.cancel()  # and does not know it yet
+    worker.on_room[0]()
+    async with asyncio.timeout(1):
+        await waiting
+    assert cancelled.cancelled()

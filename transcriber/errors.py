@@ -25,6 +25,7 @@
         * ``MissingChunkError``: a part of it is gone.
         * ``DigestError``: its bytes are not those that were stored.
     * ``TextGoneError``: text of a file was removed before its results were written.
+    * ``UnfitError``: the model cannot do what a job asks for; it fails.
     * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
@@ -185,6 +186,10 @@ class DigestError(ObjectError):
 
 class TextGoneError(TranscriberError):
     """The limits of the stream of transcripts have taken some text of a file before its results were written."""
+
+
+class UnfitError(TranscriberError):
+    """The model cannot do what is asked of it."""
 
 
 class SourceClosedError(TranscriberError):

@@ -41,7 +41,7 @@ class Asking:
             self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._requests.answer, telemetry.record_request)
         if settings.files:
             jetstream = JetStream(connection)
-            desk = JobDesk(jetstream, settings)
+            desk = JobDesk(jetstream, settings, around.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
             self._files = Files(pool, JobFeed(connection), FileRoom(jetstream, desk, *buckets, around))
             self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, _by_payload(desk.answer_submission))

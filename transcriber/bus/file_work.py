@@ -6,16 +6,15 @@ says how far it is and how it ended.
 
 import asyncio
 import logging
-import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.bus.decoding import OpenFile, open_file
+from transcriber.bus.decoding import open_file
 from transcriber.bus.file_feed import FileFeed, first_frame
+from transcriber.bus.file_record import FileRecord
 from transcriber.bus.file_results import check_whole, result_names, stored_messages, write_results
 from transcriber.bus.file_text import FileText, file_settings
 from transcriber.bus.file_voices import labelled
@@ -26,24 +25,28 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Surroundings
 from transcriber.cancelling import cancel
+from transcriber.engine.job import what_lacks
 from transcriber.engine.worker import Worker
-from transcriber.errors import FencedError, MediaError, ObjectError, RefusedError, TextGoneError, UnansweredError
+from transcriber.errors import (
+    FencedError,
+    MediaError,
+    ObjectError,
+    RefusedError,
+    TextGoneError,
+    UnansweredError,
+    UnfitError,
+)
 from transcriber.jobs import JobRecord
-from transcriber.messages import Checkpoint, JobState, Progress
-from transcriber.telemetry import session_traceparent
+from transcriber.messages import Checkpoint, JobState
 
 log = logging.getLogger(__name__)
 
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
-FOREVER = MediaError, ObjectError, TextGoneError
+FOREVER = MediaError, ObjectError, TextGoneError, UnfitError
 """What another attempt would not mend."""
 
 FULL = frozenset({STREAM_FULL, OUT_OF_STORAGE, NO_RESOURCES})
 """That the broker has no room for the results may be mended in time, or never: unlike its absence it counts as an attempt."""
-
-PROGRESS_S = 1.0
-RECORD_S = 2.0
-"""A record is stored so often while its job runs: that is how soon a cancellation is noticed at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,14 @@ class FileWork:
 
     def __init__(self, room: FileRoom, kept: Kept, worker: Worker, places: Places) -> None:
         record = kept.record
-        self._kept = kept
-        self._progress: dict[str, Any] = {}  # what is newer than the record
         self._room = room
         self._job = record.submission.job
         self._around = replace(room.around, settings=file_settings(room.around.settings, record.submission))
         self._text = FileText(record.submission, worker, places, room.jetstream, self._around)
+        self._state = FileRecord(room.desk, kept, self._text, room.around)
         self._feed: FileFeed | None = None
-        self._file: OpenFile | None = None
         self._making: asyncio.Task[dict[str, Any] | None] | None = None
         self._stopping = False
-        self._began_s, self._done_before_s = time.monotonic(), record.done_s
-        self._total_s = record.total_s
 
     async def run(self) -> float | None:
         """Until the job is over, or cannot go on here; returns after how many seconds it is to be tried again, None if never.
@@ -105,7 +104,7 @@ class FileWork:
 
     @property
     def _record(self) -> JobRecord:
-        return self._kept.record
+        return self._state.record
 
     async def _try(self) -> float | None:
         """One attempt, whatever comes of it."""
@@ -114,21 +113,25 @@ class FileWork:
         except FencedError:
             kept = await self._room.desk.record(self._job)
             if kept and kept.record.over:
-                self._kept = kept
+                self._state.kept = kept
                 if kept.record.state == "cancelled":
-                    self._told()
+                    self._tell_end()
                 return None
-            if kept is None or kept.seq != self._kept.seq:
+            if kept and kept.record.state == "queued":  # it was recorded while we began
+                return 0.0
+            if kept is None or kept.seq != self._state.kept.seq:
                 raise
             # Who had it before has stored some text since, and does not know yet that the record is ours.
-            await self._save(attempts=self._record.attempts - 1)
+            await self._state.save(attempts=self._record.attempts - 1)
             return 0.0
 
     async def _begin(self) -> float | None:
         attempts, begun = self._record.attempts + 1, self._record.started_at or datetime.now(UTC)
         if attempts > self._most_attempts:
             return await self._fail(self._record.error or "the daemons that tried it did not come back")
-        await self._save(state="running", attempts=attempts, instance=self._around.telemetry.instance, started_at=begun)
+        await self._state.save(
+            state="running", attempts=attempts, instance=self._around.telemetry.instance, started_at=begun
+        )
         log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
         try:
             made = await self._attempt()
@@ -140,21 +143,22 @@ class FileWork:
             self._around.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
             if isinstance(error, RefusedError) or error.code in FULL:
                 return await self._fail(str(error))
-            await self._save(attempts=self._record.attempts - 1)  # that nobody answers is not the file's fault
+            # That nobody answers is not the file's fault.
+            await self._state.save(attempts=self._record.attempts - 1, error=str(error))
             return RETRY_S
         except Exception as error:  # whatever is in a file must not take the live streams with it
             log.exception("a file failed", extra={"job": self._job})
             return await self._fail(f"{type(error).__name__}: {error}")
         else:
             if made is None:
-                await self._save(attempts=self._record.attempts - 1)  # nor that we stop
+                await self._state.save(attempts=self._record.attempts - 1)  # nor that we stop
                 return 0.0
             await self._end("done", **made)
         return None
 
     async def _fail(self, error: str) -> float | None:
         """An attempt has failed; returns after how many seconds there is to be another, None if that was the last."""
-        await self._save(error=error)
+        await self._state.save(error=error)
         attempts = self._record.attempts
         if attempts < self._most_attempts:
             return float(min(RETRY_MAX_S, RETRY_S * 2 ** (attempts - 1)))
@@ -171,7 +175,7 @@ class FileWork:
         if self._stopping:
             return None
         over = asyncio.Event()
-        telling = asyncio.create_task(self._tell(over))
+        telling = asyncio.create_task(self._state.tell(over))
         self._making = making = asyncio.create_task(self._make())
         try:
             await asyncio.wait({telling, making}, return_when=asyncio.FIRST_COMPLETED)
@@ -187,16 +191,20 @@ class FileWork:
 
     async def _make(self) -> dict[str, Any] | None:
         """The text and the results; None if it was stopped before the text was whole."""
+        submission = self._record.submission
+        # Another daemon's model may have been able to.
+        if lack := what_lacks(self._around.model, submission.language, submission.task):
+            raise UnfitError(lack)
         async with AsyncExitStack() as stack:
             if not await self._text.run(partial(self._read, stack)):
                 return None
         messages = stored_messages(self._room.jetstream, self._around.settings, self._job)
         account = await check_whole(messages)
-        if self._record.submission.speakers == "voices":
+        if submission.speakers == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
         return {
-            "results": await write_results(self._room.results, self._record.submission, messages),
+            "results": await write_results(self._room.results, submission, messages),
             "done_s": account.duration,
             "total_s": account.duration,
             "eta_s": 0.0,
@@ -205,13 +213,10 @@ class FileWork:
 
     async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
         """The audio, from where ``found`` stands; ``stack`` closes it."""
-        self._file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
-        media = self._file.media
-        if media.frames:
-            self._total_s = media.frames / media.format.rate
-        self._feed = FileFeed(
-            self._job, media.format, media.frames, self._file.pieces, self._record.submitted_at, found
-        )
+        file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
+        media = file.media
+        self._state.learn(media.frames, media.format.rate)
+        self._feed = FileFeed(self._job, media.format, media.frames, file.pieces, self._record.submitted_at, found)
         return self._feed
 
     async def _source(self, stack: AsyncExitStack) -> StoredSource:
@@ -229,13 +234,13 @@ class FileWork:
         return source
 
     async def _end(self, state: JobState, **changes: Any) -> None:
-        await self._save(state=state, ended_at=datetime.now(UTC), **changes)
-        self._told()
+        await self._state.save(state=state, ended_at=datetime.now(UTC), **{"eta_s": None} | changes)
+        self._tell_end()
 
-    def _told(self) -> None:
+    def _tell_end(self) -> None:
         """It is over, and nobody has said so yet."""
         log.info("a file is %s", self._record.state, extra={"job": self._job, "error": self._record.error})
-        self._say()
+        self._state.say()
         self._around.telemetry.counters().files[self._record.state] += 1
 
     async def _clean_up(self) -> None:
@@ -251,50 +256,3 @@ class FileWork:
             if record.state != "done":
                 for name in result_names(self._job):
                     await self._room.results.delete(name)
-
-    # How far it is.
-
-    async def _tell(self, over: asyncio.Event) -> None:
-        """Say it every second, until it is ``over``.
-
-        Raises:
-            FencedError: the record is another's now.
-        """
-        recorded_s = self._began_s
-        while not over.is_set():
-            self._say()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), PROGRESS_S)
-            self._progress = self._look()
-            if time.monotonic() - recorded_s >= RECORD_S:
-                recorded_s = time.monotonic()
-                await self._save()
-
-    def _look(self) -> dict[str, Any]:
-        """How far it is, as fields of a record."""
-        done_s, total_s = max(self._record.done_s, self._text.done_s), self._total_s
-        heard_s, took_s = done_s - self._done_before_s, time.monotonic() - self._began_s
-        left_s = max(0.0, total_s - done_s) if total_s is not None else None
-        eta_s = took_s * left_s / heard_s if left_s is not None and heard_s > 0 else None
-        # It gets on: what went wrong before is no reason to give up.
-        attempts = {"attempts": 1} if heard_s > 0 else {}
-        return {"done_s": done_s, "total_s": total_s, "eta_s": eta_s} | attempts
-
-    async def _save(self, **changes: Any) -> None:
-        """Store the record with ``changes``, and how far it is, however long the broker is away.
-
-        Raises:
-            FencedError: somebody else has changed it.
-            RefusedError.
-        """
-        self._kept = await self._room.desk.update_patiently(self._kept, **self._progress | changes)
-
-    def _say(self) -> None:
-        record = self._record.model_copy(update=self._progress if not self._record.over else {})
-        rate = self._file.media.format.rate if self._file else TARGET_SAMPLE_RATE
-        message = Progress(
-            stream=self._job, session=self._job, rate=rate, start_frame=0, frames=round(rate * record.done_s), start=0.0,
-            duration=record.done_s, received_at=datetime.now(UTC), state=record.state, total=record.total_s,
-            eta=record.eta_s, attempt=record.attempts, error=record.error,
-        )  # fmt: skip
-        self._around.publisher.put(lambda: message, session_traceparent(self._job, self._job), rev=time.time_ns())

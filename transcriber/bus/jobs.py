@@ -16,6 +16,7 @@ from transcriber.bus.jetstream import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, J
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, JOB_SUBJECT, JOBS, RECORDS
 from transcriber.config import RECORD_SUBJECT, Settings
+from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.engine.voice_weights import INSTALL, weights_file
 from transcriber.errors import FencedError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
@@ -45,8 +46,9 @@ class Kept(NamedTuple):
 class JobDesk:
     """Event loop only."""
 
-    def __init__(self, jetstream: JetStream, settings: Settings) -> None:
-        self._jetstream, self._settings = jetstream, settings
+    def __init__(self, jetstream: JetStream, settings: Settings, model: SpeechModel | None = None) -> None:
+        """Whoever answers submissions has a ``model``, which must be able to do what they ask."""
+        self._jetstream, self._settings, self._model = jetstream, settings, model
         self._files = Bucket(jetstream, FILES_BUCKET)
         self._warnings = RateLimited(log)
 
@@ -78,7 +80,8 @@ class JobDesk:
         """Queue a job; one that is known already is not queued again.
 
         Raises:
-            RequestError: no such file (404), too large (413), the id is another job's (409), no voices here (400).
+            RequestError: no such file (404), too large (413), the id is another job's (409), the model cannot do it, or there
+                are no voices here (400).
             UnansweredError: it may be queued or not; the same submission again does no harm. RefusedError, ObjectError.
         """
         if kept := await self.record(submission.job):
@@ -88,6 +91,8 @@ class JobDesk:
             raise RequestError(404, f"there is no {submission.object!r} in {FILES_BUCKET}")
         if info.size > self._settings.file_max_bytes:
             raise RequestError(413, f"the file has {info.size} bytes: FILE_MAX_BYTES={self._settings.file_max_bytes}")
+        if self._model and (lack := what_lacks(self._model, submission.language, submission.task)):
+            raise RequestError(400, lack)
         if submission.speakers == "voices" and weights_file() is None:
             raise RequestError(400, f"speakers are told apart by voice with weights that are not here: {INSTALL}")
         record = JobRecord(

@@ -46,5 +46,8 @@ class Places:
 
     def wake(self) -> None:
         """A job has left the lane. One at a time: who is woken takes the place before the next one is taken."""
-        if self._waiting and self._room:
-            self._waiting.popleft().set_result(None)
+        while self._waiting and self._room:
+            turn = self._waiting.popleft()
+            if not turn.done():  # who waited may have been cancelled, and not know it yet
+                turn.set_result(None)
+                return

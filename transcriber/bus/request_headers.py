@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.engine.job import SpeechModel
+from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.errors import BadInputError
 from transcriber.text.results import Form, Task
 
@@ -38,12 +38,10 @@ def read_headers(headers: Mapping[str, str] | None, model: SpeechModel) -> Asked
         raise BadInputError(f"Response-Format is none of {', '.join(FORMS)}: {form[:20]!r}")
     if task not in TASKS:
         raise BadInputError(f"Task is none of {', '.join(TASKS)}: {task[:20]!r}")
-    if task == "translate" and not model.translates:
-        raise BadInputError(f"Task: the model {model.name} does not translate")
     prompt = given.get("prompt", "")
     if len(prompt) > MAX_PROMPT:
         raise BadInputError(f"Prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed")
     audio = parse_headers({name: given[name] for name in ("language", "traceparent") if name in given})
-    if audio.language and not model.supports(audio.language):
-        raise BadInputError(f"Language: the model {model.name} does not know {audio.language!r}")
+    if lack := what_lacks(model, audio.language, task):
+        raise BadInputError(lack)
     return Asked(form, task, prompt, audio)

@@ -167,3 +167,12 @@ class Job:
 
 Outcome = Transcript | EngineError
 Settle = Callable[[Job, Outcome], None]
+
+
+def what_lacks(model: SpeechModel, language: str | None, task: str) -> str | None:
+    """Why ``model`` cannot do ``task`` with what is spoken in ``language``; None if it can."""
+    if task == "translate" and not model.translates:
+        return f"the model {model.name} does not translate"
+    if language and not model.supports(language):
+        return f"the model {model.name} does not know {language!r}"
+    return None
