@@ -6,8 +6,10 @@ FAKE_WORD_S: the text is one such word for every so many seconds instead, each w
 FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time; FAKE_SLOW_S: those
 of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
+FAKE_GC=0: what is in a ring of references is never freed.
 """
 
+import gc
 import os
 import sys
 import time
@@ -87,4 +89,6 @@ def main():
 
 
 if __name__ == "__main__":
+    if os.environ.get("FAKE_GC") == "0":
+        gc.disable()
     main()
