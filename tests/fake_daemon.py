@@ -8,9 +8,10 @@ of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
-itself before the n-th call of something.
+itself before the n-th call of something. FAKE_GC=0: what is in a ring of references is never freed.
 """
 
+import gc
 import importlib
 import itertools
 import os
@@ -124,4 +125,6 @@ def main():
 
 
 if __name__ == "__main__":
+    if os.environ.get("FAKE_GC") == "0":
+        gc.disable()
     main()

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 from bench.daemon import MeasuredDaemon
 from bench.files.make import LongFile
@@ -114,11 +115,12 @@ async def _kill(daemon: MeasuredDaemon, job: Job, place_s: float) -> Results:
     place = await _first_final(messages, place_s)
     daemon.process.kill()
     daemon.process.wait()
-    started_s = time.monotonic()
+    started_s, started_at = time.monotonic(), datetime.now(UTC)
     daemon.start()
     await _ready(daemon)
     ready_s = time.monotonic()
-    begun = await anext(message async for message in messages if isinstance(message, Progress))
+    # What the dead one has said is still on its way to us.
+    begun = await anext(m async for m in messages if isinstance(m, Progress) and m.received_at > started_at)
     begun_s = time.monotonic()
     row: Results = {
         "after_s": place and round(place.start, 1),
