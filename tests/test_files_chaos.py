@@ -259,7 +259,7 @@ async def test_a_full_bucket_is_tried_again_and_then_given_up(broker, tmp_path):
             await until_queue_empty(desk)
             assert [form for form in RESULT_FORMS if await desk.results.info(f"{job}.{form}")] == []
             assert await desk.inputs.info(record.submission.object)
-                assert [line["attempt"] for line in begun] == [1, 2, 3, 4]
+            assert begun(daemon, job) == [1, 2, 3, 4]
 
 
 async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
