@@ -41,6 +41,14 @@ def before(place, number="SIGKILL"):
     return {"FAKE_BEFORE": f"transcriber.bus.{place} {number}"}
 
 
+async def order(desk, data, **fields):
+    """As ``desk.submit``, but past the daemons, which may die before they answer."""
+    job = new_job_id()
+    await desk.inputs.put(job, pieces(data))
+    await desk.desk.submit(Submission(job=job, object=job, **fields))
+    return job
+
+
 async def queued(desk):
     """Jobs that are not over for the work queue."""
     return (await desk.client.jetstream().stream_info(JOBS)).state.messages
@@ -77,7 +85,7 @@ async def check(desk, job, seconds, expected):
 
 async def undisturbed(desk, daemon, audio):
     """The results of a run in which nothing happens."""
-    job = await desk.submit(audio)
+    job = await order(desk, audio)
     assert (await desk.over(job)).state == "done"
     return await documents(desk, job)
 
@@ -106,7 +114,7 @@ async def test_death_at_any_stage_changes_nothing(broker, tmp_path):
                 daemon.start()
             for daemon in doomed:
                 await until(daemon.ready_or_dead, "readiness")
-            jobs = [await desk.submit(audio) for _ in doomed]
+            jobs = [await order(desk, audio) for _ in doomed]
             for stage, daemon in zip(STAGES, doomed, strict=True):
                 await until(lambda daemon=daemon: daemon.process.poll() is not None, stage)
                 assert daemon.process.returncode == -signal.SIGKILL, daemon.log()
@@ -122,7 +130,7 @@ async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path, place):
     audio = wav(stairs(16))
     first = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "SIGSTOP"))
     async with office(broker) as desk, Ears(broker.url) as ears, first:
-        job = await desk.submit(audio)
+        job = await order(desk, audio)
         await until(lambda: stopped(first), "the place")
         async with Daemon(broker.url, tmp_path, **ENV, **QUICK, FAKE_JOB_S=0.1) as second:
             if "Ledger" in place:
@@ -134,7 +142,7 @@ async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path, place):
             await check(desk, job, 16, await undisturbed(desk, second, audio))
             assert record.attempts <= 2
             await second.stop()
-        after = await desk.submit(wav(stairs(2)))
+        after = await order(desk, wav(stairs(2)))
         assert (await desk.over(after)).state == "done"
         assert begun(first, job) == [1]
 
@@ -150,7 +158,7 @@ async def test_text_of_a_daemon_that_wakes_up_as_another_begins_is_kept(broker, 
     first = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("ledger:Ledger.append:3", "SIGSTOP"))
     second = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("ledger:Ledger.append:1", "SIGSTOP"))
     async with office(broker) as desk, Ears(broker.url) as ears, first:
-        job = await desk.submit(audio)
+        job = await order(desk, audio)
         await until(lambda: stopped(first), "the first's place")
         async with second:
             await until(lambda: stopped(second), "the second's place")
@@ -172,7 +180,7 @@ async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broke
         Ears(broker.url) as ears,
         Daemon(broker.url, tmp_path, **env, FAKE_JOB_S=0.1) as daemon,
     ):
-        job = await desk.submit(audio)
+        job = await order(desk, audio)
         await finals(ears, job, 4)
         daemon.process.send_signal(signal.SIGSTOP)
         await until_delivered_again(desk)
@@ -200,7 +208,7 @@ async def until_delivered_again(desk):
 async def test_a_job_cancelled_late_leaves_no_results(broker, tmp_path, place, state):
     daemon = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "SIGSTOP"))
     async with office(broker) as desk, daemon:
-        job = await desk.submit(wav(stairs(4)))
+        job = await order(desk, wav(stairs(4)))
         await until(lambda: stopped(daemon), "the place")
         for _ in range(2):
             assert (await desk.desk.cancel(job)).state == state
@@ -212,7 +220,7 @@ async def test_a_job_cancelled_late_leaves_no_results(broker, tmp_path, place, s
         left = [form for form in RESULT_FORMS if await desk.results.info(f"{job}.{form}")]
         assert left == (list(RESULT_FORMS) if state == "done" else [])
         assert await desk.inputs.info(record.submission.object) is None
-        assert (await desk.over(await desk.submit(wav(stairs(1))))).state == "done"
+        assert (await desk.over(await order(desk, wav(stairs(1))))).state == "done"
 
 
 def stopped(daemon):
@@ -230,7 +238,7 @@ async def test_a_broker_that_is_away_is_waited_for(broker, tmp_path, place, kill
         desk = await stack.enter_async_context(office(broker))
         daemon = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "SIGSTOP"))
         await stack.enter_async_context(daemon)
-        job = await desk.submit(audio)
+        job = await order(desk, audio)
         await until(lambda: stopped(daemon), "the place")
         if kill:
             broker.process.kill()
@@ -252,7 +260,7 @@ async def test_a_full_bucket_is_tried_again_and_then_given_up(broker, tmp_path):
     async with office(broker, transcript_max_bytes=2**20) as desk:
         await desk.results.put("somebody's", pieces(bytes(2**20 - 4000)))
         async with Daemon(broker.url, tmp_path, **ENV, **QUICK, MAX_ATTEMPTS=2) as daemon:
-            job = await desk.submit(wav(stairs(60)))
+            job = await order(desk, wav(stairs(60)))
             record = await desk.over(job)
             assert record.state == "failed"
             assert record.error == "given up after 4 attempts: maximum bytes exceeded"
@@ -266,7 +274,7 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
     audio = wav(stairs(6))
     env = ENV | QUICK | {"WHISPER_WORKERS": 2, "FAKE_JOB_S": 0.05}
     async with office(broker) as desk, Daemon(broker.url, tmp_path, **env) as first:
-        jobs = [await desk.submit(audio) for _ in range(20)]
+        jobs = [await order(desk, audio) for _ in range(20)]
         async with Daemon(broker.url, tmp_path, **env) as second:
             await desk.over(jobs[3])
             first.process.kill()
@@ -350,3 +358,12 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         await desk.desk.update(Kept(record, 0))
         daemon.process.send_signal(signal.SIGCONT)
         assert (await desk.over(job, patience_s=10)).state == "done"
+
+
+@pytest.mark.parametrize("place", ["file_work:FileWork._clean_up:1", "file_record:FileRecord.tell:1"])
+async def test_a_fault_of_ours_costs_an_attempt_and_no_worker(broker, tmp_path, place):
+    audio = wav(stairs(4))
+    async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "RAISE")) as daemon:
+        job = await order(desk, audio)
+        await check(desk, job, 4, await undisturbed(desk, daemon, audio))
+        assert "raised, as it was told" in daemon.log()

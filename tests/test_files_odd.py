@@ -13,7 +13,7 @@ from bench.chaos.readers import read_texts
 from tests.harness import Daemon, until
 from tests.stored import Stored
 from tests.test_files import ENV, RATE, broker, office, pieces, stairs, wav
-from tests.test_files_chaos import before, documents, stopped, until_queue_empty
+from tests.test_files_chaos import before, documents, order, stopped, until_queue_empty
 from transcriber.bus.file_results import check_whole
 from transcriber.errors import TextGoneError
 from transcriber.jobs import RESULT_FORMS, Submission
@@ -127,10 +127,9 @@ async def test_a_job_that_this_model_cannot_do_fails(broker, tmp_path):
 async def test_an_input_that_changes_meanwhile(broker, tmp_path, place, replaced):
     """Before it is read, the job fails; when its text is whole, nobody cares; the other file is never removed."""
     async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV, **before(place, "SIGSTOP")) as daemon:
-        job, other = await desk.submit(wav(stairs(2))), wav(stairs(3))
+        job, other = await order(desk, wav(stairs(2))), wav(stairs(3))
         await until(lambda: stopped(daemon), "the place")
-        name = f"{job}.audio"
-        await (desk.inputs.put(name, pieces(other)) if replaced else desk.inputs.delete(name))
+        await (desk.inputs.put(job, pieces(other)) if replaced else desk.inputs.delete(job))
         daemon.process.send_signal(signal.SIGCONT)
         record = await desk.over(job)
         await until_queue_empty(desk)
@@ -140,7 +139,7 @@ async def test_an_input_that_changes_meanwhile(broker, tmp_path, place, replaced
         else:
             assert record.state == "failed"
             assert ("was replaced" if replaced else "is no longer in") in record.error
-        assert bool(await desk.inputs.info(name)) == replaced
+        assert bool(await desk.inputs.info(job)) == replaced
 
 
 @pytest.mark.parametrize("filler", ["text", "age"])
@@ -151,7 +150,7 @@ async def test_text_that_is_gone_before_its_results_fails_the_job(broker, tmp_pa
         Daemon(broker.url, tmp_path, **ENV, **before("file_work:check_whole:1", "SIGSTOP")) as daemon,
     ):
         two = np.concatenate((stairs(2), stairs(2)), axis=1)
-        job = await desk.submit(wav(two), speakers="channels")
+        job = await order(desk, wav(two), speakers="channels")
         await until(lambda: stopped(daemon), "the place")
         await oldest_gone(desk)
         daemon.process.send_signal(signal.SIGCONT)

@@ -47,7 +47,7 @@ class Files:
         """Take jobs until cancelled: one for each worker at a time.
 
         Raises:
-            Whatever an attempt raised that it should not: that is a crash.
+            Whatever taking them raised that it should not: that is a crash.
         """
         for worker in self._places:
             self._free.put_nowait(worker)
@@ -111,6 +111,10 @@ class Files:
         except asyncio.CancelledError:
             await taken.retry()
             raise
+        except Exception:  # nobody else would have it while the queue hears of it
+            log.exception("a file is left", extra={"job": taken.job})
+            await taken.leave()
+            return
         await (taken.done() if again_s is None else taken.retry(again_s))
 
     def _over(self, worker: Worker, attempt: asyncio.Task[None]) -> None:
