@@ -8,11 +8,7 @@ of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
-<<<<<<< HEAD
-itself before the n-th call of something. FAKE_GC=0: what is in a ring of references is never freed.
-=======
-itself before the n-th call of something; or RAISE.
->>>>>>> fileschaos
+itself before the n-th call of something; or RAISE. FAKE_GC=0: what is in a ring of references is never freed.
 """
 
 import gc
