@@ -89,11 +89,10 @@ class Asking:
 
     async def finish(self, timeout_s: float) -> None:
         """The workers have stopped: reply, and give files back."""
-        await self._micro.finish(timeout_s)
+        files = [self._files.finish(timeout_s)] if self._files else []
+        await asyncio.gather(self._micro.finish(timeout_s), *files)
         if self._requests:
             self._requests.close()
-        if self._files:
-            await self._files.finish(timeout_s)
 
 
 def _by_payload(answer: Callable[[bytes], Awaitable[bytes]]) -> Callable[[Msg, Arrival], Awaitable[bytes]]:

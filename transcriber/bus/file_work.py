@@ -126,6 +126,8 @@ class FileWork:
             return 0.0
 
     async def _begin(self) -> float | None:
+        if self._stopping:
+            return 0.0
         attempts, begun = self._record.attempts + 1, self._record.started_at or datetime.now(UTC)
         if attempts > self._most_attempts:
             return await self._fail(self._record.error or "the daemons that tried it did not come back")
@@ -172,7 +174,7 @@ class FileWork:
 
     async def _attempt(self) -> dict[str, Any] | None:
         """Make text and results, and say how far that is; returns what the record is to say, None if it was stopped before."""
-        if self._stopping:
+        if self._stopping:  # while the record was stored
             return None
         over = asyncio.Event()
         telling = asyncio.create_task(self._state.tell(over))
