@@ -1,131 +1,32 @@
 """Whole files: submitted, transcribed, resumed, cancelled, refused, accounted for to the frame."""
 
 import asyncio
-import io
 import json
 import signal
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import av
 import nats
 import numpy as np
 import pytest
 
 import transcriber.demo
+from tests.filing import ENV, QUICK, RATE, broker, finals, more_text, office, quick, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
-from tests.stored import provisioned
 from transcriber.audio.media import open_media
-from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.jobs import JobDesk
-from transcriber.bus.object_reader import ObjectReader
-from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
-from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.voice_weights import weights_file
-from transcriber.errors import UnansweredError
-from transcriber.jobs import RESULT_FORMS, Submission, new_job_id
+from transcriber.jobs import RESULT_FORMS
 from transcriber.messages import End, Final, Gap, Progress
 
-RATE = 16_000
+__all__ = ["broker", "quick"]
+
 SPEECH = Path(transcriber.demo.__file__).parent / "speech"
-ENV = {"FILES": 1, "FILE_WINDOW_SECS": 2, "FAKE_WORD_S": 0.5}
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with EmbeddedBroker(store=tmp_path / "store") as broker:
-        yield broker
-
-
-class Office:
-    """Whoever has files transcribed."""
-
-    def __init__(self, connection, settings):
-        jetstream = JetStream(connection)
-        self.connection, self.client = connection, connection.client
-        self.desk = JobDesk(jetstream, settings)
-        self.inputs, self.results = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
-
-    async def submit(self, data, **fields):
-        """Store a file and have it transcribed; returns the job's id."""
-        job = fields.setdefault("job", new_job_id())
-        name = fields.setdefault("object", f"{job}.audio")
-        await self.inputs.put(name, pieces(data))
-        return await self.ask("submit", Submission(**fields).model_dump_json().encode())
-
-    async def ask(self, endpoint, payload):
-        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=30)
-        assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
-        return json.loads(answer.data)["job"]
-
-    async def over(self, job, patience_s=60):
-        """Wait until a job is over; returns its record."""
-        deadline = asyncio.get_running_loop().time() + patience_s
-        while True:
-            with suppress(UnansweredError):
-                if (kept := await self.desk.record(job)) and kept.record.over:
-                    return kept.record
-            assert asyncio.get_running_loop().time() < deadline, kept
-            await asyncio.sleep(0.05)
-
-    async def result(self, job, form="json"):
-        info = await self.results.info(f"{job}.{form}")
-        assert info
-        reader = ObjectReader(self.results, info)
-        data = b"".join([piece async for piece in reader.pieces()])
-        return json.loads(data) if form == "json" else data.decode()
 
 
 async def first_submission(desk, daemon, audio):
     daemon.start()
     await until(daemon.ready_or_dead, "readiness")
     return await desk.submit(audio)
-
-
-async def more_text(ears, job, count, what):
-    await finals(ears, job, len(ears.of(Final, job)) + count, what)
-
-
-async def finals(ears, stream, count, what="its text"):
-    await until(lambda: len(ears.of(Final, stream)) >= count, what)
-
-
-async def pieces(data):
-    yield data
-
-
-@asynccontextmanager
-async def office(broker, **settings):
-    await provisioned(broker, files=True, **settings)
-    as_set = load_settings(nats_url=broker.url, **settings)
-    connection = Connection()
-    await connection.open(as_set, "office")
-    try:
-        yield Office(connection, as_set)
-    finally:
-        await connection.close()
-
-
-def wav(samples, rate=RATE):
-    """(frames, channels) int16 as a WAV file."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", "wav") as container:
-        layout = "mono" if samples.shape[1] == 1 else "stereo"
-        stream = container.add_stream("pcm_s16le", rate=rate, layout=layout)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
-        frame.sample_rate = rate
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
-    return buffer.getvalue()
-
-
-def stairs(seconds, rate=RATE):
-    """A level for every second, as (frames, 1) int16: the fake model hears which."""
-    levels = (np.arange(seconds) % 900 + 50) * 32.768
-    return np.repeat(np.round(levels), rate).astype(np.int16)[:, np.newaxis]
 
 
 async def test_a_file_becomes_text_results_and_a_record(broker, tmp_path):
@@ -149,14 +50,15 @@ async def test_a_file_becomes_text_results_and_a_record(broker, tmp_path):
         ears.check_accounts()
 
 
+@pytest.mark.usefixtures("quick")
 async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broker, tmp_path):
     audio = wav(stairs(120))
     async with office(broker) as desk:
-        async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK) as daemon:
             undisturbed = await desk.submit(audio)
             expected = await desk.over(undisturbed)
         assert expected.state == "done"
-        daemon = Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.05)
+        daemon = Daemon(broker.url, tmp_path, **ENV, **QUICK, FAKE_JOB_S=0.05)
         async with Ears(broker.url) as ears:
             job = await first_submission(desk, daemon, audio)
             for kill in range(3):
@@ -245,10 +147,11 @@ async def test_a_truncated_file_says_what_is_missing(broker, tmp_path):
         ears.check_accounts()
 
 
+@pytest.mark.usefixtures("quick")
 async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(broker, tmp_path):
     levels = stairs(12)
     levels[6 * RATE : 8 * RATE] = round(700 * 32.768)
-    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
+    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
     async with office(broker) as desk, Ears(broker.url) as ears:
         job = await first_submission(desk, daemon, wav(levels))
         while not (await desk.desk.record(job)).record.over:

@@ -5,14 +5,30 @@ import signal
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from bench.chaos.readers import read_texts
+from tests.filing import (
+    ENV,
+    QUICK,
+    RATE,
+    before,
+    broker,
+    documents,
+    finals,
+    more_text,
+    office,
+    order,
+    pieces,
+    quick,
+    stairs,
+    stopped,
+    until_queue_empty,
+    wav,
+)
 from tests.harness import Daemon, Ears, until
 from tests.stored import Stored
-from tests.test_files import ENV, RATE, broker, finals, more_text, office, pieces, stairs, wav
 from transcriber.bus import provision_files
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import Kept
@@ -22,52 +38,15 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.messages import End
 
-__all__ = ["broker"]
+__all__ = ["broker", "quick"]
 
-ACK_WAIT_S = 1.5
-QUICK = {
-    "FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={ACK_WAIT_S} transcriber.bus.job_feed:IN_PROGRESS_S=0.5 "
-    "transcriber.bus.file_work:RETRY_S=0.3 transcriber.bus.file_record:RECORD_S=0.5 transcriber.bus.file_record:PROGRESS_S=0.25"
-}
-"""What is not heard of is soon another's."""
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch):
-    monkeypatch.setattr(provision_files, "ACK_WAIT_S", ACK_WAIT_S)
-
-
-def before(place, number="SIGKILL"):
-    return {"FAKE_BEFORE": f"transcriber.bus.{place} {number}"}
-
-
-async def order(desk, data, **fields):
-    """As ``desk.submit``, but past the daemons, which may die before they answer."""
-    job = new_job_id()
-    await desk.inputs.put(job, pieces(data))
-    await desk.desk.submit(Submission(job=job, object=job, **fields))
-    return job
-
-
-async def queued(desk):
-    """Jobs that are not over for the work queue."""
-    return (await desk.client.jetstream().stream_info(JOBS)).state.messages
-
-
-async def until_queue_empty(desk, patience_s=15):
-    async with asyncio.timeout(patience_s):
-        while await queued(desk):  # noqa: ASYNC110 - the broker does not say
-            await asyncio.sleep(0.05)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 async def subjects(desk, bucket):
     """Of the chunks and descriptions that lie in a bucket."""
     info = await desk.client.jetstream().stream_info(stream_of(bucket.name), subjects_filter=">")
     return sorted(info.state.subjects or {})
-
-
-async def documents(desk, job):
-    return [await desk.result(job, form) for form in RESULT_FORMS]
 
 
 async def check(desk, job, seconds, expected):
@@ -221,10 +200,6 @@ async def test_a_job_cancelled_late_leaves_no_results(broker, tmp_path, place, s
         assert left == (list(RESULT_FORMS) if state == "done" else [])
         assert await desk.inputs.info(record.submission.object) is None
         assert (await desk.over(await order(desk, wav(stairs(1))))).state == "done"
-
-
-def stopped(daemon):
-    return Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,22 @@ import numpy as np
 import pytest
 
 from bench.chaos.readers import read_texts
+from tests.filing import (
+    ENV,
+    RATE,
+    before,
+    broker,
+    documents,
+    office,
+    order,
+    pieces,
+    stairs,
+    stopped,
+    until_queue_empty,
+    wav,
+)
 from tests.harness import Daemon, until
 from tests.stored import Stored
-from tests.test_files import ENV, RATE, broker, office, pieces, stairs, wav
-from tests.test_files_chaos import before, documents, order, stopped, until_queue_empty
 from transcriber.bus.file_results import check_whole
 from transcriber.errors import TextGoneError
 from transcriber.jobs import RESULT_FORMS, Submission
