@@ -69,6 +69,7 @@ class WebmDemuxer:
         self._others = False  # whether there are tracks beside it
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
+        self._blocks = False  # whether any of it came; its timestamp is before them all, and elsewhere a sign of damage
         self._earlier = self._latest = MIN_BLOCK_TIME  # of our last two blocks in it, from its timestamp
         self._lost = False  # whether packets may be missing before the next one
 
@@ -135,6 +136,7 @@ class WebmDemuxer:
 
     def _take(self, kind: int, body: bytes) -> Iterator[Event]:
         """One whole element."""
+        self._blocks |= kind in {SIMPLE_BLOCK, BLOCK_GROUP}
         try:
             if kind == SIMPLE_BLOCK:
                 yield from self._take_block(parse_block(body))
@@ -142,7 +144,8 @@ class WebmDemuxer:
                 yield from self._take_block(block_of_group(body))
             elif kind == CLUSTER:
                 self._cluster, self._earlier, self._latest = None, MIN_BLOCK_TIME, MIN_BLOCK_TIME
-            elif kind == TIMESTAMP:
+                self._blocks = False
+            elif kind == TIMESTAMP and not self._blocks:
                 stamp = unsigned(body)
                 self._cluster = stamp if stamp < MAX_TIMESTAMP else None
             elif kind == EBML:
