@@ -19,6 +19,9 @@ IN_FLIGHT = 8
 STORE_S = 60.0
 """How long a chunk may take: a megabyte at 20 kB a second."""
 
+LANDING_S = 5.0
+"""How long what is on its way may take when nobody wants it any more."""
+
 LOOK_S = 0.5
 """How often it is looked whether the broker is there at all."""
 
@@ -73,10 +76,13 @@ class Upload:
             await self._land()
 
     async def abandon(self) -> None:
-        """Wait for nothing more."""
-        for _, task in self._flying:
+        """Send no more. What is on its way lands first, if it can: a chunk could otherwise be stored after all are removed."""
+        tasks = {task for _, task in self._flying}
+        if tasks and self._unbroken:
+            await asyncio.wait(tasks, timeout=LANDING_S)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*(task for _, task in self._flying), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, chunk: bytes) -> None:
         if len(self._flying) >= IN_FLIGHT:
