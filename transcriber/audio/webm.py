@@ -79,7 +79,7 @@ class WebmDemuxer:
             self._buffer.clear()
             self._at = self._inside = 0
             self._searching = self._lost = True
-            self._excused = MAX_AUDIO_BLOCK_BYTES
+            self._excused = self._block_bytes
         searching = self._searching
         self._buffer += data
         yield from self._read()
@@ -123,7 +123,7 @@ class WebmDemuxer:
         """
         most = MAX_ELEMENT_BYTES
         if element.id in {SIMPLE_BLOCK, BLOCK_GROUP}:
-            most = MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
+            most = self._block_bytes
             track = self._track_bytes
             # Of the number, some bytes may not have come.
             if element.id == SIMPLE_BLOCK and track.startswith(self._buffer[element.body : element.body + len(track)]):
@@ -196,6 +196,11 @@ class WebmDemuxer:
         yield Broken(reason)
 
     @property
+    def _block_bytes(self) -> int:
+        """Of the largest block."""
+        return MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
+
+    @property
     def _track_bytes(self) -> bytes:
         """Our track's number as it is written in a block."""
         track = self._track or 0
@@ -209,16 +214,12 @@ class WebmDemuxer:
         while match:
             start = match.start()
             end = start if match["top"] else self._end_of_block(start)
-            if (
-                match["top"]
-                or end == len(self._buffer)
-                or (end < len(self._buffer) and self._buffer[end] in _FOLLOWING)
-            ):
+            if end > len(self._buffer):
+                undecided = min(undecided, start)
+            elif match["top"] or (end and self._buffer[end : end + 1] in _FOLLOWING):  # or nothing follows yet
                 self._at = self._inside = start
                 self._searching, self._excused = False, 0
                 return True
-            if end > len(self._buffer):
-                undecided = min(undecided, start)
             match = pattern.search(self._buffer, start + 1)
         self._at = self._inside = undecided
         return False
