@@ -71,7 +71,6 @@ class OggDemuxer:
         """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
         if lost:
             self._drop(len(self._buffer))
-            self._candidates.clear()
             self._searching = self._lost = True
             self._excused, self._partial = MAX_PAGE_BYTES, None
         searching = self._searching
@@ -93,21 +92,24 @@ class OggDemuxer:
 
     def _next_page(self) -> tuple[int, bytes] | None:
         """The first whole page in the buffer and where it begins; pages that seem to begin before it are none."""
-        at = self._buffer.find(CAPTURE, self._scanned)
-        while at >= 0:
-            self._candidates.append(at)
-            at = self._buffer.find(CAPTURE, at + 1)
-        self._scanned = max(self._scanned, len(self._buffer) - len(CAPTURE) + 1)
         waiting: list[int] = []
-        for number, start in enumerate(self._candidates):
+        for start in self._starts():
             size = _page_bytes(self._buffer, start)
             if size is None:
                 waiting.append(start)
             elif size and _is_whole(page := bytes(self._buffer[start : start + size])):
-                self._candidates = [at for at in self._candidates[number + 1 :] if at >= start + size]
+                self._scanned = max(self._scanned, start + size)
                 return start, page
         self._candidates = waiting
         return None
+
+    def _starts(self) -> Iterator[int]:
+        """Where pages may begin; it is looked for the next when it is asked for, as most pages begin where one ends."""
+        yield from self._candidates
+        while (at := self._buffer.find(CAPTURE, self._scanned)) >= 0:
+            self._scanned = at + 1
+            yield at
+        self._scanned = max(self._scanned, len(self._buffer) - len(CAPTURE) + 1)
 
     def _skip_garbage(self, *, found: bool, searching: bool) -> Iterator[Event]:
         """Forget what can be no part of a page; ``found``: there was a page in what came."""
@@ -127,7 +129,7 @@ class OggDemuxer:
 
     def _drop(self, count: int) -> None:
         del self._buffer[:count]
-        self._candidates = [at - count for at in self._candidates]
+        self._candidates = [at - count for at in self._candidates if at >= count]
         self._scanned = max(0, self._scanned - count)
 
     def _break(self, reason: str) -> Iterator[Event]:
