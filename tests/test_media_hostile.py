@@ -161,6 +161,26 @@ def test_a_file_cannot_have_another_one_opened(text, tmp_path):
         os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
 
 
+def test_a_wav_file_of_three_gigabytes_ends_where_its_audio_does():
+    """So long is also what a writer into a pipe claims; a file can be asked how long it is."""
+    size = 3_000_000_000  # bytes
+    head = b"RIFF" + struct.pack("<I", size + 36 + 60) + wav(48_000, 2)[8:40] + struct.pack("<I", size)
+    source = Claim(head, len(head) + size + 60)  # a title comes behind it
+
+    assert open_media(source).frames == size // 4
+
+
+@pytest.mark.parametrize("name", ["mp3 cbr", "mp3 vbr", "webm opus"])
+def test_the_length_is_known_however_few_bytes_come_at_once(name, monkeypatch):
+    data = make(name)
+    expected = open_media(data).frames
+    assert expected
+
+    monkeypatch.setattr("tests.media.TRICKLE_BYTES", 20)
+
+    assert open_media(Trickle(data)).frames == expected
+
+
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
 def test_of_a_film_the_sound_is_heard(container):
     heard = pcm(open_media(film(container, sound=True)))

@@ -55,7 +55,7 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
                 if raw:
                     yield AudioSource(raw, None, pipe.pieces())
                 elif await pipe.is_wav():
-                    yield await _parse_wav(pipe.pieces())
+                    yield await _parse_wav(pipe.pieces(), None)
                 else:
                     async with _decoded(pipe) as source:
                         yield source
@@ -196,7 +196,7 @@ async def _open_file(file: IO[bytes]) -> AsyncIterator[AudioSource]:
     wav: AudioSource | None = None
     if _is_wav(head):
         with suppress(BadInputError):  # more channels or another codec than we read ourselves
-            wav = await _parse_wav(_read(file))
+            wav = await _parse_wav(_read(file), os.fstat(file.fileno()).st_size)
     if wav:
         yield wav
         return
@@ -219,9 +219,9 @@ async def _decoded(source: _File | _Pipe) -> AsyncIterator[AudioSource]:
         yield AudioSource(file.media.format, file.media.frames, audio())
 
 
-async def _parse_wav(pieces: AsyncIterator[bytes]) -> AudioSource:
-    """The WAV file in ``pieces``, read up to its audio."""
-    parser, first = WavParser(), b""
+async def _parse_wav(pieces: AsyncIterator[bytes], size: int | None) -> AudioSource:
+    """The WAV file of ``size`` bytes in ``pieces``, read up to its audio."""
+    parser, first = WavParser(size), b""
     async for piece in pieces:
         first = parser.feed(piece)
         if parser.format:

@@ -54,7 +54,7 @@ def _open_other(reader: Reader, first: int) -> Media:
 
 
 def _open_wav(reader: Reader, first: int) -> Media:
-    parser, head = WavParser(), b""
+    parser, head = WavParser(reader.source.size), b""
     while parser.format is None:
         if reader.tell() > _MAX_HEADER_BYTES:
             raise MediaError(f"no audio in the first {_MAX_HEADER_BYTES >> 20} MB of the WAV file")

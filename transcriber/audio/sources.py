@@ -29,6 +29,14 @@ class Source(Protocol):
         """
 
 
+def read_exactly(source: Source, offset: int, count: int) -> bytes:
+    """``count`` bytes, or fewer at the end."""
+    data = b""
+    while len(data) < count and (piece := source.read_at(offset + len(data), count - len(data))):
+        data += piece
+    return data
+
+
 class BytesSource:
     """A clip in memory."""
 
@@ -65,11 +73,8 @@ class Reader:
         Raises:
             Exception: what the source raises.
         """
-        while len(self._head) < count:
-            piece = self.source.read_at(self.start + len(self._head), count - len(self._head))
-            if not piece:
-                break
-            self._head += piece
+        if len(self._head) < count:
+            self._head += read_exactly(self.source, self.start + len(self._head), count - len(self._head))
         return self._head[:count]
 
     def skip(self, count: int) -> None:
