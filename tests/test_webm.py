@@ -209,6 +209,13 @@ def test_who_joins_late_takes_the_first_track_that_sounds_like_opus():
     assert audio(found) == at(0, 20, 100)
 
 
+def test_who_joins_late_learns_that_there_are_pictures_and_how_large_they_may_be():
+    small, large = simple_block(bytes(9_000), number=2), simple_block(bytes(500_000), number=2)
+    data = cluster(0, simple_block(P20), small, simple_block(P20, 20), large, simple_block(P20, 40))
+
+    assert feed(*sliced(data, [9_000])) == at(0, 20, 40)
+
+
 def test_a_header_begins_another_recording():
     one = webm_head() + cluster(0, *blocks([P20]))
 

@@ -66,7 +66,7 @@ class WebmDemuxer:
 
     def _begin(self) -> None:
         self._track: int | None = None  # ours; None: not told; 0: there is none
-        self._others = False  # whether there are tracks beside it
+        self._others: bool | None = None  # whether there are tracks beside it; None: not told, and no block of another has come
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
         self._blocks = False  # whether any of it came; its timestamp is before them all, and elsewhere a sign of damage
@@ -165,6 +165,7 @@ class WebmDemuxer:
         if self._track is None and 0 < block.track <= MAX_LEARNED_TRACK and _is_opus(block.packets[0]):
             self._track = block.track
         if block.track != self._track:
+            self._others = self._others is not False
             return
         # One time alone may be damaged, and the next one be right.
         if self._lost and block.time < self._latest and block.time <= self._earlier:
