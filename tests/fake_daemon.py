@@ -8,7 +8,7 @@ of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
 which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
-itself before the n-th call of something; or RAISE. FAKE_GC=0: what is in a ring of references is never freed.
+itself before the n-th call of something; or RAISE, or HANG. FAKE_GC=0: what is in a ring of references is never freed.
 """
 
 import gc
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transcriber import cli
 from transcriber.config import load_settings
 from transcriber.engine.guards import Doubt
 from transcriber.engine.job import Transcript, Word
@@ -99,6 +100,8 @@ def tamper():
             if next(calls) == int(count):
                 if number == "RAISE":
                     raise RuntimeError("raised, as it was told")
+                if number == "HANG":
+                    time.sleep(3600)
                 os.kill(os.getpid(), signal.Signals[number])
             return original(*args, **kwargs)
 
@@ -116,6 +119,12 @@ def found(name):
 
 
 def main():
+    """It ends as the command does, which leaves threads behind that hang."""
+    cli._run = run
+    sys.exit(cli.main([]))
+
+
+def run(_):
     tamper()
     try:
         settings = load_settings()
@@ -123,7 +132,8 @@ def main():
         serve(settings, FakeModel)
     except StartError as error:
         print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+        return error.exit_status
+    return 0
 
 
 if __name__ == "__main__":

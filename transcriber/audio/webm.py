@@ -66,7 +66,9 @@ class WebmDemuxer:
 
     def _begin(self) -> None:
         self._track: int | None = None  # ours; None: not told; 0: there is none
-        self._others: bool | None = None  # whether there are tracks beside it; None: not told, and no block of another has come
+        self._others: bool | None = (
+            None  # whether there are tracks beside it; None: not told, and no block of another has come
+        )
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
         self._blocks = False  # whether any of it came; its timestamp is before them all, and elsewhere a sign of damage
