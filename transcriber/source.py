@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.wav import WavParser
+from transcriber.audio.wav import WavParser, is_wav
 from transcriber.bus.decoding import open_file
 from transcriber.errors import BadInputError, ConfigError, UnseekableError
 
@@ -148,7 +148,7 @@ class _Pipe:
             if not piece:
                 break
             self._begun += piece
-        return _is_wav(self._begun)
+        return is_wav(self._begun)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """All of it, for who reads it on the event loop."""
@@ -173,10 +173,6 @@ class _Pipe:
         return piece or await self._reader.read(count)
 
 
-def _is_wav(head: bytes) -> bool:
-    return head[:4] == b"RIFF" and head[8:] == b"WAVE"
-
-
 @asynccontextmanager
 async def _read_pipe(file: IO[bytes]) -> AsyncIterator[_Pipe]:
     reader = asyncio.StreamReader(_READ_BYTES)
@@ -194,7 +190,7 @@ async def _read_pipe(file: IO[bytes]) -> AsyncIterator[_Pipe]:
 async def _open_file(file: IO[bytes]) -> AsyncIterator[AudioSource]:
     head = os.pread(file.fileno(), _WAV_HEADER_BYTES, 0)
     wav: AudioSource | None = None
-    if _is_wav(head):
+    if is_wav(head):
         with suppress(BadInputError):  # more channels or another codec than we read ourselves
             wav = await _parse_wav(_read(file), os.fstat(file.fileno()).st_size)
     if wav:

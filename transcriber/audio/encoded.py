@@ -47,6 +47,7 @@ class Encoding(StrEnum):
     OPUS = "opus"
 
 
+_DEMUXERS: dict[Encoding, type[WebmDemuxer | OggDemuxer]] = {Encoding.WEBM: WebmDemuxer, Encoding.OGG: OggDemuxer}
 _ENCODINGS = {kind: Encoding(kind.partition("/")[2]) for kind in ENCODED_TYPES}
 
 
@@ -108,7 +109,8 @@ class EncodedStream:
 
     def __init__(self, encoding: Encoding, *, max_hole_s: float) -> None:
         self.encoding = encoding
-        self._container = _container(encoding)
+        demuxer = _DEMUXERS.get(encoding)
+        self._container = demuxer() if demuxer else None
         self._farthest = int(max_hole_s * OPUS_RATE)
         self._begun = False
         self._begin()
@@ -227,16 +229,6 @@ class EncodedStream:
         if self._decoder is None:
             self._decoder = _new_decoder(Head(packet_channels(packet)))
         return self._decoder
-
-
-def _container(encoding: Encoding) -> WebmDemuxer | OggDemuxer | None:
-    match encoding:
-        case Encoding.WEBM:
-            return WebmDemuxer()
-        case Encoding.OGG:
-            return OggDemuxer()
-        case Encoding.OPUS:
-            return None
 
 
 def _new_decoder(head: Head) -> "OpusDecoder":

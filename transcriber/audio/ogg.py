@@ -177,7 +177,7 @@ class OggDemuxer:
             yield Broken(str(error))
 
     def _take_audio(self, page: _Page) -> Iterator[Event]:
-        if page.sequence != (page.sequence if self._sequence is None else self._sequence):
+        if self._sequence not in {None, page.sequence}:
             self._lost, self._partial = True, None
         self._sequence = (page.sequence + 1) % 2**32
         packets: list[tuple[bytes, int]] = []

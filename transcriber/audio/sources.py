@@ -86,7 +86,7 @@ class Reader:
         if self.source.size is None:
             end = self.start + count
             for offset in range(self.start + len(self._head), end, _SKIP_BYTES):
-                self._take_at(offset, min(_SKIP_BYTES, end - offset))
+                read_exactly(self.source, offset, min(_SKIP_BYTES, end - offset))
         self._head = self._head[count:]
         self.start += count
         self._count(_SEEK_BYTES)
@@ -134,11 +134,3 @@ class Reader:
         self._silent_bytes += count
         if self._silent_bytes > MAX_SILENT_BYTES and not self.error:
             self.error = MediaError(f"{MAX_SILENT_BYTES >> 20} MB without a frame of sound")
-
-    def _take_at(self, offset: int, count: int) -> None:
-        """Read over so many bytes of a pipe."""
-        while count > 0:
-            piece = self.source.read_at(offset, count)
-            if not piece:
-                return
-            offset, count = offset + len(piece), count - len(piece)

@@ -31,6 +31,11 @@ _HUGE_BYTES = 0x7FFF_0000
 """From here on a size is what a writer into a pipe puts where it cannot know: read to the end, unless the file is that long."""
 
 
+def is_wav(head: bytes) -> bool:
+    """Whether a file that begins with these twelve bytes is one."""
+    return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+
+
 class WavParser:
     """Takes a WAV file in pieces and gives its samples.
 
