@@ -195,9 +195,9 @@ async def test_a_fault_of_the_decoder_costs_the_chunk_and_not_the_daemon(chunks,
         patched.setattr(OpusDecoder, "decode", lambda *_: 1 // 0)
         chunks.put(chunk_of(packet))
         await chunks.drained()
-    chunks.put(chunk_of(packet))
+    chunks.put(chunk_of(packet, AudioHeaders()))  # what it is was said with the first
     await chunks.drained()
 
     assert [reason for _, reason, _ in notes.refused] == ["it does not decode: ZeroDivisionError"]
-    assert notes.frames == 2 * 960
+    assert (notes.frames, notes.began) == (2 * 960, 1)
     assert crashes == [None] * 3

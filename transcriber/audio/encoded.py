@@ -65,6 +65,10 @@ class Piece(NamedTuple):
     format: AudioFormat
 
 
+Found = Piece | Began | Broken
+"""What comes out of a stream."""
+
+
 class _Timeline:
     """Places packets one after the other, unless their times say that something is missing between them.
 
@@ -126,9 +130,7 @@ class EncodedStream:
         """Of the samples, as far as is known."""
         return self._decoder.format if self._decoder else AudioFormat(SampleFormat.S16LE, OPUS_RATE, 1)
 
-    def feed(
-        self, payload: bytes, *, offset: int | None = None, lost: bool = False
-    ) -> Iterator[Piece | Began | Broken]:
+    def feed(self, payload: bytes, *, offset: int | None = None, lost: bool = False) -> Iterator[Found]:
         """Take a payload; ``lost``: some before it never came. To be exhausted before the next call.
 
         ``offset`` is the place of a bare packet; containers have a clock of their own.
@@ -137,7 +139,7 @@ class EncodedStream:
             return self._decode_bare(payload, offset)
         return self._joined(self._container.feed(payload, lost=lost))
 
-    def finish(self) -> Iterator[Piece | Began | Broken]:
+    def finish(self) -> Iterator[Found]:
         """No more payloads will come; what is left."""
         return iter(()) if self._container is None else self._joined(self._container.finish(), last=True)
 
@@ -149,7 +151,7 @@ class EncodedStream:
         except BadInputError as error:
             yield Broken(str(error))
 
-    def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Piece | Began | Broken]:
+    def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Found]:
         """What follows without a hole in one piece, of a bounded size."""
         start, frames = 0, 0
         parts: list[bytes] = []
@@ -169,7 +171,7 @@ class EncodedStream:
         if parts and fmt:
             yield Piece(start, b"".join(parts), fmt)
 
-    def _decode(self, events: Iterator[Event], *, last: bool) -> Iterator[Piece | Began | Broken]:
+    def _decode(self, events: Iterator[Event], *, last: bool) -> Iterator[Found]:
         for event in events:
             match event:
                 case Began():

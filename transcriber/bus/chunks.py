@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from transcriber.audio.encoded import EncodedStream, Encoding, Piece, parse_encoding
+from transcriber.audio.encoded import EncodedStream, Encoding, Found, Piece, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.opus import Began, Broken
 from transcriber.audio.pcm import AudioFormat
@@ -29,10 +29,6 @@ CHUNK_BYTES = 512
 
 BATCH = 4
 """Pieces, of a second at most, that are decoded at one go: then others have their turn."""
-
-
-Found = Piece | Began | Broken
-"""What comes out of a decoder."""
 
 
 class Chunk(NamedTuple):
@@ -149,7 +145,7 @@ class Chunks:
             self._lost_before = None
             return
         if self._decoder is None:
-            self._decoder, self._session = EncodedStream(encoding, max_hole_s=self._max_hole_s), headers.session
+            self._decoder, self._session = self._new_decoder(encoding), headers.session
             self._unheard = NO_HEADERS
             self._listener.begin_again(chunk)
         if chunk.payload:
@@ -208,8 +204,12 @@ class Chunks:
         try:
             return await self._decoding.run(_some, found)
         except BadInputError as error:
-            self._decoder = None  # who knows what it is left with; the next one begins as if it had come late
+            if self._decoder:  # who knows what it is left with; another goes on as if it had come late
+                self._decoder = self._new_decoder(self._decoder.encoding)
             return [Broken(str(error))]
+
+    def _new_decoder(self, encoding: Encoding) -> EncodedStream:
+        return EncodedStream(encoding, max_hole_s=self._max_hole_s)
 
     def _without_samples(self, chunk: Chunk, offset: int | None) -> Chunk:
         """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""
