@@ -226,6 +226,22 @@ def test_a_lone_time_that_jumps_is_not_believed(at_ms):
     assert all(frame + count == after for (frame, count), (after, _) in pairwise(places(found)))
 
 
+def test_a_time_that_jumps_is_not_believed_where_those_after_it_are_not_known():
+    """Whatever damaged the stream there may have damaged the time, too."""
+    packets = opus_packets(speech())[:60]
+    first = [simple_block(packet, 20 * number) for number, packet in enumerate(packets[:50])]
+    behind = [simple_block(packet, 20 * number) for number, packet in enumerate(packets[51:], 1)]  # of a later cluster
+
+    found = listen(
+        Encoding.WEBM,
+        [webm_head() + cluster(0, *first, simple_block(packets[50], 27_000)), b"".join(behind)],
+        lost={1},
+    )
+
+    assert sum(count for _, count in places(found)) == 60 * 960 - PRE_SKIP
+    assert all(frame + count == after for (frame, count), (after, _) in pairwise(places(found)))
+
+
 @pytest.mark.parametrize("name", ["webm", "webm, short clusters", "ogg", "ogg, a packet a page"])
 def test_who_joins_late_hears_the_rest(name):
     data, expected = recording(name)

@@ -193,9 +193,9 @@ class EncodedStream:
     def _check(self, packet: Packet) -> Iterator[Piece | Broken]:
         """WebM has no checksums: a time that jumps is believed if the next one agrees."""
         doubtful = self._doubtful
-        if doubtful and doubtful.at is not None and packet.at is not None:
+        if doubtful and doubtful.at is not None:
             frames = packet_frames(doubtful.data)
-            if abs(packet.at - doubtful.at - frames) > max(WEBM_SLACK, frames):
+            if packet.at is None or abs(packet.at - doubtful.at - frames) > max(WEBM_SLACK, frames):
                 self._doubtful = doubtful._replace(at=None)
                 packet = packet._replace(lost=packet.lost or doubtful.lost)
         yield from self._believe()
