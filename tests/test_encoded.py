@@ -4,7 +4,7 @@ import random
 import re
 import tracemalloc
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,12 @@ from hypothesis import example, given, settings, strategies as st
 
 from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.encoded import PIECE_FRAMES, EncodedStream, Encoding, Piece, parse_encoding
+from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.opus import MAX_PACKET_FRAMES, Began, Broken
+from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.session import Gap, Window
+from transcriber.audio.stream import Started, Stream
+from transcriber.audio.window import Cutting
 from transcriber.demo.speech import load_speech
 
 MS = RATE // 1000
@@ -308,6 +313,50 @@ def test_whatever_is_mutated_nothing_raises_and_little_is_kept(name, data):
         assert len(stream._container._buffer) <= 2**16 + 2**14
     list(stream.finish())
     assert total <= len(good) * MAX_PACKET_FRAMES * 4
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(["webm, short clusters", "webm, 60 ms packets", "ogg, a packet a page"]),
+    size=st.integers(50, 1_500),
+    changes=st.lists(
+        st.tuples(st.sampled_from(["twice", "never", "late", "noise", "again"]), st.floats(0, 1)), max_size=6
+    ),
+    lost=st.sets(st.integers(0, 100)),
+)
+def test_whatever_comes_twice_late_or_never_the_sessions_are_tiled(name, size, changes, lost):
+    chunks = sliced(recording(name)[0], [size])
+    whole = list(chunks)
+    for change, where in changes:
+        at = round(where * (len(chunks) - 1))
+        match change:
+            case "twice":
+                chunks.insert(at, chunks[at])
+            case "never":
+                chunks[at] = b""
+            case "late":
+                chunks.append(chunks.pop(at))
+            case "noise":
+                chunks[at] = random.Random(at).randbytes(len(chunks[at]))
+            case "again":
+                chunks[at:at] = whole[:10]
+    stream = Stream(AudioFormat(), Cutting(1.0), None, max_hole_s=600, new_id=str)
+    events: list[Any] = []
+    frames = 0
+    for one in listen(encoding_of(name), chunks, lost):
+        if isinstance(one, Piece):
+            events += stream.feed(one.data, AudioHeaders(content_type=one.format.content_type, offset=one.frame))
+            frames += len(one.data) // one.format.frame_bytes
+        elif isinstance(one, Began):
+            events += stream.end()
+    events += stream.end()
+
+    sessions = [event.session for event in events if isinstance(event, Started)]
+    for session in sessions:
+        parts = [event for event in events if isinstance(event, Window | Gap) and event.session is session]
+        ends = [0, *accumulate(part.frames for part in parts)]
+        assert [*(part.start_frame for part in parts), session.clock] == ends
+    assert sum(session.received + session.overlap for session in sessions) == frames
 
 
 @pytest.mark.parametrize("encoding", [Encoding.WEBM, Encoding.OGG])
