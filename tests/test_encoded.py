@@ -387,6 +387,16 @@ def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
     assert peak < 2**21
 
 
+def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
+    """Whoever is told acts on it, on the event loop."""
+    stream = EncodedStream(Encoding.WEBM, max_hole_s=600)
+    list(stream.feed(webm_head() + cluster(0)))
+
+    found = list(stream.feed(b"\xa3\x84\x81\0\0\x80\xa3\xff" * 10_000))
+
+    assert [type(one) for one in found] == [Broken]
+
+
 def test_bare_packets_are_decoded_each_at_its_place():
     packets = opus_packets(speech())
     stream = EncodedStream(Encoding.OPUS, max_hole_s=600)

@@ -152,11 +152,14 @@ class EncodedStream:
             yield Broken(str(error))
 
     def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Found]:
-        """What follows without a hole in one piece, of a bounded size."""
-        start, frames = 0, 0
+        """What follows without a hole in one piece, of a bounded size; what is broken is told once, until something is heard."""
+        start, frames, broken = 0, 0, False
         parts: list[bytes] = []
         fmt: AudioFormat | None = None
         for found in self._decode(events, last=last):
+            if broken and isinstance(found, Broken):
+                continue
+            broken = isinstance(found, Broken)
             joins = isinstance(found, Piece) and found.format == fmt and found.frame == start + frames
             if parts and fmt and not (joins and frames + MAX_PACKET_FRAMES <= PIECE_FRAMES):
                 yield Piece(start, b"".join(parts), fmt)
