@@ -133,12 +133,12 @@ class LiveStream:
             self._around.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
 
     def _took(self, events: list[Event], chunk: Chunk) -> None:
-        if self.session in self._report.sessions:
-            self._report.note(self.session, chunk.headers)
-            self._report.stalled(self.session, stalled=False)
+        if (session := self.session) in self._report.sessions:
+            self._report.note(session, chunk.headers)
+            self._report.stalled(session, stalled=False)
         self._handle(events, chunk.headers, chunk.arrival)
-        if self.session:
-            self._report.guess(self.session, self.worker, chunk.arrival)
+        if session := self.session:
+            self._report.guess(session, self.worker, chunk.arrival)
 
     def dropped_after(self, number: int) -> None:
         """The NATS client dropped a message that came after message ``number``."""
