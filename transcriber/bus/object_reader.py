@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from threading import Lock
 
 from transcriber.bus.jetstream import Stored
@@ -217,7 +218,11 @@ class ObjectReader:
         leaders = {name: value for name, value in which.items() if name != "batch"}
         while True:
             try:
-                found = await self._jetstream.direct(self._stream, **which)
+                found = None
+                with suppress(
+                    UnansweredError
+                ):  # so it is, too, where there is no such stream, of which only its leader tells
+                    found = await self._jetstream.direct(self._stream, **which)
                 # Another copy of the stream may not have yet what its leader has.
                 found = found or await self._jetstream.message(self._stream, **leaders)
             except UnansweredError as error:

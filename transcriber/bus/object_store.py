@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from transcriber.bus.jetstream import JetStream
+from transcriber.bus.jetstream import STREAM_FULL, JetStream
 from transcriber.bus.object_upload import DIGEST, Upload
+from transcriber.cancelling import to_its_end
 from transcriber.errors import LinkError, ObjectError, RefusedError, UnansweredError
 from transcriber.ulid import new_ulid
 
@@ -131,13 +132,16 @@ class Bucket:
                 await upload.add(piece)
             await upload.finish()
         except BaseException:
-            await upload.abandon()
-            with suppress(RefusedError):  # what made us fail matters more
-                await self._purge(nuid)
+            await to_its_end(self._undo(upload, nuid))
             raise
         info = ObjectInfo(name, nuid, upload.size, upload.chunks, upload.digest, chunk_bytes=upload.chunk_bytes)
-        await self._announce(info, name, options={"max_chunk_size": info.chunk_bytes})
-        if before and before.nuid:
+        try:
+            await self._announce(info, name, options={"max_chunk_size": info.chunk_bytes})
+        except UnansweredError as error:
+            if error.code == STREAM_FULL and await self._meta(name) == before:  # else it may be stored all the same
+                await to_its_end(self._undo(upload, nuid))
+            raise
+        if before:
             await self._purge(before.nuid)
         return info
 
@@ -150,9 +154,15 @@ class Bucket:
         meta = await self._meta(name)
         if meta is None or meta.deleted or (digest and meta.digest != digest):
             return False
-        await self._announce(ObjectInfo(name, meta.nuid, 0, 0, "", deleted=True), name)
-        if meta.nuid:
-            await self._purge(meta.nuid)
+        gone = ObjectInfo(name, meta.nuid, 0, 0, "", deleted=True)
+        try:
+            await self._announce(gone, name)
+        except UnansweredError as error:
+            if error.code != STREAM_FULL:
+                raise
+            await self._purge(meta.nuid)  # what says that it is gone needs room, too
+            await self._announce(gone, name)
+        await self._purge(meta.nuid)
         return True
 
     async def _meta(self, name: str) -> _Meta | None:
@@ -180,15 +190,23 @@ class Bucket:
         for left in reversed(range(META_TRIES)):
             try:
                 await self.jetstream.store(self._meta_subject(name), payload, headers)
-            except UnansweredError:
-                if not left:
+            except UnansweredError as error:
+                if not left or error.code == STREAM_FULL:
                     raise
                 await asyncio.sleep(RETRY_S)
             else:
                 return
 
+    async def _undo(self, upload: Upload, nuid: str) -> None:
+        await upload.abandon()
+        with suppress(RefusedError):  # what made it fail matters more
+            await self._purge(nuid)
+
     async def _purge(self, nuid: str) -> None:
-        with suppress(UnansweredError):  # they are nobody's any more, and grow too old some day
+        """Remove the chunks of an object that is none any more; it may never have had any."""
+        if not nuid:
+            return
+        with suppress(UnansweredError):  # they grow too old some day
             await self.jetstream.call(f"STREAM.PURGE.{self.stream}", {"filter": self.chunk_subject(nuid)})
 
     def _meta_subject(self, name: str) -> str:
