@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transcriber.demo
-from tests.filing import ENV, QUICK, RATE, broker, finals, more_text, office, quick, stairs, wav
+from tests.filing import ENV, QUICK, RATE, broker, finals, more_text, office, order, quick, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
 from transcriber.audio.media import open_media
 from transcriber.demo.broker import EmbeddedBroker
@@ -147,23 +147,45 @@ async def test_a_truncated_file_says_what_is_missing(broker, tmp_path):
         ears.check_accounts()
 
 
+async def until_over_whatever_dies(desk, job, daemon):
+    """The record of a job whose daemon is started again and again."""
+    while not (record := (await desk.desk.record(job)).record).over:
+        if daemon.process.poll() is not None:
+            daemon.start()
+        await asyncio.sleep(0.05)
+    return record
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(broker, tmp_path):
     levels = stairs(12)
-    levels[6 * RATE : 7 * RATE] = round(700 * 32.768)  # most of one window: two could use up what the file has
-    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
+    levels[6 * RATE : 8 * RATE] = round(700 * 32.768)  # two windows
+    env = ENV | QUICK | {"FAKE_WORD_S": 0, "FAKE_KILL_AT": 700, "MAX_ATTEMPTS": 1}
+    daemon = Daemon(broker.url, tmp_path, **env)
     async with office(broker) as desk, Ears(broker.url) as ears:
-        job = await first_submission(desk, daemon, wav(levels))
-        while not (await desk.desk.record(job)).record.over:
-            if daemon.process.poll() is not None:
-                daemon.start()
-            await asyncio.sleep(0.05)
-        record = await desk.over(job)
+        job = await order(desk, wav(levels))
+        daemon.start()
+        record = await until_over_whatever_dies(desk, job, daemon)
+        assert (record.state, record.attempts) == ("done", 5)
+        await until(lambda: ears.of(End, job), "the end")
+        await daemon.stop()
+        assert [gap.reason for gap in ears.of(Gap, job)] == ["engine_error"] * 2
+        ears.check_accounts()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_file_that_kills_with_every_window_is_given_up(broker, tmp_path):
+    """Here the thread dies, and the process ends as if it were told to: that counts, too."""
+    levels = np.full((12 * RATE, 1), round(700 * 32.768), np.int16)
+    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=1)
+    async with office(broker) as desk:
+        job = await order(desk, wav(levels))
+        daemon.start()
+        record = await until_over_whatever_dies(desk, job, daemon)
         await daemon.stop()
 
-        assert record.state == "done"
-        assert [gap.reason for gap in ears.of(Gap, job)] == ["engine_error"]
-        ears.check_accounts()
+        assert (record.state, record.attempts) == ("failed", 5)
+        assert record.error == "given up after 5 attempts: the daemons that tried it did not come back"
 
 
 async def test_two_channels_are_two_speakers(broker, tmp_path):

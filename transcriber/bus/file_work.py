@@ -36,7 +36,7 @@ from transcriber.errors import (
     UnansweredError,
     UnfitError,
 )
-from transcriber.jobs import JobRecord
+from transcriber.jobs import JobRecord, most_attempts
 from transcriber.messages import Checkpoint, JobState
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class FileWork:
 
     def __init__(self, room: FileRoom, kept: Kept, worker: Worker, places: Places) -> None:
         record = kept.record
-        self._room = room
+        self._room, self._worker = room, worker
         self._job = record.submission.job
         self._around = replace(room.around, settings=file_settings(room.around.settings, record.submission))
         self._text = FileText(record.submission, worker, places, room.jetstream, self._around)
@@ -128,11 +128,16 @@ class FileWork:
     async def _begin(self) -> float | None:
         if self._stopping:
             return 0.0
-        attempts, begun = self._record.attempts + 1, self._record.started_at or datetime.now(UTC)
+        done_s = await self._text.stored_s()
+        attempts = self._record.next_attempt(done_s, self._around.settings.file_window_secs)
         if attempts > self._most_attempts:
             return await self._fail(self._record.error or "the daemons that tried it did not come back")
         await self._state.save(
-            state="running", attempts=attempts, instance=self._around.telemetry.instance, started_at=begun
+            state="running",
+            attempts=attempts,
+            from_s=done_s,
+            instance=self._around.telemetry.instance,
+            started_at=self._record.started_at or datetime.now(UTC),
         )
         log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
         try:
@@ -153,7 +158,8 @@ class FileWork:
             return await self._fail(f"{type(error).__name__}: {error}")
         else:
             if made is None:
-                await self._state.save(attempts=self._record.attempts - 1)  # nor that we stop
+                if not self._worker.crashed:
+                    await self._state.save(attempts=self._record.attempts - 1)  # nor that we stop
                 return 0.0
             await self._end("done", **made)
         return None
@@ -169,8 +175,7 @@ class FileWork:
 
     @property
     def _most_attempts(self) -> int:
-        """A window is given up before its file is: each of its attempts is one at the file, too."""
-        return 2 * self._around.settings.max_attempts
+        return most_attempts(self._around.settings.max_attempts)
 
     async def _attempt(self) -> dict[str, Any] | None:
         """Make text and results, and say how far that is; returns what the record is to say, None if it was stopped before."""
