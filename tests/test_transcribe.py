@@ -19,6 +19,7 @@ from tests.asking import clip, noise
 from tests.harness import Daemon, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
+from transcriber.bus import job_client
 from transcriber.bus.transcribe import Wanted, told, transcribe_files
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
@@ -348,6 +349,22 @@ async def test_a_refused_submission_leaves_nothing_in_the_store(broker, settings
         assert capsys.readouterr().err == f"transcriber: {wav}: too large for this house\n"
         meta = await office.jetstream.message("OBJ_AUDIO_FILES", last_by_subj=name)
         assert json.loads(meta.payload)["deleted"] is True
+
+
+async def test_a_submission_that_may_have_been_taken_leaves_its_file_in_the_store(
+    broker, settings, wav, capsys, monkeypatch
+):
+    """To be asked again is no refusal: the job may wait in the queue, and its record not be stored yet."""
+    monkeypatch.setattr(job_client, "ASK_S", 1)
+    async with standing_in(broker, settings, nothing) as office:
+        before = await office.file_names()
+        office.refusal = RequestError(503, "ask again")
+        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        after = await office.file_names()
+
+    assert status == 1
+    assert "ask again; perhaps it was taken all the same: transcriber jobs job=" in capsys.readouterr().err
+    assert len(after) == len(before) + 1
 
 
 async def test_a_result_that_is_gone_is_said(broker, settings, wav, capsys):

@@ -22,7 +22,7 @@ from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision import FILES_COMMAND
 from transcriber.bus.provision_files import FILES_BUCKET, RECORDS, RESULTS_BUCKET
-from transcriber.bus.service_client import ask
+from transcriber.bus.service_client import STOPPING, ask
 from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
@@ -91,7 +91,9 @@ class Jobs:
         """
         try:
             return await self._ask(SUBMIT_SUBJECT, submission)
-        except RequestError:
+        except RequestError as error:
+            if error.code == STOPPING:  # it could not be asked again long enough: it may wait in the queue
+                raise UnansweredError(str(error)) from None
             with suppress(UnansweredError, RefusedError):  # what was answered matters more
                 await self._files.delete(submission.object)
             raise
