@@ -18,6 +18,9 @@ from nats.errors import NoRespondersError
 from bench.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
 from tests.harness import ROOT, Daemon, level, speak, until
+from transcriber.bus.client import connected
+from transcriber.bus.micro import Endpoint, MicroService
+from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.messages import Final, Gap
@@ -335,6 +338,19 @@ async def test_sigterm_tells_those_for_whom_no_time_is_left(broker, tmp_path, mo
 async def until_queued(client, count):
     while (await discover(client, "STATS"))["endpoints"][0]["num_requests"] < count:
         pass
+
+
+async def test_a_reply_that_cannot_be_sent_is_said(broker, mouth, caplog):
+    async def too_large(*_):
+        return bytes(2**21)
+
+    async with connected(load_settings(nats_url=broker.url), "test") as connection:
+        service = MicroService(connection, {})
+        await service.start({"large": Endpoint("large", too_large)})
+        await mouth.publish("large", b"", reply=mouth.new_inbox())
+        await until(lambda: "a reply was not sent: too large" in caplog.text, "the warning")
+        await service.stop()
+        await service.finish(1)
 
 
 async def test_without_the_service_nobody_answers(broker, tmp_path, mouth):
