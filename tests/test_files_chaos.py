@@ -74,7 +74,7 @@ STAGES = [
     "file_text:FileText.run:1",  # the record says that it runs
     "file_feed:FileFeed._payload:1",  # its first piece
     "ledger:Ledger.append:4",
-    "file_work:check_whole:1",  # its end is stored
+    "file_making:check_whole:1",  # its end is stored
     "object_store:Bucket.put:3",  # some documents are written
     "object_store:Bucket._announce:2",  # a part of one
     "file_work:FileWork._end:1",  # all of them
@@ -178,7 +178,7 @@ async def until_delivered_again(desk):
 @pytest.mark.parametrize(
     ("place", "state"),
     [
-        ("file_work:check_whole:1", "cancelled"),
+        ("file_making:check_whole:1", "cancelled"),
         ("object_store:Bucket.put:3", "cancelled"),
         ("file_work:FileWork._end:1", "cancelled"),
         ("file_work:FileWork._clean_up:1", "done"),
@@ -238,11 +238,11 @@ async def test_a_full_bucket_is_tried_again_and_then_given_up(broker, tmp_path):
             job = await order(desk, wav(stairs(10)))
             record = await desk.over(job)
             assert record.state == "failed"
-            assert record.error == "given up after 3 attempts: maximum bytes exceeded"
+            assert record.error == "given up after 5 attempts: maximum bytes exceeded"
             await until_queue_empty(desk)
             assert [form for form in RESULT_FORMS if await desk.results.info(f"{job}.{form}")] == []
             assert await desk.inputs.info(record.submission.object)
-            assert begun(daemon, job) == [1, 2, 3]
+            assert begun(daemon, job) == [1, 2, 3, 4, 5]
 
 
 async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
@@ -267,7 +267,7 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
         ("file_work:FileWork.run:1", False),
         ("object_reader:ObjectReader.read_at:2", True),
         ("ledger:Ledger.append:4", False),
-        ("file_work:check_whole:1", False),
+        ("file_making:check_whole:1", False),
         ("object_store:Bucket.put:2", True),
         ("file_work:FileWork._end:1", False),
     ],

@@ -18,7 +18,8 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader, StoredSource
+from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader
+from transcriber.bus.object_source import StoredSource
 from transcriber.bus.object_store import Bucket, ObjectInfo
 from transcriber.bus.object_upload import CHUNK_BYTES
 from transcriber.cancelling import AGAIN_S, cancel
