@@ -185,7 +185,7 @@ async def test_file_that_kills_with_every_window_is_given_up(broker, tmp_path):
         await daemon.stop()
 
         assert (record.state, record.attempts) == ("failed", 5)
-        assert record.error == "given up after 5 attempts: the daemons that tried it did not come back"
+        assert record.error == "given up after 5 attempts: a worker died over it"
 
 
 async def test_two_channels_are_two_speakers(broker, tmp_path):

@@ -59,13 +59,15 @@ class FileMaking:
         async with AsyncExitStack() as stack:
             if not await self._text.run(partial(self._read, stack)):
                 return None
-        messages = stored_messages(self._room.jetstream, self._around.settings, submission.job)
-        account = await check_whole(messages)
+        messages = stored = stored_messages(self._room.jetstream, self._around.settings, submission.job)
+        account = await check_whole(stored)
         if submission.speakers == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
+        results = await write_results(self._room.results, submission, messages)
+        await check_whole(stored)  # none of it went meanwhile
         return {
-            "results": await write_results(self._room.results, submission, messages),
+            "results": results,
             "done_s": account.duration,
             "total_s": account.duration,
             "eta_s": 0.0,

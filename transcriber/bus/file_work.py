@@ -143,8 +143,9 @@ class FileWork:
             return await self._fail(f"{type(error).__name__}: {error}")
         else:
             if made is None:
-                if not self._worker.crashed:
-                    await self._take_back()  # nor that we stop, unless it is
+                if self._worker.crashed:
+                    return await self._fail("a worker died over it")
+                await self._take_back()  # nor that we stop
                 return 0.0
             await self._end("done", **made)
         return None
