@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transcriber.demo
-from tests.filing import ENV, QUICK, RATE, broker, finals, more_text, office, order, quick, stairs, wav
+from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, office, order, quick, slow, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
 from transcriber.audio.media import open_media
 from transcriber.demo.broker import EmbeddedBroker
@@ -18,7 +18,7 @@ from transcriber.engine.voice_weights import weights_file
 from transcriber.jobs import RESULT_FORMS
 from transcriber.messages import End, Final, Gap, Progress
 
-__all__ = ["broker", "quick"]
+__all__ = ["broker", "quick", "slow"]
 
 SPEECH = Path(transcriber.demo.__file__).parent / "speech"
 
@@ -76,14 +76,15 @@ async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broke
             assert await desk.result(job, form) == await desk.result(undisturbed, form), form
 
 
+@pytest.mark.usefixtures("slow")
 async def test_a_daemon_that_stops_gives_its_file_to_another(broker, tmp_path):
     async with office(broker) as desk, Ears(broker.url) as ears:
-        async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.1) as first:
+        async with Daemon(broker.url, tmp_path, **ENV, **SLOW, FAKE_JOB_S=0.1) as first:
             job = await desk.submit(wav(stairs(60)))
             await until(lambda: len(ears.of(Final, job)) > 3, "some text")
-            async with Daemon(broker.url, tmp_path, **ENV):
+            async with Daemon(broker.url, tmp_path, **ENV, **SLOW):
                 status, _ = await first.stop(signal.SIGTERM)
-                record = await desk.over(job, patience_s=12)  # not only when the queue has missed its heartbeat
+                record = await desk.over(job)
 
         assert status == 0
         assert (record.state, record.attempts) == ("done", 1)
@@ -218,19 +219,19 @@ async def test_what_is_asked_for_reaches_whisper(broker, tmp_path):
 
 async def test_live_text_beside_a_file_waits_for_one_window_of_it_at_most(broker, tmp_path):
     env = {"AUDIO_SUBJECT": "audio.*", "BUFFER_DURATION_SECS": 0.5, "INPUT_SAMPLE_RATE": RATE}
-    daemon = Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=0.2)
+    daemon = Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=1)
     async with office(broker) as desk, Ears(broker.url) as ears, daemon:
         job = await desk.submit(wav(stairs(120)))
         await until(lambda: ears.of(Final, job), "some text of the file")
         mouth = await nats.connect(broker.url)
-        for number in range(8):
+        for number in range(4):
             await speak(mouth, "live", level(100 + number, RATE // 2))
             await finals(ears, "live", number + 1)
         await mouth.close()
         assert not ears.of(Gap)
         assert not ears.of(End, job)
         for final in ears.of(Final, "live"):
-            assert final.timing.queue_ms < 2 * 200
+            assert final.timing.queue_ms < 2 * 1000
         await desk.ask("cancel", json.dumps({"job": job}).encode())
 
 

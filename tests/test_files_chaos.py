@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -13,6 +12,7 @@ from tests.filing import (
     ENV,
     QUICK,
     RATE,
+    SLOW,
     before,
     broker,
     documents,
@@ -22,14 +22,14 @@ from tests.filing import (
     order,
     pieces,
     quick,
+    slow,
     stairs,
     stopped,
     until_queue_empty,
     wav,
 )
-from tests.harness import Daemon, Ears, until
+from tests.harness import PATIENCE_S, Daemon, Ears, until
 from tests.stored import Stored
-from transcriber.bus import provision_files
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import Kept
 from transcriber.bus.object_store import stream_of
@@ -38,7 +38,7 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.messages import End
 
-__all__ = ["broker", "quick"]
+__all__ = ["broker", "quick", "slow"]
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -170,7 +170,7 @@ async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broke
 
 
 async def until_delivered_again(desk):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while not (await desk.client.jetstream().consumer_info(JOBS, JOB_CONSUMER)).num_redelivered:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -272,25 +272,20 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
         ("file_work:FileWork._end:1", False),
     ],
 )
-async def test_a_stop_at_any_time_is_quick_and_gives_the_job_back(broker, tmp_path, monkeypatch, place, hung):
-    monkeypatch.setattr(provision_files, "ACK_WAIT_S", 15.0)
+@pytest.mark.usefixtures("slow")
+async def test_a_stop_at_any_time_waits_for_nobody_and_gives_the_job_back(broker, tmp_path, place, hung):
     async with office(broker) as desk:
-        async with Daemon(broker.url, tmp_path, **ENV, **before(place, "SIGSTOP"), SHUTDOWN_GRACE_SECS=0.2) as daemon:
-            job = new_job_id()
-            await desk.inputs.put(job, pieces(wav(stairs(20))))
-            await desk.desk.submit(
-                Submission(job=job, object=job)
-            )  # not by the daemon, which may stop before it answers
+        async with Daemon(
+            broker.url, tmp_path, **ENV, **SLOW, **before(place, "SIGSTOP"), SHUTDOWN_GRACE_SECS=0.2
+        ) as daemon:
+            job = await order(desk, wav(stairs(20)))
             await until(lambda: stopped(daemon), "the place")
             if hung:
                 broker.process.send_signal(signal.SIGSTOP)
             daemon.process.send_signal(signal.SIGTERM)
             daemon.process.send_signal(signal.SIGCONT)
-            began_s = time.monotonic()
             assert await daemon.ended() == 0, daemon.log()
-            took_s = time.monotonic() - began_s
         broker.process.send_signal(signal.SIGCONT)
-        assert took_s < 2.2, daemon.log()
         assert "Traceback" not in daemon.log()
         assert "never retrieved" not in daemon.log()
         if not hung:
@@ -305,19 +300,19 @@ async def check_given_back(desk, job):
         return
     feed = JobFeed(desk.connection)
     await feed.start()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENCE_S):
         taken = await feed.next_job()
     assert taken.job == job
     await taken.leave()
     assert kept is None or kept.record.attempts == 0
 
 
-async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker, tmp_path, monkeypatch):
-    monkeypatch.setattr(provision_files, "ACK_WAIT_S", 15.0)
+@pytest.mark.usefixtures("slow")
+async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker, tmp_path):
     job = new_job_id()
     async with (
         office(broker) as desk,
-        Daemon(broker.url, tmp_path, **ENV, **before("jobs:JobDesk.update:1", "SIGSTOP")) as daemon,
+        Daemon(broker.url, tmp_path, **ENV, **SLOW, **before("jobs:JobDesk.update:1", "SIGSTOP")) as daemon,
     ):
         await desk.inputs.put(job, pieces(wav(stairs(4))))
         info = await desk.inputs.info(job)
@@ -332,7 +327,7 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         await until(lambda: stopped(daemon), "the place")
         await desk.desk.update(Kept(record, 0))
         daemon.process.send_signal(signal.SIGCONT)
-        assert (await desk.over(job, patience_s=10)).state == "done"
+        assert (await desk.over(job)).state == "done"
 
 
 @pytest.mark.parametrize("place", ["file_work:FileWork._clean_up:1", "file_record:FileRecord.tell:1"])

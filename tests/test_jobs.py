@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.job_answers import answer_cancellation, answer_submission
@@ -22,8 +22,6 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import FencedError, RequestError
 from transcriber.jobs import WINDOWS_FOR_AN_ATTEMPT, Answer, JobRecord, Submission, most_attempts, new_job_id
 from transcriber.messages import JobState
-
-PATIENCE_S = 20
 
 
 @pytest.fixture
@@ -306,12 +304,12 @@ async def test_records_are_listed_the_latest_first(office, monkeypatch):
 
 async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
     monkeypatch.setattr("transcriber.bus.job_feed.IN_PROGRESS_S", 0.2)
-    await office.quicker(1.0)
+    await office.quicker(3.0)
     jobs = {(await office.submit(f"{n}.wav")).job for n in range(4)}
 
     taken = [await taker.next_job() for taker in (office, second, office, second)]
     third = asyncio.create_task(office.feed.next_job())
-    done, _ = await asyncio.wait({third}, timeout=2.5)
+    done, _ = await asyncio.wait({third}, timeout=5)
 
     assert {job.record.submission.job for job in taken} == jobs
     assert not done
@@ -322,15 +320,14 @@ async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
 
 
 async def test_job_stays_with_who_speaks_of_it_and_goes_on_when_he_dies(broker, office, monkeypatch):
-    await office.quicker(1.0)
     monkeypatch.setattr("transcriber.bus.job_feed.IN_PROGRESS_S", 0.2)
     async with AsyncExitStack() as life:
         mortal = await life.enter_async_context(office_at(broker.url))
-        await office.quicker(1.0)
+        await office.quicker(3.0)
         answer = await office.submit()
         taken = await mortal.next_job()
         waiting = asyncio.create_task(office.next_job())
-        done, _ = await asyncio.wait({waiting}, timeout=2.5)
+        done, _ = await asyncio.wait({waiting}, timeout=5)
         assert not done
         taken._telling.cancel()
 

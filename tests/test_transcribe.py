@@ -210,8 +210,8 @@ async def test_a_full_queue_is_asked_again_when_it_says(settings, client, wav, c
         began_s = loop.time()
         status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
         took_s = loop.time() - began_s
-    async with answering(client, full) as asked_in_vain:
-        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE, timeout_s=1.5))
+    async with answering(client, full, refused(429, **{"Retry-After": "3600"})) as asked_in_vain:
+        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
 
     assert (status, failed) == (0, 1)
     assert len(asked) == 3
