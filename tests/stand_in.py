@@ -115,9 +115,9 @@ class StandIn:
 
 
 @asynccontextmanager
-async def standing_in(broker, settings, work):
+async def standing_in(broker, settings, work, **limits):
     """A stand-in at a broker where all is provisioned."""
-    await provisioned(broker, files=True)
+    await provisioned(broker, files=True, **limits)
     async with connected(settings, "stand-in") as connection:
         office = StandIn(connection, settings, work)
         await office.start()

@@ -422,6 +422,17 @@ async def test_without_buckets_or_without_jetstream_it_says_what_to_do(tmp_path,
     assert "there is no bucket AUDIO_FILES" in said[1]
 
 
+async def test_a_full_store_is_said_and_no_advice_given(tmp_path, capsys):
+    path = tmp_path / "large.wav"
+    path.write_bytes(noise(40))
+    with EmbeddedBroker(store=tmp_path / "store") as small:
+        settings = load_settings(nats_url=small.url, files_max_bytes=2**20)
+        async with standing_in(small, settings, nothing, files_max_bytes=2**20):
+            status = await transcribe_files(settings, [path], None, Wanted(PLEASE, store=True))
+
+    assert (status, capsys.readouterr().err) == (1, f"transcriber: {path}: maximum bytes exceeded\n")
+
+
 async def test_detached_jobs_are_named_and_nobody_waits(broker, settings, wav):
     async with standing_in(broker, settings, nothing) as office:
         one = await output(command(broker, "transcribe", wav, "--detach"))

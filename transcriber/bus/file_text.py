@@ -100,7 +100,7 @@ class FileText:
         return not self._stopping
 
     def stop(self) -> bool:
-        """Take no more audio; what the worker does not finish is the next daemon's. Returns whether ``run`` ends of that."""
+        """Take no more audio; what the worker does not finish is the next daemon's. False if ``run`` will not end because of that."""
         self._stopping = True
         if self._taking:
             self._taking.cancel()

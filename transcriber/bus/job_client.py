@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import NoReturn
 
 from nats.aio.msg import Msg
 from pydantic import ValidationError
@@ -217,12 +216,10 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        _refused(what, error)
+        if error.code == STREAM_NOT_FOUND:
+            raise JetStreamError(f"there is no {what}: {HINT}") from None
+        raise
     except UnansweredError as error:
+        if error.code:  # the broker said why
+            raise
         raise UnansweredError(f"{error}; {HINT}") from None
-
-
-def _refused(what: str, error: RefusedError) -> NoReturn:
-    if error.code == STREAM_NOT_FOUND:
-        raise JetStreamError(f"there is no {what}: {HINT}") from None
-    raise error

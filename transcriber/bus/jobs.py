@@ -30,11 +30,11 @@ PAGE = 256
 """Records that are asked for at once."""
 
 CANCEL_TRIES = 10
-"""A daemon that changes its record as often as we look is not to be overtaken."""
+"""How often a record may change just before we change it."""
 
 
 class Kept(NamedTuple):
-    """A record, and the sequence under which it is stored; 0: it is not yet."""
+    """A record, and the sequence under which it is stored; 0: it is not stored yet."""
 
     record: JobRecord
     seq: int

@@ -34,8 +34,7 @@ class ObjectInfo:
         nuid: names this revision's chunks.
         size: bytes.
         chunks: messages that they are spread over.
-        digest: ``SHA-256=`` and the base64 of it; empty when deleted.
-        deleted: whether only the name is left.
+        digest: ``SHA-256=`` and the base64 of it; may be empty.
         chunk_bytes: of the largest chunk; None where it is not said.
     """
 
@@ -44,7 +43,6 @@ class ObjectInfo:
     size: int
     chunks: int
     digest: str
-    deleted: bool = False
     chunk_bytes: int | None = None
 
     @property
@@ -136,7 +134,7 @@ class Bucket:
             raise
         info = ObjectInfo(name, nuid, upload.size, upload.chunks, upload.digest, chunk_bytes=upload.chunk_bytes)
         try:
-            await self._announce(info, name, options={"max_chunk_size": info.chunk_bytes})
+            await self._announce(info, options={"max_chunk_size": info.chunk_bytes})
         except UnansweredError as error:
             if error.code == STREAM_FULL and await self._meta(name) == before:  # else it may be stored all the same
                 await to_its_end(self._undo(upload, nuid))
@@ -154,14 +152,14 @@ class Bucket:
         meta = await self._meta(name)
         if meta is None or meta.deleted or (digest and meta.digest != digest):
             return False
-        gone = ObjectInfo(name, meta.nuid, 0, 0, "", deleted=True)
+        gone = ObjectInfo(name, meta.nuid, 0, 0, "")
         try:
-            await self._announce(gone, name)
+            await self._announce(gone, deleted=True)
         except UnansweredError as error:
             if error.code != STREAM_FULL:
                 raise
             await self._purge(meta.nuid)  # what says that it is gone needs room, too
-            await self._announce(gone, name)
+            await self._announce(gone, deleted=True)
         await self._purge(meta.nuid)
         return True
 
@@ -173,23 +171,22 @@ class Bucket:
         except ValidationError:
             raise ObjectError(f"{name!r} in {self.name} is no object: what describes it cannot be read") from None
 
-    async def _announce(self, info: ObjectInfo, name: str, **more: Any) -> None:
+    async def _announce(self, info: ObjectInfo, **more: Any) -> None:
         """Store what makes the object, or unmakes it. The broker may have it without our knowing, so it is said again."""
         meta = {
-            "name": name,
+            "name": info.name,
             "bucket": self.name,
             "nuid": info.nuid,
             "size": info.size,
             "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "chunks": info.chunks,
             "digest": info.digest,
-            **({"deleted": True} if info.deleted else {}),
             **more,
         }
         payload, headers = json.dumps(meta).encode(), {"Nats-Rollup": "sub"}
         for left in reversed(range(META_TRIES)):
             try:
-                await self.jetstream.store(self._meta_subject(name), payload, headers)
+                await self.jetstream.store(self._meta_subject(info.name), payload, headers)
             except UnansweredError as error:
                 if not left or error.code == STREAM_FULL:
                     raise
