@@ -104,6 +104,19 @@ async def test_death_at_any_stage_changes_nothing(broker, tmp_path):
         assert all(".M." in name for name in await subjects(desk, desk.inputs))
 
 
+async def test_what_is_missing_of_a_broken_file_is_said_also_by_who_only_writes_the_results(broker, tmp_path):
+    audio = wav(stairs(10))
+    doomed = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("file_making:check_whole:1"))
+    async with office(broker) as desk, doomed:
+        job = await order(desk, audio[: len(audio) // 2])
+        await until(lambda: doomed.process.poll() is not None, "the place")
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK):
+            record = await desk.over(job)
+
+    assert (record.state, record.attempts) == ("done", 2)
+    assert record.error == "5.00 s of it could not be read"
+
+
 @pytest.mark.parametrize("place", ["ledger:Ledger.append:5", "object_store:Bucket.put:3"], ids=["text", "results"])
 async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path, place):
     audio = wav(stairs(16))

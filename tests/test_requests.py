@@ -211,7 +211,7 @@ async def test_where_clips_may_be_long_fewer_are_open(broker, tmp_path, mouth):
 
 async def test_one_who_floods_the_queue_makes_room_for_another(broker, tmp_path, mouth):
     other = await nats.connect(broker.url)
-    async with Daemon(broker.url, tmp_path, FAKE_JOB_S=0.1):
+    async with Daemon(broker.url, tmp_path, FAKE_JOB_S=0.3):
         flood = asyncio.gather(*(ask(mouth, clip(1)) for _ in range(20)))
         await until(lambda: mouth.stats["in_msgs"] > 0, "the first refusal")
         calm = await ask(other, clip(2))

@@ -22,7 +22,7 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.stream_report import Surroundings
 from transcriber.engine.job import what_lacks
 from transcriber.errors import ObjectError, UnfitError
-from transcriber.messages import Checkpoint
+from transcriber.messages import Checkpoint, End
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,14 @@ class FileMaking:
             "done_s": account.duration,
             "total_s": account.duration,
             "eta_s": 0.0,
-            "error": str(self._feed.error) if self._feed and self._feed.error else None,
+            "error": self._missing(account),
         }
+
+    def _missing(self, account: End) -> str | None:
+        """What is to be said of a file that could not be read to its end."""
+        if self._feed:
+            return str(self._feed.error) if self._feed.error else None
+        return f"{account.lost_s:.2f} s of it could not be read" if account.lost_frames else None  # another has read it
 
     async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
         """The audio, from where ``found`` stands; ``stack`` closes it."""
