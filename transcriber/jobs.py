@@ -109,6 +109,11 @@ class JobRecord(_Model):
     def over(self) -> bool:
         return self.state in OVER
 
+    @property
+    def line(self) -> str:
+        """Which job it is, its state, and what went wrong."""
+        return f"{self.submission.job} {self.state}{f': {self.error}' if self.error else ''}"
+
     def next_attempt(self, done_s: float, window_s: float) -> int:
         """What ``attempts`` will be if it is begun when the text of ``done_s`` is stored, in windows of ``window_s``.
 
