@@ -8,11 +8,11 @@ from tests.stored import provisioned
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.job_answers import answer_cancellation, answer_submission
-from transcriber.bus.job_client import Jobs
 from transcriber.bus.jobs import JobDesk
 from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.clients.job_client import Jobs
 from transcriber.errors import RequestError
 from transcriber.jobs import Submission
 from transcriber.messages import Progress

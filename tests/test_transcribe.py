@@ -19,13 +19,13 @@ from tests.asking import clip, noise
 from tests.harness import Daemon, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
-from transcriber.bus import job_client
-from transcriber.bus.transcribe import Wanted, told, transcribe_files
+from transcriber.clients import job_client
+from transcriber.clients.outputs import places
+from transcriber.clients.transcribe import Wanted, told, transcribe_files
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, RequestError
 from transcriber.jobs import Submission, file_name
-from transcriber.outputs import places
 from transcriber.text.results import Form
 
 PLEASE = Submission(object="-")

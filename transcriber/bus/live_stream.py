@@ -146,12 +146,12 @@ class LiveStream:
         self._took(self._audio.skip(fmt), headers, arrival)
 
     def _took(self, events: list[Event], headers: AudioHeaders, arrival: Arrival) -> None:
-        if self.session in self._report.sessions:
-            self._report.note(self.session, headers)
-            self._report.stalled(self.session, stalled=False)
+        if (session := self.session) in self._report.sessions:
+            self._report.note(session, headers)
+            self._report.stalled(session, stalled=False)
         self._handle(events, headers, arrival)
-        if self.session:
-            self._report.guess(self.session, self.worker, arrival)
+        if session := self.session:
+            self._report.guess(session, self.worker, arrival)
 
     def dropped_after(self, number: int) -> None:
         """The NATS client dropped a message that came after message ``number``."""

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from transcriber.bus.client import connected
-from transcriber.bus.job_client import Jobs
-from transcriber.bus.transcribe import fetch
+from transcriber.clients.job_client import Jobs
+from transcriber.clients.outputs import places, reader_may_leave
+from transcriber.clients.transcribe import fetch
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import JobRecord, file_name, is_job_id
 from transcriber.messages import JobState
-from transcriber.outputs import places, reader_may_leave
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form

@@ -21,7 +21,7 @@ from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision import FILES_COMMAND
 from transcriber.bus.provision_files import FILES_BUCKET, RECORDS, RESULTS_BUCKET
-from transcriber.bus.service_client import STOPPING, ask
+from transcriber.clients.service_client import STOPPING, ask
 from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
