@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from tests.stored import provisioned
 from transcriber.bus import provision_files
 from transcriber.bus.connection import Connection
@@ -37,6 +37,11 @@ QUICK = {
     "transcriber.bus.file_work:RETRY_S=0.3 transcriber.bus.file_record:RECORD_S=0.5 transcriber.bus.file_record:PROGRESS_S=0.25"
 }
 """What is not heard of is soon another's."""
+SLOW_ACK_WAIT_S = 300.0
+SLOW = {
+    "FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={SLOW_ACK_WAIT_S} transcriber.bus.object_upload:LANDING_S=300"
+}
+"""What is not given back is nobody's for longer than a test has patience: who waits for anything, or leaves it, is found out."""
 
 
 @pytest.fixture
@@ -48,6 +53,11 @@ def broker(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(provision_files, "ACK_WAIT_S", ACK_WAIT_S)
+
+
+@pytest.fixture
+def slow(quick, monkeypatch):
+    monkeypatch.setattr(provision_files, "ACK_WAIT_S", SLOW_ACK_WAIT_S)
 
 
 class Office:
@@ -71,9 +81,9 @@ class Office:
         assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
         return json.loads(answer.data)["job"]
 
-    async def over(self, job, patience_s=60):
+    async def over(self, job):
         """Wait until a job is over; returns its record."""
-        deadline = asyncio.get_running_loop().time() + patience_s
+        deadline = asyncio.get_running_loop().time() + 2 * PATIENCE_S
         while True:
             with suppress(UnansweredError):
                 if (kept := await self.desk.record(job)) and kept.record.over:
@@ -149,8 +159,8 @@ async def queued(desk):
     return (await desk.client.jetstream().stream_info(JOBS)).state.messages
 
 
-async def until_queue_empty(desk, patience_s=15):
-    async with asyncio.timeout(patience_s):
+async def until_queue_empty(desk):
+    async with asyncio.timeout(PATIENCE_S):
         while await queued(desk):  # noqa: ASYNC110 - the broker does not say
             await asyncio.sleep(0.05)
 

@@ -212,7 +212,7 @@ async def test_listening_once_to_a_job_ends_with_the_job(settings, form, sent, h
         messages = await subscribe(connection, f"transcripts.{FIRST}.*")
         for kind, data in sent:
             await connection.publish(f"transcripts.{FIRST}.{kind}", data)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await listen(messages, out, form=form, once=True)
 
     assert out.getvalue() == heard

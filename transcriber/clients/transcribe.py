@@ -206,7 +206,7 @@ class _Asking:
             sys.stdout.flush()
             return
         if record.state != "done":
-            raise _FailedError(f"{job} {record.state}{f': {record.error}' if record.error else ''}")
+            raise _FailedError(record.line)
         await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
 
     async def _submit(self, submission: Submission, following: Following, file: Path | None) -> JobRecord | None:
