@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench.fuzz_media import decode_all, mutate, originals
 from bench.media_files import KINDS, encode
+from tests.encoding import blocks, cluster, element, opus_head, track, webm_head
 from tests.media import SPEECH, Claim, Trickle, make, pcm
 from transcriber.audio.media import Piece, open_media
 from transcriber.audio.media_pieces import join
@@ -98,6 +99,16 @@ def nest_boxes(count: int) -> bytes:
     return b"".join(struct.pack(">I4s", 8 * (count - number), b"moov") for number in range(count))
 
 
+def encrypted_webm() -> bytes:
+    """Whose key is not in it: noise, as far as anybody can tell."""
+    key = element(0x5035, element(0x47E1, b"\5") + element(0x47E2, bytes(16)))
+    encoding = element(0x6D80, element(0x6240, element(0x5033, b"\1") + key))
+    noise = random.Random(1)
+    head: bytes = webm_head(track(1, 2, b"A_OPUS", opus_head(), encoding))
+    packets: bytes = cluster(0, *blocks([noise.randbytes(80) for _ in range(50)]))
+    return head + packets
+
+
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
@@ -121,6 +132,7 @@ def nest_boxes(count: int) -> bytes:
         (film("matroska", sound=False), NoAudioError, "there is no audio in it"),
         (make("m4a").replace(b"mp4a", b"enca", 1), EncryptedError, "the audio is encrypted"),
         (make("m4a").replace(b"mp4a", b"drms", 1), EncryptedError, "the audio is encrypted"),
+        (encrypted_webm(), EncryptedError, "the audio is encrypted"),
         (wav(0, 1), MediaError, "0 Hz; 8000 to 192000"),
         (wav(4_000_000_000, 1), MediaError, "4000000000 Hz"),
         (wav(48_000, 65_535), MediaError, "65535 channels"),

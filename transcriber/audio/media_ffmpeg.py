@@ -253,6 +253,7 @@ def _choose(container: InputContainer) -> av.AudioStream:
     Raises:
         NoAudioError: there is none.
         MediaError: there is none that is decoded here.
+        EncryptedError: a Matroska file says that it is; its packets look like any others.
     """
     streams = container.streams.audio
     if not streams:
@@ -263,6 +264,8 @@ def _choose(container: InputContainer) -> av.AudioStream:
     if not readable:
         raise MediaError(f"the codec {names[streams[0].index] or 'of the audio'} is not read")
     chosen = next((stream for stream in readable if stream.disposition & Disposition.default), readable[0])
+    if "enc_key_id" in chosen.metadata:
+        raise EncryptedError("the audio is encrypted")
     for stream in container.streams:
         if stream is not chosen:
             stream.discard = Discard.all
