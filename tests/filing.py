@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from tests.stored import provisioned
 from transcriber.bus import provision_files
 from transcriber.bus.connection import Connection
@@ -67,13 +67,13 @@ class Office:
         return await self.ask("submit", Submission(**fields).model_dump_json().encode())
 
     async def ask(self, endpoint, payload):
-        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=30)
+        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=PATIENCE_S)
         assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
         return json.loads(answer.data)["job"]
 
-    async def over(self, job, patience_s=60):
+    async def over(self, job):
         """Wait until a job is over; returns its record."""
-        deadline = asyncio.get_running_loop().time() + patience_s
+        deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
             with suppress(UnansweredError):
                 if (kept := await self.desk.record(job)) and kept.record.over:
@@ -149,8 +149,8 @@ async def queued(desk):
     return (await desk.client.jetstream().stream_info(JOBS)).state.messages
 
 
-async def until_queue_empty(desk, patience_s=15):
-    async with asyncio.timeout(patience_s):
+async def until_queue_empty(desk):
+    async with asyncio.timeout(PATIENCE_S):
         while await queued(desk):  # noqa: ASYNC110 - the broker does not say
             await asyncio.sleep(0.05)
 

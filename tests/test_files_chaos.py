@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
@@ -27,7 +26,8 @@ from tests.filing import (
     until_queue_empty,
     wav,
 )
-from tests.harness import Daemon, Ears, until
+from tests.harness import PATIENCE_S, Daemon, Ears, until
+from tests.stopwatch import Stopwatch
 from tests.stored import Stored
 from transcriber.bus import provision_files
 from transcriber.bus.job_feed import JobFeed
@@ -170,7 +170,7 @@ async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broke
 
 
 async def until_delivered_again(desk):
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE_S):
         while not (await desk.client.jetstream().consumer_info(JOBS, JOB_CONSUMER)).num_redelivered:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -286,9 +286,9 @@ async def test_a_stop_at_any_time_is_quick_and_gives_the_job_back(broker, tmp_pa
                 broker.process.send_signal(signal.SIGSTOP)
             daemon.process.send_signal(signal.SIGTERM)
             daemon.process.send_signal(signal.SIGCONT)
-            began_s = time.monotonic()
-            assert await daemon.ended() == 0, daemon.log()
-            took_s = time.monotonic() - began_s
+            watch = Stopwatch()
+            assert await daemon.ended(watch) == 0, daemon.log()
+            took_s = watch.own_s
         broker.process.send_signal(signal.SIGCONT)
         assert took_s < 2.2, daemon.log()
         assert "Traceback" not in daemon.log()
@@ -305,8 +305,10 @@ async def check_given_back(desk, job):
         return
     feed = JobFeed(desk.connection)
     await feed.start()
-    async with asyncio.timeout(3):
+    watch = Stopwatch()
+    async with asyncio.timeout(PATIENCE_S):
         taken = await feed.next_job()
+    assert watch.own_s < 3
     assert taken.job == job
     await taken.leave()
     assert kept is None or kept.record.attempts == 0
@@ -331,8 +333,10 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         await desk.client.jetstream().publish(f"{JOB_SUBJECT}.{job}", record.model_dump_json().encode())
         await until(lambda: stopped(daemon), "the place")
         await desk.desk.update(Kept(record, 0))
+        watch = Stopwatch()
         daemon.process.send_signal(signal.SIGCONT)
-        assert (await desk.over(job, patience_s=10)).state == "done"
+        assert (await desk.over(job)).state == "done"
+        assert watch.own_s < 10
 
 
 @pytest.mark.parametrize("place", ["file_work:FileWork._clean_up:1", "file_record:FileRecord.tell:1"])

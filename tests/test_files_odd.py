@@ -24,7 +24,7 @@ from tests.filing import (
     until_queue_empty,
     wav,
 )
-from tests.harness import Daemon, until
+from tests.harness import PATIENCE_S, Daemon, until
 from tests.stored import Stored
 from transcriber.bus.file_results import check_whole
 from transcriber.errors import TextGoneError
@@ -118,7 +118,7 @@ async def test_what_the_model_cannot_do_is_refused_at_once(broker, tmp_path):
             ({"job": "radio"}, "job: "),
         ]:
             answer = await desk.client.request(
-                "transcriber.submit", json.dumps({"object": "a"} | wish).encode(), timeout=5
+                "transcriber.submit", json.dumps({"object": "a"} | wish).encode(), timeout=PATIENCE_S
             )
             assert answer.headers["Nats-Service-Error-Code"] == "400"
             assert answer.headers["Nats-Service-Error"].startswith(lack)
@@ -196,6 +196,6 @@ async def told(messages):
 async def oldest_gone(desk):
     """Fill the stream of texts, or wait, until its first message is gone."""
     jetstream = desk.client.jetstream()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while (await jetstream.stream_info("TRANSCRIPTS")).state.first_seq <= 2:
             await jetstream.publish("transcripts.filler.status", bytes(100_000))

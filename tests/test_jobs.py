@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.job_feed import JobFeed
@@ -21,8 +21,6 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import FencedError, RequestError
 from transcriber.jobs import Answer, JobRecord, Submission, new_job_id
 from transcriber.messages import JobState
-
-PATIENCE_S = 20
 
 
 @pytest.fixture
