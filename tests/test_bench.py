@@ -19,7 +19,7 @@ from bench.partials import IN_STEP, Turn
 from bench.report import header, quantiles, run
 from bench.shapes import find
 from bench.threads import Arrangement, arrangements, rate
-from tests.harness import ROOT, until
+from tests.harness import PATIENCE_S, ROOT, until
 from transcriber.bus.client import connected, subscribe
 from transcriber.config import load_settings
 from transcriber.engine.models import DEMO_MODEL
@@ -292,7 +292,7 @@ def test_a_bench_is_given_its_own_options(monkeypatch, capsys):
 def test_a_bench_prints_one_json_object_as_its_last_line():
     done = subprocess.run(
         [sys.executable, "-m", "bench.resampler", "--quick"],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=100,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S,
     )  # fmt: skip
 
     printed = json.loads(done.stdout.splitlines()[-1])

@@ -15,7 +15,7 @@ import nats
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader, StoredSource
@@ -458,7 +458,7 @@ async def test_memory_does_not_grow_with_the_object(broker):
         [sys.executable, "-c", UPLOAD_AND_READ, broker.url],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=PATIENCE_S,
         check=False,
     )
 
