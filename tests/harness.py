@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,35 @@ PATIENCE_S = 120.0
 PLAIN = {"BUFFER_CUT": "fixed", "SPEECH_GATE": "0", "ENDPOINT_SILENCE_SECS": "0", "PARTIAL_INTERVAL_SECS": "0"}
 """Windows that are full, and nothing else: the fake model hears levels, in which nobody speaks."""
 
+PATIENT_STOP = {
+    "FAKE_SET": f"transcriber.bus.live:DRAIN_S={PATIENCE_S} "
+    + " ".join(f"transcriber.service:{name}={PATIENCE_S}" for name in ("STOP_S", "FINISH_S", "SENT_S", "FLUSH_S"))
+}
+"""A daemon that gives up nothing at its stop because the machine is busy; where nothing hangs it takes no longer for it."""
+
+
+_reserved: deque[socket.socket] = deque(maxlen=200)
+
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    """A port that nobody else gets before a daemon opens it, or while its broker is dead.
+
+    It is none of those that the kernel deals out by itself, and a UDP socket of the same number keeps other tests off it.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        lock = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            lock.bind(("127.0.0.1", port))
+            with socket.socket() as tried:
+                tried.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        if len(_reserved) == _reserved.maxlen:
+            _reserved.popleft().close()
+        _reserved.append(lock)
+        return port
 
 
 async def until(condition, what="the condition"):

@@ -26,7 +26,7 @@ from tests.filing import (
     until_queue_empty,
     wav,
 )
-from tests.harness import PATIENCE_S, Daemon, Ears, until
+from tests.harness import PATIENCE_S, PATIENT_STOP, Daemon, Ears, until
 from tests.stopwatch import Stopwatch
 from tests.stored import Stored
 from transcriber.bus import provision_files
@@ -275,7 +275,8 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
 async def test_a_stop_at_any_time_is_quick_and_gives_the_job_back(broker, tmp_path, monkeypatch, place, hung):
     monkeypatch.setattr(provision_files, "ACK_WAIT_S", 15.0)
     async with office(broker) as desk:
-        async with Daemon(broker.url, tmp_path, **ENV, **before(place, "SIGSTOP"), SHUTDOWN_GRACE_SECS=0.2) as daemon:
+        env = ENV | before(place, "SIGSTOP") | {"SHUTDOWN_GRACE_SECS": 0.2} | ({} if hung else PATIENT_STOP)
+        async with Daemon(broker.url, tmp_path, **env) as daemon:
             job = new_job_id()
             await desk.inputs.put(job, pieces(wav(stairs(20))))
             await desk.desk.submit(

@@ -17,7 +17,7 @@ from nats.errors import NoRespondersError
 
 from bench.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
-from tests.harness import PATIENCE_S, ROOT, Daemon, level, speak, until
+from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, speak, until
 from tests.stopwatch import Stopwatch
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
@@ -353,7 +353,7 @@ async def test_sigterm_answers_what_is_queued_within_the_grace_period(broker, tm
 async def test_sigterm_tells_those_for_whom_no_time_is_left(broker, tmp_path, mouth):
     job_s = tmp_path / "job_s"
     job_s.write_text("0")
-    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job_s, SHUTDOWN_GRACE_SECS=0) as daemon:
+    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job_s, **PATIENT_STOP, SHUTDOWN_GRACE_SECS=0) as daemon:
         job_s.write_text("30")
         asking = [asyncio.create_task(ask(mouth, clip(loud))) for loud in (1, 2, 3)]
         await until_queued(mouth, 3)
