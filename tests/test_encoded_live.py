@@ -45,7 +45,7 @@ def errors(recording, text):
 
 @pytest.fixture
 async def daemon(broker, tmp_path):
-    async with Daemon(broker.url, tmp_path, fake=False) as running:
+    async with Daemon(broker.url, tmp_path, fake=False, TRANSCRIPTION_QUEUE_CAPACITY=64) as running:
         yield running
 
 
