@@ -31,7 +31,7 @@ PLAIN = {"BUFFER_CUT": "fixed", "SPEECH_GATE": "0", "ENDPOINT_SILENCE_SECS": "0"
 """Windows that are full, and nothing else: the fake model hears levels, in which nobody speaks."""
 
 PATIENT_STOP = {
-    "FAKE_SET": f"transcriber.bus.live:DRAIN_S={PATIENCE_S} "
+    "FAKE_SET": f"transcriber.bus.live:DRAIN_S={PATIENCE_S} transcriber.bus.micro:DRAIN_S={PATIENCE_S} "
     + " ".join(f"transcriber.service:{name}={PATIENCE_S}" for name in ("STOP_S", "FINISH_S", "SENT_S", "FLUSH_S"))
 }
 """A daemon that gives up nothing at its stop because the machine is busy; where nothing hangs it takes no longer for it."""

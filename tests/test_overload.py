@@ -20,11 +20,15 @@ def in_hand(figures):
 
 @pytest.mark.parametrize("capacity", [1, 4])
 async def test_a_burst_drops_exactly_what_has_no_place(broker, tmp_path, mouth, ears, capacity):
-    async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_S=1.5, TRANSCRIPTION_QUEUE_CAPACITY=capacity):
+    job_s = tmp_path / "job_s"
+    job_s.write_text("0")
+    async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_FILE=job_s, TRANSCRIPTION_QUEUE_CAPACITY=capacity):
+        job_s.write_text("3600")
         await speak(mouth, "s", level(1, WINDOW))
         await until(lambda: ears.metrics and in_hand(ears.metrics[-1]))
         await speak(mouth, "s", level(1, 10 * WINDOW), end=1)
         full = await until(lambda: next((m for m in ears.metrics if m["transcriber.jobs.dropped"]["queue_full"]), None))
+        job_s.write_text("0")
         (end,) = await ears.ends(1)
 
     ears.check_accounts()
@@ -50,12 +54,13 @@ async def test_a_session_whose_last_window_is_refused_ends_once(broker, tmp_path
 
 
 async def test_an_engine_twice_too_slow_drops_half_and_stays_within_its_latency(broker, tmp_path, mouth, ears):
-    job_s, capacity, windows = 1.0, 3, 24
+    """Time goes twice as fast as the audio says."""
+    job_s, capacity, windows = 0.5, 3, 24
     async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_S=job_s, TRANSCRIPTION_QUEUE_CAPACITY=capacity) as daemon:
         loop = asyncio.get_running_loop()
         watch, start_s, before_mb = Stopwatch(), loop.time(), daemon.rss_mb()
         for number in range(windows * 5):
-            await asyncio.sleep(start_s + number * 0.1 - loop.time())
+            await asyncio.sleep(start_s + number * 0.05 - loop.time())
             await speak(mouth, "s", level(1, WINDOW // 5), offset=number * WINDOW // 5)
         after_mb = daemon.rss_mb()
         await speak(mouth, "s", b"", end=1)
@@ -63,7 +68,7 @@ async def test_an_engine_twice_too_slow_drops_half_and_stays_within_its_latency(
         starved_s = watch.starved_s
 
     ears.check_accounts()
-    # 12 s of audio, one window a second: those, and what the queue and the hand still hold.
+    # 6 s, in which two windows a second are done: those, and what the queue and the hand still hold.
     expected = windows / 2 + capacity + 1
     assert end.segments == pytest.approx(expected, abs=1 + starved_s / job_s)
     assert end.dropped_frames == (windows - end.segments) * WINDOW

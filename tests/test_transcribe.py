@@ -210,7 +210,7 @@ async def test_a_full_queue_is_asked_again_when_it_says(settings, client, wav, c
         status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
         took_s = loop.time() - began_s
     async with answering(client, full) as asked_in_vain:
-        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE, timeout_s=1.5))
+        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE, timeout_s=1.9))
 
     assert (status, failed) == (0, 1)
     assert len(asked) == 3

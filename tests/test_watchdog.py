@@ -135,7 +135,8 @@ async def test_a_client_that_no_longer_reads_is_mended_within_ten_seconds(broker
     ],
 )
 async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tmp_path, how, said):
-    async with Daemon(broker.url, tmp_path, module="tests.zombie_daemon", **ENV, ZOMBIE=how) as daemon:
+    env = ENV | {"ZOMBIE": how, "FAKE_SET": "transcriber.bus.connection:PROBE_S=0.2"}
+    async with Daemon(broker.url, tmp_path, module="tests.zombie_daemon", **env) as daemon:
         daemon.process.send_signal(signal.SIGUSR1)
         await until(lambda: silences(daemon))
         status = await daemon.ended()
