@@ -2,10 +2,14 @@
 
 import nats
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness import Ears, free_port
 from transcriber.demo import daemon
 from transcriber.demo.broker import EmbeddedBroker
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)

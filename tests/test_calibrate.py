@@ -30,7 +30,7 @@ class PacedModel:
     translates = False
 
     def __init__(self, settings):
-        self.job_s = 0.004 / settings.threads * (1 if settings.audio_ctx else 10)
+        self.job_s = 0.001 / settings.threads * (1 if settings.audio_ctx else 10)
         self.calls = 0
 
     def supports(self, _language):
