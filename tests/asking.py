@@ -7,7 +7,7 @@ import wave
 
 import numpy as np
 
-from tests.harness import level
+from tests.harness import PATIENCE_S, level
 
 SUBJECT = "transcriber.transcribe"
 RATE = 16_000
@@ -34,7 +34,7 @@ def noise(seconds, amplitude=0.01):
     return wav((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-async def ask(client, payload, *, timeout_s=30.0, subject=SUBJECT, **headers):
+async def ask(client, payload, *, timeout_s=PATIENCE_S, subject=SUBJECT, **headers):
     """Ask; ``response_format="srt"`` becomes ``Response-Format: srt``."""
     named = {name.replace("_", "-").title(): value for name, value in headers.items()}
     return await client.request(subject, payload, timeout=timeout_s, headers=named or None)
@@ -56,4 +56,4 @@ async def ask_many(client, payloads, **options):
 
 async def discover(client, verb):
     """What one service answers to PING, INFO or STATS."""
-    return json.loads((await client.request(f"$SRV.{verb}.transcriber", b"", timeout=5)).data)
+    return json.loads((await client.request(f"$SRV.{verb}.transcriber", b"", timeout=PATIENCE_S)).data)

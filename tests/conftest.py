@@ -2,9 +2,28 @@
 
 import nats
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.harness import Ears
+from tests.harness import Ears, free_port
+from transcriber.demo import daemon
 from transcriber.demo.broker import EmbeddedBroker
+
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ports():
+    """Brokers that come back, and daemons that start slowly, find their ports free."""
+    original = EmbeddedBroker.__init__
+
+    def init(self, *arguments, port=None, **options):
+        original(self, *arguments, port=free_port() if port is None else port, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmbeddedBroker, "__init__", init)
+        patch.setattr(daemon, "_free_port", free_port)
+        yield
 
 
 @pytest.fixture

@@ -3,14 +3,15 @@
 The text of a window is the median of its samples in thousandths, so that cross-talk shows. Its words are those of the
 prompt, so that context shows.
 FAKE_WORD_S: the text is one such word for every so many seconds instead, each with its time.
-FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time; FAKE_SLOW_S: those
-of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at
-which the model fails, or its thread dies, or the process. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
+FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time,
+also for a window in hand; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at which the model
+fails, or its thread dies, or the process. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
 itself before the n-th call of something; or RAISE, or HANG. FAKE_GC=0: what is in a ring of references is never freed.
 """
 
+import contextlib
 import gc
 import importlib
 import itertools
@@ -56,14 +57,11 @@ class FakeModel:
         level = round(float(np.median(samples)) * 1000)
         if level == 666:
             time.sleep(3600)
-        job_s = self.slow_s if level == 600 else self.job_s
-        if self.job_file:
-            job_s = float(Path(self.job_file).read_text())
         if level == self.crash_at:
             raise RuntimeError("the fake model crashed, as it was told")
         if level == self.fail_at:
             raise EngineError("the fake model failed, as it was told", return_code=-7)
-        while (left := started + job_s - time.perf_counter()) > 0:
+        while (left := started + self._job_s(level) - time.perf_counter()) > 0:
             if should_abort():
                 raise EngineError("aborted", return_code=-6)
             time.sleep(min(left, 0.002))
@@ -77,6 +75,14 @@ class FakeModel:
             text = " ".join(word.word for word in words)
         doubt: Doubt | None = "repetition" if level == 555 else None
         return Transcript(text, words, language or "en", -0.1, None, time.perf_counter() - started, doubt)
+
+    def _job_s(self, level):
+        if self.job_file:
+            with contextlib.suppress(ValueError):  # half written: as before
+                self.job_s = float(Path(self.job_file).read_text())
+        elif level == 600:
+            return self.slow_s
+        return self.job_s
 
 
 def timed_words(samples, word_s):

@@ -77,7 +77,7 @@ class Office:
         return await self.ask("submit", Submission(**fields).model_dump_json().encode())
 
     async def ask(self, endpoint, payload):
-        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=30)
+        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=PATIENCE_S)
         assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
         return json.loads(answer.data)["job"]
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 import nats
 
 from bench.chaos.readers import consumers, read_texts
-from tests.harness import Daemon, level
+from tests.harness import PATIENCE_S, Daemon, level
 from transcriber.bus.provision import provision
 from transcriber.config import load_settings
 from transcriber.demo.account import account_errors
@@ -90,11 +90,11 @@ async def stored(mouth, stream="s"):
     return Stored(await read_texts(mouth), stream)
 
 
-async def until_stored(mouth, condition, stream="s", patience_s=20):
+async def until_stored(mouth, condition, stream="s"):
     """Wait until what is stored of a stream fulfils ``condition``; returns it."""
     found, seen = None, -1
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 last_seq = (await mouth.jetstream().stream_info("TRANSCRIPTS")).state.last_seq
                 if last_seq != seen and condition(found := await stored(mouth, stream)):
@@ -105,14 +105,14 @@ async def until_stored(mouth, condition, stream="s", patience_s=20):
         raise AssertionError(f"in vain: {found and [(m.type, m.start_frame) for m in found.messages]}") from None
 
 
-async def until_ended(mouth, stream="s", sessions=1, patience_s=20):
+async def until_ended(mouth, stream="s", sessions=1):
     """Wait for so many sessions to end; returns what is stored of the stream."""
-    return await until_stored(mouth, lambda found: len(found.of(End)) >= sessions, stream, patience_s)
+    return await until_stored(mouth, lambda found: len(found.of(End)) >= sessions, stream)
 
 
-async def until_acknowledged(mouth, stream="s", patience_s=5):
+async def until_acknowledged(mouth, stream="s"):
     """Wait until nothing is left for the consumer of a stream."""
-    deadline_s = time.monotonic() + patience_s
+    deadline_s = time.monotonic() + PATIENCE_S
     while (await consumers(mouth))[stream].pending:
         assert time.monotonic() < deadline_s, "not all is acknowledged"
         await asyncio.sleep(0.05)

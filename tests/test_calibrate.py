@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.harness import PATIENCE_S
 from tests.test_start import run
 from transcriber.config import Settings, queue_capacity
 from transcriber.engine.calibrate import Row, best, calibrate, streams_held
@@ -29,7 +30,7 @@ class PacedModel:
     translates = False
 
     def __init__(self, settings):
-        self.job_s = 0.004 / settings.threads * (1 if settings.audio_ctx else 10)
+        self.job_s = 0.001 / settings.threads * (1 if settings.audio_ctx else 10)
         self.calls = 0
 
     def supports(self, _language):
@@ -157,7 +158,7 @@ def test_bundled_model_is_measured():
 def test_command_prints_json_and_nothing_else():
     command = [sys.executable, "-m", "transcriber", "calibrate", "--contexts=256", "--threads=1", "--json"]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
 
     (measured,) = json.loads(done.stdout)
     assert (measured["model"], measured["threads"], measured["audio_ctx"]) == ("demo", 1, 256)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from tests.media import Trickle, make
 from transcriber.audio.media import open_media
 from transcriber.bus import DECODING_THREAD
@@ -123,7 +123,7 @@ def test_a_process_ends_though_a_decoder_hangs():
         cli._run = lambda argv: asyncio.run(hang())
         raise SystemExit(cli.main([]))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], timeout=PATIENCE_S, check=False)
 
     assert done.returncode == 7
 
@@ -131,7 +131,7 @@ def test_a_process_ends_though_a_decoder_hangs():
 def test_the_command_line_loads_no_decoder():
     code = "import sys, transcriber.cli; raise SystemExit('av' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE_S, check=False).returncode == 0
 
 
 def test_a_daemon_loads_what_decodes_and_listens_only_when_it_is_needed() -> None:

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.harness import PATIENCE_S
+
 DEMO = [sys.executable, "-m", "transcriber", "demo"]
 
 
 def test_the_demo_transcribes_and_accounts_for_every_frame() -> None:
-    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
     assert done.returncode == 0, done.stdout + done.stderr
     wer = re.search(r"^WER ([0-9.]+) %: \d+ of 128 words wrong$", done.stdout, re.MULTILINE)
@@ -38,7 +40,9 @@ def test_a_daemon_that_dies_fails_the_demo() -> None:
 
 
 def test_an_unknown_model_is_the_daemons_own_clear_line() -> None:
-    done = subprocess.run([*DEMO, "--model", "nonsense"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [*DEMO, "--model", "nonsense"], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
     assert done.returncode == 2
     assert "WHISPER_MODEL='nonsense'" in done.stderr

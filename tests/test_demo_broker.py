@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import PATIENCE_S
 from transcriber.bus.client import connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
@@ -97,7 +98,7 @@ def test_a_broker_does_not_outlive_a_killed_parent() -> None:
 
         parent.kill()
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while not gone(pid):
         assert time.monotonic() < deadline, "an orphan"
         time.sleep(0.01)

@@ -50,7 +50,9 @@ def wer(said, heard):
 
 @pytest.fixture
 async def daemon(broker, tmp_path):
-    async with Daemon(broker.url, tmp_path, fake=False, SPEAKERS="channels") as running:
+    async with Daemon(
+        broker.url, tmp_path, fake=False, SPEAKERS="channels", TRANSCRIPTION_QUEUE_CAPACITY=64
+    ) as running:
         yield running
 
 

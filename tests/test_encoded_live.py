@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from tests.encoding import RATE, encode, ogg_page, opus_packets, sliced
-from tests.harness import Daemon, speak, until
+from tests.harness import PATIENT_STOP, Daemon, speak, until
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.messages import End, Final, Gap, Status
@@ -123,7 +123,7 @@ async def test_eight_recorders_at_once(daemon, mouth, ears):
 
 async def test_sigterm_takes_what_waits_to_be_decoded(broker, tmp_path, mouth, ears):
     """All at once: far more than is decoded when the signal comes."""
-    async with Daemon(broker.url, tmp_path, **ENV, SHUTDOWN_GRACE_SECS=5) as daemon:
+    async with Daemon(broker.url, tmp_path, **ENV, **PATIENT_STOP, SHUTDOWN_GRACE_SECS=5) as daemon:
         frames = {}
         for number in range(3):
             pcm = load_speech()[number].pcm
@@ -144,7 +144,7 @@ async def test_sigterm_takes_what_waits_to_be_decoded(broker, tmp_path, mouth, e
 async def test_sigterm_at_any_moment_accounts_for_every_frame(broker, tmp_path, mouth, ears, moment):
     rng = random.Random(SEED + moment)
     print(f"seed {SEED + moment}")
-    async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=rng.choice([0.01, 0.3])) as daemon:
+    async with Daemon(broker.url, tmp_path, **ENV, **PATIENT_STOP, FAKE_JOB_S=rng.choice([0.01, 0.3])) as daemon:
         playing = [
             asyncio.create_task(
                 play(mouth, f"s{number}", chunks_of(recording(number, kind), chunk_s=0.05, pcm=load_speech()[number].pcm),

@@ -5,6 +5,8 @@ import contextlib
 
 import pytest
 
+from tests.harness import PATIENCE_S
+from tests.stopwatch import Stopwatch
 from tests.stored import provisioned
 from tests.test_durable import publish_raw
 from tests.test_fuzz import publication
@@ -71,10 +73,10 @@ async def published(mouth, first, last, subject="audio.s"):
         await mouth.jetstream().publish(subject, str(number).encode())
 
 
-async def taken(feed, count, patience_s=10):
+async def taken(feed, count):
     """The next so many payloads."""
     found: list[Payload] = []
-    async with asyncio.timeout(patience_s):
+    async with asyncio.timeout(PATIENCE_S):
         while len(found) < count:
             if payload := await feed.next(0.5):
                 found.append(payload)
@@ -123,7 +125,7 @@ async def test_stale_deliveries_after_a_reset_are_passed_over(broker, mouth):
         assert numbers(await taken(feed, 3)) == [1, 2, 3]
         edge.hold, rest = True, []
         feed.lost()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while len(edge.held) < 20:  # the consumer was put back, and it delivers again
                 rest += [payload] if (payload := await feed.next(0.05)) else []
         feed.lost()
@@ -170,7 +172,7 @@ async def test_nothing_is_acknowledged_but_what_was_told(broker, mouth):
         await taken(feed, 10)
         assert await floor(mouth) == 0
         await feed.acknowledge(5)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while await floor(mouth) != 4:  # noqa: ASYNC110 - the broker's
                 await asyncio.sleep(0.01)
         # Put back, by a hole or by another daemon, it stays.
@@ -215,11 +217,11 @@ async def test_no_silence_is_certain_while_the_broker_is_away(tmp_path, mouth_of
         await published(await mouth_of(broker), 1, 1)
         async with feeding(broker) as (feed, _):
             await taken(feed, 1)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 while not feed.idle:
                     await feed.next(0.1)
             broker.process.kill()
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE_S):
                 while feed.idle:
                     await feed.next(0.1)
             assert await feed.next(0.5) is None
@@ -230,9 +232,11 @@ async def test_no_silence_is_certain_while_the_broker_is_away(tmp_path, mouth_of
 
 async def test_missing_consumer_is_refused_at_once(broker, mouth):
     await provisioned(broker)
-    async with feeding(broker) as (feed, _), asyncio.timeout(2):
+    async with feeding(broker) as (feed, _):
+        watch = Stopwatch()
         with pytest.raises(RefusedError, match="consumer not found"):
-            await feed.next(1)
+            await feed.next(PATIENCE_S)
+        assert watch.own_s < 1
 
 
 async def test_feed_that_leaves_lets_its_request_run_out(broker, mouth, monkeypatch):
@@ -243,7 +247,7 @@ async def test_feed_that_leaves_lets_its_request_run_out(broker, mouth, monkeypa
     async with feeding(broker) as (feed, _):
         await taken(feed, 1)
         feed.leave()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             while not feed.left:
                 assert await feed.next(0.1) is None
         assert (await feed.info())["num_waiting"] == 0

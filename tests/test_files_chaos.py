@@ -28,7 +28,8 @@ from tests.filing import (
     until_queue_empty,
     wav,
 )
-from tests.harness import PATIENCE_S, Daemon, Ears, until
+from tests.harness import PATIENCE_S, PATIENT_STOP, Daemon, Ears, until
+from tests.stopwatch import Stopwatch
 from tests.stored import Stored
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import Kept
@@ -288,17 +289,21 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
 @pytest.mark.usefixtures("slow")
 async def test_a_stop_at_any_time_waits_for_nobody_and_gives_the_job_back(broker, tmp_path, place, hung):
     async with office(broker) as desk:
-        async with Daemon(
-            broker.url, tmp_path, **ENV, **SLOW, **before(place, "SIGSTOP"), SHUTDOWN_GRACE_SECS=0.2
-        ) as daemon:
+        env = ENV | SLOW | before(place, "SIGSTOP") | {"SHUTDOWN_GRACE_SECS": 0.2}
+        if not hung:
+            env["FAKE_SET"] += " " + PATIENT_STOP["FAKE_SET"]
+        async with Daemon(broker.url, tmp_path, **env) as daemon:
             job = await order(desk, wav(stairs(20)))
             await until(lambda: stopped(daemon), "the place")
             if hung:
                 broker.process.send_signal(signal.SIGSTOP)
             daemon.process.send_signal(signal.SIGTERM)
             daemon.process.send_signal(signal.SIGCONT)
-            assert await daemon.ended() == 0, daemon.log()
+            watch = Stopwatch()
+            assert await daemon.ended(watch) == 0, daemon.log()
+            took_s = watch.own_s
         broker.process.send_signal(signal.SIGCONT)
+        assert took_s < 2.2, daemon.log()
         assert "Traceback" not in daemon.log()
         assert "never retrieved" not in daemon.log()
         if not hung:
@@ -313,8 +318,10 @@ async def check_given_back(desk, job):
         return
     feed = JobFeed(desk.connection)
     await feed.start()
+    watch = Stopwatch()
     async with asyncio.timeout(PATIENCE_S):
         taken = await feed.next_job()
+    assert watch.own_s < 3
     assert taken.job == job
     await taken.leave()
     assert kept is None or kept.record.attempts == 0
@@ -339,8 +346,10 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         await desk.client.jetstream().publish(f"{JOB_SUBJECT}.{job}", record.model_dump_json().encode())
         await until(lambda: stopped(daemon), "the place")
         await desk.desk.update(Kept(record, 0))
+        watch = Stopwatch()
         daemon.process.send_signal(signal.SIGCONT)
         assert (await desk.over(job)).state == "done"
+        assert watch.own_s < 10
 
 
 @pytest.mark.parametrize("place", ["file_work:FileWork._clean_up:1", "file_record:FileRecord.tell:1"])

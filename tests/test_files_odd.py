@@ -118,7 +118,7 @@ async def test_what_the_model_cannot_do_is_refused_at_once(broker, tmp_path):
             ({"job": "radio"}, "job: "),
         ]:
             answer = await desk.client.request(
-                "transcriber.submit", json.dumps({"object": "a"} | wish).encode(), timeout=30
+                "transcriber.submit", json.dumps({"object": "a"} | wish).encode(), timeout=PATIENCE_S
             )
             assert answer.headers["Nats-Service-Error-Code"] == "400"
             assert answer.headers["Nats-Service-Error"].startswith(lack)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.harness import PATIENCE_S
 from tests.stand_in import RESULTS, pieces, standing_in
 from tests.test_transcribe import command, output
 from transcriber.bus.client import connected, subscribe
@@ -212,7 +213,7 @@ async def test_listening_once_to_a_job_ends_with_the_job(settings, form, sent, h
         messages = await subscribe(connection, f"transcripts.{FIRST}.*")
         for kind, data in sent:
             await connection.publish(f"transcripts.{FIRST}.{kind}", data)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await listen(messages, out, form=form, once=True)
 
     assert out.getvalue() == heard

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.chaos.readers import read_texts
+from tests.harness import PATIENCE_S
 from tests.stored import provisioned
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import JetStream
@@ -135,7 +136,7 @@ async def test_lost_answer_stores_nothing_twice(broker, mouth, monkeypatch):
 
 async def test_id_that_is_used_again_loses_nothing(broker, mouth):
     await provisioned(broker)
-    async with ledger_of(broker, "a") as ledger, asyncio.timeout(5):
+    async with ledger_of(broker, "a") as ledger, asyncio.timeout(PATIENCE_S):
         await ledger.read()
         for _ in range(3):
             await ledger.append(status("a", 7), "same", "")
@@ -145,7 +146,7 @@ async def test_id_that_is_used_again_loses_nothing(broker, mouth):
 
 async def test_purge_leaves_the_ledger_alive(broker, mouth):
     await provisioned(broker)
-    async with ledger_of(broker, "a") as ledger, asyncio.timeout(5):
+    async with ledger_of(broker, "a") as ledger, asyncio.timeout(PATIENCE_S):
         await ledger.read()
         await ledger.append(status("a", 1), "one", "")
         await mouth.jetstream().purge_stream("TRANSCRIPTS")
@@ -209,6 +210,6 @@ async def test_a_place_is_not_promised_to_somebody_who_was_cancelled():
     queue.get()
     cancelled.cancel()  # and does not know it yet
     worker.on_room[0]()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE_S):
         await waiting
     assert cancelled.cancelled()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import PATIENCE_S
 from transcriber.config import Settings
 from transcriber.engine import models
 from transcriber.engine.models import DEMO_MODEL, SHA1, download_model, find_model, model_name
@@ -191,7 +192,7 @@ def test_full_disk_leaves_no_file(hub, path):
 
 
 def test_two_downloads_at_once_leave_one_whole_file(hub, path):
-    hub.before_body = threading.Barrier(2, timeout=10).wait
+    hub.before_body = threading.Barrier(2, timeout=PATIENCE_S).wait
 
     with ThreadPoolExecutor() as pool:
         for download in [pool.submit(download_model, path, BODY_SHA1, hub.url) for _ in range(2)]:

@@ -15,7 +15,7 @@ import trustme
 from nats.aio.client import Client
 
 from tests.asking import ask, clip, text
-from tests.harness import Daemon, level, speak, until
+from tests.harness import PATIENCE_S, Daemon, level, speak, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.job_feed import JobFeed
@@ -530,12 +530,12 @@ async def test_daemon_of_files_has_one_done_with_no_more_than_it_may(guarded, se
         progress = await ours.client.subscribe("transcripts.*.progress", cb=keep(heard))
         desk = JobDesk(JetStream(ours), submitter)
         await Bucket(JetStream(ours), FILES_BUCKET).put("b.wav", pieces(clip(321, 2)))
-        answer = await ours.client.request("transcriber.submit", b'{"object": "b.wav"}', timeout=5)
+        answer = await ours.client.request("transcriber.submit", b'{"object": "b.wav"}', timeout=PATIENCE_S)
         job = Answer.model_validate_json(answer.data).job
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not ((kept := await desk.record(job)) and kept.record.over):  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.05)
-        again = await ours.client.request("transcriber.cancel", json.dumps({"job": job}).encode(), timeout=5)
+        again = await ours.client.request("transcriber.cancel", json.dumps({"job": job}).encode(), timeout=PATIENCE_S)
 
         assert kept.record.state == Answer.model_validate_json(again.data).state == "done"
         results = Bucket(JetStream(ours), RESULTS_BUCKET)

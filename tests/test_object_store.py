@@ -521,7 +521,7 @@ async def test_memory_does_not_grow_with_the_object(broker):
         [sys.executable, "-c", UPLOAD_AND_READ, broker.url],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -10,6 +10,7 @@ import nats
 import pytest
 from hypothesis import given, strategies as st
 
+from tests.harness import PATIENCE_S
 from tests.test_start import run
 from transcriber.bus.client import connected
 from transcriber.bus.provision import (
@@ -287,7 +288,7 @@ async def test_daemons_that_start_together_all_find_the_streams(settings):
 def test_command_says_a_line_an_object_and_check_is_its_status(broker):
     def provision_command(*arguments):
         command = [sys.executable, "-m", "transcriber", "provision", "--nats-url", broker.url, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         return done.returncode, done.stdout.splitlines()
 
     before = provision_command("--check", "radio-7")

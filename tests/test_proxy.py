@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.harness import PATIENCE_S
 from tests.proxy import Proxy
 
 
@@ -78,7 +79,7 @@ async def test_half_closed_the_broker_says_nothing_more_but_hears():
             heard.put_nowait(byte)
 
     server = await asyncio.start_server(listen, "127.0.0.1", 0)
-    async with asyncio.timeout(5), Proxy(server.sockets[0].getsockname()[1]) as proxy:
+    async with asyncio.timeout(PATIENCE_S), Proxy(server.sockets[0].getsockname()[1]) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"a")
         assert await heard.get() == b"a"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import wave
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from bench.media_files import KINDS, encode
+from tests.harness import until
 from tests.media import SPEECH, make
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.media import open_media
@@ -64,12 +65,6 @@ async def until_end(messages: AsyncIterator[Msg]) -> list[Msg]:
         if parse_headers(message.headers).end:
             break
     return received
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.01)
 
 
 async def pieces(*parts: bytes) -> AsyncIterator[bytes]:

@@ -17,7 +17,8 @@ from nats.errors import NoRespondersError
 
 from bench.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
-from tests.harness import ROOT, Daemon, level, speak, until
+from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, speak, until
+from tests.stopwatch import Stopwatch
 from transcriber.bus.client import connected
 from transcriber.bus.micro import Endpoint, MicroService
 from transcriber.config import load_settings
@@ -26,6 +27,7 @@ from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.messages import Final, Gap
 from transcriber.text.captions import clock
 
+HELD_S = 3600
 LIVE = {"INPUT_SAMPLE_RATE": RATE, "BUFFER_DURATION_SECS": 0.5}
 
 
@@ -39,6 +41,18 @@ async def demo(broker, tmp_path):
     """A daemon with the bundled model."""
     async with Daemon(broker.url, tmp_path, fake=False) as daemon:
         yield daemon
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Sets how long the worker takes for a clip, also for the one in hand."""
+    path = tmp_path / "job_s"
+
+    def takes(seconds):
+        path.write_text(str(seconds))
+        return path
+
+    return takes
 
 
 def words(said):
@@ -187,9 +201,13 @@ async def test_too_much_audio_and_too_long_an_answer_are_413(tmp_path):
         assert "use the object store: transcriber.submit" in reply.headers["Nats-Service-Error"]
 
 
-async def test_beyond_the_places_of_the_queue_requests_are_429_and_say_when_to_come_again(broker, tmp_path, mouth):
-    async with Daemon(broker.url, tmp_path, FAKE_JOB_S=0.5) as daemon:
-        replies = await ask_many(mouth, [clip(loud) for loud in range(1, 41)])
+async def test_beyond_the_places_of_the_queue_requests_are_429_and_say_when_to_come_again(broker, tmp_path, mouth, job):
+    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job(0)) as daemon:
+        job(HELD_S)
+        asking = asyncio.gather(*(ask(mouth, clip(loud)) for loud in range(1, 41)))
+        await until_refused(mouth, 20)
+        job(0)
+        replies = await asking
         stats = (await discover(mouth, "STATS"))["endpoints"][0]
         assert (await daemon.stop())[0] == 0
 
@@ -202,19 +220,27 @@ async def test_beyond_the_places_of_the_queue_requests_are_429_and_say_when_to_c
     assert (stats["num_requests"], stats["num_errors"]) == (40, 40 - taken)
 
 
-async def test_where_clips_may_be_long_fewer_are_open(broker, tmp_path, mouth):
-    async with Daemon(broker.url, tmp_path, FAKE_JOB_S=3, REQUEST_MAX_SECS=3600):
-        codes = sorted(code(reply) for reply in await ask_many(mouth, [clip(1)] * 3))
+async def test_where_clips_may_be_long_fewer_are_open(broker, tmp_path, mouth, job):
+    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job(0), REQUEST_MAX_SECS=3600):
+        job(HELD_S)
+        asking = asyncio.gather(*(ask(mouth, clip(1)) for _ in range(3)))
+        await until_refused(mouth, 2)
+        job(0)
+        codes = sorted(code(reply) for reply in await asking)
 
     assert codes == [200, 429, 429]
 
 
-async def test_one_who_floods_the_queue_makes_room_for_another(broker, tmp_path, mouth):
+async def test_one_who_floods_the_queue_makes_room_for_another(broker, tmp_path, mouth, job):
     other = await nats.connect(broker.url)
-    async with Daemon(broker.url, tmp_path, FAKE_JOB_S=0.3):
+    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job(0)):
+        job(HELD_S)
         flood = asyncio.gather(*(ask(mouth, clip(1)) for _ in range(20)))
-        await until(lambda: mouth.stats["in_msgs"] > 0, "the first refusal")
-        calm = await ask(other, clip(2))
+        await until_refused(mouth, 1)
+        asking = asyncio.create_task(ask(other, clip(2)))
+        await until_queued(other, 21)
+        job(0)
+        calm = await asking
         codes = [code(reply) for reply in await flood]
     await other.close()
 
@@ -236,6 +262,11 @@ async def test_what_is_not_done_in_time_is_504_and_what_has_not_begun_is_never_d
     assert [code(reply) for reply in replies] == [504, 504, 504]
     assert text(last) == "9"
     assert stats["average_processing_time"] > 1e8
+
+
+async def until_refused(client, count):
+    """Nobody is answered otherwise while the model holds the first."""
+    await until(lambda: client.stats["in_msgs"] >= count, f"{count} refusals")
 
 
 async def until_answered(client):
@@ -264,7 +295,7 @@ async def test_two_daemons_share_the_requests_and_each_tells_what_it_did(broker,
 
     async with Daemon(broker.url, tmp_path), Daemon(broker.url, tmp_path):
         replies = [await ask(mouth, clip(5)) for _ in range(30)]
-        await mouth.request(SUBJECT, b"?", timeout=5)
+        await mouth.request(SUBJECT, b"?", timeout=PATIENCE_S)
         inbox = mouth.new_inbox()
         await mouth.subscribe(inbox, cb=hear)
         for verb in ("PING", "INFO", "STATS"):
@@ -293,6 +324,7 @@ async def test_two_daemons_share_the_requests_and_each_tells_what_it_did(broker,
 async def test_a_live_stream_beside_sixteen_requests_loses_nothing_and_waits_for_one_job(broker, tmp_path, mouth, ears):
     job_s = 0.5
     async with Daemon(broker.url, tmp_path, **LIVE, FAKE_JOB_S=job_s):
+        watch = Stopwatch()
         asking = asyncio.gather(*(ask(mouth, clip(7)) for _ in range(16)))
         for number in range(6):
             await speak(mouth, "s", level(1, RATE // 2), offset=number * RATE // 2)
@@ -300,13 +332,14 @@ async def test_a_live_stream_beside_sixteen_requests_loses_nothing_and_waits_for
         await speak(mouth, "s", b"", end=1)
         (end,) = await ears.ends(1)
         replies = await asking
+        starved_s = watch.starved_s
 
     ears.check_accounts()
     assert [code(reply) for reply in replies] == [200] * 16
     assert end.segments == 6
     assert ears.of(Gap) == []
     assert {final.stream for final in ears.of(Final)} == {"s"}
-    assert max(final.timing.queue_ms for final in ears.of(Final)) < 2000 * job_s
+    assert max(final.timing.queue_ms for final in ears.of(Final)) <= 1000 * (job_s + starved_s) + 100
 
 
 async def test_sigterm_answers_what_is_queued_within_the_grace_period(broker, tmp_path, mouth):
@@ -323,8 +356,8 @@ async def test_sigterm_answers_what_is_queued_within_the_grace_period(broker, tm
 async def test_sigterm_tells_those_for_whom_no_time_is_left(broker, tmp_path, mouth):
     job_s = tmp_path / "job_s"
     job_s.write_text("0")
-    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job_s, SHUTDOWN_GRACE_SECS=0) as daemon:
-        job_s.write_text("3600")
+    async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job_s, **PATIENT_STOP, SHUTDOWN_GRACE_SECS=0) as daemon:
+        job_s.write_text("30")
         asking = [asyncio.create_task(ask(mouth, clip(loud))) for loud in (1, 2, 3)]
         await until_queued(mouth, 3)
         status, _ = await daemon.stop()
@@ -417,7 +450,7 @@ async def test_a_hundred_hostile_requests_cost_nothing(broker, tmp_path, mouth):
             for _ in range(rng.randrange(1, 30)):
                 broken[rng.randrange(min(len(broken), 60))] = rng.randrange(256)
             headers = {"Response-Format": rng.choice(["json", "x" * 5000, "\x00"]), "Prompt": "é" * rng.randrange(1200)}
-            reply = await mouth.request(SUBJECT, bytes(broken), timeout=10, headers=headers)
+            reply = await mouth.request(SUBJECT, bytes(broken), timeout=PATIENCE_S, headers=headers)
             assert code(reply) in {200, 400}
         await mouth.publish("$SRV.PING", b"", reply="nobody.hears", headers={"X": "y" * 1_040_000})
         await mouth.publish("$SRV.INFO", b"x" * 1_000_000)
@@ -457,7 +490,7 @@ async def test_no_file_is_written(broker, tmp_path, mouth, recording):
     )  # fmt: skip
     assert process.stdout
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while b'"ready"' not in (line := await process.stdout.readline()):
                 assert line, "it did not start"
         before, files = written_bytes(process.pid), listing(tmp_path)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.harness import Daemon, level, speak, until
+from tests.harness import PATIENT_STOP, Daemon, level, speak, until
 from transcriber.messages import End, Final, Gap
 
 RATE = 16_000
@@ -32,7 +32,9 @@ async def test_sigterm_at_any_moment_accounts_for_every_frame(broker, tmp_path, 
     job_s = rng.choice([0.01, 0.2, 0.7])
     print(f"seed {SEED + moment}: grace {grace_s} s, jobs {job_s} s")
     enough = asyncio.Event()
-    async with Daemon(broker.url, tmp_path, **ENV, SHUTDOWN_GRACE_SECS=grace_s, FAKE_JOB_S=job_s) as daemon:
+    async with Daemon(
+        broker.url, tmp_path, **ENV, **PATIENT_STOP, SHUTDOWN_GRACE_SECS=grace_s, FAKE_JOB_S=job_s
+    ) as daemon:
         publishing = asyncio.create_task(three_streams(mouth, enough))
         await until(lambda: len({m.stream for m in ears.messages}) == 3)
         await asyncio.sleep(rng.uniform(0, 1.5))

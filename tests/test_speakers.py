@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from tests.harness import Daemon, level, speak, until
+from tests.harness import PATIENCE_S, Daemon, level, speak, until
 from tests.test_partials import until_heard
 from transcriber.demo.speech import load_speech
 from transcriber.messages import Final, Gap, Partial, Silence
@@ -113,7 +113,7 @@ async def test_a_silent_channel_is_silent_and_the_other_is_heard(broker, tmp_pat
 
 async def test_open_windows_of_all_channels_are_guessed_at(broker, tmp_path, mouth, ears):
     guesses = {"BUFFER_DURATION_SECS": 5, "PARTIAL_INTERVAL_SECS": 0.5, "FAKE_WORD_S": 0.25}
-    async with Daemon(broker.url, tmp_path, **ENV | guesses), asyncio.timeout(30):
+    async with Daemon(broker.url, tmp_path, **ENV | guesses), asyncio.timeout(PATIENCE_S):
         for number in (1, 2):
             await speak(mouth, "s", both(1, 2, WINDOW), content_type=STEREO)
             await until_heard(mouth, "s", lambda n=number: len(ears.of(Partial)) == 2 * n)

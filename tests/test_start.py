@@ -13,7 +13,7 @@ import nkeys
 import pytest
 import trustme
 
-from tests.harness import Daemon, Ears, free_port, level, speak
+from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, speak
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.models import DEMO_MODEL
 
@@ -28,7 +28,7 @@ def run(*arguments, **env):
         env=base | {"HEALTH_PORT": "0", "NATS_CONNECT_TIMEOUT_SECS": "1"} | {k: str(v) for k, v in env.items()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]

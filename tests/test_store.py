@@ -14,7 +14,7 @@ import nats
 import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
-from tests.harness import until
+from tests.harness import PATIENCE_S, until
 from tests.proxy import Proxy
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.bus.client import connected
@@ -162,16 +162,26 @@ async def test_answers_that_get_lost_store_nothing_twice(keeper, monkeypatch, ca
     assert "stored before" not in caplog.text
 
 
+def give(process, data):
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
 async def test_a_broker_that_is_away_is_waited_for_and_said_once(keeper, wav) -> None:
+    file = wav.read_bytes()
     async with stream_audio(keeper) as jetstream:
-        with publishing(keeper, wav, "--fast", "--session", "mine", "--chunk-ms", "20") as process:
+        with publishing(keeper, "-", "--fast", "--session", "mine", "--chunk-ms", "20") as process:
+            await asyncio.to_thread(give, process, file[:100_000])
             while not (await jetstream.stream_info("AUDIO")).state.messages:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(keeper.kill)
-            await asyncio.sleep(4)  # longer than one try
+            await asyncio.to_thread(give, process, file[100_000:200_000])
+            await asyncio.sleep(2.5)  # longer than one try
             assert process.poll() is None
             await asyncio.to_thread(keeper.back)
-            status = await asyncio.to_thread(process.wait, 60)
+            await asyncio.to_thread(give, process, file[200_000:])
+            process.stdin.close()
+            status = await asyncio.to_thread(process.wait, PATIENCE_S)
             lines = process.stderr.read().decode().splitlines()
 
         messages = await stored(jetstream)
@@ -259,7 +269,7 @@ async def test_ctrl_c_stores_what_was_read_and_the_end(keeper, wav) -> None:
             while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            status = await asyncio.to_thread(process.wait, 20)
+            status = await asyncio.to_thread(process.wait, PATIENCE_S)
         messages = await stored(jetstream)
 
     assert status == 130
@@ -274,7 +284,7 @@ async def test_ctrl_c_does_not_wait_for_ever_for_a_broker_that_is_away(keeper, w
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(keeper.kill)
             process.send_signal(signal.SIGINT)
-            status = await asyncio.to_thread(process.wait, 20)
+            status = await asyncio.to_thread(process.wait, PATIENCE_S)
             said = process.stderr.read().decode()
 
     assert status == 130

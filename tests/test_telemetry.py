@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.harness import Daemon, level, speak
+from tests.harness import PATIENCE_S, Daemon, level, speak
 from transcriber import __version__, logs
 from transcriber.config import load_settings
 from transcriber.engine.job import Job, Lane
@@ -32,7 +32,6 @@ from transcriber.errors import ConfigError
 from transcriber.messages import Latency, Metrics
 from transcriber.telemetry import INSTRUMENTS, Telemetry, session_traceparent, valid_traceparent
 
-PATIENCE_S = 30.0
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = PARENT[:-2] + "00"
 
@@ -834,7 +833,12 @@ print(telemetry.shutdown(0.3))
 
         # The exporter is told to be patient for an hour: whoever waits for it does not come back.
         result = subprocess.run(
-            [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment, timeout=60
+            [sys.executable, "-c", program],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=PATIENCE_S,
         )
 
     assert result.stdout == "False\n"

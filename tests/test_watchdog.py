@@ -8,6 +8,7 @@ import pytest
 
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.proxy import Proxy
+from tests.stopwatch import Stopwatch
 from transcriber.bus import connection as connection_module
 from transcriber.bus.client import connected
 from transcriber.config import load_settings
@@ -43,9 +44,9 @@ async def test_a_broker_that_hangs_is_left_for_another_within_ten_seconds(tmp_pa
             hung, alive = (one, other) if server_of(daemon) == one.port else (other, one)
             async with Ears(alive.url) as ears:
                 hung.process.send_signal(signal.SIGSTOP)
-                began_s = time.monotonic()
+                watch = Stopwatch()
                 await transcribes(ears.client, ears, 5)
-                took_s = time.monotonic() - began_s
+                took_s = watch.own_s
                 await until(lambda: ears.metrics)
             hung.process.send_signal(signal.SIGCONT)
 
@@ -58,10 +59,10 @@ async def test_where_the_only_broker_hangs_the_daemon_is_unready_and_goes_on_aft
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:
         await transcribes(mouth, ears, 5)
         broker.process.send_signal(signal.SIGSTOP)
-        began_s = time.monotonic()
+        watch = Stopwatch()
         await until(lambda: daemon.probe("/readyz")[0] == 503)
-        unready_s = time.monotonic() - began_s
-        await asyncio.sleep(12 - unready_s)
+        unready_s = watch.own_s
+        await asyncio.sleep(max(0.0, 12 - unready_s))
         hung = daemon.probe("/readyz")[0], daemon.probe("/livez")[0]
         broker.process.send_signal(signal.SIGCONT)
         await until(lambda: daemon.probe("/readyz")[0] == 200)
@@ -82,9 +83,9 @@ async def test_a_peer_that_vanished_is_left_for_another_within_ten_seconds(broke
     ):
         vanished = one if one.accepted else other
         vanished.black_hole(True)
-        began_s = time.monotonic()
+        watch = Stopwatch()
         await transcribes(mouth, ears, 5)
-        took_s = time.monotonic() - began_s
+        took_s = watch.own_s
 
     assert took_s < MENDED_S
     assert (one.accepted, other.accepted) == (1, 1)
@@ -94,9 +95,9 @@ async def test_a_peer_that_vanished_is_left_for_another_within_ten_seconds(broke
 async def test_a_connection_whose_peer_says_no_more_but_hears_is_made_anew(broker, tmp_path, mouth, ears):
     async with Proxy(broker.port) as proxy, Daemon(proxy.url, tmp_path, **ENV):
         proxy.half_close()
-        began_s = time.monotonic()
+        watch = Stopwatch()
         await transcribes(mouth, ears, 5)
-        took_s = time.monotonic() - began_s
+        took_s = watch.own_s
 
     assert took_s < MENDED_S
     assert proxy.accepted == 2
@@ -113,11 +114,11 @@ async def test_a_client_that_no_longer_reads_is_mended_within_ten_seconds(broker
         await transcribes(mouth, ears, 5)
         daemon.process.send_signal(signal.SIGUSR1)
         await until(lambda: "struck" in daemon.log())
-        began_s = time.monotonic()
+        watch = Stopwatch()
         if cut:
             await proxy.cut()
         await transcribes(mouth, ears, 6)
-        took_s = time.monotonic() - began_s
+        took_s = watch.own_s
         await until(lambda: ears.metrics[-1]["transcriber.nats.reconnects"] == 1)
         status, _ = await daemon.stop()
 
@@ -134,9 +135,10 @@ async def test_a_client_that_no_longer_reads_is_mended_within_ten_seconds(broker
     ],
 )
 async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tmp_path, how, said):
-    async with Daemon(broker.url, tmp_path, module="tests.zombie_daemon", **ENV, ZOMBIE=how) as daemon:
+    env = ENV | {"ZOMBIE": how, "FAKE_SET": "transcriber.bus.connection:PROBE_S=0.2"}
+    async with Daemon(broker.url, tmp_path, module="tests.zombie_daemon", **env) as daemon:
         daemon.process.send_signal(signal.SIGUSR1)
-        await until(lambda: silences(daemon), patience_s=MENDED_S)
+        await until(lambda: silences(daemon))
         status = await daemon.ended()
 
     assert status == 1

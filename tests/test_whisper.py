@@ -7,6 +7,7 @@ import _pywhispercpp as binding
 import numpy as np
 import pytest
 
+from tests.harness import PATIENCE_S
 from transcriber.config import Settings
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.warm_up import self_test_speech
@@ -51,7 +52,7 @@ def multilingual(tmp_path_factory):
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     code = "from tests.test_whisper import *\n" + textwrap.dedent(code)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 def test_speech_becomes_text(model):

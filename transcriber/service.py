@@ -45,6 +45,12 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 STOP_S = 1.8
 """Seconds beyond the grace period in which a stop is through, whatever hangs."""
+FINISH_S = 0.5
+"""For what the workers have made to be stored, and for files to be given back."""
+SENT_S = 0.2
+"""For what is told to leave."""
+FLUSH_S = 1.0
+"""For the broker to say that it has all."""
 OTLP_S = 0.5
 
 
@@ -196,9 +202,9 @@ class _Service:
         await asyncio.gather(self._ingest.drain(), self._asking.drain())
         self._ingest.close()
         await self._pool.stop(grace_s)
-        await asyncio.gather(self._asking.finish(timeout_s=0.5), self._ingest.finish(timeout_s=0.5))
-        await self._publisher.drained(timeout_s=0.2)
-        flushed = await self._connection.flush(min(1.0, deadline_s - time.monotonic() - OTLP_S))
+        await asyncio.gather(self._asking.finish(FINISH_S), self._ingest.finish(FINISH_S))
+        await self._publisher.drained(SENT_S)
+        flushed = await self._connection.flush(min(FLUSH_S, deadline_s - time.monotonic() - OTLP_S))
         self._telemetry.shutdown(OTLP_S)
         self._warnings.flush()
         figures = self._telemetry.snapshot().metrics

@@ -89,7 +89,7 @@ class FileText:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._stopping:
                 await asyncio.wait({telling})
-            elif taking.done() and not taking.cancelled() and taking.exception() is None and self._log:
+            elif taking.done() and not taking.cancelled() and taking.exception() is None and self._log is not None:
                 await self._told(self._log, telling)
             for task in tasks:
                 if task.done() and not task.cancelled():
@@ -104,7 +104,7 @@ class FileText:
         self._stopping = True
         if self._taking:
             self._taking.cancel()
-        if self._log:
+        if self._log is not None:
             self._log.close()
         return self._log is not None
 

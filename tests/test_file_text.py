@@ -1,0 +1,58 @@
+"""How the text of one file ends when its daemon stops."""
+
+import asyncio
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+from tests.filing import broker, office
+from tests.harness import PATIENCE_S
+from transcriber.bus.file_text import FileText, file_settings
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.places import Places
+from transcriber.config import load_settings
+from transcriber.engine.job import Lane
+from transcriber.engine.job_queue import JobQueue
+from transcriber.jobs import Submission
+from transcriber.logs import RateLimited
+from transcriber.telemetry import Telemetry
+
+__all__ = ["broker"]
+
+
+class Silent:
+    """Audio that does not come."""
+
+    idle = left = False
+
+    def __init__(self):
+        self.asked = asyncio.Event()
+
+    async def next(self, timeout_s):
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+async def test_a_stop_while_nothing_waits_to_be_stored_ends_it(broker):
+    submission = Submission(job="job=1", object="a")
+    settings = load_settings(nats_url=broker.url)
+    around: Any = SimpleNamespace(
+        settings=file_settings(settings, submission),
+        network=None,
+        telemetry=Telemetry(settings, "test"),
+        warnings=RateLimited(logging.getLogger("test")),
+    )
+    worker: Any = SimpleNamespace(queue=JobQueue(1), on_room=[])
+    audio: Any = Silent()
+
+    async def read(_):
+        return audio
+
+    async with office(broker) as desk:
+        text = FileText(submission, worker, Places(worker, Lane.FILE), JetStream(desk.connection), around)
+        running = asyncio.create_task(text.run(read))
+        await audio.asked.wait()
+
+        assert text.stop()
+        async with asyncio.timeout(PATIENCE_S):
+            assert not await running
