@@ -353,6 +353,18 @@ async def test_sigterm_answers_what_is_queued_within_the_grace_period(broker, tm
     assert [text(reply) for reply in replies] == ["1", "2", "3"]
 
 
+async def test_sigterm_answers_a_clip_of_which_only_one_window_is_queued(broker, tmp_path, mouth):
+    env = {"FILE_WINDOW_SECS": 1, "FAKE_WORD_S": 0.5, "FAKE_JOB_S": 0.1, "SHUTDOWN_GRACE_SECS": 60}
+    async with Daemon(
+        broker.url, tmp_path, **env, FAKE_BEFORE="transcriber.bus.requests:Requests._hear:2 SIGTERM"
+    ) as daemon:
+        reply = await ask(mouth, clip(40, 4.0))
+        assert await daemon.ended() == 0
+
+    assert set(text(reply).split()) == {"40"}
+    assert len(text(reply).split()) >= 8  # one for every half second, and for the rests of windows
+
+
 async def test_sigterm_tells_those_for_whom_no_time_is_left(broker, tmp_path, mouth):
     job_s = tmp_path / "job_s"
     job_s.write_text("0")

@@ -193,15 +193,17 @@ class _Service:
     async def _stop(self, grace_s: float) -> None:
         """Follow the data: intake, windows, queue, worker, text, figures.
 
-        Audio and requests are taken no more; what they have put into the queue is worked through while the grace period
-        lasts, and the rest is a gap or a 503.
+        Audio and requests are taken no more; what was taken is worked through while the grace period lasts, and the rest is a
+        gap or a 503.
         """
         deadline_s = time.monotonic() + grace_s + STOP_S
         self._draining = True
         log.info("draining", extra={"streams": self._ingest.active, "queue_depth": self._pool.depth})
         await asyncio.gather(self._ingest.drain(), self._asking.drain())
         self._ingest.close()
-        await self._pool.stop(grace_s)
+        grace_ends_s = time.monotonic() + grace_s
+        await self._asking.answer(grace_s)
+        await self._pool.stop(max(0.0, grace_ends_s - time.monotonic()))
         await asyncio.gather(self._asking.finish(FINISH_S), self._ingest.finish(FINISH_S))
         await self._publisher.drained(SENT_S)
         flushed = await self._connection.flush(min(FLUSH_S, deadline_s - time.monotonic() - OTLP_S))

@@ -83,10 +83,13 @@ class Asking:
     async def drain(self) -> None:
         """Take no more."""
         await self._micro.stop()
-        if self._requests:
-            self._requests.stop()
         if self._files:
             await self._files.drain()
+
+    async def answer(self, grace_s: float) -> None:
+        """Let the workers answer the clips that were taken: some are still being decoded, or have windows to come."""
+        if self._requests:
+            await self._requests.stop(grace_s)
 
     async def finish(self, timeout_s: float) -> None:
         """The workers have stopped: reply, and give files back."""

@@ -8,7 +8,7 @@ and tells them as a live stream is told, but to nobody: what is told becomes the
 import asyncio
 import math
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import numpy as np
@@ -62,6 +62,8 @@ class Requests:
         self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)
         self._open_bytes = 0
+        self._idle = asyncio.Event()  # whether none is open
+        self._idle.set()
         self._stopping = False
         self._job_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
         self._ears = Ears(
@@ -92,8 +94,10 @@ class Requests:
             "formats": ",".join(FORMS),
         }
 
-    def stop(self) -> None:
-        """What has no place in the queue by now gets none."""
+    async def stop(self, grace_s: float) -> None:
+        """Wait until all that were taken are answered, but no longer; who has no place in the queue then gets none."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace_s)
         self._stopping = True
 
     def close(self) -> None:
@@ -111,6 +115,7 @@ class Requests:
         self._see_room(worker, size)
         self._open[worker] += 1
         self._open_bytes += size
+        self._idle.clear()
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._transcribe(message, worker, arrival)
@@ -128,6 +133,8 @@ class Requests:
         finally:
             self._open[worker] -= 1
             self._open_bytes -= size
+            if not any(self._open.values()):
+                self._idle.set()
 
     def _see_room(self, worker: Worker, size: int) -> None:
         if self._open[worker] >= self._max_open or (self._open_bytes and self._open_bytes + size > MAX_OPEN_BYTES):
