@@ -53,7 +53,7 @@ class Wire:
     def heard(self, samples: Samples) -> Samples:
         """What the daemon makes of it, at 16 kHz again."""
         resampler = Resampler(self.format.rate)
-        return np.concatenate([resampler.push(decode(self.encode(samples), self.format)[0]), resampler.flush()])
+        return resampler.flush(decode(self.encode(samples), self.format)[0])
 
     def payloads(self, samples: Samples) -> Iterator[tuple[int, bytes]]:
         """Of ``PAYLOAD_S`` each, the last one shorter, with their ``Audio-Offset``."""

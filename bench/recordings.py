@@ -179,7 +179,7 @@ def _read_words(entry: Entry) -> tuple[Word, ...] | None:
 def _read_audio(path: Path) -> Samples:
     audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
     resampler = Resampler(rate)
-    return np.concatenate([resampler.push(audio.mean(axis=1)), resampler.flush()])
+    return resampler.flush(audio.mean(axis=1))
 
 
 def _place(time_s: float) -> int:

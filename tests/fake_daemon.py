@@ -4,11 +4,11 @@ The text of a window is the median of its samples in thousandths, so that cross-
 prompt, so that context shows.
 FAKE_WORD_S: the text is one such word for every so many seconds instead, each with its time.
 FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time,
-also for a window in hand; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT: level at
-which the model fails, or its thread dies. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
+also for a window in hand; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at which the model
+fails, or its thread dies, or the process. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
-itself before the n-th call of something; or RAISE. FAKE_GC=0: what is in a ring of references is never freed.
+itself before the n-th call of something; or RAISE, or HANG. FAKE_GC=0: what is in a ring of references is never freed.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from transcriber import cli
 from transcriber.config import load_settings
 from transcriber.engine.guards import Doubt
 from transcriber.engine.job import Transcript, Word
@@ -43,6 +44,7 @@ class FakeModel:
         self.word_s = float(os.environ.get("FAKE_WORD_S", "0"))
         self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "9999"))
         self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "9999"))
+        self.kill_at = int(os.environ.get("FAKE_KILL_AT", "9999"))
 
     def supports(self, language):
         return language in {"en", "de"}
@@ -63,6 +65,9 @@ class FakeModel:
             if should_abort():
                 raise EngineError("aborted", return_code=-6)
             time.sleep(min(left, 0.002))
+        if level == self.kill_at:
+            time.sleep(1)  # what was told before is stored
+            os.kill(os.getpid(), signal.SIGKILL)
         text = str(level) if level else ""
         words = tuple(Word(word, 0.0, 0.0, 1.0) for word in prompt.split())
         if self.word_s:
@@ -105,6 +110,8 @@ def tamper():
             if next(calls) == int(count):
                 if number == "RAISE":
                     raise RuntimeError("raised, as it was told")
+                if number == "HANG":
+                    time.sleep(3600)
                 os.kill(os.getpid(), signal.Signals[number])
             return original(*args, **kwargs)
 
@@ -122,6 +129,12 @@ def found(name):
 
 
 def main():
+    """It ends as the command does, which leaves threads behind that hang."""
+    cli._run = run
+    sys.exit(cli.main([]))
+
+
+def run(_):
     tamper()
     try:
         settings = load_settings()
@@ -129,7 +142,8 @@ def main():
         serve(settings, FakeModel)
     except StartError as error:
         print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+        return error.exit_status
+    return 0
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ QUICK = {
     "transcriber.bus.file_work:RETRY_S=0.3 transcriber.bus.file_record:RECORD_S=0.5 transcriber.bus.file_record:PROGRESS_S=0.25"
 }
 """What is not heard of is soon another's."""
+SLOW_ACK_WAIT_S = 300.0
+SLOW = {
+    "FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={SLOW_ACK_WAIT_S} transcriber.bus.object_upload:LANDING_S=300"
+}
+"""What is not given back is nobody's for longer than a test has patience: who waits for anything, or leaves it, is found out."""
 
 
 @pytest.fixture
@@ -48,6 +53,11 @@ def broker(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(provision_files, "ACK_WAIT_S", ACK_WAIT_S)
+
+
+@pytest.fixture
+def slow(quick, monkeypatch):
+    monkeypatch.setattr(provision_files, "ACK_WAIT_S", SLOW_ACK_WAIT_S)
 
 
 class Office:
@@ -73,7 +83,7 @@ class Office:
 
     async def over(self, job):
         """Wait until a job is over; returns its record."""
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        deadline = asyncio.get_running_loop().time() + 2 * PATIENCE_S
         while True:
             with suppress(UnansweredError):
                 if (kept := await self.desk.record(job)) and kept.record.over:

@@ -12,8 +12,11 @@ SPEECH = np.frombuffer(load_speech()[0].pcm, "<i2").reshape(-1, 1)[:100_777]
 """2.1 s at 48 kHz."""
 
 
+TRICKLE_BYTES = 1000
+
+
 class Trickle:
-    """A source that gives at most 1000 bytes at once, and counts what it gave."""
+    """A source that gives only so many bytes at once, and counts what it gave."""
 
     def __init__(self, data: bytes, *, pipe: bool = False) -> None:
         self.size = None if pipe else len(data)
@@ -24,7 +27,7 @@ class Trickle:
     def read_at(self, offset: int, length: int) -> bytes:
         if self.size is None and offset < self._offset:
             raise UnseekableError("a pipe cannot go back")
-        piece = self._data[offset : offset + min(length, 1000)]
+        piece = self._data[offset : offset + min(length, TRICKLE_BYTES)]
         self._offset = offset + len(piece)
         self.given += len(piece)
         return piece

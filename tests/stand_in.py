@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from tests.stored import provisioned
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_client import Jobs
+from transcriber.bus.job_answers import answer_cancellation, answer_submission
 from transcriber.bus.jobs import JobDesk
 from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.clients.job_client import Jobs
 from transcriber.errors import RequestError
 from transcriber.jobs import Submission
 from transcriber.messages import Progress
@@ -90,18 +91,18 @@ class StandIn:
     async def _submit(self, message):
         if not message.data:
             self.questions += 1
-        await self._answer(message, self._refused if self.refusal and message.data else self.desk.answer_submission)
+        await self._answer(message, self._refused if self.refusal and message.data else answer_submission)
 
-    async def _refused(self, _):
+    async def _refused(self, *_):
         assert self.refusal
         raise self.refusal
 
     async def _cancel(self, message):
-        await self._answer(message, self.desk.answer_cancellation)
+        await self._answer(message, answer_cancellation)
 
     async def _answer(self, message, answer):
         try:
-            said, headers = await answer(message.data), None
+            said, headers = await answer(self.desk, message.data), None
         except RequestError as error:
             said = b""
             headers = {"Nats-Service-Error": str(error), "Nats-Service-Error-Code": str(error.code)}
@@ -114,9 +115,9 @@ class StandIn:
 
 
 @asynccontextmanager
-async def standing_in(broker, settings, work):
+async def standing_in(broker, settings, work, **limits):
     """A stand-in at a broker where all is provisioned."""
-    await provisioned(broker, files=True)
+    await provisioned(broker, files=True, **limits)
     async with connected(settings, "stand-in") as connection:
         office = StandIn(connection, settings, work)
         await office.start()

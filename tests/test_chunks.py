@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -124,6 +125,25 @@ async def test_why_something_was_lost_goes_with_the_samples_after_the_hole(chunk
     assert not notes.refused
 
 
+@pytest.mark.parametrize("instead", ["a heartbeat", "headers that cannot be read", "a type that is not read"])
+async def test_what_was_lost_is_missed_by_the_decoder_whatever_comes_first(chunks, notes, instead):
+    """Else the bytes behind the hole would be read as those of the block before it."""
+    pieces = sliced(encode(load_speech()[0].pcm), [2_000])
+    hole = {
+        "a heartbeat": chunk_of(b"", WEBM, "slow_consumer"),
+        "headers that cannot be read": chunk_of(pieces[3], WEBM)._replace(error="Audio-End is not 1"),
+        "a type that is not read": chunk_of(pieces[3], AudioHeaders(content_type="audio/mpeg")),
+    }[instead]
+    for number, piece in enumerate(pieces):
+        chunks.put(hole if number == 3 else chunk_of(piece, WEBM))
+    await chunks.drained()
+
+    assert {chunk for chunk, _, _ in notes.refused} <= {hole}
+    told = [chunk for chunk in notes.heard if chunk.payload]
+    holes = [after.headers.offset - one.headers.offset - len(one.payload) // 2 for one, after in pairwise(told)]
+    assert len([hole for hole in holes if hole]) == 1
+
+
 async def test_what_is_given_up_is_counted(chunks, notes, decoding):
     go = threading.Event()
     busy = asyncio.create_task(decoding.run(go.wait))
@@ -175,9 +195,9 @@ async def test_a_fault_of_the_decoder_costs_the_chunk_and_not_the_daemon(chunks,
         patched.setattr(OpusDecoder, "decode", lambda *_: 1 // 0)
         chunks.put(chunk_of(packet))
         await chunks.drained()
-    chunks.put(chunk_of(packet))
+    chunks.put(chunk_of(packet, AudioHeaders()))  # what it is was said with the first
     await chunks.drained()
 
     assert [reason for _, reason, _ in notes.refused] == ["it does not decode: ZeroDivisionError"]
-    assert notes.frames == 2 * 960
+    assert (notes.frames, notes.began) == (2 * 960, 1)
     assert crashes == [None] * 3

@@ -119,7 +119,7 @@ def heard_at_once(payload, fmt, *, split):
     heard = []
     for samples in decode(payload, fmt, split=split):
         resampler = Resampler(fmt.rate)
-        heard.append(np.concatenate((resampler.push(samples), resampler.flush())))
+        heard.append(resampler.flush(samples))
     return heard
 
 

@@ -4,7 +4,7 @@ import random
 import re
 import tracemalloc
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,12 @@ from hypothesis import example, given, settings, strategies as st
 
 from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.encoded import PIECE_FRAMES, EncodedStream, Encoding, Piece, parse_encoding
+from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.opus import MAX_PACKET_FRAMES, Began, Broken
+from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.session import Gap, Window
+from transcriber.audio.stream import Started, Stream
+from transcriber.audio.window import Cutting
 from transcriber.demo.speech import load_speech
 
 MS = RATE // 1000
@@ -226,6 +231,22 @@ def test_a_lone_time_that_jumps_is_not_believed(at_ms):
     assert all(frame + count == after for (frame, count), (after, _) in pairwise(places(found)))
 
 
+def test_a_time_that_jumps_is_not_believed_where_those_after_it_are_not_known():
+    """Whatever damaged the stream there may have damaged the time, too."""
+    packets = opus_packets(speech())[:60]
+    first = [simple_block(packet, 20 * number) for number, packet in enumerate(packets[:50])]
+    behind = [simple_block(packet, 20 * number) for number, packet in enumerate(packets[51:], 1)]  # of a later cluster
+
+    found = listen(
+        Encoding.WEBM,
+        [webm_head() + cluster(0, *first, simple_block(packets[50], 27_000)), b"".join(behind)],
+        lost={1},
+    )
+
+    assert sum(count for _, count in places(found)) == 60 * 960 - PRE_SKIP
+    assert all(frame + count == after for (frame, count), (after, _) in pairwise(places(found)))
+
+
 @pytest.mark.parametrize("name", ["webm", "webm, short clusters", "ogg", "ogg, a packet a page"])
 def test_who_joins_late_hears_the_rest(name):
     data, expected = recording(name)
@@ -294,6 +315,50 @@ def test_whatever_is_mutated_nothing_raises_and_little_is_kept(name, data):
     assert total <= len(good) * MAX_PACKET_FRAMES * 4
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(["webm, short clusters", "webm, 60 ms packets", "ogg, a packet a page"]),
+    size=st.integers(50, 1_500),
+    changes=st.lists(
+        st.tuples(st.sampled_from(["twice", "never", "late", "noise", "again"]), st.floats(0, 1)), max_size=6
+    ),
+    lost=st.sets(st.integers(0, 100)),
+)
+def test_whatever_comes_twice_late_or_never_the_sessions_are_tiled(name, size, changes, lost):
+    chunks = sliced(recording(name)[0], [size])
+    whole = list(chunks)
+    for change, where in changes:
+        at = round(where * (len(chunks) - 1))
+        match change:
+            case "twice":
+                chunks.insert(at, chunks[at])
+            case "never":
+                chunks[at] = b""
+            case "late":
+                chunks.append(chunks.pop(at))
+            case "noise":
+                chunks[at] = random.Random(at).randbytes(len(chunks[at]))
+            case "again":
+                chunks[at:at] = whole[:10]
+    stream = Stream(AudioFormat(), Cutting(1.0), None, max_hole_s=600, new_id=str)
+    events: list[Any] = []
+    frames = 0
+    for one in listen(encoding_of(name), chunks, lost):
+        if isinstance(one, Piece):
+            events += stream.feed(one.data, AudioHeaders(content_type=one.format.content_type, offset=one.frame))
+            frames += len(one.data) // one.format.frame_bytes
+        elif isinstance(one, Began):
+            events += stream.end()
+    events += stream.end()
+
+    sessions = [event.session for event in events if isinstance(event, Started)]
+    for session in sessions:
+        parts = [event for event in events if isinstance(event, Window | Gap) and event.session is session]
+        ends = [0, *accumulate(part.frames for part in parts)]
+        assert [*(part.start_frame for part in parts), session.clock] == ends
+    assert sum(session.received + session.overlap for session in sessions) == frames
+
+
 @pytest.mark.parametrize("encoding", [Encoding.WEBM, Encoding.OGG])
 @pytest.mark.parametrize(
     "piece",
@@ -320,6 +385,16 @@ def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
     tracemalloc.stop()
 
     assert peak < 2**21
+
+
+def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
+    """Whoever is told acts on it, on the event loop."""
+    stream = EncodedStream(Encoding.WEBM, max_hole_s=600)
+    list(stream.feed(webm_head() + cluster(0)))
+
+    found = list(stream.feed(b"\xa3\x84\x81\0\0\x80\xa3\xff" * 10_000))
+
+    assert [type(one) for one in found] == [Broken]
 
 
 def test_bare_packets_are_decoded_each_at_its_place():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import transcriber.demo
-from tests.filing import ENV, QUICK, RATE, broker, finals, more_text, office, quick, stairs, wav
+from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, office, order, quick, slow, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stopwatch import Stopwatch
 from transcriber.audio.media import open_media
@@ -19,7 +19,7 @@ from transcriber.engine.voice_weights import weights_file
 from transcriber.jobs import RESULT_FORMS
 from transcriber.messages import End, Final, Gap, Progress
 
-__all__ = ["broker", "quick"]
+__all__ = ["broker", "quick", "slow"]
 
 SPEECH = Path(transcriber.demo.__file__).parent / "speech"
 
@@ -77,20 +77,18 @@ async def test_killed_three_times_the_result_is_that_of_an_undisturbed_run(broke
             assert await desk.result(job, form) == await desk.result(undisturbed, form), form
 
 
+@pytest.mark.usefixtures("slow")
 async def test_a_daemon_that_stops_gives_its_file_to_another(broker, tmp_path):
     async with office(broker) as desk, Ears(broker.url) as ears:
-        async with Daemon(broker.url, tmp_path, **ENV, FAKE_JOB_S=0.1) as first:
+        async with Daemon(broker.url, tmp_path, **ENV, **SLOW, FAKE_JOB_S=0.1) as first:
             job = await desk.submit(wav(stairs(60)))
             await until(lambda: len(ears.of(Final, job)) > 3, "some text")
-            async with Daemon(broker.url, tmp_path, **ENV):
+            async with Daemon(broker.url, tmp_path, **ENV, **SLOW):
                 status, _ = await first.stop(signal.SIGTERM)
-                watch = Stopwatch()
                 record = await desk.over(job)
-                took_s = watch.own_s
 
         assert status == 0
         assert (record.state, record.attempts) == ("done", 1)
-        assert took_s < 12  # not only when the queue has missed its heartbeat
         ears.check_accounts()
 
 
@@ -151,23 +149,45 @@ async def test_a_truncated_file_says_what_is_missing(broker, tmp_path):
         ears.check_accounts()
 
 
+async def until_over_whatever_dies(desk, job, daemon):
+    """The record of a job whose daemon is started again and again."""
+    while not (record := (await desk.desk.record(job)).record).over:
+        if daemon.process.poll() is not None:
+            daemon.start()
+        await asyncio.sleep(0.05)
+    return record
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(broker, tmp_path):
     levels = stairs(12)
-    levels[6 * RATE : 7 * RATE] = round(700 * 32.768)  # most of one window: two could use up what the file has
-    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=2)
+    levels[6 * RATE : 8 * RATE] = round(700 * 32.768)  # two windows
+    env = ENV | QUICK | {"FAKE_WORD_S": 0, "FAKE_KILL_AT": 700, "MAX_ATTEMPTS": 1}
+    daemon = Daemon(broker.url, tmp_path, **env)
     async with office(broker) as desk, Ears(broker.url) as ears:
-        job = await first_submission(desk, daemon, wav(levels))
-        while not (await desk.desk.record(job)).record.over:
-            if daemon.process.poll() is not None:
-                daemon.start()
-            await asyncio.sleep(0.05)
-        record = await desk.over(job)
+        job = await order(desk, wav(levels))
+        daemon.start()
+        record = await until_over_whatever_dies(desk, job, daemon)
+        assert (record.state, record.attempts) == ("done", 5)
+        await until(lambda: ears.of(End, job), "the end")
+        await daemon.stop()
+        assert [gap.reason for gap in ears.of(Gap, job)] == ["engine_error"] * 2
+        ears.check_accounts()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_file_that_kills_with_every_window_is_given_up(broker, tmp_path):
+    """Here the thread dies, and the process ends as if it were told to: that counts, too."""
+    levels = np.full((12 * RATE, 1), round(700 * 32.768), np.int16)
+    daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=1)
+    async with office(broker) as desk:
+        job = await order(desk, wav(levels))
+        daemon.start()
+        record = await until_over_whatever_dies(desk, job, daemon)
         await daemon.stop()
 
-        assert record.state == "done"
-        assert [gap.reason for gap in ears.of(Gap, job)] == ["engine_error"]
-        ears.check_accounts()
+        assert (record.state, record.attempts) == ("failed", 5)
+        assert record.error == "given up after 5 attempts: a worker died over it"
 
 
 async def test_two_channels_are_two_speakers(broker, tmp_path):
@@ -200,13 +220,13 @@ async def test_what_is_asked_for_reaches_whisper(broker, tmp_path):
 
 async def test_live_text_beside_a_file_waits_for_one_window_of_it_at_most(broker, tmp_path):
     env = {"AUDIO_SUBJECT": "audio.*", "BUFFER_DURATION_SECS": 0.5, "INPUT_SAMPLE_RATE": RATE}
-    daemon = Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=0.2)
+    daemon = Daemon(broker.url, tmp_path, **ENV | env, FAKE_JOB_S=1)
     async with office(broker) as desk, Ears(broker.url) as ears, daemon:
         job = await desk.submit(wav(stairs(120)))
         await until(lambda: ears.of(Final, job), "some text of the file")
         mouth = await nats.connect(broker.url)
         watch = Stopwatch()
-        for number in range(8):
+        for number in range(4):
             await speak(mouth, "live", level(100 + number, RATE // 2))
             await finals(ears, "live", number + 1)
         starved_s = watch.starved_s
@@ -214,7 +234,7 @@ async def test_live_text_beside_a_file_waits_for_one_window_of_it_at_most(broker
         assert not ears.of(Gap)
         assert not ears.of(End, job)
         for final in ears.of(Final, "live"):
-            assert final.timing.queue_ms < 2 * 200 + 1000 * starved_s
+            assert final.timing.queue_ms < 1000 * (2 + starved_s)
         await desk.ask("cancel", json.dumps({"job": job}).encode())
 
 

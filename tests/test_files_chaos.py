@@ -12,6 +12,7 @@ from tests.filing import (
     ENV,
     QUICK,
     RATE,
+    SLOW,
     before,
     broker,
     documents,
@@ -21,6 +22,7 @@ from tests.filing import (
     order,
     pieces,
     quick,
+    slow,
     stairs,
     stopped,
     until_queue_empty,
@@ -29,7 +31,6 @@ from tests.filing import (
 from tests.harness import PATIENCE_S, PATIENT_STOP, Daemon, Ears, until
 from tests.stopwatch import Stopwatch
 from tests.stored import Stored
-from transcriber.bus import provision_files
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import Kept
 from transcriber.bus.object_store import stream_of
@@ -38,7 +39,7 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.messages import End
 
-__all__ = ["broker", "quick"]
+__all__ = ["broker", "quick", "slow"]
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -74,7 +75,7 @@ STAGES = [
     "file_text:FileText.run:1",  # the record says that it runs
     "file_feed:FileFeed._payload:1",  # its first piece
     "ledger:Ledger.append:4",
-    "file_work:check_whole:1",  # its end is stored
+    "file_making:check_whole:1",  # its end is stored
     "object_store:Bucket.put:3",  # some documents are written
     "object_store:Bucket._announce:2",  # a part of one
     "file_work:FileWork._end:1",  # all of them
@@ -102,6 +103,19 @@ async def test_death_at_any_stage_changes_nothing(broker, tmp_path):
             for job in jobs:
                 await check(desk, job, 10, expected)
         assert all(".M." in name for name in await subjects(desk, desk.inputs))
+
+
+async def test_what_is_missing_of_a_broken_file_is_said_also_by_who_only_writes_the_results(broker, tmp_path):
+    audio = wav(stairs(10))
+    doomed = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("file_making:check_whole:1"))
+    async with office(broker) as desk, doomed:
+        job = await order(desk, audio[: len(audio) // 2])
+        await until(lambda: doomed.process.poll() is not None, "the place")
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK):
+            record = await desk.over(job)
+
+    assert (record.state, record.attempts) == ("done", 2)
+    assert record.error == "5.00 s of it could not be read"
 
 
 @pytest.mark.parametrize("place", ["ledger:Ledger.append:5", "object_store:Bucket.put:3"], ids=["text", "results"])
@@ -178,7 +192,7 @@ async def until_delivered_again(desk):
 @pytest.mark.parametrize(
     ("place", "state"),
     [
-        ("file_work:check_whole:1", "cancelled"),
+        ("file_making:check_whole:1", "cancelled"),
         ("object_store:Bucket.put:3", "cancelled"),
         ("file_work:FileWork._end:1", "cancelled"),
         ("file_work:FileWork._clean_up:1", "done"),
@@ -233,16 +247,16 @@ async def test_a_broker_that_is_away_is_waited_for(broker, tmp_path, place, kill
 
 async def test_a_full_bucket_is_tried_again_and_then_given_up(broker, tmp_path):
     async with office(broker, transcript_max_bytes=2**20) as desk:
-        await desk.results.put("somebody's", pieces(bytes(2**20 - 4000)))
-        async with Daemon(broker.url, tmp_path, **ENV, **QUICK, MAX_ATTEMPTS=2) as daemon:
-            job = await order(desk, wav(stairs(60)))
+        await desk.results.put("somebody's", pieces(bytes(2**20 - 1500)))
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK, MAX_ATTEMPTS=1) as daemon:
+            job = await order(desk, wav(stairs(10)))
             record = await desk.over(job)
             assert record.state == "failed"
-            assert record.error == "given up after 4 attempts: maximum bytes exceeded"
+            assert record.error == "given up after 5 attempts: maximum bytes exceeded"
             await until_queue_empty(desk)
             assert [form for form in RESULT_FORMS if await desk.results.info(f"{job}.{form}")] == []
             assert await desk.inputs.info(record.submission.object)
-            assert begun(daemon, job) == [1, 2, 3, 4]
+            assert begun(daemon, job) == [1, 2, 3, 4, 5]
 
 
 async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
@@ -267,21 +281,19 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
         ("file_work:FileWork.run:1", False),
         ("object_reader:ObjectReader.read_at:2", True),
         ("ledger:Ledger.append:4", False),
-        ("file_work:check_whole:1", False),
+        ("file_making:check_whole:1", False),
         ("object_store:Bucket.put:2", True),
         ("file_work:FileWork._end:1", False),
     ],
 )
-async def test_a_stop_at_any_time_is_quick_and_gives_the_job_back(broker, tmp_path, monkeypatch, place, hung):
-    monkeypatch.setattr(provision_files, "ACK_WAIT_S", 15.0)
+@pytest.mark.usefixtures("slow")
+async def test_a_stop_at_any_time_waits_for_nobody_and_gives_the_job_back(broker, tmp_path, place, hung):
     async with office(broker) as desk:
-        env = ENV | before(place, "SIGSTOP") | {"SHUTDOWN_GRACE_SECS": 0.2} | ({} if hung else PATIENT_STOP)
+        env = ENV | SLOW | before(place, "SIGSTOP") | {"SHUTDOWN_GRACE_SECS": 0.2}
+        if not hung:
+            env["FAKE_SET"] += " " + PATIENT_STOP["FAKE_SET"]
         async with Daemon(broker.url, tmp_path, **env) as daemon:
-            job = new_job_id()
-            await desk.inputs.put(job, pieces(wav(stairs(20))))
-            await desk.desk.submit(
-                Submission(job=job, object=job)
-            )  # not by the daemon, which may stop before it answers
+            job = await order(desk, wav(stairs(20)))
             await until(lambda: stopped(daemon), "the place")
             if hung:
                 broker.process.send_signal(signal.SIGSTOP)
@@ -315,12 +327,12 @@ async def check_given_back(desk, job):
     assert kept is None or kept.record.attempts == 0
 
 
-async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker, tmp_path, monkeypatch):
-    monkeypatch.setattr(provision_files, "ACK_WAIT_S", 15.0)
+@pytest.mark.usefixtures("slow")
+async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker, tmp_path):
     job = new_job_id()
     async with (
         office(broker) as desk,
-        Daemon(broker.url, tmp_path, **ENV, **before("jobs:JobDesk.update:1", "SIGSTOP")) as daemon,
+        Daemon(broker.url, tmp_path, **ENV, **SLOW, **before("jobs:JobDesk.update:1", "SIGSTOP")) as daemon,
     ):
         await desk.inputs.put(job, pieces(wav(stairs(4))))
         info = await desk.inputs.info(job)

@@ -135,7 +135,7 @@ async def test_a_job_that_this_model_cannot_do_fails(broker, tmp_path):
 
 
 @pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "deleted"])
-@pytest.mark.parametrize("place", ["file_work:FileWork.run:1", "file_work:check_whole:1"])
+@pytest.mark.parametrize("place", ["file_work:FileWork.run:1", "file_making:check_whole:1"])
 async def test_an_input_that_changes_meanwhile(broker, tmp_path, place, replaced):
     """Before it is read, the job fails; when its text is whole, nobody cares; the other file is never removed."""
     async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV, **before(place, "SIGSTOP")) as daemon:
@@ -154,12 +154,20 @@ async def test_an_input_that_changes_meanwhile(broker, tmp_path, place, replaced
         assert bool(await desk.inputs.info(job)) == replaced
 
 
-@pytest.mark.parametrize("filler", ["text", "age"])
-async def test_text_that_is_gone_before_its_results_fails_the_job(broker, tmp_path, filler):
+@pytest.mark.parametrize(
+    ("filler", "place"),
+    [
+        ("text", "file_making:check_whole:1"),
+        ("age", "file_making:check_whole:1"),
+        ("text", "object_store:Bucket.put:2"),
+    ],
+    ids=["text", "age", "text between two documents"],
+)
+async def test_text_that_is_gone_before_its_results_fails_the_job(broker, tmp_path, filler, place):
     limits = {"transcript_max_age_secs": 1} if filler == "age" else {"transcript_max_bytes": 2**20}
     async with (
         office(broker, **limits) as desk,
-        Daemon(broker.url, tmp_path, **ENV, **before("file_work:check_whole:1", "SIGSTOP")) as daemon,
+        Daemon(broker.url, tmp_path, **ENV, **before(place, "SIGSTOP")) as daemon,
     ):
         two = np.concatenate((stairs(2), stairs(2)), axis=1)
         job = await order(desk, wav(two), speakers="channels")

@@ -11,6 +11,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
+from transcriber.bus.job_answers import answer_cancellation, answer_submission
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import JobDesk, Kept
 from transcriber.bus.object_store import Bucket
@@ -19,7 +20,7 @@ from transcriber.bus.provision_files import FILES_BUCKET, job_consumer
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import FencedError, RequestError
-from transcriber.jobs import Answer, JobRecord, Submission, new_job_id
+from transcriber.jobs import WINDOWS_FOR_AN_ATTEMPT, Answer, JobRecord, Submission, most_attempts, new_job_id
 from transcriber.messages import JobState
 
 
@@ -192,15 +193,15 @@ async def test_submission_that_cannot_be_done_is_refused_in_one_line(broker, dat
         await office.put("large.wav", bytes(11))
         await office.submit(job="job=1")
 
-        assert await refusal(office.desk.answer_submission(data)) == code
+        assert await refusal(answer_submission(office.desk, data)) == code
         assert await office.waiting() == 1
 
 
 async def test_requests_are_answered_in_json(office):
     await office.put("a.wav")
 
-    submitted = json.loads(await office.desk.answer_submission(b'{"object": "a.wav"}'))
-    cancelled = json.loads(await office.desk.answer_cancellation(json.dumps({"job": submitted["job"]}).encode()))
+    submitted = json.loads(await answer_submission(office.desk, b'{"object": "a.wav"}'))
+    cancelled = json.loads(await answer_cancellation(office.desk, json.dumps({"job": submitted["job"]}).encode()))
 
     assert submitted == {"job": submitted["job"], "state": "queued"}
     assert cancelled == {"job": submitted["job"], "state": "cancelled"}
@@ -208,7 +209,7 @@ async def test_requests_are_answered_in_json(office):
 
 @pytest.mark.parametrize(("data", "code"), [(b"{}", 400), (b'{"job": "a"}', 400), (b'{"job": "job=1"}', 404)])
 async def test_cancellation_that_cannot_be_done_is_refused(office, data, code):
-    assert await refusal(office.desk.answer_cancellation(data)) == code
+    assert await refusal(answer_cancellation(office.desk, data)) == code
 
 
 async def test_broker_that_is_away_is_503(tmp_path):
@@ -218,8 +219,8 @@ async def test_broker_that_is_away_is_503(tmp_path):
         broker.stop()
         await until(lambda: not office.connection.connected, "the loss")
 
-        assert await refusal(office.desk.answer_submission(b'{"object": "a.wav"}')) == 503
-        assert await refusal(office.desk.answer_cancellation(b'{"job": "job=1"}')) == 503
+        assert await refusal(answer_submission(office.desk, b'{"object": "a.wav"}')) == 503
+        assert await refusal(answer_cancellation(office.desk, b'{"job": "job=1"}')) == 503
 
 
 async def test_full_queue_is_429(office):
@@ -227,7 +228,7 @@ async def test_full_queue_is_429(office):
     await office.jetstream.call("STREAM.UPDATE.JOBS", config | {"max_bytes": 100})
     await office.put("a.wav")
 
-    assert await refusal(office.desk.answer_submission(b'{"object": "a.wav"}')) == 429
+    assert await refusal(answer_submission(office.desk, b'{"object": "a.wav"}')) == 429
     assert await office.desk.records() == []
 
 
@@ -236,7 +237,7 @@ async def test_link_is_400(office):
     meta = {"name": "x", "nuid": "1", "options": {"link": {"bucket": "OTHER"}}}
     await office.jetstream.store(bucket._meta_subject("x"), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
 
-    assert await refusal(office.desk.answer_submission(b'{"object": "x"}')) == 400
+    assert await refusal(answer_submission(office.desk, b'{"object": "x"}')) == 400
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done", "failed", "cancelled"])
@@ -303,12 +304,12 @@ async def test_records_are_listed_the_latest_first(office, monkeypatch):
 
 async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
     monkeypatch.setattr("transcriber.bus.job_feed.IN_PROGRESS_S", 0.2)
-    await office.quicker(1.0)
+    await office.quicker(3.0)
     jobs = {(await office.submit(f"{n}.wav")).job for n in range(4)}
 
     taken = [await taker.next_job() for taker in (office, second, office, second)]
     third = asyncio.create_task(office.feed.next_job())
-    done, _ = await asyncio.wait({third}, timeout=2.5)
+    done, _ = await asyncio.wait({third}, timeout=5)
 
     assert {job.record.submission.job for job in taken} == jobs
     assert not done
@@ -319,15 +320,14 @@ async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
 
 
 async def test_job_stays_with_who_speaks_of_it_and_goes_on_when_he_dies(broker, office, monkeypatch):
-    await office.quicker(1.0)
     monkeypatch.setattr("transcriber.bus.job_feed.IN_PROGRESS_S", 0.2)
     async with AsyncExitStack() as life:
         mortal = await life.enter_async_context(office_at(broker.url))
-        await office.quicker(1.0)
+        await office.quicker(3.0)
         answer = await office.submit()
         taken = await mortal.next_job()
         waiting = asyncio.create_task(office.next_job())
-        done, _ = await asyncio.wait({waiting}, timeout=2.5)
+        done, _ = await asyncio.wait({waiting}, timeout=5)
         assert not done
         taken._telling.cancel()
 
@@ -411,6 +411,45 @@ async def test_feed_without_a_consumer_warns_and_waits(office, caplog):
     answer = await office.submit()
 
     assert (await asking).record.submission.job == answer.job
+
+
+WINDOW_S = 25.0
+
+
+@given(st.integers(1, 100), st.integers(1, 9), st.data())
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_file_has_attempts_for_two_deadly_windows_and_for_one_more_wherever_it_has_got_on(tries, more, data):
+    """Each kills whoever comes upon it, and then as many as a window has tries."""
+    record = JobRecord(
+        submission=Submission(object="a"), state="queued", size=1, digest="", submitted_at=datetime.now(UTC)
+    )
+    deaths, done_s = tries + 1, 0.0
+    for number in range(2 + more):
+        for _ in range(deaths):
+            record = begun(record, done_s)
+            assert record.attempts <= most_attempts(tries)
+        done_s += WINDOW_S * (data.draw(st.integers(1, 5)) if number < 1 else WINDOWS_FOR_AN_ATTEMPT * deaths)
+
+    assert begun(record, done_s).attempts <= most_attempts(tries)
+
+
+@given(st.integers(1, 20), st.integers(1, WINDOWS_FOR_AN_ATTEMPT - 1))
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_file_with_a_deadly_window_after_every_few_is_given_up_after_three_of_them(tries, between):
+    record = JobRecord(
+        submission=Submission(object="a"), state="queued", size=1, digest="", submitted_at=datetime.now(UTC)
+    )
+    for number in range(2):
+        for _ in range(tries + 1):
+            record = begun(record, number * between * WINDOW_S)
+    record = begun(record, 2 * between * WINDOW_S)
+
+    assert record.attempts == most_attempts(tries)
+    assert begun(record, 2 * between * WINDOW_S).attempts > most_attempts(tries)
+
+
+def begun(record, done_s):
+    return record.model_copy(update={"attempts": record.next_attempt(done_s, WINDOW_S), "from_s": done_s})
 
 
 STATES: list[JobState] = ["queued", "running", "done", "failed", "cancelled"]

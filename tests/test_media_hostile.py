@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench.fuzz_media import decode_all, mutate, originals
 from bench.media_files import KINDS, encode
+from tests.encoding import blocks, cluster, element, opus_head, track, webm_head
 from tests.media import SPEECH, Claim, Trickle, make, pcm
 from transcriber.audio.media import Piece, open_media
 from transcriber.audio.media_pieces import join
@@ -98,6 +99,16 @@ def nest_boxes(count: int) -> bytes:
     return b"".join(struct.pack(">I4s", 8 * (count - number), b"moov") for number in range(count))
 
 
+def encrypted_webm() -> bytes:
+    """Whose key is not in it: noise, as far as anybody can tell."""
+    key = element(0x5035, element(0x47E1, b"\5") + element(0x47E2, bytes(16)))
+    encoding = element(0x6D80, element(0x6240, element(0x5033, b"\1") + key))
+    noise = random.Random(1)
+    head: bytes = webm_head(track(1, 2, b"A_OPUS", opus_head(), encoding))
+    packets: bytes = cluster(0, *blocks([noise.randbytes(80) for _ in range(50)]))
+    return head + packets
+
+
 @pytest.mark.parametrize(
     ("data", "error", "words"),
     [
@@ -121,6 +132,7 @@ def nest_boxes(count: int) -> bytes:
         (film("matroska", sound=False), NoAudioError, "there is no audio in it"),
         (make("m4a").replace(b"mp4a", b"enca", 1), EncryptedError, "the audio is encrypted"),
         (make("m4a").replace(b"mp4a", b"drms", 1), EncryptedError, "the audio is encrypted"),
+        (encrypted_webm(), EncryptedError, "the audio is encrypted"),
         (wav(0, 1), MediaError, "0 Hz; 8000 to 192000"),
         (wav(4_000_000_000, 1), MediaError, "4000000000 Hz"),
         (wav(48_000, 65_535), MediaError, "65535 channels"),
@@ -159,6 +171,26 @@ def test_a_file_cannot_have_another_one_opened(text, tmp_path):
 
     with pytest.raises(OSError, match="No such device"):
         os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_a_wav_file_of_three_gigabytes_ends_where_its_audio_does():
+    """So long is also what a writer into a pipe claims; a file can be asked how long it is."""
+    size = 3_000_000_000  # bytes
+    head = b"RIFF" + struct.pack("<I", size + 36 + 60) + wav(48_000, 2)[8:40] + struct.pack("<I", size)
+    source = Claim(head, len(head) + size + 60)  # a title comes behind it
+
+    assert open_media(source).frames == size // 4
+
+
+@pytest.mark.parametrize("name", ["mp3 cbr", "mp3 vbr", "webm opus"])
+def test_the_length_is_known_however_few_bytes_come_at_once(name, monkeypatch):
+    data = make(name)
+    expected = open_media(data).frames
+    assert expected
+
+    monkeypatch.setattr("tests.media.TRICKLE_BYTES", 20)
+
+    assert open_media(Trickle(data)).frames == expected
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])

@@ -18,9 +18,11 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader, StoredSource
+from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader
+from transcriber.bus.object_source import StoredSource
 from transcriber.bus.object_store import Bucket, ObjectInfo
 from transcriber.bus.object_upload import CHUNK_BYTES
+from transcriber.cancelling import AGAIN_S, cancel
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import (
@@ -204,6 +206,67 @@ async def test_full_bucket_is_an_error_and_leaves_nothing(broker, ours, theirs):
         await ours.put("x", cut(noise(3 * 2**20)))
 
     assert await messages(ours) == 0
+
+
+async def test_upload_that_is_cancelled_leaves_nothing_however_long_the_broker_takes(ours, monkeypatch):
+    """Whoever cancels asks again every tenth of a second: what an upload began must not depend on that."""
+    call, sent = ours.jetstream.call, asyncio.Event()
+
+    async def slow(name, body=None):
+        await asyncio.sleep(4 * AGAIN_S)
+        return await call(name, body)
+
+    async def endless():
+        while True:
+            yield noise(CHUNK_BYTES)
+
+    monkeypatch.setattr(ours.jetstream, "call", slow)
+    putting = asyncio.create_task(ours.put("x", endless(), lambda _: sent.set()))
+    await sent.wait()
+    await cancel([putting])
+    monkeypatch.undo()
+
+    async with asyncio.timeout(PATIENCE_S):
+        while await messages(ours):  # noqa: ASYNC110 - the broker does not say
+            await asyncio.sleep(0.01)
+
+
+async def fill(bucket, theirs, left_bytes):
+    """Make the bucket so large that what is in it leaves just so many bytes."""
+    state = (await theirs.status()).stream_info
+    await theirs._js.update_stream(state.config.evolve(max_bytes=state.state.bytes + left_bytes))
+
+
+async def test_object_whose_name_finds_no_room_leaves_no_chunks(ours, theirs):
+    await ours.put("before", cut(noise(1000)))
+    await fill(ours, theirs, 300)
+
+    with pytest.raises(UnansweredError, match="maximum bytes exceeded"):
+        await ours.put("x", cut(noise(100)))
+
+    assert await messages(ours) == 2
+
+
+async def test_full_bucket_can_be_emptied(ours, theirs):
+    await ours.put("x", cut(noise(1000)))
+    await fill(ours, theirs, 0)
+
+    assert await ours.delete("x")
+
+    assert await ours.info("x") is None
+    assert await messages(ours) == 1
+
+
+async def test_bucket_that_is_gone_while_it_is_read_is_refused(ours):
+    await ours.put("x", cut(noise(10 * CHUNK_BYTES)))
+    reader = await reader_of(ours, "x")
+    await reader.read_at(0, 10)
+    await ours.jetstream.call("STREAM.DELETE.OBJ_FILES")
+
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(RefusedError, match="stream not found"):
+            await reader.read_at(0, 10 * CHUNK_BYTES)
+    await reader.close()
 
 
 async def test_bucket_that_is_not_there_is_refused(ours):

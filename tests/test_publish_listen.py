@@ -24,13 +24,13 @@ from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.bus import DECODING_THREAD
 from transcriber.bus.client import connected, subscribe
 from transcriber.bus.connection import Connection
-from transcriber.bus.listen import listen, listen_and_print
-from transcriber.bus.publish import publish, publish_file
+from transcriber.clients.listen import listen, listen_and_print
+from transcriber.clients.publish import publish, publish_file
+from transcriber.clients.source import AudioSource, open_source
 from transcriber.config import Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BadInputError, BrokerError, ConfigError
 from transcriber.messages import End, Final, Gap
-from transcriber.source import AudioSource, open_source
 
 PCM = bytes(range(256)) * 300
 
@@ -275,7 +275,7 @@ async def test_a_payload_larger_than_the_broker_allows_is_refused(connection) ->
 
 
 async def test_a_broker_that_is_gone_ends_a_fast_publisher(monkeypatch) -> None:
-    monkeypatch.setattr("transcriber.bus.publish._FLUSH_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("transcriber.clients.publish._FLUSH_TIMEOUT_S", 0.1)
     connection = Connection()
     with EmbeddedBroker() as broker:
         await connection.open(load_settings(nats_url=broker.url), "test")

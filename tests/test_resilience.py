@@ -91,6 +91,27 @@ async def test_text_made_while_the_broker_is_away_comes_when_it_is_back(tmp_path
     assert kept == 4
 
 
+async def test_a_loss_is_told_though_what_comes_first_behind_it_cannot_be_read(tmp_path):
+    with EmbeddedBroker() as broker:
+        async with Daemon(broker.url, tmp_path, **ENV) as daemon, Ears(broker.url) as ears:
+            await speak(ears.client, "s", level(5, 1_600))
+            await until(lambda: ears.messages)
+            broker.process.kill()
+            await until(lambda: daemon.probe("/readyz")[0] == 503)
+            with EmbeddedBroker(port=broker.port):
+                await until(lambda: ears.client.is_connected and daemon.probe("/readyz")[0] == 200)
+                await speak(ears.client, "s", b"odd")
+                await speak(ears.client, "s", level(5, 1_600))
+                await speak(ears.client, "s", b"", end=1)
+                (end,) = await ears.ends(1)
+
+    ears.check_accounts()
+    assert [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)] == [
+        (1_600, 0, "bad_input"), (1_600, 0, "lost_input"),
+    ]  # fmt: skip
+    assert end.frames == 3_200
+
+
 async def test_what_the_client_drops_is_a_gap_slow_consumer_to_the_frame(broker, tmp_path, mouth, ears):
     chunk, count = 9_600, 200
     async with Daemon(broker.url, tmp_path, **ENV, PENDING_BYTES=65_536, TRANSCRIPTION_QUEUE_CAPACITY=256) as daemon:
@@ -101,8 +122,7 @@ async def test_what_the_client_drops_is_a_gap_slow_consumer_to_the_frame(broker,
             await speak(mouth, "s", level(5, chunk), offset=number * chunk)
         await mouth.flush()
         daemon.process.send_signal(signal.SIGCONT)
-        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.received"] > 1)
-        await asyncio.sleep(0.5)
+        await until(lambda: ears.metrics[-1:] and taken(ears.metrics[-1]) == count)
         await speak(mouth, "s", b"", offset=count * chunk, end=1)
         (end,) = await ears.ends(1)
 
@@ -111,6 +131,11 @@ async def test_what_the_client_drops_is_a_gap_slow_consumer_to_the_frame(broker,
     assert end.frames == count * chunk
     assert end.lost_frames == dropped * chunk > 0
     assert {gap.reason for gap in ears.of(Gap)} == {"slow_consumer"}
+
+
+def taken(metrics):
+    """Payloads that were received or dropped."""
+    return metrics["transcriber.chunks.received"] + metrics["transcriber.chunks.dropped"]["slow_consumer"]
 
 
 async def test_an_engine_error_is_a_gap_and_the_stream_goes_on(broker, tmp_path, mouth, ears):

@@ -19,12 +19,13 @@ from tests.asking import clip, noise
 from tests.harness import Daemon, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
-from transcriber.bus.transcribe import Wanted, told, transcribe_files
+from transcriber.clients import job_client
+from transcriber.clients.outputs import places
+from transcriber.clients.transcribe import Wanted, told, transcribe_files
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, RequestError
 from transcriber.jobs import Submission, file_name
-from transcriber.outputs import places
 from transcriber.text.results import Form
 
 PLEASE = Submission(object="-")
@@ -209,8 +210,8 @@ async def test_a_full_queue_is_asked_again_when_it_says(settings, client, wav, c
         began_s = loop.time()
         status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
         took_s = loop.time() - began_s
-    async with answering(client, full) as asked_in_vain:
-        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE, timeout_s=1.9))
+    async with answering(client, full, refused(429, **{"Retry-After": "3600"})) as asked_in_vain:
+        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
 
     assert (status, failed) == (0, 1)
     assert len(asked) == 3
@@ -350,6 +351,22 @@ async def test_a_refused_submission_leaves_nothing_in_the_store(broker, settings
         assert json.loads(meta.payload)["deleted"] is True
 
 
+async def test_a_submission_that_may_have_been_taken_leaves_its_file_in_the_store(
+    broker, settings, wav, capsys, monkeypatch
+):
+    """To be asked again is no refusal: the job may wait in the queue, and its record not be stored yet."""
+    monkeypatch.setattr(job_client, "ASK_S", 1)
+    async with standing_in(broker, settings, nothing) as office:
+        before = await office.file_names()
+        office.refusal = RequestError(503, "ask again")
+        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        after = await office.file_names()
+
+    assert status == 1
+    assert "ask again; perhaps it was taken all the same: transcriber jobs job=" in capsys.readouterr().err
+    assert len(after) == len(before) + 1
+
+
 async def test_a_result_that_is_gone_is_said(broker, settings, wav, capsys):
     async def work(office, submission):
         await office.change(submission.job, state="done")
@@ -403,6 +420,17 @@ async def test_without_buckets_or_without_jetstream_it_says_what_to_do(tmp_path,
     assert [line.endswith(hint) for line in said] == [True, True]
     assert "no JetStream" in said[0]
     assert "there is no bucket AUDIO_FILES" in said[1]
+
+
+async def test_a_full_store_is_said_and_no_advice_given(tmp_path, capsys):
+    path = tmp_path / "large.wav"
+    path.write_bytes(noise(40))
+    with EmbeddedBroker(store=tmp_path / "store") as small:
+        settings = load_settings(nats_url=small.url, files_max_bytes=2**20)
+        async with standing_in(small, settings, nothing, files_max_bytes=2**20):
+            status = await transcribe_files(settings, [path], None, Wanted(PLEASE, store=True))
+
+    assert (status, capsys.readouterr().err) == (1, f"transcriber: {path}: maximum bytes exceeded\n")
 
 
 async def test_detached_jobs_are_named_and_nobody_waits(broker, settings, wav):

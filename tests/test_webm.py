@@ -180,12 +180,40 @@ def test_blocks_of_a_cluster_whose_stamp_was_lost_have_no_time():
     assert not any(isinstance(one, Broken) for one in found)
 
 
+def test_a_size_that_no_block_has_is_none_to_go_on_at():
+    """Whatever the first byte is that comes."""
+    absurd = b"\xa3\x10\xff\xff\xff\x81\0\0\x80"
+
+    found = feed(
+        webm_head() + cluster(0, simple_block(P20)), b"\xa3\0" + absurd + bytes(9) + simple_block(P20), lost={1}
+    )
+
+    assert found[3:] == [Packet(P20, 0, lost=True)]
+
+
+def test_what_is_left_of_a_picture_after_a_loss_is_no_news():
+    picture = simple_block(bytes(100_000), 10, number=2)
+    head = webm_head(track(2, 1, b"V_VP8"), track(1, private=opus_head()))
+    chunks = sliced(head + cluster(0, simple_block(P20), picture, simple_block(P20, 20)), [9_000])
+
+    found = feed(*chunks[:2], *chunks[3:], lost={2})
+
+    assert found[2:] == [Packet(P20, 0), Packet(P20, 20 * MS, lost=True)]
+
+
 def test_who_joins_late_takes_the_first_track_that_sounds_like_opus():
     picture = simple_block(bytes(9_000), number=2)
 
     found = feed(cluster(0, picture, *blocks([P20] * 2), picture) + cluster(100, simple_block(P20)))
 
     assert audio(found) == at(0, 20, 100)
+
+
+def test_who_joins_late_learns_that_there_are_pictures_and_how_large_they_may_be():
+    small, large = simple_block(bytes(9_000), number=2), simple_block(bytes(500_000), number=2)
+    data = cluster(0, simple_block(P20), small, simple_block(P20, 20), large, simple_block(P20, 40))
+
+    assert feed(*sliced(data, [9_000])) == at(0, 20, 40)
 
 
 def test_a_header_begins_another_recording():

@@ -1,10 +1,12 @@
 """How tasks are ended."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from typing import Any
 
 AGAIN_S = 0.1
+
+_going_on: set["asyncio.Task[None]"] = set()
 
 
 async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
@@ -19,3 +21,11 @@ async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=AGAIN_S)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work``, and wait for it; if whoever waits is cancelled, as ``cancel`` does again and again, it goes on behind him."""
+    task = asyncio.create_task(work)
+    _going_on.add(task)
+    task.add_done_callback(_going_on.discard)
+    await asyncio.shield(task)

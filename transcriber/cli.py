@@ -16,9 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transcriber import __version__, cli_clients
+from transcriber import __version__
 from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
 from transcriber.bus import DECODING_THREAD
+from transcriber.clients import parsers
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, ModelError, StartError
@@ -79,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = command(commands, "demo", _demo, "everything on one machine, with the bundled model and speech")
     demo.add_argument("--model", default="demo", metavar="NAME", help="another model, such as base.en")
 
-    cli_clients.add(commands)
+    parsers.add(commands)
 
     provision = command(
         commands, "provision", _provision, "make or check what durable mode and files need of JetStream"

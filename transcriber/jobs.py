@@ -20,6 +20,9 @@ RESULT_FORMS = ("json", "srt", "vtt", "txt")
 
 _FILE_CHARS = 200
 
+WINDOWS_FOR_AN_ATTEMPT = 10
+"""So many windows that are done make up for an attempt that failed."""
+
 JobId = Annotated[str, Field(pattern=f"^{JOB_ID}$")]
 Text = Annotated[str, Field(max_length=1000)]
 
@@ -93,7 +96,8 @@ class JobRecord(_Model):
     submitted_at: AwareDatetime
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
-    attempts: int = Field(0, ge=0, description="how often it was begun")
+    attempts: int = Field(0, ge=0, description="how often it was begun, less one for every ten windows done meanwhile")
+    from_s: float = Field(0.0, ge=0, description="seconds that were done when it was last begun")
     done_s: float = Field(0.0, ge=0, description="seconds of the file that are done, from its start")
     total_s: float | None = Field(None, description="length of the file in seconds; null: not known")
     eta_s: float | None = Field(None, description="seconds until it is done, as it goes now; null: not known")
@@ -104,3 +108,25 @@ class JobRecord(_Model):
     @property
     def over(self) -> bool:
         return self.state in OVER
+
+    @property
+    def line(self) -> str:
+        """Which job it is, its state, and what went wrong."""
+        return f"{self.submission.job} {self.state}{f': {self.error}' if self.error else ''}"
+
+    def next_attempt(self, done_s: float, window_s: float) -> int:
+        """What ``attempts`` will be if it is begun when the text of ``done_s`` is stored, in windows of ``window_s``.
+
+        It is counted by the text, not by what a daemon says of itself, which may die before it says anything.
+        """
+        made_up = max(0.0, done_s - self.from_s) // (WINDOWS_FOR_AN_ATTEMPT * window_s)
+        return max(0, self.attempts - int(made_up)) + 1
+
+
+def most_attempts(max_attempts: int) -> int:
+    """How many attempts a file has, if a window has ``max_attempts``.
+
+    Two windows in a row may each kill so many daemons and the one that first came upon it, and then it must get on: a file
+    that kills with every window would cost the live streams too much.
+    """
+    return 2 * (max_attempts + 1) + 1

@@ -220,7 +220,7 @@ class Progress(Message):
     state: JobState
     total: Seconds | None = Field(description="length of the file in seconds; null: not known")
     eta: Seconds | None = Field(description="seconds until it is done, as it goes now; null: not known")
-    attempt: int = Field(ge=0, description="how often the job was begun")
+    attempt: int = Field(ge=0, description="`attempts` of the record: ten windows that are done make up for one")
     error: str | None = Field(description="why it failed, or was begun again")
 
 

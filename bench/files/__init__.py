@@ -4,8 +4,11 @@ Out, of ten hours of FLAC and of MP3, engine stubbed: how fast, at what cost, in
 for; and the same file once more, with three ``kill -9`` on the way: whether its results are those of the undisturbed run, and how
 long it takes to go on. Of an hour of FLAC, with the bundled model: memory and speed. And how much later the text of a live
 stream comes beside a running file, and beside that and 16 requests that are kept going.
+
+``--mp3-hours 87``: 5 GB of MP3, undisturbed, engine stubbed, and nothing else.
 """
 
+import argparse
 import asyncio
 import random
 import tempfile
@@ -21,12 +24,17 @@ from bench.report import Results, note
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.models import DEMO
 
-__all__ = ["measure"]
+__all__ = ["add_options", "measure"]
 
 LONG_S, HOUR_S, QUICK_S = 36_000.0, 3600.0, 600.0
 
 
-def measure(quick: bool) -> Results:
+def measure(quick: bool, mp3_hours: float | None) -> Results:
+    if mp3_hours:
+        with tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder, _broker() as broker:
+            file = make("mp3", mp3_hours * HOUR_S, Path(folder))
+            with StubbedDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
+                return {"mp3, engine stubbed": asyncio.run(whole(broker.url, daemon, file))}
     long_s, hour_s = (QUICK_S, 60.0) if quick else (LONG_S, HOUR_S)
     # Whoever is killed has its job for another 15 s.
     parts = {"flac": (0.5,), "mp3": ()} if quick else {kind: _anywhere() for kind in KINDS}
@@ -50,6 +58,11 @@ def measure(quick: bool) -> Results:
                 beside(broker.url, daemon, file, *((1, 5.2) if quick else (4, 45.0)))
             )
     return results
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """For the command line."""
+    parser.add_argument("--mp3-hours", type=float, help="hours of MP3, and nothing else")
 
 
 def _anywhere() -> tuple[float, ...]:

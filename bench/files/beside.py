@@ -19,8 +19,8 @@ from bench.oneshot import make_clips
 from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles
 from transcriber.bus.client import parse_transcript, subscribe
-from transcriber.bus.service_client import ask
 from transcriber.cancelling import cancel
+from transcriber.clients.service_client import ask
 from transcriber.config import REQUEST_SUBJECT
 from transcriber.messages import End, Final, Gap
 

@@ -30,6 +30,9 @@ KINDS = {"flac": 16_000, "mp3": 48_000}
 LEVELS = (1.0, 0.5, 0.25)
 PAUSE_S = (0.2, 4.0)
 MP3_OPTIONS = {"reservoir": "0", "compression_level": "9"}
+MP3_BIT_RATE = 128_000
+"""So 5 GB are 87 hours."""
+
 MP3_EDGE = 2
 """Frames of silence at both ends of a recording: what one frame sounds like depends on its neighbours."""
 
@@ -108,6 +111,7 @@ def _mp3(samples: Samples, rate: int) -> list[bytes]:
     """The frames of a file."""
     with av.open(io.BytesIO(), "w", format="mp3") as container:
         stream = container.add_stream("libmp3lame", rate=rate, layout="mono", options=MP3_OPTIONS)
+        stream.bit_rate = MP3_BIT_RATE
         stream.codec_context.open()
         size = stream.codec_context.frame_size
         edge = np.zeros(MP3_EDGE * size, np.int16)

@@ -12,7 +12,7 @@ from transcriber.bus.client import Received, connected, parse_transcript, subscr
 from transcriber.bus.connection import Connection
 from transcriber.bus.file_results import stored_messages
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_client import Following, Jobs
+from transcriber.clients.job_client import Following, Jobs
 from transcriber.config import Settings, load_settings
 from transcriber.demo.account import account_errors
 from transcriber.jobs import RESULT_FORMS, JobRecord, Submission

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.pcm import AudioFormat, count_frames
+from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.speech import Network, SpeechDetector, has_speech, speech_probability, speech_seconds
@@ -79,7 +79,7 @@ class Ears:
         session.origin = 0
         found: list[Window | Silence | Gap] = []
         for frame, data in pieces:
-            self.check_length(frame + count_frames(data, fmt), fmt.rate)
+            self.check_length(frame + len(data) // fmt.frame_bytes, fmt.rate)
             found += session.feed(data, offset=frame)
         if not session.received:
             raise BadInputError("there is no audio in it")

@@ -47,6 +47,7 @@ class Encoding(StrEnum):
     OPUS = "opus"
 
 
+_DEMUXERS: dict[Encoding, type[WebmDemuxer | OggDemuxer]] = {Encoding.WEBM: WebmDemuxer, Encoding.OGG: OggDemuxer}
 _ENCODINGS = {kind: Encoding(kind.partition("/")[2]) for kind in ENCODED_TYPES}
 
 
@@ -62,6 +63,10 @@ class Piece(NamedTuple):
     frame: int | None
     data: bytes
     format: AudioFormat
+
+
+Found = Piece | Began | Broken
+"""What comes out of a stream."""
 
 
 class _Timeline:
@@ -108,7 +113,8 @@ class EncodedStream:
 
     def __init__(self, encoding: Encoding, *, max_hole_s: float) -> None:
         self.encoding = encoding
-        self._container = _container(encoding)
+        demuxer = _DEMUXERS.get(encoding)
+        self._container = demuxer() if demuxer else None
         self._farthest = int(max_hole_s * OPUS_RATE)
         self._begun = False
         self._begin()
@@ -124,9 +130,7 @@ class EncodedStream:
         """Of the samples, as far as is known."""
         return self._decoder.format if self._decoder else AudioFormat(SampleFormat.S16LE, OPUS_RATE, 1)
 
-    def feed(
-        self, payload: bytes, *, offset: int | None = None, lost: bool = False
-    ) -> Iterator[Piece | Began | Broken]:
+    def feed(self, payload: bytes, *, offset: int | None = None, lost: bool = False) -> Iterator[Found]:
         """Take a payload; ``lost``: some before it never came. To be exhausted before the next call.
 
         ``offset`` is the place of a bare packet; containers have a clock of their own.
@@ -135,7 +139,7 @@ class EncodedStream:
             return self._decode_bare(payload, offset)
         return self._joined(self._container.feed(payload, lost=lost))
 
-    def finish(self) -> Iterator[Piece | Began | Broken]:
+    def finish(self) -> Iterator[Found]:
         """No more payloads will come; what is left."""
         return iter(()) if self._container is None else self._joined(self._container.finish(), last=True)
 
@@ -147,12 +151,15 @@ class EncodedStream:
         except BadInputError as error:
             yield Broken(str(error))
 
-    def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Piece | Began | Broken]:
-        """What follows without a hole in one piece, of a bounded size."""
-        start, frames = 0, 0
+    def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Found]:
+        """What follows without a hole in one piece, of a bounded size; what is broken is told once, until something is heard."""
+        start, frames, broken = 0, 0, False
         parts: list[bytes] = []
         fmt: AudioFormat | None = None
         for found in self._decode(events, last=last):
+            if broken and isinstance(found, Broken):
+                continue
+            broken = isinstance(found, Broken)
             joins = isinstance(found, Piece) and found.format == fmt and found.frame == start + frames
             if parts and fmt and not (joins and frames + MAX_PACKET_FRAMES <= PIECE_FRAMES):
                 yield Piece(start, b"".join(parts), fmt)
@@ -167,7 +174,7 @@ class EncodedStream:
         if parts and fmt:
             yield Piece(start, b"".join(parts), fmt)
 
-    def _decode(self, events: Iterator[Event], *, last: bool) -> Iterator[Piece | Began | Broken]:
+    def _decode(self, events: Iterator[Event], *, last: bool) -> Iterator[Found]:
         for event in events:
             match event:
                 case Began():
@@ -189,9 +196,9 @@ class EncodedStream:
     def _check(self, packet: Packet) -> Iterator[Piece | Broken]:
         """WebM has no checksums: a time that jumps is believed if the next one agrees."""
         doubtful = self._doubtful
-        if doubtful and doubtful.at is not None and packet.at is not None:
+        if doubtful and doubtful.at is not None:
             frames = packet_frames(doubtful.data)
-            if abs(packet.at - doubtful.at - frames) > max(WEBM_SLACK, frames):
+            if packet.at is None or abs(packet.at - doubtful.at - frames) > max(WEBM_SLACK, frames):
                 self._doubtful = doubtful._replace(at=None)
                 packet = packet._replace(lost=packet.lost or doubtful.lost)
         yield from self._believe()
@@ -227,16 +234,6 @@ class EncodedStream:
         if self._decoder is None:
             self._decoder = _new_decoder(Head(packet_channels(packet)))
         return self._decoder
-
-
-def _container(encoding: Encoding) -> WebmDemuxer | OggDemuxer | None:
-    match encoding:
-        case Encoding.WEBM:
-            return WebmDemuxer()
-        case Encoding.OGG:
-            return OggDemuxer()
-        case Encoding.OPUS:
-            return None
 
 
 def _new_decoder(head: Head) -> "OpusDecoder":

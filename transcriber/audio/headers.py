@@ -76,7 +76,7 @@ def parse_headers(headers: Mapping[str, str] | None) -> AudioHeaders:
         content_type=given.get("content-type"),
         offset=_offset(given.get("audio-offset")),
         captured_at=None if time is None else parse_time(time),
-        session=_matching(_SESSION, "Audio-Session", given.get("audio-session")),
+        session=_session(given.get("audio-session")),
         end=end == "1",
         language=_language(given.get("language")),
         traceparent=given.get("traceparent"),
@@ -116,7 +116,7 @@ def _language(text: str | None) -> str | None:
     return match[1].lower()
 
 
-def _matching(pattern: re.Pattern[str], name: str, text: str | None) -> str | None:
-    if text is not None and not pattern.fullmatch(text):
-        raise BadInputError(f"{name} is not 1 to 128 printable ASCII characters")
+def _session(text: str | None) -> str | None:
+    if text is not None and not _SESSION.fullmatch(text):
+        raise BadInputError("Audio-Session is not 1 to 128 printable ASCII characters")
     return text

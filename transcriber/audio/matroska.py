@@ -91,6 +91,11 @@ def _head(track: dict[int, bytes]) -> Head:
     return Head(channels, min(delay_ns * OPUS_RATE // 10**9, OPUS_RATE))
 
 
+def track_bytes(track: int) -> bytes:
+    """A track's number as it is written in a block."""
+    return bytes([0x80 | track]) if track < 0x7F else (0x4000 | track).to_bytes(2, "big")  # noqa: PLR2004 - one byte
+
+
 def block_of_group(body: bytes) -> Block:
     """The block in a BlockGroup.
 

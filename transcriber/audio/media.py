@@ -13,7 +13,7 @@ import numpy as np
 from transcriber.audio.media_pieces import Chunk, Media, Piece, join
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.sources import BytesSource, Reader, Source
-from transcriber.audio.wav import WavParser
+from transcriber.audio.wav import WavParser, is_wav
 from transcriber.errors import BadInputError, MediaError
 
 __all__ = ["Media", "Piece", "Source", "open_media"]
@@ -33,8 +33,7 @@ def open_media(source: Source | bytes, first: int = 0) -> Media:
         MediaError: it cannot be read: what it is, what is in it, or where it comes from. One line.
     """
     reader = Reader(BytesSource(source) if isinstance(source, bytes) else source)
-    head = reader.peek(12)
-    if head[:4] == b"RIFF" and head[8:] == b"WAVE":
+    if is_wav(reader.peek(12)):
         try:
             return _open_wav(reader, first)
         except BadInputError as error:
@@ -54,7 +53,7 @@ def _open_other(reader: Reader, first: int) -> Media:
 
 
 def _open_wav(reader: Reader, first: int) -> Media:
-    parser, head = WavParser(), b""
+    parser, head = WavParser(reader.source.size), b""
     while parser.format is None:
         if reader.tell() > _MAX_HEADER_BYTES:
             raise MediaError(f"no audio in the first {_MAX_HEADER_BYTES >> 20} MB of the WAV file")

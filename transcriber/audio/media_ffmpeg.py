@@ -125,10 +125,11 @@ class _Decoder:
         self._base = self._stream.time_base or Fraction(1, 1000)
         self._lost: int | None = None  # packets since the last frame, in units of the time base; None: none
         self._samples: Samples
+        self._scale: tuple[int, int]  # frames in so many ticks of the time base
         self._timeline: Timeline
         self._passing = 0  # so many packets before the first that is wanted must be decoded; 0: all, from now on
         self._first = 0
-        self._next_stamp: int | None = None  # of the packet that follows
+        self._before: av.Packet[av.AudioStream] | None = None  # the packet before this one
 
     def media(self, first_frame: int) -> Media:
         """The file, once its first frame is decoded."""
@@ -138,6 +139,7 @@ class _Decoder:
             raise NoAudioError("no sound in it can be decoded")
         self._samples = Samples(first)
         fmt = self._samples.format
+        self._scale = (self._base.numerator * fmt.rate, self._base.denominator)
         length, promised = self._length()
         container = self._container.format.name.partition(",")[0]
         if first_frame:
@@ -159,8 +161,8 @@ class _Decoder:
 
     def _in_frames(self, ticks: int) -> int:
         """A time of the stream in frames."""
-        units = self._base.numerator * self._samples.format.rate
-        return (2 * ticks * units + self._base.denominator) // (2 * self._base.denominator)
+        units, per = self._scale
+        return ticks if units == per else (2 * ticks * units + per) // (2 * per)
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         """Decoded frames; what is lost before one is in ``_lost``.
@@ -172,7 +174,7 @@ class _Decoder:
         for packet in self._packets():
             if self._passing and self._passes(packet):
                 continue
-            self._next_stamp = None if packet.pts is None else packet.pts + (packet.duration or 0)
+            self._before = packet
             if self._kind == "mov" and packet.has_sidedata("encryption_info"):
                 raise EncryptedError("the audio is encrypted")
             try:
@@ -194,16 +196,17 @@ class _Decoder:
 
     def _passes(self, packet: "av.Packet[av.AudioStream]") -> bool:
         """Whether a packet need not be decoded. Only where it is sure how many frames are in it, and that they are not wanted."""
-        ticks, due = packet.duration or 0, self._next_stamp
+        ticks, before = packet.duration or 0, self._before
         frames = self._in_frames(ticks)
         exact = ticks and frames / self._base == ticks * self._samples.format.rate
         wanted = self._timeline.frame + self._passing * frames > self._first
         # A lost one that is shorter than what is rounded leaves no hole, so that nobody would know of it.
-        if due is None or packet.pts != due or not exact or frames <= self._timeline.rounding or wanted:
+        follows = before and before.pts is not None and packet.pts == before.pts + (before.duration or 0)
+        if not (follows and exact) or frames <= self._timeline.rounding or wanted:
             self._passing = 0
             return False
         self._timeline.frame += frames
-        self._next_stamp = due + ticks
+        self._before = packet
         self._reader.heard()
         return True
 
@@ -250,6 +253,7 @@ def _choose(container: InputContainer) -> av.AudioStream:
     Raises:
         NoAudioError: there is none.
         MediaError: there is none that is decoded here.
+        EncryptedError: a Matroska file says that it is; its packets look like any others.
     """
     streams = container.streams.audio
     if not streams:
@@ -260,6 +264,8 @@ def _choose(container: InputContainer) -> av.AudioStream:
     if not readable:
         raise MediaError(f"the codec {names[streams[0].index] or 'of the audio'} is not read")
     chosen = next((stream for stream in readable if stream.disposition & Disposition.default), readable[0])
+    if "enc_key_id" in chosen.metadata:
+        raise EncryptedError("the audio is encrypted")
     for stream in container.streams:
         if stream is not chosen:
             stream.discard = Discard.all

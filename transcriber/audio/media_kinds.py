@@ -2,7 +2,7 @@
 
 import re
 
-from transcriber.audio.sources import Reader
+from transcriber.audio.sources import Reader, read_exactly
 
 _MAGIC = (
     (0, b"fLaC", "flac"), (0, b"OggS", "ogg"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (0, b".snd", "au"), (0, b"caff", "caf"),
@@ -35,7 +35,7 @@ def tells_length(kind: str, reader: Reader) -> bool:
         return kind in _TELL_LENGTH
     if not reader.seekable():
         return False
-    head = reader.source.read_at(reader.start, _HEADER_BYTES)
+    head = read_exactly(reader.source, reader.start, _HEADER_BYTES)
     return bool((_VBR_TAG if kind == "mp3" else _DURATION).search(head))
 
 

@@ -62,39 +62,61 @@ def join(chunks: Iterator[Chunk], rate: int, promised: int | None, first: int = 
     Raises:
         TruncatedError: the last chunk ends clearly before ``promised``.
     """
-    waiting: list[NDArray[Any]] = []
-    start = end = first
+    slab = _Slab(rate, first)
     try:
-        for found, heard in chunks:
-            place, samples = max(found, first), heard[max(0, first - found) :]
-            if not len(samples):
-                continue
-            if waiting and place != end:
-                yield from _cut(start, waiting, rate)
-                waiting = []
-            if not waiting:
-                start = place
-            waiting.append(samples)
-            end = place + len(samples)
-            if end - start >= rate:
-                whole = (end - start) // rate * rate
-                joined = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
-                yield from _cut(start, [joined[:whole]], rate)
-                start += whole
-                waiting = [joined[whole:]] if start < end else []
+        for place, samples in chunks:
+            yield from slab.add(place, samples) if place >= first else slab.add(first, samples[first - place :])
     except TranscriberError:
-        yield from _cut(start, waiting, rate)
+        yield from slab.rest()
         raise
-    yield from _cut(start, waiting, rate)
-    if promised is not None and end < promised - rate * _CLEARLY_S:
-        raise TruncatedError(f"it ends after {end / rate:.1f} s of {promised / rate:.1f} s", promised)
+    yield from slab.rest()
+    if promised is not None and slab.end < promised - rate * _CLEARLY_S:
+        raise TruncatedError(f"it ends after {slab.end / rate:.1f} s of {promised / rate:.1f} s", promised)
 
 
-def _cut(start: int, parts: list[NDArray[Any]], rate: int) -> Iterator[Piece]:
-    if not parts:
-        return
-    samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
+class _Slab:
+    """A second of samples. They are copied at once: whoever decodes can use their memory again, which is still in the cache.
+
+    Attributes:
+        end: the place after the last.
+    """
+
+    def __init__(self, size: int, end: int) -> None:
+        self.end = end
+        self._size, self._start = size, end
+        self._held = 0  # frames from ``_start`` on
+        self._samples: NDArray[Any] = np.empty((0, 0))
+
+    def add(self, place: int, samples: NDArray[Any]) -> list[Piece]:
+        """Returns the pieces that these samples complete."""
+        left, held = len(samples), self._held
+        if not left:
+            return []
+        pieces = []
+        if place != self.end:
+            pieces, self._start, held = self.rest(), place, 0
+        self.end = place + left
+        while held + left >= self._size:
+            taken = self._size - held
+            if held:
+                self._samples[held:] = samples[:taken]
+            pieces.append(_piece(self._start, self._samples if held else samples[:taken]))
+            samples, left = samples[taken:], left - taken
+            self._start, held = self._start + self._size, 0
+        if left:
+            if not len(self._samples):
+                self._samples = np.empty((self._size, samples.shape[1]), samples.dtype)
+            self._samples[held : held + left] = samples
+        self._held = held + left
+        return pieces
+
+    def rest(self) -> list[Piece]:
+        """The samples that no piece is made of yet, as one."""
+        held, self._held = self._held, 0
+        return [_piece(self._start, self._samples[:held])] if held else []
+
+
+def _piece(start: int, samples: NDArray[Any]) -> Piece:
     if samples.dtype == np.float32 and not np.isfinite(samples).all():
         samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    for at in range(0, len(samples), rate):
-        yield Piece(start + at, samples[at : at + rate].tobytes())
+    return Piece(start, samples.tobytes())

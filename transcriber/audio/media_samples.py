@@ -39,6 +39,9 @@ class Samples:
         sample = SampleFormat.S16LE if narrow else SampleFormat.F32LE
         self.format = AudioFormat(sample, rate, 1 if mixed else channels)
         self._as_is = "s16" if narrow else "flt"  # what need not be converted
+        self._dtype = _DTYPES[self._as_is]
+        # Of one channel, planar and packed are the same; most frames are like this one, and 20 ms of Opus are decoded in 15 us.
+        self._usual = first.format.name if first.format.packed.name == self._as_is and channels == 1 else ""
         self._mixer: av.AudioResampler | None = None
 
     def of(self, frame: av.AudioFrame) -> NDArray[Any]:
@@ -51,6 +54,8 @@ class Samples:
             raise MediaError(f"the sample rate changes from {self.format.rate} to {frame.sample_rate} Hz")
         channels = frame.layout.nb_channels
         samples: NDArray[Any]
+        if channels == 1 and frame.format.name == self._usual:
+            return np.ndarray((frame.samples, 1), self._dtype, cast("memoryview", frame.planes[0]))
         if channels > MAX_CHANNELS:
             samples = self._mixed(frame)
         else:

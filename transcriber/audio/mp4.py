@@ -7,7 +7,7 @@ also takes encrypted packets for broken ones. So the boxes are read here first: 
 import struct
 from dataclasses import dataclass, field
 
-from transcriber.audio.sources import Reader, Source
+from transcriber.audio.sources import Reader, Source, read_exactly
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
 
 MAX_PACKETS = 2_500_000
@@ -75,13 +75,13 @@ def _walk(source: Source, start: int, end: int, found: _Found, depth: int) -> No
         found.boxes += 1
         if found.boxes > _MAX_BOXES or depth > len(_PARENTS):
             raise MediaError(f"an MP4 file with more than {_MAX_BOXES} boxes in its index, or too many in one another")
-        name, body, size = _box(_exactly(source, start, 16), start, end)
+        name, body, size = _box(read_exactly(source, start, 16), start, end)
         if size < 8:  # noqa: PLR2004 - its own header
             return
         if name in _PARENTS:
             _walk(source, body, min(end, start + size), found, depth + 1)
         else:
-            _note(name, _exactly(source, body, 20), found)
+            _note(name, read_exactly(source, body, 20), found)
         if name == b"moov":
             return  # what follows is audio, in fragments thousands of boxes
         start += size
@@ -126,14 +126,3 @@ def _check_order(reader: Reader) -> None:
         if name == b"moov" or size < 8:  # noqa: PLR2004
             return
         start += size
-
-
-def _exactly(source: Source, offset: int, count: int) -> bytes:
-    """``count`` bytes, or fewer at the end."""
-    data = b""
-    while len(data) < count:
-        piece = source.read_at(offset + len(data), count - len(data))
-        if not piece:
-            break
-        data += piece
-    return data

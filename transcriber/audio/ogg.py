@@ -5,42 +5,27 @@ times, where a recording begins, where something could not be read. A damaged pa
 the next one that is whole.
 """
 
-import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from transcriber.audio.ogg_page import (
+    BEGINS,
+    CAPTURE,
+    CONTINUED,
+    ENDS,
+    MAX_PAGE_BYTES,
+    Page,
+    is_whole,
+    page_bytes,
+    parse_page,
+)
 from transcriber.audio.opus import HEAD, Began, Broken, Event, Packet, packet_frames, parse_head
 from transcriber.errors import BadInputError
 
-CAPTURE = b"OggS"
-HEADER_BYTES = 27
-MAX_PAGE_BYTES = HEADER_BYTES + 255 + 255 * 255
 MAX_PACKET_BYTES = 65_536
 """Of a packet that spans pages."""
 
-CONTINUED, BEGINS, ENDS = 1, 2, 4
-_FLAGS = CONTINUED | BEGINS | ENDS
-_FULL_SEGMENT = 255
-
 _TAGS = b"OpusTags"
 _CODECS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex", b"\x80theora": "Theora"}
-
-_BIT_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def checksum(page: bytes) -> int:
-    """Ogg's own CRC-32 of a page whose checksum is 0: zlib's with each byte, and the result, the other way round."""
-    mirrored = zlib.crc32(page.translate(_BIT_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int.from_bytes(mirrored.to_bytes(4, "little").translate(_BIT_REVERSED), "big")
-
-
-class _Page(NamedTuple):
-    flags: int
-    granule: int | None  # the time at the end of the last packet that ends here; None if not known
-    serial: int
-    sequence: int
-    pieces: list[bytes]  # of packets; all but the last end here
-    open: bool  # whether the last piece goes on in the next page
 
 
 class OggDemuxer:
@@ -71,19 +56,18 @@ class OggDemuxer:
         """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
         if lost:
             self._drop(len(self._buffer))
-            self._candidates.clear()
             self._searching = self._lost = True
             self._excused, self._partial = MAX_PAGE_BYTES, None
         searching = self._searching
         self._buffer += data
         found = False
-        while page := self._next_page():
-            start, parsed = page
+        while next_page := self._next_page():
+            start, page = next_page
             if start:
                 yield from self._break("bytes that are no Ogg page")
-            self._drop(start + len(parsed))
+            self._drop(start + len(page))
             self._searching, self._excused, found = False, 0, True
-            yield from self._take(_parse(parsed))
+            yield from self._take(parse_page(page))
         yield from self._skip_garbage(found=found, searching=searching)
 
     def finish(self) -> Iterator[Event]:
@@ -93,21 +77,24 @@ class OggDemuxer:
 
     def _next_page(self) -> tuple[int, bytes] | None:
         """The first whole page in the buffer and where it begins; pages that seem to begin before it are none."""
-        at = self._buffer.find(CAPTURE, self._scanned)
-        while at >= 0:
-            self._candidates.append(at)
-            at = self._buffer.find(CAPTURE, at + 1)
-        self._scanned = max(self._scanned, len(self._buffer) - len(CAPTURE) + 1)
         waiting: list[int] = []
-        for number, start in enumerate(self._candidates):
-            size = _page_bytes(self._buffer, start)
+        for start in self._starts():
+            size = page_bytes(self._buffer, start)
             if size is None:
                 waiting.append(start)
-            elif size and _is_whole(page := bytes(self._buffer[start : start + size])):
-                self._candidates = [at for at in self._candidates[number + 1 :] if at >= start + size]
+            elif size and is_whole(page := bytes(self._buffer[start : start + size])):
+                self._scanned = max(self._scanned, start + size)
                 return start, page
         self._candidates = waiting
         return None
+
+    def _starts(self) -> Iterator[int]:
+        """Where pages may begin; it is looked for the next when it is asked for, as most pages begin where one ends."""
+        yield from self._candidates
+        while (at := self._buffer.find(CAPTURE, self._scanned)) >= 0:
+            self._scanned = at + 1
+            yield at
+        self._scanned = max(self._scanned, len(self._buffer) - len(CAPTURE) + 1)
 
     def _skip_garbage(self, *, found: bool, searching: bool) -> Iterator[Event]:
         """Forget what can be no part of a page; ``found``: there was a page in what came."""
@@ -127,7 +114,7 @@ class OggDemuxer:
 
     def _drop(self, count: int) -> None:
         del self._buffer[:count]
-        self._candidates = [at - count for at in self._candidates]
+        self._candidates = [at - count for at in self._candidates if at >= count]
         self._scanned = max(0, self._scanned - count)
 
     def _break(self, reason: str) -> Iterator[Event]:
@@ -136,7 +123,7 @@ class OggDemuxer:
             self._searching = True
             yield Broken(reason)
 
-    def _take(self, page: _Page) -> Iterator[Event]:
+    def _take(self, page: Page) -> Iterator[Event]:
         if page.flags & BEGINS:
             yield from self._take_head(page)
             return
@@ -155,7 +142,7 @@ class OggDemuxer:
                 self._serial = page.serial
             yield from self._take_audio(page)
 
-    def _take_head(self, page: _Page) -> Iterator[Event]:
+    def _take_head(self, page: Page) -> Iterator[Event]:
         """The first page of one of the streams."""
         if not self._heads:
             self._heads, self._serial, self._others, self._refused = True, None, {}, False
@@ -174,8 +161,8 @@ class OggDemuxer:
             self._others[page.serial], self._refused = "more than we read", True
             yield Broken(str(error))
 
-    def _take_audio(self, page: _Page) -> Iterator[Event]:
-        if page.sequence != (page.sequence if self._sequence is None else self._sequence):
+    def _take_audio(self, page: Page) -> Iterator[Event]:
+        if self._sequence not in {None, page.sequence}:
             self._lost, self._partial = True, None
         self._sequence = (page.sequence + 1) % 2**32
         packets: list[tuple[bytes, int]] = []
@@ -200,7 +187,7 @@ class OggDemuxer:
         if packets:
             self._end = page.granule
 
-    def _join(self, page: _Page) -> list[bytes]:
+    def _join(self, page: Page) -> list[bytes]:
         """The packets that end in this page."""
         pieces, before = page.pieces, self._partial
         self._partial = None
@@ -217,38 +204,3 @@ class OggDemuxer:
             *pieces, partial = pieces
             self._partial = partial if len(partial) <= MAX_PACKET_BYTES else None
         return pieces
-
-
-def _page_bytes(buffer: bytearray, start: int) -> int | None:
-    """Size of the page that begins at ``start``; None if it has not all come, 0 if it is none."""
-    header = buffer[start : start + HEADER_BYTES]
-    if any(header[4:5]) or (len(header) > 5 and header[5] > _FLAGS):  # noqa: PLR2004 - version, then flags
-        return 0
-    if len(header) < HEADER_BYTES:
-        return None
-    segments = buffer[start + HEADER_BYTES : start + HEADER_BYTES + header[26]]
-    size = HEADER_BYTES + header[26] + sum(segments)
-    return size if len(segments) == header[26] and start + size <= len(buffer) else None
-
-
-def _is_whole(page: bytes) -> bool:
-    return checksum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
-
-
-def _parse(page: bytes) -> _Page:
-    granule = int.from_bytes(page[6:14], "little", signed=True)
-    lengths, size = [], 0
-    for segment in page[HEADER_BYTES : HEADER_BYTES + page[26]]:
-        size += segment
-        if segment < _FULL_SEGMENT:
-            lengths.append(size)
-            size = 0
-    is_open = bool(page[26]) and page[HEADER_BYTES + page[26] - 1] == _FULL_SEGMENT
-    if is_open:
-        lengths.append(size)
-    pieces, at = [], HEADER_BYTES + page[26]
-    for length in lengths:
-        pieces.append(page[at : at + length])
-        at += length
-    serial, sequence = int.from_bytes(page[14:18], "little"), int.from_bytes(page[18:22], "little")
-    return _Page(page[5], granule if granule >= 0 else None, serial, sequence, pieces, is_open)

@@ -4,7 +4,7 @@ In: bytes and their format, as GStreamer names it. Out: (1, frames) or (channels
 A *frame* is one sample of every channel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 
@@ -44,15 +44,15 @@ _DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """Format of a stream: ``rate`` in Hz (8 000 to 192 000), 1 or 2 interleaved ``channels``."""
+    """Format of a stream: ``rate`` in Hz (8 000 to 192 000), 1 or 2 interleaved ``channels``, so many bytes in a frame."""
 
     sample: SampleFormat = SampleFormat.S16LE
     rate: int = 48_000
     channels: int = 1
+    frame_bytes: int = field(init=False, repr=False, compare=False)  # no property: asked for several times a payload
 
-    @property
-    def frame_bytes(self) -> int:
-        return _DTYPES[self.sample].itemsize * self.channels
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frame_bytes", _DTYPES[self.sample].itemsize * self.channels)
 
     @property
     def content_type(self) -> str:

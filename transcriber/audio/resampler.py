@@ -12,32 +12,36 @@ from numpy.typing import NDArray
 TARGET_SAMPLE_RATE = 16_000
 """Hz; the only rate whisper takes."""
 
+NOTHING = np.empty(0, np.float32)
+NOTHING.flags.writeable = False
+
 
 class Resampler:
     """One run of mono audio at ``rate`` Hz to 16 kHz; 16 kHz itself passes untouched."""
 
-    __slots__ = ("_stream",)
+    __slots__ = ("_rate", "_stream")
 
     def __init__(self, rate: int) -> None:
-        # HQ: quality changes neither the cost nor, measured, the delay.
-        self._stream = None if rate == TARGET_SAMPLE_RATE else soxr.ResampleStream(rate, TARGET_SAMPLE_RATE, 1)
+        self._rate = rate
+        self._stream: soxr.ResampleStream | None = None  # made when there is audio: many runs are begun that get none
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Feed (n,) float32; returns the (m,) float32 that are ready, perhaps none."""
-        if self._stream is None:
-            return samples
-        out: NDArray[np.float32] = self._stream.resample_chunk(samples)
-        return out
+        return self._resampled(samples, last=False)
 
-    def flush(self) -> NDArray[np.float32]:
-        """The rest, (m,) float32; nothing may be pushed after it.
+    def flush(self, samples: NDArray[np.float32] = NOTHING) -> NDArray[np.float32]:
+        """Feed the last (n,) float32; returns all that is left, (m,) float32. Nothing may be pushed after it.
 
         All that ever came out is then ``output_samples(all that went in)`` long.
         """
-        empty = np.empty(0, np.float32)
-        if self._stream is None:
-            return empty
-        out: NDArray[np.float32] = self._stream.resample_chunk(empty, last=True)
+        return self._resampled(samples, last=True) if self._stream or len(samples) else NOTHING
+
+    def _resampled(self, samples: NDArray[np.float32], *, last: bool) -> NDArray[np.float32]:
+        if self._rate == TARGET_SAMPLE_RATE:
+            return samples
+        # HQ: quality changes neither the cost nor, measured, the delay.
+        self._stream = self._stream or soxr.ResampleStream(self._rate, TARGET_SAMPLE_RATE, 1)
+        out: NDArray[np.float32] = self._stream.resample_chunk(samples, last=last)
         return out
 
 

@@ -55,11 +55,13 @@ class Run:
 
     def push(self, payload: bytes | memoryview, *, eager: bool) -> list[tuple[int, Cut]]:
         """Feed whole frames; returns the windows they complete, each with its channel. For ``eager`` see ``WindowCutter``."""
-        self._pending += payload
         self._pushed += len(payload) // self._format.frame_bytes
-        if len(self._pending) < self._block_bytes and self.open_frames < self._window:
-            return []
-        pending, self._pending = self._pending, bytearray()
+        pending: bytes | bytearray | memoryview = payload
+        if self._pending or len(payload) < self._block_bytes:
+            self._pending += payload
+            if len(self._pending) < self._block_bytes and self.open_frames < self._window:
+                return []
+            pending, self._pending = self._pending, bytearray()
         return [
             (channel, cut)
             for channel, samples in enumerate(decode(pending, self._format, split=self._split))
@@ -75,8 +77,7 @@ class Run:
         cuts: list[tuple[int, Cut]] = []
         for channel, samples in enumerate(decode(self._pending, self._format, split=self._split)):
             cutter, resampler = self.cutters[channel], self._resamplers[channel]
-            rest = np.concatenate((resampler.push(samples), resampler.flush()))
-            cuts += [(channel, cut) for cut in cutter.flush(rest, self._pushed)]
+            cuts += [(channel, cut) for cut in cutter.flush(resampler.flush(samples), self._pushed)]
         return cuts
 
 
@@ -206,8 +207,7 @@ class _Ears:
 
     def flush(self, samples: NDArray[np.float32], end: int) -> list[Cut]:
         """The run ends at ``end`` with these; returns the window."""
-        rest = np.concatenate((self._resampler.push(samples), self._resampler.flush()))
-        return self._in_run(self.cutter.flush(rest, end - self.begin))
+        return self._in_run(self.cutter.flush(self._resampler.flush(samples), end - self.begin))
 
     def _after(self, frame: int) -> int:
         """The end of the block that begins at ``frame``."""

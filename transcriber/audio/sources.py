@@ -29,6 +29,14 @@ class Source(Protocol):
         """
 
 
+def read_exactly(source: Source, offset: int, count: int) -> bytes:
+    """``count`` bytes, or fewer at the end."""
+    data = b""
+    while len(data) < count and (piece := source.read_at(offset + len(data), count - len(data))):
+        data += piece
+    return data
+
+
 class BytesSource:
     """A clip in memory."""
 
@@ -65,11 +73,8 @@ class Reader:
         Raises:
             Exception: what the source raises.
         """
-        while len(self._head) < count:
-            piece = self.source.read_at(self.start + len(self._head), count - len(self._head))
-            if not piece:
-                break
-            self._head += piece
+        if len(self._head) < count:
+            self._head += read_exactly(self.source, self.start + len(self._head), count - len(self._head))
         return self._head[:count]
 
     def skip(self, count: int) -> None:
@@ -81,7 +86,7 @@ class Reader:
         if self.source.size is None:
             end = self.start + count
             for offset in range(self.start + len(self._head), end, _SKIP_BYTES):
-                self._take_at(offset, min(_SKIP_BYTES, end - offset))
+                read_exactly(self.source, offset, min(_SKIP_BYTES, end - offset))
         self._head = self._head[count:]
         self.start += count
         self._count(_SEEK_BYTES)
@@ -129,11 +134,3 @@ class Reader:
         self._silent_bytes += count
         if self._silent_bytes > MAX_SILENT_BYTES and not self.error:
             self.error = MediaError(f"{MAX_SILENT_BYTES >> 20} MB without a frame of sound")
-
-    def _take_at(self, offset: int, count: int) -> None:
-        """Read over so many bytes of a pipe."""
-        while count > 0:
-            piece = self.source.read_at(offset, count)
-            if not piece:
-                return
-            offset, count = offset + len(piece), count - len(piece)

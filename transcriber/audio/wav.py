@@ -28,7 +28,12 @@ _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
 _MAX_FORMAT_BYTES = 1024
 _HUGE_BYTES = 0x7FFF_0000
-"""From here on a size is what a writer into a pipe puts where it cannot know: read to the end."""
+"""From here on a size is what a writer into a pipe puts where it cannot know: read to the end, unless the file is that long."""
+
+
+def is_wav(head: bytes) -> bool:
+    """Whether a file that begins with these twelve bytes is one."""
+    return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
 
 
 class WavParser:
@@ -39,7 +44,9 @@ class WavParser:
         frames: how many frames the header promises; None where it does not know.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, file_bytes: int | None = None) -> None:
+        """``file_bytes``: the file's size, where it is known."""
+        self._file_bytes = file_bytes or 0
         self.format: AudioFormat | None = None
         self.frames: int | None = None
         self._pending = bytearray()  # an unfinished header or frame
@@ -134,7 +141,7 @@ class WavParser:
             raise BadInputError("the WAV file has audio before its format")
         # 0 is the size in a file that was never finished, unless the RIFF goes on behind it.
         unfinished = size == 0 and not self._header_bytes < self._riff_bytes < _HUGE_BYTES
-        known = not unfinished and size < _HUGE_BYTES
+        known = not unfinished and (size < _HUGE_BYTES or 8 + self._header_bytes + size <= self._file_bytes)
         self._audio_bytes = size if known else sys.maxsize
         self.format, self.frames = self._format, size // self._frame_bytes if known else None
 

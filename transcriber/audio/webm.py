@@ -6,9 +6,7 @@ by element, whatever is around them. WebM has no checksums. Damage shows when no
 on at the next block of our track, or cluster, that is followed by another element.
 """
 
-import re
 from collections.abc import Iterator
-from functools import cache
 
 from transcriber.audio.ebml import Element, header, unsigned
 from transcriber.audio.matroska import (
@@ -26,13 +24,13 @@ from transcriber.audio.matroska import (
     parse_block,
     parse_info,
     parse_tracks,
+    track_bytes,
 )
 from transcriber.audio.opus import OPUS_RATE, Began, Broken, Event, Packet, packet_frames
+from transcriber.audio.webm_search import MAX_AUDIO_BLOCK_BYTES, find_place
 from transcriber.errors import BadInputError
 
 MAX_ELEMENT_BYTES = 2**16
-MAX_AUDIO_BLOCK_BYTES = 2**14
-"""A damaged size makes us wait for so many bytes at most: some seconds of speech."""
 MAX_OTHER_BLOCK_BYTES = 2**20
 """Of a picture."""
 MAX_LEARNED_TRACK = 15
@@ -40,14 +38,7 @@ MAX_LEARNED_TRACK = 15
 MAX_TIMESTAMP = 2**48
 MIN_BLOCK_TIME = -(2**15)
 
-_KEPT_BYTES = 32
-"""While searching, so many bytes may be the beginning of something whose end has not come."""
-
-_SIZE = rb"(?:[\x81-\xfe]|[\x40-\x7f].|[\x20-\x3f]..|\x10...|\x01.{7})"
-_TOP = rb"\x1a\x45\xdf\xa3|\x1f\x43\xb6\x75" + _SIZE.replace(rb"\xfe", rb"\xff") + rb"[\xe7\xbf\xec\xab\xa7\xa3\xa0]"
 _KNOWN = SKIPPED | {EBML, INFO, TRACKS, TIMESTAMP}
-_FOLLOWING = bytes.fromhex("a3 a0 ec bf ab a7 e7 1f 1a 1c 12 58")
-"""First bytes of what may follow upon a block."""
 
 
 class WebmDemuxer:
@@ -66,7 +57,7 @@ class WebmDemuxer:
 
     def _begin(self) -> None:
         self._track: int | None = None  # ours; None: not told; 0: there is none
-        self._others = False  # whether there are tracks beside it
+        self._others: bool | None = None  # whether there are tracks beside it; None: nothing tells so far
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
         self._blocks = False  # whether any of it came; its timestamp is before them all, and elsewhere a sign of damage
@@ -79,7 +70,7 @@ class WebmDemuxer:
             self._buffer.clear()
             self._at = self._inside = 0
             self._searching = self._lost = True
-            self._excused = MAX_AUDIO_BLOCK_BYTES
+            self._excused = self._block_bytes
         searching = self._searching
         self._buffer += data
         yield from self._read()
@@ -123,8 +114,8 @@ class WebmDemuxer:
         """
         most = MAX_ELEMENT_BYTES
         if element.id in {SIMPLE_BLOCK, BLOCK_GROUP}:
-            most = MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
-            track = self._track_bytes
+            most = self._block_bytes
+            track = track_bytes(self._track or 0)
             # Of the number, some bytes may not have come.
             if element.id == SIMPLE_BLOCK and track.startswith(self._buffer[element.body : element.body + len(track)]):
                 most = MAX_AUDIO_BLOCK_BYTES
@@ -165,6 +156,7 @@ class WebmDemuxer:
         if self._track is None and 0 < block.track <= MAX_LEARNED_TRACK and _is_opus(block.packets[0]):
             self._track = block.track
         if block.track != self._track:
+            self._others = self._others is not False
             return
         # One time alone may be damaged, and the next one be right.
         if self._lost and block.time < self._latest and block.time <= self._earlier:
@@ -196,50 +188,17 @@ class WebmDemuxer:
         yield Broken(reason)
 
     @property
-    def _track_bytes(self) -> bytes:
-        """Our track's number as it is written in a block."""
-        track = self._track or 0
-        return bytes([0x80 | track]) if track < 0x7F else (0x4000 | track).to_bytes(2, "big")  # noqa: PLR2004 - one byte
+    def _block_bytes(self) -> int:
+        """Of the largest block."""
+        return MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
 
     def _search(self) -> bool:
         """Go on where something begins that makes sense; whether there is such a place."""
-        undecided = max(self._at, len(self._buffer) - _KEPT_BYTES)
-        pattern = _places(self._track_bytes if self._track else None)
-        match = pattern.search(self._buffer, self._at)
-        while match:
-            start = match.start()
-            end = start if match["top"] else self._end_of_block(start)
-            if (
-                match["top"]
-                or end == len(self._buffer)
-                or (end < len(self._buffer) and self._buffer[end] in _FOLLOWING)
-            ):
-                self._at = self._inside = start
-                self._searching, self._excused = False, 0
-                return True
-            if end > len(self._buffer):
-                undecided = min(undecided, start)
-            match = pattern.search(self._buffer, start + 1)
-        self._at = self._inside = undecided
-        return False
-
-    def _end_of_block(self, start: int) -> int:
-        """Where the block ends that seems to begin at ``start``; 0 if it is none."""
-        element = header(self._buffer, start)
-        if element is None or element.size is None or element.size > MAX_AUDIO_BLOCK_BYTES:
-            return 0
-        return element.body + element.size
-
-
-@cache
-def _places(track: bytes | None) -> re.Pattern[bytes]:
-    """Where it may go on after damage: at a recording, a cluster, or a block of ``track``, or of one that is not known."""
-    number = rb"[\x81-\x8f]" if track is None else re.escape(track)
-    return re.compile(
-        rb"(?P<top>" + _TOP + rb")|\xa0" + _SIZE + rb"\xa1" + _SIZE + number + rb"..[\x00-\x0f]"
-        rb"|\xa3" + _SIZE + number + rb"..[\x00-\x0f\x80-\x8f]",
-        re.DOTALL,
-    )
+        self._at, found = find_place(self._buffer, self._at, self._track)
+        self._inside = self._at
+        if found:
+            self._searching, self._excused = False, 0
+        return found
 
 
 def _is_opus(packet: bytes) -> bool:

@@ -219,7 +219,8 @@ class WindowCutter:
 
     def _joined(self) -> NDArray[np.float32]:
         """All samples from ``_base`` on."""
-        self._samples = [np.concatenate(self._samples)]
+        if len(self._samples) > 1:
+            self._samples = [np.concatenate(self._samples)]
         return self._samples[0]
 
     @property
@@ -290,7 +291,8 @@ class WindowCutter:
         The last 10 ms end with the audio.
         """
         hops, rest = divmod(len(audio), HOP_SAMPLES)
-        power = np.square(audio[rest:]).reshape(hops, HOP_SAMPLES).mean(axis=1, dtype=np.float64)
+        parts = audio[rest:].reshape(hops, HOP_SAMPLES).astype(np.float64)
+        power = np.einsum("ij,ij->i", parts, parts) / HOP_SAMPLES
         loudness: NDArray[np.float64] = 10 * np.log10(_smooth(power) + SILENT_POWER)
         if self._detector:
             frames = (begin + rest + HOP_SAMPLES * np.arange(hops)) // FRAME_SAMPLES - self._first

@@ -11,9 +11,10 @@ from nats.aio.msg import Msg
 
 from transcriber.bus import provision
 from transcriber.bus.connection import Connection
-from transcriber.bus.file_work import FileRoom
+from transcriber.bus.file_making import FileRoom
 from transcriber.bus.files import Files
 from transcriber.bus.jetstream import JetStream
+from transcriber.bus.job_answers import answer_cancellation, answer_submission
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import JobDesk
 from transcriber.bus.micro import Endpoint, MicroService
@@ -44,8 +45,8 @@ class Asking:
             desk = JobDesk(jetstream, settings, around.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
             self._files = Files(pool, JobFeed(connection), FileRoom(jetstream, desk, *buckets, around))
-            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, _by_payload(desk.answer_submission))
-            self._endpoints["cancel"] = Endpoint(CANCEL_SUBJECT, _by_payload(desk.answer_cancellation))
+            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, _by_payload(desk, answer_submission))
+            self._endpoints["cancel"] = Endpoint(CANCEL_SUBJECT, _by_payload(desk, answer_cancellation))
         self._micro = MicroService(connection, self._requests.metadata if self._requests else {})
 
     @property
@@ -95,8 +96,7 @@ class Asking:
             self._requests.close()
 
 
-def _by_payload(answer: Callable[[bytes], Awaitable[bytes]]) -> Callable[[Msg, Arrival], Awaitable[bytes]]:
-    async def by_message(message: Msg, _: Arrival) -> bytes:
-        return await answer(message.data)
-
-    return by_message
+def _by_payload(
+    desk: JobDesk, answer: Callable[[JobDesk, bytes], Awaitable[bytes]]
+) -> Callable[[Msg, Arrival], Awaitable[bytes]]:
+    return lambda message, _: answer(desk, message.data)

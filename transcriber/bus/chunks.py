@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from transcriber.audio.encoded import EncodedStream, Encoding, Piece, parse_encoding
+from transcriber.audio.encoded import EncodedStream, Encoding, Found, Piece, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.opus import Began, Broken
 from transcriber.audio.pcm import AudioFormat
@@ -29,10 +29,6 @@ CHUNK_BYTES = 512
 
 BATCH = 4
 """Pieces, of a second at most, that are decoded at one go: then others have their turn."""
-
-
-Found = Piece | Began | Broken
-"""What comes out of a decoder."""
 
 
 class Chunk(NamedTuple):
@@ -83,6 +79,7 @@ class Chunks:
         self._decoder: EncodedStream | None = None
         self._session: str | None = None  # what the publisher called it
         self._lost_before: GapReason | None = None  # until samples tell how much
+        self._missed = False  # whether the decoder was not given all that came before the next payload
         self._unheard = NO_HEADERS  # what was said of samples that have not come out yet
         self._task: asyncio.Task[None] | None = None
 
@@ -133,12 +130,11 @@ class Chunks:
     async def _take(self, chunk: Chunk) -> None:
         headers = chunk.headers
         self._lost_before = chunk.lost_before or self._lost_before
-        if chunk.error is not None:
-            self._listener.refuse(chunk, chunk.error, self._format, count=True)
-            return
+        self._missed |= chunk.lost_before is not None
         try:
-            encoding = self._encoding(headers)
+            encoding = self._encoding(chunk)
         except BadInputError as error:
+            self._missed = True
             self._listener.refuse(chunk, str(error), self._format, count=True)
             return
         if self._decoder and (encoding is not self._decoder.encoding or headers.session not in {None, self._session}):
@@ -149,11 +145,11 @@ class Chunks:
             self._lost_before = None
             return
         if self._decoder is None:
-            self._decoder, self._session = EncodedStream(encoding, max_hole_s=self._max_hole_s), headers.session
+            self._decoder, self._session = self._new_decoder(encoding), headers.session
             self._unheard = NO_HEADERS
             self._listener.begin_again(chunk)
         if chunk.payload:
-            lost = chunk.lost_before is not None
+            lost, self._missed = self._missed, False
             await self._hear(self._decoder.feed(chunk.payload, offset=headers.offset, lost=lost), chunk)
         if headers.end:
             await self._finish(chunk)
@@ -161,17 +157,19 @@ class Chunks:
         offset = headers.offset if encoding is Encoding.OPUS and not chunk.payload else None
         self._listener.hear(self._without_samples(chunk, offset))
 
-    def _encoding(self, headers: AudioHeaders) -> Encoding | None:
+    def _encoding(self, chunk: Chunk) -> Encoding | None:
         """What the payload is; None: samples.
 
         Raises:
-            BadInputError: the ``Content-Type`` names nothing we read.
+            BadInputError: its headers cannot be read, or the ``Content-Type`` names nothing we read.
         """
-        if headers.content_type is None:
+        if chunk.error is not None:
+            raise BadInputError(chunk.error)
+        if chunk.headers.content_type is None:
             return self._decoder.encoding if self._decoder else None
-        encoding = parse_encoding(headers.content_type)
+        encoding = parse_encoding(chunk.headers.content_type)
         if encoding is None:
-            headers.format(AudioFormat())
+            chunk.headers.format(AudioFormat())
         return encoding
 
     async def _finish(self, chunk: Chunk) -> None:
@@ -206,8 +204,12 @@ class Chunks:
         try:
             return await self._decoding.run(_some, found)
         except BadInputError as error:
-            self._decoder = None  # who knows what it is left with; the next one begins as if it had come late
+            if self._decoder:  # who knows what it is left with; another goes on as if it had come late
+                self._decoder = self._new_decoder(self._decoder.encoding)
             return [Broken(str(error))]
+
+    def _new_decoder(self, encoding: Encoding) -> EncodedStream:
+        return EncodedStream(encoding, max_hole_s=self._max_hole_s)
 
     def _without_samples(self, chunk: Chunk, offset: int | None) -> Chunk:
         """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""

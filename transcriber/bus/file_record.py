@@ -90,6 +90,4 @@ class FileRecord:
         heard_s, took_s = done_s - self._done_before_s, time.monotonic() - self._began_s
         left_s = max(0.0, total_s - done_s) if total_s is not None else None
         eta_s = took_s * left_s / heard_s if left_s is not None and heard_s > 0 else None
-        # It gets on: what went wrong before is no reason to give up.
-        attempts = {"attempts": 1} if heard_s > 0 else {}
-        return {"done_s": done_s, "total_s": total_s, "eta_s": eta_s} | attempts
+        return {"done_s": done_s, "total_s": total_s, "eta_s": eta_s}

@@ -60,6 +60,15 @@ class FileText:
         self._stopping = False
         self._done_s = 0.0
 
+    async def stored_s(self) -> float:
+        """Seconds of the file whose text is stored, by any daemon: its pieces are a second each, as a rule.
+
+        Raises:
+            RefusedError, UnansweredError.
+        """
+        found = await self._ledger.read()
+        return float(found.seq - 1) if found else 0.0
+
     async def run(self, read: Callable[[Checkpoint], Awaitable[FileFeed]]) -> bool:
         """Until all of it is stored, which may have been so before, or until it is stopped; returns which.
 
@@ -91,7 +100,7 @@ class FileText:
         return not self._stopping
 
     def stop(self) -> bool:
-        """Take no more audio; what the worker does not finish is the next daemon's. Returns whether ``run`` ends of that."""
+        """Take no more audio; what the worker does not finish is the next daemon's. False if ``run`` will not end because of that."""
         self._stopping = True
         if self._taking:
             self._taking.cancel()

@@ -6,26 +6,19 @@ says how far it is and how it ended.
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
-from transcriber.bus.decoding import open_file
-from transcriber.bus.file_feed import FileFeed, first_frame
+from transcriber.bus.file_making import FileMaking, FileRoom
 from transcriber.bus.file_record import FileRecord
-from transcriber.bus.file_results import check_whole, result_names, stored_messages, write_results
+from transcriber.bus.file_results import result_names
 from transcriber.bus.file_text import FileText, file_settings
-from transcriber.bus.file_voices import labelled
-from transcriber.bus.jetstream import NO_RESOURCES, OUT_OF_STORAGE, STREAM_FULL, JetStream
-from transcriber.bus.jobs import JobDesk, Kept
-from transcriber.bus.object_reader import ObjectReader, StoredSource
-from transcriber.bus.object_store import Bucket
+from transcriber.bus.jetstream import NO_RESOURCES, OUT_OF_STORAGE, STREAM_FULL
+from transcriber.bus.jobs import Kept
 from transcriber.bus.places import Places
-from transcriber.bus.stream_report import Surroundings
 from transcriber.cancelling import cancel
-from transcriber.engine.job import what_lacks
 from transcriber.engine.worker import Worker
 from transcriber.errors import (
     FencedError,
@@ -36,8 +29,8 @@ from transcriber.errors import (
     UnansweredError,
     UnfitError,
 )
-from transcriber.jobs import JobRecord
-from transcriber.messages import Checkpoint, JobState
+from transcriber.jobs import JobRecord, most_attempts
+from transcriber.messages import JobState
 
 log = logging.getLogger(__name__)
 
@@ -49,28 +42,17 @@ FULL = frozenset({STREAM_FULL, OUT_OF_STORAGE, NO_RESOURCES})
 """That the broker has no room for the results may be mended in time, or never: unlike its absence it counts as an attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileRoom:
-    """What all files of a daemon share."""
-
-    jetstream: JetStream
-    desk: JobDesk
-    inputs: Bucket
-    results: Bucket
-    around: Surroundings
-
-
 class FileWork:
     """Event loop only."""
 
     def __init__(self, room: FileRoom, kept: Kept, worker: Worker, places: Places) -> None:
         record = kept.record
-        self._room = room
+        self._room, self._worker = room, worker
         self._job = record.submission.job
         self._around = replace(room.around, settings=file_settings(room.around.settings, record.submission))
         self._text = FileText(record.submission, worker, places, room.jetstream, self._around)
         self._state = FileRecord(room.desk, kept, self._text, room.around)
-        self._feed: FileFeed | None = None
+        self._maker = FileMaking(room, self._text, self._state, self._around)
         self._making: asyncio.Task[dict[str, Any] | None] | None = None
         self._stopping = False
 
@@ -122,19 +104,28 @@ class FileWork:
             if kept is None or kept.seq != self._state.kept.seq:
                 raise
             # Who had it before has stored some text since, and does not know yet that the record is ours.
-            await self._state.save(attempts=self._record.attempts - 1)
+            await self._take_back()
             return 0.0
 
     async def _begin(self) -> float | None:
         if self._stopping:
             return 0.0
-        attempts, begun = self._record.attempts + 1, self._record.started_at or datetime.now(UTC)
+        done_s = await self._text.stored_s()
+        attempts = self._record.next_attempt(done_s, self._around.settings.file_window_secs)
         if attempts > self._most_attempts:
             return await self._fail(self._record.error or "the daemons that tried it did not come back")
         await self._state.save(
-            state="running", attempts=attempts, instance=self._around.telemetry.instance, started_at=begun
+            state="running",
+            attempts=attempts,
+            from_s=done_s,
+            instance=self._around.telemetry.instance,
+            started_at=self._record.started_at or datetime.now(UTC),
         )
         log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
+        return await self._go_on()
+
+    async def _go_on(self) -> float | None:
+        """The attempt, which the record now knows of; returns as ``run``."""
         try:
             made = await self._attempt()
         except FOREVER as error:
@@ -145,15 +136,16 @@ class FileWork:
             self._around.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
             if isinstance(error, RefusedError) or error.code in FULL:
                 return await self._fail(str(error))
-            # That nobody answers is not the file's fault.
-            await self._state.save(attempts=self._record.attempts - 1, error=str(error))
+            await self._take_back(error=str(error))  # that nobody answers is not the file's fault
             return RETRY_S
         except Exception as error:  # whatever is in a file must not take the live streams with it
             log.exception("a file failed", extra={"job": self._job})
             return await self._fail(f"{type(error).__name__}: {error}")
         else:
             if made is None:
-                await self._state.save(attempts=self._record.attempts - 1)  # nor that we stop
+                if self._worker.crashed:
+                    return await self._fail("a worker died over it")
+                await self._take_back()  # nor that we stop
                 return 0.0
             await self._end("done", **made)
         return None
@@ -167,10 +159,13 @@ class FileWork:
         await self._end("failed", error=f"given up after {attempts} attempts: {error}")
         return None
 
+    async def _take_back(self, **changes: Any) -> None:
+        """The attempt does not count."""
+        await self._state.save(attempts=self._record.attempts - 1, **changes)
+
     @property
     def _most_attempts(self) -> int:
-        """A window is given up before its file is: each of its attempts is one at the file, too."""
-        return 2 * self._around.settings.max_attempts
+        return most_attempts(self._around.settings.max_attempts)
 
     async def _attempt(self) -> dict[str, Any] | None:
         """Make text and results, and say how far that is; returns what the record is to say, None if it was stopped before."""
@@ -178,7 +173,7 @@ class FileWork:
             return None
         over = asyncio.Event()
         telling = asyncio.create_task(self._state.tell(over))
-        self._making = making = asyncio.create_task(self._make())
+        self._making = making = asyncio.create_task(self._maker.make())
         try:
             await asyncio.wait({telling, making}, return_when=asyncio.FIRST_COMPLETED)
             over.set()
@@ -190,50 +185,6 @@ class FileWork:
             await cancel([telling, making])
         telling.result()
         return None if making.cancelled() else making.result()
-
-    async def _make(self) -> dict[str, Any] | None:
-        """The text and the results; None if it was stopped before the text was whole."""
-        submission = self._record.submission
-        # Another daemon's model may have been able to.
-        if lack := what_lacks(self._around.model, submission.language, submission.task):
-            raise UnfitError(lack)
-        async with AsyncExitStack() as stack:
-            if not await self._text.run(partial(self._read, stack)):
-                return None
-        messages = stored_messages(self._room.jetstream, self._around.settings, self._job)
-        account = await check_whole(messages)
-        if submission.speakers == "voices":
-            async with AsyncExitStack() as stack:
-                messages = await labelled(messages, await self._source(stack))
-        return {
-            "results": await write_results(self._room.results, submission, messages),
-            "done_s": account.duration,
-            "total_s": account.duration,
-            "eta_s": 0.0,
-            "error": str(self._feed.error) if self._feed and self._feed.error else None,
-        }
-
-    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
-        """The audio, from where ``found`` stands; ``stack`` closes it."""
-        file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
-        media = file.media
-        self._state.learn(media.frames, media.format.rate)
-        self._feed = FileFeed(self._job, media.format, media.frames, file.pieces, self._record.submitted_at, found)
-        return self._feed
-
-    async def _source(self, stack: AsyncExitStack) -> StoredSource:
-        """The bytes, which ``stack`` closes."""
-        name, bucket = self._record.submission.object, self._room.inputs
-        info = await bucket.info(name)
-        if info is None:
-            raise ObjectError(f"{name!r} is no longer in the bucket {bucket.name}")
-        if info.digest != self._record.digest:
-            raise ObjectError(f"{name!r} was replaced after it was submitted")
-        reader = ObjectReader(bucket, info)
-        source = StoredSource(reader)
-        stack.push_async_callback(reader.close)
-        stack.callback(source.close)
-        return source
 
     async def _end(self, state: JobState, **changes: Any) -> None:
         await self._state.save(state=state, ended_at=datetime.now(UTC), **{"eta_s": None} | changes)

@@ -7,7 +7,8 @@ import asyncio
 import logging
 from functools import partial
 
-from transcriber.bus.file_work import RETRY_S, FileRoom, FileWork
+from transcriber.bus.file_making import FileRoom
+from transcriber.bus.file_work import RETRY_S, FileWork
 from transcriber.bus.job_feed import JobFeed, TakenJob
 from transcriber.bus.jobs import Kept
 from transcriber.bus.places import Places

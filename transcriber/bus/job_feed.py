@@ -142,9 +142,8 @@ class JobFeed:
     async def _deliver(self, message: Msg) -> None:
         """Something came for us: a job, or word of a request."""
         if message.reply.startswith("$JS.ACK."):
-            self._open = (
-                False  # it may be an older request's: then two will be open, and what the other brings is handed on
-            )
+            # It may be an older request's: then two will be open, and what the other brings is handed on.
+            self._open = False
             if not self._wanted or self._job:
                 await self._connection.publish(message.reply, _later(0))
                 return

@@ -8,9 +8,9 @@ refuses as outdated, somebody else has changed meanwhile.
 import asyncio
 import logging
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from transcriber.bus.jetstream import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.object_store import Bucket
@@ -18,8 +18,8 @@ from transcriber.bus.provision_files import FILES_BUCKET, JOB_SUBJECT, JOBS, REC
 from transcriber.config import RECORD_SUBJECT, Settings
 from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.engine.voice_weights import INSTALL, weights_file
-from transcriber.errors import FencedError, ObjectError, RefusedError, RequestError, UnansweredError
-from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
+from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError
+from transcriber.jobs import Answer, JobRecord, Submission
 from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
@@ -30,14 +30,11 @@ PAGE = 256
 """Records that are asked for at once."""
 
 CANCEL_TRIES = 10
-"""A daemon that changes its record as often as we look is not to be overtaken."""
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
+"""How often a record may change just before we change it."""
 
 
 class Kept(NamedTuple):
-    """A record, and the sequence under which it is stored; 0: it is not yet."""
+    """A record, and the sequence under which it is stored; 0: it is not stored yet."""
 
     record: JobRecord
     seq: int
@@ -51,30 +48,6 @@ class JobDesk:
         self._jetstream, self._settings, self._model = jetstream, settings, model
         self._files = Bucket(jetstream, FILES_BUCKET)
         self._warnings = RateLimited(log)
-
-    async def answer_submission(self, data: bytes) -> bytes:
-        """What ``transcriber.submit`` answers.
-
-        Raises:
-            RequestError: 400, 404, 409, 413, 429, 500 or 503.
-        """
-        submission = _parse(Submission, data)
-        try:
-            return (await self.submit(submission)).model_dump_json().encode()
-        except (UnansweredError, RefusedError, ObjectError) as error:
-            raise _refusal(error) from None
-
-    async def answer_cancellation(self, data: bytes) -> bytes:
-        """What ``transcriber.cancel`` answers.
-
-        Raises:
-            RequestError: 400, 404, 500 or 503.
-        """
-        cancellation = _parse(Cancellation, data)
-        try:
-            return (await self.cancel(cancellation.job)).model_dump_json().encode()
-        except (UnansweredError, RefusedError) as error:
-            raise _refusal(error) from None
 
     async def submit(self, submission: Submission) -> Answer:
         """Queue a job; one that is known already is not queued again.
@@ -215,7 +188,7 @@ def parse_record(data: bytes) -> JobRecord | None:
     try:
         return JobRecord.model_validate_json(data)
     except ValidationError as error:
-        log.warning("skipped what is no record of a job: %s", _line(error))
+        log.warning("skipped what is no record of a job: %s", first_line(error))
         return None
 
 
@@ -231,25 +204,8 @@ def _same(record: JobRecord, submission: Submission) -> Answer:
     return Answer(job=submission.job, state=record.state)
 
 
-def _parse(kind: type[_Model], data: bytes) -> _Model:
-    try:
-        return kind.model_validate_json(data)
-    except ValidationError as error:
-        raise RequestError(400, _line(error)) from None
-
-
-def _line(error: ValidationError) -> str:
+def first_line(error: ValidationError) -> str:
+    """What is wrong with what somebody sent, and where."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]
-
-
-def _refusal(error: UnansweredError | RefusedError | ObjectError) -> RequestError:
-    match error:
-        case ObjectError():
-            return RequestError(400, str(error))
-        case UnansweredError():
-            return RequestError(503, f"ask again: {error}")
-        case _:
-            log.error("the broker refuses what a job needs: %s", error)
-            return RequestError(500, f"the broker refuses: {error}")

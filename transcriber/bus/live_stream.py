@@ -79,7 +79,6 @@ class LiveStream:
 
     def receive(self, payload: bytes, headers: Mapping[str, str] | None, number: int, live_s: float) -> None:
         """Take message ``number`` of the subscription, at ``live_s`` of live time."""
-        arrival = Arrival()
         self._report.counters.chunks_received += 1
         self.seen_s = live_s
         parsed, error = NO_HEADERS, None
@@ -89,20 +88,35 @@ class LiveStream:
             error = str(found)
         if self._chunks and self._chunks.idle:
             self._chunks = None
+        chunk = Chunk(payload, parsed, None if error else self._lost_before(number), Arrival(), live_s, error)
         if self._chunks or (parsed.content_type and parse_encoding(parsed.content_type)):
-            self._put(Chunk(payload, parsed, self._lost_before(number), arrival, live_s, error))
+            self._put(chunk)
         elif error is None:
-            self._hear(payload, parsed, self._lost_before(number), arrival, live_s)
+            self.hear(chunk)
         else:
-            self._refuse(error, parsed, arrival)
+            self.refuse(chunk, error)
 
     def hear(self, chunk: Chunk) -> None:
-        """Samples that were decoded, or what came between encoded chunks."""
-        self._hear(chunk.payload, chunk.headers, chunk.lost_before, chunk.arrival, chunk.live_s)
+        """Samples, a heartbeat or an end, as they came or as they were decoded."""
+        try:
+            # Short windows cost as much as long ones: they are for when nobody waits.
+            eager = not self.worker.queue.depth
+            events = self._audio.feed(chunk.payload, chunk.headers, chunk.lost_before, eager=eager)
+        except BadInputError as error:
+            # What was lost is still to be told.
+            self._overflowed |= chunk.lost_before == "slow_consumer"
+            self._reconnected |= chunk.lost_before == "lost_input"
+            self.refuse(chunk, str(error))
+            return
+        if chunk.payload:
+            self.heard_s = chunk.live_s
+        self._took(events, chunk)
 
-    def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
+    def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
         """Something in a chunk cannot be read; ``count``: for the first time."""
-        self._refuse(reason, chunk.headers, chunk.arrival, fmt, count=count)
+        self._report.counters.chunks_dropped["bad_input"] += count
+        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
+        self._took(self._audio.skip(fmt), chunk)
 
     def begin_again(self, chunk: Chunk) -> None:
         """A recorder was started again: another session."""
@@ -118,40 +132,13 @@ class LiveStream:
             self._report.counters.chunks_dropped["slow_consumer"] += 1
             self._around.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
 
-    def _hear(
-        self, payload: bytes, headers: AudioHeaders, lost_before: GapReason | None, arrival: Arrival, live_s: float
-    ) -> None:
-        try:
-            # Short windows cost as much as long ones: they are for when nobody waits.
-            eager = not self.worker.queue.depth
-            events = self._audio.feed(payload, headers, lost_before, eager=eager)
-        except BadInputError as error:
-            self._refuse(str(error), headers, arrival)
-            return
-        if payload:
-            self.heard_s = live_s
-        self._took(events, headers, arrival)
-
-    def _refuse(
-        self,
-        reason: str,
-        headers: AudioHeaders,
-        arrival: Arrival,
-        fmt: AudioFormat | None = None,
-        *,
-        count: bool = True,
-    ) -> None:
-        self._report.counters.chunks_dropped["bad_input"] += count
-        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
-        self._took(self._audio.skip(fmt), headers, arrival)
-
-    def _took(self, events: list[Event], headers: AudioHeaders, arrival: Arrival) -> None:
-        if self.session in self._report.sessions:
-            self._report.note(self.session, headers)
-            self._report.stalled(self.session, stalled=False)
-        self._handle(events, headers, arrival)
-        if self.session:
-            self._report.guess(self.session, self.worker, arrival)
+    def _took(self, events: list[Event], chunk: Chunk) -> None:
+        if (session := self.session) in self._report.sessions:
+            self._report.note(session, chunk.headers)
+            self._report.stalled(session, stalled=False)
+        self._handle(events, chunk.headers, chunk.arrival)
+        if session := self.session:
+            self._report.guess(session, self.worker, chunk.arrival)
 
     def dropped_after(self, number: int) -> None:
         """The NATS client dropped a message that came after message ``number``."""

@@ -188,10 +188,13 @@ class MicroService:
         took_s = time.monotonic() - arrival.at_s
         tally.count(took_s, headers.get("Nats-Service-Error", ""))
         endpoint.count(code, 1000 * took_s)
+        why = "too large, or the broker is away for too long"
         try:
-            await self._connection.publish(message.reply, payload, headers or None)
+            if await self._connection.publish(message.reply, payload, headers or None):
+                return
         except nats_errors.Error as error:
-            log.warning("a reply was not sent: %s", error)
+            why = str(error)
+        log.warning("a reply was not sent: %s", why)
 
     def _tell(self, stats: EndpointStats) -> None:
         """Correct what the library believes of an endpoint."""

@@ -12,12 +12,11 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from concurrent.futures import CancelledError, Future
-from threading import Lock
+from contextlib import suppress
 
 from transcriber.bus.jetstream import Stored
 from transcriber.bus.object_store import Bucket, ObjectInfo
-from transcriber.errors import DigestError, MissingChunkError, ObjectError, SourceClosedError, UnansweredError
+from transcriber.errors import DigestError, MissingChunkError, ObjectError, UnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +27,6 @@ LEAP_CHUNKS = 8
 """So far ahead is read; farther is leapt."""
 
 RETRY_S, RETRY_MAX_S = 0.2, 5.0
-
-READ_BYTES = 2**18
-"""A thread asks for no less, as each question costs a switch between threads."""
 
 
 class ObjectReader:
@@ -217,8 +213,10 @@ class ObjectReader:
         leaders = {name: value for name, value in which.items() if name != "batch"}
         while True:
             try:
-                found = await self._jetstream.direct(self._stream, **which)
-                # Another copy of the stream may not have yet what its leader has.
+                found = None
+                with suppress(UnansweredError):
+                    found = await self._jetstream.direct(self._stream, **which)
+                # A copy of the stream may not have yet what its leader has, and only the leader says that there is no stream.
                 found = found or await self._jetstream.message(self._stream, **leaders)
             except UnansweredError as error:
                 log.debug("%s: %s", self._subject, error)
@@ -228,50 +226,3 @@ class ObjectReader:
             if found is None:
                 raise MissingChunkError(f"a part of {self.info.name!r} is gone: it was deleted, replaced, or too old")
             return found
-
-
-class StoredSource:
-    """An object for a decoder, which reads in a thread of its own.
-
-    Attributes:
-        size: bytes.
-    """
-
-    def __init__(self, reader: ObjectReader) -> None:
-        """Made on the event loop."""
-        self.size: int | None = reader.info.size
-        self._reader, self._loop = reader, asyncio.get_running_loop()
-        self._lock = Lock()
-        self._asked: Future[bytes] | None = None
-        self._closed = False
-        self._start, self._bytes = 0, b""
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """In the thread: the bytes from ``offset`` on, at least one unless it is the end.
-
-        Raises:
-            SourceClosedError: ``close`` was called.
-            As ``ObjectReader.read_at``.
-        """
-        if not self._start <= offset < self._start + len(self._bytes):
-            self._bytes = b""
-            self._bytes, self._start = self._ask(offset, max(length, READ_BYTES)), offset
-        return self._bytes[offset - self._start :][:length]
-
-    def close(self) -> None:
-        """From any thread: whoever waits in ``read_at``, or comes later, is turned away at once."""
-        with self._lock:
-            self._closed = True
-            asked = self._asked
-        if asked:
-            asked.cancel()
-
-    def _ask(self, offset: int, length: int) -> bytes:
-        with self._lock:
-            if self._closed:
-                raise SourceClosedError("the file is closed")
-            self._asked = asyncio.run_coroutine_threadsafe(self._reader.read_at(offset, length), self._loop)
-        try:
-            return self._asked.result()
-        except CancelledError:
-            raise SourceClosedError("the file is closed") from None

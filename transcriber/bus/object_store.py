@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from transcriber.bus.jetstream import JetStream
+from transcriber.bus.jetstream import STREAM_FULL, JetStream
 from transcriber.bus.object_upload import DIGEST, Upload
+from transcriber.cancelling import to_its_end
 from transcriber.errors import LinkError, ObjectError, RefusedError, UnansweredError
 from transcriber.ulid import new_ulid
 
@@ -33,8 +34,7 @@ class ObjectInfo:
         nuid: names this revision's chunks.
         size: bytes.
         chunks: messages that they are spread over.
-        digest: ``SHA-256=`` and the base64 of it; empty when deleted.
-        deleted: whether only the name is left.
+        digest: ``SHA-256=`` and the base64 of it; may be empty.
         chunk_bytes: of the largest chunk; None where it is not said.
     """
 
@@ -43,7 +43,6 @@ class ObjectInfo:
     size: int
     chunks: int
     digest: str
-    deleted: bool = False
     chunk_bytes: int | None = None
 
     @property
@@ -131,13 +130,16 @@ class Bucket:
                 await upload.add(piece)
             await upload.finish()
         except BaseException:
-            await upload.abandon()
-            with suppress(RefusedError):  # what made us fail matters more
-                await self._purge(nuid)
+            await to_its_end(self._undo(upload, nuid))
             raise
         info = ObjectInfo(name, nuid, upload.size, upload.chunks, upload.digest, chunk_bytes=upload.chunk_bytes)
-        await self._announce(info, name, options={"max_chunk_size": info.chunk_bytes})
-        if before and before.nuid:
+        try:
+            await self._announce(info, options={"max_chunk_size": info.chunk_bytes})
+        except UnansweredError as error:
+            if error.code == STREAM_FULL and await self._meta(name) == before:  # else it may be stored all the same
+                await to_its_end(self._undo(upload, nuid))
+            raise
+        if before:
             await self._purge(before.nuid)
         return info
 
@@ -150,9 +152,15 @@ class Bucket:
         meta = await self._meta(name)
         if meta is None or meta.deleted or (digest and meta.digest != digest):
             return False
-        await self._announce(ObjectInfo(name, meta.nuid, 0, 0, "", deleted=True), name)
-        if meta.nuid:
-            await self._purge(meta.nuid)
+        gone = ObjectInfo(name, meta.nuid, 0, 0, "")
+        try:
+            await self._announce(gone, deleted=True)
+        except UnansweredError as error:
+            if error.code != STREAM_FULL:
+                raise
+            await self._purge(meta.nuid)  # what says that it is gone needs room, too
+            await self._announce(gone, deleted=True)
+        await self._purge(meta.nuid)
         return True
 
     async def _meta(self, name: str) -> _Meta | None:
@@ -163,32 +171,39 @@ class Bucket:
         except ValidationError:
             raise ObjectError(f"{name!r} in {self.name} is no object: what describes it cannot be read") from None
 
-    async def _announce(self, info: ObjectInfo, name: str, **more: Any) -> None:
+    async def _announce(self, info: ObjectInfo, **more: Any) -> None:
         """Store what makes the object, or unmakes it. The broker may have it without our knowing, so it is said again."""
         meta = {
-            "name": name,
+            "name": info.name,
             "bucket": self.name,
             "nuid": info.nuid,
             "size": info.size,
             "mtime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
             "chunks": info.chunks,
             "digest": info.digest,
-            **({"deleted": True} if info.deleted else {}),
             **more,
         }
         payload, headers = json.dumps(meta).encode(), {"Nats-Rollup": "sub"}
         for left in reversed(range(META_TRIES)):
             try:
-                await self.jetstream.store(self._meta_subject(name), payload, headers)
-            except UnansweredError:
-                if not left:
+                await self.jetstream.store(self._meta_subject(info.name), payload, headers)
+            except UnansweredError as error:
+                if not left or error.code == STREAM_FULL:
                     raise
                 await asyncio.sleep(RETRY_S)
             else:
                 return
 
+    async def _undo(self, upload: Upload, nuid: str) -> None:
+        await upload.abandon()
+        with suppress(RefusedError):  # what made it fail matters more
+            await self._purge(nuid)
+
     async def _purge(self, nuid: str) -> None:
-        with suppress(UnansweredError):  # they are nobody's any more, and grow too old some day
+        """Remove the chunks of an object that is none any more; it may never have had any."""
+        if not nuid:
+            return
+        with suppress(UnansweredError):  # they grow too old some day
             await self.jetstream.call(f"STREAM.PURGE.{self.stream}", {"filter": self.chunk_subject(nuid)})
 
     def _meta_subject(self, name: str) -> str:

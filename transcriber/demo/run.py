@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 
 from transcriber.bus.client import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection
-from transcriber.bus.publish import publish
+from transcriber.clients.publish import publish
+from transcriber.clients.source import AudioSource
 from transcriber.config import Settings
 from transcriber.demo.account import account_errors
 from transcriber.demo.broker import EmbeddedBroker
@@ -20,7 +21,6 @@ from transcriber.demo.screen import Score, Screen
 from transcriber.demo.speech import SPEECH_FORMAT, Recording, load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.messages import AnyMessage, End, Final, Metrics
-from transcriber.source import AudioSource
 from transcriber.text.captions import Line, text_line
 
 DEMO_MODEL = "demo"

@@ -72,6 +72,11 @@ class Worker:
         return self._thread.is_alive()
 
     @property
+    def crashed(self) -> bool:
+        """Whether something killed its thread."""
+        return self.finished.done() and self.finished.exception() is not None
+
+    @property
     def busy_s(self) -> float:
         """Seconds spent on jobs so far, the running one included; but not on partials, which fill what is left over."""
         job = self._job

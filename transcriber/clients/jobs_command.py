@@ -1,7 +1,7 @@
 """The command ``jobs``. In: the records of jobs. Out: a table of them, one of them, its result, or its end."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -9,18 +9,21 @@ from rich.console import Console
 from rich.table import Table
 
 from transcriber.bus.client import connected
-from transcriber.bus.job_client import Jobs
-from transcriber.bus.transcribe import fetch
+from transcriber.clients.job_client import Jobs
+from transcriber.clients.outputs import places, reader_may_leave
+from transcriber.clients.transcribe import fetch
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import JobRecord, file_name, is_job_id
 from transcriber.messages import JobState
-from transcriber.outputs import places, reader_may_leave
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
 
 COLUMNS = ("job", "state", "file", "done", "left", "by", "submitted")
+
+
+_OURS = (RequestError, UnansweredError, RefusedError, ObjectError)
 
 
 async def show_jobs(
@@ -34,75 +37,69 @@ async def show_jobs(
     Raises:
         StartError: a wrong name, no broker, or no records there.
     """
-    _check(job)
-    async with connected(settings, "transcriber jobs") as connection:
-        jobs = Jobs(connection, settings)
-        try:
-            if job is None:
-                found = [record for record in await jobs.records() if state in {None, record.state}]
-                with reader_may_leave():
-                    _list(found, as_json=as_json)
-                    sys.stdout.flush()
-                return 0
-            record = await jobs.record(job)
-        except _OURS as error:
-            return _failed(str(error))
-    if record is None:
-        return _failed(f"there is no {job}, or no longer")
-    with reader_may_leave():
-        sys.stdout.write(f"{record.model_dump_json()}\n" if as_json else "".join(_details(record)))
-        sys.stdout.flush()
-    return 0
+
+    async def show(jobs: Jobs) -> None:
+        if job is None:
+            found = [record for record in await jobs.records() if state in {None, record.state}]
+        else:
+            found = [await _record(jobs, job)]
+        with reader_may_leave():
+            if as_json:
+                sys.stdout.writelines(f"{record.model_dump_json()}\n" for record in found)
+            elif job is None:
+                _list(found)
+            else:
+                sys.stdout.writelines(_details(found[0]))
+            sys.stdout.flush()
+
+    return await _with_jobs(settings, job, show)
 
 
 async def cancel_job(settings: Settings, job: str) -> int:
     """Stop a job, and say what it is now."""
-    _check(job)
-    async with connected(settings, "transcriber jobs") as connection:
-        try:
-            answer = await Jobs(connection, settings).cancel(job)
-        except _OURS as error:
-            return _failed(str(error))
-    sys.stdout.write(f"{answer.job} {answer.state}\n")
-    return 0
+
+    async def cancel(jobs: Jobs) -> None:
+        answer = await jobs.cancel(job)
+        sys.stdout.write(f"{answer.job} {answer.state}\n")
+
+    return await _with_jobs(settings, job, cancel)
 
 
 async def get_result(settings: Settings, job: str, form: Form, output: Path | None) -> int:
     """Write the result of a job that is done, to stdout or a file; in a directory, under the job's name."""
-    _check(job)
+
+    async def get(jobs: Jobs) -> None:
+        record = await _record(jobs, job)
+        if record.state != "done":
+            raise ObjectError(record.line)
+        await fetch(jobs, job, form, place)
+
     (place,) = places([Path(job)], output, form)
+    return await _with_jobs(settings, job, get)
+
+
+async def _with_jobs(settings: Settings, job: str | None, do: Callable[[Jobs], Awaitable[None]]) -> int:
+    """Returns the exit status."""
+    if job is not None and not is_job_id(job):
+        raise ConfigError(f"ID={job!r}: must be job= and then [A-Za-z0-9_-], at most 60")
     async with connected(settings, "transcriber jobs") as connection:
-        jobs = Jobs(connection, settings)
         try:
-            record = await jobs.record(job)
-            if record is None:
-                return _failed(f"there is no {job}, or no longer")
-            if record.state != "done":
-                return _failed(f"{job} {record.state}{f': {record.error}' if record.error else ''}")
-            await fetch(jobs, job, form, place)
+            await do(Jobs(connection, settings))
         except _OURS as error:
-            return _failed(str(error))
+            sys.stderr.write(f"transcriber: {clean(mask(str(error)))}\n")
+            return 1
     return 0
 
 
-_OURS = (RequestError, UnansweredError, RefusedError, ObjectError)
+async def _record(jobs: Jobs, job: str) -> JobRecord:
+    record = await jobs.record(job)
+    if record is None:
+        raise ObjectError(f"there is no {job}, or no longer")
+    return record
 
 
-def _check(job: str | None) -> None:
-    if job is not None and not is_job_id(job):
-        raise ConfigError(f"ID={job!r}: must be job= and then [A-Za-z0-9_-], at most 60")
-
-
-def _failed(why: str) -> int:
-    sys.stderr.write(f"transcriber: {clean(mask(why))}\n")
-    return 1
-
-
-def _list(records: Iterable[JobRecord], *, as_json: bool) -> None:
+def _list(records: Iterable[JobRecord]) -> None:
     """On a terminal a table, elsewhere columns between tabs."""
-    if as_json:
-        sys.stdout.writelines(f"{record.model_dump_json()}\n" for record in records)
-        return
     rows = map(_row, records)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:

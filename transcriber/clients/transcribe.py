@@ -15,17 +15,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from transcriber.bar import bar, notes
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
-from transcriber.bus.job_client import Following, Jobs
-from transcriber.bus.service_client import ask
+from transcriber.clients.bar import bar, notes
+from transcriber.clients.job_client import Following, Jobs
+from transcriber.clients.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
+from transcriber.clients.service_client import ask
+from transcriber.clients.source import ByteSource, open_bytes
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.jobs import JobRecord, Submission, new_job_id, new_object_name
 from transcriber.messages import JobState
-from transcriber.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
-from transcriber.source import ByteSource, open_bytes
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
@@ -206,7 +206,7 @@ class _Asking:
             sys.stdout.flush()
             return
         if record.state != "done":
-            raise _FailedError(f"{job} {record.state}{f': {record.error}' if record.error else ''}")
+            raise _FailedError(record.line)
         await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
 
     async def _submit(self, submission: Submission, following: Following, file: Path | None) -> JobRecord | None:

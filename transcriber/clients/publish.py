@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transcriber.audio.pcm import AudioFormat
-from transcriber.bar import bar, notes
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
-from transcriber.bus.payloads import end_payload, timed_payloads
-from transcriber.bus.store import store_all
+from transcriber.clients.bar import bar, notes
+from transcriber.clients.payloads import end_payload, timed_payloads
+from transcriber.clients.source import AudioSource, open_source
+from transcriber.clients.store import store_all
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
-from transcriber.source import AudioSource, open_source
 from transcriber.ulid import new_ulid
 
 FLUSH_EVERY_BYTES = 2**18

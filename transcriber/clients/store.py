@@ -16,7 +16,7 @@ from contextlib import aclosing
 from nats import errors as nats_errors
 
 from transcriber.bus.connection import Connection
-from transcriber.bus.payloads import Payload, end_payload
+from transcriber.clients.payloads import Payload, end_payload
 from transcriber.errors import BrokerError
 
 log = logging.getLogger(__name__)

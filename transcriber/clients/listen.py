@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Literal, TextIO
 
 from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.clients.outputs import reader_may_leave
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
 from transcriber.jobs import is_job_id
 from transcriber.messages import OVER, Progress
-from transcriber.outputs import reader_may_leave
 from transcriber.text.captions import Cues, text_line
 
 Form = Literal["text", "json", "srt", "vtt"]

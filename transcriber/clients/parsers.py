@@ -1,4 +1,4 @@
-"""The commands that talk to the daemons over the bus: to send audio, to hear its text, to ask, and to see what became of it."""
+"""Their parsers. In: a command line. Out: a call of what it means; each loads only what it needs."""
 
 import argparse
 import asyncio
@@ -107,7 +107,7 @@ def _seconds(text: str) -> float:
 
 
 def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.publish import publish_file  # noqa: PLC0415
+    from transcriber.clients.publish import publish_file  # noqa: PLC0415
 
     _interrupt_on_sigterm()
     return asyncio.run(
@@ -146,7 +146,7 @@ def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioForma
 
 
 def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.listen import listen_and_print  # noqa: PLC0415
+    from transcriber.clients.listen import listen_and_print  # noqa: PLC0415
 
     _interrupt_on_sigterm()
     with suppress(KeyboardInterrupt):
@@ -155,7 +155,7 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.transcribe import Wanted, transcribe_files  # noqa: PLC0415
+    from transcriber.clients.transcribe import Wanted, transcribe_files  # noqa: PLC0415
 
     asked = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "keep")}
     try:
@@ -176,7 +176,7 @@ def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _jobs(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.jobs_command import cancel_job, get_result, show_jobs  # noqa: PLC0415
+    from transcriber.clients.jobs_command import cancel_job, get_result, show_jobs  # noqa: PLC0415
 
     if arguments.cancel is not None:
         return asyncio.run(cancel_job(settings, arguments.cancel))

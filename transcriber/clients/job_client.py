@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import NoReturn
 
 from nats.aio.msg import Msg
 from pydantic import ValidationError
@@ -22,7 +21,7 @@ from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision import FILES_COMMAND
 from transcriber.bus.provision_files import FILES_BUCKET, RECORDS, RESULTS_BUCKET
-from transcriber.bus.service_client import ask
+from transcriber.clients.service_client import STOPPING, ask
 from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
@@ -91,7 +90,9 @@ class Jobs:
         """
         try:
             return await self._ask(SUBMIT_SUBJECT, submission)
-        except RequestError:
+        except RequestError as error:
+            if error.code == STOPPING:  # it could not be asked again long enough: it may wait in the queue
+                raise UnansweredError(str(error)) from None
             with suppress(UnansweredError, RefusedError):  # what was answered matters more
                 await self._files.delete(submission.object)
             raise
@@ -215,12 +216,10 @@ def _explained(what: str) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        _refused(what, error)
+        if error.code == STREAM_NOT_FOUND:
+            raise JetStreamError(f"there is no {what}: {HINT}") from None
+        raise
     except UnansweredError as error:
+        if error.code:  # the broker said why
+            raise
         raise UnansweredError(f"{error}; {HINT}") from None
-
-
-def _refused(what: str, error: RefusedError) -> NoReturn:
-    if error.code == STREAM_NOT_FOUND:
-        raise JetStreamError(f"there is no {what}: {HINT}") from None
-    raise error

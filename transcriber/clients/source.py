@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.wav import WavParser
+from transcriber.audio.wav import WavParser, is_wav
 from transcriber.bus.decoding import open_file
 from transcriber.errors import BadInputError, ConfigError, UnseekableError
 
@@ -55,7 +55,7 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
                 if raw:
                     yield AudioSource(raw, None, pipe.pieces())
                 elif await pipe.is_wav():
-                    yield await _parse_wav(pipe.pieces())
+                    yield await _parse_wav(pipe.pieces(), None)
                 else:
                     async with _decoded(pipe) as source:
                         yield source
@@ -148,7 +148,7 @@ class _Pipe:
             if not piece:
                 break
             self._begun += piece
-        return _is_wav(self._begun)
+        return is_wav(self._begun)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """All of it, for who reads it on the event loop."""
@@ -173,10 +173,6 @@ class _Pipe:
         return piece or await self._reader.read(count)
 
 
-def _is_wav(head: bytes) -> bool:
-    return head[:4] == b"RIFF" and head[8:] == b"WAVE"
-
-
 @asynccontextmanager
 async def _read_pipe(file: IO[bytes]) -> AsyncIterator[_Pipe]:
     reader = asyncio.StreamReader(_READ_BYTES)
@@ -194,9 +190,9 @@ async def _read_pipe(file: IO[bytes]) -> AsyncIterator[_Pipe]:
 async def _open_file(file: IO[bytes]) -> AsyncIterator[AudioSource]:
     head = os.pread(file.fileno(), _WAV_HEADER_BYTES, 0)
     wav: AudioSource | None = None
-    if _is_wav(head):
+    if is_wav(head):
         with suppress(BadInputError):  # more channels or another codec than we read ourselves
-            wav = await _parse_wav(_read(file))
+            wav = await _parse_wav(_read(file), os.fstat(file.fileno()).st_size)
     if wav:
         yield wav
         return
@@ -219,9 +215,9 @@ async def _decoded(source: _File | _Pipe) -> AsyncIterator[AudioSource]:
         yield AudioSource(file.media.format, file.media.frames, audio())
 
 
-async def _parse_wav(pieces: AsyncIterator[bytes]) -> AudioSource:
-    """The WAV file in ``pieces``, read up to its audio."""
-    parser, first = WavParser(), b""
+async def _parse_wav(pieces: AsyncIterator[bytes], size: int | None) -> AudioSource:
+    """The WAV file of ``size`` bytes in ``pieces``, read up to its audio."""
+    parser, first = WavParser(size), b""
     async for piece in pieces:
         first = parser.feed(piece)
         if parser.format:

@@ -1,0 +1,106 @@
+"""What a file is made into: its text, and of that its results.
+
+In: the record of a job, which says what is wanted. Out: text on ``transcripts.<job>.*``, and documents in a bucket.
+"""
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from transcriber.bus.decoding import open_file
+from transcriber.bus.file_feed import FileFeed, first_frame
+from transcriber.bus.file_record import FileRecord
+from transcriber.bus.file_results import check_whole, stored_messages, write_results
+from transcriber.bus.file_text import FileText
+from transcriber.bus.file_voices import labelled
+from transcriber.bus.jetstream import JetStream
+from transcriber.bus.jobs import JobDesk
+from transcriber.bus.object_reader import ObjectReader
+from transcriber.bus.object_source import StoredSource
+from transcriber.bus.object_store import Bucket
+from transcriber.bus.stream_report import Surroundings
+from transcriber.engine.job import what_lacks
+from transcriber.errors import ObjectError, UnfitError
+from transcriber.messages import Checkpoint, End
+
+
+@dataclass(frozen=True, slots=True)
+class FileRoom:
+    """What all files of a daemon share."""
+
+    jetstream: JetStream
+    desk: JobDesk
+    inputs: Bucket
+    results: Bucket
+    around: Surroundings
+
+
+class FileMaking:
+    """Event loop only."""
+
+    def __init__(self, room: FileRoom, text: FileText, state: FileRecord, around: Surroundings) -> None:
+        """``around`` has the settings of this file; ``state`` learns how long it is."""
+        self._room, self._text, self._state, self._around = room, text, state, around
+        self._feed: FileFeed | None = None
+
+    async def make(self) -> dict[str, Any] | None:
+        """The text and the results; returns what the record is to say, None if it was stopped before the text was whole.
+
+        Raises:
+            UnfitError: our model cannot do it. MediaError, ObjectError, TextGoneError.
+            FencedError: another daemon has stored text of it.
+            UnansweredError, RefusedError: it cannot be read, or not be stored.
+        """
+        submission = self._state.record.submission
+        # Another daemon's model may have been able to.
+        if lack := what_lacks(self._around.model, submission.language, submission.task):
+            raise UnfitError(lack)
+        async with AsyncExitStack() as stack:
+            if not await self._text.run(partial(self._read, stack)):
+                return None
+        messages = stored = stored_messages(self._room.jetstream, self._around.settings, submission.job)
+        account = await check_whole(stored)
+        if submission.speakers == "voices":
+            async with AsyncExitStack() as stack:
+                messages = await labelled(messages, await self._source(stack))
+        results = await write_results(self._room.results, submission, messages)
+        await check_whole(stored)  # none of it went meanwhile
+        return {
+            "results": results,
+            "done_s": account.duration,
+            "total_s": account.duration,
+            "eta_s": 0.0,
+            "error": self._missing(account),
+        }
+
+    def _missing(self, account: End) -> str | None:
+        """What is to be said of a file that could not be read to its end."""
+        if self._feed:
+            return str(self._feed.error) if self._feed.error else None
+        return f"{account.lost_s:.2f} s of it could not be read" if account.lost_frames else None  # another has read it
+
+    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
+        """The audio, from where ``found`` stands; ``stack`` closes it."""
+        file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
+        media = file.media
+        self._state.learn(media.frames, media.format.rate)
+        record = self._state.record
+        self._feed = FileFeed(
+            record.submission.job, media.format, media.frames, file.pieces, record.submitted_at, found
+        )
+        return self._feed
+
+    async def _source(self, stack: AsyncExitStack) -> StoredSource:
+        """The bytes, which ``stack`` closes."""
+        name, bucket = self._state.record.submission.object, self._room.inputs
+        info = await bucket.info(name)
+        if info is None:
+            raise ObjectError(f"{name!r} is no longer in the bucket {bucket.name}")
+        if info.digest != self._state.record.digest:
+            raise ObjectError(f"{name!r} was replaced after it was submitted")
+        reader = ObjectReader(bucket, info)
+        source = StoredSource(reader)
+        stack.push_async_callback(reader.close)
+        stack.callback(source.close)
+        return source
