@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.harness import PATIENCE_S, Daemon, Ears, level, until
+from tests.filing import before, stopped
+from tests.harness import PATIENCE_S, PATIENT_STOP, Daemon, Ears, level, until
 from tests.stopwatch import Stopwatch
 from tests.stored import (
     ENV,
@@ -238,6 +239,25 @@ async def test_slow_owner_is_not_robbed(broker, tmp_path, mouth):
     assert "fenced off" not in first.log()
     assert found.text == ["1"] + 30 * ["2"]
     found.check(31 * WINDOW)
+
+
+async def test_stream_that_is_found_while_the_daemon_stops_is_the_next_ones(broker, tmp_path, mouth):
+    """It would be served by nobody who drains it, and its windows would find a closed queue."""
+    await provisioned(broker)
+    await store_windows(mouth, "s", [1, 2, 3])
+    await store(mouth, "s", b"", end=1)
+    first = Daemon(broker.url, tmp_path, **ENV, **PATIENT_STOP, **before("provision:audio_subjects:1", "SIGSTOP"))
+    first.start()
+    await until(lambda: stopped(first), "its look for streams")
+    first.process.send_signal(signal.SIGTERM)
+    first.process.send_signal(signal.SIGCONT)
+    assert await first.ended() == 0, first.log()
+    async with Daemon(broker.url, tmp_path, **ENV):
+        found = await until_ended(mouth)
+
+    assert found.text == ["1", "2", "3"]
+    assert found.gaps == []
+    found.check(3 * WINDOW)
 
 
 # Time.

@@ -122,6 +122,8 @@ class DurableIngest(Ingest[DurableStream]):
         """Serve each subject that has audio we have not read."""
         try:
             found = await provision.audio_subjects(self._connection, self._around.settings)
+            if self._draining:  # since we asked: what is served now would not be drained, nor find a place in the queue
+                return
             for subject, messages in found.items():
                 name = subject.rpartition(".")[2]
                 if name not in self.streams and self._known.get(subject) != messages and self._may_serve(name):
