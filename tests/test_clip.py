@@ -109,6 +109,14 @@ def test_the_parts_tile_the_clip_however_it_comes(seconds, size):
     assert [type(part) for part in whole.parts] == [type(part) for part in clip.parts]
 
 
+@pytest.mark.parametrize("size", [RATE // 2, RATE * 2, RATE * 20])
+def test_a_clip_that_is_just_as_long_as_a_window_is_one(size):
+    clip = ears(Sharp(), window_s=5.0).cut("s", FORMAT, pieces(pcm(loud(5.0)), size))
+
+    assert [part.window.frames for part in clip.parts] == [5 * RATE]
+    assert clip.session.received == clip.session.clock == 5 * RATE
+
+
 def test_what_could_not_be_decoded_is_a_gap():
     data = pcm(loud(1))
 

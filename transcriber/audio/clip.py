@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.pcm import AudioFormat, count_frames
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.speech import Network, SpeechDetector, has_speech, speech_probability, speech_seconds
@@ -78,12 +78,17 @@ class Ears:
         session = Session(session_id, fmt, replace(self.cutting, gate=False), None, max_hole_s=self.max_s)
         session.origin = 0
         found: list[Window | Silence | Gap] = []
+        place, rest = 0, b""
         for frame, data in pieces:
-            self.check_length(frame + len(data) // fmt.frame_bytes, fmt.rate)
-            found += session.feed(data, offset=frame)
+            self.check_length(frame + count_frames(data, fmt), fmt.rate)
+            found += session.feed(rest, offset=place)
+            place, rest = frame, data
+        if place > session.clock:  # it lies behind a hole
+            found += session.feed(rest, offset=place)
+            rest = b""
+        found += session.close(rest=rest)
         if not session.received:
             raise BadInputError("there is no audio in it")
-        found += session.close()
         return Clip(session, [self._listened(part) if isinstance(part, Window) else part for part in found])
 
     def check_length(self, frames: int, rate: int) -> None:

@@ -72,8 +72,10 @@ class Run:
         """Nothing is ever put off."""
         return []
 
-    def flush(self) -> list[tuple[int, Cut]]:
-        """The run ends: returns what is left, the last windows shorter. Nothing may be pushed after it."""
+    def flush(self, rest: bytes = b"") -> list[tuple[int, Cut]]:
+        """The run ends with ``rest``: returns what is left, the last windows shorter. Nothing may be pushed after it."""
+        self._pending += rest
+        self._pushed += len(rest) // self._format.frame_bytes
         cuts: list[tuple[int, Cut]] = []
         for channel, samples in enumerate(decode(self._pending, self._format, split=self._split)):
             cutter, resampler = self.cutters[channel], self._resamplers[channel]
@@ -139,8 +141,10 @@ class FreshRun:
             found += more
         return found
 
-    def flush(self) -> list[tuple[int, Cut]]:
-        """The run ends: returns what is left, the last windows shorter. Nothing may be pushed after it."""
+    def flush(self, rest: bytes = b"") -> list[tuple[int, Cut]]:
+        """The run ends with ``rest``: returns what is left, the last windows shorter. Nothing may be pushed after it."""
+        self._kept += rest
+        self._pushed += len(rest) // self._format.frame_bytes
         found = self.catch_up()
         for channel in range(len(self._ears)):
             while self._ears[channel].cut < self._pushed:

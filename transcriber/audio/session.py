@@ -260,9 +260,15 @@ class Session:
         done = self._windows(self._run.catch_up())
         return done + self._end_run() if self.open_frames else done
 
-    def close(self, lost_before: GapReason | None = None) -> list[Window | Silence | Gap]:
-        """No more audio; returns the last windows, and a gap of 0 frames if more may have been on its way."""
-        done = self._end_run()
+    def close(self, lost_before: GapReason | None = None, *, rest: bytes = b"") -> list[Window | Silence | Gap]:
+        """No more audio after ``rest``; returns the last windows, and a gap of 0 frames if more may have been on its way.
+
+        ``rest`` follows what was fed. Since nothing follows it, a window that it fills need not be cut.
+        """
+        frames = len(rest) // self.format.frame_bytes
+        self.clock += frames
+        self.received += frames
+        done = self._end_run(rest)
         return done if lost_before is None else [*done, Gap(self, self.clock, 0, lost_before, self.places)]
 
     def _position(self, offset: int | None) -> int:
@@ -287,9 +293,9 @@ class Session:
         self._begin_run()
         return [*done, Gap(self, start, hole, reason, self.places)]
 
-    def _end_run(self) -> list[Window | Silence | Gap]:
-        """Close the run and begin another; returns what was open."""
-        done = self._windows(self._run.flush())
+    def _end_run(self, rest: bytes = b"") -> list[Window | Silence | Gap]:
+        """Close the run, which ends with ``rest``, and begin another; returns what was open."""
+        done = self._windows(self._run.flush(rest))
         self._begin_run()
         if done:
             done[-1] = replace(done[-1], places=self.places)
