@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from tests.stored import provisioned
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_answers import answer_cancellation, answer_submission
+from transcriber.bus.job_answers import JobAnswers
 from transcriber.bus.jobs import JobDesk
 from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
@@ -38,6 +38,7 @@ class StandIn:
         self.jetstream = JetStream(connection)
         self.jobs = Jobs(connection, settings)
         self.desk = JobDesk(self.jetstream, settings)
+        self._answers = JobAnswers(self.desk)
         self.files, self.results = Bucket(self.jetstream, FILES_BUCKET), Bucket(self.jetstream, RESULTS_BUCKET)
         self.submissions = []
         self.questions = 0
@@ -91,18 +92,18 @@ class StandIn:
     async def _submit(self, message):
         if not message.data:
             self.questions += 1
-        await self._answer(message, self._refused if self.refusal and message.data else answer_submission)
+        await self._answer(message, self._refused if self.refusal and message.data else self._answers.to_submission)
 
     async def _refused(self, *_):
         assert self.refusal
         raise self.refusal
 
     async def _cancel(self, message):
-        await self._answer(message, answer_cancellation)
+        await self._answer(message, self._answers.to_cancellation)
 
     async def _answer(self, message, answer):
         try:
-            said, headers = await answer(self.desk, message.data), None
+            said, headers = await answer(message.data), None
         except RequestError as error:
             said = b""
             headers = {"Nats-Service-Error": str(error), "Nats-Service-Error-Code": str(error.code)}

@@ -11,7 +11,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from tests.harness import PATIENCE_S, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_answers import answer_cancellation, answer_submission
+from transcriber.bus.job_answers import MAX_OPEN, JobAnswers
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import JobDesk, Kept
 from transcriber.bus.object_store import Bucket
@@ -193,15 +193,17 @@ async def test_submission_that_cannot_be_done_is_refused_in_one_line(broker, dat
         await office.put("large.wav", bytes(11))
         await office.submit(job="job=1")
 
-        assert await refusal(answer_submission(office.desk, data)) == code
+        assert await refusal(JobAnswers(office.desk).to_submission(data)) == code
         assert await office.waiting() == 1
 
 
 async def test_requests_are_answered_in_json(office):
     await office.put("a.wav")
 
-    submitted = json.loads(await answer_submission(office.desk, b'{"object": "a.wav"}'))
-    cancelled = json.loads(await answer_cancellation(office.desk, json.dumps({"job": submitted["job"]}).encode()))
+    submitted = json.loads(await JobAnswers(office.desk).to_submission(b'{"object": "a.wav"}'))
+    cancelled = json.loads(
+        await JobAnswers(office.desk).to_cancellation(json.dumps({"job": submitted["job"]}).encode())
+    )
 
     assert submitted == {"job": submitted["job"], "state": "queued"}
     assert cancelled == {"job": submitted["job"], "state": "cancelled"}
@@ -209,7 +211,7 @@ async def test_requests_are_answered_in_json(office):
 
 @pytest.mark.parametrize(("data", "code"), [(b"{}", 400), (b'{"job": "a"}', 400), (b'{"job": "job=1"}', 404)])
 async def test_cancellation_that_cannot_be_done_is_refused(office, data, code):
-    assert await refusal(answer_cancellation(office.desk, data)) == code
+    assert await refusal(JobAnswers(office.desk).to_cancellation(data)) == code
 
 
 async def test_broker_that_is_away_is_503(tmp_path):
@@ -219,8 +221,8 @@ async def test_broker_that_is_away_is_503(tmp_path):
         broker.stop()
         await until(lambda: not office.connection.connected, "the loss")
 
-        assert await refusal(answer_submission(office.desk, b'{"object": "a.wav"}')) == 503
-        assert await refusal(answer_cancellation(office.desk, b'{"job": "job=1"}')) == 503
+        assert await refusal(JobAnswers(office.desk).to_submission(b'{"object": "a.wav"}')) == 503
+        assert await refusal(JobAnswers(office.desk).to_cancellation(b'{"job": "job=1"}')) == 503
 
 
 async def test_full_queue_is_429(office):
@@ -228,8 +230,17 @@ async def test_full_queue_is_429(office):
     await office.jetstream.call("STREAM.UPDATE.JOBS", config | {"max_bytes": 100})
     await office.put("a.wav")
 
-    assert await refusal(answer_submission(office.desk, b'{"object": "a.wav"}')) == 429
+    assert await refusal(JobAnswers(office.desk).to_submission(b'{"object": "a.wav"}')) == 429
     assert await office.desk.records() == []
+
+
+async def test_more_than_may_ask_at_once_are_429(office):
+    answers = JobAnswers(office.desk)
+
+    codes = await asyncio.gather(*(refusal(answers.to_cancellation(b'{"job": "job=1"}')) for _ in range(MAX_OPEN + 3)))
+
+    assert sorted(codes) == [404] * MAX_OPEN + [429] * 3
+    assert await refusal(answers.to_cancellation(b'{"job": "job=1"}')) == 404
 
 
 async def test_link_is_400(office):
@@ -237,7 +248,7 @@ async def test_link_is_400(office):
     meta = {"name": "x", "nuid": "1", "options": {"link": {"bucket": "OTHER"}}}
     await office.jetstream.store(bucket._meta_subject("x"), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
 
-    assert await refusal(answer_submission(office.desk, b'{"object": "x"}')) == 400
+    assert await refusal(JobAnswers(office.desk).to_submission(b'{"object": "x"}')) == 400
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done", "failed", "cancelled"])

@@ -5,23 +5,20 @@ In: settings. Out: the endpoints of the micro service and the daemon's part in t
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-
-from nats.aio.msg import Msg
 
 from transcriber.bus import provision
 from transcriber.bus.connection import Connection
 from transcriber.bus.file_making import FileRoom
 from transcriber.bus.files import Files
 from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_answers import answer_cancellation, answer_submission
+from transcriber.bus.job_answers import JobAnswers
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import JobDesk
 from transcriber.bus.micro import Endpoint, MicroService
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.bus.requests import Requests
-from transcriber.bus.stream_report import Arrival, Surroundings
+from transcriber.bus.stream_report import Surroundings
 from transcriber.config import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import DeniedError
@@ -45,8 +42,11 @@ class Asking:
             desk = JobDesk(jetstream, settings, around.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
             self._files = Files(pool, JobFeed(connection), FileRoom(jetstream, desk, *buckets, around))
-            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, _by_payload(desk, answer_submission))
-            self._endpoints["cancel"] = Endpoint(CANCEL_SUBJECT, _by_payload(desk, answer_cancellation))
+            answers = JobAnswers(desk)
+            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, lambda message, _: answers.to_submission(message.data))
+            self._endpoints["cancel"] = Endpoint(
+                CANCEL_SUBJECT, lambda message, _: answers.to_cancellation(message.data)
+            )
         self._micro = MicroService(connection, self._requests.metadata if self._requests else {})
 
     @property
@@ -97,9 +97,3 @@ class Asking:
         await asyncio.gather(self._micro.finish(timeout_s), *files)
         if self._requests:
             self._requests.close()
-
-
-def _by_payload(
-    desk: JobDesk, answer: Callable[[JobDesk, bytes], Awaitable[bytes]]
-) -> Callable[[Msg, Arrival], Awaitable[bytes]]:
-    return lambda message, _: answer(desk, message.data)
