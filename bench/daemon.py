@@ -4,13 +4,16 @@
 """
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import load_settings
+from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.daemon import DaemonProcess
 from transcriber.engine.job import Transcript, Word
 from transcriber.logs import configure
@@ -60,6 +63,16 @@ class InstantModel:
         translate: bool = False,
     ) -> Transcript:
         return ANSWER
+
+
+@contextmanager
+def storing_broker() -> Iterator[EmbeddedBroker]:
+    """With JetStream, and nothing in it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder,
+        EmbeddedBroker(store=Path(folder)) as broker,
+    ):
+        yield broker
 
 
 class MeasuredDaemon(DaemonProcess):

@@ -12,11 +12,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
+from bench.daemon import PLAIN, MeasuredDaemon, StubbedDaemon, storing_broker
 from bench.paced import FORMAT, speech
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.headers import NO_HEADERS
@@ -76,15 +76,6 @@ def _settings(url: str, environment: Mapping[str, str]) -> Settings:
     return load_settings(nats_url=url, **{name.lower(): value for name, value in environment.items()})
 
 
-@contextmanager
-def _broker() -> Iterator[EmbeddedBroker]:
-    with (
-        tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder,
-        EmbeddedBroker(store=Path(folder)) as broker,
-    ):
-        yield broker
-
-
 def _payloads(seconds: float, payload_s: float, rate: int, place: float = 0.0) -> list[bytes]:
     """Speech, over and over, from a ``place`` between 0 and 1 of it."""
     pcm, size = speech(), int(payload_s * rate) * FORMAT.frame_bytes
@@ -134,7 +125,7 @@ def _latency(*, quick: bool) -> Results:
     }
     results = {}
     for name, (kind, settings) in cases.items():
-        with _broker() as broker, ExitStack() as stack:
+        with storing_broker() as broker, ExitStack() as stack:
             daemons, voices = [], {}
             for mode, ours in MODES.items():
                 named = settings | ours | {"AUDIO_SUBJECT": f"{mode}.*", "TRANSCRIPT_SUBJECT_PREFIX": f"{mode}-text"}
@@ -267,7 +258,7 @@ def _throughput(*, quick: bool) -> Results:
     results: Results = {}
     for count in STREAMS:
         seconds = (120.0 if quick else 600.0) if count == 1 else (15.0 if quick else 60.0)
-        with _broker() as broker:
+        with storing_broker() as broker:
             rows = {
                 "live": asyncio.run(_live(broker.url, count, seconds)),
                 "durable": asyncio.run(_backlog(broker.url, count, seconds)),
@@ -349,7 +340,7 @@ async def _keep(connection: Connection, subjects: list[str], payloads: list[byte
 def _restart(*, quick: bool) -> Results:
     """From the start of the process, with one new window stored, to its text; sessions of several lengths take turns."""
     lengths_s, rounds = ((60.0, 300.0), 2) if quick else ((60.0, 3600.0), 7)
-    with _broker() as broker:
+    with storing_broker() as broker:
         rows = asyncio.run(_restart_all(broker.url, lengths_s, rounds))
     shortest, longest = (statistics.median(rows[length_s]) for length_s in lengths_s)
     results = {

@@ -12,16 +12,13 @@ import argparse
 import asyncio
 import random
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from bench.daemon import MeasuredDaemon, StubbedDaemon
+from bench.daemon import MeasuredDaemon, StubbedDaemon, storing_broker
 from bench.files.beside import beside
 from bench.files.long import FILES, undisturbed_and_killed, whole
 from bench.files.make import KINDS, make
 from bench.report import Results, note
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.models import DEMO
 
 __all__ = ["add_options", "measure"]
@@ -31,7 +28,7 @@ LONG_S, HOUR_S, QUICK_S = 36_000.0, 3600.0, 600.0
 
 def measure(quick: bool, mp3_hours: float | None) -> Results:
     if mp3_hours:
-        with tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder, _broker() as broker:
+        with tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder, storing_broker() as broker:
             file = make("mp3", mp3_hours * HOUR_S, Path(folder))
             with StubbedDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
                 return {"mp3, engine stubbed": asyncio.run(whole(broker.url, daemon, file))}
@@ -42,7 +39,7 @@ def measure(quick: bool, mp3_hours: float | None) -> Results:
     with tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder:
         for kind in KINDS:
             file = make(kind, long_s, Path(folder))
-            with _broker() as broker:
+            with storing_broker() as broker:
                 stubbed = StubbedDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO)
                 results[f"{kind}, engine stubbed"] = asyncio.run(
                     undisturbed_and_killed(broker.url, stubbed, file, parts[kind])
@@ -50,10 +47,10 @@ def measure(quick: bool, mp3_hours: float | None) -> Results:
             note(f"files: {kind}: {results[f'{kind}, engine stubbed']}")
             file.path.unlink()
         file = make("flac", hour_s, Path(folder))
-        with _broker() as broker, MeasuredDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
+        with storing_broker() as broker, MeasuredDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
             results["flac, bundled model"] = asyncio.run(whole(broker.url, daemon, file))
             note(f"files: with the bundled model: {results['flac, bundled model']}")
-        with _broker() as broker, MeasuredDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
+        with storing_broker() as broker, MeasuredDaemon(broker.url, None, **FILES, WHISPER_MODEL=DEMO) as daemon:
             results["beside a live stream"] = asyncio.run(
                 beside(broker.url, daemon, file, *((1, 5.2) if quick else (4, 45.0)))
             )
@@ -68,12 +65,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _anywhere() -> tuple[float, ...]:
     """Three parts of a file, the last one late: whoever goes on there has the most to pass over."""
     return (*sorted(random.uniform(0.05, 0.8) for _ in range(2)), 0.9)
-
-
-@contextmanager
-def _broker() -> Iterator[EmbeddedBroker]:
-    with (
-        tempfile.TemporaryDirectory(prefix="transcriber-bench-") as folder,
-        EmbeddedBroker(store=Path(folder)) as broker,
-    ):
-        yield broker
