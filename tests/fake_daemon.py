@@ -5,7 +5,7 @@ prompt, so that context shows.
 FAKE_WORD_S: the text is one such word for every so many seconds instead, each with its time.
 FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time,
 also for a window in hand; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at which the model
-fails, or its thread dies, or the process. Level 666: it never answers, whatever is asked. Level 555: it repeats itself.
+fails, or its thread dies, or the process. FAKE_HANG_AT, or 666: it never answers, whatever is asked. Level 555: it repeats itself.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
 itself before the n-th call of something; or RAISE, or HANG. FAKE_GC=0: what is in a ring of references is never freed.
@@ -42,6 +42,7 @@ class FakeModel:
         self.job_file = os.environ.get("FAKE_JOB_FILE")
         self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
         self.word_s = float(os.environ.get("FAKE_WORD_S", "0"))
+        self.hang_at = int(os.environ.get("FAKE_HANG_AT", "666"))
         self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "9999"))
         self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "9999"))
         self.kill_at = int(os.environ.get("FAKE_KILL_AT", "9999"))
@@ -55,7 +56,7 @@ class FakeModel:
     def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)
-        if level == 666:
+        if level == self.hang_at:
             time.sleep(3600)
         if level == self.crash_at:
             raise RuntimeError("the fake model crashed, as it was told")
