@@ -22,7 +22,6 @@ from transcriber.text.results import Form
 
 COLUMNS = ("job", "state", "file", "done", "left", "by", "submitted")
 
-
 _OURS = (RequestError, UnansweredError, RefusedError, ObjectError)
 
 
