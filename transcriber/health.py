@@ -4,9 +4,11 @@ In: cheap questions put to the service. Out: 200 or 503, and one JSON object tha
 """
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -50,6 +52,9 @@ class Health:
 
     def close(self) -> None:
         if self._server:
+            with suppress(OSError):
+                # Its thread looks only every half a second whether it is to end, unless something happens at its socket.
+                self._server.socket.shutdown(socket.SHUT_RDWR)
             self._server.shutdown()
             self._server.server_close()
 
