@@ -5,7 +5,8 @@
 #   docker build --target cuda -t transcriber:0.1.0-cuda .
 #   docker run --read-only -e NATS_URL=nats://broker:4222 -e WHISPER_MODEL=demo transcriber:0.1.0
 
-ARG BASE_IMAGE=python:3.11-slim-bookworm
+# The newest Python for which all that it needs has wheels.
+ARG BASE_IMAGE=python:3.14-slim-bookworm
 # Ubuntu 24.04 is NVIDIA's image with the nearest Python, 3.12; the two must be of one CUDA version.
 ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
 ARG CUDA_BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu24.04

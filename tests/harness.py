@@ -77,8 +77,7 @@ class Daemon:
         self.port = free_port()
         self.log_path = Path(folder) / f"daemon-{self.port}.log"
         self._command = [sys.executable, "-m", *([module] if fake else ["transcriber", "serve"])]
-        base = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "NATS_", "WHISPER_", "FAKE_"))}
-        self._env = base | {
+        self._env = os.environ | {
             "NATS_URL": url,
             "HEALTH_HOST": "127.0.0.1",
             "HEALTH_PORT": str(self.port),
@@ -118,7 +117,8 @@ class Daemon:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
-            return error.code, json.load(error)
+            with error:
+                return error.code, json.load(error)
         except OSError:
             return 0, {}
 

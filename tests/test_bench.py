@@ -49,7 +49,7 @@ def test_every_figure_has_its_machine_versions_and_commit_beside_it():
     assert about["name"] == "pipeline"
     assert set(about["machine"]) == {"cpu", "cores", "memory_mb", "kernel", "python", "load_1min"}
     assert about["machine"]["cores"] >= 1
-    assert about["versions"].keys() >= {"transcriber", "nats-py", "nats-server", "pywhispercpp", "numpy", "soxr"}
+    assert about["versions"].keys() >= {"nats-transcriber", "nats-py", "nats-server", "pywhispercpp", "numpy", "soxr"}
     assert all(about["versions"].values())
     assert about["commit"]
 

@@ -4,13 +4,13 @@ import asyncio
 import io
 import json
 import os
-import pty
 from datetime import UTC, datetime
 
 import pytest
 
 from tests.harness import PATIENCE_S
 from tests.stand_in import RESULTS, pieces, standing_in
+from tests.terminal import Terminal
 from tests.test_transcribe import command, output
 from transcriber.bus.client import connected, subscribe
 from transcriber.clients.jobs_command import cancel_job, get_result, show_jobs
@@ -99,18 +99,28 @@ async def test_one_job_is_shown_with_all_that_is_known(office, settings, capsys)
 
 
 async def test_a_terminal_sees_a_table(broker, office):
-    screen = pty.openpty()
-    with command(broker, "jobs", stdout=screen[1], env=os.environ | {"COLUMNS": "160", "TERM": "xterm"}) as process:
-        os.close(screen[1])
+    with Terminal() as screen, command(broker, "jobs", stdout=screen.end, env=screen.environment) as process:
+        screen.started()
+        await screen.read(b"queued")
         assert await asyncio.to_thread(process.wait, 30) == 0
-        shown = (await asyncio.to_thread(os.read, screen[0], 65536)).decode()
-    os.close(screen[0])
+        shown = screen.shown.decode()
 
     head, *rows = shown.splitlines()
     assert "job" in head
     assert "submitted" in head
     assert [row.split()[:2] for row in rows] == [[FIRST, "done"], [SECOND, "running"], [THIRD, "queued"]]
     assert "\x1b[2J" not in shown
+
+
+async def test_a_pipe_gets_columns_between_tabs_whatever_the_environment_says_of_colours(broker, office):
+    status, out, err = await output(command(broker, "jobs", env=os.environ | {"FORCE_COLOR": "1"}))
+
+    assert (status, err) == (0, "")
+    assert [line.split("\t")[:2] for line in out.splitlines()] == [
+        [FIRST, "done"],
+        [SECOND, "running"],
+        [THIRD, "queued"],
+    ]
 
 
 async def test_a_job_is_cancelled(broker, office):

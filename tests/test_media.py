@@ -6,7 +6,7 @@ import pytest
 import soxr
 
 from bench.media_files import KINDS, Kind, encode
-from tests.media import Trickle, pcm, speech_at
+from tests.media import Trickle, make, pcm, speech_at
 from transcriber.audio.media import open_media
 from transcriber.audio.media_samples import Samples
 from transcriber.audio.pcm import SampleFormat
@@ -54,6 +54,15 @@ def test_what_was_encoded_comes_out_where_it_was(name, rate, channels):
     trickled = open_media(Trickle(data))
     assert list(trickled.pieces) == list(open_media(data).pieces)
     assert (trickled.format, trickled.frames, trickled.codec) == (media.format, media.frames, media.codec)
+
+
+@pytest.mark.parametrize("name", ["wav s16", "flac", "m4a", "webm opus", "matroska aac"])
+def test_a_name_in_another_encoding_costs_no_audio(name):
+    data = make(name)
+    odd = data.replace(b"Lavf", b"L\xe4vf")  # who wrote the file
+
+    assert odd != data
+    assert list(open_media(odd).pieces) == list(open_media(data).pieces)
 
 
 @pytest.fixture(scope="module")

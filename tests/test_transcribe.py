@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -15,10 +14,12 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
+from tests import needs
 from tests.asking import clip, noise
 from tests.harness import Daemon, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
+from tests.terminal import Terminal
 from transcriber.clients import job_client
 from transcriber.clients.outputs import places
 from transcriber.clients.transcribe import Wanted, told, transcribe_files
@@ -232,6 +233,7 @@ async def test_nobody_there_or_nobody_who_answers_is_said(settings, client, wav,
     ]
 
 
+@needs.weights
 async def test_a_file_too_large_for_a_request_goes_through_the_store(broker, settings, client, tmp_path, capsysbinary):
     path = tmp_path / "large.wav"
     path.write_bytes(noise(40))
@@ -497,18 +499,23 @@ async def test_a_terminal_sees_how_far_it_is(broker, settings, wav):
         await office.finish(submission.job)
         await office.progress(submission.job, "done", 150, 150)
 
-    shown, screen = b"", pty.openpty()
     async with standing_in(broker, settings, work):
-        with command(broker, "transcribe", wav, "--store", stderr=screen[1]) as process:
-            os.close(screen[1])
-            while b"talk.wav: 01:15 of 02:30, 01:00 left" not in shown:
-                shown += await asyncio.to_thread(os.read, screen[0], 4096)
-            go_on.set()
-            out = await asyncio.to_thread(process.stdout.read)
-            assert await asyncio.to_thread(process.wait, 30) == 0
-        os.close(screen[0])
+        with Terminal() as screen:
+            line = "transcribe", wav, "--store"
+            with command(broker, *line, stderr=screen.end, env=screen.environment) as process:
+                screen.started()
+                await screen.read(b"talk.wav: 01:15 of 02:30, 01:00 left")
+                go_on.set()
+                out = await asyncio.to_thread(process.stdout.read)
+                assert await asyncio.to_thread(process.wait, 30) == 0
 
     assert out == b"one two\n"
+
+
+async def test_a_log_has_no_bar_whatever_the_environment_says_of_colours(broker, settings, wav):
+    async with standing_in(broker, settings, done):
+        line = "transcribe", wav, "--store"
+        assert await output(command(broker, *line, env=os.environ | {"FORCE_COLOR": "1"})) == (0, "one two\n", "")
 
 
 def test_how_far_a_job_is_in_words():

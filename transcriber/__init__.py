@@ -7,4 +7,4 @@ from importlib.metadata import version
 # (onnxruntime pull request 27379). Nobody who transcribes has agreed to that.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-__version__ = version("transcriber")
+__version__ = version("nats-transcriber")  # PyPI's "transcriber" is somebody else's

@@ -8,6 +8,7 @@ import ctypes
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -50,6 +51,8 @@ _NEEDED = {"flac": 1, "mp3": 64}
 of MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
 _MAX_ERRORS = 2000
 """Packets in a row that cannot be decoded: half a minute and more."""
+_TAGS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+"""A title in another encoding costs no audio: PyAV 18 must be told so, and 19 knows of nothing else."""
 _WRONG = (FFmpegError, ValueError, OverflowError)
 """What PyAV raises about a file."""
 
@@ -89,7 +92,7 @@ def _open(reader: Reader, kind: str) -> InputContainer:
             format=kind or None,
             container_options=options,
             buffer_size=_BUFFER_BYTES,
-            metadata_errors="replace",
+            **_TAGS,
         )
     except _WRONG as error:
         if reader.error:

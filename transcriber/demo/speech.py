@@ -43,7 +43,7 @@ def load_speech() -> list[Recording]:
     try:
         import soundfile  # noqa: PLC0415 - only the demo needs it
     except ImportError:
-        raise ConfigError("soundfile is not installed: pip install 'transcriber[demo]' brings it") from None
+        raise ConfigError("soundfile is not installed: pip install soundfile") from None
     recordings = []
     with as_file(files(__package__) / "speech") as folder:
         for entry in json.loads((folder / "transcripts.json").read_bytes()):
