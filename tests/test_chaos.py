@@ -399,6 +399,7 @@ def test_seeds_differ_in_all_that_publishers_and_faults_can_do():
     assert {"Audio-End" in recording.payloads[-1].headers for recording in recordings} == {True, False}
 
 
+@pytest.mark.long
 async def test_whatever_goes_wrong_nothing_is_lost_doubled_or_reordered():
     disk = may_fill_a_disk()
     outcomes = await play_all(covering(disk=disk), at_once=3)

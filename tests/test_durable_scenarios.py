@@ -1,5 +1,7 @@
 """What an operator will see one day, compressed: outage, overload, one update after the other."""
 
+import pytest
+
 from bench.chaos import scenarios
 from bench.chaos.plan import Kind
 from bench.chaos.run import play
@@ -26,6 +28,7 @@ async def test_under_overload_the_lag_grows_and_is_worked_off_and_no_window_is_d
     assert lags_s[-1] < 1.0
 
 
+@pytest.mark.long
 async def test_five_updates_in_a_row_leave_no_gap():
     outcome = await play(scenarios.rollouts(quick=True))
 

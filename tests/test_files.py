@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import transcriber.demo
+from tests import needs
 from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, office, order, quick, slow, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stopwatch import Stopwatch
 from transcriber.audio.media import open_media
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.engine.voice_weights import weights_file
 from transcriber.jobs import RESULT_FORMS
 from transcriber.messages import End, Final, Gap, Progress
 
@@ -253,7 +253,7 @@ async def test_a_broker_that_dies_in_the_middle_costs_nothing(broker, tmp_path):
             assert not whole["gaps"]
 
 
-@pytest.mark.skipif(weights_file() is None, reason="the weights are not installed")
+@needs.weights
 async def test_two_voices_are_two_speakers_in_the_results(broker, tmp_path):
     low, high = ((SPEECH / f"{name}.flac").read_bytes() for name in ("01_gale_warning", "02_berth"))
     both = wav(np.concatenate([samples_of(clip) for clip in (low, high, low)]), 48_000)

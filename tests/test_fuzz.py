@@ -3,6 +3,8 @@
 import asyncio
 import random
 
+import pytest
+
 from tests.harness import Daemon, level, speak, until
 from transcriber.audio.pcm import SampleFormat
 from transcriber.messages import End, Gap
@@ -123,6 +125,7 @@ async def test_no_malformed_message_silences_the_client(broker, tmp_path, mouth,
     assert "disconnected" not in daemon.log()
 
 
+@pytest.mark.long
 async def test_a_hundred_thousand_hostile_messages_cost_good_streams_nothing(broker, tmp_path, mouth, ears):
     print(f"seed {SEED}")
     env = {"INPUT_SAMPLE_RATE": 16_000, "BUFFER_DURATION_SECS": 1, "TRANSCRIPTION_QUEUE_CAPACITY": 256}

@@ -1,8 +1,6 @@
 """The cluster's manifests, rendered by kubectl and checked against Kubernetes' schemas; the alert rules, by promtool."""
 
-import os
 import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 import yaml
 from nats.js.api import SubjectTransform
 
+from tests import needs
 from transcriber.bus.provision import audio_filter, consumer_config, stream_configs
 from transcriber.bus.provision_files import JOBS, file_streams, job_consumer
 from transcriber.config import load_settings, settings_fields
@@ -27,24 +26,14 @@ OURS = {"keda.sh", "jetstream.nats.io"}
 RULES = ROOT / "k8s/prometheus/rules.yaml"
 
 
-def promtool(*arguments):
-    """Run promtool. Where there is none the test is skipped, but CI installs it, so there it fails."""
-    path = shutil.which("promtool")
-    if path is None and os.environ.get("CI") != "true":
-        pytest.skip("promtool is not installed (Debian package prometheus)")
-    assert path, "promtool is not installed"
-    return subprocess.run([path, *arguments], cwd=RULES.parent, capture_output=True, text=True, check=False)
-
-
 def render(folder):
     """The objects of a kustomization, by kind."""
     return {found["kind"]: found for found in render_all(folder)}
 
 
 def render_all(folder):
-    """The objects of a kustomization. No package registry has a kubectl that is new enough."""
-    if not (kubectl := shutil.which("kubectl")):
-        pytest.skip("kubectl is not installed (1.22 or newer; Debian 12 has 1.20)")
+    """The objects of a kustomization."""
+    kubectl = needs.program("kubectl", "1.22 or newer, from kubernetes.io; Debian 12 has 1.20")
     rendered = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert rendered.returncode == 0, rendered.stderr
     assert not rendered.stderr  # warnings: something deprecated
@@ -417,7 +406,8 @@ def test_image_tag_is_the_version_of_the_project(objects):
 
 @pytest.mark.parametrize(("verb", "file"), [("check", RULES), ("test", RULES.with_name("rules_test.yaml"))])
 def test_promtool_passes_the_rules(verb, file):
-    ran = promtool(verb, "rules", file)
+    promtool = needs.program("promtool", "apt-get install prometheus")
+    ran = subprocess.run([promtool, verb, "rules", file], capture_output=True, text=True, check=False, cwd=RULES.parent)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

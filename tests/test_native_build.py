@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import needs
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.kernels import processor_flags
@@ -46,12 +47,7 @@ libraries = sorted({name for name in maps if "/libggml" in name or "/libwhisper"
 print(json.dumps({"features": sorted(whisper.kernel_features()), "libraries": libraries, **heard}))
 """
 
-pytestmark = [
-    pytest.mark.skipif(
-        "NATIVE_BUILD" not in os.environ, reason="compiles for a minute: only where NATIVE_BUILD is set"
-    ),
-    pytest.mark.timeout(400),
-]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +102,7 @@ def test_it_hears_what_the_wheel_hears(heard, kind):
     assert word_errors(wheel, new) <= 0.03 * len(words(wheel))
 
 
-@pytest.mark.skipif("amx_int8" not in processor_flags(), reason="this processor has no AMX")
+@needs.amx
 def test_weights_of_8_bits_are_multiplied_by_amx(heard):
     new, _ = heard
 

@@ -1,4 +1,3 @@
-import os
 import sys
 from itertools import pairwise
 
@@ -8,20 +7,17 @@ from hypothesis import given, settings, strategies as st
 
 from bench import voices as bench
 from bench.voices import bundled, confusion, conversation, labelled
+from tests import needs
 from transcriber.engine import voice_weights
 from transcriber.engine.clustering import MOST_GROUPS, Clustering, unit
 from transcriber.engine.ggml import check_model_file, read_mel_filters
 from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.voice_network import FRAMES, VoiceNetwork, mel_filters
-from transcriber.engine.voice_weights import INSTALL, SIZE, weights_file
+from transcriber.engine.voice_weights import SIZE
 from transcriber.engine.voices import SHORTEST_S, SURE_S, ByVoice, Follower, label
 from transcriber.errors import ConfigError
 
 RATE = 16_000
-
-needs_weights = pytest.mark.skipif(
-    weights_file() is None and not os.environ.get("CI"), reason=f"without its weights: {INSTALL}"
-)
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +194,7 @@ def test_weights_that_are_not_known_are_refused(monkeypatch, tmp_path):
         VoiceNetwork()
 
 
-@needs_weights
+@needs.weights
 def test_network_is_its_definition(network):
     mel = np.random.default_rng(2).random((FRAMES, 3, 40)).astype(np.float32)
     layers, linear, bias = (part.astype(np.float64) for part in voice_weights.read_weights())
@@ -223,7 +219,7 @@ def test_network_is_its_definition(network):
     assert out == pytest.approx(np.maximum(0, came[-1] @ linear.reshape(SIZE, SIZE).T + bias), abs=1e-5)
 
 
-@needs_weights
+@needs.weights
 def test_a_voice_is_a_vector_of_length_1_whatever_its_loudness(network):
     speech = bundled()["man"][0].samples
 
@@ -235,7 +231,7 @@ def test_a_voice_is_a_vector_of_length_1_whatever_its_loudness(network):
     assert not {"resemblyzer", "torch"} & set(sys.modules), "only a file of the package is read"
 
 
-@needs_weights
+@needs.weights
 @pytest.mark.parametrize("speakers", [1, 2, 3])
 def test_synthetic_voices_are_told_apart(network, speakers):
     talk = conversation(np.random.default_rng(speakers), bundled(), speakers, 20.0)
@@ -248,7 +244,7 @@ def test_synthetic_voices_are_told_apart(network, speakers):
     assert parts[0].speaker == "A"
 
 
-@needs_weights
+@needs.weights
 @pytest.mark.parametrize("piece", [320, 77_777])
 def test_labels_are_the_same_each_time_and_for_any_pieces(network, piece):
     talk = conversation(np.random.default_rng(5), bundled(), 3, None)

@@ -350,6 +350,7 @@ async def test_a_daemon_that_does_not_start_ends_the_bench(broker):
         await player(daemon, broker.url).__aenter__()
 
 
+@pytest.mark.long
 def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys):
     words = [{"word": f"over{n}", "start": n / 2, "end": n / 2 + 0.4} for n in range(6)]
     for name in "ab":
