@@ -86,7 +86,7 @@ def open_file(reader: Reader, first: int) -> Media:
 def _open(reader: Reader, kind: str) -> InputContainer:
     options = _OPTIONS if kind else _OPTIONS | {"format_whitelist": _PROBED}
     try:
-        return av.open(
+        return av.open(  # type: ignore[no-any-return]
             reader,
             "r",
             format=kind or None,
