@@ -146,7 +146,8 @@ def encrypted_webm() -> bytes:
         (caf(1e300, 1), MediaError, "."),
         (claim_packets(2**31 - 1), MediaError, "packets"),
         (claim_packets(100_000_000), MediaError, "packets"),
-        (claim_fragments(100_000_000), MediaError, "Cannot allocate memory"),
+        # FFmpeg 9, in PyAV 19, sees by itself that so many are not there.
+        (claim_fragments(100_000_000), MediaError, "broken mov file: (Cannot allocate memory|Invalid data)"),
         (claim_fragments(2**32 - 1), MediaError, "broken mov"),
     ],
 )  # fmt: skip
