@@ -365,7 +365,7 @@ def test_whatever_comes_twice_late_or_never_the_sessions_are_tiled(name, size, c
     [
         bytes(65_536),
         b"\xff" * 65_536,
-        b"OggS\0\0" * 10_000,
+        pytest.param(b"OggS\0\0" * 10_000, marks=pytest.mark.long),
         b"\xa3" * 65_536,
         b"\xa3\x40\x70\x81" * 16_384,
         b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff" * 5_000,
