@@ -23,7 +23,7 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.aio.transport import Transport
+from nats.aio.transport import TcpTransport, Transport
 from nats.protocol import parser
 
 from transcriber.config import Settings, mask
@@ -50,6 +50,15 @@ HEADER_ROOM = 4096
 # nats-py lets the space before an HMSG's total length be a line end, so a header block of one white space and a payload
 # of digits are read as the total length: the parser loses its place, and a publisher can put words in another's mouth.
 parser.HMSG_RE = re.compile(rb"\AHMSG[ \t]+([^\s]+)[ \t]+([0-9]+)[ \t]+(([^\s]+)[ \t]+)?([0-9]+)[ \t]+([0-9]+)\r\n")
+
+
+def _writelines(self: Transport, payload: list[bytes]) -> None:
+    self.write(b"".join(payload))
+
+
+# From Python 3.12 on asyncio's own raises TypeError where the peer has gone, which nats-py does not expect, and in some
+# releases what it takes does not count for drain. Before, it was this.
+TcpTransport.writelines = _writelines  # type: ignore[method-assign]
 
 Handler = Callable[[Msg], Awaitable[None]]
 
