@@ -292,7 +292,7 @@ async def _live(url: str, count: int, seconds: float) -> Results:
             await ahead[number].acquire()
             for payload in payloads[at : at + per_window]:
                 await connection.publish(f"audio.{number}", payload)
-            await connection.client.flush()
+            await connection.flush(PATIENCE_S)
 
     with StubbedDaemon(url, None, **(PLAIN | LIVE)) as daemon:
         await _ready(daemon)

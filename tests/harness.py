@@ -70,6 +70,12 @@ async def until(condition, what="the condition"):
     return found
 
 
+async def settled(client):
+    """Wait until the broker has all, and its answers are here. Twice: nats-py's first PING overtakes what it has queued."""
+    await client.flush()
+    await client.flush()
+
+
 class Daemon:
     """A real daemon process; by default with the fake model, or another ``module`` of the tests."""
 
@@ -171,7 +177,7 @@ class Ears:
         self.client = await nats.connect(self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, **self._options)
         await self.client.subscribe("transcripts.>", cb=self._hear)
         await self.client.subscribe("transcriber.metrics.>", cb=self._measure)
-        await self.client.flush()
+        await settled(self.client)
         return self
 
     async def __aexit__(self, *_):

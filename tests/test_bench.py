@@ -19,7 +19,7 @@ from bench.partials import IN_STEP, Turn
 from bench.report import header, quantiles, run
 from bench.shapes import find
 from bench.threads import Arrangement, arrangements, rate
-from tests.harness import PATIENCE_S, ROOT, until
+from tests.harness import PATIENCE_S, ROOT, settled, until
 from tests.stopwatch import Stopwatch
 from transcriber.bus.client import connected, subscribe
 from transcriber.config import load_settings
@@ -73,7 +73,7 @@ async def test_the_paced_publisher_sends_what_its_plan_says(broker, mouth, heade
         heard[message.subject].append(message)
 
     await mouth.subscribe("audio.*", cb=hear)
-    await mouth.flush()
+    await settled(mouth)
     plan = Plan(broker.url, ("a", "b"), payloads=5, ramp_s=0.05, start_s=time.monotonic(), headers=headers)
 
     late_s = publish(plan)
@@ -93,7 +93,7 @@ async def test_paced_streams_play_what_they_are_given_each_from_a_place_of_its_o
         heard[message.subject].append(message.data[:1])
 
     await mouth.subscribe("audio.*", cb=hear)
-    await mouth.flush()
+    await settled(mouth)
     pcm = b"".join(bytes([number]) * PAYLOAD_BYTES for number in range(4))
 
     publish(Plan(broker.url, ("a", "b"), payloads=5, ramp_s=0.0, start_s=time.monotonic(), pcm=pcm))

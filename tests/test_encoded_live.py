@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from tests.encoding import RATE, encode, ogg_page, opus_packets, sliced
-from tests.harness import PATIENT_STOP, Daemon, speak, until
+from tests.harness import PATIENT_STOP, Daemon, settled, speak, until
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.messages import End, Final, Gap, Status
@@ -130,7 +130,7 @@ async def test_sigterm_takes_what_waits_to_be_decoded(broker, tmp_path, mouth, e
             frames[f"s{number}"] = len(pcm) // 2
             for chunk in chunks_of(recording(number, "webm"), chunk_s=0.1, pcm=pcm):
                 await speak(mouth, f"s{number}", chunk, content_type="audio/webm")
-        await mouth.flush()
+        await settled(mouth)
         status, _ = await daemon.stop()
         ends = await ears.ends(3)
 

@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from tests.harness import PATIENCE_S
+from tests.harness import PATIENCE_S, settled
 from tests.stopwatch import Stopwatch
 from tests.stored import provisioned
 from tests.test_durable import publish_raw
@@ -186,7 +186,7 @@ async def test_long_backlog_needs_no_reset(broker, mouth):
     await provisioned(broker, "s")
     for number in range(1, 1001):
         await mouth.publish("audio.s", str(number).encode())
-    await mouth.flush()
+    await settled(mouth)
     async with feeding(broker) as (feed, _):
         assert numbers(await taken(feed, 1000)) == list(range(1, 1001))
         assert feed.resets == 0

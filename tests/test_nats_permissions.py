@@ -15,7 +15,7 @@ import trustme
 from nats.aio.client import Client
 
 from tests.asking import ask, clip, text
-from tests.harness import PATIENCE_S, Daemon, level, speak, until
+from tests.harness import PATIENCE_S, Daemon, level, settled, speak, until
 from transcriber.bus.client import connected
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.job_feed import JobFeed
@@ -229,12 +229,6 @@ SUBJECTS = {
 }
 PATTERNS = {">", "$O.>", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.*.progress", "transcripts.>",
             "transcriber.metrics.*", "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
-
-
-async def settled(client):
-    """Wait for the broker's answers. Twice, because nats-py's first PING overtakes what it has yet to write."""
-    await client.flush()
-    await client.flush()
 
 
 def new_seed():

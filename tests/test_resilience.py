@@ -7,7 +7,7 @@ import socket
 import nats
 import pytest
 
-from tests.harness import Daemon, Ears, free_port, level, speak, until
+from tests.harness import Daemon, Ears, free_port, level, settled, speak, until
 from tests.proxy import Proxy
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.messages import End, Final, Gap
@@ -120,7 +120,7 @@ async def test_what_the_client_drops_is_a_gap_slow_consumer_to_the_frame(broker,
         daemon.process.send_signal(signal.SIGSTOP)
         for number in range(1, count):
             await speak(mouth, "s", level(5, chunk), offset=number * chunk)
-        await mouth.flush()
+        await settled(mouth)
         daemon.process.send_signal(signal.SIGCONT)
         await until(lambda: ears.metrics[-1:] and taken(ears.metrics[-1]) == count)
         await speak(mouth, "s", b"", offset=count * chunk, end=1)

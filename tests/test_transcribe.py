@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from tests import needs
 from tests.asking import clip, noise
-from tests.harness import Daemon, until
+from tests.harness import Daemon, settled, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
 from tests.terminal import Terminal
@@ -75,7 +75,7 @@ async def answering(client, *answers):
             await client.publish(message.reply, said)
 
     subscription = await client.subscribe("transcriber.transcribe", cb=answer)
-    await client.flush()
+    await settled(client)
     yield asked
     await subscription.unsubscribe()
 
@@ -412,7 +412,7 @@ async def test_without_buckets_or_without_jetstream_it_says_what_to_do(tmp_path,
         with EmbeddedBroker(store=store) as bare:
             client = await nats.connect(bare.url)
             await client.subscribe("transcriber.submit", cb=taken)
-            await client.flush()
+            await settled(client)
             settings = load_settings(nats_url=bare.url)
             assert await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True)) == 1
             said.append(capsys.readouterr().err)

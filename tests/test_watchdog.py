@@ -176,6 +176,29 @@ async def test_an_answer_for_which_nobody_waits_any_more_does_no_harm(quick, bro
         assert connection.reconnects == 0
 
 
+async def test_what_is_flushed_was_sent_before_the_broker_was_asked(broker, monkeypatch):
+    """nats-py's own flush asks first and sends then: an answer to that proves nothing."""
+    async with connected(load_settings(nats_url=broker.url), "test") as connection:
+        sent = bytearray()
+
+        def noted(send):
+            def note(data):
+                sent.extend(data if isinstance(data, bytes) else b"".join(data))
+                send(data)
+
+            return note
+
+        transport = connection.client._transport
+        assert transport
+        monkeypatch.setattr(transport, "write", noted(transport.write))
+        monkeypatch.setattr(transport, "writelines", noted(transport.writelines))
+
+        await connection.publish("audio.flushed", b"")
+        assert await connection.flush(5)
+
+    assert 0 <= sent.find(b"PUB audio.flushed") < sent.rfind(b"PING")
+
+
 async def test_a_process_that_stood_still_does_not_take_its_broker_for_dead(quick, broker, caplog):
     async with connected(load_settings(nats_url=broker.url), "test") as connection:
         for _ in range(3):

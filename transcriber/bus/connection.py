@@ -272,8 +272,7 @@ class Connection:
             DeniedError: the broker denies one of them.
             BrokerError: it is gone again.
         """
-        # The client sends a first PING ahead of what it has queued; a denial comes before the answer to the second.
-        answered = await self.flush(SUBSCRIBE_S) and await self.flush(SUBSCRIBE_S)
+        answered = await self.flush(SUBSCRIBE_S)
         for subject in subjects:
             if subject.lower() in self._denied:
                 raise DeniedError(f"the broker denies this user to subscribe to {subject}")
@@ -311,7 +310,7 @@ class Connection:
         asking = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
         try:
             await asyncio.sleep(0)  # it goes first
-            if await self.flush(timeout_s) and await self.flush(timeout_s):
+            if await self.flush(timeout_s):
                 self._refuse_denied(subject)
             return await asking
         finally:
@@ -327,9 +326,11 @@ class Connection:
             )
 
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until the broker has everything; False if it does not say so in time."""
+        """Wait until the broker has everything, and its denials are here; False if it does not say so in time."""
         try:
             async with asyncio.timeout(timeout_s):
+                await self.client.flush()
+                # The client's first PING goes ahead of what it has queued, the second behind it.
                 await self.client.flush()
         except (TimeoutError, nats_errors.Error, OSError, RuntimeError):  # the last: uvloop's, of a closed transport
             return False
