@@ -382,21 +382,18 @@ async def test_long_lag_is_worked_off_in_little_memory(broker, tmp_path, mouth, 
     }
     async with Daemon(broker.url, tmp_path, **env) as daemon:
         least_mb = most_mb = daemon.rss_mb()
-        in_flight = lag_s = 0
-        await until_stored(mouth, lambda found: bool(found.messages))  # so the consumer is there
+        lag_s = 0
         ending = asyncio.create_task(until_ended(mouth))
         while not ending.done():
             most_mb = max(most_mb, daemon.rss_mb())
-            info = await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")
-            in_flight = max(in_flight, info.num_ack_pending or 0)
             lag_s = max(lag_s, ears.metrics[-1]["transcriber.lag_s"] if ears.metrics else 0)
             await asyncio.sleep(0.02)
         found = await ending
         await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.lag_s"] == 0, "no lag")
 
-    print(f"{most_mb - least_mb:.0f} MB more, {in_flight} payloads in flight, lag {lag_s:.1f} s")
-    assert most_mb - least_mb < 30
-    assert in_flight < 80
+    print(f"{most_mb - least_mb:.0f} MB more, lag {lag_s:.1f} s")
+    # Not by what the broker waits to be acknowledged: that grows with the time an acknowledgement takes on a busy machine.
+    assert most_mb - least_mb < 20
     assert lag_s > 1
     assert found.gaps == []
     found.check(total_s * rate)
