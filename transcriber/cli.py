@@ -77,8 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--embedded", action="store_true", help="with its own nats-server, for one machine")
     add_settings(serve)
 
-    demo = command(commands, "demo", _demo, "everything on one machine, with the bundled model and speech")
-    demo.add_argument("--model", default="demo", metavar="NAME", help="another model, such as base.en")
+    demo = command(commands, "demo", _demo, "everything on one machine, with speech that is bundled")
+    demo.add_argument(
+        "--model",
+        metavar="NAME",
+        help="such as base.en; demo is the bundled one, which needs no network; default: tiny.en if it can be had",
+    )
 
     parsers.add(commands)
 
@@ -166,10 +170,10 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(_: Settings, arguments: argparse.Namespace) -> int:
+def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.demo.run import demo  # noqa: PLC0415
 
-    return asyncio.run(demo(model=arguments.model))
+    return asyncio.run(demo(settings, model=arguments.model))
 
 
 def _provision(settings: Settings, arguments: argparse.Namespace) -> int:

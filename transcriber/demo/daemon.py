@@ -9,11 +9,17 @@ import tempfile
 from types import TracebackType
 from typing import ClassVar, Self
 
+from transcriber.config import settings_fields
 from transcriber.demo.tether import stop, tethered
 
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _LOG_BYTES = 2**20
+
+OF_THE_MACHINE = {
+    "WHISPER_MODEL_DIR", "WHISPER_THREADS", "WHISPER_KERNELS", "WHISPER_DEVICE", "LOG_LEVEL",
+}  # fmt: skip
+"""Settings that are right for whatever daemon runs here."""
 
 
 class DaemonProcess:
@@ -27,16 +33,16 @@ class DaemonProcess:
     arguments: ClassVar[tuple[str, ...]] = ("-m", "transcriber", "serve")
     process: subprocess.Popen[bytes]
 
-    def __init__(self, nats_url: str, model: str) -> None:
-        """Daemon at the broker ``nats_url`` with the model ``model``; other settings come from the environment."""
+    def __init__(self, nats_url: str, model: str, audio_subject: str = "") -> None:
+        """Daemon at the broker ``nats_url`` with the model ``model``; of the environment's settings only those ``OF_THE_MACHINE`` count."""
         self._port = _free_port()
-        # The user's own broker, subjects and model file are not meant here; an empty value is none.
+        # The user's own broker, subjects and modes are not meant here; an empty value is none.
+        not_meant = {name.upper() for name in settings_fields()} - OF_THE_MACHINE
         self._environment = {
             **os.environ,
-            **dict.fromkeys(("NATS_CREDS", "NATS_NKEY_SEED_FILE"), ""),
-            **dict.fromkeys(("NATS_TLS_CA", "NATS_TLS_CERT", "NATS_TLS_KEY"), ""),
-            **dict.fromkeys(("AUDIO_SUBJECT", "TRANSCRIPT_SUBJECT_PREFIX", "WHISPER_MODEL_PATH"), ""),
+            **dict.fromkeys(not_meant, ""),
             "NATS_URL": nats_url,
+            "AUDIO_SUBJECT": audio_subject,
             "WHISPER_MODEL": model,
             "HEALTH_HOST": "127.0.0.1",
             "HEALTH_PORT": str(self._port),

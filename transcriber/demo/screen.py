@@ -20,6 +20,7 @@ class Score:
     """How well one recording was heard.
 
     Attributes:
+        model: the one that transcribed it.
         words: how many were said.
         errors: substitutions, deletions and insertions.
         account: what does not add up; nothing, if all is well.
@@ -27,6 +28,7 @@ class Score:
 
     name: str
     stream: str
+    model: str
     words: int
     errors: int
     account: list[str]
@@ -39,7 +41,7 @@ class Screen:
         self._console = Console(highlight=False)
         # It refreshes when told to: its own refreshing would be a thread.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._figures = "no figures came"
+        self._figures: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -55,27 +57,31 @@ class Screen:
         self._console.print(Text(line.text, style="dim" if line.dim else ""), soft_wrap=True)
 
     def figures(self, metrics: Metrics) -> None:
-        """Show the daemon's newest figures; in a pipe only the last ones are shown, by ``results``."""
-        self._figures = _figures_line(metrics)
+        """Show the newest figures of each daemon; in a pipe only the last ones are shown, by ``results``."""
+        self._figures[metrics.instance] = _figures_line(metrics)
         if self._live.is_started:
-            self._live.update(Panel(self._figures, title="the daemon", title_align="left"), refresh=True)
+            lines = "\n".join(self._figures.values())
+            self._live.update(Panel(lines, title="daemons", title_align="left"), refresh=True)
 
     def results(self, scores: Sequence[Score], latencies_ms: Sequence[float]) -> None:
-        """A table of the recordings, and everything in three lines."""
-        table = Table("recording", "stream", "words", "wrong", "WER", "frames")
+        """A table of the recordings, and everything in a few lines."""
+        table = Table("recording", "stream", "model", "words", "wrong", "WER", "account")
         for score in scores:
             wer = f"{100 * score.errors / score.words:.1f} %"
-            account = "all accounted for" if not score.account else "do not add up"
-            table.add_row(score.name, score.stream, str(score.words), str(score.errors), wer, account)
+            account = "exact" if not score.account else "does not add up"
+            table.add_row(score.name, score.stream, score.model, str(score.words), str(score.errors), wer, account)
         self._console.print(table)
-        self.line(Line(self._figures))
+        for figures in self._figures.values():
+            self.line(Line(figures))
         if latencies_ms:
             middle, longest = sorted(latencies_ms)[len(latencies_ms) // 2], max(latencies_ms)
             self.line(
                 Line(f"from the last sample of a window to its text: median {middle:.0f} ms, at most {longest:.0f} ms")
             )
-        words, errors = sum(score.words for score in scores), sum(score.errors for score in scores)
-        self.line(Line(f"WER {100 * errors / words:.1f} %: {errors} of {words} words wrong"))
+        for model in dict.fromkeys(score.model for score in scores):
+            of_it = [score for score in scores if score.model == model]
+            words, errors = sum(score.words for score in of_it), sum(score.errors for score in of_it)
+            self.line(Line(f"{model}: WER {100 * errors / words:.1f} %: {errors} of {words} words wrong"))
 
 
 def _figures_line(metrics: Metrics) -> str:
