@@ -72,10 +72,10 @@ def test_a_row_for_each_context_and_number_of_threads():
         assert r.queue_capacity == 256
 
 
-def test_without_wishes_the_arrangements_fill_the_machine_at_three_contexts():
+def test_without_wishes_the_arrangements_fill_the_machine_at_two_contexts():
     rows = rows_of(PacedModel)
 
-    assert {r.audio_ctx for r in rows} == {256, 512, 0}
+    assert {r.audio_ctx for r in rows} == {512, 0}
     assert (1, 1) in {(r.workers, r.threads) for r in rows}
     assert sum(r.shipped for r in rows) == 1
 

@@ -101,6 +101,20 @@ def test_settings_that_do_not_fit_together_are_one_line_and_status_2(settings, s
     assert len(line.splitlines()) == 1
 
 
+def test_a_context_at_which_whisper_loses_words_is_refused_unless_it_is_forced(tmp_path):
+    other = tmp_path / "ggml-other.bin"
+    other.symlink_to(DEMO_MODEL)
+    env = {"WHISPER_MODEL_PATH": other, "BUFFER_DURATION_SECS": 2, "WHISPER_LANGUAGE": "de"}
+
+    status, said = run("serve", **env, WHISPER_AUDIO_CTX="256")
+    assert status == 2
+    assert said.startswith("transcriber: WHISPER_AUDIO_CTX=256: stock Whisper weights repeat themselves")
+
+    for known in ({"WHISPER_AUDIO_CTX": "force:256"}, {"WHISPER_MODEL_PATH": "", "WHISPER_MODEL": "demo"}):
+        status, said = run("serve", **{**env, "WHISPER_AUDIO_CTX": "256", **known})
+        assert "WHISPER_LANGUAGE='de'" in said  # so the context was taken
+
+
 def test_a_flag_beats_the_environment_and_fails_alike():
     status, said = run("serve", "--max-latency-secs", "-1", MAX_LATENCY_SECS=20)
 

@@ -121,7 +121,7 @@ def _add_calibrate(commands: Commands) -> None:
         "--threads", type=_numbers, metavar="N,N", help="of one worker; default: what fills the machine"
     )
     calibrate.add_argument(
-        "--contexts", type=_numbers, metavar="N,N", help="encoder contexts, 0 is the full one; default: 256, auto, full"
+        "--contexts", type=_numbers, metavar="N,N", help="encoder contexts, 0 is the full one; default: as set, full"
     )
     calibrate.add_argument(
         "--loss", type=_share, default=0.0, metavar="SHARE", help="of the windows that may be dropped, such as 0.01 (0)"

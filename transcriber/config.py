@@ -6,6 +6,7 @@ environment, which beats the default. Only this module and ``telemetry`` read th
 (OpenTelemetry's own ``OTEL_*``).
 """
 
+import math
 import os
 import re
 from pathlib import Path
@@ -20,6 +21,10 @@ from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat,
 from transcriber.audio.speech import THRESHOLD
 from transcriber.audio.window import Cutting
 from transcriber.errors import ConfigError
+
+FORCED_AUDIO_CTX = "force:256"
+MIN_AUDIO_CTX = 512
+"""Encoder positions with which stock Whisper weights still know what they hear."""
 
 MAX_QUEUE_CAPACITY = 256
 """Windows: 256 five-second windows are 82 MB of samples, enough for any sensible latency."""
@@ -162,8 +167,10 @@ class Settings(BaseSettings):
     whisper_context: Literal["off", "prompt"] = Field(
         "off", description="`prompt` shows whisper the last sure text of the stream before each window"
     )
-    whisper_audio_ctx: Literal["auto"] | int = Field(
-        "auto", description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256"
+    whisper_audio_ctx: Literal["auto", "force:256"] | int = Field(
+        "auto",
+        description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256 from 512 on;"
+        " `force:256` for a model that was trained for it",
     )
     whisper_kernels: str = Field(
         "auto", description="set of kernels, in an image that has several; `auto` is the best one for the processor"
@@ -234,10 +241,12 @@ class Settings(BaseSettings):
     @field_validator("whisper_audio_ctx", mode="before")
     @classmethod
     def _audio_ctx(cls, value: Any) -> Any:
-        if isinstance(value, str) and value != "auto":
+        if value in {"auto", FORCED_AUDIO_CTX}:
+            return value
+        if isinstance(value, str):
             value = int(value) if value.isdecimal() else -1
         # Flash attention reads stale padding at any other value (whisper.cpp PR 3941).
-        if value != "auto" and value not in {0, 256, 512, 768, 1024, 1280, 1500}:
+        if value not in {0, 256, 512, 768, 1024, 1280, 1500}:
             raise ValueError("must be auto, 0, 1500 or a multiple of 256 below")
         return value
 
@@ -253,7 +262,7 @@ class Settings(BaseSettings):
         if self.nats_creds and self.nats_nkey_seed_file:
             raise ValueError("NATS_CREDS and NATS_NKEY_SEED_FILE exclude each other")
         self._check_jetstream()
-        if isinstance(self.whisper_audio_ctx, int) and 0 < self.whisper_audio_ctx < 50 * self.buffer_duration_secs:
+        if self.whisper_audio_ctx != "auto" and 0 < self.audio_ctx < 50 * self.buffer_duration_secs:
             raise ValueError(
                 f"WHISPER_AUDIO_CTX={self.whisper_audio_ctx} is shorter than BUFFER_DURATION_SECS"
                 f"={self.buffer_duration_secs:g}: 50 positions are one second"
@@ -323,12 +332,14 @@ class Settings(BaseSettings):
         """Encoder positions for one window: 50 a second, whole multiples of 256; 0 is the full context.
 
         128 positions are added because stock Whisper weights are known to repeat themselves when
-        the context is as tight as the audio.
+        the context is as tight as the audio, and at 256 they do whatever the audio (``bench.contexts``).
         """
-        if self.whisper_audio_ctx != "auto":
+        if self.whisper_audio_ctx == FORCED_AUDIO_CTX:
+            return int(FORCED_AUDIO_CTX.partition(":")[2])
+        if isinstance(self.whisper_audio_ctx, int):
             return self.whisper_audio_ctx
-        blocks = -(-(50 * self.buffer_duration_secs + 128) // 256)
-        return int(blocks) * 256 if blocks * 256 < 1500 else 0  # noqa: PLR2004 - whisper's own full context
+        positions = max(MIN_AUDIO_CTX, 256 * math.ceil((50 * self.buffer_duration_secs + 128) / 256))
+        return positions if positions < 1500 else 0  # noqa: PLR2004 - whisper's own full context
 
     @property
     def threads(self) -> int:

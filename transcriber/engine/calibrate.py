@@ -4,7 +4,6 @@ In: settings, models, arrangements of workers and threads, encoder contexts. Out
 """
 
 import asyncio
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,7 +87,7 @@ def calibrate(
         models: files.
         load: loads a model; called in the thread that uses it.
         threads: numbers of threads to try with one worker; default: arrangements that fill the machine.
-        contexts: encoder contexts to try; default: 256, the one that fits the window, and the full one.
+        contexts: encoder contexts to try; default: the one of the settings, and the full one.
         loss: share of windows that may be dropped, 0 <= loss < 1.
         seconds: of measuring one row.
 
@@ -173,9 +172,8 @@ def best(rows: Iterable[Row], model: str) -> Row:
 
 
 def _contexts(settings: Settings) -> list[int]:
-    """The one of the settings, the tightest, and the full one, which the others are measured against."""
-    tightest = 256 * math.ceil(50 * settings.buffer_duration_secs / 256)
-    return [*sorted({tightest, settings.audio_ctx} - {FULL_CONTEXT}), FULL_CONTEXT]
+    """The one of the settings, and the full one, which it is measured against."""
+    return list(dict.fromkeys((settings.audio_ctx, FULL_CONTEXT)))
 
 
 def _arrangements(settings: Settings) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ import _pywhispercpp as binding
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.config import Settings
+from transcriber.config import FORCED_AUDIO_CTX, MIN_AUDIO_CTX, Settings
 from transcriber.engine.context import ending
 from transcriber.engine.ggml import ModelShape, check_model_file, read_mel_filters
 from transcriber.engine.guards import doubt
@@ -32,7 +32,7 @@ from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.languages import FEW_TOKENS, WITHOUT_SPACES
 from transcriber.engine.mel import LogMel, frames_within
-from transcriber.engine.models import model_name
+from transcriber.engine.models import DEMO_MODEL, model_name
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.words import Token, clean_text, join_words
 from transcriber.errors import ConfigError, EngineError, ModelError
@@ -282,9 +282,14 @@ def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
     """As ``load_model``, after a self-test of the kernels; tells what they are and what would be faster.
 
     Raises:
-        ConfigError: as ``load_model``.
+        ConfigError: as ``load_model``, or ``WHISPER_AUDIO_CTX`` is too tight for any but a model that was trained for it.
         ModelError: as ``load_model``, or the kernels compute wrongly.
     """
+    if 0 < settings.audio_ctx < MIN_AUDIO_CTX and settings.whisper_audio_ctx != FORCED_AUDIO_CTX and path != DEMO_MODEL:
+        raise ConfigError(
+            f"WHISPER_AUDIO_CTX={settings.audio_ctx}: stock Whisper weights repeat themselves and lose words below"
+            f" {MIN_AUDIO_CTX}; set auto, or {FORCED_AUDIO_CTX} for a model that was trained for it"
+        )
     # Its words are known for a model that was told nothing before.
     unprompted = settings.model_copy(update={"whisper_prompt": None})
     check_kernels(path, lambda test_path: load_model(test_path, unprompted))
