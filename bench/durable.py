@@ -29,8 +29,8 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import FENCE, JetStream
 from transcriber.config import Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.engine.models import DEMO
 from transcriber.messages import Final
+from transcriber.models.find import DEMO
 
 WINDOW_S = 5.0
 PATIENCE_S = 120.0

@@ -24,8 +24,8 @@ from transcriber.demo.wer import word_errors, words
 from transcriber.engine.context import Context
 from transcriber.engine.guards import UNHEARD_SPEECH_S, letters, suppression
 from transcriber.engine.job import SpeechModel, Transcript
-from transcriber.engine.models import find_named_model, model_name
 from transcriber.engine.whisper import load_model
+from transcriber.models.find import find_named_model, model_name
 
 LOUD_NOISE_DB = 5.0
 VOCABULARY = "Gale warning, north channel, knots, harbour, berth, tide, vessel."

@@ -23,8 +23,8 @@ from bench.report import Results, note, run
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.engine.models import DEMO
 from transcriber.messages import Metrics
+from transcriber.models.find import DEMO
 
 WINDOW_S = 5.0
 HALF_WINDOW = int(WINDOW_S / 2 / PAYLOAD_S)

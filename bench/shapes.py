@@ -17,9 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.ggml import HEADER_BYTES, read_vocabulary
-from transcriber.engine.models import DEMO, DEMO_MODEL
-from transcriber.engine.quantize import quantized
+from transcriber.models.find import DEMO, DEMO_MODEL
+from transcriber.models.ggml import HEADER_BYTES, read_vocabulary
+from transcriber.models.quantize import quantized
 
 Weights = dict[str, NDArray[np.float32]]
 """By the names of openai-whisper."""

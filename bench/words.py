@@ -34,7 +34,7 @@ from bench.report import Results, note, run
 from bench.scoring import Errors, score
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.engine.models import find_named_model, model_name
+from transcriber.models.find import find_named_model, model_name
 
 CUTS = {
     "fixed": {"BUFFER_CUT": "fixed", "ENDPOINT_SILENCE_SECS": "0"},

@@ -14,9 +14,9 @@ from transcriber.config import Settings, queue_capacity
 from transcriber.engine.calibrate import Row, best, calibrate, streams_held
 from transcriber.engine.job import Job, Transcript
 from transcriber.engine.job_queue import JobQueue
-from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.whisper import load_model
 from transcriber.errors import EngineError, ModelError
+from transcriber.models.find import DEMO_MODEL
 
 SAMPLES = np.zeros(1, np.float32)
 SETTINGS = Settings(whisper_workers=1, whisper_threads=1, buffer_duration_secs=5.0)

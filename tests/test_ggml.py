@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from transcriber.engine.ggml import ModelShape, check_model_file
-from transcriber.engine.models import DEMO_MODEL
 from transcriber.errors import ModelError
+from transcriber.models.find import DEMO_MODEL
+from transcriber.models.ggml import ModelShape, check_model_file
 
 DEMO = DEMO_MODEL.read_bytes()
 VOCABULARY = 56 + 4 * 80 * 201

@@ -12,9 +12,9 @@ import pytest
 
 from tests.harness import PATIENCE_S
 from transcriber.config import Settings
-from transcriber.engine import models
-from transcriber.engine.models import DEMO_MODEL, SHA1, download_model, find_model, model_name
 from transcriber.errors import ConfigError, ModelError
+from transcriber.models import find as models
+from transcriber.models.find import DEMO_MODEL, SHA1, download_model, find_model, model_name
 
 BODY = bytes(range(256)) * 8_192
 BODY_SHA1 = hashlib.sha1(BODY, usedforsecurity=False).hexdigest()

@@ -14,8 +14,8 @@ from tests import needs
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.kernels import processor_flags
-from transcriber.engine.models import DEMO_MODEL
-from transcriber.engine.quantize import quantized
+from transcriber.models.find import DEMO_MODEL
+from transcriber.models.quantize import quantized
 
 ROOT = Path(__file__).parent.parent
 FEATURES = {

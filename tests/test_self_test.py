@@ -1,14 +1,14 @@
 import pytest
 
 from transcriber.config import Settings
-from transcriber.engine.ggml import check_model_file
 from transcriber.engine.job import Transcript
-from transcriber.engine.models import DEMO_MODEL
-from transcriber.engine.quantize import quantized
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.whisper import load_checked_model, load_model
 from transcriber.errors import EngineError, ModelError
+from transcriber.models.find import DEMO_MODEL
+from transcriber.models.ggml import check_model_file
+from transcriber.models.quantize import quantized
 
 SETTINGS = Settings(whisper_threads=1)
 

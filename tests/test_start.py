@@ -15,7 +15,7 @@ import trustme
 
 from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, speak
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.engine.models import DEMO_MODEL
+from transcriber.models.find import DEMO_MODEL
 
 WINDOW = 24_000
 

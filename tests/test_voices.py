@@ -10,12 +10,12 @@ from bench.voices import bundled, confusion, conversation, labelled
 from tests import needs
 from transcriber.engine import voice_weights
 from transcriber.engine.clustering import MOST_GROUPS, Clustering, unit
-from transcriber.engine.ggml import check_model_file, read_mel_filters
-from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.voice_network import FRAMES, VoiceNetwork, mel_filters
 from transcriber.engine.voice_weights import SIZE
 from transcriber.engine.voices import SHORTEST_S, SURE_S, ByVoice, Follower, label
 from transcriber.errors import ConfigError
+from transcriber.models.find import DEMO_MODEL
+from transcriber.models.ggml import check_model_file, read_mel_filters
 
 RATE = 16_000
 

@@ -3,10 +3,10 @@ import pytest
 
 from transcriber.config import Settings
 from transcriber.engine.job import Transcript
-from transcriber.engine.models import DEMO_MODEL
 from transcriber.engine.warm_up import self_test_speech, warm_up
 from transcriber.engine.whisper import load_model
 from transcriber.errors import EngineError, ModelError
+from transcriber.models.find import DEMO_MODEL
 
 
 class TimedModel:

@@ -153,8 +153,8 @@ def _share(text: str) -> float:
 
 
 def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.engine.models import find_model  # noqa: PLC0415
     from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
+    from transcriber.models.find import find_model  # noqa: PLC0415
     from transcriber.service import serve  # noqa: PLC0415
 
     with ExitStack() as stack:
@@ -186,8 +186,8 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from transcriber.engine.calibrate import as_table, best, calibrate  # noqa: PLC0415
-    from transcriber.engine.models import DEMO, find_model, find_named_model  # noqa: PLC0415
     from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
+    from transcriber.models.find import DEMO, find_model, find_named_model  # noqa: PLC0415
 
     as_set = settings.model_copy(update={"whisper_model": settings.whisper_model or DEMO})
     paths = [find_named_model(settings, name) for name in arguments.model or ()] or [find_model(as_set)]
@@ -217,7 +217,7 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _quantize(_: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.engine.quantize import quantized  # noqa: PLC0415
+    from transcriber.models.quantize import quantized  # noqa: PLC0415
 
     data = quantized(arguments.source)
     try:

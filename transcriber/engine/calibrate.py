@@ -17,11 +17,11 @@ from rich.table import Table
 
 from transcriber.config import Settings, available_cores
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Outcome, SpeechModel
-from transcriber.engine.models import model_name
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError, ModelError
+from transcriber.models.find import model_name
 
 FULL_CONTEXT = 0
 MIN_JOBS = 3

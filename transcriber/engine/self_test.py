@@ -11,12 +11,12 @@ from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from transcriber.engine.ggml import FTYPE_Q8_0, check_model_file
 from transcriber.engine.job import SpeechModel
-from transcriber.engine.models import DEMO_MODEL
-from transcriber.engine.quantize import quantized
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.errors import EngineError, ModelError
+from transcriber.models.find import DEMO_MODEL
+from transcriber.models.ggml import FTYPE_Q8_0, check_model_file
+from transcriber.models.quantize import quantized
 
 SAID = "gale warning for the north channel tonight wind northwest thirty five knots"
 ALIKE = 0.8

@@ -26,16 +26,16 @@ from numpy.typing import NDArray
 
 from transcriber.config import FORCED_AUDIO_CTX, MIN_AUDIO_CTX, Settings
 from transcriber.engine.context import ending
-from transcriber.engine.ggml import ModelShape, check_model_file, read_mel_filters
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.languages import FEW_TOKENS, WITHOUT_SPACES
 from transcriber.engine.mel import LogMel, frames_within
-from transcriber.engine.models import DEMO_MODEL, model_name
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.words import Token, clean_text, join_words
 from transcriber.errors import ConfigError, EngineError, ModelError
+from transcriber.models.find import model_name
+from transcriber.models.ggml import ModelShape, check_model_file, read_mel_filters
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.ggml import (
+from transcriber.errors import ModelError
+from transcriber.models.ggml import (
     FTYPE_Q8_0,
     HEADER_BYTES,
     QUANTIZATION_VERSION_FACTOR,
     check_model_file,
     read_vocabulary,
 )
-from transcriber.errors import ModelError
 
 F32, F16, Q8_0 = 0, 1, 8
 QUANTIZATION_VERSION = 2
