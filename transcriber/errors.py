@@ -3,7 +3,8 @@
 * ``TranscriberError``
     * ``StartError``: the process ends before "ready", with one line and ``exit_status``.
         * ``ConfigError``: usage or configuration; status 2.
-        * ``ModelError``: the model is missing, broken or cannot be fetched; status 3.
+        * ``ModelError``: the model is missing, broken, or cannot be fetched or converted; status 3.
+            * ``StorageError``: there is no place for it.
         * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
             * ``DeniedError``: it does not let us subscribe to a subject.
         * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
@@ -51,7 +52,11 @@ class ConfigError(StartError):
 
 
 class ModelError(StartError):
-    """The model cannot be used: missing, truncated, not ggml, not downloadable, or out of memory."""
+    """The model cannot be used: missing, truncated, not ggml, not to be had, not to be converted, or out of memory."""
+
+
+class StorageError(ModelError):
+    """A model cannot be written: a full disk, or a folder that is not ours."""
 
 
 class BrokerError(StartError):

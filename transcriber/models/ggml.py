@@ -6,6 +6,7 @@ first: header, mel filters, vocabulary and the head of every tensor. The weights
 """
 
 import math
+import mmap
 import stat
 import struct
 from dataclasses import dataclass
@@ -40,9 +41,12 @@ HEADER = {
     "ftype": (0, 9_999),
 }
 HEADER_BYTES = len(MAGIC) + 4 * len(HEADER)
-FTYPE_Q8_0 = 7
+FTYPE_F32, FTYPE_F16, FTYPE_Q8_0, FTYPE_Q5_1 = 0, 1, 7, 9
 FTYPES = frozenset({0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14})
 """File types: f32, f16, q4_0, q4_1, q8_0, q5_0, q5_1, q2_K to q6_K. whisper.cpp aborts on an unknown one."""
+
+F32, F16, Q5_1, Q8_0 = 0, 1, 7, 8
+"""Numbers of the types that we write."""
 
 TENSOR_TYPES = {
     0: (1, 4),  # f32
@@ -129,7 +133,7 @@ def read_mel_filters(path: Path, shape: ModelShape) -> NDArray[np.float32]:
     return np.fromfile(path, "<f4", shape.n_mels * FFT_BINS, offset=offset).reshape(shape.n_mels, FFT_BINS)
 
 
-def read_vocabulary(data: bytes) -> tuple[list[bytes], int]:
+def read_vocabulary(data: bytes | mmap.mmap) -> tuple[list[bytes], int]:
     """The tokens of text in the bytes of a file that was checked, and where its first tensor begins."""
     n_mels, bins = struct.unpack_from("<2i", data, HEADER_BYTES)
     at = HEADER_BYTES + 8 + 4 * n_mels * bins

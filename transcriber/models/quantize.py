@@ -1,64 +1,160 @@
-"""A model file with f16 weights to one with q8_0 weights: half the bytes to read for each token.
+"""Weights in fewer bits, as whisper.cpp's own ``quantize`` writes them, bit for bit.
 
-In: a checked ggml file. Out: the bytes of another, as whisper.cpp's own ``quantize`` would write it: matrices become
-blocks of 32 integers of 8 bits with one f16 scale; convolutions, biases, norms and positions stay.
+In: a checked ggml file of type f32 or f16. Out: another, whose matrices are blocks of 32 integers with a scale
+(``quantize_row_q8_0_ref`` and ``quantize_row_q5_1_ref`` of ggml); convolutions, biases, norms and positions stay.
 """
 
+import io
+import math
+import mmap
 import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
 from transcriber.models.ggml import (
+    F16,
+    F32,
+    FTYPE_F16,
+    FTYPE_F32,
+    FTYPE_Q5_1,
     FTYPE_Q8_0,
     HEADER_BYTES,
+    Q5_1,
+    Q8_0,
     QUANTIZATION_VERSION_FACTOR,
     check_model_file,
     read_vocabulary,
 )
+from transcriber.models.layout import tensor_type
 
-F32, F16, Q8_0 = 0, 1, 8
 QUANTIZATION_VERSION = 2
-BLOCK = np.dtype([("scale", "<f2"), ("values", "i1", 32)])
-STAYS = (".bias", "positional_embedding")
+BLOCK = 32
+HALF = BLOCK // 2
+BLOCK_Q8_0 = np.dtype([("scale", "<f2"), ("values", "i1", BLOCK)])
+BLOCK_Q5_1 = np.dtype([("scale", "<f2"), ("least", "<f2"), ("fifth_bits", "<u4"), ("nibbles", "u1", HALF)])
+PIECE_WEIGHTS = 2**20
+"""Weights that are converted at once: a matrix of a large model as 32-bit numbers would be 265 MB."""
+
+Numbers = NDArray[Any]
 
 
-def quantized(path: Path) -> bytes:
-    """The model in ``path``, whose weights are f16 or f32, with q8_0 weights.
+def f16(numbers: Numbers) -> bytes:
+    return numbers.astype("<f2").tobytes()
+
+
+def q8_0(numbers: Numbers) -> bytes:
+    """Each rounded to 127ths of its block's greatest."""
+    blocks = numbers.astype(np.float32).reshape(-1, BLOCK)
+    scales = np.abs(blocks).max(axis=1) / np.float32(127)
+    scaled = blocks * _inverse(scales)
+    out = np.empty(len(blocks), BLOCK_Q8_0)
+    out["scale"] = scales
+    # C's roundf: halves go away from zero, and NumPy's to the even neighbour.
+    whole = np.trunc(scaled)
+    out["values"] = whole + np.copysign(np.abs(scaled - whole) >= 0.5, scaled)  # noqa: PLR2004 - a half
+    return out.tobytes()
+
+
+def q5_1(numbers: Numbers) -> bytes:
+    """Each one of 32 steps from its block's least to its greatest."""
+    blocks = numbers.astype(np.float32).reshape(-1, BLOCK)
+    least = blocks.min(axis=1)
+    scales = (blocks.max(axis=1) - least) / np.float32(31)
+    steps = ((blocks - least[:, np.newaxis]) * _inverse(scales) + np.float32(0.5)).astype(np.uint8)
+    out = np.empty(len(blocks), BLOCK_Q5_1)
+    out["scale"], out["least"] = scales, least
+    out["nibbles"] = (steps[:, :HALF] & 15) | ((steps[:, HALF:] & 15) << 4)
+    out["fifth_bits"] = ((steps >> 4).astype(np.uint32) << np.arange(BLOCK, dtype=np.uint32)).sum(
+        axis=1, dtype=np.uint32
+    )
+    return out.tobytes()
+
+
+def _inverse(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 1) float32; 0 of 0."""
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.where(scales == 0, np.float32(0), np.float32(1) / scales)[:, np.newaxis].astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What the matrices of a file are made of.
+
+    Attributes:
+        name: as models are called after it.
+        ftype: in the file's header, with the quantization's version.
+        type: ggml's, of a tensor.
+        encode: numbers of whole blocks to bytes.
+    """
+
+    name: str
+    ftype: int
+    type: int
+    encode: Callable[[Numbers], bytes]
+
+    def pieces(self, numbers: Numbers, *, by_f16: bool = False) -> Iterator[bytes]:
+        """The bytes of a tensor, in turn; ``by_f16``: of its numbers rounded to that first."""
+        flat = numbers.reshape(-1)
+        for at in range(0, len(flat), PIECE_WEIGHTS):
+            piece = flat[at : at + PIECE_WEIGHTS]
+            yield self.encode(piece.astype(np.float16) if by_f16 else piece)
+
+
+_VERSION = QUANTIZATION_VERSION * QUANTIZATION_VERSION_FACTOR
+KIND_F16 = Kind("f16", FTYPE_F16, F16, f16)
+KIND_Q8_0 = Kind("q8_0", _VERSION + FTYPE_Q8_0, Q8_0, q8_0)
+KIND_Q5_1 = Kind("q5_1", _VERSION + FTYPE_Q5_1, Q5_1, q5_1)
+KINDS = {kind.name: kind for kind in (KIND_F16, KIND_Q8_0, KIND_Q5_1)}
+
+
+def quantized(path: Path, kind: Kind = KIND_Q8_0) -> bytes:
+    """The bytes of the model in ``path`` with weights of ``kind``; see ``write_quantized``."""
+    out = io.BytesIO()
+    write_quantized(path, out, kind)
+    return out.getvalue()
+
+
+def write_quantized(path: Path, out: BinaryIO, kind: Kind) -> None:
+    """Write the model in ``path``, whose weights are f16 or f32, with weights of ``kind``.
 
     Raises:
-        ModelError: it is no model, or its weights are quantised already.
+        ModelError: it is no model, or its weights are quantised already, or no whole number of blocks wide.
     """
-    if check_model_file(path).ftype not in {F32, F16}:
+    ftype = check_model_file(path).ftype
+    if ftype not in {FTYPE_F32, FTYPE_F16}:
         raise ModelError(f"{path}: its weights are quantised already")
-    data = path.read_bytes()
-    ftype = QUANTIZATION_VERSION * QUANTIZATION_VERSION_FACTOR + FTYPE_Q8_0
-    out = [data[: HEADER_BYTES - 4], struct.pack("<i", ftype)]  # the last field of the header
-    _, at = read_vocabulary(data)
-    out.append(data[HEADER_BYTES:at])
-    while at < len(data):
-        dims, name_bytes, kind = struct.unpack_from("<3i", data, at)
-        shape = struct.unpack_from(f"<{dims}i", data, at + 12)
-        name_at = at + 12 + 4 * dims
-        values_at = name_at + name_bytes
-        name = data[name_at:values_at].decode()
-        numbers = np.frombuffer(data, "<f4" if kind == F32 else "<f2", int(np.prod(shape)), values_at)
-        end = values_at + numbers.nbytes
-        if dims == 2 and not name.endswith(STAYS):  # noqa: PLR2004 - a matrix
-            out += [struct.pack("<3i", dims, name_bytes, Q8_0), data[at + 12 : values_at], q8_0(numbers)]
-        else:
-            out.append(data[at:end])
-        at = end
-    return b"".join(out)
+    if kind.ftype == ftype:
+        raise ModelError(f"{path}: its weights are {kind.name} already")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        out.write(data[: HEADER_BYTES - 4] + struct.pack("<i", kind.ftype))  # the last field of the header
+        _, at = read_vocabulary(data)
+        out.write(data[HEADER_BYTES:at])
+        while at < len(data):
+            at = _copy_tensor(data, at, out, kind, path)
 
 
-def q8_0(numbers: NDArray[np.floating]) -> bytes:
-    """Numbers in blocks of 32, each rounded to 127ths of the block's greatest."""
-    blocks = numbers.astype(np.float32).reshape(-1, 32)
-    scales = np.abs(blocks).max(axis=1) / 127
-    out = np.empty(len(blocks), BLOCK)
-    out["scale"] = scales
-    out["values"] = np.round(blocks / np.where(scales == 0, 1, scales)[:, np.newaxis])
-    return out.tobytes()
+def _copy_tensor(data: mmap.mmap, at: int, out: BinaryIO, kind: Kind, path: Path) -> int:
+    """Returns where the next one begins."""
+    dims, name_bytes, old = struct.unpack_from("<3i", data, at)
+    shape = struct.unpack_from(f"<{dims}i", data, at + 12)
+    values_at: int = at + 12 + 4 * dims + name_bytes
+    name = data[values_at - name_bytes : values_at].decode()
+    new = tensor_type(name, shape, kind.type)
+    # whisper.cpp's quantize leaves alone what is no matrix, whatever its type.
+    new = kind.type if new == kind.type and dims == 2 else old  # noqa: PLR2004
+    count, dtype = math.prod(shape), np.dtype("<f4" if old == F32 else "<f2")
+    end: int = values_at + count * dtype.itemsize
+    out.write(struct.pack("<3i", dims, name_bytes, new) + data[at + 12 : values_at])
+    if new == old:
+        out.write(data[values_at:end])
+        return end
+    if new != F16 and shape[0] % BLOCK:
+        raise ModelError(f"{path}: {name} is {shape[0]} wide, no multiple of {BLOCK}: cannot be {kind.name}")
+    out.writelines(kind.pieces(np.frombuffer(data, dtype, count, values_at)))
+    return end

@@ -1,0 +1,117 @@
+"""Folders and files of weights to a model file. In: a folder of transformers or CTranslate2, or a ggml file. Out: a ggml file.
+
+The result is checked as any model is before it has its name.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from transcriber.errors import ModelError
+from transcriber.models.checkpoint import Checkpoint
+from transcriber.models.ctranslate2 import open_ctranslate2
+from transcriber.models.download import Draw, draw_nothing
+from transcriber.models.ggml import check_model_file
+from transcriber.models.hugging_face import open_hugging_face
+from transcriber.models.quantize import KIND_F16, KIND_Q8_0, KINDS, Kind, write_quantized
+from transcriber.models.store import whole_file
+
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "flax_model.msgpack", "tf_model.h5")
+
+
+def convert(source: Path, target: Path, kind: Kind | None = None, draw: Draw = draw_nothing) -> Kind:
+    """Write the model in ``source`` to ``target``. Returns its kind.
+
+    Args:
+        source: a folder, or a ggml file of type f16 or f32.
+        target: is overwritten.
+        kind: None: what the target's name ends with, such as ``-q8_0``, else f16 of a folder and q8_0 of a file.
+        draw: told how far it is.
+
+    Raises:
+        ModelError: it cannot be converted, or there is no place for it.
+    """
+    folder = source.is_dir()
+    kind = kind or KINDS.get(target.stem.rpartition("-")[2]) or (KIND_F16 if folder else KIND_Q8_0)
+    if target.is_dir():
+        raise ModelError(f"{target}: is a directory, not a file to write")
+    if folder:
+        convert_folder(source, target, kind, draw=draw)
+        return kind
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ModelError(f"{target}: is what is to be converted")
+    check_model_file(source)
+    with whole_file(target, check_model_file) as file:
+        write_quantized(source, file, kind)
+    return kind
+
+
+def convert_folder(
+    folder: Path, target: Path, kind: Kind = KIND_F16, sha256: str | None = None, draw: Draw = draw_nothing
+) -> None:
+    """Write the model in ``folder`` to ``target``, whose sum has to be ``sha256`` if that is given.
+
+    Raises:
+        ModelError: it cannot be converted, or there is no place for it.
+    """
+    checkpoint = open_checkpoint(folder)
+
+    def check(part: Path) -> None:
+        try:
+            check_model_file(part)
+        except ModelError as error:
+            # Its name is that of the part file, which nobody has seen.
+            raise ModelError(str(error).replace(str(part), str(folder))) from error
+        if sha256 and (found := _sha256(part)) != sha256:
+            raise ModelError(f"{target}: SHA-256 is {found}, not {sha256}, removed")
+
+    with whole_file(target, check) as file:
+        checkpoint.write(file, kind, draw)
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """The model in a folder, of whatever kind.
+
+    Raises:
+        ModelError: there is none that can be converted.
+    """
+    here = {path.name for path in _entries(folder)}
+    if here & {"model.safetensors", "model.safetensors.index.json"}:
+        return open_hugging_face(folder)
+    if "model.bin" in here:
+        return open_ctranslate2(folder)
+    if "adapter_config.json" in here:
+        raise ModelError(f"{folder}: is a LoRA adapter: merge it into its model first (merge_and_unload)")
+    if pickles := sorted(here.intersection(PICKLES)):
+        raise ModelError(
+            f"{folder}: model.safetensors is needed, not {pickles[0]}: save the model with safe_serialization"
+        )
+    raise ModelError(f"{folder}: no model in it: neither model.safetensors nor CTranslate2's model.bin")
+
+
+def folder_digest(folder: Path) -> str:
+    """Changes with any byte of what is converted. Not the files' times: images and copies may set them all alike.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_entries(folder)):
+        if path.suffix in {".json", ".txt", ".safetensors", ".bin"}:
+            digest.update(f"{path.name} {_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in os.listdir(folder) if (folder / name).is_file()]  # noqa: PTH208 - errors at once
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,113 @@
+"""A file from an HTTP server, compared with its checksums. In: a URL. Out: the file, whole, or a line that says why not."""
+
+import hashlib
+import http.client
+import logging
+import time
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.error import HTTPError
+from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener
+
+from transcriber.errors import ModelError
+from transcriber.models.ggml import check_model_file
+from transcriber.models.store import whole_file
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+"""Short, because machines without a way out of their network often get no answer at all, and the next source may be there."""
+
+TIMEOUT_S = 30.0
+"""Longest wait between two pieces of a download."""
+
+PIECE_BYTES = 2**20
+
+
+class Draw(Protocol):
+    """Called as often as you like with what is fetched; ``total`` None: not known."""
+
+    def __call__(self, text: str, done: float, total: float | None) -> None: ...
+
+
+def draw_nothing(text: str, done: float, total: float | None) -> None:
+    """For whoever looks at the log only."""
+
+
+def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = draw_nothing) -> None:
+    """Fetch ``url`` to ``path``, whole or not at all; ``checksums`` are hexadecimal, by hashlib's name of the sum.
+
+    Without checksums the file's structure is all that is checked.
+
+    Raises:
+        ModelError: out of reach, refused, cut short, another checksum, no model, or no place to store it.
+    """
+    started_s, size = time.monotonic(), 0
+    sums = {name: hashlib.new(name, usedforsecurity=False) for name in checksums}
+    with whole_file(path, (lambda _: None) if checksums else check_model_file) as file:
+        with closing(_pieces(url, path.name, draw)) as pieces:
+            for piece in pieces:
+                file.write(piece)
+                size += len(piece)
+                for digest in sums.values():
+                    digest.update(piece)
+        for name, digest in sums.items():
+            if digest.hexdigest() != checksums[name]:
+                kind = name.upper().replace("SHA", "SHA-")
+                raise ModelError(f"{url}: {kind} is {digest.hexdigest()}, not {checksums[name]}; {size} bytes, removed")
+    log.info("downloaded %s: %.1f MB in %.1f s", path, size / 1e6, time.monotonic() - started_s)
+
+
+def _pieces(url: str, name: str, draw: Draw) -> Generator[bytes]:
+    """The body of ``url``, all of it; every failure of the network is a ``ModelError``."""
+    opener = build_opener(_Http, _Https)
+    try:
+        with opener.open(Request(url, headers={"User-Agent": "transcriber"}), timeout=TIMEOUT_S) as response:  # noqa: S310 - http and https only, by the setting
+            length = response.length or 0
+            log.info("downloading %s: %.1f MB", url, length / 1e6)
+            got = 0
+            while piece := response.read(PIECE_BYTES):
+                got += len(piece)
+                draw(name, got, length or None)
+                yield piece
+    except HTTPError as error:
+        error.close()
+        raise _unreachable(url, f"HTTP {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _unreachable(url, getattr(error, "reason", None) or error) from error
+    if got < length:
+        raise _unreachable(url, f"ended after {got} of {length} bytes")
+
+
+def _unreachable(url: str, reason: object) -> ModelError:
+    return ModelError(f"{url}: cannot be downloaded: {reason}")
+
+
+def _connect(connection: http.client.HTTPConnection, connect: Any) -> None:
+    """With the short time limit; afterwards the long one counts."""
+    patience_s = connection.timeout
+    connection.timeout = min(CONNECT_TIMEOUT_S, TIMEOUT_S)
+    connect()
+    connection.sock.settimeout(patience_s)
+
+
+class _HttpConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        _connect(self, super().connect)
+
+
+class _HttpsConnection(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        _connect(self, super().connect)
+
+
+class _Http(HTTPHandler):
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpConnection, req)
+
+
+class _Https(HTTPSHandler):
+    def https_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(_HttpsConnection, req)

@@ -1,0 +1,133 @@
+"""The format safetensors. In: a file, or several with an index. Out: tensor by tensor, arrays that are read when asked for.
+
+A file is the length of its header (8 bytes), the header (JSON: name to type, shape and place), and the numbers.
+"""
+
+import json
+import math
+import mmap
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.errors import ModelError
+from transcriber.models.ggml import STRANGERS
+
+MAX_HEADER_BYTES = 100_000_000
+"""As the format's own library takes at most."""
+
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""Of weights that are plain numbers; NumPy has no bfloat16, which is the upper half of an f32."""
+
+Read = Callable[[], NDArray[Any]]
+
+
+def open_tensors(folder: Path) -> dict[str, Read]:
+    """All tensors of ``model.safetensors``, or of the files that ``model.safetensors.index.json`` names.
+
+    Raises:
+        ModelError: a file is missing, truncated, or none of that format.
+    """
+    index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    if single.is_file() or not index.is_file():
+        return _open_file(single)
+    where = read_json(index).get("weight_map")
+    if not isinstance(where, dict) or not all(isinstance(file, str) and "/" not in file for file in where.values()):
+        raise ModelError(f"{index}: has no weight_map")
+    tensors: dict[str, Read] = {}
+    for file in sorted(set(where.values())):
+        tensors |= _open_file(folder / file)
+    if missing := sorted(where.keys() - tensors.keys()):
+        raise ModelError(f"{index}: {missing[0]} is in none of its files")
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON.
+
+    Raises:
+        ModelError: it cannot be read, or is none.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is no JSON: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: is no object of JSON")
+    return content
+
+
+def map_file(path: Path) -> memoryview:
+    """The bytes of a file, which are read when they are looked at.
+
+    Raises:
+        ModelError: it cannot be read, or is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: is empty") from error
+
+
+def _open_file(path: Path) -> dict[str, Read]:
+    data = map_file(path)
+    for start, what in STRANGERS.items():
+        if bytes(data[: len(start)]) == start:
+            raise ModelError(f"{path}: is {what}")
+    length = struct.unpack("<Q", data[:8])[0] if len(data) > 8 else MAX_HEADER_BYTES + 1  # noqa: PLR2004 - its own field
+    if length > MAX_HEADER_BYTES or bytes(data[8:9]) != b"{":
+        raise ModelError(f"{path}: not a file of safetensors; {len(data)} bytes")
+    if length > len(data) - 8:
+        raise ModelError(f"{path}: truncated: ends in its header; {len(data)} bytes")
+    try:
+        header = json.loads(bytes(data[8 : 8 + length]))
+        fields = {name: _Field(**entry) for name, entry in header.items() if name != "__metadata__"}
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: its header cannot be read") from error
+    numbers = data[8 + length :]
+    return {name: partial(_read, field.place(path, name, len(numbers)), numbers) for name, field in fields.items()}
+
+
+class _Field:
+    """One entry of a header."""
+
+    def __init__(self, dtype: str, shape: list[int], data_offsets: list[int]) -> None:
+        self.dtype = str(dtype)
+        self.shape = tuple(int(size) for size in shape)
+        self.start, self.end = (int(offset) for offset in data_offsets)
+
+    def place(self, path: Path, name: str, size: int) -> Self:
+        """Itself, if it lies in a file with ``size`` bytes of numbers."""
+        if self.dtype not in TYPES:
+            raise ModelError(
+                f"{path}: {name} is of type {self.dtype}: quantised weights cannot be converted,"
+                f" only {', '.join(TYPES)}"
+            )
+        if self.end > size:
+            raise ModelError(f"{path}: truncated: ends in {name}")
+        width = np.dtype(TYPES[self.dtype]).itemsize
+        if (
+            min(self.shape, default=1) < 0
+            or not 0 <= self.start <= self.end
+            or (self.end - self.start != width * math.prod(self.shape))
+        ):
+            raise ModelError(f"{path}: {name} contradicts itself: shape and place do not fit")
+        return self
+
+
+def _read(field: _Field, numbers: memoryview) -> NDArray[Any]:
+    array = np.frombuffer(numbers[field.start : field.end], TYPES[field.dtype]).reshape(field.shape)
+    if field.dtype == "BF16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if field.dtype == "F64" else array
