@@ -29,7 +29,8 @@ from transcriber.config import load_settings
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
 from transcriber.engine.whisper import load_model
-from transcriber.models.find import find_named_model, model_name
+from transcriber.models.catalog import model_name
+from transcriber.models.find import find_named_model
 
 WINDOW_S = 5.0
 FULL = 0

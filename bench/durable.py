@@ -30,7 +30,7 @@ from transcriber.bus.jetstream import FENCE, JetStream
 from transcriber.config import Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.messages import Final
-from transcriber.models.find import DEMO
+from transcriber.models.catalog import DEMO
 
 WINDOW_S = 5.0
 PATIENCE_S = 120.0

@@ -25,7 +25,8 @@ from transcriber.engine.context import Context
 from transcriber.engine.guards import UNHEARD_SPEECH_S, letters, suppression
 from transcriber.engine.job import SpeechModel, Transcript
 from transcriber.engine.whisper import load_model
-from transcriber.models.find import find_named_model, model_name
+from transcriber.models.catalog import model_name
+from transcriber.models.find import find_named_model
 
 LOUD_NOISE_DB = 5.0
 VOCABULARY = "Gale warning, north channel, knots, harbour, berth, tide, vessel."

@@ -24,7 +24,7 @@ from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.messages import Metrics
-from transcriber.models.find import DEMO
+from transcriber.models.catalog import DEMO
 
 WINDOW_S = 5.0
 HALF_WINDOW = int(WINDOW_S / 2 / PAYLOAD_S)

@@ -38,7 +38,7 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.engine.guards import WEAK_SPEECH_PROB
 from transcriber.engine.whisper import WhisperModel, load_model
-from transcriber.models.find import DEMO, DEMO_MODEL
+from transcriber.models.catalog import DEMO, DEMO_MODEL
 
 SECONDS = (2, 5, 25)
 FIVE = 5

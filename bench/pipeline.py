@@ -27,7 +27,7 @@ from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.engine.whisper import load_model
 from transcriber.messages import Final, Timing
-from transcriber.models.find import DEMO, DEMO_MODEL
+from transcriber.models.catalog import DEMO, DEMO_MODEL
 
 STREAMS = 5
 """A window a second, which takes whisper a fraction of it, here and there."""

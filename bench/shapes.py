@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.models.find import DEMO, DEMO_MODEL
+from transcriber.models.catalog import DEMO, DEMO_MODEL
 from transcriber.models.ggml import HEADER_BYTES, read_vocabulary
 from transcriber.models.quantize import quantized
 

@@ -34,7 +34,8 @@ from bench.report import Results, note, run
 from bench.scoring import Errors, score
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.models.find import find_named_model, model_name
+from transcriber.models.catalog import model_name
+from transcriber.models.find import find_named_model
 
 CUTS = {
     "fixed": {"BUFFER_CUT": "fixed", "ENDPOINT_SILENCE_SECS": "0"},

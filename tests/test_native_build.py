@@ -14,7 +14,7 @@ from tests import needs
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.kernels import processor_flags
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.quantize import quantized
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ import trustme
 
 from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, speak
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 
 WINDOW = 24_000
 
@@ -177,7 +177,7 @@ def test_a_model_that_cannot_be_used_is_one_line_and_status_3(tmp_path):
 
 
 def test_a_hub_out_of_reach_is_one_line_and_status_3(tmp_path):
-    status, said = run("serve", WHISPER_MODEL="tiny.en", WHISPER_MODEL_DIR=tmp_path, HTTPS_PROXY="http://127.0.0.1:9")
+    status, said = run("serve", WHISPER_MODEL="small.en", WHISPER_MODEL_DIR=tmp_path, HTTPS_PROXY="http://127.0.0.1:9")
 
     assert status == 3
     assert "cannot be downloaded" in said

@@ -29,6 +29,7 @@ MIN_AUDIO_CTX = 512
 MAX_QUEUE_CAPACITY = 256
 """Windows: 256 five-second windows are 82 MB of samples, enough for any sensible latency."""
 
+MODEL_HUB = "https://huggingface.co/ggerganov/whisper.cpp/resolve/main"
 MAX_DEFAULT_THREADS = 8
 """A window is too small a task for more; further cores are for further workers."""
 
@@ -145,12 +146,13 @@ class Settings(BaseSettings):
     max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is bad input")
     whisper_model_path: Path | None = Field(None, description="a ggml model file; wins over `WHISPER_MODEL`")
     whisper_model: str | None = Field(
-        None, description="a name such as `base.en`, downloaded once; `demo` is the bundled one"
+        None, description="a name such as `base.en`, fetched once; `demo`, bundled; or a folder, converted once"
     )
     whisper_model_dir: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transcriber",
         description="where models are kept; default `~/.cache/transcriber`",
     )
+    whisper_model_hub: str = Field(MODEL_HUB, description="URLs below which `ggml-NAME.bin` is found; comma-separated")
     whisper_threads: int | None = Field(
         None,
         ge=1,
@@ -229,6 +231,20 @@ class Settings(BaseSettings):
                 good = False
             if not good:
                 raise ValueError("must be nats://host:port or tls://host:port, separated by commas")
+        return value
+
+    @field_validator("whisper_model_hub")
+    @classmethod
+    def _hub_addresses(cls, value: str) -> str:
+        for url in value.split(","):
+            try:
+                parts = urlsplit(url.strip())
+                good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+                good = good and parts.username is None
+            except ValueError:
+                good = False
+            if not good:
+                raise ValueError("must be http://host/path or https://host/path, separated by commas, no password")
         return value
 
     @field_validator("whisper_language")

@@ -19,7 +19,7 @@ from bench.files.beside import beside
 from bench.files.long import FILES, undisturbed_and_killed, whole
 from bench.files.make import KINDS, make
 from bench.report import Results, note
-from transcriber.models.find import DEMO
+from transcriber.models.catalog import DEMO
 
 __all__ = ["add_options", "measure"]
 

@@ -21,7 +21,7 @@ from transcriber.engine.pool import WorkerPool
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError, ModelError
-from transcriber.models.find import model_name
+from transcriber.models.catalog import model_name
 
 FULL_CONTEXT = 0
 MIN_JOBS = 3

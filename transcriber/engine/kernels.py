@@ -21,8 +21,8 @@ ADVICE_BUILD = (
     " time (README, A faster build)"
 )
 ADVICE_MODEL = (
-    "a model of type q8_0 is faster here than this one of type {type}: WHISPER_MODEL=NAME-q8_0, or transcriber quantize"
-    " from one of type f16"
+    "a model of type q8_0 is faster here than this one of type {type}: WHISPER_MODEL=NAME-q8_0, or transcriber models"
+    " convert from one of type f16"
 )
 
 

