@@ -16,7 +16,7 @@ from transcriber.engine.job import Job, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.whisper import load_model
 from transcriber.errors import EngineError, ModelError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 
 SAMPLES = np.zeros(1, np.float32)
 SETTINGS = Settings(whisper_workers=1, whisper_threads=1, buffer_duration_secs=5.0)
@@ -194,4 +194,4 @@ def test_quantize_writes_half_the_bytes_and_refuses_what_it_cannot(tmp_path):
     assert target.stat().st_size < 0.6 * DEMO_MODEL.stat().st_size
     assert (again, told) == (3, f"transcriber: {target}: its weights are quantised already")
     assert nowhere == 3
-    assert "cannot be written" in why
+    assert "cannot be stored: No such file" in why

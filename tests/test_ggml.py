@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from transcriber.errors import ModelError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import ModelShape, check_model_file
 
 DEMO = DEMO_MODEL.read_bytes()

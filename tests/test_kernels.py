@@ -4,7 +4,7 @@ from transcriber.config import Settings
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.whisper import load_model
 from transcriber.errors import ConfigError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 
 AVX2 = frozenset({"AVX2", "FMA", "F16C"})
 AVX512 = AVX2 | {"AVX512", "AVX512_VNNI"}

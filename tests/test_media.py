@@ -14,7 +14,7 @@ from transcriber.config import Settings
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.engine.whisper import load_model
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 
 
 def signal_to_noise_db(original: np.ndarray, heard: np.ndarray) -> float:

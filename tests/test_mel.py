@@ -8,7 +8,7 @@ from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.engine.mel import HOP, N_FFT, LogMel, frames_with, frames_within
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.whisper import load_model
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import check_model_file, read_mel_filters
 
 FILTERS = read_mel_filters(DEMO_MODEL, check_model_file(DEMO_MODEL))

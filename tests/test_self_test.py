@@ -6,7 +6,7 @@ from transcriber.engine.self_test import check_kernels
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.whisper import load_checked_model, load_model
 from transcriber.errors import EngineError, ModelError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import check_model_file
 from transcriber.models.quantize import quantized
 

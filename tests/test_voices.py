@@ -14,7 +14,7 @@ from transcriber.engine.voice_network import FRAMES, VoiceNetwork, mel_filters
 from transcriber.engine.voice_weights import SIZE
 from transcriber.engine.voices import SHORTEST_S, SURE_S, ByVoice, Follower, label
 from transcriber.errors import ConfigError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import check_model_file, read_mel_filters
 
 RATE = 16_000

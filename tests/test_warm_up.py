@@ -6,7 +6,7 @@ from transcriber.engine.job import Transcript
 from transcriber.engine.warm_up import self_test_speech, warm_up
 from transcriber.engine.whisper import load_model
 from transcriber.errors import EngineError, ModelError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 
 
 class TimedModel:

@@ -12,7 +12,7 @@ from transcriber.config import Settings
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.whisper import kernel_features, load_checked_model, load_model
 from transcriber.errors import ConfigError, EngineError, ModelError
-from transcriber.models.find import DEMO_MODEL
+from transcriber.models.catalog import DEMO_MODEL
 
 SETTINGS = Settings(whisper_model="demo", whisper_threads=1)
 SAID = "Gale warning for the north channel tonight. Wind northwest thirty five knots,"

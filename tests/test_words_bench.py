@@ -20,7 +20,7 @@ from bench.reference import IN_ONE_GO, SENTENCES, reference
 from bench.scoring import KINDS as ERRORS, Errors, heard_in, said_in, score, text_errors
 from transcriber.demo.wer import word_errors
 from transcriber.messages import End, Final, Gap, Partial, Timing, Word as HeardWord
-from transcriber.models.find import DEMO_MODEL as DEMO
+from transcriber.models.catalog import DEMO_MODEL as DEMO
 
 SECOND = 16_000
 MESSAGE = {"stream": "played-0", "session": "s", "rate": SECOND, "received_at": "2026-01-01T00:00:00Z"}

@@ -22,8 +22,9 @@ from transcriber.bus import DECODING_THREAD
 from transcriber.clients import parsers
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
-from transcriber.errors import BadInputError, ModelError, StartError
+from transcriber.errors import BadInputError, StartError
 from transcriber.logs import configure as configure_logging
+from transcriber.models import command as model_commands
 
 log = logging.getLogger(__name__)
 
@@ -99,10 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_calibrate(commands)
 
-    quantize = command(commands, "quantize", _quantize, "make a q8_0 model of an f16 one: half the size, and faster")
-    quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
-    quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
-    add_settings(quantize, ("log_",))
+    model_commands.add(commands)
 
     schema = command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
     add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
@@ -154,7 +152,6 @@ def _share(text: str) -> float:
 
 def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
-    from transcriber.models.find import find_model  # noqa: PLC0415
     from transcriber.service import serve  # noqa: PLC0415
 
     with ExitStack() as stack:
@@ -166,8 +163,16 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
             broker = stack.enter_context(EmbeddedBroker(store=store))
             log.info("broker embedded", extra={"url": broker.url})
             settings = settings.model_copy(update={"nats_url": broker.url, "provision": True})
-        serve(settings, lambda: load_checked_model(find_model(settings), settings))
+        serve(settings, lambda: load_checked_model(_find_shown(settings), settings))
     return 0
+
+
+def _find_shown(settings: Settings) -> Path:
+    """The model, with a bar while it is fetched or converted, if anybody looks."""
+    from transcriber.models.find import find_model  # noqa: PLC0415
+
+    with model_commands.shown() as draw:
+        return find_model(settings, draw)
 
 
 def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -187,10 +192,12 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
 
     from transcriber.engine.calibrate import as_table, best, calibrate  # noqa: PLC0415
     from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
-    from transcriber.models.find import DEMO, find_model, find_named_model  # noqa: PLC0415
+    from transcriber.models.catalog import DEMO  # noqa: PLC0415
+    from transcriber.models.find import find_model, find_named_model  # noqa: PLC0415
 
     as_set = settings.model_copy(update={"whisper_model": settings.whisper_model or DEMO})
-    paths = [find_named_model(settings, name) for name in arguments.model or ()] or [find_model(as_set)]
+    with model_commands.shown() as draw:
+        paths = [find_named_model(settings, name, draw) for name in arguments.model or ()] or [find_model(as_set, draw)]
     for audio_ctx in arguments.contexts or ():
         load_settings(whisper_audio_ctx=str(audio_ctx), buffer_duration_secs=settings.buffer_duration_secs)
     for threads in arguments.threads or ():
@@ -213,17 +220,6 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
     Console().print(as_table(rows, arguments.loss))
     for model in dict.fromkeys(row.model for row in rows):
         sys.stdout.write(f"{model}: most streams with {best(rows, model).as_settings}\n")
-    return 0
-
-
-def _quantize(_: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.models.quantize import quantized  # noqa: PLC0415
-
-    data = quantized(arguments.source)
-    try:
-        arguments.target.write_bytes(data)
-    except OSError as error:
-        raise ModelError(f"{arguments.target}: cannot be written: {error.strerror or error}") from error
     return 0
 
 

