@@ -6,18 +6,15 @@ for breath, where cuts must fall into speech; ``dialogues`` are two who take tur
 Debian's espeak-ng and flite, and raises OSError where one is missing.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import soundfile
-from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
-from bench.recordings import SEED, Entry, Recording, read_folder
+from bench.recordings import SEED, Recording, read_folder
 from bench.shapes import made
+from bench.takes import Part, Take, joined, write
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 SENTENCES, RECORDINGS = 4, 26
@@ -71,13 +68,6 @@ def held_out_voices(grammar: Grammar) -> dict[str, Say]:
     return {"espeak_f3": espeak_f3, "flite_awb": flite_awb}
 
 
-class Take(NamedTuple):
-    """A recording: (n,) int16 at 16 kHz, and its sentences as ``transcripts.json`` has them."""
-
-    samples: NDArray[np.int16]
-    sentences: list[Entry]
-
-
 class Cast:
     """Both voices and what they might say, always the same."""
 
@@ -106,6 +96,8 @@ class Cast:
         pauses_s: tuple[float, float],
         enough: Callable[[int, float], bool],
         longest: int | None = None,
+        *,
+        pause_after: bool = False,
     ) -> Take:
         """Sentences with a pause before each.
 
@@ -114,28 +106,22 @@ class Cast:
             pauses_s: shortest and longest pause.
             enough: told the number of sentences and the seconds so far.
             longest: words of a sentence, if not as many as it has.
+            pause_after: whether it also ends with a pause.
         """
-        pieces: list[NDArray[np.int16]] = []
-        sentences: list[Entry] = []
+        parts: list[Part] = []
         at_s = 0.0
-        while not enough(len(sentences), at_s):
+        while not enough(len(parts), at_s):
             words = written(self._grammar.sentence())
-            said = say(len(sentences))(words) if len(words) <= (longest or len(words)) else None
+            said = say(len(parts))(words) if len(words) <= (longest or len(words)) else None
             if said is None:
                 continue
-            pause = self.pause(pauses_s)
-            start_s = at_s + len(pause) / WHISPER_SAMPLE_RATE
-            at_s = start_s + len(said.audio) / WHISPER_SAMPLE_RATE
-            pieces += [pause, said.audio]
-            times = zip(words, said.starts.tolist(), said.ends.tolist(), strict=True)
-            sentences.append(
-                _entry(" ".join(words), start_s, at_s)
-                | {"words": [{"word": word} | _times(start_s + start, start_s + end) for word, start, end in times]}
-            )
-        return Take(np.concatenate(pieces), sentences)
+            parts.append(Part(self.pause(pauses_s), said))
+            at_s += parts[-1].samples / WHISPER_SAMPLE_RATE
+        return joined(parts, self.pause(pauses_s) if pause_after else 0)
 
-    def pause(self, length_s: tuple[float, float]) -> NDArray[np.int16]:
-        return np.zeros(int(self.rng.uniform(*length_s) * WHISPER_SAMPLE_RATE), np.int16)
+    def pause(self, length_s: tuple[float, float]) -> int:
+        """Samples of one."""
+        return int(self.rng.uniform(*length_s) * WHISPER_SAMPLE_RATE)
 
 
 def speak_sentences(folder: Path) -> None:
@@ -145,7 +131,7 @@ def speak_sentences(folder: Path) -> None:
         # Another accent and pace each time.
         return cast.record(lambda _: reader(), SENTENCE_PAUSES_S, lambda number, _: number == SENTENCES)
 
-    _write(
+    write(
         folder,
         {
             f"{name}_{number:02}": record(reader)
@@ -160,10 +146,9 @@ def speak_readings(folder: Path) -> None:
 
     def record(reader: Say) -> Take:
         length_s = cast.rng.uniform(*READING_S)
-        take = cast.record(lambda _: reader, READING_PAUSES_S, lambda _, at_s: at_s > length_s)
-        return take._replace(samples=np.concatenate([take.samples, cast.pause(READING_PAUSES_S)]))
+        return cast.record(lambda _: reader, READING_PAUSES_S, lambda _, at_s: at_s > length_s, pause_after=True)
 
-    _write(
+    write(
         folder,
         {
             f"{name}_{number:02}": record(reader())
@@ -178,28 +163,12 @@ def speak_dialogues(folder: Path) -> None:
 
     def record() -> Take:
         length_s, both = cast.rng.uniform(*DIALOGUE_S), (cast.espeak_f3_reader(), cast.flite_awb_reader())
-        take = cast.record(
-            lambda number: both[number % 2], DIALOGUE_PAUSES_S, lambda _, at_s: at_s > length_s, UTTERANCE_WORDS
+        return cast.record(
+            lambda number: both[number % 2],
+            DIALOGUE_PAUSES_S,
+            lambda _, at_s: at_s > length_s,
+            UTTERANCE_WORDS,
+            pause_after=True,
         )
-        return take._replace(samples=np.concatenate([take.samples, cast.pause(DIALOGUE_PAUSES_S)]))
 
-    _write(folder, {f"dialogue_{number:02}": record() for number in range(DIALOGUES)})
-
-
-def _write(folder: Path, takes: dict[str, Take]) -> None:
-    """A new folder with all of them."""
-    folder.mkdir()
-    entries: list[Entry] = []
-    for name, take in takes.items():
-        soundfile.write(folder / f"{name}.wav", take.samples, WHISPER_SAMPLE_RATE)
-        text = " ".join(sentence["text"] for sentence in take.sentences)
-        entries.append({"file": f"{name}.wav", "text": text, "sentences": take.sentences})
-    (folder / "transcripts.json").write_text(json.dumps(entries, indent=1))
-
-
-def _entry(text: str, start_s: float, end_s: float) -> Entry:
-    return {"text": text} | _times(start_s, end_s)
-
-
-def _times(start_s: float, end_s: float) -> Entry:
-    return {"start": round(start_s, 3), "end": round(end_s, 3)}
+    write(folder, {f"dialogue_{number:02}": record() for number in range(DIALOGUES)})
