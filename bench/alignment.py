@@ -49,7 +49,11 @@ def spoken(text: str, start_s: float = UNKNOWN_S, end_s: float = UNKNOWN_S) -> l
     >>> spoken("Thirty-five,", 1.0, 2.0)
     [Spoken(word='thirty', start_s=1.0, end_s=1.6), Spoken(word='five', start_s=1.6, end_s=2.0)]
     """
-    found = words(text)
+    return spread_over(words(text), start_s, end_s)
+
+
+def spread_over(found: Sequence[str], start_s: float, end_s: float) -> list[Spoken]:
+    """Words one after the other, each as long as its share of the characters."""
     places = [0]
     for word in found:
         places.append(places[-1] + len(word))
