@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from pywhispercpp.model import Model
 
+from bench.normal import Split
 from bench.playing import Wire
 from bench.recordings import Recording, Samples, some_of
 from bench.report import Results
 from bench.scoring import Errors, text_errors
 from transcriber.config import load_settings
+from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper import SAMPLES_PER_POSITION, load_model
 
@@ -31,7 +33,9 @@ Hear = Callable[[Recording], str]
 """A recording's text."""
 
 
-def reference(ways: dict[str, Hear], recordings: list[Recording], wire: Wire) -> tuple[Errors, Results]:
+def reference(
+    ways: dict[str, Hear], recordings: list[Recording], wire: Wire, split: Split = words
+) -> tuple[Errors, Results]:
     """Hear what the wire leaves of some recordings in all ways that can be, and of all of them in the better way.
 
     Returns:
@@ -39,17 +43,17 @@ def reference(ways: dict[str, Hear], recordings: list[Recording], wire: Wire) ->
     """
     possible = [name for name in ways if name != SENTENCES or all(one.sentences for one in recordings)]
     few = some_of(recordings, TRIED)
-    found = {name: _errors(ways[name], few, wire) for name in possible} if len(possible) > 1 else {}
+    found = {name: _errors(ways[name], few, wire, split) for name in possible} if len(possible) > 1 else {}
     better = min(found, key=lambda name: int(found[name].wrong.sum()), default=possible[0])
-    found[better] = _errors(ways[better], recordings, wire)
+    found[better] = _errors(ways[better], recordings, wire, split)
     return found[better], {"better": better} | {
         name: {"recordings": len(errors.said)} | errors.figures() for name, errors in found.items()
     }
 
 
-def _errors(hear: Hear, recordings: list[Recording], wire: Wire) -> Errors:
+def _errors(hear: Hear, recordings: list[Recording], wire: Wire, split: Split) -> Errors:
     texts = [hear(replace(one, samples=wire.heard(one.samples))) for one in recordings]
-    return text_errors(recordings, texts)
+    return text_errors(recordings, texts, split)
 
 
 def ways(path: Path, language: str) -> dict[str, Hear]:
