@@ -1,18 +1,19 @@
-"""Words where nobody speaks to us: minutes of silence, noise, babble, hum and tones at many levels, through the daemon.
+"""Words where nobody speaks to us, through the daemon: minutes of silence, noise, babble, hum, tones, music, applause,
+laughter, breath and dialled digits, at many levels.
 
 Out: by kind, words an hour of audio, and the share of it that came as ``silence``, kept from whisper.
 """
 
 import numpy as np
 
-from bench.noise import ALL_KINDS, at_level
+from bench.noise import ALL_KINDS, WITHOUT_SPEECH, at_level
 from bench.playing import LINEAR, Played, Player
 from bench.recordings import SEED, Recording, Samples
 from bench.report import Results
 from bench.scoring import heard_in, percent
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
-NOISES = ("white", "pink", "babble", "hum", "tones")
+NOISES = ("white", "pink", "babble", "hum", "tones", *WITHOUT_SPEECH)
 SILENCE = "silence"
 LEVELS_DB = (-60, -50, -40, -30, -20, -12)
 """dBFS, one after the other."""
@@ -41,7 +42,7 @@ async def false_text(player: Player, recordings: list[Recording], speed: float, 
 
 def figures(played: list[Played]) -> Results:
     hours = sum(one.recording.duration_s for one in played) / 3600
-    heard = sum(len(heard_in(one)) for one in played)
+    heard = sum(len(heard_in(one).words) for one in played)
     silent = sum(one.end.silent_frames for one in played)
     return {
         "minutes": round(60 * hours, 2),

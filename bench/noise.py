@@ -10,7 +10,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.crowd import applause, breath, dialled, laughter
 from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
+from bench.music import music
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 Samples = NDArray[np.float32]
@@ -142,4 +144,9 @@ KINDS: dict[str, Noise] = {
 }  # fmt: skip
 """Those that need no synthesiser, by name."""
 
-ALL_KINDS = KINDS | {"babble": babble}
+WITHOUT_SPEECH: dict[str, Noise] = {
+    "music": music, "applause": applause, "laughter": laughter, "breath": breath, "dialled": dialled,
+}  # fmt: skip
+"""More of them, which others make."""
+
+ALL_KINDS = KINDS | WITHOUT_SPEECH | {"babble": babble}
