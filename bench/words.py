@@ -1,41 +1,42 @@
 """Words through the real daemon: how many are wrong and where, how late they come, and how many nobody said.
 
-In: a model, and recordings with what is said in them: readings and dialogues in voices that the demo model never heard
-(Debian's espeak-ng and flite; the bundled recordings where they are missing), or a user's own (``bench.recordings`` says how
-they lie). They go over NATS, clean, in noise, and as a telephone sends them, to daemons that cut their windows in different
-ways; and once more in real time, for the delays.
+In: a model, and recordings with what is said in them: for the demo model readings and dialogues in voices that it never heard
+(Debian's espeak-ng and flite; the bundled recordings where they are missing), for any other ``bench.corpora``, or a user's own
+(``bench.recordings`` says how they lie). They go over NATS, clean, in noise, with music, and as a telephone sends them, to
+daemons that cut their windows in different ways; and once more in real time, for the delays.
 
 Out: word error rates beside the best that the model can do with the whole recording, with 95 % intervals over recordings;
-words changed, lost, invented and doubled, at the cuts and elsewhere; from the end of a word to its text; and words an hour
-where nobody speaks. ``--table`` prints Markdown. With the demo model some twenty minutes on two quiet cores.
+words changed, lost, invented and doubled, at the cuts and elsewhere; words said twice or cut in half there, and sentences that
+end there but do not; from the end of a word to its text; and words an hour where nobody speaks. ``--table`` prints Markdown.
+``--hours 4`` is only about errors that are seldom: so much speech, with the default settings. With the demo model some twenty
+minutes on two quiet cores, with base several times that; ``--variants`` and ``--parts`` make it less.
 """
 
 import asyncio
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from bench import words_table
+from bench.conditions import CONDITIONS, DEMO_CONDITIONS, EVERY_FOURTH, EVERY_OTHER, Corpus, in_conditions
+from bench.corpora import long_form, real_corpora
 from bench.daemon import MeasuredDaemon
 from bench.delays import delay_figures
 from bench.false_text import false_text, sounds
-from bench.noise import ALL_KINDS, mixed
-from bench.playing import LINEAR, TELEPHONE, Player, Wire, player
+from bench.normal import Split, split_for
+from bench.playing import LINEAR, Player, player
 from bench.readings import dialogues, readings
-from bench.recordings import BUNDLED, SEED, Recording, read_folder, some_of
+from bench.recordings import BUNDLED, Recording, read_folder, some_of
 from bench.reference import reference, ways
 from bench.report import Results, note, run
 from bench.scoring import Errors, score
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.models.catalog import model_name
-from transcriber.models.find import find_named_model
+from transcriber.demo.wer import words
+from transcriber.engine.models import DEMO, find_named_model, model_name
 
 CUTS = {
     "fixed": {"BUFFER_CUT": "fixed", "ENDPOINT_SILENCE_SECS": "0"},
@@ -44,14 +45,16 @@ CUTS = {
 }
 CONTEXTS = {"": {"WHISPER_CONTEXT": "off"}, "_context": {"WHISPER_CONTEXT": "prompt"}}
 VARIANTS = {f"{cut}{context}": CUTS[cut] | CONTEXTS[context] for context in CONTEXTS for cut in CUTS}
-QUICK_VARIANTS = ("fixed", "quiet_endpoint")
+DEFAULT = "quiet_endpoint"
+"""As the daemon is without any setting."""
+
+QUICK_VARIANTS = ("fixed", DEFAULT)
+PARTS = ("words", "delays", "false_text")
 
 ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "mix"}
 WITHOUT_PARTIALS, WITH_PARTIALS = {"PARTIAL_INTERVAL_SECS": "0"}, {"PARTIAL_INTERVAL_SECS": "1.0"}
 GATES = {name: CUTS["quiet_endpoint"] | {"SPEECH_GATE": on} for name, on in (("gate_on", "1"), ("gate_off", "0"))}
 
-CONDITIONS = {"white_15_db": ("white", 15.0), "babble_20_db": ("babble", 20.0)}
-"""At 10 dB of babble the demo model has 59 % of the words wrong: too many to see the cuts."""
 AT_ONCE = 4
 LOAD, MAX_SPEED = 0.8, 20.0
 """Share of the worker's time that playing may ask for, by its speed at the start; and the most at which we play."""
@@ -64,19 +67,12 @@ FALSE_TEXT_S, QUICK_FALSE_TEXT_S = 600.0, 30.0
 """Of each kind of sound."""
 
 
-class Corpus(NamedTuple):
-    """Recordings and how they are sent; ``clean`` is the corpus of which this is a worse copy."""
-
-    recordings: list[Recording]
-    wire: Wire = LINEAR
-    clean: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What all parts share.
 
     Attributes:
+        split: how words are compared.
         speed: at which to play; None for what the model can take.
         seconds: what each part took.
     """
@@ -86,6 +82,7 @@ class Bench:
     language: str
     speed: float | None
     quick: bool
+    split: Split = words
     skipped: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -109,7 +106,7 @@ class Bench:
 
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, downloaded once")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of the demo's")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of ours")
     parser.add_argument("--language", default="en", metavar="CODE")
     parser.add_argument(
         "--speed",
@@ -117,44 +114,97 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="X",
         help="times real time; default: what the model can take. Delays are always at 1",
     )
+    parser.add_argument("--variants", default="", metavar="NAME,...", help=f"of {', '.join(VARIANTS)}; default: all")
+    parser.add_argument("--parts", default=",".join(PARTS), metavar="NAME,...", help="default: %(default)s")
+    parser.add_argument(
+        "--hours", type=float, default=0.0, metavar="X", help="rates over so much speech, and nothing else"
+    )
     parser.add_argument("--table", action="store_true", help="print Markdown before the JSON")
 
 
-def measure(quick: bool, model: str, corpus: Path | None, language: str, speed: float | None, table: bool) -> Results:
-    path = find_named_model(load_settings(), model)
+def measure(
+    quick: bool,
+    model: str,
+    corpus: Path | None,
+    language: str,
+    speed: float | None,
+    variants: str,
+    parts: str,
+    hours: float,
+    table: bool,
+) -> Results:
+    path, split = find_named_model(load_settings(), model), split_for(model)
     with EmbeddedBroker() as broker:
-        bench = Bench(broker.url, path, language, speed, quick)
-        results = asyncio.run(_measure(bench, corpus))
+        bench = Bench(broker.url, path, language, speed, quick, split)
+        if hours:
+            results = asyncio.run(_rates(bench, {"long_form": long_form(hours)}))
+        else:
+            spoken = _spoken(bench, model, corpus)
+            chosen = variants.split(",") if variants else list(QUICK_VARIANTS if quick else VARIANTS)
+            results = asyncio.run(_measure(bench, spoken, conditions_of(model), chosen, parts.split(",")))
     if table:
         print(words_table.markdown(results))
     return results
 
 
-async def _measure(bench: Bench, folder: Path | None) -> Results:
-    spoken = {"yours": read_folder(folder)} if folder else demo_corpora(bench.skipped)
-    if bench.quick:
-        spoken = {
-            name: [one.opening(QUICK_S) for one in some_of(all_, QUICK_RECORDINGS)] for name, all_ in spoken.items()
-        }
-    corpora = in_conditions(spoken, bench)
-    best, results = beside(corpora, bench)
-    for name in QUICK_VARIANTS if bench.quick else VARIANTS:
-        with bench.timed(f"words, {name}"):
-            results["words"][name] = await words_wrong(bench, corpora, best, VARIANTS[name])
-    for name in QUICK_VARIANTS[-1:] if bench.quick else CUTS:
-        with bench.timed(f"delays, {name}"):
-            results["delays"][name] = await delays(bench, spoken, CUTS[name])
-    recordings = sounds(QUICK_FALSE_TEXT_S if bench.quick else FALSE_TEXT_S, bench.skipped)
-    for name, settings in GATES.items():
-        with bench.timed(f"false text, {name}"), bench.daemon(settings) as daemon:
-            async with player(daemon, bench.url) as ready:
-                speed = bench.speed_for(ready, recordings)
-                results["false_text"][name] = await false_text(ready, recordings, speed, AT_ONCE)
+def _spoken(bench: Bench, model: str, folder: Path | None) -> dict[str, list[Recording]]:
+    """By name; only openings of some where it should be quick."""
+    if folder:
+        spoken = {"yours": read_folder(folder)}
+    else:
+        spoken = (demo_corpora if model == DEMO else real_corpora)(bench.skipped)
+    if not bench.quick:
+        return spoken
+    return {name: [one.opening(QUICK_S) for one in some_of(all_, QUICK_RECORDINGS)] for name, all_ in spoken.items()}
+
+
+def conditions_of(model: str) -> tuple[Mapping[str, tuple[str, float]], int]:
+    """And of which of the recordings there are copies in them."""
+    return (DEMO_CONDITIONS, EVERY_OTHER) if model == DEMO else (CONDITIONS, EVERY_FOURTH)
+
+
+async def _measure(
+    bench: Bench,
+    spoken: dict[str, list[Recording]],
+    conditions: tuple[Mapping[str, tuple[str, float]], int],
+    variants: Sequence[str],
+    parts: Sequence[str],
+) -> Results:
+    corpora = {name: Corpus(recordings) for name, recordings in spoken.items()}
+    if not bench.quick:
+        corpora = in_conditions(spoken, *conditions, bench.skipped)
+    best: dict[str, Errors] = {}
+    results = about(bench, corpora)
+    if "words" in parts:
+        best, results["reference"] = beside(corpora, bench)
+        for name in variants:
+            with bench.timed(f"words, {name}"):
+                results["words"][name] = await words_wrong(bench, corpora, best, VARIANTS[name])
+    if "delays" in parts:
+        for name in filter(CUTS.__contains__, variants[-1:] if bench.quick else variants):
+            with bench.timed(f"delays, {name}"):
+                results["delays"][name] = await delays(bench, spoken, CUTS[name])
+    if "false_text" in parts:
+        recordings = sounds(QUICK_FALSE_TEXT_S if bench.quick else FALSE_TEXT_S, bench.skipped)
+        for name, settings in GATES.items():
+            with bench.timed(f"false text, {name}"), bench.daemon(settings) as daemon:
+                async with player(daemon, bench.url) as ready:
+                    speed = bench.speed_for(ready, recordings)
+                    results["false_text"][name] = await false_text(ready, recordings, speed, AT_ONCE)
+    return results
+
+
+async def _rates(bench: Bench, spoken: dict[str, list[Recording]]) -> Results:
+    """With the default settings, and nothing beside it."""
+    corpora = {name: Corpus(recordings) for name, recordings in spoken.items()}
+    results = about(bench, corpora)
+    with bench.timed(f"words, {DEFAULT}"):
+        results["words"][DEFAULT] = await words_wrong(bench, corpora, {}, VARIANTS[DEFAULT])
     return results
 
 
 def beside(corpora: dict[str, Corpus], bench: Bench) -> tuple[dict[str, Errors], Results]:
-    """The best of each corpus, and results that wait for the rest."""
+    """The best of each corpus, and its figures."""
     best: dict[str, Errors] = {}
     figures: dict[str, Results] = {}
     with bench.timed("reference"):
@@ -163,13 +213,18 @@ def beside(corpora: dict[str, Corpus], bench: Bench) -> tuple[dict[str, Errors],
             # The way that is better where it is quiet is used where it is not.
             way = figures[corpus.clean]["better"] if corpus.clean else None
             tried = {way: hearing[way]} if way else hearing
-            best[name], figures[name] = reference(tried, corpus.recordings, corpus.wire)
-    return best, {
+            best[name], figures[name] = reference(tried, corpus.recordings, corpus.wire, bench.split)
+    return best, figures
+
+
+def about(bench: Bench, corpora: dict[str, Corpus]) -> Results:
+    """Results that wait for their figures."""
+    return {
         "model": model_name(bench.model),
         "window_s": load_settings().buffer_duration_secs,
         "recordings": {name: len(one.recordings) for name, one in corpora.items()},
         "minutes": {name: round(sum(r.duration_s for r in one.recordings) / 60, 1) for name, one in corpora.items()},
-        "reference": figures,
+        "reference": {},
         "words": {},
         "delays": {},
         "false_text": {},
@@ -187,28 +242,6 @@ def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
         return {"bundled": read_folder(BUNDLED)}
 
 
-def in_conditions(spoken: dict[str, list[Recording]], bench: Bench) -> dict[str, Corpus]:
-    """Everything clean, and every other recording of the first corpus in noise and as a telephone sends it."""
-    corpora = {name: Corpus(recordings) for name, recordings in spoken.items()}
-    if bench.quick:
-        return corpora
-    name, recordings = next(iter(spoken.items()))
-    for condition, (kind, snr_db) in CONDITIONS.items():
-        try:
-            noisy = [in_noise(one, kind, snr_db, number) for number, one in enumerate(recordings[::2])]
-        except OSError as error:
-            bench.skipped.append(f"{condition}: {error}; install espeak-ng and flite")
-            continue
-        corpora[f"{name}_{condition}"] = Corpus(noisy, clean=name)
-    return corpora | {f"{name}_telephone": Corpus(recordings[::2], TELEPHONE, name)}
-
-
-def in_noise(recording: Recording, kind: str, snr_db: float, number: int) -> Recording:
-    """The same noise each time, for each ``number`` another one."""
-    noise = ALL_KINDS[kind](np.random.default_rng([SEED, number]), len(recording.samples))
-    return replace(recording, samples=mixed(recording.samples, noise, snr_db))
-
-
 async def words_wrong(
     bench: Bench, corpora: dict[str, Corpus], best: dict[str, Errors], settings: dict[str, str]
 ) -> Results:
@@ -221,7 +254,7 @@ async def words_wrong(
                     corpus.recordings, corpus.wire, bench.speed_for(ready, corpus.recordings), AT_ONCE
                 )
                 gaps = sum(len(one.gaps) for one in played)
-                out[name] = {"speed": round(speed, 1), "gaps": gaps} | score(played, best[name])
+                out[name] = {"speed": round(speed, 1), "gaps": gaps} | score(played, best.get(name), bench.split)
     return out
 
 

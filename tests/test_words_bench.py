@@ -9,10 +9,11 @@ from hypothesis import given, settings, strategies as st
 
 from bench import reference as references, words as bench_words
 from bench.alignment import Pair, Spoken, align, spoken, tally
+from bench.conditions import DEMO_CONDITIONS, EVERY_OTHER, in_conditions
 from bench.daemon import PLAIN, StubbedDaemon
 from bench.delays import Delays, changed_by_final, first_shown_s, flicker, utterance_ends
 from bench.false_text import LEVELS_DB, sounds
-from bench.noise import ALL_KINDS, speech_rms
+from bench.noise import ALL_KINDS, WITHOUT_SPEECH, speech_rms
 from bench.paced import PAYLOAD_S
 from bench.playing import LINEAR, TELEPHONE, Came, Played, Player, player
 from bench.recordings import Recording, Sentence, Word
@@ -168,6 +169,30 @@ def test_the_score_of_what_was_played():
     assert found["at_cuts"] == {"words": 2, "changed": 0, "lost": 1, "invented": 0, "doubled": 0, "wer_percent": 50.0}
     assert found["elsewhere"]["words"] == 3
     assert found["median_start_error_s"] == 0.05
+    assert found["per_1000_words"]["lost"] == {"count": 1, "rate": 200.0, "interval_95": [0.0, 333.3]}
+    assert found["per_1000_words"]["lost_near_cuts"]["count"] == 1
+    assert found["per_1000_words"]["twice"] == {"count": 0, "rate": 0.0, "interval_95": [0.0, 738.0]}
+    assert found["false_ends"]["cuts_in_sentences"] == 1
+
+
+def test_a_number_that_lies_over_a_cut_is_of_the_window_where_it_begins():
+    def split(text):
+        return text.lower().replace("twenty one", "21").replace(".", "").split()
+
+    one = played(
+        recording("he is twenty one today", 3.0),
+        (1.0, transcribed(Final, "He is twenty", 0.0, 1.5)),
+        (2.0, transcribed(Final, "one. Today", 1.5, 1.5, 1)),
+    )
+
+    heard = heard_in(one, split)
+    found = score([one], None, split)
+
+    assert [word.word for word in heard.words] == ["he", "is", "21", "today"]
+    assert heard.words[2] == Spoken("21", 1.0, 2.0)
+    assert heard.firsts == [3]
+    assert (found["words"], found["wer_percent"]) == (4, 0.0)
+    assert found["median_end_error_s"] == 0.0
 
 
 def test_recordings_without_times_have_errors_but_none_at_cuts():
@@ -182,7 +207,7 @@ def test_recordings_without_times_have_errors_but_none_at_cuts():
 def test_a_text_without_times_is_spread_over_its_window():
     one = played(recording("a b", 2.0), (1.0, transcribed(Final, "gale wind", 1.0, 0.5, words=False)))
 
-    assert heard_in(one) == [Spoken("gale", 1.0, 1.25), Spoken("wind", 1.25, 1.5)]
+    assert heard_in(one).words == [Spoken("gale", 1.0, 1.25), Spoken("wind", 1.25, 1.5)]
 
 
 def test_delays_run_from_the_payload_that_holds_the_end_of_a_word():
@@ -263,7 +288,7 @@ def test_sounds_without_words_are_as_long_as_asked_for_and_come_in_all_levels(mo
 
     found = {one.name: one.samples for one in sounds(60.0, skipped)}
 
-    assert list(found) == ["silence", "white", "pink", "hum", "tones"]
+    assert list(found) == ["silence", "white", "pink", "hum", "tones", *WITHOUT_SPEECH]
     assert "babble: libespeak" in skipped[0]
     assert not found["silence"].any()
     assert {len(samples) for samples in found.values()} == {60 * SECOND}
@@ -363,7 +388,10 @@ def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(bench_words, "ALWAYS", PLAIN)
     monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
 
-    results = bench_words.measure(quick=True, model="demo", corpus=tmp_path, language="en", speed=None, table=True)
+    results = bench_words.measure(
+        quick=True, model="demo", corpus=tmp_path, language="en", speed=None, variants="",
+        parts=",".join(bench_words.PARTS), hours=0.0, table=True,
+    )  # fmt: skip
 
     assert results["recordings"] == {"yours": 2}
     assert results["reference"]["yours"]["in_one_go"]["wer_percent"] == 83.33
@@ -378,11 +406,10 @@ def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys
 
 def test_conditions_are_worse_copies_of_every_other_recording(monkeypatch):
     monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
-    bench = bench_words.Bench("", DEMO, "en", None, quick=False)
-    rng = np.random.default_rng(1)
+    rng, skipped = np.random.default_rng(1), list[str]()
     speech = [replace(recording("a", 1.0), samples=rng.standard_normal(SECOND).astype(np.float32)) for _ in range(3)]
 
-    corpora = bench_words.in_conditions({"yours": speech, "other": speech}, bench)
+    corpora = in_conditions({"yours": speech, "other": speech}, DEMO_CONDITIONS, EVERY_OTHER, skipped)
 
     assert {name: (len(one.recordings), one.clean) for name, one in corpora.items()} == {
         "yours": (3, None),
@@ -390,9 +417,20 @@ def test_conditions_are_worse_copies_of_every_other_recording(monkeypatch):
         "yours_white_15_db": (2, "yours"),
         "yours_telephone": (2, "yours"),
     }
-    assert "babble_20_db: libespeak" in bench.skipped[0]
+    assert "babble_20_db: libespeak" in skipped[0]
     noise = corpora["yours_white_15_db"].recordings[0].samples - speech[0].samples
     assert 20 * np.log10(speech_rms(speech[0].samples) / speech_rms(noise)) == pytest.approx(15.0, abs=0.2)
+
+
+def test_models_of_real_speech_are_heard_in_more_conditions(monkeypatch):
+    monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
+    speech = [replace(recording("a", 1.0), samples=np.ones(SECOND, np.float32))] * 5
+    conditions, every = bench_words.conditions_of("tiny.en")
+
+    corpora = in_conditions({"readings": speech}, conditions, every, [])
+
+    assert [len(one.recordings) for one in corpora.values()] == [5, 2, 2, 2, 2]
+    assert list(corpora)[2:] == [f"readings_{name}" for name in ("music_15_db", "music_10_db", "telephone")]
 
 
 def test_what_is_played_is_as_fast_as_the_model_can_take():

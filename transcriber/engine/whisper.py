@@ -34,7 +34,7 @@ from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.words import Token, clean_text, join_words
 from transcriber.errors import ConfigError, EngineError, ModelError
-from transcriber.models.catalog import model_name
+from transcriber.models.catalog import DEMO_MODEL, model_name
 from transcriber.models.ggml import ModelShape, check_model_file, read_mel_filters
 
 log = logging.getLogger(__name__)
