@@ -1,8 +1,8 @@
 """Does a shorter encoder context cost words? Word error rates by context, beside those of the full one.
 
-In: a model, and recordings with what is said in them: the bundled ones and synthetic voices that the demo model never heard
-(Debian's espeak-ng and flite; left out where they are missing), or a user's own (``bench.recordings`` says how they lie). Two
-ways to cut: every five seconds as the daemon does, words or no, and at pauses, where no cut blurs the comparison. Every
+In: a model, and recordings with what is said in them: for the demo model the bundled ones and synthetic voices that it never
+heard (Debian's espeak-ng and flite; left out where they are missing), for any other ``bench.corpora``, readings also under
+noise; or a user's own (``bench.recordings`` says how they lie). Two ways to cut: every five seconds as the daemon does, words or no, and at pauses, where no cut blurs the comparison. Every
 context has a model of its own; all of them hear one piece before the next.
 
 Out: by cut, corpus and context the errors, the difference to the full context with its 95 % interval (bootstrap over
@@ -21,13 +21,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.corpora import real_corpora
 from bench.demo_model.corpus import no_speech
+from bench.normal import Split, split_for, word_errors
 from bench.readings import sentences
 from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, with_noise
 from bench.report import Results, interval, note, quantiles, run
 from transcriber.config import load_settings
-from transcriber.demo.wer import word_errors, words
+from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
+from transcriber.engine.models import DEMO, find_named_model, model_name
 from transcriber.engine.whisper import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
@@ -84,19 +87,19 @@ class Trial:
 
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, downloaded once")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of the demo's")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of ours")
     parser.add_argument("--contexts", default="256,512", metavar="N,N", help="beside the full one")
     parser.add_argument("--language", default="en", metavar="CODE")
 
 
 def measure(quick: bool, model: str, corpus: Path | None, contexts: str, language: str) -> Results:
-    path = find_named_model(load_settings(), model)
+    path, split = find_named_model(load_settings(), model), split_for(model)
 
     def load(ctx: int) -> SpeechModel:
         return load_model(path, load_settings(whisper_audio_ctx=str(ctx), buffer_duration_secs=WINDOW_S))
 
     skipped: list[str] = []
-    corpora = {"yours": read_folder(corpus)} if corpus else demo_corpora(skipped)
+    corpora = {"yours": read_folder(corpus)} if corpus else corpora_for(model, skipped)
     if quick:
         corpora = {name: some[:: -(-len(some) // QUICK_RECORDINGS)] for name, some in corpora.items()}
     tried = [int(ctx) for ctx in contexts.split(",")]
@@ -104,11 +107,11 @@ def measure(quick: bool, model: str, corpus: Path | None, contexts: str, languag
     results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}
     for cut, pieces_of in (("every_5_s", windows), ("at_pauses", clips)):
         note(f"contexts: {cut}")
-        trials = {name: trial(models, pieces_of(some), some, language) for name, some in corpora.items()}
+        trials = {name: trial(models, pieces_of(some), some, language, split) for name, some in corpora.items()}
         trials = {name: one for name, one in trials.items() if one.pieces}
         if trials:
             trials["all"] = reduce(Trial.__add__, trials.values())
-        results[cut] = {name: figures(one) for name, one in trials.items()}
+        results[cut] = {name: figures(one, split) for name, one in trials.items()}
     note("contexts: silence and noise")
     silence = [Piece("", "", samples) for samples in silent_windows(SILENT_WINDOWS // (10 if quick else 1))]
     results["without_speech"] = invented(hear(models, silence, language))
@@ -116,6 +119,16 @@ def measure(quick: bool, model: str, corpus: Path | None, contexts: str, languag
     heard = heard[:: -(-len(heard) // (HISTORY_WINDOWS // (10 if quick else 1)))]
     results["history"] = {ctx: history(partial(load, ctx), heard, language) for ctx in tried}
     return results
+
+
+def corpora_for(model: str, skipped: list[str]) -> dict[str, list[Recording]]:
+    """By name; those of real speech with the readings under noise, too."""
+    if model == DEMO:
+        return demo_corpora(skipped)
+    corpora = real_corpora(skipped)
+    if "readings" in corpora:
+        corpora["readings_15_db"] = [with_noise(one, NOISE_DB) for one in corpora["readings"]]
+    return corpora
 
 
 def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
@@ -156,27 +169,31 @@ def hear(models: Mapping[int, SpeechModel], pieces: Iterable[Piece], language: s
 
 
 def trial(
-    models: Mapping[int, SpeechModel], pieces: list[Piece], recordings: Iterable[Recording], language: str
+    models: Mapping[int, SpeechModel],
+    pieces: list[Piece],
+    recordings: Iterable[Recording],
+    language: str,
+    split: Split = words,
 ) -> Trial:
     """Hear the pieces and count; where a piece has no text of its own, a recording's pieces are taken together."""
     answers = hear(models, pieces, language)
     errors: dict[int, Counter[str]] = {ctx: Counter() for ctx in models}
     if any(piece.said is None for piece in pieces):
-        said = Counter({one.name: len(words(one.text)) for one in recordings})
+        said = Counter({one.name: len(split(one.text)) for one in recordings})
         for ctx, heard in answers.items():
             for one in recordings:
                 parts = (h.first.text for h, p in zip(heard, pieces, strict=True) if p.recording == one.name)
-                errors[ctx][one.name] = word_errors(one.text, " ".join(parts))
+                errors[ctx][one.name] = word_errors(split, one.text, " ".join(parts))
         return Trial(pieces, answers, said, errors)
     said = Counter()
     for number, piece in enumerate(pieces):
-        said[piece.recording] += len(words(piece.said or ""))
+        said[piece.recording] += len(split(piece.said or ""))
         for ctx, heard in answers.items():
-            errors[ctx][piece.recording] += word_errors(piece.said or "", heard[number].first.text)
+            errors[ctx][piece.recording] += word_errors(split, piece.said or "", heard[number].first.text)
     return Trial(pieces, answers, said, errors)
 
 
-def figures(trial: Trial) -> Results:
+def figures(trial: Trial, split: Split = words) -> Results:
     """By context."""
     full = trial.answers[FULL]
     names = list(trial.words)
@@ -187,22 +204,22 @@ def figures(trial: Trial) -> Results:
             "wer_percent": round(100 * float(errors[ctx].sum() / said.sum()), 2),
             "minus_full_points": round(100 * float((errors[ctx] - errors[FULL]).sum() / said.sum()), 2),
             "interval_95": interval(errors[ctx] - errors[FULL], said),
-            "other_words": sum(words(h.first.text) != words(f.first.text) for h, f in zip(heard, full, strict=True)),
+            "other_words": sum(split(h.first.text) != split(f.first.text) for h, f in zip(heard, full, strict=True)),
             "other_text": sum(h.first.text != f.first.text for h, f in zip(heard, full, strict=True)),
             "doubtful": sum(h.first.doubt is not None for h in heard),
-            "asked_again": asked_again(trial.pieces, heard),
+            "asked_again": asked_again(trial.pieces, heard, split),
             "processing_ms": quantiles([1000 * h.first.processing_s for h in heard], median=0.5),
         }
         for ctx, heard in trial.answers.items()
     }
 
 
-def asked_again(pieces: Sequence[Piece], heard: Sequence[Heard]) -> dict[str, int]:
+def asked_again(pieces: Sequence[Piece], heard: Sequence[Heard], split: Split = words) -> dict[str, int]:
     """What became of the answers in doubt, where the truth is known."""
     became: Counter[str] = Counter()
     for piece, (first, again) in zip(pieces, heard, strict=True):
         if again is not None and piece.said is not None:
-            more = word_errors(piece.said, again.text) - word_errors(piece.said, first.text)
+            more = word_errors(split, piece.said, again.text) - word_errors(split, piece.said, first.text)
             became["harmed" if more > 0 else "helped" if more < 0 else "no_change"] += 1
     return dict(became)
 

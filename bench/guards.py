@@ -1,7 +1,7 @@
 """Do the guards hold back what is right? And what does a prompt do to the words?
 
-In: a model, and recordings with what is said in them, as in ``bench.contexts``; of the held-out voices also under noise that
-is 5 dB below them. They are cut every five seconds, as the daemon does. Each window is heard three times: as it is, after
+In: a model, and recordings with what is said in them, as in ``bench.contexts``; of the held-out voices, or else the readings,
+also under noise that is 5 dB below them. They are cut every five seconds, as the daemon does. Each window is heard three times: as it is, after
 what was said before (``WHISPER_CONTEXT=prompt``), and after a fixed vocabulary (``WHISPER_PROMPT``).
 
 Out: by corpus the windows; those with words, and with no word wrong; how many of either are held back, as they are and if a
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contexts import WINDOW_S, demo_corpora
+from bench.contexts import WINDOW_S, corpora_for
+from bench.normal import Split, split_for, word_errors
 from bench.recordings import Recording, Samples, read_folder, with_noise
 from bench.report import Results, note, quantiles, run
 from transcriber.config import load_settings
-from transcriber.demo.wer import word_errors, words
+from transcriber.demo.wer import words
 from transcriber.engine.context import Context
 from transcriber.engine.guards import UNHEARD_SPEECH_S, letters, suppression
 from transcriber.engine.job import SpeechModel, Transcript
@@ -49,44 +50,44 @@ class Answer:
 
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, downloaded once")
-    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of the demo's")
+    parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of ours")
     parser.add_argument("--language", default="en", metavar="CODE")
 
 
 def measure(quick: bool, model: str, corpus: Path | None, language: str) -> Results:
-    path = find_named_model(load_settings(), model)
+    path, split = find_named_model(load_settings(), model), split_for(model)
     usual = load_model(path, load_settings(buffer_duration_secs=WINDOW_S))
     prompted = load_model(path, load_settings(buffer_duration_secs=WINDOW_S, whisper_prompt=VOCABULARY))
     skipped: list[str] = []
-    corpora = {"yours": read_folder(corpus)} if corpus else demo_corpora(skipped)
-    if "held_out" in corpora:
-        corpora["held_out_5_db"] = [with_noise(one, LOUD_NOISE_DB) for one in corpora["held_out"]]
+    corpora = {"yours": read_folder(corpus)} if corpus else corpora_for(model, skipped)
+    for name in {"held_out", "readings"} & corpora.keys():
+        corpora[f"{name}_5_db"] = [with_noise(one, LOUD_NOISE_DB) for one in corpora[name]]
     results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}
     for name, recordings in corpora.items():
         note(f"guards: {name}")
         some = recordings[:: max(1, len(recordings) // 3)] if quick else recordings
-        heard = [hear(usual, one, language) for one in some]
+        heard = [hear(usual, one, language, split) for one in some]
         texts = {
             "off": [[answer.transcript for answer in answers] for answers in heard],
             "context": [after_context(usual, one, language) for one in some],
             "vocabulary": [[ask(prompted, w, language) for w in one.windows(WINDOW_S)] for one in some],
         }
         results[name] = held_back([answer for answers in heard for answer in answers]) | {
-            "prompts": {key: prompt_figures(some, transcripts) for key, transcripts in texts.items()}
+            "prompts": {key: prompt_figures(some, transcripts, split) for key, transcripts in texts.items()}
         }
     return results
 
 
-def hear(model: SpeechModel, recording: Recording, language: str) -> list[Answer]:
+def hear(model: SpeechModel, recording: Recording, language: str, split: Split = words) -> list[Answer]:
     """All windows of a recording, as the worker answers them while its queue is short."""
     transcripts = []
     for window in recording.windows(WINDOW_S):
         first = ask(model, window, language)
         transcripts.append(ask(model, window, language, wide=True) if first.doubt and model.tight else first)
-    heard = [words(transcript.text) for transcript in transcripts]
+    heard = [split(transcript.text) for transcript in transcripts]
     together = [word for some in heard for word in some]
     right = [False] * len(together)
-    matcher = difflib.SequenceMatcher(None, words(recording.text), together, autojunk=False)
+    matcher = difflib.SequenceMatcher(None, split(recording.text), together, autojunk=False)
     for block in matcher.get_matching_blocks():
         right[block.b : block.b + block.size] = [True] * block.size
     answers, at = [], 0
@@ -139,11 +140,13 @@ def held_back(answers: Sequence[Answer]) -> Results:
     }
 
 
-def prompt_figures(recordings: Sequence[Recording], transcripts: Sequence[Sequence[Transcript]]) -> Results:
+def prompt_figures(
+    recordings: Sequence[Recording], transcripts: Sequence[Sequence[Transcript]], split: Split = words
+) -> Results:
     errors: Counter[str] = Counter()
     for recording, some in zip(recordings, transcripts, strict=True):
-        errors["said"] += len(words(recording.text))
-        errors["wrong"] += word_errors(recording.text, " ".join(transcript.text for transcript in some))
+        errors["said"] += len(split(recording.text))
+        errors["wrong"] += word_errors(split, recording.text, " ".join(transcript.text for transcript in some))
     times_ms = [1000 * transcript.processing_s for some in transcripts for transcript in some]
     return {
         "wer_percent": round(100 * errors["wrong"] / errors["said"], 2),
