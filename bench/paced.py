@@ -6,17 +6,20 @@ one absolute schedule; and how late they were, since a publisher that falls behi
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from urllib.parse import urlsplit
 
 import numpy as np
+import soxr
 from numpy.typing import NDArray
 
+from bench.recordings import Recording
 from transcriber.audio.pcm import AudioFormat
 from transcriber.demo.speech import load_speech
+from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 FORMAT = AudioFormat()
 PAYLOAD_S = 0.02
@@ -80,6 +83,13 @@ class Plan:
 def speech() -> bytes:
     """The bundled recordings, one after the other, as whole payloads."""
     pcm = b"".join(recording.pcm for recording in load_speech())
+    return pcm[: len(pcm) // PAYLOAD_BYTES * PAYLOAD_BYTES]
+
+
+def pcm_of(recordings: Iterable[Recording]) -> bytes:
+    """Other recordings as ``speech`` has the bundled ones, each as loud as it is."""
+    samples = np.concatenate([soxr.resample(one.samples, WHISPER_SAMPLE_RATE, FORMAT.rate) for one in recordings])
+    pcm: bytes = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
     return pcm[: len(pcm) // PAYLOAD_BYTES * PAYLOAD_BYTES]
 
 

@@ -1,5 +1,8 @@
 """What partials cost those who wait for finals, and what they bring.
 
+In: a model; the demo model hears the bundled speech, and so do shapes with made-up weights, for what is said to them does not
+matter; any other hears readings and people of ``bench.corpora``.
+
 Two daemons, one with ``PARTIAL_INTERVAL_SECS=1`` and one with 0, are fed in turn, and only one of them at a time.
 
 Loaded: ``PLAIN`` windows, so that both daemons hear the very same ones, of many streams that speak in step, some at a time.
@@ -25,15 +28,19 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from bench.account import Account, account, after_audio_ms
+from bench.corpora import real_corpora
 from bench.daemon import PLAIN, MeasuredDaemon
-from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.paced import PAYLOAD_S, Plan, pcm_of, publish, publisher_process, speech
+from bench.recordings import some_of
 from bench.report import Results, note, quantiles, run
 from bench.shapes import find
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.models import DEMO, find_named_model
 from transcriber.messages import Final, Metrics
 
 WINDOW_S = 5.0
@@ -44,6 +51,12 @@ IN_STEP = 8
 """Streams, and places in the queue: so few that one encode more would be seen."""
 
 UNLOADED_STREAMS = 2
+OF_EACH = 2
+"""Recordings of each corpus of real speech."""
+
+MADE = "made:"
+"""Before the name of a shape with made-up weights."""
+
 KINDS = {"with": "1", "without": "0"}
 """Daemons, and their ``PARTIAL_INTERVAL_SECS``."""
 
@@ -51,23 +64,36 @@ PATIENCE_S = 60.0
 
 
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", default="demo", help="a shape (-q8_0 too), demo, or a ggml file")
+    parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, or made:base.en-q8_0")
     parser.add_argument("--threads", type=int, help="WHISPER_THREADS, instead of the default")
     parser.add_argument("--rounds", type=int, default=6, help="of each daemon")
 
 
 def measure(quick: bool, model: str, threads: int | None, rounds: int) -> Results:
     rounds, windows = (1, 2) if quick else (rounds, 3)
-    settings = {"WHISPER_MODEL_PATH": str(find(model)), "WHISPER_THREADS": str(threads or "")}
+    skipped: list[str] = []
+    path, pcm = model_and_speech(model, skipped)
+    settings = {"WHISPER_MODEL_PATH": str(path), "WHISPER_THREADS": str(threads or "")}
     with publisher_process() as publisher:
         with _daemons(settings) as daemons:
-            turns = asyncio.run(_turns(daemons, publisher, Shape(UNLOADED_STREAMS, windows), rounds))
+            turns = asyncio.run(_turns(daemons, publisher, pcm, Shape(UNLOADED_STREAMS, windows), rounds))
         unloaded = _unloaded(turns)
         streams = IN_STEP * max(1, round(LOAD * WINDOW_S * 1000 / unloaded["processing_ms"] / IN_STEP))
         loaded = settings | PLAIN | {"TRANSCRIPTION_QUEUE_CAPACITY": str(IN_STEP), "MAX_STREAMS": "4096"}
         with _daemons(loaded) as daemons:
-            turns = asyncio.run(_turns(daemons, publisher, Shape(streams, windows, IN_STEP), rounds))
-    return {"model": model, "loaded": _loaded(turns, streams), "unloaded": unloaded}
+            turns = asyncio.run(_turns(daemons, publisher, pcm, Shape(streams, windows, IN_STEP), rounds))
+    return {"model": model, "loaded": _loaded(turns, streams), "unloaded": unloaded, "skipped": skipped}
+
+
+def model_and_speech(model: str, skipped: list[str]) -> tuple[Path, bytes]:
+    """The file, and what is played to it."""
+    if model.startswith(MADE):
+        return find(model.removeprefix(MADE)), speech()
+    path = find_named_model(load_settings(), model)
+    if model == DEMO:
+        return path, speech()
+    corpora = real_corpora(skipped)
+    return path, pcm_of([one for some in corpora.values() for one in some_of(some, OF_EACH)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +156,14 @@ def _daemons(settings: dict[str, str]) -> Iterator[dict[str, tuple[str, Measured
 
 
 async def _turns(
-    daemons: dict[str, tuple[str, MeasuredDaemon]], publisher: ProcessPoolExecutor, shape: Shape, rounds: int
+    daemons: dict[str, tuple[str, MeasuredDaemon]],
+    publisher: ProcessPoolExecutor,
+    pcm: bytes,
+    shape: Shape,
+    rounds: int,
 ) -> Turns:
     """Play to both, round after round, and let each begin as often."""
-    pcm, turns = speech(), {kind: list[Turn]() for kind in KINDS}
+    turns = {kind: list[Turn]() for kind in KINDS}
     for _, daemon in daemons.values():
         if not await daemon.ready():
             raise SystemExit(daemon.log())
