@@ -41,7 +41,7 @@ FULL = 0
 
 NOISE_DB = 15.0
 SILENT_WINDOWS, HISTORY_WINDOWS = 60, 30
-QUICK_RECORDINGS = 5
+QUICK_RECORDINGS, QUICK_S = 5, 20.0
 
 
 class Piece(NamedTuple):
@@ -101,7 +101,10 @@ def measure(quick: bool, model: str, corpus: Path | None, contexts: str, languag
     skipped: list[str] = []
     corpora = {"yours": read_folder(corpus)} if corpus else corpora_for(model, skipped)
     if quick:
-        corpora = {name: some[:: -(-len(some) // QUICK_RECORDINGS)] for name, some in corpora.items()}
+        corpora = {
+            name: [one.opening(QUICK_S) for one in some[:: -(-len(some) // QUICK_RECORDINGS)]]
+            for name, some in corpora.items()
+        }
     tried = [int(ctx) for ctx in contexts.split(",")]
     models = {ctx: load(ctx) for ctx in [*tried, FULL]}
     results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contexts import WINDOW_S, corpora_for
+from bench.contexts import QUICK_S, WINDOW_S, corpora_for
 from bench.normal import Split, split_for, word_errors
 from bench.recordings import Recording, Samples, read_folder, with_noise
 from bench.report import Results, note, quantiles, run
@@ -65,7 +65,9 @@ def measure(quick: bool, model: str, corpus: Path | None, language: str) -> Resu
     results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}
     for name, recordings in corpora.items():
         note(f"guards: {name}")
-        some = recordings[:: max(1, len(recordings) // 3)] if quick else recordings
+        some = recordings
+        if quick:
+            some = [one.opening(QUICK_S) for one in recordings[:: max(1, len(recordings) // 3)]]
         heard = [hear(usual, one, language, split) for one in some]
         texts = {
             "off": [[answer.transcript for answer in answers] for answers in heard],

@@ -33,28 +33,16 @@ from bench.recordings import BUNDLED, Recording, read_folder, some_of
 from bench.reference import reference, ways
 from bench.report import Results, note, run
 from bench.scoring import Errors, score
+from bench.variants import CUTS, DEFAULT, GATES, QUICK_VARIANTS, VARIANTS
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.wer import words
 from transcriber.engine.models import DEMO, find_named_model, model_name
 
-CUTS = {
-    "fixed": {"BUFFER_CUT": "fixed", "ENDPOINT_SILENCE_SECS": "0"},
-    "quiet": {"BUFFER_CUT": "quiet", "ENDPOINT_SILENCE_SECS": "0"},
-    "quiet_endpoint": {"BUFFER_CUT": "quiet", "ENDPOINT_SILENCE_SECS": "0.5"},
-}
-CONTEXTS = {"": {"WHISPER_CONTEXT": "off"}, "_context": {"WHISPER_CONTEXT": "prompt"}}
-VARIANTS = {f"{cut}{context}": CUTS[cut] | CONTEXTS[context] for context in CONTEXTS for cut in CUTS}
-DEFAULT = "quiet_endpoint"
-"""As the daemon is without any setting."""
-
-QUICK_VARIANTS = ("fixed", DEFAULT)
 PARTS = ("words", "delays", "false_text")
 
 ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "mix"}
 WITHOUT_PARTIALS, WITH_PARTIALS = {"PARTIAL_INTERVAL_SECS": "0"}, {"PARTIAL_INTERVAL_SECS": "1.0"}
-GATES = {name: CUTS["quiet_endpoint"] | {"SPEECH_GATE": on} for name, on in (("gate_on", "1"), ("gate_off", "0"))}
-
 AT_ONCE = 4
 LOAD, MAX_SPEED = 0.8, 20.0
 """Share of the worker's time that playing may ask for, by its speed at the start; and the most at which we play."""

@@ -19,15 +19,25 @@ LABELS = {
 }
 
 
+KINDS = {"twice": "said twice", "half": "half words", "lost_near_cuts": "lost near cuts", "invented": "invented"}
+"""Of the errors in a thousand words."""
+
+
 def markdown(results: Results) -> str:
-    """All tables, with a line between."""
-    tables = (_words(results), _cuts(results), _delays(results["delays"]), _false_text(results["false_text"]))
-    return "\n\n".join("\n".join(rows) for rows in tables)
+    """All tables that have rows, with a line between."""
+    tables = (
+        _words(results),
+        _cuts(results),
+        _seldom(results),
+        _delays(results["delays"]),
+        _false_text(results["false_text"]),
+    )
+    return "\n\n".join("\n".join(rows) for rows in tables if len(rows) > 2)
 
 
 def _words(results: Results) -> list[str]:
     """WER by variant and corpus."""
-    corpora = list(results["reference"])
+    corpora = list(results["recordings"])
     ways = sorted({name for found in results["reference"].values() for name in found if name != "better"})
     rows = [[LABELS[way], *(_wer(results["reference"][corpus].get(way)) for corpus in corpora)] for way in ways] + [
         [LABELS[name], *(_wer(found[corpus]) for corpus in corpora)] for name, found in results["words"].items()
@@ -37,7 +47,7 @@ def _words(results: Results) -> list[str]:
 
 def _cuts(results: Results) -> list[str]:
     """Of the first corpus, where its words have times."""
-    corpus = next(iter(results["reference"]))
+    corpus = next(iter(results["recordings"]))
     rows = []
     for name, found in results["words"].items():
         figures, cut = found[corpus], found[corpus].get("at_cuts")
@@ -60,6 +70,24 @@ def _cuts(results: Results) -> list[str]:
     return _table(heads, rows)
 
 
+def _seldom(results: Results) -> list[str]:
+    """In a thousand words, by variant and corpus; false ends in percent of the cuts that fall into a sentence."""
+    rows = []
+    for name, found in results["words"].items():
+        for corpus, figures in found.items():
+            rates = (figures["per_1000_words"][kind] for kind in KINDS)
+            ends = figures["false_ends"]
+            rows.append(
+                [
+                    f"{LABELS[name]}, {corpus.replace('_', ' ')}",
+                    figures["words"],
+                    *(f"{rate['count']}: {rate['rate']:g} ({_span(rate['interval_95'])})" for rate in rates),
+                    f"{ends['false_ends']} of {ends['cuts_in_sentences']}: {_share(ends)}",
+                ]
+            )
+    return _table(["in 1000 words", "words", *KINDS.values(), "false sentence ends"], rows)
+
+
 def _delays(results: Results) -> list[str]:
     """p50 / p95 in seconds."""
     rows = []
@@ -75,7 +103,7 @@ def _delays(results: Results) -> list[str]:
 
 
 def _false_text(results: Results) -> list[str]:
-    kinds = list(next(iter(results.values())))
+    kinds = list(next(iter(results.values()), ()))
     rows = [
         [
             LABELS[name],
@@ -87,10 +115,15 @@ def _false_text(results: Results) -> list[str]:
 
 
 def _wer(figures: Results | None) -> str:
-    if figures is None:
-        return ""
-    low, high = figures["interval_95"]
-    return f"{_text(figures['wer_percent'])} % ({low:.1f} to {high:.1f})"
+    return "" if figures is None else _share(figures, "wer_percent")
+
+
+def _share(figures: Results, name: str = "percent") -> str:
+    return f"{_text(figures[name])} % ({_span(figures['interval_95'])})"
+
+
+def _span(interval_95: Sequence[float] | None) -> str:
+    return "?" if interval_95 is None else f"{interval_95[0]:.1f} to {interval_95[1]:.1f}"
 
 
 def _text(figure: float | None) -> str:
