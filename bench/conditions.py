@@ -12,6 +12,7 @@ import numpy as np
 from bench.noise import ALL_KINDS, mixed
 from bench.playing import LINEAR, TELEPHONE, Wire
 from bench.recordings import SEED, Recording
+from transcriber.engine.models import DEMO
 
 DEMO_CONDITIONS = {"white_15_db": ("white", 15.0), "babble_20_db": ("babble", 20.0)}
 """At 10 dB of babble the demo model has 59 % of the words wrong: too many to see the cuts."""
@@ -31,6 +32,11 @@ class Corpus(NamedTuple):
     recordings: list[Recording]
     wire: Wire = LINEAR
     clean: str | None = None
+
+
+def conditions_of(model: str) -> tuple[Mapping[str, tuple[str, float]], int]:
+    """And of which of the recordings there are copies in them."""
+    return (DEMO_CONDITIONS, EVERY_OTHER) if model == DEMO else (CONDITIONS, EVERY_FOURTH)
 
 
 def in_conditions(

@@ -28,19 +28,15 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from bench.account import Account, account, after_audio_ms
-from bench.corpora import real_corpora
 from bench.daemon import PLAIN, MeasuredDaemon
-from bench.paced import PAYLOAD_S, Plan, pcm_of, publish, publisher_process, speech
-from bench.recordings import some_of
+from bench.paced import PAYLOAD_S, Plan, publish, publisher_process
 from bench.report import Results, note, quantiles, run
-from bench.shapes import find
+from bench.spoken import model_and_speech
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.engine.models import DEMO, find_named_model
 from transcriber.messages import Final, Metrics
 
 WINDOW_S = 5.0
@@ -51,12 +47,6 @@ IN_STEP = 8
 """Streams, and places in the queue: so few that one encode more would be seen."""
 
 UNLOADED_STREAMS = 2
-OF_EACH = 2
-"""Recordings of each corpus of real speech."""
-
-MADE = "made:"
-"""Before the name of a shape with made-up weights."""
-
 KINDS = {"with": "1", "without": "0"}
 """Daemons, and their ``PARTIAL_INTERVAL_SECS``."""
 
@@ -83,17 +73,6 @@ def measure(quick: bool, model: str, threads: int | None, rounds: int) -> Result
         with _daemons(loaded) as daemons:
             turns = asyncio.run(_turns(daemons, publisher, pcm, Shape(streams, windows, IN_STEP), rounds))
     return {"model": model, "loaded": _loaded(turns, streams), "unloaded": unloaded, "skipped": skipped}
-
-
-def model_and_speech(model: str, skipped: list[str]) -> tuple[Path, bytes]:
-    """The file, and what is played to it."""
-    if model.startswith(MADE):
-        return find(model.removeprefix(MADE)), speech()
-    path = find_named_model(load_settings(), model)
-    if model == DEMO:
-        return path, speech()
-    corpora = real_corpora(skipped)
-    return path, pcm_of([one for some in corpora.values() for one in some_of(some, OF_EACH)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,25 +21,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import words_table
-from bench.conditions import CONDITIONS, DEMO_CONDITIONS, EVERY_FOURTH, EVERY_OTHER, Corpus, in_conditions
-from bench.corpora import long_form, real_corpora
+from bench.conditions import Corpus, conditions_of, in_conditions
+from bench.corpora import long_form
 from bench.daemon import MeasuredDaemon
 from bench.delays import delay_figures
 from bench.false_text import false_text, sounds
 from bench.normal import Split, split_for
 from bench.playing import LINEAR, Player, player
-from bench.readings import dialogues, readings
-from bench.recordings import BUNDLED, Recording, read_folder, some_of
+from bench.recordings import Recording, some_of
 from bench.reference import reference, ways
 from bench.report import Results, note, run
 from bench.scoring import Errors, score
+from bench.spoken import spoken_to
 from bench.variants import CUTS, DEFAULT, GATES, QUICK_VARIANTS, VARIANTS
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.wer import words
-from transcriber.engine.models import DEMO, find_named_model, model_name
+from transcriber.engine.models import find_named_model, model_name
 
-PARTS = ("words", "delays", "false_text")
+PARTS = ("reference", "words", "delays", "false_text")
 
 ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "mix"}
 WITHOUT_PARTIALS, WITH_PARTIALS = {"PARTIAL_INTERVAL_SECS": "0"}, {"PARTIAL_INTERVAL_SECS": "1.0"}
@@ -104,6 +104,8 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--variants", default="", metavar="NAME,...", help=f"of {', '.join(VARIANTS)}; default: all")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAME,...", help="default: %(default)s")
+    parser.add_argument("--clean", action="store_true", help="without noise, music and telephone")
+    parser.add_argument("--minutes", type=float, default=0.0, metavar="X", help="of each corpus; default: all of it")
     parser.add_argument(
         "--hours", type=float, default=0.0, metavar="X", help="rates over so much speech, and nothing else"
     )
@@ -118,6 +120,8 @@ def measure(
     speed: float | None,
     variants: str,
     parts: str,
+    clean: bool,
+    minutes: float,
     hours: float,
     table: bool,
 ) -> Results:
@@ -127,44 +131,35 @@ def measure(
         if hours:
             results = asyncio.run(_rates(bench, {"long_form": long_form(hours)}))
         else:
-            spoken = _spoken(bench, model, corpus)
+            spoken = spoken_to(model, corpus, minutes, bench.skipped)
+            if quick:
+                spoken = {
+                    name: [one.opening(QUICK_S) for one in some_of(all_, QUICK_RECORDINGS)]
+                    for name, all_ in spoken.items()
+                }
             chosen = variants.split(",") if variants else list(QUICK_VARIANTS if quick else VARIANTS)
-            results = asyncio.run(_measure(bench, spoken, conditions_of(model), chosen, parts.split(",")))
+            conditions = None if clean or quick else conditions_of(model)
+            results = asyncio.run(_measure(bench, spoken, conditions, chosen, parts.split(",")))
     if table:
         print(words_table.markdown(results))
     return results
 
 
-def _spoken(bench: Bench, model: str, folder: Path | None) -> dict[str, list[Recording]]:
-    """By name; only openings of some where it should be quick."""
-    if folder:
-        spoken = {"yours": read_folder(folder)}
-    else:
-        spoken = (demo_corpora if model == DEMO else real_corpora)(bench.skipped)
-    if not bench.quick:
-        return spoken
-    return {name: [one.opening(QUICK_S) for one in some_of(all_, QUICK_RECORDINGS)] for name, all_ in spoken.items()}
-
-
-def conditions_of(model: str) -> tuple[Mapping[str, tuple[str, float]], int]:
-    """And of which of the recordings there are copies in them."""
-    return (DEMO_CONDITIONS, EVERY_OTHER) if model == DEMO else (CONDITIONS, EVERY_FOURTH)
-
-
 async def _measure(
     bench: Bench,
     spoken: dict[str, list[Recording]],
-    conditions: tuple[Mapping[str, tuple[str, float]], int],
+    conditions: tuple[Mapping[str, tuple[str, float]], int] | None,
     variants: Sequence[str],
     parts: Sequence[str],
 ) -> Results:
     corpora = {name: Corpus(recordings) for name, recordings in spoken.items()}
-    if not bench.quick:
+    if conditions:
         corpora = in_conditions(spoken, *conditions, bench.skipped)
     best: dict[str, Errors] = {}
     results = about(bench, corpora)
-    if "words" in parts:
+    if "reference" in parts:
         best, results["reference"] = beside(corpora, bench)
+    if "words" in parts:
         for name in variants:
             with bench.timed(f"words, {name}"):
                 results["words"][name] = await words_wrong(bench, corpora, best, VARIANTS[name])
@@ -219,15 +214,6 @@ def about(bench: Bench, corpora: dict[str, Corpus]) -> Results:
         "skipped": bench.skipped,
         "seconds": bench.seconds,
     }
-
-
-def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
-    """Held-out voices, or the bundled recordings where there are no synthesisers."""
-    try:
-        return {"readings": readings(), "dialogues": dialogues()}
-    except OSError as error:
-        skipped.append(f"held-out voices: {error}; install espeak-ng and flite")
-        return {"bundled": read_folder(BUNDLED)}
 
 
 async def words_wrong(

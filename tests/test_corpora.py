@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings, strategies as st
 
-from bench import corpora, partials, real_speech
+from bench import corpora, real_speech, spoken as spoken_to
 from bench.alignment import spoken
 from bench.demo_model.corpus import Utterance
 from bench.noise import WITHOUT_SPEECH
@@ -214,13 +214,13 @@ def test_no_stretch_of_ten_seconds_of_a_sound_is_silent(kind):
 
 
 def test_partials_play_real_speech_to_real_models(monkeypatch):
-    monkeypatch.setattr(partials, "find_named_model", lambda _settings, name: Path(name))
-    monkeypatch.setattr(partials, "find", lambda name: Path(f"shape of {name}"))
-    monkeypatch.setattr(partials, "real_corpora", lambda _: {"readings": [recording()] * 5, "people": [recording()]})
+    monkeypatch.setattr(spoken_to, "find_named_model", lambda _settings, name: Path(name))
+    monkeypatch.setattr(spoken_to, "find", lambda name: Path(f"shape of {name}"))
+    monkeypatch.setattr(spoken_to, "real_corpora", lambda _: {"readings": [recording()] * 5, "people": [recording()]})
 
-    real = partials.model_and_speech("tiny.en", [])
-    shape = partials.model_and_speech("made:tiny.en", [])
-    demo = partials.model_and_speech("demo", [])
+    real = spoken_to.model_and_speech("tiny.en", [])
+    shape = spoken_to.model_and_speech("made:tiny.en", [])
+    demo = spoken_to.model_and_speech("demo", [])
 
     assert real == (Path("tiny.en"), pcm_of([recording()] * 3))
     assert len(real[1]) == 150 * PAYLOAD_BYTES

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench import reference as references, words as bench_words
 from bench.alignment import Pair, Spoken, align, spoken, tally
-from bench.conditions import DEMO_CONDITIONS, EVERY_OTHER, in_conditions
+from bench.conditions import DEMO_CONDITIONS, EVERY_OTHER, conditions_of, in_conditions
 from bench.daemon import PLAIN, StubbedDaemon
 from bench.delays import Delays, changed_by_final, first_shown_s, flicker, utterance_ends
 from bench.false_text import LEVELS_DB, sounds
@@ -19,6 +19,7 @@ from bench.playing import LINEAR, TELEPHONE, Came, Played, Player, player
 from bench.recordings import Recording, Sentence, Word
 from bench.reference import IN_ONE_GO, SENTENCES, reference
 from bench.scoring import KINDS as ERRORS, Errors, heard_in, said_in, score, text_errors
+from bench.spoken import share
 from transcriber.demo.wer import word_errors
 from transcriber.messages import End, Final, Gap, Partial, Timing, Word as HeardWord
 from transcriber.models.catalog import DEMO_MODEL as DEMO
@@ -390,7 +391,7 @@ def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys
 
     results = bench_words.measure(
         quick=True, model="demo", corpus=tmp_path, language="en", speed=None, variants="",
-        parts=",".join(bench_words.PARTS), hours=0.0, table=True,
+        parts=",".join(bench_words.PARTS), clean=False, minutes=0.0, hours=0.0, table=True,
     )  # fmt: skip
 
     assert results["recordings"] == {"yours": 2}
@@ -422,10 +423,18 @@ def test_conditions_are_worse_copies_of_every_other_recording(monkeypatch):
     assert 20 * np.log10(speech_rms(speech[0].samples) / speech_rms(noise)) == pytest.approx(15.0, abs=0.2)
 
 
+def test_a_share_of_a_corpus_is_about_as_many_minutes_as_asked_for():
+    some = [replace(recording("a", 30.0), name=str(number)) for number in range(10)]
+
+    assert [one.name for one in share(some, 2.0)] == ["0", "2", "4", "6"]
+    assert share(some, 0.0) == share(some, 9.0) == some
+    assert len(share(some, 0.1)) == 1
+
+
 def test_models_of_real_speech_are_heard_in_more_conditions(monkeypatch):
     monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
     speech = [replace(recording("a", 1.0), samples=np.ones(SECOND, np.float32))] * 5
-    conditions, every = bench_words.conditions_of("tiny.en")
+    conditions, every = conditions_of("tiny.en")
 
     corpora = in_conditions({"readings": speech}, conditions, every, [])
 
