@@ -2,7 +2,8 @@
 
 Out: by name recordings with their truth. ``readings`` are in joe's voice, ``dialogues`` in his and others', ``accents`` some of
 the same readings in espeak-ng's and flite's, ``people`` real ones. What is missing is left out, with the reason. The long form,
-for errors that are seldom, is hours of sentences made of templates. All are made once and kept, by the digest of their texts.
+for errors that are seldom, is hours of sentences made of templates. All are made once and kept, by a digest of
+their texts and of how they are read.
 """
 
 import math
@@ -14,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from bench import own_texts
-from bench.own_texts import Line, Sentences, as_spoken
+from bench.own_texts import DIALOGUES, READINGS, SLOTS, TEMPLATES, Line, Sentences, as_spoken
+from bench.readings import Say
 from bench.real_speech import real_speech
 from bench.recordings import SEED, Recording, read_folder
 from bench.report import note
 from bench.shapes import made
-from bench.speakers import Joe, Say, other_voices
+from bench.speakers import Joe, other_voices
 from bench.takes import Part, Take, joined, write
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
@@ -39,11 +41,14 @@ GENERATED_S, PART_RECORDINGS = 180.0, 10
 
 def real_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
     """The three quarters of an hour that are played by default."""
-    digest = own_texts.digest()
+    joe, others = (PACES, SEED), (WORDS_PER_MINUTE, STRETCH, SEED)
+    readings = own_texts.digest([READINGS], (READING_PAUSES_S, joe))
+    dialogues = own_texts.digest([DIALOGUES], (DIALOGUE_PAUSES_S, joe, others))
+    accents = own_texts.digest([READINGS], (READING_PAUSES_S, ACCENTED, others))
     makers: dict[str, Callable[[], list[Recording]]] = {
-        "readings": lambda: read_folder(made(f"own-readings-{digest}", speak_readings)),
-        "dialogues": lambda: read_folder(made(f"own-dialogues-{digest}", speak_dialogues)),
-        "accents": lambda: read_folder(made(f"own-accents-{digest}", speak_accents)),
+        "readings": lambda: read_folder(made(f"own-readings-{readings}", speak_readings)),
+        "dialogues": lambda: read_folder(made(f"own-dialogues-{dialogues}", speak_dialogues)),
+        "accents": lambda: read_folder(made(f"own-accents-{accents}", speak_accents)),
         "people": real_speech,
     }
     corpora: dict[str, list[Recording]] = {}
@@ -64,9 +69,8 @@ def long_form(hours: float) -> list[Recording]:
         OSError: he is not installed.
     """
     parts = math.ceil(hours * 3600 / (GENERATED_S * PART_RECORDINGS))
-    folders = [
-        made(f"own-generated-{own_texts.digest()}-{part:02}", partial(speak_generated, part)) for part in range(parts)
-    ]
+    digest = own_texts.digest([TEMPLATES, SLOTS], (READING_PAUSES_S, PACES, SEED, GENERATED_S, PART_RECORDINGS))
+    folders = [made(f"own-generated-{digest}-{part:02}", partial(speak_generated, part)) for part in range(parts)]
     return [one for folder in folders for one in read_folder(folder)]
 
 

@@ -7,13 +7,14 @@ Out: by title the lines; and as many sentences as are asked for, the same ones e
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 TEXTS = Path(__file__).parent / "texts"
+READINGS, DIALOGUES, TEMPLATES, SLOTS = "readings.txt", "dialogues.txt", "templates.txt", "slots.txt"
 
 ONES = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
@@ -62,17 +63,16 @@ def parsed(text: str) -> dict[str, list[Line]]:
 
 
 def written_readings() -> dict[str, list[Line]]:
-    return parsed(_read("readings.txt"))
+    return parsed(_read(READINGS))
 
 
 def written_dialogues() -> dict[str, list[Line]]:
-    return parsed(_read("dialogues.txt"))
+    return parsed(_read(DIALOGUES))
 
 
-def digest() -> str:
-    """Of all texts: what is made of others has another name."""
-    names = ("readings.txt", "dialogues.txt", "templates.txt", "slots.txt")
-    return hashlib.sha256("\0".join(map(_read, names)).encode()).hexdigest()[:12]
+def digest(names: Sequence[str], how: object = None) -> str:
+    """Of those files, and of how they are read: what is made of others, or in another way, has another name."""
+    return hashlib.sha256("\0".join([repr(how), *map(_read, names)]).encode()).hexdigest()[:12]
 
 
 def as_spoken(text: str) -> list[str]:
@@ -89,7 +89,7 @@ class Sentences:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        rows = (line.partition(": ") for line in _read("slots.txt").splitlines())
+        rows = (line.partition(": ") for line in _read(SLOTS).splitlines())
         self._lists = {name: values.split(", ") for name, _, values in rows}
         self._templates = templates()
         self._makers: dict[str, Callable[[], str]] = {
@@ -155,7 +155,7 @@ class Sentences:
 
 
 def templates() -> list[str]:
-    return _read("templates.txt").splitlines()
+    return _read(TEMPLATES).splitlines()
 
 
 def cardinal(number: int) -> str:

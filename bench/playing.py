@@ -151,13 +151,13 @@ class Player:
     async def play_without_loss(
         self, recordings: Iterable[Recording], wire: Wire, speed: float, at_once: int
     ) -> tuple[float, list[Played]]:
-        """As ``play``; where audio was lost, once more at half the speed.
+        """As ``play``; where audio was lost, once more at half the speed, and then half as many at once.
 
         Returns:
             The speed at which nothing was lost, and what was played.
 
         Raises:
-            SystemExit: the daemon loses audio even in real time.
+            SystemExit: the daemon loses audio even of one recording in real time.
         """
         recordings = list(recordings)
         while True:
@@ -165,12 +165,11 @@ class Player:
             reasons = {gap.reason for one in played for gap in one.gaps}
             if not reasons:
                 return speed, played
-            if speed <= 1:
-                raise SystemExit(
-                    f"the daemon lost audio at {at_once} x {speed:g} times real time: {', '.join(reasons)}"
-                )
-            speed = max(1.0, speed / 2)
-            note(f"words: audio was lost ({', '.join(reasons)}); once more, {speed:g} times as fast as spoken")
+            lost = f"audio was lost ({', '.join(sorted(reasons))})"
+            if speed <= 1 and at_once == 1:
+                raise SystemExit(f"{lost}, one recording at a time, as fast as spoken")
+            speed, at_once = (max(1.0, speed / 2), at_once) if speed > 1 else (speed, at_once // 2)
+            note(f"words: {lost}; once more, {at_once} at once, {speed:g} times as fast as spoken")
 
     async def _hear(self, played: list[Played]) -> None:
         """Sort what comes by its stream, until all have ended."""

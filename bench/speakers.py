@@ -5,7 +5,7 @@ a voice cannot tell. Joe's words are timed by the phonemes that its network was 
 another (of the: one word to it) the time of both is shared out by their letters. OSError where a voice is not installed.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +14,8 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Espeak, Flite, Utterance, finish
+from bench.readings import Say
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-
-Say = Callable[[list[str]], Utterance | None]
 
 ESPEAK_ACCENTS = ("en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbcwmd")
 """Scottish, Received Pronunciation, Caribbean, New York, West Midlands."""

@@ -348,27 +348,30 @@ async def test_recordings_are_played_to_their_ends_each_message_with_its_time(br
     assert linear[2].published_s[0] > min(linear[0].published_s[-1], linear[1].published_s[-1])  # two at once
 
 
-async def test_what_lost_audio_is_played_again_more_slowly_but_not_below_real_time(monkeypatch):
-    speeds: list[float] = []
+async def test_what_lost_audio_is_played_again_more_slowly_then_fewer_at_once_but_not_below_real_time(monkeypatch):
+    tried: list[tuple[float, int]] = []
     gap = Gap.model_validate(
         MESSAGE
         | {"start_frame": 0, "frames": 1, "start": 0.0, "duration": 1.0, "reason": "queue_full", "speaker": None}
     )
 
     async def play(self, recordings, wire, speed, at_once):
-        speeds.append(speed)
-        return [played(one, (1.0, gap)) if speed > slow_enough else played(one) for one in recordings]
+        tried.append((speed, at_once))
+        return [played(one, (1.0, gap)) if speed * at_once > slow_enough else played(one) for one in recordings]
 
     monkeypatch.setattr(Player, "play", play)
     ready = Player(None, None, count(), 0.1)  # type: ignore[arg-type]
-    slow_enough = 3.0
+    slow_enough = 12.0
 
     speed, came = await ready.play_without_loss([recording("a", 1.0)], LINEAR, 10.0, 4)
-    slow_enough = 0.5
+    assert (speed, tried, len(came)) == (2.5, [(10.0, 4), (5.0, 4), (2.5, 4)], 1)
 
-    assert (speed, speeds, len(came)) == (2.5, [10.0, 5.0, 2.5], 1)
-    with pytest.raises(SystemExit, match="lost audio at 4 x 1 times real time: queue_full"):
+    tried.clear()
+    slow_enough = 0.5
+    with pytest.raises(SystemExit, match=r"audio was lost \(queue_full\), one recording at a time, as fast as spoken"):
         await ready.play_without_loss([recording("a", 1.0)], LINEAR, 1.5, 4)
+
+    assert tried == [(1.5, 4), (1.0, 4), (1.0, 2), (1.0, 1)]
 
 
 async def test_a_daemon_that_does_not_start_ends_the_bench(broker):
