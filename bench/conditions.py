@@ -12,7 +12,7 @@ import numpy as np
 from bench.noise import ALL_KINDS, mixed
 from bench.playing import LINEAR, TELEPHONE, Wire
 from bench.recordings import SEED, Recording
-from transcriber.engine.models import DEMO
+from transcriber.models.catalog import DEMO
 
 DEMO_CONDITIONS = {"white_15_db": ("white", 15.0), "babble_20_db": ("babble", 20.0)}
 """At 10 dB of babble the demo model has 59 % of the words wrong: too many to see the cuts."""

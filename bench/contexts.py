@@ -30,9 +30,8 @@ from bench.report import Results, interval, note, quantiles, run
 from transcriber.config import load_settings
 from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
-from transcriber.engine.models import DEMO, find_named_model, model_name
 from transcriber.engine.whisper import load_model
-from transcriber.models.catalog import model_name
+from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model
 
 WINDOW_S = 5.0

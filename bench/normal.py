@@ -12,7 +12,7 @@ from functools import cache
 
 from bench.alignment import UNKNOWN_S, Spoken, align, spread_over
 from transcriber.demo.wer import words
-from transcriber.engine.models import DEMO
+from transcriber.models.catalog import DEMO
 
 Split = Callable[[str], list[str]]
 """A text's words, as they are compared."""

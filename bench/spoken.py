@@ -12,7 +12,8 @@ from bench.readings import dialogues, readings
 from bench.recordings import BUNDLED, Recording, read_folder, some_of
 from bench.shapes import find
 from transcriber.config import load_settings
-from transcriber.engine.models import DEMO, find_named_model
+from transcriber.models.catalog import DEMO
+from transcriber.models.find import find_named_model
 
 OF_EACH = 2
 """Recordings of each corpus of real speech."""

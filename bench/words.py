@@ -37,7 +37,8 @@ from bench.variants import CUTS, DEFAULT, GATES, QUICK_VARIANTS, VARIANTS
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.wer import words
-from transcriber.engine.models import find_named_model, model_name
+from transcriber.models.catalog import model_name
+from transcriber.models.find import find_named_model
 
 PARTS = ("reference", "words", "delays", "false_text")
 

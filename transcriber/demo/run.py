@@ -23,10 +23,10 @@ from transcriber.demo.daemon import DaemonProcess
 from transcriber.demo.screen import Score, Screen
 from transcriber.demo.speech import Recording, load_public_speech, load_speech
 from transcriber.demo.wer import word_errors, words
-from transcriber.models.catalog import DEMO
-from transcriber.models.find import find_named_model
 from transcriber.errors import ModelError
 from transcriber.messages import AnyMessage, End, Final, Metrics
+from transcriber.models.catalog import DEMO
+from transcriber.models.find import find_named_model
 from transcriber.text.captions import Line, text_line
 
 WHISPER = "tiny.en"
