@@ -28,9 +28,9 @@ import numpy as np
 from bench.account import Account, account, after_audio_ms
 from bench.chart import Line, lines, stacked
 from bench.daemon import PLAIN, MeasuredDaemon
-from bench.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
 from bench.report import Results, note, quantiles, run
-from bench.shapes import find
+from bench.spoken import model_and_speech
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import available_cores, load_settings
 from transcriber.demo.broker import EmbeddedBroker
@@ -66,7 +66,7 @@ class Bench:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--models", default="demo,tiny.en,base.en", help="shapes (-q8_0 too), demo, or ggml files")
+    parser.add_argument("--models", default="tiny.en,base", help="names (-q8_0 too), demo, or ggml files")
     parser.add_argument("--workers", type=int, default=1, help="WHISPER_WORKERS")
     parser.add_argument("--threads", type=int, help="WHISPER_THREADS, instead of the default")
     parser.add_argument("--streams", help="these numbers of streams, such as 40,50,60, instead of a search")
@@ -93,12 +93,12 @@ def measure(
         "WHISPER_THREADS": str(threads or ""),
     }
     counts = [int(count) for count in streams.split(",")] if streams else None
-    pcm = speech()
+    skipped: list[str] = []
     results: dict[str, Results] = {mode: {} for mode in MODES if mode == "defaults" or not quick}
     with EmbeddedBroker() as broker, publisher_process() as publisher:
         for name, mode in product(names, results):
-            path = str(find(name))
-            with MeasuredDaemon(broker.url, **settings, **MODES[mode], WHISPER_MODEL_PATH=path) as daemon:
+            path, pcm = model_and_speech(name, skipped)
+            with MeasuredDaemon(broker.url, **settings, **MODES[mode], WHISPER_MODEL_PATH=str(path)) as daemon:
                 note(f"capacity: {name}, {mode}")
                 bench = Bench(broker.url, daemon, publisher, pcm, windows=3 if quick else windows)
                 results[mode][name] = asyncio.run(_capacity(bench, workers, counts, quick=quick))
@@ -106,7 +106,8 @@ def measure(
         chart.write_text(_chart(results["defaults"]))
     if table:
         print("\n".join(_table(results)))
-    return {"workers": workers, "threads": threads or load_settings(whisper_workers=workers).threads, **results}
+    threads = threads or load_settings(whisper_workers=workers).threads
+    return {"workers": workers, "threads": threads, "skipped": skipped, **results}
 
 
 async def _capacity(bench: Bench, workers: int, counts: list[int] | None, *, quick: bool) -> Results:

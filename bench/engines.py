@@ -31,7 +31,7 @@ class Engine:
 
     Attributes:
         label: for tables.
-        make: loads the engine; called in its process with shape and threads.
+        make: loads the engine; called in its process with a model's name and threads.
         package: what must be installed.
         ours: whether it is this project.
         site: a folder that goes before all others on the import path.
@@ -51,18 +51,19 @@ class Engine:
 class Running:
     """An engine in its process, loaded and warm."""
 
-    def __init__(self, engine: Engine, shape: str, threads: int, windows: list[Samples]) -> None:
+    def __init__(self, engine: Engine, model: str, threads: int, windows: list[Samples]) -> None:
         self.engine = engine
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, engine, shape, threads, windows), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, engine, model, threads, windows), daemon=True)
         self._process.start()
-        self.text: str = self._answer()
+        self._answer()
 
-    def ask(self, window: int) -> float:
-        """Milliseconds for one window."""
+    def ask(self, window: int) -> tuple[float, str]:
+        """Milliseconds for one window, and its text."""
         self._pipe.send(window)
-        return float(self._answer())
+        time_ms, text = self._answer()
+        return float(time_ms), str(text)
 
     def close(self) -> None:
         self._pipe.close()
@@ -74,24 +75,24 @@ class Running:
         return self._pipe.recv()
 
 
-def _serve(pipe: Connection, engine: Engine, shape: str, threads: int, windows: list[Samples]) -> None:
-    """The process: warm up, say the text, then a time for each window asked for."""
+def _serve(pipe: Connection, engine: Engine, model: str, threads: int, windows: list[Samples]) -> None:
+    """The process: warm up, then time and text of each window asked for."""
     if engine.site:
         sys.path.insert(0, str(engine.site))
     if not engine.ours:
         for name in WAITING:
             os.environ.pop(name, None)
-    transcribe = engine.make(shape, threads)
+    transcribe = engine.make(model, threads)
     transcribe(windows[0])
-    pipe.send(transcribe(windows[0]))
+    pipe.send("warm")
     while True:
         try:
             window = windows[pipe.recv()]
         except EOFError:
             return
         started_s = time.perf_counter()
-        transcribe(window)
-        pipe.send(1000 * (time.perf_counter() - started_s))
+        text = transcribe(window)
+        pipe.send((1000 * (time.perf_counter() - started_s), text))
 
 
 # How each is called. Whatever is not named is the engine's own default.
@@ -102,29 +103,36 @@ class Ours:
     """The daemon's whisper path, on a model file of the type ``kind``."""
 
     kind: str = "f16"
-    audio_ctx: str = "auto"
     threads: int | None = None
     device: str = "cpu"
 
-    def __call__(self, shape: str, threads: int) -> Transcribe:
-        from bench.shapes import model_file  # noqa: PLC0415
+    def __call__(self, model: str, threads: int) -> Transcribe:
+        from bench.shapes import find  # noqa: PLC0415
         from transcriber.config import load_settings  # noqa: PLC0415
         from transcriber.engine.whisper import load_model  # noqa: PLC0415
 
-        settings = load_settings(
-            whisper_threads=self.threads or threads, whisper_audio_ctx=self.audio_ctx, whisper_device=self.device
-        )
-        model = load_model(model_file(shape, self.kind), settings)
-        return lambda samples: model.transcribe(samples, "en", lambda: False).text
+        path = find(model if self.kind == "f16" else f"{model}-{self.kind}")
+        loaded = load_model(path, load_settings(whisper_threads=self.threads or threads, whisper_device=self.device))
+
+        def transcribe(samples: Samples) -> str:
+            # As the worker does while its queue is short.
+            first = loaded.transcribe(samples, "en", lambda: False)
+            if first.doubt and loaded.tight:
+                return loaded.transcribe(samples, "en", lambda: False, wide=True).text
+            return first.text
+
+        return transcribe
 
 
-def pywhispercpp_defaults(shape: str, threads: int) -> Transcribe:
+def pywhispercpp_defaults(model: str, threads: int) -> Transcribe:
     from pywhispercpp.model import Model  # noqa: PLC0415
 
-    from bench.shapes import model_file  # noqa: PLC0415
+    from bench.shapes import find  # noqa: PLC0415
 
-    model = Model(str(model_file(shape)), n_threads=threads, print_progress=False, redirect_whispercpp_logs_to=None)
-    return lambda samples: " ".join(segment.text for segment in model.transcribe(samples))
+    loaded = Model(
+        str(find(model)), n_threads=threads, language="en", print_progress=False, redirect_whispercpp_logs_to=None
+    )
+    return lambda samples: " ".join(segment.text for segment in loaded.transcribe(samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +142,24 @@ class FasterWhisper:
     compute_type: str
     beam_size: int = 5
 
-    def __call__(self, shape: str, threads: int) -> Transcribe:
+    def __call__(self, model: str, threads: int) -> Transcribe:
         from faster_whisper import WhisperModel  # noqa: PLC0415
 
         from bench.peer_files import ctranslate2_folder  # noqa: PLC0415
 
-        folder = str(ctranslate2_folder(shape))
-        model = WhisperModel(folder, device="cpu", compute_type=self.compute_type, cpu_threads=threads)
+        folder = str(ctranslate2_folder(model))
+        loaded = WhisperModel(folder, device="cpu", compute_type=self.compute_type, cpu_threads=threads)
         return lambda samples: " ".join(
-            segment.text for segment in model.transcribe(samples, language="en", beam_size=self.beam_size)[0]
+            segment.text for segment in loaded.transcribe(samples, language="en", beam_size=self.beam_size)[0]
         )
 
 
-def openai_whisper(shape: str, threads: int) -> Transcribe:
+def openai_whisper(model: str, threads: int) -> Transcribe:
     import torch  # noqa: PLC0415
     import whisper  # noqa: PLC0415
 
     from bench.peer_files import openai_checkpoint  # noqa: PLC0415
 
     torch.set_num_threads(threads)
-    model = whisper.load_model(str(openai_checkpoint(shape)), device="cpu")
-    return lambda samples: str(model.transcribe(samples, language="en", fp16=False)["text"])
+    loaded = whisper.load_model(str(openai_checkpoint(model)), device="cpu")
+    return lambda samples: str(loaded.transcribe(samples, language="en", fp16=False)["text"])

@@ -14,9 +14,9 @@ from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.engines import Engine, Ours, Running
-from bench.peers import speech_windows
+from bench.recordings import BUNDLED, read_folder
 from bench.report import Results, note, quantiles, run
-from bench.shapes import SHAPES, WINDOW_S
+from bench.shapes import MADE, SHAPES, WINDOW_S
 
 PROCESSES = (1, 2, 4, 8)
 
@@ -43,15 +43,15 @@ def card() -> str | None:
 
 def _busy(shape: str, device: str, count: int, turn_s: float) -> Results:
     """So many processes for so long, none of which ever waits for a window."""
-    windows = list(speech_windows())
+    windows = [window for one in read_folder(BUNDLED) for window in one.windows(WINDOW_S)]
     engine = Engine("ours", Ours(device=device, threads=1), "_pywhispercpp", ours=True)
-    running = [Running(engine, shape, 1, windows) for _ in range(count)]
+    running = [Running(engine, f"{MADE}{shape}", 1, windows) for _ in range(count)]
 
     def keep_busy(one: Running) -> list[float]:
         times_ms: list[float] = []
         until_s = time.monotonic() + turn_s
         while time.monotonic() < until_s:
-            times_ms.append(one.ask(len(times_ms) % len(windows)))
+            times_ms.append(one.ask(len(times_ms) % len(windows))[0])
         return times_ms
 
     began_s = time.monotonic()

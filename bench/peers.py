@@ -1,7 +1,8 @@
-"""One 5 s window beside the peers: same shape, same words, same machine, in turn.
+"""Clips of up to 5 s beside the peers: real weights, real speech, same machine, in turn.
 
-The models are those of ``bench.shapes``: every engine says the same 16 tokens. Each engine has a process of its own; a round
-asks every one for the same window of real speech, so that a machine that slows down does so for all.
+In: models whose weights the package index carries, and sentences, as many together as fit into 5 s: readings in a natural voice,
+and people. Every engine has a process of its own; each clip goes to one after the other, so that a machine that slows down
+does so for all. Out: by model and engine the time of a clip, how much of the peers' time that is, and the words that are wrong.
 
 ``--native DIR`` (again and again, ``LABEL=DIR`` names it) adds our own path on another build of pywhispercpp, installed into DIR with
 ``pip install --target``. ``--table`` prints Markdown, ``--chart FILE`` writes an SVG.
@@ -9,24 +10,26 @@ asks every one for the same window of real speech, so that a machine that slows 
 
 import statistics
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.chart import Bar, bars
-from bench.engines import Engine, FasterWhisper, Ours, Running, Samples, openai_whisper, pywhispercpp_defaults
-from bench.report import Results, note, quantiles, run
+from bench.contexts import Piece, clips
+from bench.corpora import real_corpora
+from bench.engines import Engine, FasterWhisper, Ours, Running, openai_whisper, pywhispercpp_defaults
+from bench.normal import whisper_words, word_errors
+from bench.report import Results, interval, note, quantiles, run
 from bench.roofline import roofline
-from bench.shapes import TEXT, TOKENS, WINDOW_S
-from transcriber.audio.run import Run
-from transcriber.audio.window import Cutting
-from transcriber.config import load_settings
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 
 THREADS = 2
+CLIPS, QUICK_CLIPS = 60, 3
+CORPORA = ("readings", "people")
 REFERENCES = {
     "ratio_vs_pywhispercpp_default": "pywhispercpp, defaults",
     "ratio_vs_faster_whisper_int8": "faster-whisper int8",
+    "ratio_vs_faster_whisper_int8_beam_1": "faster-whisper int8, beam 1",
 }
 PEERS = [
     Engine("openai-whisper, defaults", openai_whisper, "whisper"),
@@ -39,32 +42,27 @@ PEERS = [
 
 
 def ours(label: str, site: Path | None) -> list[Engine]:
-    """Our path on one build, at the context ``auto`` (512) and at 256, with either type of weights."""
+    """Our path on one build, with either type of weights."""
     return [
-        Engine(f"transcriber, {label}, {kind}, context {name}", Ours(kind, ctx), "_pywhispercpp", ours=True, site=site)
+        Engine(f"transcriber, {label}, {kind}", Ours(kind), "_pywhispercpp", ours=True, site=site)
         for kind in ("f16", "q8_0")
-        for name, ctx in (("512", "auto"), ("256", "256"))
     ]
 
 
-def engines(natives: dict[str, Path]) -> list[Engine]:
-    default = load_settings().threads
-    shipped = Engine(
-        f"transcriber, wheel, f16, context 512, {default} thr.", Ours(threads=default), "_pywhispercpp", ours=True
-    )
-    return [*PEERS, *ours("wheel", None), shipped, *(e for label, site in natives.items() for e in ours(label, site))]
-
-
 def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--models", default="tiny.en,base", help="names that the package index carries")
+    parser.add_argument("--clips", type=int, default=CLIPS, help="how many each engine transcribes")
     parser.add_argument("--native", action="append", default=[], metavar="[LABEL=]DIR")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--chart", type=Path, metavar="FILE")
 
 
-def measure(quick: bool, native: list[str], table: bool, chart: Path | None) -> Results:
+def measure(quick: bool, models: str, clips: int, native: list[str], table: bool, chart: Path | None) -> Results:
     named = [(text if "=" in text else f"native={text}").split("=", 1) for text in native]
-    known = engines({label: Path(folder).resolve() for label, folder in named})
-    results = _compare(known, ["tiny.en"] if quick else ["tiny.en", "base.en"], 3 if quick else 15)
+    natives = {label: Path(folder).resolve() for label, folder in named}
+    known = [*PEERS, *ours("wheel", None), *(one for label, site in natives.items() for one in ours(label, site))]
+    names = models.split(",")[:1] if quick else models.split(",")
+    results = _compare(known, names, QUICK_CLIPS if quick else clips)
     if table:
         print(_table(results))
     if chart:
@@ -72,79 +70,84 @@ def measure(quick: bool, native: list[str], table: bool, chart: Path | None) -> 
     return results
 
 
-def _compare(known: list[Engine], shapes: list[str], rounds: int) -> Results:
-    """Every engine in turn, round after round."""
-    windows = list(speech_windows())
-    missing = [engine.label for engine in known if not engine.installed]
+def spoken_clips(count: int, skipped: list[str]) -> list[Piece]:
+    """From all over the corpora."""
+    corpora = real_corpora(skipped)
+    pieces = [piece for name in CORPORA for piece in clips(corpora.get(name, []))]
+    return pieces[:: max(1, len(pieces) // count)][:count]
+
+
+def _compare(known: list[Engine], models: Sequence[str], count: int) -> Results:
+    """Every engine in turn, clip after clip."""
+    skipped: list[str] = []
+    pieces = spoken_clips(count, skipped)
+    samples = [np.ascontiguousarray(piece.samples) for piece in pieces]
     out: Results = {
         "threads": THREADS,
-        "window_s": WINDOW_S,
-        "tokens": TOKENS,
-        "rounds": rounds,
-        "not_installed": missing,
+        "clips": len(pieces),
+        "median_clip_s": quantiles([len(one) / 16_000 for one in samples], median=0.5)["median"],
+        "not_installed": [engine.label for engine in known if not engine.installed],
+        "skipped": skipped,
+        "models": {},
     }
-    for shape in shapes:
-        running = [Running(engine, shape, THREADS, windows) for engine in known if engine.installed]
-        times_ms: dict[str, list[float]] = {one.engine.label: [] for one in running}
-        for number in range(rounds):
+    for model in models:
+        running = [Running(engine, model, THREADS, samples) for engine in known if engine.installed]
+        answers: dict[str, list[tuple[float, str]]] = {one.engine.label: [] for one in running}
+        for number in range(len(pieces)):
             for one in running:
-                times_ms[one.engine.label].append(one.ask(number % len(windows)))
-            note(f"peers: {shape}: round {number + 1} of {rounds}")
+                answers[one.engine.label].append(one.ask(number))
+            note(f"peers: {model}: clip {number + 1} of {len(pieces)}")
         for one in running:
             one.close()
-        out[shape] = _figures(running, times_ms)
+        out["models"][model] = {
+            one.engine.label: {"ours": one.engine.ours} | _figures(one.engine.label, answers, pieces) for one in running
+        }
     out["roofline"] = roofline(THREADS)
     return out
 
 
-def _figures(running: list[Running], times_ms: dict[str, list[float]]) -> Results:
-    """Medians and ratios by engine; a ratio is the median over the rounds of their time over this one's."""
-    rows = {}
-    for one in running:
-        mine = times_ms[one.engine.label]
-        row: Results = {"ours": one.engine.ours, "same_text": one.text.strip() == TEXT}
-        row |= quantiles(mine, median_ms=0.5, p95_ms=0.95)
-        for name, reference in REFERENCES.items():
-            if reference in times_ms:
-                row[name] = round(statistics.median(a / b for a, b in zip(times_ms[reference], mine, strict=True)), 2)
-        rows[one.engine.label] = row
-    return rows
-
-
-def speech_windows() -> list[Samples]:
-    """Whole windows of the bundled recordings, one after the other, as the daemon resamples them."""
-    plain = Run(SPEECH_FORMAT, Cutting(WINDOW_S), None)
-    cuts = [cut for recording in load_speech() for _, cut in plain.push(recording.pcm, eager=False)]
-    return [np.ascontiguousarray(cut.samples) for cut in cuts]
+def _figures(label: str, answers: dict[str, list[tuple[float, str]]], pieces: Sequence[Piece]) -> Results:
+    """Of one engine; a ratio is the median over the clips of another's time over this one's."""
+    split = whisper_words()
+    times_ms = [time_ms for time_ms, _ in answers[label]]
+    said = np.array([len(split(piece.said or "")) for piece in pieces])
+    wrong = [
+        word_errors(split, piece.said or "", text) for piece, (_, text) in zip(pieces, answers[label], strict=True)
+    ]
+    row: Results = quantiles(times_ms, median_ms=0.5, p95_ms=0.95)
+    for name, reference in REFERENCES.items():
+        if reference in answers:
+            pairs = zip(answers[reference], times_ms, strict=True)
+            row[name] = round(statistics.median(theirs_ms / ms for (theirs_ms, _), ms in pairs), 2)
+    return row | {
+        "words": int(said.sum()),
+        "wer_percent": round(100 * sum(wrong) / int(said.sum()), 2),
+        "interval_95": interval(np.array(wrong), said),
+    }
 
 
 def _table(results: Results) -> str:
     """For README."""
     lines = []
-    for shape, rows in results.items():
-        if not isinstance(rows, dict) or shape == "roofline":
-            continue
+    for model, rows in results["models"].items():
         lines += [
-            f"| {shape}, {THREADS} threads | ms a window | x pywhispercpp | x faster-whisper int8 |",
-            "|---|---|---|---|",
+            f"| {model}, {THREADS} threads | ms a clip | words wrong | x pywhispercpp | x faster-whisper int8, beam 5 | beam 1 |",
+            "|---|---|---|---|---|---|",
         ]
         for label, row in rows.items():
             ratios = (str(row.get(name, "")) for name in REFERENCES)
             name = f"**{label}**" if row["ours"] else label
-            lines.append(f"| {name} | {row['median_ms']:.0f} | {' | '.join(ratios)} |")
-        floors = {c: results["roofline"][f"{shape} at {c}"]["floor_ms"]["f16"] for c in (512, 256)}
-        lines += [f"| floor (sgemm and memory), context {c} | {ms:.0f} | | |" for c, ms in floors.items()] + [""]
+            lines.append(f"| {name} | {row['median_ms']:.0f} | {row['wer_percent']} % | {' | '.join(ratios)} |")
     return "\n".join(lines)
 
 
 def _chart(results: Results) -> str:
     rows = [
-        Bar(f"{shape} shape", label, row["median_ms"], row["ours"])
-        for shape, by_engine in results.items()
-        if isinstance(by_engine, dict) and shape != "roofline"
+        Bar(model, label, row["median_ms"], row["ours"])
+        for model, by_engine in results["models"].items()
         for label, row in by_engine.items()
     ]
-    return bars(f"One {WINDOW_S} s window, {TOKENS} tokens, {THREADS} threads: median time", "ms", rows)
+    return bars(f"A clip of up to 5 s, {THREADS} threads: median time", "ms", rows)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ Entry = dict[str, Any]
 """A recording or a sentence in ``transcripts.json``."""
 
 BUNDLED = Path(speech.__file__).parent / "speech"
+"""Harbour radio, in synthetic voices."""
+
+PEOPLE = Path(speech.__file__).parent / "public_speech"
+"""President Kennedy, and a reader of LibriVox."""
+
 PAUSE_S = 0.3
 """Seconds of a pause that stay on either side of what is said."""
 

@@ -22,13 +22,13 @@ MEMORY_BYTES = 2**27
 
 
 def roofline(threads: int) -> Results:
-    """By shape: the floor in ms for the contexts 256 and 512."""
+    """By shape: the floor in ms for the contexts 512 and 768."""
     bandwidth = _memory_bytes_s(threads)
     out: Results = {"memory_gb_s": round(bandwidth / 1e9, 1)}
     for name, shape in SHAPES.items():
         d, layers = shape.d, shape.layers
         weights = 14 * layers * d * d + N_VOCAB * d
-        for positions in (256, 512):
+        for positions in (512, 768):
             flop_s = _sgemm_flop_s(positions, d, threads)
             encode_s = encoder_flop(name, positions) / flop_s
             decode_s = {kind: TOKENS * weights * size / bandwidth for kind, size in (("f16", 2), ("q8_0", 34 / 32))}

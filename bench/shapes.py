@@ -5,7 +5,7 @@ of tokens. So the decoder is rigged: the position embedding of place p is one la
 the p-th token of ``SCRIPT`` is the same direction, and all else is ordinary noise that adds little. Every engine, with its
 own default settings, then says the same 16 tokens, surely, and stops.
 
-Out: files for whisper.cpp (ggml, f16 and q8_0), CTranslate2 and openai-whisper, made once and kept.
+Out: files for whisper.cpp (ggml, f16 and q8_0), made once and kept; and the files of models with real weights.
 """
 
 import os
@@ -17,9 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.models.catalog import DEMO, DEMO_MODEL
+from transcriber.config import load_settings
+from transcriber.models.catalog import DEMO_MODEL
+from transcriber.models.find import find_named_model
 from transcriber.models.ggml import HEADER_BYTES, read_vocabulary
-from transcriber.models.quantize import quantized
+from transcriber.models.quantize import KINDS, quantized
 
 Weights = dict[str, NDArray[np.float32]]
 """By the names of openai-whisper."""
@@ -30,6 +32,9 @@ WINDOW_S = 5
 WORDS = " the harbour pilot says strong warning north wind seven ships wait outside tonight"
 TEXT = WORDS.strip() + "."
 TOKENS = 16
+MADE = "made:"
+"""Before the name of a shape."""
+
 QUIET, LOUD = 0.05, 20.0
 """Gain of what layers add to the residual, and length of a position's direction: far apart, so that nothing interferes."""
 
@@ -53,11 +58,18 @@ def model_file(name: str, kind: str = "f16") -> Path:
 
 
 def find(model: str) -> Path:
-    """The file of ``demo``, of a shape such as ``base.en`` or ``base.en-q8_0``, or a user's own model at that path."""
-    name, _, kind = model.partition("-")
-    if name in SHAPES:
+    """The file of a model: its name as the daemon knows it, or a path; with real weights also as ``NAME-q8_0``.
+
+    ``made:NAME`` is the shape of that name with made-up weights.
+    """
+    if model.startswith(MADE):
+        name, _, kind = model.removeprefix(MADE).partition("-")
         return model_file(name, kind or "f16")
-    return DEMO_MODEL if model == DEMO else Path(model)
+    name, dash, kind = model.rpartition("-")
+    if dash and kind in KINDS and not Path(model).is_file():
+        whole = find(name)
+        return made(f"ggml-{model}.bin", lambda path: path.write_bytes(quantized(whole, KINDS[kind])))
+    return find_named_model(load_settings(), model)
 
 
 def made(name: str, make: Callable[[Path], object]) -> Path:

@@ -10,16 +10,11 @@ from bench.corpora import real_corpora
 from bench.paced import pcm_of, speech
 from bench.readings import dialogues, readings
 from bench.recordings import BUNDLED, Recording, read_folder, some_of
-from bench.shapes import find
-from transcriber.config import load_settings
+from bench.shapes import MADE, find
 from transcriber.models.catalog import DEMO
-from transcriber.models.find import find_named_model
 
 OF_EACH = 2
 """Recordings of each corpus of real speech."""
-
-MADE = "made:"
-"""Before the name of a shape with made-up weights."""
 
 
 def spoken_to(model: str, folder: Path | None, minutes: float, skipped: list[str]) -> dict[str, list[Recording]]:
@@ -47,8 +42,8 @@ def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
 def model_and_speech(model: str, skipped: list[str]) -> tuple[Path, bytes]:
     """The file, and what is played to it."""
     if model.startswith(MADE):
-        return find(model.removeprefix(MADE)), speech()
-    path = find_named_model(load_settings(), model)
+        return find(model), speech()
+    path = find(model)
     if model == DEMO:
         return path, speech()
     corpora = real_corpora(skipped)

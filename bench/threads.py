@@ -20,15 +20,16 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
 
-from bench.peers import speech_windows
+from bench.recordings import BUNDLED, PEOPLE, Samples, read_folder
 from bench.report import Results, note, quantiles, run
-from bench.shapes import find
+from bench.shapes import MADE, WINDOW_S, find
 from transcriber.config import available_cores, load_settings
 from transcriber.engine.job import Job, Outcome
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.whisper import load_model
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
+from transcriber.models.catalog import DEMO
 
 OUR_SPINS, OTHER_SPINS = 1000, (0, 300_000)
 PATIENCE_S = 300.0
@@ -48,7 +49,7 @@ class Arrangement(NamedTuple):
 
 
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--models", default="tiny.en,demo", help="shapes (-q8_0 too), demo, or ggml files")
+    parser.add_argument("--models", default="tiny.en,demo", help="names (-q8_0 too), made:SHAPE, demo, or ggml files")
 
 
 def measure(quick: bool, models: str) -> Results:
@@ -123,16 +124,17 @@ def _serve(pipe: Connection, arrangement: Arrangement, model: str) -> None:
     """The process: load, then a turn whenever it is asked for one."""
     workers, threads, _ = arrangement
     settings = load_settings(whisper_workers=workers, whisper_threads=threads, transcription_queue_capacity=2)
+    folder = BUNDLED if model == DEMO or model.startswith(MADE) else PEOPLE
+    windows = [window for one in read_folder(folder) for window in one.windows(WINDOW_S)]
     with asyncio.Runner() as runner:
         pool = runner.run(WorkerPool.start(settings, lambda: load_model(find(model), settings)))
         pipe.send("ready")
         while True:
-            pipe.send(runner.run(_feed(pool, pipe.recv())))
+            pipe.send(runner.run(_feed(pool, windows, pipe.recv())))
 
 
-async def _feed(pool: WorkerPool, turn_s: float) -> Turn:
+async def _feed(pool: WorkerPool, windows: list[Samples], turn_s: float) -> Turn:
     """Keep all workers busy for a while, and for two windows at least."""
-    windows = speech_windows()
     done_s: dict[Worker, list[float]] = {worker: [] for worker in pool.workers}
     processing_ms: list[float] = []
     stop_s = time.monotonic() + turn_s

@@ -280,8 +280,11 @@ def test_charts_are_drawings_even_where_nothing_was_lost():
 
 
 def test_a_model_is_the_bundled_one_or_a_file(tmp_path):
+    mine = tmp_path / "mine-q8_0.bin"
+    mine.touch()
+
     assert find("demo") == DEMO_MODEL
-    assert find(str(tmp_path / "mine.bin")) == tmp_path / "mine.bin"
+    assert find(str(mine)) == mine
 
 
 def test_a_bench_is_given_its_own_options(monkeypatch, capsys):

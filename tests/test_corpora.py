@@ -1,22 +1,18 @@
 import json
-import subprocess
 import sys
-import tarfile
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import given, settings, strategies as st
 
-from bench import corpora, real_speech, spoken as spoken_to
-from bench.alignment import spoken
+from bench import corpora, spoken as spoken_to
 from bench.demo_model.corpus import Utterance
 from bench.noise import WITHOUT_SPEECH
 from bench.own_texts import Line
 from bench.paced import PAYLOAD_BYTES, pcm_of
-from bench.recordings import Recording, read_folder
+from bench.recordings import PEOPLE, Recording, read_folder
 from bench.speakers import MOST_WORDS_TOGETHER, Joe, Stretch, said_together, shared_out
 from bench.takes import write
 
@@ -50,8 +46,7 @@ def recording(text="over"):
 
 
 @pytest.mark.usefixtures("_beeps")
-def test_the_corpora_know_when_every_word_is_said(monkeypatch):
-    monkeypatch.setattr(corpora, "real_speech", lambda: [recording()])
+def test_the_corpora_know_when_every_word_is_said():
     skipped: list[str] = []
 
     found = corpora.real_corpora(skipped)
@@ -74,14 +69,10 @@ def test_what_cannot_be_made_is_left_out_with_the_reason(monkeypatch):
         raise OSError("No module named 'piper'")
 
     monkeypatch.setattr(corpora, "Joe", missing)
-    monkeypatch.setattr(corpora, "real_speech", missing)
     skipped: list[str] = []
 
-    assert list(corpora.real_corpora(skipped)) == ["accents"]
-    assert [line.partition(":")[0] for line in skipped] == ["readings", "dialogues", "people"]
-    monkeypatch.setattr(corpora, "made", missing)
-    with pytest.raises(SystemExit, match="no recordings: readings: No module"):
-        corpora.real_corpora([])
+    assert list(corpora.real_corpora(skipped)) == ["accents", "people"]
+    assert [line.partition(":")[0] for line in skipped] == ["readings", "dialogues"]
 
 
 @pytest.mark.usefixtures("_beeps")
@@ -137,61 +128,13 @@ def test_without_his_package_joe_says_so(monkeypatch):
         Joe(1)
 
 
-def test_real_speech_is_fetched_as_data_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    commands: list[str] = []
+def test_people_say_what_is_written_sentence_by_sentence():
+    people = read_folder(PEOPLE)
 
-    def pretend(command, cwd, **_):
-        """Leaves what each of the commands would."""
-        commands.append(Path(command[0]).name)
-        folder = Path(cwd)
-        if command[0] == "apt-get":
-            (folder / "a.deb").touch()
-        elif command[0] == "dpkg":
-            data = folder / "data" / real_speech.DATA
-            data.mkdir(parents=True)
-            (data / "fileids").write_text("b\na\n")
-            (data / "transcription").write_text("<s> he might </s> (a)\n<s> had he </s> (b)\n")
-            for name in "ab":
-                soundfile.write(data / f"{name}.wav", np.zeros(SECOND), SECOND)
-        else:
-            wav = folder / "jfk.wav"
-            soundfile.write(wav, np.zeros(11 * SECOND), SECOND)
-            with tarfile.open(folder / "sources.tar.gz", "w:gz") as archive:
-                archive.add(wav, f"sources/{real_speech.JFK}")
-
-    monkeypatch.setattr(subprocess, "run", pretend)
-
-    reader, president = real_speech.real_speech()
-    again, _ = real_speech.real_speech()
-
-    assert [sentence.text for sentence in reader.sentences] == ["had he", "he might"]
-    assert reader.sentences[1].start_s == 1.0 + real_speech.BETWEEN_S
-    assert (reader.words, president.duration_s, len(spoken(president.text))) == (None, 11.0, 22)
-    assert again.text == reader.text
-    assert len(commands) == 3
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (
-            subprocess.CalledProcessError(100, "apt-get", stderr="E: x\nE: Unable to locate package\n"),
-            "Unable to locate",
-        ),
-        (subprocess.TimeoutExpired("apt-get", 120), "timed out"),
-        (FileNotFoundError("apt-get"), "apt-get"),
-    ],
-)
-def test_speech_that_cannot_be_fetched_says_why(monkeypatch, tmp_path, error, said):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(subprocess, "run", fail)
-
-    with pytest.raises(OSError, match=said):
-        real_speech.librivox()
+    assert [round(one.duration_s, 1) for one in people] == [11.0, 15.4, 9.3]
+    for one in people:
+        assert " ".join(sentence.text for sentence in one.sentences) == one.text
+        assert one.sentences[-1].end_s == pytest.approx(one.duration_s, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", WITHOUT_SPEECH)
@@ -214,8 +157,7 @@ def test_no_stretch_of_ten_seconds_of_a_sound_is_silent(kind):
 
 
 def test_partials_play_real_speech_to_real_models(monkeypatch):
-    monkeypatch.setattr(spoken_to, "find_named_model", lambda _settings, name: Path(name))
-    monkeypatch.setattr(spoken_to, "find", lambda name: Path(f"shape of {name}"))
+    monkeypatch.setattr(spoken_to, "find", Path)
     monkeypatch.setattr(spoken_to, "real_corpora", lambda _: {"readings": [recording()] * 5, "people": [recording()]})
 
     real = spoken_to.model_and_speech("tiny.en", [])
@@ -224,7 +166,7 @@ def test_partials_play_real_speech_to_real_models(monkeypatch):
 
     assert real == (Path("tiny.en"), pcm_of([recording()] * 3))
     assert len(real[1]) == 150 * PAYLOAD_BYTES
-    assert (shape[0], shape[1] == demo[1]) == (Path("shape of tiny.en"), True)
+    assert (shape[0], shape[1] == demo[1]) == (Path("made:tiny.en"), True)
     assert np.median(np.frombuffer(real[1], "<i2")) == pytest.approx(16384, abs=50)
 
 

