@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.harness import PATIENCE_S
+from tests.weights import real_model
 
 DEMO = [sys.executable, "-m", "transcriber", "demo"]
 OFFLINE = [*DEMO, "--model", "demo"]
@@ -62,3 +63,38 @@ def child_running(parent: int, argument: str) -> int:
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     (found,) = [pid for pid in children if argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")]
     return int(found)
+
+
+def test_the_demo_transcribes_real_people_with_real_weights() -> None:
+    env = os.environ | {"WHISPER_MODEL_DIR": str(real_model("tiny.en").parent)}
+    done = subprocess.run(DEMO, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert wer_percent(done.stdout, "tiny.en", 92) <= 10
+    assert wer_percent(done.stdout, "demo", 38) <= 15
+    assert len(re.findall(r"%\s+│ exact", done.stdout)) == 5
+
+
+def test_without_the_weights_a_line_says_so_and_the_bundled_model_is_shown(tmp_path) -> None:
+    nowhere = {"WHISPER_MODEL_HUB": "http://127.0.0.1:9", "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    env = os.environ | nowhere | {"WHISPER_MODEL_DIR": str(tmp_path)}
+    done = subprocess.run(DEMO, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(
+        "without tiny.en the bundled model transcribes harbour radio alone: no model tiny.en:"
+    )
+    assert wer_percent(done.stdout, "demo", 128) <= 10
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_named_and_cannot_be_had_is_one_line_and_no_demo(tmp_path) -> None:
+    env = os.environ | {"WHISPER_MODEL_HUB": "http://127.0.0.1:9", "WHISPER_MODEL_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [*DEMO, "--model", "small.en"], env=env, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert "transcriber: no model small.en: http://127.0.0.1:9/ggml-small.en.bin: cannot be downloaded" in done.stderr
+    assert "Traceback" not in done.stderr

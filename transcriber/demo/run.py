@@ -26,6 +26,7 @@ from transcriber.demo.wer import word_errors, words
 from transcriber.errors import ModelError
 from transcriber.messages import AnyMessage, End, Final, Metrics
 from transcriber.models.catalog import DEMO
+from transcriber.models.command import shown
 from transcriber.models.find import find_named_model
 from transcriber.text.captions import Line, text_line
 
@@ -69,8 +70,11 @@ async def demo(settings: Settings, *, model: str | None = None) -> int:
         ModelError: the model that was named cannot be had.
         StartError: the extra ``demo`` is not installed, or the broker does not start.
     """
+    used, instead_of = _model_to_use(settings, model)
+    stations = _stations(used)
     with Screen() as screen:
-        stations = _stations(_model_to_use(settings, model, screen))
+        if instead_of:
+            screen.line(Line(instead_of))
         with EmbeddedBroker() as broker, ExitStack() as stack:
             daemons = {
                 one.model: stack.enter_context(DaemonProcess(broker.url, one.model, f"{one.subject}.*"))
@@ -90,16 +94,16 @@ async def demo(settings: Settings, *, model: str | None = None) -> int:
     return _report(stations, sessions, statuses, screen)
 
 
-def _model_to_use(settings: Settings, model: str | None, screen: Screen) -> str:
-    """The name of a model whose file is here now."""
+def _model_to_use(settings: Settings, model: str | None) -> tuple[str, str | None]:
+    """The name of a model whose file is here now; and why it is not the one that was meant."""
     try:
-        find_named_model(settings, model or WHISPER)
+        with shown() as draw:
+            find_named_model(settings, model or WHISPER, draw)
     except ModelError as error:
         if model is not None:
             raise
-        screen.line(Line(f"without {WHISPER} the bundled model transcribes harbour radio alone: {error}"))
-        return DEMO
-    return model or WHISPER
+        return DEMO, f"without {WHISPER} the bundled model transcribes harbour radio alone: {error}"
+    return model or WHISPER, None
 
 
 def _stations(model: str) -> list[Station]:

@@ -1,0 +1,57 @@
+"""Words of real people with real weights: live, and as files. Skipped where the weights cannot be had."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.harness import PATIENCE_S, Daemon, speak
+from tests.weights import real_model
+from transcriber.demo import speech
+from transcriber.demo.speech import load_public_speech
+from transcriber.demo.wer import word_errors, words
+
+PEOPLE = load_public_speech()
+PAYLOAD_BYTES = 3_200
+
+
+def wer_percent(texts):
+    """By name of the recording."""
+    wrong = sum(word_errors(one.text, texts[one.name]) for one in PEOPLE)
+    return 100 * wrong / sum(len(words(one.text)) for one in PEOPLE)
+
+
+async def test_live_words_of_real_people_are_right(broker, tmp_path, mouth, ears):
+    env = {"WHISPER_MODEL_PATH": real_model("tiny.en"), "TRANSCRIPTION_QUEUE_CAPACITY": 32}
+    async with Daemon(broker.url, tmp_path, fake=False, **env):
+        for one in PEOPLE:
+            for at in range(0, len(one.pcm), PAYLOAD_BYTES):
+                payload = one.pcm[at : at + PAYLOAD_BYTES]
+                await speak(mouth, one.name, payload, content_type=one.format.content_type)
+            await speak(mouth, one.name, b"", end=1)
+        await ears.ends(len(PEOPLE))
+
+    ears.check_accounts()
+    wer = wer_percent({one.name: ears.text(one.name) for one in PEOPLE})
+    print(f"WER {wer:.1f} %")
+    assert wer <= 12
+
+
+async def test_files_of_real_people_are_right(broker, tmp_path):
+    files = [Path(speech.__file__).parent / "public_speech" / f"{one.name}.flac" for one in PEOPLE]
+    async with Daemon(broker.url, tmp_path, fake=False, WHISPER_MODEL_PATH=real_model("tiny.en")):
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "transcriber", "transcribe", *files, "-o", tmp_path],
+            env=os.environ | {"NATS_URL": broker.url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+
+    assert done.returncode == 0, done.stderr
+    wer = wer_percent({one.name: (tmp_path / f"{one.name}.txt").read_text() for one in PEOPLE})
+    print(f"WER {wer:.1f} %")
+    assert wer <= 12

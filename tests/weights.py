@@ -1,0 +1,33 @@
+"""Real Whisper weights, fetched once for all tests and all processes of them.
+
+They lie in the model folder of whoever runs the tests, as the daemon's own do, so that the next run finds them there.
+"""
+
+import fcntl
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from transcriber.config import load_settings
+from transcriber.errors import ModelError
+from transcriber.models.find import find_named_model
+
+
+def real_model(name: str) -> Path:
+    """The file of the model ``name``; where it cannot be had the test is skipped."""
+    path, reason = _found(name)
+    return path or pytest.skip(f"no weights of {name}: {reason}")
+
+
+@cache
+def _found(name: str) -> tuple[Path | None, str]:
+    settings = load_settings()
+    settings.whisper_model_dir.mkdir(parents=True, exist_ok=True)
+    # Each test process would fetch them for itself, all at the same time.
+    with (settings.whisper_model_dir / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return find_named_model(settings, name), ""
+        except ModelError as error:
+            return None, str(error)
