@@ -20,7 +20,7 @@ from bench.readings import Say
 from bench.recordings import PEOPLE, SEED, Recording, read_folder
 from bench.report import note
 from bench.shapes import made
-from bench.speakers import Joe, other_voices
+from bench.speakers import ESPEAK_ACCENTS, FLITE_VOICES, Joe, other_voices
 from bench.takes import Part, Take, joined, write
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
@@ -28,7 +28,7 @@ READING_PAUSES_S, DIALOGUE_PAUSES_S = (0.05, 0.6), (0.2, 1.2)
 PACES = (0.9, 1.2)
 """Of joe: fast and slow."""
 
-WORDS_PER_MINUTE, STRETCH = 165, 1.0
+WORDS_PER_MINUTE, STRETCH = 140, 1.0
 """Of the others."""
 
 ACCENTED = 9
@@ -40,7 +40,7 @@ GENERATED_S, PART_RECORDINGS = 180.0, 10
 
 def real_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
     """The three quarters of an hour that are played by default."""
-    joe, others = (PACES, SEED), (WORDS_PER_MINUTE, STRETCH, SEED)
+    joe, others = (PACES, SEED), (FLITE_VOICES, ESPEAK_ACCENTS, WORDS_PER_MINUTE, STRETCH, SEED)
     readings = own_texts.digest([READINGS], (READING_PAUSES_S, joe))
     dialogues = own_texts.digest([DIALOGUES], (DIALOGUE_PAUSES_S, joe, others))
     accents = own_texts.digest([READINGS], (READING_PAUSES_S, ACCENTED, others))

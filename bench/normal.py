@@ -20,6 +20,12 @@ Split = Callable[[str], list[str]]
 TIMES = re.compile(r"(?<=\d)[:\u2013-](?=\d)")
 """The normaliser makes "1045" of "ten forty-five", but "10 45" of "10:45"; and "555 182" of "555-0182"."""
 
+UNITS = {
+    "mm": "millimeters", "cm": "centimeters", "km": "kilometers", "m": "meters",
+    "mg": "milligrams", "g": "grams", "kg": "kilograms", "ml": "milliliters", "ok": "okay",
+}  # fmt: skip
+"""Models write them either way, and the normaliser lets both stand."""
+
 AM_PM = re.compile(r"(?<=\d) ?([ap])\.?m\b\.?", re.IGNORECASE)
 
 
@@ -42,9 +48,17 @@ def whisper_words() -> Split:
 
     @cache
     def split(text: str) -> tuple[str, ...]:
-        return tuple(normalised(AM_PM.sub(r" \1 m", TIMES.sub("", text))).split())
+        found = normalised(AM_PM.sub(r" \1 m", TIMES.sub("", text))).split()
+        after = zip(["", *found], found, strict=False)
+        return tuple(
+            UNITS[word] if word == "ok" or (word in UNITS and _is_number(before)) else word for before, word in after
+        )
 
     return lambda text: list(split(text))
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "").isdigit()
 
 
 def word_errors(split: Split, said: str, heard: str) -> int:

@@ -96,6 +96,8 @@ def test_times_of_day_and_telephone_numbers_are_one_number():
         "ring",
         "5550182",
     ]
+    assert split("5 mg, ok? I am g") == ["5", "mg,", "ok?", "i", "am", "g"]
+    assert split("5 mg ok 2.5 km from m") == ["5", "milligrams", "okay", "2.5", "kilometers", "from", "m"]
     assert split("a well-known 10 am") == ["a", "well-known", "10", "a", "m"]
 
 
