@@ -2,8 +2,9 @@
 
 In: a model, and recordings with what is said in them: for the demo model the bundled ones and synthetic voices that it never
 heard (Debian's espeak-ng and flite; left out where they are missing), for any other ``bench.corpora``, readings also under
-noise; or a user's own (``bench.recordings`` says how they lie). Two ways to cut: every five seconds as the daemon does, words or no, and at pauses, where no cut blurs the comparison. Every
-context has a model of its own; all of them hear one piece before the next.
+noise; or a user's own (``bench.recordings`` says how they lie). Ways to cut: every five seconds as the daemon does, words or no;
+at pauses, where no cut blurs the comparison; and single sentences of up to 1, 2 and 3 s, which the end of speech makes windows
+of. Every context has a model of its own; all of them hear one piece before the next.
 
 Out: by cut, corpus and context the errors, the difference to the full context with its 95 % interval (bootstrap over
 recordings), pieces with other words, doubtful answers and whether asking again at a wide one helped, and the time of a
@@ -27,6 +28,7 @@ from bench.normal import Split, split_for, word_errors
 from bench.readings import sentences
 from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, with_noise
 from bench.report import Results, interval, note, quantiles, run
+from bench.spoken import share
 from transcriber.config import load_settings
 from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
@@ -40,6 +42,10 @@ FULL = 0
 
 NOISE_DB = 15.0
 SILENT_WINDOWS, HISTORY_WINDOWS = 60, 30
+MINUTES = 8.0
+SHORT_S = (1.0, 2.0, 3.0)
+"""Sentences up to so long are windows of their own where speech ends after them."""
+
 QUICK_RECORDINGS, QUICK_S = 5, 20.0
 
 
@@ -87,11 +93,12 @@ class Trial:
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, downloaded once")
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of ours")
-    parser.add_argument("--contexts", default="256,512", metavar="N,N", help="beside the full one")
+    parser.add_argument("--contexts", default="512,768", metavar="N,N", help="beside the full one")
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of each corpus; 0: all of it")
     parser.add_argument("--language", default="en", metavar="CODE")
 
 
-def measure(quick: bool, model: str, corpus: Path | None, contexts: str, language: str) -> Results:
+def measure(quick: bool, model: str, corpus: Path | None, contexts: str, minutes: float, language: str) -> Results:
     path, split = find_named_model(load_settings(), model), split_for(model)
 
     def load(ctx: int) -> SpeechModel:
@@ -99,6 +106,7 @@ def measure(quick: bool, model: str, corpus: Path | None, contexts: str, languag
 
     skipped: list[str] = []
     corpora = {"yours": read_folder(corpus)} if corpus else corpora_for(model, skipped)
+    corpora = {name: share(some, minutes) for name, some in corpora.items()}
     if quick:
         corpora = {
             name: [one.opening(QUICK_S) for one in some[:: -(-len(some) // QUICK_RECORDINGS)]]
@@ -107,7 +115,11 @@ def measure(quick: bool, model: str, corpus: Path | None, contexts: str, languag
     tried = [int(ctx) for ctx in contexts.split(",")]
     models = {ctx: load(ctx) for ctx in [*tried, FULL]}
     results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}
-    for cut, pieces_of in (("every_5_s", windows), ("at_pauses", clips)):
+    lengths_s = zip((0.0, *SHORT_S), SHORT_S, strict=False)
+    short = {
+        f"sentences_up_to_{most:g}_s": partial(short_sentences, above_s=above, most_s=most) for above, most in lengths_s
+    }
+    for cut, pieces_of in ({"every_5_s": windows, "at_pauses": clips} | short).items():
         note(f"contexts: {cut}")
         trials = {name: trial(models, pieces_of(some), some, language, split) for name, some in corpora.items()}
         trials = {name: one for name, one in trials.items() if one.pieces}
@@ -150,6 +162,16 @@ def windows(recordings: Iterable[Recording]) -> list[Piece]:
 
 def clips(recordings: Iterable[Recording]) -> list[Piece]:
     return [Piece(one.name, *clip) for one in recordings for clip in one.clips(WINDOW_S)]
+
+
+def short_sentences(recordings: Iterable[Recording], above_s: float, most_s: float) -> list[Piece]:
+    """Single sentences of such a length, each a window as the end of speech makes them."""
+    return [
+        Piece(one.name, sentence.text, samples)
+        for one in recordings
+        for sentence, samples in zip(one.sentences, one.sentence_clips(), strict=True)
+        if above_s < sentence.end_s - sentence.start_s <= most_s
+    ]
 
 
 def silent_windows(count: int) -> list[Samples]:
