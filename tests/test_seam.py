@@ -1,6 +1,6 @@
 """Two passes over one place: each word is written once."""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -203,5 +203,8 @@ def test_whatever_a_pass_misses_or_mishears_no_word_is_written_twice(said_and_he
 
     written = [word for word in texts(first) + texts(second) if word in truth]
     assert len(written) == len(set(written))
-    assert sorted(written, key=truth.index) == written
+    # Of two words that no pass heard both of, nobody can say which came first: their times slip by more than lies between.
+    together = [{word for word, _ in words} for words in (before, after)]
+    for one, other in combinations(written, 2):
+        assert truth.index(one) < truth.index(other) or not any({one, other} <= words for words in together)
     check_times(first, second)
