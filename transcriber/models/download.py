@@ -7,9 +7,9 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.error import HTTPError
-from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener
+from typing import Any, NoReturn, Protocol
+from urllib.error import HTTPError, URLError
+from urllib.request import FTPHandler, HTTPHandler, HTTPSHandler, Request, build_opener
 
 from transcriber.errors import ModelError
 from transcriber.models.ggml import check_model_file
@@ -24,6 +24,9 @@ TIMEOUT_S = 30.0
 """Longest wait between two pieces of a download."""
 
 PIECE_BYTES = 2**20
+
+MAX_REASON_CHARS = 200
+"""Of what a server answers, or urllib says in several lines."""
 
 
 class Draw(Protocol):
@@ -46,7 +49,17 @@ def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = dr
     """
     started_s, size = time.monotonic(), 0
     sums = {name: hashlib.new(name, usedforsecurity=False) for name in checksums}
-    with whole_file(path, (lambda _: None) if checksums else check_model_file) as file:
+
+    def check(part: Path) -> None:
+        if checksums:
+            return
+        try:
+            check_model_file(part)
+        except ModelError as error:
+            # Its name is that of the part file, which nobody has seen.
+            raise ModelError(f"{str(error).replace(str(part), url)}, removed") from error
+
+    with whole_file(path, check) as file:
         with closing(_pieces(url, path.name, draw)) as pieces:
             for piece in pieces:
                 file.write(piece)
@@ -62,7 +75,7 @@ def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = dr
 
 def _pieces(url: str, name: str, draw: Draw) -> Generator[bytes]:
     """The body of ``url``, all of it; every failure of the network is a ``ModelError``."""
-    opener = build_opener(_Http, _Https)
+    opener = build_opener(_Http, _Https, _NoFtp)
     try:
         with opener.open(Request(url, headers={"User-Agent": "transcriber"}), timeout=TIMEOUT_S) as response:  # noqa: S310 - http and https only, by the setting
             length = response.length or 0
@@ -82,7 +95,7 @@ def _pieces(url: str, name: str, draw: Draw) -> Generator[bytes]:
 
 
 def _unreachable(url: str, reason: object) -> ModelError:
-    return ModelError(f"{url}: cannot be downloaded: {reason}")
+    return ModelError(f"{url}: cannot be downloaded: {' '.join(str(reason).split())[:MAX_REASON_CHARS]}")
 
 
 def _connect(connection: http.client.HTTPConnection, connect: Any) -> None:
@@ -111,3 +124,10 @@ class _Http(HTTPHandler):
 class _Https(HTTPSHandler):
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(_HttpsConnection, req)
+
+
+class _NoFtp(FTPHandler):
+    """Where urllib lets a server send us, and no model is."""
+
+    def ftp_open(self, req: Request) -> NoReturn:
+        raise URLError(f"it is elsewhere, at {req.full_url}")

@@ -5,6 +5,8 @@ The machine's own pip fetches them, with whatever index it is configured for; no
 
 import hashlib
 import logging
+import lzma
+import os
 import subprocess
 import sys
 import time
@@ -14,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
+from transcriber.demo.tether import tethered
 from transcriber.errors import ModelError
 from transcriber.models.catalog import PACKAGES, Member
 from transcriber.models.convert import convert_folder
 from transcriber.models.download import Draw, draw_nothing
-from transcriber.models.store import folder_beside, whole_file
+from transcriber.models.store import ABANDONED_FOLDER_S, folder_beside, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +60,21 @@ def download_wheels(requirements: Sequence[str], folder: Path, pip: Sequence[str
     Raises:
         ModelError: no pip, no index, or no such wheels.
     """
-    done = subprocess.run(  # noqa: S603 - our own words
-        [*pip, *DOWNLOAD, "--dest", str(folder), *requirements], capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own words
+            tethered(*pip, *DOWNLOAD, "--dest", str(folder), *requirements),
+            env=os.environ | {"TMPDIR": str(folder)},  # its own place for what is half there may be small
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ABANDONED_FOLDER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(
+            f"package index: {requirements[0]}: cannot be downloaded: no end after {error.timeout:.0f} s"
+        ) from error
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
@@ -109,5 +124,5 @@ class Wheels:
                 while piece := source.read(PIECE_BYTES):
                     for sink in sinks:
                         sink(piece)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError) as error:
             raise ModelError(f"package index: {part}: {error}") from error
