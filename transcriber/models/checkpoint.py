@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
@@ -17,13 +16,7 @@ from transcriber.models.download import Draw
 from transcriber.models.ggml import F16, F32, HEADER, MAGIC
 from transcriber.models.layout import Dimensions, Shape, tensor_type
 from transcriber.models.mel_filters import mel_filters
-from transcriber.models.quantize import BLOCK, KIND_F16, Kind
-
-TOO_MUCH_FOR_F16 = 65_520.0
-"""From here on a number is rounded to infinity."""
-
-F16_EXPONENT = 0x7C00
-"""All of its bits are set in what is no finite number."""
+from transcriber.models.quantize import BLOCK, KIND_F16, Kind, what_is_unfit
 
 Read = Callable[[], NDArray[Any]]
 
@@ -50,6 +43,7 @@ class Checkpoint:
         Raises:
             ModelError: a tensor is missing, unknown, of another shape, or holds what the file cannot.
         """
+        self._check_dimensions()
         self._check_names()
         if kind is not KIND_F16 and self.dimensions.n_state % BLOCK:
             raise self.error(f"is {self.dimensions.n_state} wide, no multiple of {BLOCK}: cannot be {kind.name}")
@@ -62,6 +56,17 @@ class Checkpoint:
     def error(self, what: str) -> ModelError:
         return ModelError(f"{self.source}: {what}")
 
+    def _check_dimensions(self) -> None:
+        """Before anything is made whose size they say."""
+        for name, value in self._fields().items():
+            least, most = HEADER[name]
+            if not least <= value <= most:
+                raise self.error(f"{name} is {value}, not from {least} to {most}")
+        width = self.dimensions.n_state
+        for heads in (self.dimensions.n_audio_head, self.dimensions.n_text_head):
+            if width % heads:
+                raise self.error(f"is {width} wide, no multiple of its {heads} heads")
+
     def _check_names(self) -> None:
         wanted = {name for name, _ in self.dimensions.tensors()}
         if missing := sorted(wanted - self.tensors.keys()):
@@ -69,9 +74,10 @@ class Checkpoint:
         if strange := sorted(self.tensors.keys() - wanted):
             raise self.error(f"has what Whisper has not: {_some(strange)}")
 
-    def _write_head(self, file: BinaryIO, kind: Kind) -> None:
+    def _fields(self) -> dict[str, int]:
+        """Of the file's header, all but its type."""
         it = self.dimensions
-        fields = {
+        return {
             "n_vocab": it.n_vocab,
             "n_audio_ctx": it.n_audio_ctx,
             "n_audio_state": it.n_state,
@@ -82,10 +88,12 @@ class Checkpoint:
             "n_text_head": it.n_text_head,
             "n_text_layer": it.n_text_layer,
             "n_mels": it.n_mels,
-            "ftype": kind.ftype,
         }
+
+    def _write_head(self, file: BinaryIO, kind: Kind) -> None:
+        fields = self._fields() | {"ftype": kind.ftype}
         file.write(MAGIC + struct.pack(f"<{len(HEADER)}i", *(fields[name] for name in HEADER)))
-        filters = mel_filters(it.n_mels)
+        filters = mel_filters(self.dimensions.n_mels)
         file.write(struct.pack("<2i", *filters.shape) + filters.astype("<f4").tobytes())
         file.write(struct.pack("<i", len(self.vocabulary)))
         file.writelines(struct.pack("<i", len(token)) + token for token in self.vocabulary)
@@ -94,7 +102,8 @@ class Checkpoint:
         numbers = self.tensors[name]()
         if numbers.shape not in {shape, shape[:1] if shape[1:] == (1,) else shape}:
             raise self.error(f"{name} is {_by(numbers.shape)}, not {_by(shape)}")
-        self._check_values(name, numbers, tensor_type(name, shape, F16))
+        if unfit := what_is_unfit(numbers, tensor_type(name, shape, F16)):
+            raise self.error(f"{name} holds {unfit}")
         type_ = tensor_type(name, shape, kind.type)
         file.write(struct.pack("<3i", len(shape), len(name), type_))
         file.write(struct.pack(f"<{len(shape)}i", *reversed(shape)) + name.encode())
@@ -105,18 +114,6 @@ class Checkpoint:
         else:
             # By way of f16, as whisper.cpp's own tools go: the same bits as of the f16 file, quantised.
             file.writelines(kind.pieces(numbers, by_f16=True))
-
-    def _check_values(self, name: str, numbers: NDArray[Any], type_: int) -> None:
-        if numbers.dtype == np.float16:
-            # NumPy takes 30 times as long for the greatest of them as for a look at their bits.
-            if np.any((numbers.view(np.uint16) & F16_EXPONENT) == F16_EXPONENT):
-                raise self.error(f"{name} holds what is no number")
-            return
-        greatest = float(np.maximum(-numbers.min(), numbers.max()))
-        if not np.isfinite(greatest):
-            raise self.error(f"{name} holds what is no number")
-        if type_ == F16 and greatest >= TOO_MUCH_FOR_F16:
-            raise self.error(f"{name} holds {greatest:g}, which is too much for f16")
 
 
 def _some(names: list[str]) -> str:

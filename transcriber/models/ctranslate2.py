@@ -3,6 +3,7 @@
 ``model.bin`` is a list of variables: name, shape, type, numbers. Query, key and value lie in one matrix.
 """
 
+import math
 import re
 import struct
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from transcriber.errors import ModelError
 from transcriber.models.checkpoint import Checkpoint, Read
 from transcriber.models.ggml import STRANGERS
 from transcriber.models.layout import Dimensions
-from transcriber.models.safetensors import map_file
+from transcriber.models.safetensors import MAX_DIMS, map_file
 from transcriber.models.vocabulary import text_tokens
 
 SPECIFICATION = "WhisperSpec"
@@ -100,6 +101,8 @@ class _Reader:
             if name not in variables:
                 raise self._truncated(alias)
             variables[alias] = variables[name]
+        if rest := len(self._data) - self._at:
+            raise ModelError(f"{self._path}: {rest} bytes after its last variable; {len(self._data)} bytes")
         return variables
 
     def _variable(self) -> tuple[str, Variable]:
@@ -107,7 +110,9 @@ class _Reader:
         shape = tuple(self._integer("I") for _ in range(self._integer("B")))
         type_, size = self._integer("B"), self._integer("I")
         numbers = self._take(size, name)
-        if type_ in FLOATS and size != np.dtype(FLOATS[type_]).itemsize * np.prod(shape, dtype=object):
+        if type_ in FLOATS and (
+            len(shape) > MAX_DIMS or not size or size != np.dtype(FLOATS[type_]).itemsize * math.prod(shape)
+        ):
             raise ModelError(f"{self._path}: {name} contradicts itself: shape and size do not fit")
         return name, Variable(shape, type_, numbers)
 

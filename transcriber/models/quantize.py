@@ -41,6 +41,12 @@ BLOCK_Q5_1 = np.dtype([("scale", "<f2"), ("least", "<f2"), ("fifth_bits", "<u4")
 PIECE_WEIGHTS = 2**20
 """Weights that are converted at once: a matrix of a large model as 32-bit numbers would be 265 MB."""
 
+TOO_MUCH_FOR_F16 = 65_520.0
+"""From here on a number is rounded to infinity."""
+
+F16_EXPONENT = 0x7C00
+"""All of its bits are set in what is no finite number."""
+
 Numbers = NDArray[Any]
 
 
@@ -74,6 +80,20 @@ def q5_1(numbers: Numbers) -> bytes:
         axis=1, dtype=np.uint32
     )
     return out.tobytes()
+
+
+def what_is_unfit(numbers: Numbers, type_: int) -> str | None:
+    """What there is among a tensor's numbers that one of ggml's type F32 or F16 cannot hold."""
+    if numbers.dtype == np.float16:
+        # NumPy takes 30 times as long for the greatest of them as for a look at their bits.
+        infinite = np.any((numbers.view(np.uint16) & F16_EXPONENT) == F16_EXPONENT)
+        return "what is no number" if infinite else None
+    greatest = float(np.maximum(-numbers.min(), numbers.max()))
+    if not np.isfinite(greatest):
+        return "what is no number"
+    if type_ == F16 and greatest >= TOO_MUCH_FOR_F16:
+        return f"{greatest:g}, which is too much for f16"
+    return None
 
 
 def _inverse(scales: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,12 +151,14 @@ def write_quantized(path: Path, out: BinaryIO, kind: Kind) -> None:
         raise ModelError(f"{path}: its weights are quantised already")
     if kind.ftype == ftype:
         raise ModelError(f"{path}: its weights are {kind.name} already")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        out.write(data[: HEADER_BYTES - 4] + struct.pack("<i", kind.ftype))  # the last field of the header
-        _, at = read_vocabulary(data)
-        out.write(data[HEADER_BYTES:at])
-        while at < len(data):
-            at = _copy_tensor(data, at, out, kind, path)
+    with path.open("rb") as file:
+        # Not closed by a with: an interruption still refers to arrays in it, and closing would be an error of its own.
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    out.write(data[: HEADER_BYTES - 4] + struct.pack("<i", kind.ftype))  # the last field of the header
+    _, at = read_vocabulary(data)
+    out.write(data[HEADER_BYTES:at])
+    while at < len(data):
+        at = _copy_tensor(data, at, out, kind, path)
 
 
 def _copy_tensor(data: mmap.mmap, at: int, out: BinaryIO, kind: Kind, path: Path) -> int:
@@ -150,11 +172,14 @@ def _copy_tensor(data: mmap.mmap, at: int, out: BinaryIO, kind: Kind, path: Path
     new = kind.type if new == kind.type and dims == 2 else old  # noqa: PLR2004
     count, dtype = math.prod(shape), np.dtype("<f4" if old == F32 else "<f2")
     end: int = values_at + count * dtype.itemsize
+    numbers = np.frombuffer(data, dtype, count, values_at)
+    if unfit := what_is_unfit(numbers, F32 if new == old else F16):
+        raise ModelError(f"{path}: {name} holds {unfit}")
     out.write(struct.pack("<3i", dims, name_bytes, new) + data[at + 12 : values_at])
     if new == old:
         out.write(data[values_at:end])
         return end
     if new != F16 and shape[0] % BLOCK:
         raise ModelError(f"{path}: {name} is {shape[0]} wide, no multiple of {BLOCK}: cannot be {kind.name}")
-    out.writelines(kind.pieces(np.frombuffer(data, dtype, count, values_at)))
+    out.writelines(kind.pieces(numbers))
     return end

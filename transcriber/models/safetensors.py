@@ -6,6 +6,8 @@ A file is the length of its header (8 bytes), the header (JSON: name to type, sh
 import json
 import math
 import mmap
+import re
+import stat
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +21,16 @@ from transcriber.errors import ModelError
 from transcriber.models.ggml import STRANGERS
 
 MAX_HEADER_BYTES = 100_000_000
-"""As the format's own library takes at most."""
+"""As the format's own library takes at most; no other JSON of a model is longer either."""
+
+MAX_DIMS = 8
+"""More than any tensor of Whisper has, and fewer than NumPy takes."""
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """Of weights that are plain numbers; NumPy has no bfloat16, which is the upper half of an f32."""
+
+MEMBER = re.compile(r"[^/\0]+\.safetensors")
+"""The name of a file in the same folder."""
 
 Read = Callable[[], NDArray[Any]]
 
@@ -38,8 +46,10 @@ def open_tensors(folder: Path) -> dict[str, Read]:
     if single.is_file() or not index.is_file():
         return _open_file(single)
     where = read_json(index).get("weight_map")
-    if not isinstance(where, dict) or not all(isinstance(file, str) and "/" not in file for file in where.values()):
-        raise ModelError(f"{index}: has no weight_map")
+    if not isinstance(where, dict) or not all(
+        isinstance(file, str) and MEMBER.fullmatch(file) for file in where.values()
+    ):
+        raise ModelError(f"{index}: has no weight_map to files of safetensors beside it")
     tensors: dict[str, Read] = {}
     for file in sorted(set(where.values())):
         tensors |= _open_file(folder / file)
@@ -55,14 +65,27 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: it cannot be read, or is none.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+        content = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: is no JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path}: is no object of JSON")
     return content
+
+
+def read_whole(path: Path) -> bytes:
+    """A file that says what others hold: it has to be one, and of a size that fits.
+
+    Raises:
+        ModelError: it cannot be read, or is too large.
+    """
+    try:
+        size = _regular_bytes(path)
+        if size > MAX_HEADER_BYTES:
+            raise ModelError(f"{path}: is too large: {size} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def map_file(path: Path) -> memoryview:
@@ -72,12 +95,21 @@ def map_file(path: Path) -> memoryview:
         ModelError: it cannot be read, or is empty.
     """
     try:
+        _regular_bytes(path)
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise ModelError(f"{path}: is empty") from error
+
+
+def _regular_bytes(path: Path) -> int:
+    """Its size. A pipe or a device would be waited for, or read without end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(f"{path}: is not a regular file")
+    return status.st_size
 
 
 def _open_file(path: Path) -> dict[str, Read]:
@@ -93,7 +125,7 @@ def _open_file(path: Path) -> dict[str, Read]:
     try:
         header = json.loads(bytes(data[8 : 8 + length]))
         fields = {name: _Field(**entry) for name, entry in header.items() if name != "__metadata__"}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path}: its header cannot be read") from error
     numbers = data[8 + length :]
     return {name: partial(_read, field.place(path, name, len(numbers)), numbers) for name, field in fields.items()}
@@ -118,7 +150,8 @@ class _Field:
             raise ModelError(f"{path}: truncated: ends in {name}")
         width = np.dtype(TYPES[self.dtype]).itemsize
         if (
-            min(self.shape, default=1) < 0
+            len(self.shape) > MAX_DIMS
+            or min(self.shape, default=1) < 1
             or not 0 <= self.start <= self.end
             or (self.end - self.start != width * math.prod(self.shape))
         ):
@@ -130,4 +163,7 @@ def _read(field: _Field, numbers: memoryview) -> NDArray[Any]:
     array = np.frombuffer(numbers[field.start : field.end], TYPES[field.dtype]).reshape(field.shape)
     if field.dtype == "BF16":
         return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if field.dtype == "F64" else array
+    if field.dtype == "F64":
+        with np.errstate(over="ignore"):  # what is too much becomes infinite, and that is told
+            return array.astype(np.float32)
+    return array

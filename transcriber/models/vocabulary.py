@@ -10,7 +10,7 @@ from typing import Any
 from transcriber.errors import ModelError
 from transcriber.models.ggml import MULTILINGUAL_N_VOCAB
 from transcriber.models.layout import TEXT_TOKENS
-from transcriber.models.safetensors import read_json
+from transcriber.models.safetensors import read_json, read_whole
 
 END_OF_TEXT = "<|endoftext|>"
 TIMES = 1501
@@ -65,17 +65,16 @@ def _by_number(path: Path) -> dict[int, str]:
         if path.name == "tokenizer.json":
             content = read_json(path)
             added = {token["id"]: token["content"] for token in content["added_tokens"]}
+            _strings([*added.values()])
             return _turned(content["model"]["vocab"]) | added
         if path.name == "vocab.json":
             more = path.with_name("added_tokens.json")
             return _turned(read_json(path)) | (_turned(read_json(more)) if more.is_file() else {})
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode()
         return dict(
             enumerate(_strings(json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")))
         )
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path}: is no vocabulary") from error
 
 
