@@ -5,18 +5,23 @@ The result is checked as any model is before it has its name.
 
 import hashlib
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
-from transcriber.errors import ModelError
+from transcriber.errors import ConfigError, ModelError
 from transcriber.models.checkpoint import Checkpoint
 from transcriber.models.ctranslate2 import open_ctranslate2
 from transcriber.models.download import Draw, draw_nothing
-from transcriber.models.ggml import check_model_file
+from transcriber.models.ggml import MAGIC, check_model_file
 from transcriber.models.hugging_face import open_hugging_face
 from transcriber.models.quantize import KIND_F16, KIND_Q8_0, KINDS, Kind, write_quantized
 from transcriber.models.store import whole_file
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "flax_model.msgpack", "tf_model.h5")
+
+OTHER_KIND = re.compile(r"f32|bf16|q\d_(\d|K)")
+"""How files are called whose weights are of a kind of ggml's."""
 
 
 def convert(source: Path, target: Path, kind: Kind | None = None, draw: Draw = draw_nothing) -> Kind:
@@ -29,17 +34,23 @@ def convert(source: Path, target: Path, kind: Kind | None = None, draw: Draw = d
         draw: told how far it is.
 
     Raises:
+        ConfigError: the target is called after another kind.
         ModelError: it cannot be converted, or there is no place for it.
     """
-    folder = source.is_dir()
-    kind = kind or KINDS.get(target.stem.rpartition("-")[2]) or (KIND_F16 if folder else KIND_Q8_0)
-    if target.is_dir():
+    folder = os.path.isdir(source)  # noqa: PTH112 - Path.is_dir raises where the folder is closed to us, or the name too long
+    called = target.stem.rpartition("-")[2]
+    if kind is None and called not in KINDS and OTHER_KIND.fullmatch(called):
+        raise ConfigError(
+            f"{target}: is called after {called}, which is not written: only {', '.join(KINDS)}; --type says which"
+        )
+    kind = kind or KINDS.get(called) or (KIND_F16 if folder else KIND_Q8_0)
+    if os.path.isdir(target):  # noqa: PTH112 - as above
         raise ModelError(f"{target}: is a directory, not a file to write")
+    if _is_needed(target, source):
+        raise ModelError(f"{target}: is what is to be converted")
     if folder:
         convert_folder(source, target, kind, draw=draw)
         return kind
-    if target.exists() and source.exists() and target.samefile(source):
-        raise ModelError(f"{target}: is what is to be converted")
     check_model_file(source)
     with whole_file(target, check_model_file) as file:
         write_quantized(source, file, kind)
@@ -97,9 +108,28 @@ def folder_digest(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(_entries(folder)):
-        if path.suffix in {".json", ".txt", ".safetensors", ".bin"}:
+        if path.suffix in {".json", ".txt", ".safetensors", ".bin"} and not _is_model_file(path):
             digest.update(f"{path.name} {_sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _is_needed(target: Path, source: Path) -> bool:
+    """Whether writing ``target`` would destroy ``source``, or a file of that folder; model files in it are results."""
+    with suppress(OSError):
+        if target.samefile(source):
+            return True
+        if os.path.isdir(source) and any(target.samefile(path) for path in _entries(source)):  # noqa: PTH112 - as above
+            return not _is_model_file(target)
+    return False
+
+
+def _is_model_file(path: Path) -> bool:
+    """Of whisper.cpp: nothing that is read of a folder, and maybe what was made of it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _entries(folder: Path) -> list[Path]:
