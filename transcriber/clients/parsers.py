@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import get_args
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from transcriber.arguments import CLIENT_SETTINGS, Commands, add_settings, command
 from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
+from transcriber.cancelling import interrupt_on_sigterm
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.jobs import Submission
@@ -109,7 +109,7 @@ def _seconds(text: str) -> float:
 def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.clients.publish import publish_file  # noqa: PLC0415
 
-    _interrupt_on_sigterm()
+    interrupt_on_sigterm()
     return asyncio.run(
         publish_file(
             settings,
@@ -148,7 +148,7 @@ def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioForma
 def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.clients.listen import listen_and_print  # noqa: PLC0415
 
-    _interrupt_on_sigterm()
+    interrupt_on_sigterm()
     with suppress(KeyboardInterrupt):
         asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
     return 0
@@ -171,7 +171,7 @@ def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
         timeout_s=arguments.timeout,
     )
     files = [None if file == "-" else Path(file) for file in arguments.file]
-    _interrupt_on_sigterm()
+    interrupt_on_sigterm()
     return asyncio.run(transcribe_files(settings, files, arguments.output, wanted))
 
 
@@ -183,8 +183,3 @@ def _jobs(settings: Settings, arguments: argparse.Namespace) -> int:
     if arguments.get is not None:
         return asyncio.run(get_result(settings, arguments.get, arguments.format, arguments.output))
     return asyncio.run(show_jobs(settings, arguments.job, state=arguments.state, as_json=arguments.json))
-
-
-def _interrupt_on_sigterm() -> None:
-    """A client that is asked to stop takes its leave as with Ctrl-C: ``publish`` still sends its end."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

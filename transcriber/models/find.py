@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from transcriber.config import Settings
 from transcriber.errors import ConfigError, ModelError, StorageError
@@ -25,6 +26,9 @@ _finding = threading.Lock()
 """Several workers ask at the same time; one of them fetches."""
 
 DIGEST_CHARS = 12
+MAX_NAME_CHARS = 64
+"""Of a folder's name in that of its model file, which has to be one, also with the part file's ending."""
+
 INDEX = "the package index"
 
 
@@ -73,8 +77,13 @@ def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
 
 def find_named_model(settings: Settings, name: str, draw: Draw = draw_nothing) -> Path:
     """As ``find_model``, of the model ``name``, or the file at that path, instead of the one that is set."""
-    file = Path(name) if Path(name).is_file() else None
-    return find_model(settings.model_copy(update={"whisper_model": name, "whisper_model_path": file}), draw)
+    return find_model(settings.model_copy(update={"whisper_model": name, "whisper_model_path": named_file(name)}), draw)
+
+
+def named_file(name: str) -> Path | None:
+    """The file at that path, unless it is a name that is known."""
+    known = name in SHA1 or name == DEMO
+    return Path(name) if not known and os.path.isfile(name) else None  # noqa: PTH113 - Path.is_file raises on a long name
 
 
 def unknown(name: str) -> ConfigError:
@@ -125,7 +134,10 @@ def fetch_model(name: str, path: Path, tried: Sequence[Source], draw: Draw = dra
 
 
 def _hub(base: str, name: str) -> Source:
-    url = base if base.endswith(".bin") else f"{base}/{model_path(Path(), name).name}"
+    parts = urlsplit(base)
+    file = model_path(Path(), name).name
+    # What follows a question mark, such as download=true, stays at the end.
+    url = base if parts.path.endswith(".bin") else parts._replace(path=f"{parts.path.rstrip('/')}/{file}").geturl()
     known = {kind: sums[name] for kind, sums in (("sha1", SHA1), ("sha256", SHA256)) if name in sums}
     return Source(base, lambda path, draw: download(url, path, known, draw))
 
@@ -141,7 +153,7 @@ def _converted(folder: Path, kept: Path, draw: Draw) -> Path:
     from transcriber.models.convert import convert_folder, folder_digest  # noqa: PLC0415 - as above
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "model"
-    path = model_path(kept, f"{name}-{folder_digest(folder)[:DIGEST_CHARS]}")
+    path = model_path(kept, f"{name[:MAX_NAME_CHARS]}-{folder_digest(folder)[:DIGEST_CHARS]}")
     if path.is_file():
         log.info("%s was converted before: %s", folder, path)
     else:

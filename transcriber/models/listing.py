@@ -12,7 +12,7 @@ from rich.table import Table
 from transcriber.clients.outputs import reader_may_leave
 from transcriber.config import Settings
 from transcriber.errors import ModelError
-from transcriber.models.catalog import DEMO, DEMO_MODEL, PACKAGES, SHA1, model_name, model_path
+from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, model_name, model_path
 from transcriber.models.layout import published_bytes
 
 COLUMNS = ("model", "size", "here", "from")
@@ -74,13 +74,19 @@ def list_models(folder: Path) -> Iterable[Listed]:
         yield Listed(name, here[name], str(model_path(folder, name)), (OWN,))
     for name in SHA1:
         path = str(model_path(folder, name)) if name in here else None
-        yield Listed(name, here.get(name) or published_bytes(name), path, (HUB, INDEX) if name in PACKAGES else (HUB,))
+        yield Listed(
+            name,
+            here[name] if name in here else published_bytes(name),
+            path,
+            (HUB, INDEX) if name in PACKAGES else (HUB,),
+        )
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Name to bytes."""
+    """Name to bytes; a file whose name is none cannot be asked for by it."""
     try:
-        return {model_name(path): path.stat().st_size for path in folder.glob("ggml-*.bin") if path.is_file()}
+        found = {model_name(path): path for path in folder.glob("ggml-*.bin") if path.is_file()}
+        return {name: path.stat().st_size for name, path in found.items() if NAME.fullmatch(name)}
     except OSError as error:
         raise ModelError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
