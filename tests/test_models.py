@@ -5,9 +5,9 @@ import resource
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -396,14 +396,14 @@ def test_what_follows_a_question_mark_stays_behind_the_file(path, monkeypatch, b
 
 
 def test_hub_that_sends_us_elsewhere_than_http_is_told(path):
-    with Answering("HTTP/1.0 302 Found\r\nLocation: ftp://127.0.0.1:9/x\r\n\r\n") as url:
+    with answering("HTTP/1.0 302 Found\r\nLocation: ftp://127.0.0.1:9/x\r\n\r\n") as url:
         assert failed(path, {}, url).endswith("cannot be downloaded: it is elsewhere, at ftp://127.0.0.1:9/x")
 
 
 def test_long_answer_of_a_hub_is_told_in_one_short_line(path):
-    with Answering("x" * 5_000 + "\r\n\r\n") as url:
+    with answering("x" * 5_000 + "\r\n\r\n") as url:
         assert len(failed(path, {}, url)) < 300
-    with Answering("HTTP/1.0 302 Found\r\nLocation: /ggml-tiny.en.bin\r\n\r\n") as url:
+    with answering("HTTP/1.0 302 Found\r\nLocation: /ggml-tiny.en.bin\r\n\r\n") as url:
         assert "redirect error" in failed(path, {}, url)  # urllib says it in three lines
 
 
@@ -416,27 +416,22 @@ def test_what_is_no_model_is_called_by_its_address(hub, path):
     assert ".part" not in line
 
 
-class Answering(socketserver.ThreadingTCPServer):
-    """A server that says one thing to everybody."""
+@contextmanager
+def answering(answer: str) -> Iterator[str]:
+    """The address of a server that says one thing to everybody."""
 
-    daemon_threads = True
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer.encode())
 
-    def __init__(self, answer: str) -> None:
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                while self.rfile.readline().strip():
-                    pass
-                self.wfile.write(answer.encode())
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def __enter__(self) -> str:
-        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
 
 
 def test_folder_with_a_long_name_is_converted(tmp_path):

@@ -1,4 +1,5 @@
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ from tests.random_models import ENGLISH, ctranslate2, hugging_face, weights
 from tests.terminal import Terminal
 from tests.test_models import BODY, Hub, hub, known  # noqa: F401 - fixtures
 from transcriber.cli import main
-from transcriber.models.catalog import DEMO_MODEL, SHA1
+from transcriber.models.catalog import DEMO_MODEL, SHA1, SHA256
 from transcriber.models.ggml import check_model_file
 
 
@@ -65,13 +66,26 @@ def test_list_on_a_terminal_is_a_table_with_a_head(folder):
 
 def test_pull_fetches_once_and_prints_the_path(hub, known, folder, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setenv("WHISPER_MODEL_HUB", hub.url)
+    hub.body = DEMO_MODEL.read_bytes()
+    hub.length = len(hub.body)
+    monkeypatch.setitem(SHA1, "tiny.en", hashlib.sha1(hub.body, usedforsecurity=False).hexdigest())
+    monkeypatch.delitem(SHA256, "tiny.en")
 
     assert main(["models", "pull", "tiny.en"]) == 0
     assert main(["models", "pull", "tiny.en"]) == 0
 
-    assert (folder / "ggml-tiny.en.bin").read_bytes() == BODY
+    assert (folder / "ggml-tiny.en.bin").read_bytes() == hub.body
     assert len(hub.requests) == 1
     assert capsys.readouterr().out.splitlines() == [f"{folder}/ggml-tiny.en.bin", f"{folder}/ggml-tiny.en.bin is here"]
+
+
+def test_pull_of_what_is_here_and_broken_says_so(folder, capsys):
+    folder.mkdir()
+    (folder / "ggml-tiny.en.bin").write_bytes(DEMO_MODEL.read_bytes()[:-1])
+
+    assert main(["models", "pull", "tiny.en"]) == 3
+
+    assert f"{folder}/ggml-tiny.en.bin: truncated: ends in tensor" in capsys.readouterr().err
 
 
 def test_pull_takes_a_mirrors_address_and_that_of_a_file(hub, known, folder, capsys):  # noqa: F811

@@ -72,6 +72,7 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.models.find import MAX_NAME_CHARS, fetch_model, hubs, sources, unknown  # noqa: PLC0415 - as above
+    from transcriber.models.ggml import check_model_file  # noqa: PLC0415 - as above
 
     name, origin = arguments.name, arguments.origin
     if name == DEMO:
@@ -81,6 +82,7 @@ def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
         raise ConfigError(f"NAME={name!r}: must be a model's name, such as base.en")
     path = model_path(settings.whisper_model_dir, name)
     if path.is_file():
+        check_model_file(path)
         sys.stdout.write(f"{path} is here\n")
         return 0
     urls = hubs(settings)
