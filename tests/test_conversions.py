@@ -582,3 +582,11 @@ def test_names_in_a_folder_do_not_reach_the_terminal_as_they_are(tmp_path, made,
     line = capsys.readouterr().err
     assert "has what Whisper has not: \\x1b[2J\\nmore" in line
     assert line.count("\n") == 1
+
+
+def test_digest_of_a_folder_takes_names_of_any_bytes(tmp_path, made):
+    folder = ctranslate2(tmp_path / "folder", ENGLISH, made)
+    before = folder_digest(folder)
+    (folder / os.fsdecode(b"\xff.json")).touch()
+
+    assert folder_digest(folder) != before

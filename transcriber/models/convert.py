@@ -109,7 +109,7 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(_entries(folder)):
         if path.suffix in {".json", ".txt", ".safetensors", ".bin"} and not _is_model_file(path):
-            digest.update(f"{path.name} {_sha256(path)}\n".encode())
+            digest.update(os.fsencode(path.name) + f" {_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
