@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.harness import PATIENCE_S
 from tests.weights import real_model
 
@@ -76,6 +78,7 @@ def test_the_demo_transcribes_real_people_with_real_weights() -> None:
     assert len(re.findall(r"%\s+│ exact", done.stdout)) == 5
 
 
+@pytest.mark.long
 def test_without_the_weights_a_line_says_so_and_the_bundled_model_is_shown(tmp_path) -> None:
     nowhere = {"WHISPER_MODEL_HUB": "http://127.0.0.1:9", "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
     env = os.environ | nowhere | {"WHISPER_MODEL_DIR": str(tmp_path)}
