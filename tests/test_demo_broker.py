@@ -12,8 +12,8 @@ from tests.harness import PATIENCE_S
 from transcriber.bus.client import connected, subscribe
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.tether import tethered
 from transcriber.errors import BrokerError
+from transcriber.tether import tethered
 
 
 def gone(pid: int) -> bool:

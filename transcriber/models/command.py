@@ -12,7 +12,7 @@ from transcriber.cancelling import interrupt_on_sigterm
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, model_path
-from transcriber.models.download import Draw, draw_nothing
+from transcriber.models.progress import Draw, draw_nothing
 
 SETTINGS = ("whisper_model_dir", "whisper_model_hub", "log_")
 KIND_NAMES = ("f16", "q8_0", "q5_1")

@@ -12,9 +12,9 @@ from pathlib import Path
 from transcriber.errors import ConfigError, ModelError
 from transcriber.models.checkpoint import Checkpoint
 from transcriber.models.ctranslate2 import open_ctranslate2
-from transcriber.models.download import Draw, draw_nothing
 from transcriber.models.ggml import MAGIC, check_model_file
 from transcriber.models.hugging_face import open_hugging_face
+from transcriber.models.progress import Draw, draw_nothing
 from transcriber.models.quantize import KIND_F16, KIND_Q8_0, KINDS, Kind, write_quantized
 from transcriber.models.store import whole_file
 

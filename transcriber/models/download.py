@@ -7,12 +7,13 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.request import FTPHandler, HTTPHandler, HTTPSHandler, Request, build_opener
 
 from transcriber.errors import ModelError
 from transcriber.models.ggml import check_model_file
+from transcriber.models.progress import Draw, draw_nothing
 from transcriber.models.store import whole_file
 
 log = logging.getLogger(__name__)
@@ -27,16 +28,6 @@ PIECE_BYTES = 2**20
 
 MAX_REASON_CHARS = 200
 """Of what a server answers, or urllib says in several lines."""
-
-
-class Draw(Protocol):
-    """Called as often as you like with what is fetched; ``total`` None: not known."""
-
-    def __call__(self, text: str, done: float, total: float | None) -> None: ...
-
-
-def draw_nothing(text: str, done: float, total: float | None) -> None:
-    """For whoever looks at the log only."""
 
 
 def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = draw_nothing) -> None:

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from transcriber.config import Settings
 from transcriber.errors import ConfigError, ModelError, StorageError
 from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, SHA256, model_path
-from transcriber.models.download import Draw, download, draw_nothing
+from transcriber.models.download import download
+from transcriber.models.progress import Draw, draw_nothing
 from transcriber.models.store import make_folder
 
 log = logging.getLogger(__name__)
