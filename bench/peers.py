@@ -71,10 +71,10 @@ def measure(quick: bool, models: str, clips: int, native: list[str], table: bool
 
 
 def spoken_clips(count: int, skipped: list[str]) -> list[Piece]:
-    """From all over the corpora."""
+    """From all over the corpora, those of people, which are the last, among them."""
     corpora = real_corpora(skipped)
     pieces = [piece for name in CORPORA for piece in clips(corpora.get(name, []))]
-    return pieces[:: max(1, len(pieces) // count)][:count]
+    return [pieces[int(at)] for at in np.linspace(0, len(pieces) - 1, min(count, len(pieces)))]
 
 
 def _compare(known: list[Engine], models: Sequence[str], count: int) -> Results:
