@@ -76,7 +76,7 @@ def storing_broker() -> Iterator[EmbeddedBroker]:
 
 
 class MeasuredDaemon(DaemonProcess):
-    """``transcriber serve`` as long as the ``with`` block lasts; other settings come from the environment."""
+    """``transcriber serve`` as long as the ``with`` block lasts, with these settings."""
 
     def __init__(self, nats_url: str, cores: set[int] | None = None, /, **settings: str) -> None:
         """Daemon at the broker ``nats_url``, on ``cores`` only, with ``settings`` named as in the environment."""

@@ -41,10 +41,8 @@ def demo_corpora(skipped: list[str]) -> dict[str, list[Recording]]:
 
 def model_and_speech(model: str, skipped: list[str]) -> tuple[Path, bytes]:
     """The file, and what is played to it."""
-    if model.startswith(MADE):
-        return find(model), speech()
     path = find(model)
-    if model == DEMO:
+    if model == DEMO or model.startswith(MADE):
         return path, speech()
     corpora = real_corpora(skipped)
     return path, pcm_of([one for some in corpora.values() for one in some_of(some, OF_EACH)])
