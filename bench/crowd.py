@@ -5,6 +5,8 @@ carries recordings of them: they are like the real ones in spectrum and rhythm, 
 speech, such as coughs, shouts from a crowd, or a laugh that ends in a word.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,7 @@ def applause(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
         while at < n:
             _add(out, int(at), gain * rng.uniform(0.7, 1.3) * clap)
             at += every * rng.uniform(0.85, 1.15)
-    return _unit(out)
+    return unit(out)
 
 
 def laughter(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -44,7 +46,7 @@ def laughter(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
             _add(out, at, voice * np.hanning(size) * 0.93**number)
             at += int(every_s * WHISPER_SAMPLE_RATE)
         at += int(rng.uniform(0.5, 2.0) * WHISPER_SAMPLE_RATE)
-    return _unit(out)
+    return unit(out)
 
 
 def breath(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -59,7 +61,7 @@ def breath(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
             noise = _band(rng.standard_normal(length), centre_hz * rng.uniform(0.8, 1.2), 1.0)
             _add(out, at + int(start * size), gain * swell * noise)
         at += size
-    return _unit(out)
+    return unit(out)
 
 
 def dialled(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
@@ -74,7 +76,7 @@ def dialled(rng: np.random.Generator, n: int) -> NDArray[np.float32]:
             _add(out, at, np.sum([np.sin(2 * np.pi * hz * times_s) for hz in pair], axis=0))
             at += 2 * size
         at += int(rng.uniform(0.5, 2.0) * WHISPER_SAMPLE_RATE)
-    return _unit(out)
+    return unit(out)
 
 
 def _band(sound: Sound, centre_hz: float, octaves: float) -> Sound:
@@ -92,6 +94,8 @@ def _add(out: Sound, at: int, sound: Sound) -> None:
     room += sound[: len(room)]
 
 
-def _unit(sound: Sound) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = (sound / (np.sqrt(np.mean(sound**2)) + 1e-20)).astype(np.float32)
-    return unit
+def unit(sound: NDArray[Any]) -> NDArray[np.float32]:
+    """At RMS 1; silence stays silent."""
+    out = sound.astype(np.float64)
+    out /= np.sqrt(np.mean(out**2)) + 1e-20
+    return out.astype(np.float32)

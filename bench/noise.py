@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crowd import applause, breath, dialled, laughter
+from bench.crowd import applause, breath, dialled, laughter, unit
 from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
 from bench.music import music
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
@@ -30,7 +30,7 @@ ACTIVE_DB = 30.0
 
 def white(rng: np.random.Generator, n: int) -> Samples:
     """The same power at all frequencies."""
-    return _unit(rng.standard_normal(n))
+    return unit(rng.standard_normal(n))
 
 
 def pink(rng: np.random.Generator, n: int) -> Samples:
@@ -38,7 +38,7 @@ def pink(rng: np.random.Generator, n: int) -> Samples:
     spectrum = np.fft.rfft(rng.standard_normal(n))
     spectrum /= np.sqrt(np.maximum(np.fft.rfftfreq(n, 1 / WHISPER_SAMPLE_RATE), 20.0))
     spectrum[0] = 0
-    return _unit(np.fft.irfft(spectrum, n))
+    return unit(np.fft.irfft(spectrum, n))
 
 
 def hum(rng: np.random.Generator, n: int) -> Samples:
@@ -56,7 +56,7 @@ def beeps(rng: np.random.Generator, n: int) -> Samples:
     """A tone of 200 to 2000 Hz, on for 0.1 to 0.5 s and off for as long."""
     half_s = rng.uniform(0.1, 0.5)
     times_s = np.arange(n) / WHISPER_SAMPLE_RATE
-    return _unit(_sines(rng, n, [float(rng.uniform(200, 2000))]) * (times_s % (2 * half_s) < half_s))
+    return unit(_sines(rng, n, [float(rng.uniform(200, 2000))]) * (times_s % (2 * half_s) < half_s))
 
 
 def clicks(rng: np.random.Generator, n: int) -> Samples:
@@ -66,7 +66,7 @@ def clicks(rng: np.random.Generator, n: int) -> Samples:
         size = min(int(rng.integers(5, 800)), n)
         at = int(rng.integers(n - size + 1))
         audio[at : at + size] += rng.standard_normal(size) * np.exp(-np.linspace(0, 5, size))
-    return _unit(audio)
+    return unit(audio)
 
 
 def babble(rng: np.random.Generator, n: int, voices: int = BABBLE_VOICES) -> Samples:
@@ -78,7 +78,7 @@ def babble(rng: np.random.Generator, n: int, voices: int = BABBLE_VOICES) -> Sam
     pool = _voices()
     said = rng.choice(len(pool), voices, replace=False)
     turned = [np.resize(np.roll(pool[voice], -int(rng.integers(len(pool[voice])))), n) for voice in said]
-    return _unit(np.sum(turned, axis=0))
+    return unit(np.sum(turned, axis=0))
 
 
 def mixed(speech: Samples, noise: Samples, snr_db: float) -> Samples:
@@ -123,20 +123,14 @@ def _voices() -> list[Samples]:
             said = say(number)
             if said is not None:
                 pieces.append(said.audio.astype(np.float32))
-        pool.append(_unit(np.concatenate(pieces)))
+        pool.append(unit(np.concatenate(pieces)))
     return pool
 
 
 def _sines(rng: np.random.Generator, n: int, frequencies_hz: list[float]) -> Samples:
     angles = 2 * np.pi * np.outer(frequencies_hz, np.arange(n) / WHISPER_SAMPLE_RATE)
     waves = np.sin(angles + rng.uniform(0, 2 * np.pi, (len(frequencies_hz), 1)))
-    return _unit(rng.uniform(0.2, 1.0, len(frequencies_hz)) @ waves)
-
-
-def _unit(sound: NDArray[np.generic]) -> Samples:
-    out = sound.astype(np.float64)
-    out /= np.sqrt(np.mean(out**2)) + 1e-20
-    return out.astype(np.float32)
+    return unit(rng.uniform(0.2, 1.0, len(frequencies_hz)) @ waves)
 
 
 KINDS: dict[str, Noise] = {
