@@ -41,7 +41,7 @@ async def test_a_recording_becomes_finals_and_one_end(daemon, mouth, ears):
 async def test_every_message_fits_the_published_schema_and_ids_follow_the_contract(daemon, mouth, ears):
     await speak(mouth, "s", level(5, WINDOW), session="rec 1", offset=0)
     await speak(mouth, "s", b"odd")
-    await speak(mouth, "s", level(5, 100), offset=WINDOW + 50, end=1)
+    await speak(mouth, "s", level(5, 100), offset=WINDOW + 4_000, end=1)
     await ears.ends(1)
 
     validator = Draft202012Validator(message_schema())

@@ -14,6 +14,7 @@ from tests.hearing import BEAT, Ear, joined, silence, speech
 from tests.test_cutting_properties import AUDIO, CUTTINGS, FORMATS, SIZES, sliced
 from transcriber.audio.account import Account, Fate
 from transcriber.audio.headers import NO_HEADERS
+from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.run import PRE_ROLL_S, FreshRun, Run
@@ -49,6 +50,16 @@ class Told(NamedTuple):
     kept: str
 
 
+class Fed(NamedTuple):
+    """Where a step begins, before and after the hole before it, and ends; what came before it, and its offsets."""
+
+    before: int
+    start: int
+    end: int
+    received: int
+    offsets: Known | None
+
+
 class Recording:
     """Hands steps to a session, and keeps what another one needs to go on; as JSON, so that no object is shared."""
 
@@ -58,7 +69,8 @@ class Recording:
         self.skipped_at = skipped_at
 
     def take(self, number, step, *, lost=True):
-        session, before = self.session, self.session.clock
+        session = self.session
+        before, received, offsets = session.clock, session.received, known(session)
         match step.kind:
             case "bad":
                 events = session.skip()
@@ -71,7 +83,6 @@ class Recording:
                 events = session.feed(
                     step.payload, offset=step.offset, captured_at=step.captured_at, lost_before=reason
                 )
-        lost_frames = sum(event.frames for event in events if isinstance(event, Gap))
         assert session.places == (events[-1].places if events else session.places)
         for event in events:
             assert event.frames or isinstance(event, Gap)
@@ -79,8 +90,7 @@ class Recording:
             if isinstance(event, Gap) and event.reason == "bad_input":
                 self.skipped_at = event.start_frame
             self.told.append(Told(event, number, self._kept(event)))
-        assert session.clock == session.received + session.account[Fate.LOST]
-        return before + lost_frames, session.clock
+        return Fed(before, session.clock - (session.received - received), session.clock, received, offsets)
 
     def _kept(self, event):
         start = min(replay_from(place, event.session.rate) for place in event.places)
@@ -89,7 +99,6 @@ class Recording:
             {
                 "places": event.places,
                 "account": event.session.account.snapshot(),
-                "origin": event.session.origin,
                 "captured": capture and [capture[0], capture[1].isoformat()],
                 "segments": event.session.segments,
                 "skipped_at": self.skipped_at,
@@ -109,14 +118,19 @@ def settle(session, event):
     session.account.settle(fate, event.start_frame, event.frames, event.channel)
 
 
-def bookmark(kept, clock):
+def known(session):
+    return session.offsets.known if session.offsets else None
+
+
+def bookmark(kept, clock, received, offsets):
     said: dict[str, Any] = json.loads(kept)
     captured = said["captured"]
     return Bookmark(
         clock,
         tuple(Place(*place) for place in said["places"]),
         Account.restored(said["account"]),
-        said["origin"],
+        received,
+        offsets,
         captured and (captured[0], datetime.fromisoformat(captured[1])),
         said["segments"],
         said["skipped_at"],
@@ -137,23 +151,23 @@ def described(event):
                 cut.samples.tobytes(),
             )
         case Gap():
-            return (*place, event.reason)
+            return (*place, event.reason, event.bridged)
     return place
 
 
 def check_that_anybody_can_go_on(steps, new_session, wanted):
     """After each of the events that ``wanted`` picks, another session says what the first one said."""
     first = Recording(new_session(None))
-    clocks = [first.take(number, step) for number, step in enumerate(steps)]  # of each step: where it begins and ends
+    fed = [first.take(number, step) for number, step in enumerate(steps)]
     rate = first.session.rate
     for index in wanted(len(first.told)):
         event, step, kept = first.told[index]
         start = min(replay_from(place, rate) for place in event.places)
-        again = min(step, next((n for n, (_, end) in enumerate(clocks) if end > start), step))
-        clock = min(start, clocks[again][0])
-        other = Recording(new_session(bookmark(kept, clock)), json.loads(kept)["skipped_at"])
+        again = min(step, next((n for n, one in enumerate(fed) if one.end > start), step))
+        clock = fed[again].start if start >= fed[again].start else fed[again].before
+        mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
+        other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
         assert other.session.places == event.places
-        assert other.session.clock == other.session.received + other.session.account[Fate.LOST]
         # Whoever goes on knows whether the gap before its first message was told.
         untold = any(
             isinstance(later.event, Gap) and later.step == again and later.event.reason == "slow_consumer"
@@ -167,6 +181,8 @@ def check_that_anybody_can_go_on(steps, new_session, wanted):
         assert other.session.account.snapshot() == first.session.account.snapshot()
         assert (other.session.clock, other.session.received) == (first.session.clock, first.session.received)
         assert other.session.segments == first.session.segments
+        assert known(other.session) == known(first.session)
+    assert first.session.clock == first.session.received + first.session.account[Fate.LOST]
     return [told.event for told in first.told]
 
 
@@ -174,7 +190,9 @@ def check_that_anybody_can_go_on(steps, new_session, wanted):
 def happenings(draw):
     """What befalls a recording, payload by payload: holes, echoes, pauses and rubbish, mostly nothing."""
     kinds = st.sampled_from(["audio"] * 12 + ["hole", "echo", "bad", "pause", "lost"])
-    return draw(st.lists(st.tuples(kinds, st.integers(1, 90_000), st.booleans()), max_size=60)), draw(st.booleans())
+    return draw(
+        st.lists(st.tuples(kinds, st.integers(1, 4_000) | st.integers(1, 90_000), st.booleans()), max_size=60)
+    ), draw(st.booleans())
 
 
 def steps_of(payload, fmt, sizes, befallen):
@@ -473,10 +491,10 @@ def test_after_a_run_all_channels_go_on_at_the_clock_and_after_a_hole_behind_it(
     payload, whole = pcm(both), 160 * BEAT
 
     session.feed(payload, offset=0)
-    events = session.feed(payload[: 100 * fmt.frame_bytes], offset=whole + 1_000)
+    events = session.feed(payload[: 100 * fmt.frame_bytes], offset=whole + 4_000)
 
     *_, before, last, gap = events
     assert isinstance(gap, Gap)
-    assert gap.places == tuple(Place(whole + 1_000, 0, whole + 1_000, number) for number in (1, 2))
+    assert gap.places == tuple(Place(whole + 4_000, 0, whole + 4_000, number) for number in (1, 2))
     assert last.places == tuple(Place(whole, 0, whole, number) for number in (1, 2))
     assert {place.run_start for place in before.places} == {0}

@@ -101,13 +101,27 @@ class AccountState(_State):
     open: tuple[tuple[tuple[int, int, str], ...], ...] = Field(description="by channel: start, end and fate beyond it")
 
 
+class OffsetsState(_State):
+    """What is known of the publisher's `Audio-Offset`."""
+
+    origin: float = Field(description="the one of frame 0, in frames")
+    jitter: float = Field(ge=0, description="frames by which they were wrong lately")
+    last: int = Field(ge=0, description="the latest")
+    frames: Frames = Field(description="of its payload")
+    unit: float = Field(gt=0, description="offsets in a frame")
+    odd: int = Field(ge=-1, description="steps that looked like `guess`; -1: the unit is known")
+    guess: float = Field(gt=0)
+    exact: bool = Field(False, description="they are a daemon's own count, as of a file")
+
+
 class SessionState(_State):
     """An open session, as far as its stored messages go."""
 
     id: str
     format: str = Field(description="`Content-Type`")
     clock: Frames = Field(description="frame at which the payload `seq` of the checkpoint begins")
-    origin: int | None = Field(description="`Audio-Offset` of frame 0")
+    received: Frames | None = Field(None, description="frames that came before `clock`; null: all that were not lost")
+    offsets: OffsetsState | None = Field(None, description="as of then; null: there were none")
     heard_at: AwareDatetime | None = Field(description="when audio was last stored before that")
     captured: tuple[int, AwareDatetime] | None = Field(description="a frame, and when it was captured")
     skipped_at: int | None = Field(description="frame at which unreadable payloads were last told of")

@@ -1,6 +1,6 @@
 """What became of every frame that was received, over all speakers of a session.
 
-In: ranges and what became of them, by channel, in any order. Out: sums in frames that add up. Where two channels are heard
+In: ranges and what became of them, by channel, in any order; a hole within a window is told before it. Out: sums in frames that add up. Where two channels are heard
 apart a frame counts once: as dropped if the words of any speaker in it were lost, else as transcribed if any were heard.
 """
 
@@ -59,13 +59,20 @@ class Account:
         return self._sums[fate]
 
     def settle(self, fate: Fate, start: int, frames: int, channel: int | None = None) -> None:
-        """Say what became of ``frames`` frames of ``channel``, or of all; each frame of a channel once."""
-        if not frames:
-            return
+        """Say what became of ``frames`` frames of ``channel``, or of all. What was said of any of them before stays true."""
         for ranges in self._channels if channel is None else (self._channels[channel],):
-            insort(ranges, _Range(start, start + frames, fate))
+            for begin, end in _between(ranges, max(start, self.settled), start + frames):
+                insort(ranges, _Range(begin, end, fate))
         while all(ranges and ranges[0].start <= self.settled for ranges in self._channels):
             self._sum_up([ranges[0] for ranges in self._channels])
+
+    def knows(self, fate: Fate, start: int, frames: int) -> bool:
+        """Whether it was said that this became of these frames, of all channels alike; or they are summed up already."""
+        end = start + frames
+        return end <= self.settled or all(
+            any(known.fate is fate and known.start <= start and end <= known.end for known in ranges)
+            for ranges in self._channels
+        )
 
     def _sum_up(self, heads: Iterable[_Range]) -> None:
         """Count up to where the first of these ranges ends."""
@@ -75,3 +82,14 @@ class Account:
         for ranges in self._channels:
             if ranges[0].end == end:
                 del ranges[0]
+
+
+def _between(ranges: list[_Range], start: int, end: int) -> list[tuple[int, int]]:
+    """What of the frames from ``start`` to ``end`` is in none of these ranges."""
+    free = []
+    for known in ranges:
+        if known.start < end and known.end > start:
+            if known.start > start:
+                free.append((start, known.start))
+            start = known.end
+    return [*free, (start, end)] if start < end else free

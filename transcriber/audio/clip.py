@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, count_frames
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Session, Silence, Window
@@ -76,7 +77,7 @@ class Ears:
             BadInputError: no audio, or none that can be read.
         """
         session = Session(session_id, fmt, replace(self.cutting, gate=False), None, max_hole_s=self.max_s)
-        session.origin = 0
+        session.offsets = Offsets(fmt, Known(0, exact=True))
         found: list[Window | Silence | Gap] = []
         place, rest = 0, b""
         for frame, data in pieces:

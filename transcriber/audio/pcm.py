@@ -41,6 +41,9 @@ _DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
     SampleFormat.ALAW: np.dtype("u1"),
 }
 
+_SILENT = {SampleFormat.U8: b"\x80", SampleFormat.MULAW: b"\xff", SampleFormat.ALAW: b"\xd5"}
+"""What fills a sample that is 0; else bytes of 0 do. A-law has no 0: it is the least there is."""
+
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
@@ -53,6 +56,10 @@ class AudioFormat:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_bytes", _DTYPES[self.sample].itemsize * self.channels)
+
+    def silence(self, frames: int) -> bytes:
+        """``frames`` frames of nothing."""
+        return _SILENT.get(self.sample, b"\0") * (frames * self.frame_bytes)
 
     @property
     def content_type(self) -> str:

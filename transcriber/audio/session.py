@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from transcriber.audio.account import Account, Fate
+from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
 from transcriber.audio.speech import Network
@@ -19,6 +20,12 @@ from transcriber.messages import GapReason
 
 BEGAN_AGAIN_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
+
+
+BRIDGED_S = 0.2
+"""A hole that is no longer is filled with silence, and the window goes on: nobody hears it (``bench/holes.py``), and a cut
+costs words.
+"""
 
 
 class Place(NamedTuple):
@@ -50,8 +57,9 @@ class Bookmark:
         clock: frame of the session with which the audio comes again: in the run that ``places`` belong to, and no later
             than ``replay_from`` of any.
         places: of that event.
-        account: what became of all frames before ``places``.
-        origin: the publisher's offset of frame 0, None if not known.
+        account: what became of all frames before ``places``, and of holes after them.
+        received: frames that came before ``clock``; None: all that were not lost.
+        offsets: what was known of the publisher's then; None if there were none.
         captured: ``Session.capture`` of that ``clock``.
         segments: windows that became a ``final``.
         skipped_at: where payloads that cannot be read were last told of, None if never.
@@ -60,7 +68,8 @@ class Bookmark:
     clock: int
     places: tuple[Place, ...]
     account: Account
-    origin: int | None = None
+    received: int | None = None
+    offsets: Known | None = None
     captured: tuple[int, datetime] | None = None
     segments: int = 0
     skipped_at: int | None = None
@@ -102,9 +111,9 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """``frames`` frames (0: not known how many) that no window will cover; of all channels where ``channel`` is None.
+    """``frames`` frames (0: not known how many) that were not heard; of all channels where ``channel`` is None.
 
-    ``places`` say where each channel goes on.
+    ``places`` say where each channel goes on. A ``bridged`` gap lies within windows, all others between them.
     """
 
     session: "Session"
@@ -113,6 +122,7 @@ class Gap:
     reason: GapReason
     places: tuple[Place, ...]
     channel: int | None = None
+    bridged: bool = False
 
 
 class Session:
@@ -126,7 +136,7 @@ class Session:
         received: frames that came.
         account: what became of all frames so far; kept by who handles the events.
         channels: how many are heard apart.
-        origin: the publisher's offset of our frame 0, None if never told.
+        offsets: the publisher's; None if there were none.
         segments: windows that became a ``final``.
         skipped_at: the clock at the last payload that could not be read.
         overlap: frames that came twice and were trimmed.
@@ -134,8 +144,8 @@ class Session:
     """
 
     __slots__ = (
-        "_captures", "_cutting", "_max_hole", "_network", "_places", "_run",
-        "account", "channels", "clock", "closed", "format", "id", "origin", "overlap", "received", "segments",
+        "_captures", "_cutting", "_exact_offsets", "_max_hole", "_network", "_places", "_run",
+        "account", "channels", "clock", "closed", "format", "id", "offsets", "overlap", "received", "segments",
         "skipped_at",
     )  # fmt: skip
 
@@ -147,19 +157,25 @@ class Session:
         network: Network | None,
         *,
         max_hole_s: float,
+        exact_offsets: bool = False,
         bookmark: Bookmark | None = None,
     ) -> None:
-        """A new session; or, from ``bookmark`` on, one to go on with: then ``cutting`` must cut each window afresh."""
+        """A new session; or, from ``bookmark`` on, one to go on with: then ``cutting`` must cut each window afresh.
+
+        ``exact_offsets``: they are our own count.
+        """
         self.id = session_id
         self.format = fmt
         self.channels = heard_channels(fmt, cutting)
         mark = bookmark or Bookmark(0, (Place(0, 0, 0, 0),) * self.channels, Account(self.channels))
         self.account = mark.account
-        self.clock, self.segments, self.origin = mark.clock, mark.segments, mark.origin
-        self.received = self.clock - self.account[Fate.LOST]
+        self.clock, self.segments = mark.clock, mark.segments
+        self.offsets = Offsets(fmt, mark.offsets) if mark.offsets else None
+        self.received = self.clock - self.account[Fate.LOST] if mark.received is None else mark.received
         self.overlap = 0
         self.closed = False
         self._cutting, self._network = cutting, network
+        self._exact_offsets = exact_offsets
         self._max_hole = int(max_hole_s * fmt.rate)
         self._places = list(mark.places)  # of the open windows
         self._run = self._open_run()
@@ -207,9 +223,9 @@ class Session:
 
     def began_again(self, offset: int | None, frames: int) -> bool:
         """Whether this payload shows that the publisher started over."""
-        if offset is None or self.origin is None or not frames:
+        if offset is None or self.offsets is None or not frames:
             return False
-        return self._position(offset) + frames < self.clock - BEGAN_AGAIN_S * self.rate
+        return self.offsets.away(offset, self.clock) + frames < -BEGAN_AGAIN_S * self.rate
 
     def feed(
         self,
@@ -228,17 +244,16 @@ class Session:
         Raises:
             BadInputError: the offset is out of reach; nothing was taken.
         """
-        position = self._position(offset)
-        hole = position - self.clock
+        hole = 0 if offset is None else self._place(offset, len(payload) // self.format.frame_bytes)
         if hole > self._max_hole:
             raise BadInputError(f"Audio-Offset jumps {hole / self.rate:.0f} s ahead")
-        if offset is not None and self.origin is None:
-            self.origin = offset - self.clock
         if captured_at is not None:
             self._forget_captures()
         done: list[Window | Silence | Gap] = []
         if hole > 0:
-            done = self._break(hole, "slow_consumer" if lost_before == "slow_consumer" else "lost_input")
+            reason: GapReason = "slow_consumer" if lost_before == "slow_consumer" else "lost_input"
+            bridged = payload and self.clock and hole <= BRIDGED_S * self.rate
+            done = self._bridge(hole, reason, eager=eager) if bridged else self._break(hole, reason)
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
         trim = max(0, -hole)
@@ -271,9 +286,11 @@ class Session:
         done = self._end_run(rest)
         return done if lost_before is None else [*done, Gap(self, self.clock, 0, lost_before, self.places)]
 
-    def _position(self, offset: int | None) -> int:
-        """Where a payload with this offset belongs, in frames of our clock; may be negative."""
-        return self.clock if offset is None or self.origin is None else offset - self.origin
+    def _place(self, offset: int, frames: int) -> int:
+        """How many frames are missing before a payload; negative if so many have come before."""
+        if self.offsets is None:
+            self.offsets = Offsets(self.format, Known(offset - self.clock, exact=self._exact_offsets))
+        return self.offsets.place(offset, frames, self.clock)
 
     def _push(self, payload: bytes, *, trim: int, eager: bool) -> list[Window | Silence | Gap]:
         """Hand over ``payload`` without its first ``trim`` frames."""
@@ -285,6 +302,14 @@ class Session:
         self.clock += frames
         self.received += frames
         return self._windows(self._run.push(fresh, eager=eager))
+
+    def _bridge(self, hole: int, reason: GapReason, *, eager: bool) -> list[Window | Silence | Gap]:
+        """Fill the hole, and go on; the gap, unless it was told by whom we go on after."""
+        done, start = self._windows(self._run.catch_up()), self.clock
+        if not self.account.knows(Fate.LOST, start, hole):
+            done.append(Gap(self, start, hole, reason, self.places, bridged=True))
+        self.clock += hole
+        return done + self._windows(self._run.push(self.format.silence(hole), eager=eager))
 
     def _break(self, hole: int, reason: GapReason) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""

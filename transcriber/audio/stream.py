@@ -35,7 +35,7 @@ Event = Started | Window | Silence | Gap | Ended
 class Stream:
     """Sorts payloads into sessions. ``session`` is the open one, or None."""
 
-    __slots__ = ("_cutting", "_default", "_max_hole_s", "_network", "_new_id", "session")
+    __slots__ = ("_cutting", "_default", "_exact_offsets", "_max_hole_s", "_network", "_new_id", "session")
 
     def __init__(
         self,
@@ -45,14 +45,19 @@ class Stream:
         *,
         max_hole_s: float,
         new_id: Callable[[], str],
+        exact_offsets: bool = False,
         session: Session | None = None,
     ) -> None:
-        """``network`` hears speech; it is needed if ``cutting`` listens. ``session`` is one to go on with."""
+        """``network`` hears speech; it is needed if ``cutting`` listens. ``session`` is one to go on with.
+
+        ``exact_offsets``: they are our own count, as of a file, and no publisher's.
+        """
         self.session = session
         self._default = default
         self._cutting = cutting
         self._network = network
         self._max_hole_s = max_hole_s
+        self._exact_offsets = exact_offsets
         self._new_id = new_id
 
     def feed(
@@ -101,7 +106,14 @@ class Stream:
 
     def _open(self, fmt: AudioFormat, session_id: str | None) -> list[Event]:
         session_id = session_id or self._new_id()
-        self.session = Session(session_id, fmt, self._cutting, self._network, max_hole_s=self._max_hole_s)
+        self.session = Session(
+            session_id,
+            fmt,
+            self._cutting,
+            self._network,
+            max_hole_s=self._max_hole_s,
+            exact_offsets=self._exact_offsets,
+        )
         return [Started(self.session)]
 
     @staticmethod

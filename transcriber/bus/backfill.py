@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 OWED = frozenset({"queue_full", "engine_error"})
 """Reasons of gaps whose audio came, and may be heard better later."""
 
+LOST = frozenset({"lost_input", "slow_consumer"})
+"""Reasons of gaps whose audio never came."""
+
 IDLE_POLL_S = 0.1
 RETRY_S = 1.0
 
@@ -58,6 +61,7 @@ class _Account:
         end: its latest; None while it is open.
         owed: gaps to be heard again.
         lost: gaps that cannot be, for good.
+        holes: gaps of what never came; what of them lies within a window is not the window's.
         paid: revisions since ``end``, or since the session began.
         tries: by gap, daemons that began with it first of all and, if they did not pay it, did not come back.
     """
@@ -66,12 +70,14 @@ class _Account:
         self.end: End | None = None
         self.owed: dict[str, Gap] = {}
         self.lost: list[Gap] = []
+        self.holes: list[Gap] = []
         self.paid = 0
         self.tries: Counter[str] = Counter()
 
     def reached(self, end: End) -> End:
         """What ``end`` is by now."""
-        dropped = _union([(gap.start_frame, gap.start_frame + gap.frames) for gap in self.lost])
+        holes = _ranges(self.holes)
+        dropped = _union(_ranges(self.lost) + holes) - _union(holes)
         frames = {"transcribed": end.transcribed_frames + end.dropped_frames - dropped, "dropped": dropped}
         return end.model_copy(
             update={"rev": end.rev + 1}
@@ -158,6 +164,8 @@ class Backfill:
                 account.owed[_id(message)] = message
                 self._debts.append(_Debt(message, previous_seq))
                 self._news.set()
+            case Gap() if message.reason in LOST:
+                account.holes.append(message)
             case Revision():
                 account.owed.pop(message.replaces, None)
                 account.paid += 1
@@ -304,6 +312,10 @@ def _found(events: Iterable[Event], gap: Gap) -> Window | None:
     windows = (event for event in events if isinstance(event, Window) and event.session.id == gap.session)
     place = gap.start_frame, gap.frames, _channel(gap)
     return next((w for w in windows if (w.start_frame, w.frames, w.channel) == place), None)
+
+
+def _ranges(gaps: Iterable[Gap]) -> list[tuple[int, int]]:
+    return [(gap.start_frame, gap.start_frame + gap.frames) for gap in gaps]
 
 
 def _union(ranges: list[tuple[int, int]]) -> int:

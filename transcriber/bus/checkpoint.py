@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.account import Account
+from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import parse_content_type
 from transcriber.audio.session import Bookmark, Place, Session
 from transcriber.audio.speech import Network
 from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
-from transcriber.messages import AccountState, Checkpoint, PlaceState, SessionState
+from transcriber.messages import AccountState, Checkpoint, OffsetsState, PlaceState, SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Cursor:
         session: the open one; None between sessions.
         clock: its frame at which that payload begins.
         heard_at: when the payload with audio before it was stored.
-        places, origin, captured, skipped_at: as in a ``Bookmark``.
+        places, received, offsets, captured, skipped_at: as in a ``Bookmark``.
         ending: whether the session has ended with what is told, but for its ``end``.
     """
 
@@ -30,7 +31,8 @@ class Cursor:
     clock: int = 0
     heard_at: datetime | None = None
     places: tuple[Place, ...] = ()
-    origin: int | None = None
+    received: int | None = None
+    offsets: Known | None = None
     captured: tuple[int, datetime] | None = None
     skipped_at: int | None = None
     ending: bool = False
@@ -58,7 +60,8 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
             clock=state.clock,
             places=tuple(Place(p.frame, p.lead, p.run_start, p.number) for p in state.places),
             account=Account.restored(state.account.model_dump()),
-            origin=state.origin,
+            received=state.received,
+            offsets=_offsets(state),
             captured=state.captured,
             segments=state.segments,
             skipped_at=state.skipped_at,
@@ -73,7 +76,7 @@ def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
         return Cursor(found.seq)
     return Cursor(
         found.seq, session, state.clock, state.heard_at, session.places if session else (),
-        state.origin, state.captured, state.skipped_at, state.ending,
+        state.received, _offsets(state), state.captured, state.skipped_at, state.ending,
     )  # fmt: skip
 
 
@@ -83,7 +86,7 @@ def cut_loose(found: Checkpoint, seq: int) -> Checkpoint:
         return found.model_copy(update={"seq": seq})
     end = max(place.frame for place in found.session.places)
     places = tuple(PlaceState(frame=end, lead=0, run_start=end, number=p.number) for p in found.session.places)
-    state = found.session.model_copy(update={"clock": end, "places": places})
+    state = found.session.model_copy(update={"clock": end, "received": None, "places": places})
     return found.model_copy(update={"seq": seq, "session": state})
 
 
@@ -92,7 +95,8 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
         id=session.id,
         format=session.format.content_type,
         clock=cursor.clock,
-        origin=cursor.origin,
+        received=cursor.received,
+        offsets=OffsetsState(**cursor.offsets._asdict()) if cursor.offsets else None,
         heard_at=cursor.heard_at,
         captured=cursor.captured,
         skipped_at=cursor.skipped_at,
@@ -102,3 +106,7 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
         ending=cursor.ending,
         **report.state(),
     )
+
+
+def _offsets(state: SessionState) -> Known | None:
+    return Known(**state.offsets.model_dump()) if state.offsets else None

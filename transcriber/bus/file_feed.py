@@ -23,7 +23,7 @@ def first_frame(found: Checkpoint) -> int:
     As many frames as they would have are not enough to say so, where a hole may be among them.
     """
     state = found.session
-    if state is None or state.origin != 0:
+    if state is None or state.offsets is None or state.offsets.origin != 0:
         return 0
     rate, account = parse_content_type(state.format, AudioFormat()).rate, state.account
     lost = account.sums["lost"] or any(fate == "lost" for ranges in account.open for *_, fate in ranges)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
+from transcriber.audio.offsets import Known
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.checkpoint import Cursor
@@ -70,12 +71,15 @@ class _Fed(NamedTuple):
 
     Attributes:
         before, clock: the session's clock before it, and where its frames begin: there is a hole between, or nothing.
+        received, offsets: those of the session before it; None: there were none yet.
         heard_before: when audio was last stored before it.
     """
 
     seq: int
     before: int
     clock: int
+    received: int
+    offsets: Known | None
     heard_before: datetime | None
 
 
@@ -129,6 +133,7 @@ class Intake:
             around.network,
             max_hole_s=settings.max_hole_secs,
             new_id=lambda: str(self._fed_seq),
+            exact_offsets=lane is Lane.FILE,
             session=cursor.session,
         )
 
@@ -185,7 +190,7 @@ class Intake:
         arrival, headers = Arrival(wall=payload.stored_at), NO_HEADERS
         lost_before, self._torn = payload.lost_before or self._torn, False
         session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
-        before, received = (session.clock, session.received) if session else (0, 0)
+        before, received, offsets = (session.clock, session.received, _known(session)) if session else (0, 0, None)
         self._fed_seq = payload.seq
         self._report.counters.chunks_received += 1
         try:
@@ -204,14 +209,14 @@ class Intake:
         if begun is None:
             if session:
                 fresh = session.received - received
-                self._fed.append(_Fed(payload.seq, before, session.clock - fresh, heard_before))
+                self._fed.append(_Fed(payload.seq, before, session.clock - fresh, received, offsets, heard_before))
             await self._happened(events, headers, arrival)
         else:
             # What comes before it is of the session before, to which this payload does not belong.
             self._fed_seq = previous_seq
             await self._happened(events[:begun], headers, arrival)
             self._fed_seq = payload.seq
-            self._fed = deque([_Fed(payload.seq, 0, 0, heard_before)])
+            self._fed = deque([_Fed(payload.seq, 0, 0, 0, None, heard_before)])
             await self._happened(events[begun:], headers, arrival)
         if self.session:
             self._report.note(self.session, headers)
@@ -308,11 +313,12 @@ class Intake:
         return Cursor(
             fed.seq,
             session,
-            # Before a hole the next run begins where the last one ended, and the payload after the hole tells of it again.
-            clock := min(fed.clock, frame),
+            # What begins before or within a hole goes on there, and the payload after the hole tells of it again.
+            clock := fed.clock if frame >= fed.clock else fed.before,
             fed.heard_before,
             places,
-            session.origin,
+            fed.received,
+            fed.offsets or (session.offsets.first if session.offsets else None),
             session.capture(clock),
             session.skipped_at,
             # The payload that ended it is not read again.
@@ -322,5 +328,9 @@ class Intake:
     def _payload_at(self, session: Session, frame: int) -> _Fed:
         """The payload that holds ``frame``, or the hole before it; the next one, if none does."""
         ends = [*(fed.before for fed in self._fed), session.clock][1:]
-        coming = _Fed(self._fed_seq + 1, session.clock, session.clock, self.heard_at)
+        coming = _Fed(self._fed_seq + 1, session.clock, session.clock, session.received, _known(session), self.heard_at)
         return next((fed for fed, end in zip(self._fed, ends, strict=True) if end > frame), coming)
+
+
+def _known(session: Session) -> Known | None:
+    return session.offsets.known if session.offsets else None

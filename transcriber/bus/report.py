@@ -50,6 +50,7 @@ class SessionReport:
         parent: ``traceparent`` of the latest payload that had one.
         stalled, silent: states that were told.
         counted_overlap: frames that came twice, as far as they are counted.
+        odd_unit: whether it was told that offsets count something else than frames.
         statuses, unknown_gaps: how many were told; several can lie at one frame, and their ids must differ all the same.
     """
 
@@ -60,7 +61,7 @@ class SessionReport:
         with_context = settings.whisper_context == "prompt"
         self.speakers = [Speaker(with_context=with_context) for _ in range(session.channels)]
         self.parent: str | None = None
-        self.stalled = self.silent = False
+        self.stalled = self.silent = self.odd_unit = False
         self.counted_overlap = 0
         self._stream = stream
         self._session = session

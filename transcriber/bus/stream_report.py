@@ -104,6 +104,11 @@ class StreamReport:
             self._around.warnings.warning(
                 "language", "the model does not know language %s", headers.language, stream=self.name
             )
+        if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
+            report.odd_unit = True
+            self._around.warnings.warning(
+                "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
+            )
         if session.overlap > report.counted_overlap:
             report.counted_overlap = session.overlap
             self.counters.chunks_dropped["overlap"] += 1
@@ -228,7 +233,8 @@ class StreamReport:
         report = self.sessions[gap.session]
         self.counters.gaps[gap.reason] += 1
         for speaker in report.speakers if gap.channel is None else (report.speakers[gap.channel],):
-            speaker.interrupted()
+            if not gap.bridged:
+                speaker.interrupted()
         report.gap(gap, received_at, traceparent)
 
     def _prompt(self) -> Context | None:

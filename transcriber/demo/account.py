@@ -1,8 +1,8 @@
 """Was every frame accounted for? In: the messages of one session. Out: what does not add up."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from transcriber.messages import AnyMessage, End, Final, Gap, Silence
 
@@ -16,7 +16,8 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
     """What is wrong with a session of which ``sent_frames`` frames were published; nothing, if all is well.
 
     Checked to the frame: the sums of the ``end``, that the finals, silences and gaps of each speaker tile the session, and
-    that the ``end`` agrees with them. A gap of no speaker is one of all.
+    that the ``end`` agrees with them. A gap of no speaker is one of all; what never came may lie within a window, and is not
+    the window's then.
     """
     ends = [message for message in messages if isinstance(message, End)]
     if len(ends) != 1:
@@ -42,13 +43,26 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
     for speaker, own in speakers.items():
         of = "" if speaker is None else f" of speaker {speaker}"
         place = 0
-        for tile in own:
+        for tile in tiling(own):
             if tile.start_frame != place:
                 errors.append(f"{tile.type}{of} begins at frame {tile.start_frame} instead of {place}")
             place = tile.start_frame + tile.frames
         if place != end.frames:
             errors.append(f"the last window{of} ends at frame {place} instead of {end.frames}")
     return errors
+
+
+def tiling(tiles: Sequence[_Tile]) -> list[_Tile]:
+    """Of a speaker's tiles, in order of time, all but the gaps within others: holes that were bridged."""
+    others = [tile for tile in tiles if not _is_lost(tile)]
+    reached = list(accumulate((_range(tile)[1] for tile in others), max))
+
+    def is_bridged(tile: _Tile) -> bool:
+        start, end = _range(tile)
+        before = bisect_left(others, end, key=lambda other: other.start_frame)
+        return _is_lost(tile) and before > 0 and reached[before - 1] > start
+
+    return [tile for tile in tiles if not is_bridged(tile)]
 
 
 def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
@@ -68,24 +82,32 @@ def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
 
 def _sums(speakers: Iterable[Sequence[_Tile]], frames: int) -> dict[str, int]:
     """Frames that are a gap of any speaker, else a final of any, else silence; and those lost before they came."""
-    speakers = list(speakers)
-    edges = {0, frames} | {edge for own in speakers for tile in own for edge in _range(tile)}
-    places = sorted(edges)
+    kinds = [_by_kind(own) for own in speakers]
+    edges = {0, frames} | {edge for own in kinds for tiles in own for tile in tiles for edge in _range(tile)}
     sums = dict.fromkeys(("final", "silence", "gap", "lost", "nothing"), 0)
-    for start, end in pairwise(places):
-        kinds = {kind for own in speakers if (kind := _kind_at(own, start))}
-        worst = next((kind for kind in ("lost", "gap", "final", "silence") if kind in kinds), "nothing")
+    for start, end in pairwise(sorted(edges)):
+        found = {kind for own in kinds if (kind := _kind_at(own, start))}
+        worst = next((kind for kind in ("lost", "gap", "final", "silence") if kind in found), "nothing")
         sums[worst] += end - start
     return sums
 
 
-def _kind_at(tiles: Sequence[_Tile], frame: int) -> str | None:
-    """What the tiles, in order, say of a frame."""
-    last = bisect_right(tiles, frame, key=lambda tile: tile.start_frame) - 1
-    if last < 0 or frame >= _range(tiles[last])[1]:
-        return None
-    tile = tiles[last]
-    return "lost" if isinstance(tile, Gap) and tile.reason in LOST else tile.type
+def _by_kind(tiles: Sequence[_Tile]) -> tuple[list[_Tile], list[_Tile]]:
+    """What never came, and what became of the rest."""
+    return [tile for tile in tiles if _is_lost(tile)], [tile for tile in tiles if not _is_lost(tile)]
+
+
+def _kind_at(kinds: tuple[Sequence[_Tile], Sequence[_Tile]], frame: int) -> str | None:
+    """What is said of a frame: first that it never came."""
+    for tiles, kind in zip(kinds, ("lost", None), strict=True):
+        last = bisect_right(tiles, frame, key=lambda tile: tile.start_frame) - 1
+        if last >= 0 and frame < _range(tiles[last])[1]:
+            return kind or tiles[last].type
+    return None
+
+
+def _is_lost(tile: _Tile) -> bool:
+    return isinstance(tile, Gap) and tile.reason in LOST
 
 
 def _range(tile: _Tile) -> tuple[int, int]:

@@ -1,0 +1,147 @@
+"""Where a payload belongs, by offsets that may be a little wrong.
+
+In: the ``Audio-Offset`` of each payload that has one. Out: how far the payload lies from where counting alone would put it: a
+hole, an echo, and mostly 0.
+
+Time comes from counting the frames that came. Offsets tell what did not come, and what came twice; but not every publisher
+counts: some round seconds, read a clock that jitters or drifts, count at another rate, or wrap at 32 bits. What a publisher
+who counts would never say is taken for jitter, as long as it is short, and from then on shorter deviations are, too.
+"""
+
+from typing import NamedTuple
+
+from transcriber.audio.pcm import AudioFormat
+
+MIN_SLACK_S = 0.002
+"""Offsets that are wrong by less say nothing: no payload is so short. Rounded to milliseconds they are wrong by a quarter of it."""
+
+MAX_SLACK_S = 0.05
+"""What is further away is a hole or an echo, whatever the publisher's habits."""
+
+DRIFT = 1e-3
+"""So much faster or slower than the audio offsets may run: five times what a cheap clock does."""
+
+CALM_S = 30.0
+"""Jitter is forgotten in about so much audio."""
+
+ODD_STEPS = 3
+"""So many steps at the beginning that all are as wrong: the publisher counts something else."""
+
+ODD, ALIKE = 0.03, 0.05
+"""A step is odd if it is so far from the frames it should count, and like a unit if it is so near to it; as shares."""
+
+RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
+PER_SECOND = (1, 100, 1_000, 1_000_000, 1_000_000_000)
+"""Hz, and other parts of seconds, that offsets are counted in by mistake; beside bytes, and payloads."""
+
+WRAP = 2**32
+"""Time stamps of RTP begin again here (RFC 3550)."""
+
+WRAP_SLACK_S = 10.0
+"""So near to where it should be a wrapped offset must come out."""
+
+
+class Known(NamedTuple):
+    """What is known of a publisher's offsets: whoever goes on with it judges all later ones alike.
+
+    Attributes:
+        origin: the offset of the session's frame 0, in frames; follows what drifts.
+        jitter: frames by which offsets were wrong lately.
+        last, frames: the latest offset, and the frames of its payload.
+        unit: offsets in a frame; not 1 if the publisher counts something else.
+        odd: steps in a row that looked like ``guess``; -1 once the unit is known.
+        exact: whether they are our own count, as of a file: then nothing is jitter.
+    """
+
+    origin: float
+    jitter: float = 0.0
+    last: int = 0
+    frames: int = 0
+    unit: float = 1.0
+    odd: int = 0
+    guess: float = 1.0
+    exact: bool = False
+
+
+class Offsets:
+    """Those of one session, in the order in which they come.
+
+    Attributes:
+        first: what was known before the first of them came.
+    """
+
+    __slots__ = ("_exact", "_fmt", "_frames", "_guess", "_jitter", "_last", "_odd", "_origin", "first", "unit")
+
+    def __init__(self, fmt: AudioFormat, known: Known) -> None:
+        self._fmt, self.first = fmt, known
+        (
+            self._origin, self._jitter, self._last, self._frames, self.unit, self._odd, self._guess, self._exact,
+        ) = known  # fmt: skip
+
+    @property
+    def known(self) -> Known:
+        """What is known by now."""
+        return Known(
+            self._origin, self._jitter, self._last, self._frames, self.unit, self._odd, self._guess, self._exact
+        )
+
+    def away(self, offset: int, clock: int) -> float:
+        """Frames from ``clock`` to where a payload with ``offset`` belongs, as it says; negative if it is behind."""
+        away = offset / self.unit - self._origin - clock
+        wrap = WRAP / self.unit
+        return away + wrap if away < -wrap / 2 and abs(away + wrap) < WRAP_SLACK_S * self._fmt.rate else away
+
+    def place(self, offset: int, frames: int, clock: int) -> int:
+        """A payload of ``frames`` frames came when ``clock`` frames of the session were over.
+
+        Returns how many frames are missing before it; negative, if it begins so many before the clock.
+        """
+        if not self._jitter and self._odd < 0 and offset == self._origin + clock and self.unit == 1:
+            self._last, self._frames = offset, frames  # who counts
+            return 0
+        if self._exact:
+            return offset - round(self._origin) - clock
+        if self._odd >= 0:
+            self._look(offset, clock)
+        away = self.away(offset, clock)
+        if abs(away - (offset / self.unit - self._origin - clock)) > 1:
+            self._origin -= WRAP / self.unit
+        self._jitter *= 1 - min(1.0, frames / (CALM_S * self._fmt.rate))
+        moved = self._judge(away, offset, frames)
+        most = DRIFT * frames
+        self._origin += max(-most, min(most, away - moved))
+        self._last, self._frames = offset, frames
+        return moved
+
+    def _judge(self, away: float, offset: int, frames: int) -> int:
+        """How many of the ``away`` frames are a hole or an echo: all or none."""
+        size, least, most = abs(away), MIN_SLACK_S * self._fmt.rate, MAX_SLACK_S * self._fmt.rate
+        if away < 0 and frames and offset <= self._last:
+            return round(away)  # it has come before: audio goes on
+        if size <= min(max(least, 2 * self._jitter), most):
+            return 0
+        payloads = round(size / frames) if frames else 0
+        whole = (
+            payloads > 0 and abs(size - payloads * frames) <= least
+        )  # that gets lost; or between others of another size
+        if size > most or (away > 0 and (whole or frames != self._frames)):
+            return round(away)
+        self._jitter = max(self._jitter, size)
+        return 0
+
+    def _look(self, offset: int, clock: int) -> None:
+        """Find the unit, by the step to ``offset``."""
+        step = (offset - self._last) / self._frames if self._frames else 0.0
+        if step <= 0:
+            return
+        if abs(step - 1) <= ODD:
+            self._odd = -1
+            return
+        units = [rate / self._fmt.rate for rate in RATES + PER_SECOND] + [self._fmt.frame_bytes, 1 / self._frames]
+        nearest = min(units, key=lambda unit: abs(step / unit - 1))
+        alike = abs(step / nearest - 1) <= ALIKE
+        self._odd = 0 if not alike else self._odd + 1 if nearest == self._guess else 1
+        self._guess = nearest
+        if self._odd == ODD_STEPS:  # all before was misread
+            self.unit, self._odd = nearest, -1
+            self._origin, self._jitter = offset / nearest - clock, 0.0
