@@ -45,8 +45,10 @@ def final(text: str, start_s: float, duration_s: float = 5.0, session: str = "a"
     return said(Final, text, start_s, duration_s, session, speaker=speaker)
 
 
-def gap(start_s: float, duration_s: float = 5.0, speaker: str | None = None) -> Gap:
-    return Gap(**common(start_s, duration_s), reason="queue_full", speaker=speaker)
+def gap(
+    start_s: float, duration_s: float = 5.0, speaker: str | None = None, reason: Any = "queue_full", **more: Any
+) -> Gap:
+    return Gap(**common(start_s, duration_s), reason=reason, speaker=speaker, **more)
 
 
 def silence(start_s: float, duration_s: float = 5.0, speaker: str | None = None) -> Silence:
@@ -81,6 +83,10 @@ def end(duration_s: float, session: str = "a") -> End:
         (gap(60, speaker="1"), Line("[01:00] radio (1): [gap 5.0 s: queue_full]")),
         (silence(5, speaker="1"), None),
         (gap(60), Line("[01:00] radio: [gap 5.0 s: queue_full]")),
+        (
+            gap(60, 0, reason="bad_input", detail="1 byte is no whole frame"),
+            Line("[01:00] radio: [gap 0.0 s: bad_input: 1 byte is no whole frame]"),
+        ),
         (Status(**common(5, 0), state="stalled"), Line("[00:05] radio: stalled", dim=True)),
         (
             end(9),

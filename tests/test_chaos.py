@@ -66,8 +66,8 @@ def flawless_stream(name, window_s, payloads):
         session, clock = stream.session, stream.session.clock if stream.session else 0
         try:
             events = stream.feed(payload.data, parse_headers(payload.headers))
-        except BadInputError:
-            events = stream.skip()
+        except BadInputError as error:
+            events = stream.skip(str(error))
         if session and session.clock > clock:
             came.append((payload.start, seq))
         for event in events:

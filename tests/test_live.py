@@ -219,6 +219,19 @@ async def test_bad_payloads_cost_nothing_but_themselves(daemon, mouth, ears):
     await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] == 3)
 
 
+async def test_a_publisher_reads_in_a_gap_what_is_wrong_with_his_payloads(daemon, mouth, ears):
+    for type_ in ("audio/mp4", "nats://me:secret@host", "a\x7f\u20ac" * 200):
+        await speak(mouth, "s", level(3, 100), content_type=type_)
+        await speak(mouth, "s", level(3, 100))
+    await speak(mouth, "s", b"", end=1)
+    await ears.ends(1)
+
+    first, masked, odd = (gap.detail or "" for gap in ears.of(Gap))
+    assert first == "Content-Type is not audio/x-raw but 'audio/mp4'"
+    assert "secret" not in masked
+    assert re.fullmatch(r"[ -~]{60,200}", odd)
+
+
 async def test_a_daemon_for_one_stream_hears_no_other(broker, tmp_path, mouth, ears):
     async with Daemon(broker.url, tmp_path, AUDIO_SUBJECT="audio.mine", BUFFER_DURATION_SECS=0.5):
         await speak(mouth, "other", level(1, WINDOW), end=1)

@@ -65,13 +65,16 @@ EXAMPLES: list[AnyMessage] = [
     Revision(**TRANSCRIBED | {"rev": 1}, replaces="radio-7:x:0:240000:final:0"),
     Silence(**COMMON, speaker=None),
     Gap(**COMMON, reason="queue_full", speaker=None),
+    Gap(**COMMON, reason="bad_input", speaker=None, detail="1 byte is no whole frame"),
     Status(**COMMON | {"frames": 0, "duration": 0.0}, state="started"),
     Progress(**COMMON, state="running", total=None, eta=12.5, attempt=1, error=None),
     End(**COMMON, segments=1, **ACCOUNT),
 ]
 SCHEMA = Draft202012Validator(message_schema())
 
-every_example = pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: f"{m.type}-{getattr(m, 'text', '')}")
+every_example = pytest.mark.parametrize(
+    "message", EXAMPLES, ids=lambda m: f"{m.type}-{getattr(m, 'text', getattr(m, 'detail', ''))}"
+)
 
 
 def as_json(message: AnyMessage) -> dict[str, Any]:

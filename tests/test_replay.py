@@ -73,7 +73,7 @@ class Recording:
         before, received, offsets = session.clock, session.received, known(session)
         match step.kind:
             case "bad":
-                events = session.skip()
+                events = session.skip("it is broken")
             case "pause":
                 events = session.pause()
             case "close":
@@ -371,7 +371,7 @@ def test_a_payload_that_cannot_be_read_comes_after_the_windows_before_it():
     _, session = stereo(Cutting(10.0, endpoint_s=0.5, apart=True, afresh=True))
 
     first = until_somebody_is_cut(session, joined(speech(100), silence(50)))
-    events = session.skip()
+    events = session.skip("it is broken")
 
     assert [event.channel for event in first] == [0]
     assert [(type(event), event.channel) for event in events] == [(Window, 1), (Gap, None)]
@@ -396,7 +396,7 @@ def test_rubbish_that_was_told_of_is_not_told_of_again():
 
     for _ in range(4):
         session.feed(bytes(640))
-        told.append(len(session.skip()))
+        told.append(len(session.skip("it is broken")))
 
     assert told == [0, 0, 1, 1]
 

@@ -147,6 +147,7 @@ async def test_an_engine_error_is_a_gap_and_the_stream_goes_on(broker, tmp_path,
 
     (gap,) = ears.of(Gap)
     assert (gap.start_frame, gap.frames, gap.reason) == (WINDOW, WINDOW, "engine_error")
+    assert gap.detail == "the fake model failed, as it was told"
     assert (end.transcribed_frames, end.dropped_frames) == (2 * WINDOW, WINDOW)
     ears.check_accounts()
 
@@ -159,6 +160,7 @@ async def test_a_job_over_its_limit_is_cancelled_and_said(broker, tmp_path, mout
 
     (gap,) = ears.of(Gap)
     assert (gap.start_frame, gap.frames, gap.reason) == (0, WINDOW, "engine_error")
+    assert gap.detail == "took longer than 1.0 s"
     assert (end.transcribed_frames, end.segments) == (WINDOW, 1)
     assert "took longer than 1.0 s" in daemon.log()
 

@@ -34,7 +34,7 @@ def phrases(*messages: AnyMessage) -> list[Any]:
 
 
 SESSION = [
-    started(), spoken("Gale warning, over.", 0, 5), silence(5), gap(10, 5), spoken("Say again.", 15, 5), end(20),
+    started(), spoken("Gale warning, over.", 0, 5), silence(5), gap(10, 5, detail="3 wait"), spoken("Say again.", 15, 5), end(20),
 ]  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_verbose_json_is_openais_and_names_the_gaps() -> None:
         "language": "en",
         "duration": 20.0,
         "text": "Gale warning, over. Say again.",
-        "gaps": [{"start": 10.0, "end": 15.0, "reason": "queue_full"}],
+        "gaps": [{"start": 10.0, "end": 15.0, "reason": "queue_full", "detail": "3 wait"}],
     }
     first, second = found["segments"]
     assert first["words"] + second["words"] == found["words"]

@@ -232,9 +232,9 @@ def test_bad_input_is_a_gap_of_no_frames_and_the_clock_stays():
     source = stream()
     source.feed(audio(100), NO_HEADERS)
 
-    (gap,) = source.skip()
+    (gap,) = source.skip("it is broken")
 
-    assert gap == Gap(source.session, 100, 0, "bad_input", source.session.places)
+    assert gap == Gap(source.session, 100, 0, "bad_input", source.session.places, detail="it is broken")
     assert source.session.clock == 100
 
 
@@ -242,15 +242,15 @@ def test_bad_payloads_at_one_place_are_one_gap():
     source = stream()
     source.feed(audio(100), NO_HEADERS)
 
-    first, second = source.skip(), source.skip()
+    first, second = source.skip("one"), source.skip("another")
     source.feed(audio(100), NO_HEADERS)
 
-    assert (len(first), second) == (1, [])
-    assert [gap.start_frame for gap in source.skip()] == [200]
+    assert ([gap.detail for gap in first], second) == (["one"], [])
+    assert [gap.start_frame for gap in source.skip("a third")] == [200]
 
 
 def test_bad_input_before_any_audio_is_told_too():
-    assert kinds(stream().skip()) == ["Started", "Gap"]
+    assert kinds(stream().skip("it is broken")) == ["Started", "Gap"]
 
 
 def test_capture_time_counts_frames_from_the_last_time_that_was_told():
@@ -340,8 +340,8 @@ def published(source, publisher, sound=audio, eager=lambda: True):
                 eager=eager(),
             )
             clock += size if payload else 0
-        except BadInputError:
-            yield source.skip()
+        except BadInputError as error:
+            yield source.skip(str(error))
     yield source.end()
 
 

@@ -23,6 +23,9 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 """The states of a job that do not change any more."""
 
+MAX_DETAIL = 200
+"""Characters."""
+
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Frames = Annotated[int, Field(ge=0)]
@@ -218,6 +221,12 @@ class Gap(Message):
     type: Literal["gap"] = "gap"
     reason: GapReason
     speaker: Speaker
+    detail: str | None = Field(
+        None,
+        max_length=MAX_DETAIL,
+        pattern="^[ -~]*$",
+        description="what `reason` leaves open, such as what is wrong with a payload: one line; null: nothing",
+    )
 
 
 class Status(Message):

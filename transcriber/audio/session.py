@@ -113,7 +113,8 @@ class Silence:
 class Gap:
     """``frames`` frames (0: not known how many) that were not heard; of all channels where ``channel`` is None.
 
-    ``places`` say where each channel goes on. A ``bridged`` gap lies within windows, all others between them.
+    ``places`` say where each channel goes on; ``detail`` says more than ``reason``, if there is more to say. A ``bridged`` gap
+    lies within windows, all others between them.
     """
 
     session: "Session"
@@ -122,6 +123,7 @@ class Gap:
     reason: GapReason
     places: tuple[Place, ...]
     channel: int | None = None
+    detail: str | None = None
     bridged: bool = False
 
 
@@ -262,13 +264,13 @@ class Session:
             self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
         return done + self._push(payload, trim=trim, eager=eager)
 
-    def skip(self) -> list[Window | Silence | Gap]:
-        """A payload could not be read: a gap of 0 frames, the clock stays; one for all of them at one place."""
+    def skip(self, detail: str) -> list[Window | Silence | Gap]:
+        """A payload could not be read, ``detail`` says why: a gap of 0 frames, the clock stays; one for all of them at one place."""
         if self.skipped_at is not None and self.clock <= self.skipped_at:
             return []
         self.skipped_at = self.clock
         done = self._windows(self._run.catch_up())
-        return [*done, Gap(self, self.clock, 0, "bad_input", self.places)]
+        return [*done, Gap(self, self.clock, 0, "bad_input", self.places, detail=detail)]
 
     def pause(self) -> list[Window | Silence | Gap]:
         """Nothing comes for the time being: returns the open windows as they are. Nothing is missing, and the clock stays."""

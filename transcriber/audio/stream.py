@@ -86,10 +86,10 @@ class Stream:
         )
         return events + self.end() if headers.end else events
 
-    def skip(self, fmt: AudioFormat | None = None) -> list[Event]:
-        """A payload could not be read: a gap of 0 frames, the clock stays. ``fmt`` is what it was expected to hold."""
+    def skip(self, detail: str, fmt: AudioFormat | None = None) -> list[Event]:
+        """A payload could not be read, ``detail`` says why: a gap of 0 frames. ``fmt`` is what it was expected to hold."""
         events = [] if self.session else self._open(fmt or self._default, None)
-        return [*events, *(self.session.skip() if self.session else [])]
+        return [*events, *(self.session.skip(detail) if self.session else [])]
 
     def pause(self) -> list[Event]:
         """Nothing comes for the time being; returns the windows that were open. The session goes on."""

@@ -262,8 +262,8 @@ class Backfill:
             try:
                 events += audio.feed(payload.payload, parse_headers(payload.headers))
                 heard_at = payload.stored_at if payload.payload else heard_at
-            except BadInputError:
-                events += audio.skip()
+            except BadInputError as error:
+                events += audio.skip(str(error))
             if window := _found(events, gap):
                 return window
         return _found(audio.end(), gap)

@@ -31,6 +31,9 @@ POLL_S = 0.5
 MARGIN_S = 0.25
 """By our own clock a silence must be so much longer than by the broker's: what is under way must not have ended it there."""
 
+AUDIO_GONE = "the stream keeps its audio no longer"
+"""Why a window that a daemon left behind cannot be cut again."""
+
 STAY_S = 1.0
 """A daemon that has no room for more audio shows so often that it is there."""
 
@@ -175,7 +178,7 @@ class Intake:
         self._torn = True
         for channel, place in enumerate(places):
             if missing := session.places[channel].frame - place.frame:
-                gap = Gap(session, place.frame, missing, "shutdown", session.places, channel)
+                gap = Gap(session, place.frame, missing, "shutdown", session.places, channel, AUDIO_GONE)
                 self._write(partial(self._report.gap, gap, self._latest.wall), self._log.cursor, self._latest)
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
@@ -202,7 +205,7 @@ class Intake:
         except BadInputError as error:
             self._report.counters.chunks_dropped["bad_input"] += 1
             self._around.warnings.warning("bad_input", "payload skipped: %s", error, stream=self._report.name)
-            events = self._audio.skip()
+            events = self._audio.skip(str(error))
             if not session and self.session:
                 self.heard_at = payload.stored_at  # a session that it opens may end by itself, too
         begun = next((number for number, event in enumerate(events) if isinstance(event, Started)), None)

@@ -16,7 +16,6 @@ from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.chunks import Chunk, Chunks, Listener
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
-from transcriber.engine.job_queue import QUEUE_FULL
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError
 from transcriber.messages import GapReason
@@ -116,7 +115,7 @@ class LiveStream:
         """Something in a chunk cannot be read; ``count``: for the first time."""
         self._report.counters.chunks_dropped["bad_input"] += count
         self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
-        self._took(self._audio.skip(fmt), chunk)
+        self._took(self._audio.skip(reason, fmt), chunk)
 
     def begin_again(self, chunk: Chunk) -> None:
         """A recorder was started again: another session."""
@@ -211,4 +210,4 @@ class LiveStream:
         if refused is not job:
             self._report.counters.jobs_enqueued += 1
         if refused is not None:
-            refused.settle(refused, QUEUE_FULL)
+            refused.settle(refused, self.worker.queue.no_place(refused.lane))

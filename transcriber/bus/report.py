@@ -4,6 +4,7 @@ In: what happened to it. Out: its ``status``, ``partial``, ``final``, ``silence`
 """
 
 import math
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,9 +14,10 @@ from transcriber.audio.account import Fate
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.speaker import Speaker
-from transcriber.config import Settings
+from transcriber.config import Settings, mask
 from transcriber.engine.job import Job, Transcript
 from transcriber.messages import (
+    MAX_DETAIL,
     AnyMessage,
     End,
     Final,
@@ -95,7 +97,10 @@ class SessionReport:
     def gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
         self.unknown_gaps += not gap.frames
         message = GapMessage(
-            **self._range(gap.start_frame, gap.frames, received_at), reason=gap.reason, speaker=self._label(gap.channel)
+            **self._range(gap.start_frame, gap.frames, received_at),
+            reason=gap.reason,
+            speaker=self._label(gap.channel),
+            detail=None if gap.detail is None else _one_line(gap.detail),
         )
         rev = 0 if gap.frames else self.unknown_gaps
         self._put(message, rev=rev, channel=gap.channel or 0, traceparent=traceparent)
@@ -208,6 +213,12 @@ class SessionReport:
             "duration": frames / rate,
             "received_at": received_at,
         }
+
+
+def _one_line(text: str) -> str:
+    """``text`` as a ``detail``, whatever a publisher made it quote."""
+    line = re.sub(r"[^ -~]", lambda odd: odd[0].encode("unicode_escape").decode(), mask(text))
+    return line if len(line) <= MAX_DETAIL else f"{line[: MAX_DETAIL - 3]}..."
 
 
 def _timing(job: Job, transcript: Transcript) -> Timing:

@@ -28,7 +28,7 @@ from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings, W
 from transcriber.bus.tale import Told
 from transcriber.engine.guards import WEAK_SPEECH_PROB
 from transcriber.engine.job import Job, Lane, Outcome
-from transcriber.engine.job_queue import OTHER_BOUNDS, QUEUE_FULL
+from transcriber.engine.job_queue import OTHER_BOUNDS
 from transcriber.engine.languages import WHISPER_LANGUAGES
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
@@ -185,13 +185,13 @@ class Requests:
             job = make(heard)
             refused = worker.queue.try_put(job)
             if refused is not None:
-                refused.settle(refused, QUEUE_FULL)
+                refused.settle(refused, worker.queue.no_place(refused.lane))
             try:
                 outcome = await heard
             finally:
                 if worker.queue.withdraw(job):  # nobody waits for it any more
                     self._places[worker].wake()
-            if outcome is not QUEUE_FULL:
+            if not (isinstance(outcome, EngineError) and outcome.reason == "queue_full"):
                 if job.started_s:
                     self._job_s += (job.finished_s - job.started_s - self._job_s) / PLACES
                 return job, outcome

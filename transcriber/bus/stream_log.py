@@ -15,7 +15,6 @@ from transcriber.bus.checkpoint import Cursor
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Arrival
 from transcriber.engine.job import Job, Outcome
-from transcriber.engine.job_queue import QUEUE_FULL
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 from transcriber.telemetry import Counters
@@ -137,7 +136,7 @@ class StreamLog:
         if refused is not job:
             self._counters.jobs_enqueued += 1
         if refused is not None:
-            refused.settle(refused, SHUTDOWN if self.closed else QUEUE_FULL)
+            refused.settle(refused, SHUTDOWN if self.closed else self._worker.queue.no_place(refused.lane))
 
     def hear(self, entry: Entry, _: Job, outcome: Outcome) -> None:
         """What became of a window; the first answer counts."""

@@ -172,7 +172,8 @@ class StreamReport:
             self._around.warnings.warning(
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
-            gap = Gap(session, window.start_frame, window.frames, outcome.reason, window.places, window.channel)
+            place = window.start_frame, window.frames
+            gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
             self._tell_gap(gap, received_at, traceparent)
         self._end_if_complete(session)
 

@@ -11,9 +11,6 @@ from threading import Condition
 from transcriber.engine.job import Job, Lane
 from transcriber.errors import EngineError
 
-QUEUE_FULL = EngineError("the queue is full", reason="queue_full")
-"""What becomes of a job that has no place, where nobody waits for one."""
-
 OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1}
 """Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial's place is the hand-over."""
 
@@ -86,6 +83,10 @@ class JobQueue:
             if refused is not job:
                 self._changed.notify()
             return refused
+
+    def no_place(self, lane: Lane) -> EngineError:
+        """What becomes of a job that was refused a place, where nobody waits for one."""
+        return EngineError(f"no place in the queue: {len(self._lanes[lane])} wait", reason="queue_full")
 
     def withdraw(self, job: Job) -> bool:
         """Take out a job that nobody waits for any more; False if it waits no longer."""

@@ -35,7 +35,8 @@ def text_line(message: AnyMessage) -> Line | None:
         case Revision():
             return Line(f"{head}[revised] {clean(message.text)}")
         case Gap():
-            return Line(f"{head}[gap {message.duration:.1f} s: {message.reason}]")
+            detail = f": {clean(message.detail)}" if message.detail else ""
+            return Line(f"{head}[gap {message.duration:.1f} s: {message.reason}{detail}]")
         case Status():
             return Line(head + message.state, dim=True)
         case End():

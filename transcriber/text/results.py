@@ -126,9 +126,8 @@ class VerboseWriter:
     def add(self, message: AnyMessage) -> str:
         self._duration_s = max(self._duration_s, message.start + message.duration)
         if isinstance(message, Gap):
-            self._gaps.append(
-                {"start": message.start, "end": message.start + message.duration, "reason": message.reason}
-            )
+            end = message.start + message.duration
+            self._gaps.append({"start": message.start, "end": end, "reason": message.reason, "detail": message.detail})
         return "".join(map(self._segment, self._timeline.add(message)))
 
     def end(self) -> str:
