@@ -127,9 +127,9 @@ def wav(samples, rate=RATE):
     """(frames, channels) int16 as a WAV file."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", "wav") as container:
-        layout = "mono" if samples.shape[1] == 1 else "stereo"
+        layout = {1: "mono", 2: "stereo"}.get(samples.shape[1], f"{samples.shape[1]} channels")
         stream = container.add_stream("pcm_s16le", rate=rate, layout=layout)
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples).reshape(1, -1), format="s16", layout=layout)
         frame.sample_rate = rate
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)

@@ -202,6 +202,22 @@ async def test_two_channels_are_two_speakers(broker, tmp_path):
         ears.check_accounts()
 
 
+async def test_a_file_with_crossed_wires_is_heard_and_it_is_said(broker, tmp_path):
+    steps = stairs(4)
+    many = np.concatenate((steps, -steps, steps, -steps), axis=1)
+    async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV) as daemon:
+        texts = []
+        for channels in (1, 2, 4):
+            job = await desk.submit(wav(many[:, :channels]))
+            assert (await desk.over(job)).state == "done"
+            texts.append(await desk.result(job, "txt"))
+            said = [line for line in daemon.log_lines() if "negative of another" in line["msg"]]
+            assert job in str(said) if channels == 4 else len(said) == channels - 1
+
+    assert texts[0].split()
+    assert texts[1:] == texts[:1] * 2
+
+
 async def test_what_is_asked_for_reaches_whisper(broker, tmp_path):
     async with (
         office(broker) as desk,

@@ -364,11 +364,6 @@ def test_many_channels_become_one(layout, container, codec):
     assert np.corrcoef(heard[:90_000, 0], SPEECH[:90_000, 0])[0, 1] > 0.9
 
 
-def test_channels_of_which_nobody_knows_where_they_are_cannot_be_mixed():
-    with pytest.raises(MediaError, match="63 channels that cannot be mixed"):
-        list(open_media(au(48_000, 63)).pieces)
-
-
 def test_samples_that_are_no_numbers_become_silence():
     samples = np.array([0.5, np.nan, np.inf, -np.inf], np.float32)
     fmt = struct.pack("<HHIIHH", 3, 1, 48_000, 192_000, 4, 32)

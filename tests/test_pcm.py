@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from transcriber.audio.mixing import mix_two
 from transcriber.audio.pcm import AudioFormat, SampleFormat, count_frames, decode, parse_content_type
 from transcriber.errors import BadInputError
 
@@ -60,7 +61,8 @@ def test_each_channel_alone_is_what_it_is_beside_another(sample, payload):
 
     np.testing.assert_array_equal(samples[0], decode(left, AudioFormat(sample))[0])
     np.testing.assert_array_equal(samples[1], decode(right, AudioFormat(sample))[0])
-    np.testing.assert_allclose(decode(one, AudioFormat(sample, channels=2))[0], samples.mean(axis=0), atol=1e-6)
+    mixed = decode(one, AudioFormat(sample, channels=2))[0]
+    np.testing.assert_allclose(mixed, mix_two(np.ascontiguousarray(samples.T)), atol=1e-6)
 
 
 def test_one_channel_told_apart_is_itself():
@@ -89,6 +91,31 @@ def test_floats_that_are_not_finite_are_bad_input(value):
 
     with pytest.raises(BadInputError, match="finite"):
         count_frames(payload, AudioFormat(SampleFormat.F32LE))
+
+
+@pytest.mark.parametrize("value", [100.5, -1e9, 20_000])
+def test_floats_that_nobody_scaled_are_bad_input(value):
+    payload = np.array([0.1, value], "<f4").tobytes()
+
+    with pytest.raises(
+        BadInputError, match=r"^F32LE samples reach \d+: full scale is 1, and these look like integers$"
+    ):
+        count_frames(payload, AudioFormat(SampleFormat.F32LE))
+
+
+def test_floats_that_are_all_integers_were_not_scaled_however_quiet():
+    with pytest.raises(BadInputError, match="reach 3: full scale is 1"):
+        count_frames(np.array([0, -3, 2, 1], "<f4").tobytes(), AudioFormat(SampleFormat.F32LE))
+
+
+@pytest.mark.parametrize("values", [[0.3, -7], [1, 0, -1, 1], [3.5, -2.25]])
+def test_floats_that_are_too_loud_are_clipped(values):
+    payload = np.array(values, "<f4").tobytes()
+
+    assert count_frames(payload, AudioFormat(SampleFormat.F32LE)) == len(values)
+    np.testing.assert_array_equal(
+        decode(payload, AudioFormat(SampleFormat.F32LE))[0], np.clip(values, -1, 1, dtype="<f4")
+    )
 
 
 def test_half_a_frame_is_bad_input():

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from transcriber.audio.media_pieces import Chunk, Media, Piece, join
+from transcriber.audio.media_pieces import Chunk, Finish, Media, Piece, join
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.sources import BytesSource, Reader, Source
 from transcriber.audio.wav import WavParser, is_wav
@@ -64,8 +64,9 @@ def _open_wav(reader: Reader, first: int) -> Media:
     fmt = parser.format
     as_is = fmt.sample in {SampleFormat.S16LE, SampleFormat.F32LE}
     out = fmt if as_is else AudioFormat(SampleFormat.F32LE, fmt.rate, fmt.channels)
-    chunks = _wav_chunks(reader, parser, head, fmt)
-    return Media(out, parser.frames, "wav", str(fmt.sample).lower(), join(chunks, fmt.rate, parser.frames, first))
+    finish = Finish(as_written=fmt.sample is SampleFormat.F32LE)
+    pieces = join(_wav_chunks(reader, parser, head, fmt), fmt.rate, parser.frames, first, finish)
+    return Media(out, parser.frames, "wav", str(fmt.sample).lower(), pieces)
 
 
 def _wav_chunks(reader: Reader, parser: WavParser, pcm: bytes, fmt: AudioFormat) -> Generator[Chunk, None, None]:

@@ -16,9 +16,10 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
 from transcriber.audio.media_kinds import find_kind, skip_tags, tells_length
-from transcriber.audio.media_pieces import Chunk, Media, join
+from transcriber.audio.media_pieces import Chunk, Finish, Media, join
 from transcriber.audio.media_samples import Samples
 from transcriber.audio.media_timeline import Timeline
+from transcriber.audio.mixing import Noticed
 from transcriber.audio.mp4 import check_mp4
 from transcriber.audio.sources import Reader
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
@@ -147,8 +148,10 @@ class _Decoder:
         container = self._container.format.name.partition(",")[0]
         if first_frame:
             self._first, self._passing = first_frame, _NEEDED.get(self._kind, 0)
-        pieces = join(self._chunks(first, frames), fmt.rate, length if promised else None, first_frame)
-        return Media(fmt, length, container, self._codec.name, pieces)
+        noticed = Noticed()
+        finish = Finish(self._samples.gains, noticed, as_written=self._codec.name.startswith("pcm_f"))
+        pieces = join(self._chunks(first, frames), fmt.rate, length if promised else None, first_frame, finish)
+        return Media(fmt, length, container, self._codec.name, pieces, noticed)
 
     def _length(self) -> tuple[int | None, bool]:
         """The length in frames, None where it were a guess; and whether so much must come."""

@@ -1,13 +1,14 @@
 """What comes out of a file. In: decoded samples with their places. Out: PCM in pieces of at most a second."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.mixing import Noticed, mix_many
+from transcriber.audio.pcm import MAX_FLOAT_PEAK, AudioFormat, is_unscaled, peak_of
 from transcriber.errors import TranscriberError, TruncatedError
 
 _CLEARLY_S = 0.5
@@ -15,6 +16,9 @@ _CLEARLY_S = 0.5
 
 Chunk = tuple[int, NDArray[Any]]
 """The place of its first frame, and (frames, channels) samples: int16, or float32 in about [-1, 1]."""
+
+_UNITS = (2.0**15, 2.0**23, 2.0**31)
+"""Full scale of integers that were written as floats."""
 
 
 class Piece(NamedTuple):
@@ -39,6 +43,7 @@ class Media:
         container: such as ``ogg``.
         codec: such as ``opus``.
         pieces: the audio, decoded as it is asked for; the same for the same bytes. ``close()`` frees the decoder.
+        noticed: what showed so far while more than two channels were mixed.
     """
 
     format: AudioFormat
@@ -46,23 +51,73 @@ class Media:
     container: str
     codec: str
     pieces: Generator[Piece, None, None]
+    noticed: Noticed = field(default_factory=Noticed)
 
 
-def join(chunks: Iterator[Chunk], rate: int, promised: int | None, first: int = 0) -> Generator[Piece, None, None]:
+class Finish:
+    """Makes the samples of one piece after the other what is heard: finite, in about [-1, 1], and of no more channels than two."""
+
+    def __init__(
+        self,
+        gains: NDArray[np.float32] | None = None,
+        noticed: Noticed | None = None,
+        *,
+        as_written: bool = False,
+    ) -> None:
+        """``gains`` mix all channels to one; ``as_written``: its floats are those that somebody wrote, not those of a codec."""
+        self.as_written = as_written
+        self._gains, self._noticed = gains, noticed
+        self._peak = 0.0  # of integers that were written as floats, as far as they were heard; 0: they are none
+
+    def __call__(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """What is heard of (frames, channels), one frame at least.
+
+        What is not finite becomes silence, or full scale: one NaN would stay in a resampler for good.
+        """
+        if samples.dtype == np.float32:
+            samples = self._in_range(samples)
+        return samples if self._gains is None else mix_many(samples, self._gains, self._noticed)
+
+    def _in_range(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        peak = peak_of(samples)
+        if not np.isfinite(peak):
+            samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
+            peak = peak_of(samples)
+        if self.as_written and (self._peak or is_unscaled(samples, peak)):
+            self._peak = max(self._peak, peak)
+            # Whoever resampled it may have gone somewhat beyond full scale.
+            unit = next((unit for unit in _UNITS if self._peak <= 2 * unit), _UNITS[-1])
+            samples, peak = samples * np.float32(1 / unit), MAX_FLOAT_PEAK
+        return np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False) if peak >= MAX_FLOAT_PEAK else samples
+
+
+def join(
+    chunks: Iterator[Chunk], rate: int, promised: int | None, first: int = 0, finish: Finish | None = None
+) -> Generator[Piece, None, None]:
     """Chunks of any length as pieces.
-
-    What is not finite becomes silence, or full scale: one NaN would stay in a resampler for good.
 
     Args:
         chunks: their places only grow, and never overlap.
         rate: frames in a second.
         promised: the length, if the container is to be trusted with it.
-        first: what comes before this place is left out.
+        first: what comes before this place, where a piece begins, is left out.
+        finish: makes of samples what is heard.
 
     Raises:
         TruncatedError: the last chunk ends clearly before ``promised``.
     """
-    slab = _Slab(rate, first)
+    finish = finish or Finish()
+    if finish.as_written:  # what its floats mean shows in the pieces before
+        slab = _Slab(rate, 0, finish)
+        yield from (piece for piece in _pieces(chunks, slab, 0) if piece.frame >= first)
+    else:
+        slab = _Slab(rate, first, finish)
+        yield from _pieces(chunks, slab, first)
+    if promised is not None and slab.end < promised - rate * _CLEARLY_S:
+        raise TruncatedError(f"it ends after {slab.end / rate:.1f} s of {promised / rate:.1f} s", promised)
+
+
+def _pieces(chunks: Iterator[Chunk], slab: "_Slab", first: int) -> Iterator[Piece]:
     try:
         for place, samples in chunks:
             yield from slab.add(place, samples) if place >= first else slab.add(first, samples[first - place :])
@@ -70,8 +125,6 @@ def join(chunks: Iterator[Chunk], rate: int, promised: int | None, first: int = 
         yield from slab.rest()
         raise
     yield from slab.rest()
-    if promised is not None and slab.end < promised - rate * _CLEARLY_S:
-        raise TruncatedError(f"it ends after {slab.end / rate:.1f} s of {promised / rate:.1f} s", promised)
 
 
 class _Slab:
@@ -81,9 +134,9 @@ class _Slab:
         end: the place after the last.
     """
 
-    def __init__(self, size: int, end: int) -> None:
+    def __init__(self, size: int, end: int, finish: Finish) -> None:
         self.end = end
-        self._size, self._start = size, end
+        self._size, self._start, self._finish = size, end, finish
         self._held = 0  # frames from ``_start`` on
         self._samples: NDArray[Any] = np.empty((0, 0))
 
@@ -100,7 +153,7 @@ class _Slab:
             taken = self._size - held
             if held:
                 self._samples[held:] = samples[:taken]
-            pieces.append(_piece(self._start, self._samples if held else samples[:taken]))
+            pieces.append(self._piece(self._start, self._samples if held else samples[:taken]))
             samples, left = samples[taken:], left - taken
             self._start, held = self._start + self._size, 0
         if left:
@@ -113,10 +166,7 @@ class _Slab:
     def rest(self) -> list[Piece]:
         """The samples that no piece is made of yet, as one."""
         held, self._held = self._held, 0
-        return [_piece(self._start, self._samples[:held])] if held else []
+        return [self._piece(self._start, self._samples[:held])] if held else []
 
-
-def _piece(start: int, samples: NDArray[Any]) -> Piece:
-    if samples.dtype == np.float32 and not np.isfinite(samples).all():
-        samples = np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)
-    return Piece(start, samples.tobytes())
+    def _piece(self, start: int, samples: NDArray[Any]) -> Piece:
+        return Piece(start, self._finish(samples).tobytes())

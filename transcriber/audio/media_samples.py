@@ -7,6 +7,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from transcriber.audio.mixing import gains, mix_two
 from transcriber.audio.pcm import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.errors import MediaError
 
@@ -26,7 +27,8 @@ class Samples:
     """Makes all frames of a file look like the first.
 
     Attributes:
-        format: S16LE where the first frame has no more than 16 bits, else F32LE; more than two channels are one.
+        format: S16LE where the first frame has no more than 16 bits, else F32LE; more than two channels are to be one.
+        gains: at which they are to be mixed, (channels,); None: there are no more than two.
     """
 
     def __init__(self, first: av.AudioFrame) -> None:
@@ -38,17 +40,19 @@ class Samples:
         narrow = first.format.packed.name in {"u8", "s16"} and not mixed
         sample = SampleFormat.S16LE if narrow else SampleFormat.F32LE
         self.format = AudioFormat(sample, rate, 1 if mixed else channels)
+        self.gains = _gains(first) if mixed else None
+        self._channels = channels
         self._as_is = "s16" if narrow else "flt"  # what need not be converted
         self._dtype = _DTYPES[self._as_is]
         # Of one channel, planar and packed are the same; most frames are like this one, and 20 ms of Opus are decoded in 15 us.
         self._usual = first.format.name if first.format.packed.name == self._as_is and channels == 1 else ""
-        self._mixer: av.AudioResampler | None = None
+        self._packer: av.AudioResampler | None = None
 
     def of(self, frame: av.AudioFrame) -> NDArray[Any]:
-        """(frames, channels) int16 or float32.
+        """(frames, channels of the first frame) int16 or float32.
 
         Raises:
-            MediaError: the rate is another one, or there is no way to mix its channels.
+            MediaError: the rate is another one, or its channels cannot be read.
         """
         if frame.sample_rate != self.format.rate:
             raise MediaError(f"the sample rate changes from {self.format.rate} to {frame.sample_rate} Hz")
@@ -56,38 +60,44 @@ class Samples:
         samples: NDArray[Any]
         if channels == 1 and frame.format.name == self._usual:
             return np.ndarray((frame.samples, 1), self._dtype, cast("memoryview", frame.planes[0]))
-        if channels > MAX_CHANNELS:
-            samples = self._mixed(frame)
-        else:
-            kind = frame.format.packed.name
-            samples = _interleaved(frame, _DTYPES[kind])
-            if kind == self._as_is and channels == self.format.channels:
-                return samples
-            zero, scale = _SCALES[kind]
-            with np.errstate(invalid="ignore", over="ignore"):  # in a broken file is anything; pieces are made finite
-                samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
-        if samples.shape[1] > self.format.channels:
-            samples = samples.mean(axis=1, keepdims=True, dtype=np.float32)
-        elif samples.shape[1] < self.format.channels:
-            samples = samples.repeat(self.format.channels, axis=1)
+        packed = self._packed(frame) if channels > MAX_CHANNELS and frame.format.is_planar else frame
+        kind = packed.format.packed.name
+        samples = _interleaved(packed, _DTYPES[kind])
+        if kind == self._as_is and channels == self._channels:
+            return samples
+        zero, scale = _SCALES[kind]
+        with np.errstate(invalid="ignore", over="ignore"):  # in a broken file is anything; pieces are made finite
+            samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+            if channels != self._channels:
+                samples = self._alike(samples, _gains(frame))
         if self.format.sample is SampleFormat.S16LE:
             return np.clip(np.rint(np.nan_to_num(samples) * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
         return np.ascontiguousarray(samples)
 
-    def _mixed(self, frame: av.AudioFrame) -> NDArray[np.float32]:
-        """A frame of many channels as one, (frames, 1) in [-1, 1]: what is in the middle is louder than what is around.
+    def _alike(self, samples: NDArray[np.float32], loudness: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples of another number of channels as those of the first frame."""
+        mixed = (
+            mix_two(samples)[:, np.newaxis] if samples.shape[1] == MAX_CHANNELS else samples @ loudness[:, np.newaxis]
+        )
+        # Each gets so much that their mix will be as loud.
+        share = 1.0 if self.gains is None else 1 / self.gains.sum()
+        return mixed.repeat(self._channels, axis=1) * np.float32(share)
 
-        PyAV must not be asked for the planes of such a frame: it looks for more than there are.
-        """
+    def _packed(self, frame: av.AudioFrame) -> av.AudioFrame:
+        """A frame of many channels in one plane. PyAV must not be asked for the planes that it has: it looks for more than there are."""
         for _ in range(2):
-            self._mixer = self._mixer or av.AudioResampler(format="flt", layout="mono")
+            self._packer = self._packer or av.AudioResampler(format="flt", layout=frame.layout)
             try:
-                parts = [part.to_ndarray().reshape(-1, 1) for part in self._mixer.resample(frame)]
+                (packed,) = self._packer.resample(frame)
             except (FFmpegError, ValueError):
-                self._mixer = None  # the layout has changed, or is none that can be mixed
+                self._packer = None  # the layout has changed, or is none that is known
             else:
-                return np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
-        raise MediaError(f"{frame.layout.nb_channels} channels that cannot be mixed")
+                return packed
+        raise MediaError(f"{frame.layout.nb_channels} channels that cannot be read")
+
+
+def _gains(frame: av.AudioFrame) -> NDArray[np.float32]:
+    return gains(tuple(channel.name for channel in frame.layout.channels))
 
 
 def _interleaved(frame: av.AudioFrame, dtype: type[np.generic]) -> NDArray[Any]:

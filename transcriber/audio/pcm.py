@@ -4,6 +4,7 @@ In: bytes and their format, as GStreamer names it. Out: (1, frames) or (channels
 A *frame* is one sample of every channel.
 """
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -11,11 +12,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.mixing import Noticed, mix_two
 from transcriber.errors import BadInputError
 
 MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_CHANNELS = 2
+
+MAX_FLOAT_PEAK = 64.0
+"""36 dB above full scale: more than any recording, and less than integers of 16 bits that are to be heard."""
 
 ENCODED_TYPES = frozenset({"audio/webm", "video/webm", "audio/ogg", "audio/opus"})
 """What ``audio.encoded`` reads."""
@@ -106,19 +111,42 @@ def count_frames(payload: bytes, fmt: AudioFormat) -> int:
     """Frames in ``payload``, checked.
 
     Raises:
-        BadInputError: not a whole number of frames, or F32LE that is not finite.
+        BadInputError: not a whole number of frames, or F32LE that is not finite, or not scaled.
     """
     frames, rest = divmod(len(payload), fmt.frame_bytes)
     if rest:
         raise BadInputError(f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes")
-    # One NaN would stay in the resampler's memory for good; integers cannot hold one.
-    if fmt.sample is SampleFormat.F32LE and not np.isfinite(np.frombuffer(payload, "<f4")).all():
-        raise BadInputError("F32LE samples are not all finite")
+    if fmt.sample is SampleFormat.F32LE and frames:
+        samples = np.frombuffer(payload, "<f4")
+        peak = peak_of(samples)
+        # One NaN would stay in the resampler's memory for good; integers cannot hold one.
+        if not math.isfinite(peak):
+            raise BadInputError("F32LE samples are not all finite")
+        if is_unscaled(samples, peak):
+            raise BadInputError(f"F32LE samples reach {peak:.0f}: full scale is 1, and these look like integers")
     return frames
 
 
-def decode(payload: bytes | bytearray | memoryview, fmt: AudioFormat, *, split: bool = False) -> NDArray[np.float32]:
-    """Samples of whole frames, a new array: (1, frames) float32 in [-1, 1], the channels' mean; ``split``: (channels, frames)."""
+def peak_of(samples: NDArray[np.floating]) -> float:
+    """The largest magnitude of float samples, of which there is one at least; NaN if any is."""
+    return float(np.maximum.reduce(np.abs(samples), axis=None))  # half of what min and max together take
+
+
+def is_unscaled(samples: NDArray[np.floating], peak: float) -> bool:
+    """Whether float samples with this ``peak`` are integers that nobody has scaled: clipped to full scale they would be noise.
+
+    Recordings with a peak somewhat above 1 are loud, and were made so: what is loud is clipped.
+    """
+    return peak > MAX_FLOAT_PEAK or (peak >= 2 and bool((samples == np.rint(samples)).all()))  # noqa: PLR2004 - beyond +-1
+
+
+def decode(
+    payload: bytes | bytearray | memoryview, fmt: AudioFormat, *, split: bool = False, noticed: Noticed | None = None
+) -> NDArray[np.float32]:
+    """Samples of whole frames, a new array: (1, frames) float32 in [-1, 1], the channels' mix; ``split``: (channels, frames).
+
+    What shows while they are mixed is added to ``noticed``.
+    """
     raw = np.frombuffer(payload, _DTYPES[fmt.sample])
     samples: NDArray[np.float32]
     match fmt.sample:
@@ -139,8 +167,7 @@ def decode(payload: bytes | bytearray | memoryview, fmt: AudioFormat, *, split: 
     channels = samples.reshape(-1, fmt.channels)
     if split:
         return np.ascontiguousarray(channels.T)
-    mixed: NDArray[np.float32] = channels.mean(axis=1, dtype=np.float32)
-    return mixed[np.newaxis]
+    return mix_two(channels, noticed)[np.newaxis]
 
 
 def _integer(name: str, text: str, least: int, most: int) -> int:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.mixing import Noticed
 from transcriber.audio.pcm import AudioFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.speech import FRAME_SAMPLES, Network
@@ -35,10 +36,15 @@ class Run:
         cutters: one for each channel that is heard: the mix of all, or each for itself.
     """
 
-    __slots__ = ("_block_bytes", "_format", "_pending", "_pushed", "_resamplers", "_split", "_window", "cutters")
+    __slots__ = (
+        "_block_bytes", "_format", "_noticed", "_pending", "_pushed", "_resamplers", "_split", "_window", "cutters"
+    )  # fmt: skip
 
-    def __init__(self, fmt: AudioFormat, cutting: Cutting, network: Network | None) -> None:
+    def __init__(
+        self, fmt: AudioFormat, cutting: Cutting, network: Network | None, noticed: Noticed | None = None
+    ) -> None:
         self._format = fmt
+        self._noticed = noticed
         self._split = cutting.apart
         heard = range(heard_channels(fmt, cutting))
         self._resamplers = [Resampler(fmt.rate) for _ in heard]
@@ -64,7 +70,7 @@ class Run:
             pending, self._pending = self._pending, bytearray()
         return [
             (channel, cut)
-            for channel, samples in enumerate(decode(pending, self._format, split=self._split))
+            for channel, samples in enumerate(decode(pending, self._format, split=self._split, noticed=self._noticed))
             for cut in self.cutters[channel].push(self._resamplers[channel].push(samples), eager=eager)
         ]
 
@@ -77,7 +83,9 @@ class Run:
         self._pending += rest
         self._pushed += len(rest) // self._format.frame_bytes
         cuts: list[tuple[int, Cut]] = []
-        for channel, samples in enumerate(decode(self._pending, self._format, split=self._split)):
+        for channel, samples in enumerate(
+            decode(self._pending, self._format, split=self._split, noticed=self._noticed)
+        ):
             cutter, resampler = self.cutters[channel], self._resamplers[channel]
             cuts += [(channel, cut) for cut in cutter.flush(resampler.flush(samples), self._pushed)]
         return cuts
@@ -90,7 +98,18 @@ class FreshRun:
     the payloads are sliced. What ``eager`` says must then be the same too.
     """
 
-    __slots__ = ("_cutting", "_eager", "_ears", "_first", "_format", "_kept", "_lazy", "_network", "_pushed")
+    __slots__ = (
+        "_cutting",
+        "_eager",
+        "_ears",
+        "_first",
+        "_format",
+        "_kept",
+        "_lazy",
+        "_network",
+        "_noticed",
+        "_pushed",
+    )
 
     def __init__(
         self,
@@ -100,12 +119,13 @@ class FreshRun:
         *,
         first: int = 0,
         places: Iterable[tuple[int, int]] | None = None,
+        noticed: Noticed | None = None,
     ) -> None:
         """A new run; or one to go on with, where each channel's next window begins at (frame, frames of lead).
 
         ``first`` is the run's frame with which what will be pushed begins: none that anybody has to hear comes before it.
         """
-        self._format, self._cutting, self._network = fmt, cutting, network
+        self._format, self._cutting, self._network, self._noticed = fmt, cutting, network, noticed
         places = [(0, 0)] * heard_channels(fmt, cutting) if places is None else places
         self._ears = [self._new_ears(cut, lead) for cut, lead in places]
         self._lazy = int(BLOCK_S * fmt.rate)  # frames
@@ -173,7 +193,8 @@ class FreshRun:
             (frame - self._first) * self._format.frame_bytes
             for frame in (ears.heard, self._pushed if over else ears.due)
         )
-        samples = decode(self._kept[begin:end], self._format, split=self._cutting.apart)[channel]
+        kept = self._kept[begin:end]
+        samples = decode(kept, self._format, split=self._cutting.apart, noticed=self._noticed)[channel]
         cuts = ears.flush(samples, self._pushed) if over else ears.push(samples, eager=self._eager)
         for cut in cuts:
             self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.overlap)

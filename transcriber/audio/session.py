@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from transcriber.audio.account import Account, Fate
+from transcriber.audio.mixing import Noticed
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
@@ -142,12 +143,13 @@ class Session:
         segments: windows that became a ``final``.
         skipped_at: the clock at the last payload that could not be read.
         overlap: frames that came twice and were trimmed.
+        noticed: what showed while its channels were mixed.
         closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
     """
 
     __slots__ = (
         "_captures", "_cutting", "_exact_offsets", "_max_hole", "_network", "_places", "_run",
-        "account", "channels", "clock", "closed", "format", "id", "offsets", "overlap", "received", "segments",
+        "account", "channels", "clock", "closed", "format", "id", "noticed", "offsets", "overlap", "received", "segments",
         "skipped_at",
     )  # fmt: skip
 
@@ -175,6 +177,7 @@ class Session:
         self.offsets = Offsets(fmt, mark.offsets) if mark.offsets else None
         self.received = self.clock - self.account[Fate.LOST] if mark.received is None else mark.received
         self.overlap = 0
+        self.noticed = Noticed()
         self.closed = False
         self._cutting, self._network = cutting, network
         self._exact_offsets = exact_offsets
@@ -335,10 +338,11 @@ class Session:
     def _open_run(self) -> Run | FreshRun:
         """The run that goes on at ``_places`` when audio comes from ``clock`` on."""
         if not self._cutting.afresh:
-            return Run(self.format, self._cutting, self._network)
+            return Run(self.format, self._cutting, self._network, self.noticed)
         start = self._places[0].run_start
         places = [(place.frame - start, place.lead) for place in self._places]
-        return FreshRun(self.format, self._cutting, self._network, first=self.clock - start, places=places)
+        first = self.clock - start
+        return FreshRun(self.format, self._cutting, self._network, first=first, places=places, noticed=self.noticed)
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
         """Number the cuts and give them their places; those in which nobody speaks are silences."""

@@ -3,11 +3,13 @@
 In: the record of a job, which says what is wanted. Out: text on ``transcripts.<job>.*``, and documents in a bucket.
 """
 
+import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from transcriber.audio.media import Media
 from transcriber.bus.decoding import open_file
 from transcriber.bus.file_feed import FileFeed, first_frame
 from transcriber.bus.file_record import FileRecord
@@ -23,6 +25,8 @@ from transcriber.bus.stream_report import Surroundings
 from transcriber.engine.job import what_lacks
 from transcriber.errors import ObjectError, UnfitError
 from transcriber.messages import Checkpoint, End
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class FileMaking:
         """The audio, from where ``found`` stands; ``stack`` closes it."""
         file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
         media = file.media
+        stack.callback(_tell_noticed, media, self._state.record.submission.job)
         self._state.learn(media.frames, media.format.rate)
         record = self._state.record
         self._feed = FileFeed(
@@ -104,3 +109,9 @@ class FileMaking:
         stack.push_async_callback(reader.close)
         stack.callback(source.close)
         return source
+
+
+def _tell_noticed(media: Media, job: str) -> None:
+    """What showed in a file of more than two channels; what shows in two, the report of the stream tells."""
+    if odd := media.noticed.warning(media.format.rate):
+        log.warning(odd, extra={"job": job})

@@ -53,6 +53,7 @@ class SessionReport:
         stalled, silent: states that were told.
         counted_overlap: frames that came twice, as far as they are counted.
         odd_unit: whether it was told that offsets count something else than frames.
+        noticed: whether it was told what showed while channels were mixed.
         statuses, unknown_gaps: how many were told; several can lie at one frame, and their ids must differ all the same.
     """
 
@@ -65,6 +66,7 @@ class SessionReport:
         self.parent: str | None = None
         self.stalled = self.silent = self.odd_unit = False
         self.counted_overlap = 0
+        self.noticed = False
         self._stream = stream
         self._session = session
         self._outbox, self._publisher = outbox, publisher

@@ -207,7 +207,9 @@ def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
     with closing(media.pieces):
         if media.frames is not None:
             ears.check_length(media.frames, media.format.rate)
-        return ears.cut(session_id, media.format, media.pieces)
+        clip = ears.cut(session_id, media.format, media.pieces)
+        clip.session.noticed.opposed += media.noticed.opposed
+        return clip
 
 
 def _job(

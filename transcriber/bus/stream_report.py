@@ -112,6 +112,9 @@ class StreamReport:
         if session.overlap > report.counted_overlap:
             report.counted_overlap = session.overlap
             self.counters.chunks_dropped["overlap"] += 1
+        if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
+            report.noticed = True
+            self._around.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
     def stalled(self, session: Session, *, stalled: bool) -> None:
         """Whether anything comes, be it a heartbeat; told when it changes."""

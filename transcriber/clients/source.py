@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.wav import WavParser, is_wav
 from transcriber.bus.decoding import open_file
 from transcriber.errors import BadInputError, ConfigError, UnseekableError
@@ -193,7 +193,7 @@ async def _open_file(file: IO[bytes]) -> AsyncIterator[AudioSource]:
     if is_wav(head):
         with suppress(BadInputError):  # more channels or another codec than we read ourselves
             wav = await _parse_wav(_read(file), os.fstat(file.fileno()).st_size)
-    if wav:
+    if wav and wav.format.sample is not SampleFormat.F32LE:  # whose samples may need scaling
         yield wav
         return
     async with _decoded(_File(file)) as source:
