@@ -6,8 +6,9 @@ from functools import cache
 
 import pytest
 
-from tests.encoding import RATE, encode, ogg_page, opus_packets, sliced
+from tests.encoding import RATE, cluster, encode, ogg_page, opus_packets, sliced
 from tests.harness import PATIENT_STOP, Daemon, settled, speak, until
+from transcriber.audio.webm import WebmDemuxer
 from transcriber.demo.speech import load_speech
 from transcriber.demo.wer import word_errors, words
 from transcriber.messages import End, Final, Gap, Status
@@ -181,6 +182,63 @@ async def test_sigterm_does_not_wait_for_a_decoder_that_hangs(broker, tmp_path, 
     ears.check_accounts()
     assert 0 < end.frames <= 2 * RATE
     assert {gap.reason for gap in ears.of(Gap)} >= {"slow_consumer"}
+
+
+def begun(container, what):
+    """The recording up to its middle, and a little of what comes next: of its header, or of the audio in it."""
+    data = recording(0, container, **({"page_duration": 100_000} if container == "ogg" else {}))
+    if container == "ogg":
+        at = data.index(b"OggS", len(data) // 2)
+    else:
+        demuxer = WebmDemuxer()
+        list(demuxer.feed(data[: len(data) // 2]))
+        at = len(data) // 2 - (len(demuxer._buffer) - demuxer._at)  # where the block begins in which the middle lies
+        assert data[at] == 0xA3
+    return data[: at + (2 if what == "header" else 60)]
+
+
+@pytest.mark.parametrize(
+    ("container", "what"), [("webm", "header"), ("ogg", "header"), ("webm", "audio"), ("ogg", "audio")]
+)
+async def test_a_recorder_that_simply_stops_ends_like_any_other_stream(broker, tmp_path, mouth, ears, container, what):
+    data = begun(container, what)
+    async with Daemon(broker.url, tmp_path, **ENV, HEARTBEAT_TIMEOUT_SECS=0.5, STREAM_IDLE_SECS=1.5) as daemon:
+        for number in (1, 2):  # one session after the other
+            await play(mouth, "s", sliced(data, [900]), f"audio/{container}", end=False)
+            await ears.ends(number)
+
+    ears.check_accounts()
+    assert [status.state for status in ears.of(Status)] == ["started", "stalled"] * 2
+    # What was cut short cannot be heard, and nobody knows how long it would have been.
+    assert [(gap.reason, gap.frames) for gap in ears.of(Gap)] == [("bad_input", 0)] * (2 if what == "audio" else 0)
+    assert ("payload skipped" in daemon.log()) == (what == "audio")
+
+
+async def test_clusters_without_audio_are_heartbeats_and_the_session_ends_in_time(broker, tmp_path, mouth, ears):
+    data = begun("webm", "header")[:-2]
+    async with Daemon(broker.url, tmp_path, **ENV, HEARTBEAT_TIMEOUT_SECS=1, STREAM_IDLE_SECS=3) as daemon:
+        await play(mouth, "s", sliced(data, [900]), "audio/webm", end=False)
+        while not ears.of(End):
+            await speak(mouth, "s", cluster(90_000), content_type="audio/webm")
+            await asyncio.sleep(0.1)
+
+    ears.check_accounts()
+    assert [status.state for status in ears.of(Status)] == ["started"]
+    assert not ears.of(Gap)
+    assert "payload skipped" not in daemon.log()
+
+
+@pytest.mark.parametrize("container", ["webm", "ogg"])
+async def test_what_was_begun_when_sigterm_comes_is_no_loss(broker, tmp_path, mouth, ears, container):
+    async with Daemon(broker.url, tmp_path, **ENV, **PATIENT_STOP) as daemon:
+        await play(mouth, "s", sliced(begun(container, "header"), [900]), f"audio/{container}", end=False)
+        await settled(mouth)
+        await daemon.stop()
+        await ears.ends(1)
+
+    ears.check_accounts()
+    assert not ears.of(Gap)
+    assert [status.state for status in ears.of(Status)] == ["started"]
 
 
 async def test_a_recorder_that_is_started_again_is_another_session(broker, tmp_path, mouth, ears):

@@ -1,4 +1,5 @@
 import pytest
+from hypothesis import given, strategies as st
 
 from tests.encoding import ogg_page, opus_head
 from transcriber.audio.ogg import OggDemuxer
@@ -142,3 +143,31 @@ def test_a_packet_that_is_none_is_told():
 
 def test_an_end_inside_a_page_is_told():
     assert isinstance(feed(HEAD + TAGS + page(0) + page(1)[:-1])[-1], Broken)
+
+
+WHOLE = HEAD + ogg_page(b"OpusTags" + bytes(300), sequence=1) + page(0, 3) + page(1, 2, granule=4_800)
+
+
+@given(end=st.integers(0, len(WHOLE)))
+def test_a_page_that_was_never_continued_is_no_loss_unless_audio_is_in_it(end):
+    second, first = len(WHOLE) - 2 * len(P20), len(WHOLE) - len(page(1, 2)) - 3 * len(P20)
+
+    found = feed(WHOLE[:end])
+
+    cut = first < end < first + 3 * len(P20) or second < end < len(WHOLE)
+    assert [one for one in found if isinstance(one, Broken)] == [Broken("Ogg ends inside a page")] * cut
+
+
+def test_a_packet_that_was_never_continued_is_told():
+    begun = ogg_page(b"\xf8" * 255, granule=-1, sequence=2, lacing=b"\xff")
+
+    assert feed(HEAD + TAGS + begun)[-1] == Broken("Ogg ends inside a packet")
+    assert not any(
+        isinstance(one, Broken) for one in feed(HEAD + ogg_page(b"OpusTags" + bytes(247), sequence=1, lacing=b"\xff"))
+    )
+    assert not any(
+        isinstance(one, Broken)
+        for one in feed(
+            ogg_page(b"\x01vorbis" + bytes(9), flags=2, serial=8) + HEAD + TAGS + page(0) + page(1, serial=8)[:-1]
+        )
+    )

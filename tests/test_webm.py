@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import pytest
+from hypothesis import given, strategies as st
 
 from tests.encoding import block, blocks, cluster, element, opus_head, simple_block, sliced, track, unsized, webm_head
 from transcriber.audio.opus import Began, Broken, Head, Packet
@@ -55,6 +56,28 @@ def test_a_group_may_hold_less_than_its_packet():
     found = feed(webm_head() + cluster(0, simple_block(P20), group))
 
     assert audio(found) == [Packet(P20, 0), Packet(P20, 20 * MS, keep=312)]
+
+
+RECORDING = webm_head() + element(0x1C53BB6B, bytes(30)) + cluster(
+    0, *blocks([LONGER] * 2), element(0xA0, element(0xA1, block(LONGER, 40)) + element(0x75A2, b"\0"))
+) + cluster(60, simple_block(LONGER), simple_block(LONGER, number=2), element(0xEC, bytes(20)))  # fmt: skip
+
+
+@given(end=st.integers(0, len(RECORDING)))
+def test_an_element_that_was_never_continued_is_no_loss_unless_audio_is_in_it(end):
+    ends = [at + len(LONGER) for at in range(len(RECORDING)) if RECORDING.startswith(LONGER, at)]
+    picture = ends.pop()
+    cut = any(whole - len(LONGER) < end < whole for whole in ends)
+    # A packet in a group comes with the end of the group.
+    of_group = ends[2] <= end < RECORDING.index(cluster(60)[:12], ends[2])
+
+    found = feed(RECORDING[:end])
+
+    assert [one for one in found if isinstance(one, Broken)] == [Broken("WebM ends inside an element")] * (
+        cut or of_group
+    )
+    assert len(audio(found)) == sum(whole <= end for whole in ends) - of_group
+    assert end < picture - len(LONGER) or not cut
 
 
 def lace(kind, packets):

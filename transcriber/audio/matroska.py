@@ -11,7 +11,7 @@ from transcriber.audio.opus import OPUS_RATE, Head, parse_head
 from transcriber.errors import BadInputError
 
 EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
-TIMESTAMP, SIMPLE_BLOCK, BLOCK_GROUP = 0xE7, 0xA3, 0xA0
+TIMESTAMP, SIMPLE_BLOCK, BLOCK_GROUP, BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
 
 SKIPPED = frozenset({
     0xEC, 0xBF,  # Void, CRC-32
@@ -23,7 +23,7 @@ SKIPPED = frozenset({
 _SCALE = 0x2AD7B1
 _TRACK, _TRACK_NUMBER, _TRACK_TYPE, _CODEC, _CODEC_PRIVATE, _CODEC_DELAY = 0xAE, 0xD7, 0x83, 0x86, 0x63A2, 0x56AA
 _AUDIO, _CHANNELS, _ENCODINGS = 0xE1, 0x9F, 0x6D80
-_BLOCK, _DISCARD_PADDING = 0xA1, 0x75A2
+_DISCARD_PADDING = 0x75A2
 _AUDIO_TYPE = 2
 
 MAX_TRACK = 2**14 - 2
@@ -103,9 +103,9 @@ def block_of_group(body: bytes) -> Block:
         BadInputError: there is none, or it is damaged.
     """
     group = dict(children(body))
-    if _BLOCK not in group:
+    if BLOCK not in group:
         raise BadInputError("a group without a block")
-    return parse_block(group[_BLOCK])._replace(padding_ns=signed(group.get(_DISCARD_PADDING, b"")))
+    return parse_block(group[BLOCK])._replace(padding_ns=signed(group.get(_DISCARD_PADDING, b"")))
 
 
 def parse_block(body: bytes) -> Block:

@@ -12,10 +12,12 @@ from transcriber.audio.ogg_page import (
     CAPTURE,
     CONTINUED,
     ENDS,
+    HEADER_BYTES,
     MAX_PAGE_BYTES,
     Page,
     is_whole,
     page_bytes,
+    page_serial,
     parse_page,
 )
 from transcriber.audio.opus import HEAD, Began, Broken, Event, Packet, packet_frames, parse_head
@@ -71,9 +73,21 @@ class OggDemuxer:
         yield from self._skip_garbage(found=found, searching=searching)
 
     def finish(self) -> Iterator[Event]:
-        """No more bytes will come."""
-        if self._buffer and not self._searching:
+        """No more bytes will come. A page or packet that nobody continued is told of if audio is in it."""
+        if not self._searching and self._holds_audio():
             yield Broken("Ogg ends inside a page")
+        elif self._partial and not self._partial.startswith(_TAGS):
+            yield Broken("Ogg ends inside a packet")
+
+    def _holds_audio(self) -> bool:
+        """Whether some audio has come of the page of which the rest is missing."""
+        head = self._buffer[:HEADER_BYTES]
+        if len(head) < HEADER_BYTES:
+            return False
+        body = self._buffer[HEADER_BYTES + head[26] :]
+        begun = self._partial if head[5] & CONTINUED and self._partial else b""
+        no_audio = head[5] & BEGINS or (begun + body)[: len(_TAGS)] == _TAGS[: len(begun + body)]
+        return bool(body) and not no_audio and page_serial(head) not in self._others
 
     def _next_page(self) -> tuple[int, bytes] | None:
         """The first whole page in the buffer and where it begins; pages that seem to begin before it are none."""

@@ -55,6 +55,11 @@ def is_whole(page: bytes) -> bool:
     return _checksum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
 
 
+def page_serial(header: bytes | bytearray) -> int:
+    """The number of the stream that a page belongs to."""
+    return int.from_bytes(header[14:18], "little")
+
+
 def parse_page(page: bytes) -> Page:
     """What is in a page that is whole."""
     granule = int.from_bytes(page[6:14], "little", signed=True)
@@ -68,5 +73,5 @@ def parse_page(page: bytes) -> Page:
             start = end
     if is_open:
         pieces.append(page[start:end])
-    serial, sequence = int.from_bytes(page[14:18], "little"), int.from_bytes(page[18:22], "little")
-    return Page(page[5], granule if granule >= 0 else None, serial, sequence, pieces, is_open)
+    sequence = int.from_bytes(page[18:22], "little")
+    return Page(page[5], granule if granule >= 0 else None, page_serial(page), sequence, pieces, is_open)

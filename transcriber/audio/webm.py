@@ -8,8 +8,9 @@ on at the next block of our track, or cluster, that is followed by another eleme
 
 from collections.abc import Iterator
 
-from transcriber.audio.ebml import Element, header, unsigned
+from transcriber.audio.ebml import Element, header, number, unsigned
 from transcriber.audio.matroska import (
+    BLOCK,
     BLOCK_GROUP,
     CLUSTER,
     EBML,
@@ -35,6 +36,8 @@ MAX_OTHER_BLOCK_BYTES = 2**20
 """Of a picture."""
 MAX_LEARNED_TRACK = 15
 """Which track is ours is learned from blocks where the header was not seen; recorders have one or two."""
+BLOCK_HEAD_BYTES = 3
+"""Its time and flags, between the number of its track and the audio."""
 MAX_TIMESTAMP = 2**48
 MIN_BLOCK_TIME = -(2**15)
 
@@ -83,10 +86,34 @@ class WebmDemuxer:
         self._at, self._inside = self._at - read, 0
 
     def finish(self) -> Iterator[Event]:
-        """No more bytes will come: what a damaged size made us wait for is read."""
+        """No more bytes will come: what a damaged size made us wait for is read.
+
+        An element that nobody continued is told of if audio is in it, or something whole, for which it was too large.
+        """
         while not self._searching and self._at < len(self._buffer):
-            yield from self._break("WebM ends inside an element", self._at + 1)
-            yield from self._read()
+            audio = self._holds_audio()
+            broken = list(self._break("WebM ends inside an element", self._at + 1))
+            inside = list(self._read())
+            if audio or inside:
+                yield from broken
+            yield from inside
+
+    def _holds_audio(self) -> bool:
+        """Whether the element of which the rest is missing is a block, of which some audio has come."""
+        try:
+            element = header(self._buffer, self._at)
+            if element and element.id == BLOCK_GROUP:
+                element = header(self._buffer, element.body)
+            if element is None or element.id not in {SIMPLE_BLOCK, BLOCK}:
+                return False
+            found = number(self._buffer, element.body)
+        except BadInputError:
+            return True
+        if found is None:
+            return False
+        track, end = found
+        ours = track == self._track or self._track is None
+        return ours and len(self._buffer) > end + BLOCK_HEAD_BYTES
 
     def _read(self) -> Iterator[Event]:
         while True:
@@ -163,7 +190,7 @@ class WebmDemuxer:
             self._cluster = None  # that of a later cluster, whose timestamp is lost
         self._earlier, self._latest = self._latest, block.time
         at = None if self._cluster is None else self._frame(self._cluster + block.time)
-        for number, packet in enumerate(block.packets):
+        for index, packet in enumerate(block.packets):
             try:
                 frames = packet_frames(packet)
             except BadInputError as error:
@@ -171,7 +198,7 @@ class WebmDemuxer:
                 yield Broken(str(error))
                 continue
             keep = frames
-            if number == len(block.packets) - 1:
+            if index == len(block.packets) - 1:
                 keep = min(frames, max(0, frames - round(block.padding_ns * OPUS_RATE / 10**9)))
             yield Packet(packet, at, self._lost, None if keep == frames else keep)
             # What is lost has a length once a time is told.

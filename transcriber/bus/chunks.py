@@ -38,6 +38,7 @@ class Chunk(NamedTuple):
         lost_before: why others may be missing before it, if they may.
         live_s: live time at which it came.
         error: why its headers cannot be read, if so.
+        came: whether it is a message; else it says only that no more will come.
     """
 
     payload: bytes
@@ -46,6 +47,7 @@ class Chunk(NamedTuple):
     arrival: Arrival
     live_s: float
     error: str | None = None
+    came: bool = True
 
 
 class Listener(Protocol):

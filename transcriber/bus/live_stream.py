@@ -134,7 +134,8 @@ class LiveStream:
     def _took(self, events: list[Event], chunk: Chunk) -> None:
         if (session := self.session) in self._report.sessions:
             self._report.note(session, chunk.headers)
-            self._report.stalled(session, stalled=False)
+            if chunk.came:
+                self._report.stalled(session, stalled=False)
         self._handle(events, chunk.headers, chunk.arrival)
         if session := self.session:
             self._report.guess(session, self.worker, chunk.arrival)
@@ -153,7 +154,8 @@ class LiveStream:
         """No more audio will come: idle, or shutdown. Encoded chunks are decoded first, so that the end comes later."""
         if self._chunks and self.encoded:
             lost_before = self._lost_before(sys.maxsize)
-            self._chunks.put(Chunk(b"", AudioHeaders(end=True), lost_before, Arrival(), self.heard_s), last=True)
+            over = Chunk(b"", AudioHeaders(end=True), lost_before, Arrival(), self.heard_s, came=False)
+            self._chunks.put(over, last=True)
         else:
             self.end_at_once()
 
