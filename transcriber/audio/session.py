@@ -24,8 +24,8 @@ BEGAN_AGAIN_S = 10.0
 
 
 BRIDGED_S = 0.2
-"""A hole that is no longer is filled with silence, and the window goes on: nobody hears it (``bench/holes.py``), and a cut
-costs words.
+"""A hole that is no longer is filled with silence, and the window goes on: a cut costs more words than the hole, up to twice
+as long (``bench/holes.py``), and nothing else to fill it with is clearly better.
 """
 
 
