@@ -3,6 +3,7 @@
 import asyncio
 import signal
 
+import numpy as np
 import pytest
 
 from tests.harness import Daemon, until
@@ -89,6 +90,23 @@ async def test_what_was_dropped_under_load_is_text_when_the_worker_idles(broker,
     assert end.dropped_frames
     assert counted["transcriber.jobs.dropped"]["queue_full"] == len(found.of(Gap))
     check(found, levels)
+
+
+async def test_what_must_not_be_heard_stays_dropped_when_all_else_is_paid(broker, tmp_path, mouth, job):
+    await provisioned(broker)
+    floats = f"audio/x-raw;format=F32LE;rate={2 * WINDOW}"
+    async with Daemon(broker.url, tmp_path, **BACKFILL, FAKE_JOB_FILE=job(0.3)):
+        for number in range(10):
+            payload = np.full(WINDOW, np.nan if number == 1 else 0.005, "<f4").tobytes()
+            await store(mouth, "s", payload, content_type=floats, offset=number * WINDOW)
+        await store(mouth, "s", b"", end=1)
+        await until_stored(mouth, lambda found: found.of(End))
+        job(0.0)
+        found = await revised(mouth)
+
+    first, last = found.of(End)
+    assert first.dropped_frames > WINDOW
+    assert (last.received_frames, last.transcribed_frames, last.dropped_frames) == (10 * WINDOW, 9 * WINDOW, WINDOW)
 
 
 async def test_killed_daemon_leaves_its_debts_to_the_next_one(broker, tmp_path, mouth, job):

@@ -83,6 +83,8 @@ def encode(samples, fmt):
     match fmt.sample:
         case SampleFormat.S16LE:
             return (flat * 2**15).astype("<i2").tobytes()
+        case SampleFormat.S24LE:
+            return (flat * 2**31).astype("<i4").view("u1").reshape(-1, 4)[:, 1:].tobytes()
         case SampleFormat.S32LE:
             return (flat * 2**31).astype("<i4").tobytes()
         case SampleFormat.F32LE:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from tests.filing import before, stopped
@@ -96,6 +97,34 @@ async def test_window_that_kills_the_daemon_is_a_gap_after_so_many_daemons(broke
     assert found.text == [str(n) for n in range(1, 16) if n != 5]
     assert found.gaps == [("engine_error", 4 * WINDOW, WINDOW)]
     found.check(15 * WINDOW)
+
+
+# Odd payloads.
+
+FLOATS = f"audio/x-raw;format=F32LE;rate={RATE}"
+
+
+def floats(thousandths, frames=WINDOW):
+    return np.full(frames, thousandths / 1000, "<f4").tobytes()
+
+
+async def test_samples_that_must_not_be_heard_are_dropped_once_whoever_dies(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Restarted(broker, tmp_path, **ENV) as place:
+        for number, value in enumerate([1, np.nan, 3, np.inf, np.nan, 6]):
+            await store(mouth, "s", floats(value), content_type=FLOATS, offset=number * WINDOW)
+            await until_stored(mouth, lambda found, number=number: len(found.text) + len(found.gaps) == number + 1)
+            await place.kill()
+        await store(mouth, "s", b"", content_type="audio/mp4", end="true")
+        found = await until_ended(mouth)
+
+    assert found.text == ["1", "3", "6"]
+    dropped = [("bad_input", number * WINDOW, WINDOW) for number in (1, 3, 4)]
+    assert found.gaps == [*dropped, ("bad_input", 6 * WINDOW, 0)]
+    assert found.of(Gap)[0].detail == "F32LE samples are not all finite"
+    (end,) = found.of(End)
+    assert (end.received_frames, end.transcribed_frames, end.dropped_frames) == (6 * WINDOW, 3 * WINDOW, 3 * WINDOW)
+    found.check(6 * WINDOW)
 
 
 # Messages that nats-py cannot read.

@@ -182,7 +182,7 @@ async def test_job_that_has_no_record_yet_can_be_cancelled(office, monkeypatch):
         (b'{"object": "a.wav", "job": "radio-7"}', 400),
         (b'{"object": "a.wav", "job": "job=*"}', 400),
         (b'{"object": "a.wav", "more": 1}', 400),
-        (b'{"object": "a.wav", "language": "English"}', 400),
+        (b'{"object": "a.wav", "language": "Englisch"}', 400),
         (b'{"object": "none.wav"}', 404),
         (b'{"object": "large.wav"}', 413),
         (b'{"object": "other.wav", "job": "job=1"}', 409),

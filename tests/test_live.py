@@ -40,7 +40,7 @@ async def test_a_recording_becomes_finals_and_one_end(daemon, mouth, ears):
 
 async def test_every_message_fits_the_published_schema_and_ids_follow_the_contract(daemon, mouth, ears):
     await speak(mouth, "s", level(5, WINDOW), session="rec 1", offset=0)
-    await speak(mouth, "s", b"odd")
+    await speak(mouth, "s", b"?")
     await speak(mouth, "s", level(5, 100), offset=WINDOW + 4_000, end=1)
     await ears.ends(1)
 
@@ -156,7 +156,7 @@ async def test_another_language_in_the_middle_of_a_session_holds_from_the_next_w
     assert len({final.session for final in finals}) == 1
     assert [final.language for final in finals] == ["en", "de", "de", "de", "de", "de"]
     warnings = [line for line in daemon.log_lines() if line["level"] == "WARNING"]
-    assert ["does not know language xx" in line["msg"] for line in warnings] == [True]
+    assert ["Language xx is none that the model knows" in line["msg"] for line in warnings] == [True]
 
 
 async def test_text_that_is_not_believed_is_an_empty_final_with_its_reason_and_counted(daemon, mouth, ears):
@@ -205,18 +205,61 @@ async def test_the_last_sure_text_is_the_prompt_until_a_loop_silence_or_a_gap(br
 
 async def test_bad_payloads_cost_nothing_but_themselves(daemon, mouth, ears):
     await speak(mouth, "s", level(3, 12_000))
-    await speak(mouth, "s", b"123")
+    await speak(mouth, "s", b"1")
     await speak(mouth, "s", level(3, 100), content_type="audio/mpeg")
-    await speak(mouth, "s", level(3, 100), offset="-4")
-    await speak(mouth, "s", level(3, 12_000), end=1)
+    await speak(mouth, "s", level(3, 12_000))
+    await speak(mouth, "s", level(3, 100), content_type="audio/x-raw;rate=1", end="true")
 
     (end,) = await ears.ends(1)
 
-    assert [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)] == [(12_000, 0, "bad_input")]
+    gaps = [(gap.start_frame, gap.frames, gap.reason) for gap in ears.of(Gap)]
+    assert gaps == [(12_000, 0, "bad_input"), (24_000, 0, "bad_input")]
     assert (end.received_frames, end.transcribed_frames, end.lost_frames) == (24_000, 24_000, 0)
     assert ears.text("s") == "3"
     ears.check_accounts()
     await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] == 3)
+
+
+ODD_HEADERS = [
+    {"offset": "0.0"}, {"offset": "-1"}, {"Audio-Time": "2026-11-21T10:00:60Z"}, {"Audio-Time": "2026-11-21T10:00:00"},
+    {"Language": "English"}, {"Language": ""}, {"Language": "xx"}, {"end": "no"}, {"end": "maybe"}, {"session": "\u00fc"},
+    {"content_type": ""}, {"content_type": "application/octet-stream"}, {"content_type": "audio/wav"},
+    {"content_type": "audio/x-raw, format=(string)S16LE, rate=(int)48000, channels=(int)1"},
+]  # fmt: skip
+
+
+async def test_an_odd_header_costs_no_audio(daemon, mouth, ears):
+    for number, odd in enumerate(ODD_HEADERS):
+        await speak(mouth, f"s{number}", level(3, WINDOW), **odd)
+        await speak(mouth, f"s{number}", level(3, 100) + b"x", end="true")
+
+    ends = await ears.ends(len(ODD_HEADERS))
+
+    ears.check_accounts()
+    assert not ears.of(Gap)
+    assert {(end.frames, end.transcribed_frames) for end in ends} == {(WINDOW + 100, WINDOW + 100)}
+    assert {ears.text(end.stream) for end in ends} == {"3 3"}
+    # All of those that are not read as they are meant; and of the language that the model does not know, once more.
+    said = {"header": 8 + 1, "bytes": len(ODD_HEADERS)}
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.odd"] == said)
+    warned = {line["msg"].split()[2] for line in daemon.log_lines() if line["msg"].startswith("passed over: ")}
+    assert warned >= {"Content-Type", "Audio-Offset", "Audio-Time", "Audio-Session", "Audio-End", "Language"}
+
+
+async def test_samples_that_must_not_be_heard_are_received_and_dropped(daemon, mouth, ears):
+    floats = "audio/x-raw;format=F32LE"
+    for number, value in enumerate((0.25, np.nan, 0.25)):
+        payload = np.full(WINDOW, value, "<f4").tobytes()
+        await speak(mouth, "s", payload, content_type=floats, offset=WINDOW * number, end=number // 2)
+
+    (end,) = await ears.ends(1)
+
+    ears.check_accounts()
+    (gap,) = ears.of(Gap)
+    assert (gap.start_frame, gap.frames, gap.reason) == (WINDOW, WINDOW, "bad_input")
+    assert gap.detail == "F32LE samples are not all finite"
+    assert (end.received_frames, end.transcribed_frames, end.dropped_frames) == (3 * WINDOW, 2 * WINDOW, WINDOW)
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] == 1)
 
 
 async def test_a_publisher_reads_in_a_gap_what_is_wrong_with_his_payloads(daemon, mouth, ears):

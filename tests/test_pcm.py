@@ -16,6 +16,7 @@ FORMATS = st.builds(AudioFormat, st.sampled_from(SampleFormat), st.integers(8_00
     ("fmt", "payload", "expected"),
     [
         (SampleFormat.S16LE, np.array([0, 16384, -32768], "<i2").tobytes(), [0, 0.5, -1]),
+        (SampleFormat.S24LE, bytes([0, 0, 0, 0, 0, 0x40, 0, 0, 0x80]), [0, 0.5, -1]),
         (SampleFormat.S32LE, np.array([0, 2**30, -(2**31)], "<i4").tobytes(), [0, 0.5, -1]),
         (SampleFormat.F32LE, np.array([0, 0.5, -7], "<f4").tobytes(), [0, 0.5, -1]),
         (SampleFormat.U8, bytes([128, 192, 0]), [0, 0.5, -1]),
@@ -51,7 +52,7 @@ def test_two_channels_are_told_apart_if_wanted():
 @given(st.sampled_from(SampleFormat), st.binary(max_size=800))
 def test_each_channel_alone_is_what_it_is_beside_another(sample, payload):
     one = (
-        payload[: len(payload) // 8 * 8].replace(b"\xff", b"\x01").replace(b"\x7f", b"\x01")
+        payload[: len(payload) // 24 * 24].replace(b"\xff", b"\x01").replace(b"\x7f", b"\x01")
     )  # no float that is not finite
     size = AudioFormat(sample).frame_bytes
     frames = [one[at : at + size] for at in range(0, len(one), size)]
@@ -135,6 +136,13 @@ def test_a_formats_own_content_type_names_it(fmt):
         ("AUDIO/X-RAW; Rate = 8000 ;format=mulaw", AudioFormat(SampleFormat.MULAW, 8000, 1)),
         ('audio/x-raw;format="F32LE";channels="2";layout=interleaved;', AudioFormat(SampleFormat.F32LE, 48_000, 2)),
         ("audio/x-raw;channel-mask=0x3", DEFAULT),
+        (
+            "audio/x-raw, format=(string)F32LE, rate=(int)16000, channels=(int)2, channel-mask=(bitmask)0x0000000000000003",
+            AudioFormat(SampleFormat.F32LE, 16_000, 2),
+        ),
+        ('audio/x-raw, format=(string)"U8", rate=(int) 8000', AudioFormat(SampleFormat.U8, 8_000, 1)),
+        ("audio/L16;rate=16000;channels=2", AudioFormat(SampleFormat.S16LE, 16_000, 2)),
+        ("audio/wav;codecs=1", DEFAULT),
     ],
 )
 def test_content_type_is_read_leniently(text, expected):
@@ -144,7 +152,7 @@ def test_content_type_is_read_leniently(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "audio/ogg", "audio/x-raw;format=S24LE", "audio/x-raw;rate=7999", "audio/x-raw;rate=192001",
+        "", "audio/ogg", "audio/x-raw;format=S16BE", "audio/x-raw;rate=7999", "audio/x-raw;rate=192001",
         "audio/x-raw;rate=abc", "audio/x-raw;rate=-1", "audio/x-raw;rate=99999999999999999999", "audio/x-raw;channels=0",
         "audio/x-raw;channels=3", "audio/x-raw;rate=\u0664\u0668\u0660\u0660\u0660", "audio/x-raw;layout=non-interleaved",
     ],

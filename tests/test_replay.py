@@ -34,7 +34,7 @@ ODD_FORMATS = FORMATS | st.builds(AudioFormat, st.just(SampleFormat.S16LE), st.s
 
 
 class Step(NamedTuple):
-    """What comes next: ``kind`` is audio, bad, pause, lost or close."""
+    """What comes next: ``kind`` is audio, unfit, bad, pause, lost or close."""
 
     kind: str
     payload: bytes = b""
@@ -76,6 +76,8 @@ class Recording:
                 events = session.skip("it is broken")
             case "pause":
                 events = session.pause()
+            case "unfit":
+                events = session.feed(step.payload, offset=step.offset, unfit="it is broken")
             case "close":
                 events = session.close()
             case kind:
@@ -87,7 +89,7 @@ class Recording:
         for event in events:
             assert event.frames or isinstance(event, Gap)
             settle(session, event)
-            if isinstance(event, Gap) and event.reason == "bad_input":
+            if isinstance(event, Gap) and event.reason == "bad_input" and not event.frames:
                 self.skipped_at = event.start_frame
             self.told.append(Told(event, number, self._kept(event)))
         return Fed(before, session.clock - (session.received - received), session.clock, received, offsets)
@@ -111,7 +113,7 @@ def settle(session, event):
         case Silence():
             fate = Fate.SILENT
         case Gap():
-            fate = Fate.LOST
+            fate = event.fate
         case _:
             fate = Fate.DROPPED if event.number % 3 == 2 else Fate.TRANSCRIBED
             session.segments += fate is Fate.TRANSCRIBED
@@ -151,7 +153,7 @@ def described(event):
                 cut.samples.tobytes(),
             )
         case Gap():
-            return (*place, event.reason, event.bridged)
+            return (*place, event.reason, event.bridged, event.detail)
     return place
 
 
@@ -163,7 +165,9 @@ def check_that_anybody_can_go_on(steps, new_session, wanted):
     for index in wanted(len(first.told)):
         event, step, kept = first.told[index]
         start = min(replay_from(place, rate) for place in event.places)
-        again = min(step, next((n for n, one in enumerate(fed) if one.end > start), step))
+        # A payload that is a gap is not needed once that is told.
+        coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
+        again = min(coming, next((n for n, one in enumerate(fed) if one.end > start), coming))
         clock = fed[again].start if start >= fed[again].start else fed[again].before
         mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
         other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
@@ -189,7 +193,7 @@ def check_that_anybody_can_go_on(steps, new_session, wanted):
 @st.composite
 def happenings(draw):
     """What befalls a recording, payload by payload: holes, echoes, pauses and rubbish, mostly nothing."""
-    kinds = st.sampled_from(["audio"] * 12 + ["hole", "echo", "bad", "pause", "lost"])
+    kinds = st.sampled_from(["audio"] * 12 + ["hole", "echo", "bad", "unfit", "pause", "lost"])
     return draw(
         st.lists(st.tuples(kinds, st.integers(1, 4_000) | st.integers(1, 90_000), st.booleans()), max_size=60)
     ), draw(st.booleans())
@@ -211,7 +215,7 @@ def steps_of(payload, fmt, sizes, befallen):
                 steps += [Step(kind)] * (1 + size % 2)
         captured_at = NOON + timedelta(milliseconds=clock) if timed else None
         offset = 777 + clock if with_offsets else None
-        steps.append(Step("lost" if kind == "lost" else "audio", piece, offset, captured_at))
+        steps.append(Step(kind if kind in {"lost", "unfit"} else "audio", piece, offset, captured_at))
         clock, last = clock + len(piece) // fmt.frame_bytes, piece
     return [*steps, Step("close")]
 

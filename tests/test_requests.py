@@ -170,7 +170,7 @@ async def test_what_is_asked_for_reaches_the_model(broker, tmp_path, mouth):
         (clip(5), {"task": "summarize"}, "Task is none of transcribe, translate"),
         (clip(5), {"task": "translate"}, "does not translate"),
         (clip(5), {"language": "fr"}, "does not know 'fr'"),
-        (clip(5), {"language": "?"}, "not a language code"),
+        (clip(5), {"language": "?"}, "not a code or an English name of a language"),
         (clip(5), {"prompt": "x" * 1001}, "Prompt has 1001 characters"),
     ],
     ids=["empty", "text", "cut off", "no audio", "form", "task", "no translation", "language", "no language", "prompt"],

@@ -1,17 +1,20 @@
 """Clock, holes, overlaps and sessions; the account is exact whatever comes."""
 
+import io
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
 from transcriber.audio.account import Fate
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.sound import Odd
 from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.window import PRE_ROLL_FRAMES, Cutting
@@ -54,12 +57,12 @@ def check_tiling(events):
                 assert event.start_frame == clocks[event.session]
                 clocks[event.session] += event.frames
                 assert event.frames > 0
-                fate = Fate.TRANSCRIBED if isinstance(event, Window) else Fate.LOST
+                fate = Fate.TRANSCRIBED if isinstance(event, Window) else event.fate
                 event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
             case Ended(session):
                 session.closed = True
                 assert clocks[session] == session.clock == session.received + session.account[Fate.LOST]
-                assert session.received == session.account[Fate.TRANSCRIBED]
+                assert session.received == session.account[Fate.TRANSCRIBED] + session.account[Fate.DROPPED]
                 assert session.complete
 
 
@@ -186,14 +189,70 @@ def test_the_first_offset_is_the_origin_even_after_audio_without_offsets():
     assert (gap.start_frame, gap.frames) == (2_000, 1_000)
 
 
-def test_a_hole_above_the_limit_is_bad_input_and_nothing_is_taken():
+def test_an_offset_out_of_reach_is_passed_over_and_costs_no_audio():
     source = stream(max_hole_s=600)
-    source.feed(audio(1_000), at(0))
 
-    with pytest.raises(BadInputError, match="ahead"):
-        source.feed(audio(1_000), at(1_000 + 601 * RATE))
+    events = source.feed(audio(1_000), at(0)) + source.feed(audio(1_000), at(1_000 + 601 * RATE))
+    events += source.feed(audio(1_000), at(2_000)) + source.end()
 
-    assert source.session.clock == 1_000
+    assert Odd("header", "Audio-Offset jumps 601 s ahead") in events
+    assert kinds(events) == ["Started", "Odd", "Window", "Ended"]
+    check_tiling(events)
+
+
+def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
+    source = Stream(AudioFormat(SampleFormat.F32LE, RATE), Cutting(5.0), None, max_hole_s=600, new_id=lambda: "call")
+    good, bad = np.zeros(10_000, "<f4").tobytes(), np.full(10_000, np.nan, "<f4").tobytes()
+
+    events = source.feed(good, at(5_000)) + source.feed(bad, at(12_000)) + source.feed(bad, at(26_000), "slow_consumer")
+    events += source.feed(bad, at(5_000)) + source.feed(bad, NO_HEADERS) + source.feed(good, at(46_000, end=True))
+
+    told = [(e.start_frame, e.frames, e.reason, e.detail) for e in events if isinstance(e, Gap)]
+    assert told == [
+        (10_000, 7_000, "bad_input", unfit := "F32LE samples are not all finite"),
+        (17_000, 4_000, "slow_consumer", None),
+        (21_000, 10_000, "bad_input", unfit),
+        (31_000, 10_000, "bad_input", unfit),
+    ]
+    assert isinstance(events[-1], Ended)
+    session = events[-1].session
+    assert (session.received, session.overlap) == (47_000, 13_000)
+    check_tiling(events)
+    assert session.account[Fate.DROPPED] == 27_000
+
+
+def test_the_whole_frames_of_a_payload_are_heard_and_the_odd_bytes_said():
+    source = stream()
+
+    events = source.feed(audio(1_000) + b"x", at(0)) + source.feed(audio(1_000), at(1_000, end=True))
+
+    assert kinds(events) == ["Odd", "Started", "Window", "Ended"]
+    assert events[0] == Odd("bytes", "2001 bytes are not whole frames of 2 bytes")
+    assert isinstance(events[-1], Ended)
+    assert events[-1].session.received == 2_000
+
+
+def test_an_end_counts_though_its_payload_cannot_be_read():
+    source = stream()
+    source.feed(audio(100), NO_HEADERS)
+
+    assert kinds(source.skip("it is broken", end=True)) == ["Gap", "Window", "Ended"]
+    assert source.session is None
+
+
+def test_a_wav_header_begins_a_session_of_its_format_and_the_rest_follows_raw():
+    source, wav = stream(), AudioHeaders(content_type="audio/wav")
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((4_000, 2)), 16_000, subtype="PCM_24", format="WAV")
+    head, body = file.getvalue()[:-24_000], file.getvalue()[-24_000:]
+
+    events = source.feed(audio(100), NO_HEADERS) + source.feed(head, wav) + source.feed(body[:12_000], wav)
+    events += source.feed(head + body[12_000:], wav) + source.end()
+
+    assert kinds(events) == ["Started", "Window", "Ended", "Started", "Window", "Ended"]
+    assert isinstance(events[3], Started)
+    assert events[3].session.format == AudioFormat(SampleFormat.S24LE, 16_000, 2)
+    assert events[3].session.received == 4_000
 
 
 def test_the_end_states_the_total_length_and_a_trailing_hole_is_lost():
@@ -302,7 +361,7 @@ TIMES = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.
 def publishers(draw):
     """What any publisher may do: offsets or none, holes, echoes, restarts, ends, rubbish, drops."""
     steps = draw(st.lists(st.tuples(
-        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "far", "end", "beat", "bad", "drop", "session", "pause"]),
+        st.sampled_from(["audio", "audio", "audio", "hole", "echo", "again", "far", "end", "beat", "bad", "odd", "drop", "session", "pause"]),
         st.integers(0, 30_000),
         st.none() | TIMES,
     ), max_size=40))  # fmt: skip
@@ -334,8 +393,14 @@ def published(source, publisher, sound=audio, eager=lambda: True):
         payload = b"" if step == "beat" else sound(size)
         try:
             yield source.feed(
-                payload + (b"x" if step == "bad" else b""),
-                AudioHeaders(offset=offset, end=step == "end", session=session, captured_at=captured_at),
+                payload + (b"x" if step == "odd" else b""),
+                AudioHeaders(
+                    content_type="audio/mp4" if step == "bad" else None,
+                    offset=offset,
+                    end=step == "end",
+                    session=session,
+                    captured_at=captured_at,
+                ),
                 lost,
                 eager=eager(),
             )
@@ -447,6 +512,8 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
 
     for events in published(source, publisher, sound, eager=lambda: chance.random() < 0.5):
         for event in events:
+            if isinstance(event, Odd):
+                continue
             session = event.session
             match event:
                 case Started():
@@ -460,7 +527,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     settle(Fate.SILENT, event)
                 case Gap():
                     books[session].tile(event)
-                    settle(Fate.LOST, event)
+                    settle(event.fate, event)
                 case Ended():
                     session.closed = True
                     assert books[session].tiled == [session.clock] * session.channels

@@ -44,7 +44,7 @@ def wav_files(draw: st.DrawFn) -> tuple[bytes, AudioFormat, bytes]:
             [
                 ("PCM_U8", SampleFormat.U8),
                 ("PCM_16", SampleFormat.S16LE),
-                ("PCM_24", SampleFormat.S32LE),
+                ("PCM_24", SampleFormat.S24LE),
                 ("PCM_32", SampleFormat.S32LE),
                 ("FLOAT", SampleFormat.F32LE),
                 ("ULAW", SampleFormat.MULAW),
@@ -61,8 +61,8 @@ def wav_files(draw: st.DrawFn) -> tuple[bytes, AudioFormat, bytes]:
     container = draw(st.sampled_from(["WAV", "WAVEX"]))
     soundfile.write(file, values, fmt.rate, subtype=subtype, format=container)
     raw = io.BytesIO()
-    # libsndfile's own headerless output is the reference; 24 bits come out as 32.
-    soundfile.write(raw, values, fmt.rate, subtype="PCM_32" if subtype == "PCM_24" else subtype, format="RAW")
+    # libsndfile's own headerless output is the reference.
+    soundfile.write(raw, values, fmt.rate, subtype=subtype, format="RAW")
     return file.getvalue(), fmt, raw.getvalue()
 
 

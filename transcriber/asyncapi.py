@@ -24,13 +24,13 @@ _AUDIO_HEADERS = {
     "Content-Type": (
         "format of the payload; absent: the session's last one, else the daemon's `INPUT_*` settings. In live mode also "
         "`audio/webm` and `audio/ogg`, where payloads are consecutive bytes of one container with Opus in it, as browsers "
-        "record it, and `audio/opus`, where each is one bare Opus packet"
+        "record it, and `audio/opus`, where each is one bare Opus packet. Of `audio/wav` a header in the payload says the format"
     ),
     "Audio-Offset": (
         "index of the payload's first frame; absent: contiguous with the message before. Of `audio/opus` at 48 kHz; of "
         "`audio/webm` and `audio/ogg` not read, as they have a clock of their own"
     ),
-    "Audio-Time": "capture time of the first frame, RFC 3339",
+    "Audio-Time": "capture time of the first frame, RFC 3339 with its zone; or Unix time, in s, ms, us or ns",
     "Audio-Session": "the publisher's own id for this recording",
     "Audio-End": "`1`: the stream ends after this payload",
     "Language": "this stream's language, such as `en`; absent: the daemon's setting",
@@ -41,9 +41,8 @@ _HEADER_RULES: dict[str, dict[str, Any]] = {
         "examples": ["audio/x-raw;format=S16LE;rate=48000;channels=1", "audio/webm;codecs=opus", "audio/opus"]
     },
     "Audio-Offset": {"pattern": "^[0-9]{1,16}$"},
-    "Audio-Time": {"format": "date-time"},
     "Audio-Session": {"pattern": "^[ -~]{1,128}$"},
-    "Audio-End": {"enum": ["0", "1"]},
+    "Audio-End": {"enum": ["0", "1", "false", "true"]},
     "Response-Format": {"enum": list(get_args(Form))},
     "Task": {"enum": list(get_args(Task))},
     "Nats-Service-Error-Code": {"pattern": "^[45][0-9]{2}$"},

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.audio.speech import THRESHOLD
 from transcriber.audio.window import Cutting
+from transcriber.engine.languages import language_code
 from transcriber.errors import ConfigError
 
 FORCED_AUDIO_CTX = "force:256"
@@ -143,7 +144,7 @@ class Settings(BaseSettings):
     result_max_age_secs: int = Field(
         2_592_000, ge=1, le=MAX_AGE_S, description="seconds that results and records of jobs are kept"
     )
-    max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is bad input")
+    max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is passed over")
     whisper_model_path: Path | None = Field(None, description="a ggml model file; wins over `WHISPER_MODEL`")
     whisper_model: str | None = Field(
         None, description="a name such as `base.en`, fetched once; `demo`, bundled; or a folder, converted once"
@@ -250,9 +251,10 @@ class Settings(BaseSettings):
     @field_validator("whisper_language")
     @classmethod
     def _language_code(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|[a-z]{2,3}", value):
-            raise ValueError("must be auto or a lower-case code such as en")
-        return value
+        code = "auto" if value.lower() == "auto" else language_code(value)
+        if code is None:
+            raise ValueError("must be auto, a code such as en, or the English name of a language")
+        return code
 
     @field_validator("whisper_audio_ctx", mode="before")
     @classmethod

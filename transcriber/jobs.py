@@ -7,8 +7,9 @@ job, which is also its audit record once it is over.
 import re
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from transcriber.engine.languages import language_code
 from transcriber.messages import OVER, JobState
 from transcriber.ulid import CROCKFORD, new_ulid
 
@@ -56,6 +57,11 @@ def file_name(object_name: str) -> str:
     return found[1] if found else object_name
 
 
+def _language(value: object) -> object:
+    """As a code, where it is a name or has a region."""
+    return (language_code(value) or value) if isinstance(value, str) else value
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,7 +71,9 @@ class Submission(_Model):
 
     job: JobId = Field(default_factory=new_job_id, description="id of the job; absent: a new one")
     object: str = Field(min_length=1, max_length=1000, description="name in the bucket AUDIO_FILES")
-    language: str | None = Field(None, pattern=r"^[a-z]{2,3}$", description="ISO 639-1; null: as the daemon is set")
+    language: Annotated[str | None, BeforeValidator(_language)] = Field(
+        None, pattern=r"^[a-z]{2,3}$", description="ISO 639-1; null: as the daemon is set"
+    )
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: Text = Field("", description="names and terms that may come up")
     speakers: Literal["mix", "channels", "voices"] | None = Field(None, description="null: as the daemon is set")

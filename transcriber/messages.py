@@ -12,6 +12,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 SCHEMA_VERSION: Literal[1] = 1
 
 GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"]
+NEVER_CAME: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
+"""Reasons of gaps whose frames are lost; those of all others were received, and are dropped."""
+
 Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate"]
 """Why a text is held back: each is a series of ``transcriber.text.suppressed``, too."""
 

@@ -308,7 +308,7 @@ class _Publisher:
             if start > bad_after:
                 # Nobody knows of a hole before the next payload that can be read.
                 gaps.append((hole[0] if start == hole[1] else start, 0, "bad_input"))
-                add(b"odd", start, **offset)
+                add(b"?", start, **offset)
                 bad_after = len(samples)
             data = samples[start:end].astype("<i2").tobytes()
             add(data, start, **offset)

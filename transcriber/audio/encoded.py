@@ -7,7 +7,6 @@ missing shows as a jump of the places.
 
 from collections.abc import Iterator
 from enum import StrEnum
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from transcriber.audio.ogg import OggDemuxer
@@ -22,7 +21,7 @@ from transcriber.audio.opus import (
     packet_channels,
     packet_frames,
 )
-from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat
+from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
 from transcriber.audio.session import BEGAN_AGAIN_S
 from transcriber.audio.webm import WebmDemuxer
 from transcriber.errors import BadInputError
@@ -51,10 +50,9 @@ _DEMUXERS: dict[Encoding, type[WebmDemuxer | OggDemuxer]] = {Encoding.WEBM: Webm
 _ENCODINGS = {kind: Encoding(kind.partition("/")[2]) for kind in ENCODED_TYPES}
 
 
-@lru_cache(maxsize=256)
 def parse_encoding(content_type: str) -> Encoding | None:
     """What a ``Content-Type`` says; None if that is not for us."""
-    return _ENCODINGS.get(content_type.partition(";")[0].strip().lower())
+    return _ENCODINGS.get(media_type(content_type))
 
 
 class Piece(NamedTuple):

@@ -1,16 +1,18 @@
-"""The headers of an audio message, parsed and checked.
+"""The headers of an audio message, read as they are meant.
 
-In: the message's header mapping, names in any case, or None. Out: ``AudioHeaders``.
+In: the message's header mapping, names in any case, or None. Out: ``AudioHeaders``. All headers are optional: what makes no
+sense is passed over, and said; it costs no audio.
 """
 
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from transcriber.audio.pcm import AudioFormat, parse_content_type
-from transcriber.errors import BadInputError
+from transcriber.audio.pcm import media_type
+from transcriber.engine.languages import language_code
 
 MAX_OFFSET = 2**53
 """Frames: the largest whole number that JSON readers keep exact."""
@@ -18,11 +20,22 @@ MAX_OFFSET = 2**53
 YEARS = range(1970, 9000)
 """Years of a capture time; at the ends of the calendar adding a second would overflow."""
 
-_OFFSET = re.compile(r"[0-9]{1,16}", re.ASCII)
+SAYS_NOTHING = frozenset({"", "application/octet-stream"})
+"""Types of payloads that say only that they are bytes."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNIX_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+"""Times below which Unix time is counted in that many a second: each reaches from 1973 to 5138."""
+_LEAST_UNIX_TIME = 10**8
+
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+_OFFSET = re.compile(r"([0-9]{1,16})(?:\.0*)?", re.ASCII)
 _SESSION = re.compile(r"[\x20-\x7e]{1,128}")
-_LANGUAGE = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*", re.ASCII)
+_UNIX_TIME = re.compile(r"([0-9]{1,20})(?:\.([0-9]+))?", re.ASCII)
 # RFC 3339, section 5.6; datetime alone takes far more than that.
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +43,14 @@ class AudioHeaders:
     """What the publisher said; None where nothing.
 
     Attributes:
-        content_type: to be read with ``parse_content_type``; None means the session's last format.
+        content_type: to be read with ``read_sound``; None means the session's last format.
         offset: index of the payload's first frame at the stream's own rate.
         captured_at: capture time of the first frame.
         session: the publisher's own id for this recording.
         end: the stream ends after this payload.
-        language: primary subtag, lower case (``en`` of ``en-GB``).
+        language: its code, lower case (``en`` of ``en-GB``).
         traceparent: as it came; whoever uses it checks it.
+        ignored: what made no sense, each in a line.
     """
 
     content_type: str | None = None
@@ -46,77 +60,86 @@ class AudioHeaders:
     end: bool = False
     language: str | None = None
     traceparent: str | None = None
-
-    def format(self, default: AudioFormat) -> AudioFormat:
-        """The payload's format; ``default`` where the header is silent.
-
-        Raises:
-            BadInputError: the ``Content-Type`` names nothing we read.
-        """
-        return default if self.content_type is None else parse_content_type(self.content_type, default)
+    ignored: tuple[str, ...] = ()
 
 
 NO_HEADERS = AudioHeaders()
 
 
 def parse_headers(headers: Mapping[str, str] | None) -> AudioHeaders:
-    """Check and sort the headers we know; others are ignored.
-
-    Raises:
-        BadInputError: one of ours makes no sense.
-    """
+    """Read and sort the headers we know; others are passed over."""
     if not headers:
         return NO_HEADERS
     given = {name.lower(): value.strip() for name, value in headers.items()}
-    end = given.get("audio-end", "0")
-    if end not in {"0", "1"}:
-        raise BadInputError(f"Audio-End is not 1 but {end[:20]!r}")
-    time = given.get("audio-time")
+    ignored: list[str] = []
+
+    def read(name: str, parse: Callable[[str], _Read | None], expected: str) -> _Read | None:
+        text = given.get(name.lower())
+        if text is None:
+            return None
+        found = parse(text)
+        if found is None:
+            ignored.append(f"{name} is not {expected}: {text[:40]!r}")
+        return found
+
+    language = read("Language", _language, "a code or an English name of a language")
     return AudioHeaders(
-        content_type=given.get("content-type"),
-        offset=_offset(given.get("audio-offset")),
-        captured_at=None if time is None else parse_time(time),
-        session=_session(given.get("audio-session")),
-        end=end == "1",
-        language=_language(given.get("language")),
+        content_type=read("Content-Type", _content_type, "a type of audio"),
+        offset=read("Audio-Offset", _offset, "a whole number from 0 to 2^53"),
+        captured_at=read("Audio-Time", parse_time, "RFC 3339 with its zone, or Unix time, of a year from 1970 to 8999"),
+        session=read("Audio-Session", _session, "1 to 128 printable ASCII characters"),
+        end=bool(read("Audio-End", _switch, "1 or 0")),
+        language=None if language == "auto" else language,
         traceparent=given.get("traceparent"),
+        ignored=tuple(ignored),
     )
 
 
-def parse_time(text: str) -> datetime:
-    """An RFC 3339 time stamp; digits beyond microseconds are cut off.
+def parse_time(text: str) -> datetime | None:
+    """A time stamp of RFC 3339, or Unix time; None if it is neither. Digits beyond microseconds are cut off.
 
-    Raises:
-        BadInputError: it is none.
+    Unix time is in s, ms, us or ns, whichever makes it a year from 1973 to 5138. A leap second, which datetime cannot show, is
+    the second after.
     """
-    with contextlib.suppress(ValueError):  # February 30, or a leap second, which datetime cannot show
-        if match := _RFC3339.fullmatch(text):
-            day, clock, fraction, zone = match.groups()
-            micros = (fraction or "0")[:6].ljust(6, "0")
-            moment = datetime.fromisoformat(f"{day}T{clock}.{micros}{'+00:00' if zone in 'Zz' else zone}")
-            if moment.year in YEARS:
-                return moment
-    raise BadInputError(f"Audio-Time is not RFC 3339 of a year from 1970 to 8999: {text[:40]!r}")
-
-
-def _offset(text: str | None) -> int | None:
-    if text is None:
+    if match := _UNIX_TIME.fullmatch(text):
+        return _unix_time(match[1], match[2] or "")
+    if (match := _RFC3339.fullmatch(text)) is None:
         return None
-    if not _OFFSET.fullmatch(text) or int(text) > MAX_OFFSET:
-        raise BadInputError(f"Audio-Offset is not a whole number from 0 to 2^53: {text[:20]!r}")
-    return int(text)
+    day, minute, second, fraction, zone = match.groups()
+    leap = second == "60"
+    micros = (fraction or "0")[:6].ljust(6, "0")
+    shown = f"{day}T{minute}{'59' if leap else second}.{micros}{'+00:00' if zone in 'Zz' else zone}"
+    with contextlib.suppress(ValueError):  # February 30
+        moment = datetime.fromisoformat(shown)
+        if moment.year in YEARS:
+            return moment + timedelta(seconds=leap)
+    return None
 
 
-def _language(text: str | None) -> str | None:
-    if text is None or text.lower() == "auto":
+def _unix_time(whole: str, fraction: str) -> datetime | None:
+    if int(whole) < _LEAST_UNIX_TIME:
         return None
-    match = _LANGUAGE.fullmatch(text)
-    if match is None:
-        raise BadInputError(f"Language is not a language code: {text[:20]!r}")
-    return match[1].lower()
+    per_second = next(per_second for limit, per_second in _UNIX_UNITS if int(whole) < limit)
+    nanos = int(whole + fraction[:9].ljust(9, "0"))
+    return _EPOCH + timedelta(microseconds=nanos // (1000 * per_second))
 
 
-def _session(text: str | None) -> str | None:
-    if text is not None and not _SESSION.fullmatch(text):
-        raise BadInputError("Audio-Session is not 1 to 128 printable ASCII characters")
-    return text
+def _content_type(text: str) -> str | None:
+    return None if media_type(text) in SAYS_NOTHING else text
+
+
+def _offset(text: str) -> int | None:
+    match = _OFFSET.fullmatch(text)
+    return int(match[1]) if match and int(match[1]) <= MAX_OFFSET else None
+
+
+def _switch(text: str) -> bool | None:
+    return _SWITCH.get(text.lower())
+
+
+def _language(text: str) -> str | None:
+    return "auto" if text.lower() == "auto" else language_code(text)
+
+
+def _session(text: str) -> str | None:
+    return text if _SESSION.fullmatch(text) else None

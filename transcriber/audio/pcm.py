@@ -5,6 +5,7 @@ A *frame* is one sample of every channel.
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -25,11 +26,22 @@ MAX_FLOAT_PEAK = 64.0
 ENCODED_TYPES = frozenset({"audio/webm", "video/webm", "audio/ogg", "audio/opus"})
 """What ``audio.encoded`` reads."""
 
+RAW = "audio/x-raw"
+L16 = "audio/l16"
+"""16 bits in network order, by RFC 2586."""
+
+WAV_TYPES = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
+
+_SEPARATOR = re.compile(r"[;,]")
+_CAPS_TYPE = re.compile(r"\([a-z0-9]+\)\s*", re.ASCII)
+"""What GStreamer puts before a value: ``(int)16000``."""
+
 
 class SampleFormat(StrEnum):
     """How one sample is written; little-endian."""
 
     S16LE = "S16LE"
+    S24LE = "S24LE"
     S32LE = "S32LE"
     F32LE = "F32LE"
     U8 = "U8"
@@ -39,6 +51,7 @@ class SampleFormat(StrEnum):
 
 _DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
     SampleFormat.S16LE: np.dtype("<i2"),
+    SampleFormat.S24LE: np.dtype("V3"),
     SampleFormat.S32LE: np.dtype("<i4"),
     SampleFormat.F32LE: np.dtype("<f4"),
     SampleFormat.U8: np.dtype("u1"),
@@ -73,25 +86,38 @@ class AudioFormat:
 
 
 @lru_cache(maxsize=256)
+def media_type(content_type: str) -> str:
+    """The type without its parameters, in lower case.
+
+    >>> media_type("Audio/L16; rate=16000"), media_type("audio/x-raw, rate=(int)16000")
+    ('audio/l16', 'audio/x-raw')
+    """
+    return _SEPARATOR.split(content_type, 1)[0].strip().lower()
+
+
+@lru_cache(maxsize=256)
 def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
     """Format named by a ``Content-Type``; what it leaves out is taken from ``default``.
 
-    Accepts GStreamer's caps as a MIME type: ``audio/x-raw;format=S16LE;rate=48000;channels=1``.
+    Accepts GStreamer's caps, as a MIME type and as GStreamer prints them: ``audio/x-raw;format=S16LE;rate=48000;channels=1``,
+    ``audio/x-raw, format=(string)S16LE, rate=(int)48000``. Samples of ``audio/L16`` are S16LE once ``read_sound`` has turned
+    them; of WAV it is the format where no WAV header says another.
 
     Raises:
         BadInputError: another type, an unknown parameter value, or out of range.
     """
-    kind, *parameters = (part.strip() for part in value.split(";"))
-    if kind.lower() in ENCODED_TYPES:
+    kind = media_type(value)
+    if kind in ENCODED_TYPES:
         raise BadInputError(f"{kind}: encoded audio is taken in live mode only")
-    if kind.lower() != "audio/x-raw":
-        raise BadInputError(f"Content-Type is not audio/x-raw but {kind[:40]!r}")
+    if kind not in {RAW, L16} | WAV_TYPES:
+        raise BadInputError(f"Content-Type is not {RAW} but {kind[:40]!r}")
     sample, rate, channels = default.sample, default.rate, default.channels
-    for parameter in filter(None, parameters):
+    sample = SampleFormat.S16LE if kind == L16 else sample
+    for parameter in _SEPARATOR.split(value)[1:]:
         name, _, text = parameter.partition("=")
-        text = text.strip().strip('"')
+        text = _CAPS_TYPE.sub("", text.strip(), count=1).strip("\"'")
         match name.strip().lower():
-            case "format":
+            case "format" if kind == RAW:
                 try:
                     sample = SampleFormat(text.upper())
                 except ValueError:
@@ -116,15 +142,23 @@ def count_frames(payload: bytes, fmt: AudioFormat) -> int:
     frames, rest = divmod(len(payload), fmt.frame_bytes)
     if rest:
         raise BadInputError(f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes")
-    if fmt.sample is SampleFormat.F32LE and frames:
-        samples = np.frombuffer(payload, "<f4")
-        peak = peak_of(samples)
-        # One NaN would stay in the resampler's memory for good; integers cannot hold one.
-        if not math.isfinite(peak):
-            raise BadInputError("F32LE samples are not all finite")
-        if is_unscaled(samples, peak):
-            raise BadInputError(f"F32LE samples reach {peak:.0f}: full scale is 1, and these look like integers")
+    if unfit := why_unfit(payload, fmt):
+        raise BadInputError(unfit)
     return frames
+
+
+def why_unfit(payload: bytes, fmt: AudioFormat) -> str | None:
+    """Why whole frames must not be heard, though they can be counted; None if they may."""
+    if fmt.sample is not SampleFormat.F32LE or not payload:
+        return None
+    samples = np.frombuffer(payload, "<f4")
+    peak = peak_of(samples)
+    # One NaN would stay in the resampler's memory for good; integers cannot hold one.
+    if not math.isfinite(peak):
+        return "F32LE samples are not all finite"
+    if is_unscaled(samples, peak):
+        return f"F32LE samples reach {peak:.0f}: full scale is 1, and these look like integers"
+    return None
 
 
 def peak_of(samples: NDArray[np.floating]) -> float:
@@ -152,6 +186,10 @@ def decode(
     match fmt.sample:
         case SampleFormat.S16LE:
             samples = raw * np.float32(1 / 2**15)
+        case SampleFormat.S24LE:
+            wide = np.zeros((len(raw), 4), np.uint8)
+            wide[:, 1:] = np.frombuffer(payload, np.uint8).reshape(-1, 3)
+            samples = wide.view("<i4")[:, 0].astype(np.float32) * np.float32(1 / 2**31)
         case SampleFormat.S32LE:
             samples = raw.astype(np.float32) * np.float32(1 / 2**31)
         case SampleFormat.F32LE:

@@ -17,7 +17,7 @@ from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
 from transcriber.audio.speech import Network
 from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError
-from transcriber.messages import GapReason
+from transcriber.messages import NEVER_CAME, GapReason
 
 BEGAN_AGAIN_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
@@ -127,12 +127,17 @@ class Gap:
     detail: str | None = None
     bridged: bool = False
 
+    @property
+    def fate(self) -> Fate:
+        """What became of its frames: they never came, or they came for nothing."""
+        return Fate.LOST if self.reason in NEVER_CAME else Fate.DROPPED
+
 
 class Session:
     """Clock, windows and account of one recording.
 
     Invariants, to the frame: ``clock == received + lost``; once closed and settled, ``received`` is the sum of what was
-    transcribed, silent and dropped. What is lost is told as a ``Gap``, and counted by who handles it.
+    transcribed, silent and dropped. What is lost or of no use is told as a ``Gap``, and counted by who handles it.
 
     Attributes:
         clock: frames since the session's first, holes included.
@@ -240,11 +245,13 @@ class Session:
         captured_at: datetime | None = None,
         lost_before: GapReason | None = None,
         eager: bool = True,
+        unfit: str | None = None,
     ) -> list[Window | Silence | Gap]:
         """Take one payload of whole frames; returns what it completes.
 
         ``eager`` says whether windows should be closed where speech has ended. ``lost_before`` says that messages may have
-        been lost since the previous payload, and why: where no offset tells how much, that is a gap of 0 frames.
+        been lost since the previous payload, and why: where no offset tells how much, that is a gap of 0 frames. ``unfit`` says
+        why the payload must not be heard: then its frames count as received, and are a gap.
 
         Raises:
             BadInputError: the offset is out of reach; nothing was taken.
@@ -257,7 +264,7 @@ class Session:
         done: list[Window | Silence | Gap] = []
         if hole > 0:
             reason: GapReason = "slow_consumer" if lost_before == "slow_consumer" else "lost_input"
-            bridged = payload and self.clock and hole <= BRIDGED_S * self.rate
+            bridged = payload and not unfit and self.clock and hole <= BRIDGED_S * self.rate
             done = self._bridge(hole, reason, eager=eager) if bridged else self._break(hole, reason)
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
@@ -265,7 +272,7 @@ class Session:
         # The time of an echo is none to count from.
         if captured_at is not None and trim * self.format.frame_bytes < len(payload):
             self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
-        return done + self._push(payload, trim=trim, eager=eager)
+        return done + self._push(payload, trim=trim, eager=eager, unfit=unfit)
 
     def skip(self, detail: str) -> list[Window | Silence | Gap]:
         """A payload could not be read, ``detail`` says why: a gap of 0 frames, the clock stays; one for all of them at one place."""
@@ -297,15 +304,17 @@ class Session:
             self.offsets = Offsets(self.format, Known(offset - self.clock, exact=self._exact_offsets))
         return self.offsets.place(offset, frames, self.clock)
 
-    def _push(self, payload: bytes, *, trim: int, eager: bool) -> list[Window | Silence | Gap]:
-        """Hand over ``payload`` without its first ``trim`` frames."""
+    def _push(self, payload: bytes, *, trim: int, eager: bool, unfit: str | None) -> list[Window | Silence | Gap]:
+        """Hand over ``payload`` without its first ``trim`` frames; what is ``unfit``, as a gap."""
         fresh = memoryview(payload)[trim * self.format.frame_bytes :]
         frames = len(fresh) // self.format.frame_bytes
         self.overlap += len(payload) // self.format.frame_bytes - frames
         if not frames:
             return []
-        self.clock += frames
         self.received += frames
+        if unfit:
+            return self._break(frames, "bad_input", unfit)
+        self.clock += frames
         return self._windows(self._run.push(fresh, eager=eager))
 
     def _bridge(self, hole: int, reason: GapReason, *, eager: bool) -> list[Window | Silence | Gap]:
@@ -316,12 +325,12 @@ class Session:
         self.clock += hole
         return done + self._windows(self._run.push(self.format.silence(hole), eager=eager))
 
-    def _break(self, hole: int, reason: GapReason) -> list[Window | Silence | Gap]:
+    def _break(self, hole: int, reason: GapReason, detail: str | None = None) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""
         done, start = self._end_run(), self.clock
         self.clock += hole
         self._begin_run()
-        return [*done, Gap(self, start, hole, reason, self.places)]
+        return [*done, Gap(self, start, hole, reason, self.places, detail=detail)]
 
     def _end_run(self, rest: bytes = b"") -> list[Window | Silence | Gap]:
         """Close the run, which ends with ``rest``, and begin another; returns what was open."""

@@ -6,12 +6,15 @@ gaps, a session ended.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.pcm import AudioFormat, count_frames
+from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.sound import Odd, Sound, read_sound
 from transcriber.audio.speech import Network
 from transcriber.audio.window import Cutting
+from transcriber.errors import BadInputError
 from transcriber.messages import GapReason
 
 
@@ -29,7 +32,7 @@ class Ended:
     session: Session
 
 
-Event = Started | Window | Silence | Gap | Ended
+Event = Started | Window | Silence | Gap | Odd | Ended
 
 
 class Stream:
@@ -66,30 +69,32 @@ class Stream:
         """Take one message; returns what it brought about.
 
         ``eager`` says whether windows should be closed where speech has ended, or rather be filled up.
-        An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count.
+        An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count. What is passed over
+        of a payload that can be read is ``Odd``.
 
         Raises:
             BadInputError: the payload cannot be read; nothing was taken. ``skip`` says so in the stream.
         """
         session = self.session
-        fmt = headers.format(session.format if session else self._default)
-        frames = count_frames(payload, fmt)
-        events: list[Event] = []
-        if session and self._is_over(session, fmt, headers, frames):
+        sound = read_sound(payload, headers.content_type, session.format if session else None, self._default)
+        events: list[Event] = list(sound.odd)
+        if session and self._is_over(session, sound, headers):
             events += self.end()
-        if self.session is None and frames:
-            events += self._open(fmt, headers.session)
+        if self.session is None and (sound.frames or sound.headed):
+            events += self._open(sound.format, headers.session)
         if self.session is None:
             return events
-        events += self.session.feed(
-            payload, offset=headers.offset, captured_at=headers.captured_at, lost_before=lost_before, eager=eager
-        )
+        events += self._take(self.session, sound, headers, lost_before, eager=eager)
         return events + self.end() if headers.end else events
 
-    def skip(self, detail: str, fmt: AudioFormat | None = None) -> list[Event]:
-        """A payload could not be read, ``detail`` says why: a gap of 0 frames. ``fmt`` is what it was expected to hold."""
+    def skip(self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False) -> list[Event]:
+        """A payload could not be read, ``detail`` says why: a gap of 0 frames.
+
+        ``fmt`` is what it was expected to hold; ``end``: its headers say that the stream ends after it.
+        """
         events = [] if self.session else self._open(fmt or self._default, None)
-        return [*events, *(self.session.skip(detail) if self.session else [])]
+        events += self.session.skip(detail) if self.session else []
+        return events + self.end() if end else events
 
     def pause(self) -> list[Event]:
         """Nothing comes for the time being; returns the windows that were open. The session goes on."""
@@ -117,10 +122,28 @@ class Stream:
         return [Started(self.session)]
 
     @staticmethod
-    def _is_over(session: Session, fmt: AudioFormat, headers: AudioHeaders, frames: int) -> bool:
+    def _take(
+        session: Session, sound: Sound, headers: AudioHeaders, lost_before: GapReason | None, *, eager: bool
+    ) -> list[Event]:
+        """Feed a payload where it belongs; an offset out of reach costs no audio."""
+        feed = partial(
+            session.feed,
+            sound.data,
+            captured_at=headers.captured_at,
+            lost_before=lost_before,
+            eager=eager,
+            unfit=sound.unfit,
+        )
+        try:
+            return [*feed(offset=headers.offset)]
+        except BadInputError as error:
+            return [Odd("header", str(error)), *feed()]
+
+    @staticmethod
+    def _is_over(session: Session, sound: Sound, headers: AudioHeaders) -> bool:
         """Whether this payload belongs to another recording than ``session``."""
         return (
             (headers.session is not None and headers.session != session.id)
-            or (fmt != session.format and frames > 0)
-            or session.began_again(headers.offset, frames)
+            or (sound.format != session.format and (sound.frames > 0 or sound.headed))
+            or session.began_again(headers.offset, sound.frames)
         )

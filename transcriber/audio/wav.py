@@ -1,14 +1,12 @@
 """WAV files as they arrive. In: the bytes of a RIFF WAVE file, cut anywhere. Out: its format and its PCM.
 
 Reads PCM of 8, 16, 24 and 32 bits, 32-bit float, mu-law and A-law, WAVE_FORMAT_EXTENSIBLE, and files
-whose sizes were never filled in because they came through a pipe. 24-bit samples become S32LE.
+whose sizes were never filled in because they came through a pipe.
 Memory is bounded by the piece that was fed in.
 """
 
 import struct
 import sys
-
-import numpy as np
 
 from transcriber.audio.pcm import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
@@ -17,7 +15,7 @@ _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _SAMPLE_FORMATS = {
     (_PCM, 8): SampleFormat.U8,
     (_PCM, 16): SampleFormat.S16LE,
-    (_PCM, 24): SampleFormat.S32LE,
+    (_PCM, 24): SampleFormat.S24LE,
     (_PCM, 32): SampleFormat.S32LE,
     (_FLOAT, 32): SampleFormat.F32LE,
     (_ALAW, 8): SampleFormat.ALAW,
@@ -54,8 +52,7 @@ class WavParser:
         self._header_bytes = 0  # behind the 8 bytes that the RIFF size does not count
         self._skip_bytes = 0  # of a chunk that is not ours
         self._format: AudioFormat | None = None  # read, but the audio has not begun
-        self._frame_bytes = 0  # in the file
-        self._packed_24 = False
+        self._frame_bytes = 0
         self._audio_bytes: int | None = None  # still to come; None before the audio
 
     def feed(self, data: bytes) -> bytes:
@@ -74,7 +71,7 @@ class WavParser:
         self._audio_bytes -= usable
         # The rest is the start of a frame or, behind the audio, other chunks.
         del self._pending[: usable if self._audio_bytes >= self._frame_bytes else None]
-        return _unpack_24(pcm) if self._packed_24 else pcm
+        return pcm
 
     def _take(self, count: int) -> bytes:
         taken = bytes(memoryview(self._pending)[:count])
@@ -134,7 +131,6 @@ class WavParser:
             raise BadInputError(f"{frame_bytes} bytes a frame do not fit {channels} channels of {bits} bits")
         self._format = AudioFormat(sample, rate, channels)
         self._frame_bytes = frame_bytes
-        self._packed_24 = bits == 24  # noqa: PLR2004
 
     def _begin_audio(self, size: int) -> None:
         if self._format is None:
@@ -144,10 +140,3 @@ class WavParser:
         known = not unfinished and (size < _HUGE_BYTES or 8 + self._header_bytes + size <= self._file_bytes)
         self._audio_bytes = size if known else sys.maxsize
         self.format, self.frames = self._format, size // self._frame_bytes if known else None
-
-
-def _unpack_24(pcm: bytes) -> bytes:
-    """Samples packed in three bytes each as S32LE."""
-    samples = np.zeros((len(pcm) // 3, 4), np.uint8)
-    samples[:, 1:] = np.frombuffer(pcm, np.uint8).reshape(-1, 3)
-    return samples.tobytes()

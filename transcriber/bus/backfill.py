@@ -27,16 +27,23 @@ from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError, RefusedError, UnansweredError
-from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Gap, Revision, SessionState, Status, message_id
+from transcriber.messages import (
+    ANY_MESSAGE,
+    NEVER_CAME,
+    AnyMessage,
+    End,
+    Gap,
+    Revision,
+    SessionState,
+    Status,
+    message_id,
+)
 from transcriber.telemetry import session_traceparent
 
 log = logging.getLogger(__name__)
 
 OWED = frozenset({"queue_full", "engine_error"})
 """Reasons of gaps whose audio came, and may be heard better later."""
-
-LOST = frozenset({"lost_input", "slow_consumer"})
-"""Reasons of gaps whose audio never came."""
 
 IDLE_POLL_S = 0.1
 RETRY_S = 1.0
@@ -164,8 +171,10 @@ class Backfill:
                 account.owed[_id(message)] = message
                 self._debts.append(_Debt(message, previous_seq))
                 self._news.set()
-            case Gap() if message.reason in LOST:
+            case Gap() if message.reason in NEVER_CAME:
                 account.holes.append(message)
+            case Gap():
+                account.lost.append(message)
             case Revision():
                 account.owed.pop(message.replaces, None)
                 account.paid += 1
@@ -259,11 +268,12 @@ class Backfill:
                 break
             silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0
             events = audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
+            headers = parse_headers(payload.headers)
             try:
-                events += audio.feed(payload.payload, parse_headers(payload.headers))
+                events += audio.feed(payload.payload, headers)
                 heard_at = payload.stored_at if payload.payload else heard_at
             except BadInputError as error:
-                events += audio.skip(str(error))
+                events += audio.skip(str(error), end=headers.end)
             if window := _found(events, gap):
                 return window
         return _found(audio.end(), gap)

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from transcriber.audio.encoded import EncodedStream, Encoding, Found, Piece, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.opus import Began, Broken
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.stream_report import Arrival
 from transcriber.errors import BadInputError
@@ -37,7 +37,6 @@ class Chunk(NamedTuple):
     Attributes:
         lost_before: why others may be missing before it, if they may.
         live_s: live time at which it came.
-        error: why its headers cannot be read, if so.
         came: whether it is a message; else it says only that no more will come.
     """
 
@@ -46,7 +45,6 @@ class Chunk(NamedTuple):
     lost_before: GapReason | None
     arrival: Arrival
     live_s: float
-    error: str | None = None
     came: bool = True
 
 
@@ -138,6 +136,9 @@ class Chunks:
         except BadInputError as error:
             self._missed = True
             self._listener.refuse(chunk, str(error), self._format, count=True)
+            if headers.end:
+                await self._finish(chunk)
+                self._listener.hear(self._without_samples(chunk, None))
             return
         if self._decoder and (encoding is not self._decoder.encoding or headers.session not in {None, self._session}):
             await self._finish(chunk)
@@ -163,15 +164,13 @@ class Chunks:
         """What the payload is; None: samples.
 
         Raises:
-            BadInputError: its headers cannot be read, or the ``Content-Type`` names nothing we read.
+            BadInputError: the ``Content-Type`` names nothing we read.
         """
-        if chunk.error is not None:
-            raise BadInputError(chunk.error)
         if chunk.headers.content_type is None:
             return self._decoder.encoding if self._decoder else None
         encoding = parse_encoding(chunk.headers.content_type)
         if encoding is None:
-            chunk.headers.format(AudioFormat())
+            parse_content_type(chunk.headers.content_type, AudioFormat())
         return encoding
 
     async def _finish(self, chunk: Chunk) -> None:

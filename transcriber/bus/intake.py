@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.offsets import Known
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
+from transcriber.audio.sound import Odd
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.checkpoint import Cursor
 from transcriber.bus.feed import Payload
@@ -190,22 +191,21 @@ class Intake:
         self._quiet.broken()
         if self.heard_at:
             await self._pass_time((payload.stored_at - self.heard_at).total_seconds())
-        arrival, headers = Arrival(wall=payload.stored_at), NO_HEADERS
+        arrival, headers = Arrival(wall=payload.stored_at), parse_headers(payload.headers)
+        self._report.passed_over(headers.ignored)
         lost_before, self._torn = payload.lost_before or self._torn, False
         session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
         before, received, offsets = (session.clock, session.received, _known(session)) if session else (0, 0, None)
         self._fed_seq = payload.seq
         self._report.counters.chunks_received += 1
         try:
-            headers = parse_headers(payload.headers)
             events = self._audio.feed(payload.data, headers, "lost_input" if lost_before else None)
             if payload.data:
                 self.heard_at = payload.stored_at
                 self._without_audio.broken()
         except BadInputError as error:
-            self._report.counters.chunks_dropped["bad_input"] += 1
-            self._around.warnings.warning("bad_input", "payload skipped: %s", error, stream=self._report.name)
-            events = self._audio.skip(str(error))
+            self._report.refused(str(error))
+            events = self._audio.skip(str(error), end=headers.end)
             if not session and self.session:
                 self.heard_at = payload.stored_at  # a session that it opens may end by itself, too
         begun = next((number for number, event in enumerate(events) if isinstance(event, Started)), None)
@@ -268,6 +268,8 @@ class Intake:
                     tell = partial(self._report.gap, event, arrival.wall)
                     after = self._stand(event.session, event.places, ending=event.session in ending)
                     self._write(tell, after, arrival)
+                case Odd():
+                    self._report.odd(event)
                 case Ended(session):
                     self._write(partial(self._report.ended, session), Cursor(self._fed_seq + 1), arrival)
 

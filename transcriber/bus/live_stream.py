@@ -12,6 +12,7 @@ from transcriber.audio.encoded import parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.sound import Odd
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.chunks import Chunk, Chunks, Listener
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
@@ -80,20 +81,15 @@ class LiveStream:
         """Take message ``number`` of the subscription, at ``live_s`` of live time."""
         self._report.counters.chunks_received += 1
         self.seen_s = live_s
-        parsed, error = NO_HEADERS, None
-        try:
-            parsed = parse_headers(headers)
-        except BadInputError as found:
-            error = str(found)
+        parsed = parse_headers(headers)
+        self._report.passed_over(parsed.ignored)
         if self._chunks and self._chunks.idle:
             self._chunks = None
-        chunk = Chunk(payload, parsed, None if error else self._lost_before(number), Arrival(), live_s, error)
+        chunk = Chunk(payload, parsed, self._lost_before(number), Arrival(), live_s)
         if self._chunks or (parsed.content_type and parse_encoding(parsed.content_type)):
             self._put(chunk)
-        elif error is None:
-            self.hear(chunk)
         else:
-            self.refuse(chunk, error)
+            self.hear(chunk)
 
     def hear(self, chunk: Chunk) -> None:
         """Samples, a heartbeat or an end, as they came or as they were decoded."""
@@ -102,10 +98,12 @@ class LiveStream:
             eager = not self.worker.queue.depth
             events = self._audio.feed(chunk.payload, chunk.headers, chunk.lost_before, eager=eager)
         except BadInputError as error:
-            # What was lost is still to be told.
-            self._overflowed |= chunk.lost_before == "slow_consumer"
-            self._reconnected |= chunk.lost_before == "lost_input"
             self.refuse(chunk, str(error))
+            if chunk.headers.end:
+                self._handle(self._audio.end(chunk.lost_before), chunk.headers, chunk.arrival)
+            else:  # what was lost is still to be told
+                self._overflowed |= chunk.lost_before == "slow_consumer"
+                self._reconnected |= chunk.lost_before == "lost_input"
             return
         if chunk.payload:
             self.heard_s = chunk.live_s
@@ -113,8 +111,7 @@ class LiveStream:
 
     def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
         """Something in a chunk cannot be read; ``count``: for the first time."""
-        self._report.counters.chunks_dropped["bad_input"] += count
-        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
+        self._report.refused(reason, count=count)
         self._took(self._audio.skip(reason, fmt), chunk)
 
     def begin_again(self, chunk: Chunk) -> None:
@@ -202,6 +199,8 @@ class LiveStream:
                     self._report.silence(event, arrival.wall)
                 case Gap():
                     self._report.gap(event, arrival.wall)
+                case Odd():
+                    self._report.odd(event)
                 case Ended(session):
                     self._report.ended(session)
 

@@ -27,12 +27,12 @@ class Asked:
 
 
 def read_headers(headers: Mapping[str, str] | None, model: SpeechModel) -> Asked:
-    """Check the headers of a request against what ``model`` can do; unknown ones are passed over.
+    """Check the headers of a request against what ``model`` can do; unknown and empty ones are passed over.
 
     Raises:
         BadInputError: one of them asks for what is not there.
     """
-    given = {name.lower(): value.strip() for name, value in (headers or {}).items()}
+    given = {name.lower(): value.strip() for name, value in (headers or {}).items() if value.strip()}
     form, task = given.get("response-format", FORMS[0]).lower(), given.get("task", TASKS[0]).lower()
     if form not in FORMS:
         raise BadInputError(f"Response-Format is none of {', '.join(FORMS)}: {form[:20]!r}")
@@ -42,6 +42,8 @@ def read_headers(headers: Mapping[str, str] | None, model: SpeechModel) -> Asked
     if len(prompt) > MAX_PROMPT:
         raise BadInputError(f"Prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed")
     audio = parse_headers({name: given[name] for name in ("language", "traceparent") if name in given})
+    if audio.ignored:
+        raise BadInputError(audio.ignored[0])
     if lack := what_lacks(model, audio.language, task):
         raise BadInputError(lack)
     return Asked(form, task, prompt, audio)

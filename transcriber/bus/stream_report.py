@@ -5,7 +5,7 @@ do with audio; what they tell is the same.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +13,7 @@ from functools import partial
 from transcriber.audio.account import Fate
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.sound import Odd
 from transcriber.audio.speech import Network, speech_probability, speech_seconds
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
@@ -101,9 +102,7 @@ class StreamReport:
         if headers.language and self._around.model.supports(headers.language):
             report.language = headers.language
         elif headers.language:
-            self._around.warnings.warning(
-                "language", "the model does not know language %s", headers.language, stream=self.name
-            )
+            self.odd(Odd("header", f"Language {headers.language} is none that the model knows"))
         if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
             report.odd_unit = True
             self._around.warnings.warning(
@@ -115,6 +114,22 @@ class StreamReport:
         if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
             report.noticed = True
             self._around.warnings.warning("opposed", odd, stream=self.name, session=session.id)
+
+    def passed_over(self, headers: Iterable[str]) -> None:
+        """Headers that make no sense, each as a line."""
+        for line in headers:
+            self.odd(Odd("header", line))
+
+    def odd(self, odd: Odd) -> None:
+        """Something was passed over of a payload that is heard all the same."""
+        self.counters.chunks_odd[odd.reason] += 1
+        kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
+        self._around.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
+
+    def refused(self, reason: str, *, count: bool = True) -> None:
+        """A payload cannot be heard; ``count``: this is the first that is said of it."""
+        self.counters.chunks_dropped["bad_input"] += count
+        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
 
     def stalled(self, session: Session, *, stalled: bool) -> None:
         """Whether anything comes, be it a heartbeat; told when it changes."""
@@ -190,9 +205,10 @@ class StreamReport:
         self._listen_for_silence(session, silence.start_frame + silence.frames)
 
     def gap(self, gap: Gap, received_at: datetime) -> None:
-        """Frames never came, or it is not known how many; those of one channel alone did come."""
-        fate = Fate.LOST if gap.channel is None else Fate.DROPPED
-        gap.session.account.settle(fate, gap.start_frame, gap.frames, gap.channel)
+        """Frames never came, or it is not known how many, or they are of no use."""
+        if gap.reason == "bad_input" and gap.frames:
+            self.refused(gap.detail or "")
+        gap.session.account.settle(gap.fate, gap.start_frame, gap.frames, gap.channel)
         self._tell_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:

@@ -1,5 +1,7 @@
 """What the code must know of languages, as the ISO 639-1 codes that Whisper uses."""
 
+import re
+
 WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
 """They put no spaces between words."""
 
@@ -15,3 +17,33 @@ WHISPER_LANGUAGES = tuple(
     "nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue".split()
 )
 """All that any Whisper model knows, in its own order."""
+
+_NAMES = (  # noqa: SIM905
+    "english,chinese,german,spanish,russian,korean,french,japanese,portuguese,turkish,polish,catalan,dutch,arabic,swedish,italian,"
+    "indonesian,hindi,finnish,vietnamese,hebrew,ukrainian,greek,malay,czech,romanian,danish,hungarian,tamil,norwegian,thai,urdu,"
+    "croatian,bulgarian,lithuanian,latin,maori,malayalam,welsh,slovak,telugu,persian,latvian,bengali,serbian,azerbaijani,slovenian,"
+    "kannada,estonian,macedonian,breton,basque,icelandic,armenian,nepali,mongolian,bosnian,kazakh,albanian,swahili,galician,marathi,"
+    "punjabi,sinhala,khmer,shona,yoruba,somali,afrikaans,occitan,georgian,belarusian,tajik,sindhi,gujarati,amharic,yiddish,lao,uzbek,"
+    "faroese,haitian creole,pashto,turkmen,nynorsk,maltese,sanskrit,luxembourgish,myanmar,tibetan,tagalog,malagasy,assamese,tatar,"
+    "hawaiian,lingala,hausa,bashkir,javanese,sundanese,cantonese"
+).split(",")
+"""What Whisper calls them, in the same order."""
+
+_BY_NAME = dict(zip(_NAMES, WHISPER_LANGUAGES, strict=True)) | {
+    "burmese": "my", "valencian": "ca", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "pushto": "ps",
+    "panjabi": "pa", "moldavian": "ro", "moldovan": "ro", "sinhalese": "si", "castilian": "es", "mandarin": "zh",
+}  # fmt: skip
+
+_CODE = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*", re.ASCII)
+
+
+def language_code(text: str) -> str | None:
+    """The code of what somebody calls a language, be it one that no model knows; None if it is neither a code nor a name.
+
+    >>> language_code("en-GB"), language_code("English"), language_code("what you hear")
+    ('en', 'en', None)
+    """
+    if code := _BY_NAME.get(text.lower()):
+        return code
+    match = _CODE.fullmatch(text)
+    return match[1].lower() if match else None

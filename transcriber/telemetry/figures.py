@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
+from transcriber.audio.sound import OddReason
 from transcriber.messages import GapReason, Latency, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
@@ -57,6 +58,7 @@ class Counters:
     chunks_dropped: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("bad_input", "slow_consumer", "overlap", "too_many_streams"), 0)
     )
+    chunks_odd: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(OddReason), 0))
     chunks_filtered: int = 0
     partials: int = 0
     publish_retries: int = 0

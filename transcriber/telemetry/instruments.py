@@ -42,6 +42,9 @@ INSTRUMENTS = (
     Instrument("transcriber.worker.busy", "gauge", "", "fraction of the interval in which the workers worked, 0 to 1"),
     Instrument("transcriber.chunks.received", "counter", "{chunk}", "payloads that came"),
     Instrument("transcriber.chunks.dropped", "counter", "{chunk}", "payloads that were not used, by reason"),
+    Instrument(
+        "transcriber.chunks.odd", "counter", "{oddity}", "headers and odd bytes that were passed over, by reason"
+    ),
     Instrument("transcriber.chunks.filtered", "counter", "{window}", "windows without speech, kept from whisper"),
     Instrument("transcriber.buffer.size", "gauge", "{sample}", "16 kHz samples in the open windows"),
     Instrument(

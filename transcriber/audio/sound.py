@@ -1,0 +1,91 @@
+"""What is in a payload of samples. In: its bytes and its ``Content-Type``. Out: whole frames of a format that ``pcm`` decodes.
+
+Each payload is read by itself, so that whoever reads a stored one again reads the same.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from transcriber.audio.pcm import L16, WAV_TYPES, AudioFormat, media_type, parse_content_type, why_unfit
+from transcriber.audio.wav import WavParser, is_wav
+from transcriber.errors import BadInputError
+
+_WAV_HEAD_BYTES = 12
+
+OddReason = Literal["header", "bytes"]
+"""What is passed over of a payload: each is a series of ``transcriber.chunks.odd``, too."""
+
+
+class Odd(NamedTuple):
+    """Something was passed over, though the payload was read; ``detail`` is for people, and begins with the header's name."""
+
+    reason: OddReason
+    detail: str
+
+
+class Sound(NamedTuple):
+    """A payload as it was read.
+
+    Attributes:
+        data: whole frames of ``format``.
+        headed: a WAV header in it says the format.
+        odd: what was passed over.
+        unfit: why its frames must not be heard, though they can be counted; None if they may.
+    """
+
+    data: bytes
+    format: AudioFormat
+    headed: bool = False
+    odd: tuple[Odd, ...] = ()
+    unfit: str | None = None
+
+    @property
+    def frames(self) -> int:
+        return len(self.data) // self.format.frame_bytes
+
+
+def read_sound(payload: bytes, content_type: str | None, session: AudioFormat | None, default: AudioFormat) -> Sound:
+    """Read ``payload``, in a session of that format; ``default`` is that of streams that say nothing.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    fmt = session or default
+    kind = "" if content_type is None else media_type(content_type)
+    if content_type is not None:
+        fmt = parse_content_type(content_type, fmt)
+    odd: list[Odd] = []
+    headed = kind in WAV_TYPES and is_wav(payload[:_WAV_HEAD_BYTES])
+    if headed:
+        payload, fmt = _without_header(payload)
+    elif kind in WAV_TYPES and payload and session is None:
+        odd.append(Odd("header", f"Content-Type {kind} without a WAV header: taken for {fmt.content_type}"))
+    if rest := len(payload) % fmt.frame_bytes:
+        if rest == len(payload):
+            raise BadInputError(f"{rest} bytes are no whole frame of {fmt.frame_bytes} bytes")
+        odd.append(Odd("bytes", f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes"))
+        payload = payload[:-rest]
+    if kind == L16:
+        payload = _little_endian(payload, fmt.channels)
+    return Sound(payload, fmt, headed, tuple(odd), why_unfit(payload, fmt))
+
+
+def _without_header(payload: bytes) -> tuple[bytes, AudioFormat]:
+    """The samples behind a WAV header.
+
+    Raises:
+        BadInputError: it is not whole, or says a format that is not read.
+    """
+    parser = WavParser(len(payload))
+    pcm = parser.feed(payload)
+    if parser.format is None:
+        raise BadInputError(f"no whole WAV header in {len(payload)} bytes")
+    return pcm, parser.format
+
+
+def _little_endian(payload: bytes, channels: int) -> bytes:
+    """L16 as S16LE. RFC 2586 wants network order, and many send their own: sound moves less in the order that it is in."""
+    network, native = (np.frombuffer(payload, order).astype(np.int32).reshape(-1, channels) for order in (">i2", "<i2"))
+    moves = [int(np.abs(np.diff(samples, axis=0)).sum()) for samples in (network, native)]
+    return payload if moves[1] < moves[0] else network.astype("<i2").tobytes()
