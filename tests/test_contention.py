@@ -3,28 +3,31 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.audio.contention import FORGET_S, PAUSE_S, Claim, Contenders, Contention
+from transcriber.audio.contention import FORGET_S, PAUSE_S, Claim, Contenders, Contention, Verdict
+from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat
 
-WIDE, NARROW = AudioFormat(rate=16_000), AudioFormat(rate=8_000)
+DEFAULT = AudioFormat()
+WIDE, NARROW = AudioFormat(rate=16_000).content_type, AudioFormat(rate=8_000).content_type
 PAYLOAD = 320
 STEP_S = 0.02
+HEARD, REFUSED = {Verdict.HEARD, Verdict.ALONE}, {Verdict.NOTICED, Verdict.REFUSED}
 
 
 def by_session(name, number):
-    return Claim(name, WIDE, number * PAYLOAD, PAYLOAD)
+    return AudioHeaders(session=name, content_type=WIDE, offset=number * PAYLOAD)
 
 
 def by_format(name, number):
-    return Claim(None, WIDE if name == "a" else NARROW, None, PAYLOAD)
+    return AudioHeaders(content_type=WIDE if name == "a" else NARROW)
 
 
 def by_offset(name, number):
-    return Claim(None, None, number * PAYLOAD + (10_000_000 if name == "a" else 0), PAYLOAD)
+    return AudioHeaders(offset=number * PAYLOAD + (10_000_000 if name == "a" else 0))
 
 
 def by_encoding(name, number):
-    return Claim(None, WIDE if name == "a" else "webm", None, PAYLOAD if name == "a" else 0)
+    return AudioHeaders(content_type=WIDE if name == "a" else "audio/webm")
 
 
 KINDS = pytest.mark.parametrize("claim", [by_session, by_format, by_offset, by_encoding])
@@ -32,91 +35,114 @@ KINDS = pytest.mark.parametrize("claim", [by_session, by_format, by_offset, by_e
 
 @KINDS
 def test_of_two_that_alternate_the_newer_is_heard_for_as_long_as_both_go_on(claim):
-    contention = Contention()
+    contention = Contention(DEFAULT)
 
     refused = {"a": 0, "b": 0}
     for number in range(5_000):
         for name in ("a", "b"):
-            refused[name] += contention.refuses(claim(name, number), number * STEP_S)
+            refused[name] += contention.judge(claim(name, number), number * STEP_S) in REFUSED
 
     assert refused == {"a": 4_999, "b": 0}
 
 
 @KINDS
 def test_who_is_left_alone_is_heard_after_a_pause(claim):
-    contention = Contention()
+    contention = Contention(DEFAULT)
     for number in range(100):
-        contention.refuses(claim("a", number), number * STEP_S)
-        contention.refuses(claim("b", number), number * STEP_S)
+        contention.judge(claim("a", number), number * STEP_S)
+        contention.judge(claim("b", number), number * STEP_S)
 
-    heard = [number for number in range(100, 300) if not contention.refuses(claim("a", number), number * STEP_S)]
+    heard = [number for number in range(100, 300) if contention.judge(claim("a", number), number * STEP_S) in HEARD]
 
     assert heard == list(range(99 + round(PAUSE_S / STEP_S), 300))
 
 
 @KINDS
 def test_recordings_that_follow_each_other_are_all_heard(claim):
-    contention = Contention()
+    contention = Contention(DEFAULT)
 
-    assert not any(contention.refuses(claim("a", number), number * STEP_S) for number in range(100))
-    assert not any(contention.refuses(claim("b", number), (100 + number) * STEP_S) for number in range(100))
+    assert all(contention.judge(claim("a", number), number * STEP_S) in HEARD for number in range(100))
+    assert all(contention.judge(claim("b", number), (100 + number) * STEP_S) in HEARD for number in range(100))
+
+
+def test_one_that_begins_again_after_a_long_hole_is_heard():
+    contention = Contention(DEFAULT)
+
+    told = [contention.judge(AudioHeaders(offset=offset), 0.0) for offset in (1_000, 600_000, 0, 600_000 - PAYLOAD)]
+
+    assert told == [Verdict.HEARD, Verdict.HEARD, Verdict.HEARD, Verdict.NOTICED]
 
 
 def test_many_recordings_in_a_row_are_all_heard_however_fast():
-    contention = Contention()
+    contention = Contention(DEFAULT)
 
-    assert not any(contention.refuses(by_session(str(number), 0), 0.0) for number in range(1_000))
+    assert all(contention.judge(by_session(str(number), 0), 0.0) in HEARD for number in range(1_000))
 
 
 def test_who_comes_back_later_is_a_new_recording():
-    contention = Contention()
-    contention.refuses(by_format("a", 0), 0.0)
+    contention = Contention(DEFAULT)
+    contention.judge(by_format("a", 0), 0.0)
     for number in range(1_000):
-        contention.refuses(by_format("b", number), number * STEP_S)
+        contention.judge(by_format("b", number), number * STEP_S)
 
-    assert not contention.refuses(by_format("a", 0), FORGET_S + 1_000 * STEP_S)
+    assert contention.judge(by_format("a", 0), FORGET_S + 1_000 * STEP_S) in HEARD
 
 
 def test_after_the_end_anybody_is_heard():
-    contention = Contention()
-    contention.refuses(by_session("a", 0), 0.0)
-    contention.refuses(by_session("b", 0), 0.1)
+    contention = Contention(DEFAULT)
+    contention.judge(by_session("a", 0), 0.0)
+    contention.judge(by_session("b", 0), 0.1)
 
     contention.over()
 
-    assert not contention.refuses(by_session("a", 1), 0.2)
+    assert contention.judge(by_session("a", 1), 0.2) in HEARD
 
 
 def test_one_who_says_nothing_of_itself_is_the_one_that_is_heard():
-    contention = Contention()
-    contention.refuses(by_session("a", 0), 0.0)
+    contention = Contention(DEFAULT)
+    contention.judge(by_session("a", 0), 0.0)
 
-    assert not contention.refuses(Claim(None, None, None, PAYLOAD), 0.1)
-    assert contention.contenders.heard == Claim("a", WIDE, 2 * PAYLOAD)
+    assert contention.judge(NO_HEADERS, 0.1) in HEARD
+    assert contention.now
+    assert contention.now.heard == Claim("a", WIDE, 0)
 
 
-CLAIMS = st.builds(
-    Claim,
-    st.none() | st.sampled_from("ab"),
-    st.sampled_from([None, WIDE, NARROW, "webm"]),
-    st.none() | st.integers(0, 2_000_000),
-    st.just(PAYLOAD),
+def test_it_is_noticed_once_and_over_when_the_other_one_is_gone():
+    contention = Contention(DEFAULT)
+    told = []
+
+    for number in range(2_000):
+        names = "ab" if number < 500 else "b"
+        told += [contention.judge(by_session(name, number), number * STEP_S) for name in names]
+
+    changes = [verdict for verdict in told if verdict in {Verdict.NOTICED, Verdict.ALONE}]
+    assert changes == [Verdict.NOTICED, Verdict.ALONE]
+    assert told.index(Verdict.ALONE) - 1_000 == round(FORGET_S / STEP_S) - 1
+
+
+MESSAGES = st.builds(
+    AudioHeaders,
+    session=st.none() | st.sampled_from("ab"),
+    content_type=st.sampled_from([None, WIDE, NARROW, "audio/webm", "audio/mp4"]),
+    offset=st.none() | st.integers(0, 2_000_000),
 )
 
 
-@given(st.lists(st.tuples(CLAIMS, st.floats(0, 3)), max_size=40), st.integers(0, 40))
+@given(st.lists(st.tuples(MESSAGES, st.floats(0, 3)), max_size=40), st.integers(0, 40))
 def test_whoever_goes_on_from_any_message_decides_alike(messages, at):
-    contention, at_s, decided, kept = Contention(), 0.0, [], Contenders(Claim(None, None), 0.0)
-    for number, (claim, step_s) in enumerate(messages):
+    contention, at_s, decided = Contention(DEFAULT), 0.0, []
+    kept: Contenders | None = None
+    for number, (headers, step_s) in enumerate(messages):
         at_s += step_s
         if number == at:
-            kept = contention.contenders
-        decided.append(contention.refuses(claim, at_s))
+            kept = contention.now
+        decided.append(contention.judge(headers, at_s))
 
-    other, at_s, again = Contention(kept), 0.0, []
-    for number, (claim, step_s) in enumerate(messages):
+    other, at_s, again = Contention(DEFAULT, kept), 0.0, []
+    for number, (headers, step_s) in enumerate(messages):
         at_s += step_s
         if number >= at:
-            again.append(other.refuses(claim, at_s))
+            again.append(other.judge(headers, at_s))
 
     assert again == decided[at:]
+    assert other.now == contention.now or at >= len(messages)

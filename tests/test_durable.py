@@ -270,6 +270,26 @@ async def test_slow_owner_is_not_robbed(broker, tmp_path, mouth):
     found.check(31 * WINDOW)
 
 
+async def test_of_two_publishers_the_next_daemon_hears_the_same_one(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **ENV) as first:
+        await store(mouth, "s", level(1, WINDOW), session="old")
+        await store(mouth, "s", level(2, WINDOW // 2), session="new")
+        await store(mouth, "s", level(3, WINDOW), session="old")
+        await until_stored(mouth, lambda found: found.of(Gap))
+        first.process.send_signal(signal.SIGKILL)
+        await first.ended()
+    async with Daemon(broker.url, tmp_path, **ENV):
+        await store(mouth, "s", level(3, WINDOW), session="old")
+        await store(mouth, "s", level(2, WINDOW), session="new")
+        await store(mouth, "s", b"", end=1)
+        found = await until_stored(mouth, lambda found: len(found.of(End)) == 2)
+
+    assert found.text == ["1", "2", "2"]
+    assert [(gap.frames, gap.reason) for gap in found.of(Gap)] == [(0, "bad_input")]
+    assert [end.received_frames for end in found.of(End)] == [WINDOW, WINDOW * 3 // 2]
+
+
 async def test_stream_that_is_found_while_the_daemon_stops_is_the_next_ones(broker, tmp_path, mouth):
     """It would be served by nobody who drains it, and its windows would find a closed queue."""
     await provisioned(broker)

@@ -99,6 +99,27 @@ async def test_holes_echoes_and_restarts_are_told_to_the_frame(daemon, mouth, ea
     await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["overlap"] == 1)
 
 
+@pytest.mark.parametrize("by", ["session", "content_type"])
+async def test_of_two_publishers_on_one_stream_one_is_heard_and_no_other_stream_suffers(daemon, mouth, ears, by):
+    names = {"session": ("old", "new"), "content_type": (f"audio/x-raw;rate={RATE}", "audio/x-raw;rate=16000")}[by]
+    for number in range(50):
+        await speak(mouth, "both", level(1, 480), **{by: names[0]})
+        await speak(mouth, "both", level(2, 480), **{by: names[1]})
+        await speak(mouth, "good", level(3, RATE // 10), offset=number * RATE // 10)
+    await speak(mouth, "good", b"", end=1)
+    await speak(mouth, "both", b"", end=1)
+
+    ends = await ears.ends(3)
+
+    ears.check_accounts()
+    assert sorted(end.received_frames for end in ends) == [480, 50 * 480, 5 * RATE]
+    assert [status.state for status in ears.of(Status, "both")] == ["started", "started", "contended"]
+    (gap,) = ears.of(Gap)
+    assert (gap.stream, gap.frames, gap.reason) == ("both", 0, "bad_input")
+    assert gap.detail.startswith("two publishers on one stream: ")
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.dropped"]["contended"] == 49)
+
+
 async def test_fifty_streams_at_once_do_not_touch_each_other(daemon, mouth, ears):
     async def recording(number):
         for offset in range(0, 3 * WINDOW + 777, 4_800):

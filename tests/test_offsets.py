@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
 from transcriber.audio.account import Fate
-from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
@@ -43,7 +43,7 @@ def session_of(events):
     """The session, once all of it is settled."""
     for event in events:
         if isinstance(event, Gap):
-            event.session.account.settle(Fate.LOST, event.start_frame, event.frames)
+            event.session.account.settle(event.fate, event.start_frame, event.frames)
     for event in events:
         if isinstance(event, Window):
             event.session.account.settle(Fate.TRANSCRIBED, event.start_frame, event.frames)
@@ -88,6 +88,22 @@ def test_a_bridge_is_silence_in_every_format(sample):
     (window,) = (event for event in source.end() if isinstance(event, Window))
 
     assert (window.frames, np.abs(window.cut.samples).max() < 1e-3) == (3_000, True)
+
+
+def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on():
+    fmt = AudioFormat(SampleFormat.F32LE, RATE)
+    source = stream(fmt)
+    good, bad = fmt.silence(PAYLOAD), np.full(PAYLOAD, np.nan, "<f4").tobytes()
+
+    events = [e for number in range(100) for e in source.feed(bad if number == 50 else good, NO_HEADERS)] + source.end()
+
+    (gap,) = (event for event in events if isinstance(event, Gap))
+    assert (gap.start_frame, gap.frames, gap.reason, gap.fate) == (50 * PAYLOAD, PAYLOAD, "bad_input", Fate.DROPPED)
+    (window,) = (event for event in events if isinstance(event, Window))
+    assert window.frames == 100 * PAYLOAD
+    assert np.isfinite(window.cut.samples).all()
+    session = session_of(events)
+    assert (session.received, session.account[Fate.DROPPED]) == (100 * PAYLOAD, PAYLOAD)
 
 
 def test_nothing_is_bridged_before_the_first_frame_nor_after_the_last():

@@ -18,7 +18,7 @@ NEVER_CAME: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
 Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate"]
 """Why a text is held back: each is a series of ``transcriber.text.suppressed``, too."""
 
-StreamState = Literal["started", "stalled", "silent", "resumed"]
+StreamState = Literal["started", "stalled", "silent", "contended", "resumed"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """Of a file."""
@@ -120,6 +120,24 @@ class OffsetsState(_State):
     exact: bool = Field(False, description="they are a daemon's own count, as of a file")
 
 
+class ClaimState(_State):
+    """What tells one recording on a stream from another."""
+
+    session: str | None = Field(description="its `Audio-Session`")
+    kind: str | None = Field(description="`Content-Type`, or name of an encoding")
+    offset: int | None = Field(description="the latest `Audio-Offset`")
+
+
+class ContendersState(_State):
+    """Who publishes on the stream."""
+
+    heard: ClaimState
+    heard_at_s: float = Field(description="when it last was, Unix time")
+    other: ClaimState | None = Field(description="the one that it pushed out")
+    other_at_s: float
+    noticed: bool = Field(description="whether that one has gone on since")
+
+
 class SessionState(_State):
     """An open session, as far as its stored messages go."""
 
@@ -128,6 +146,7 @@ class SessionState(_State):
     clock: Frames = Field(description="frame at which the payload `seq` of the checkpoint begins")
     received: Frames | None = Field(None, description="frames that came before `clock`; null: all that were not lost")
     offsets: OffsetsState | None = Field(None, description="as of then; null: there were none")
+    contenders: ContendersState | None = Field(None, description="as of then; null: nobody")
     heard_at: AwareDatetime | None = Field(description="when audio was last stored before that")
     captured: tuple[int, AwareDatetime] | None = Field(description="a frame, and when it was captured")
     skipped_at: int | None = Field(description="frame at which unreadable payloads were last told of")

@@ -264,8 +264,7 @@ class Session:
         done: list[Window | Silence | Gap] = []
         if hole > 0:
             reason: GapReason = "slow_consumer" if lost_before == "slow_consumer" else "lost_input"
-            bridged = payload and not unfit and self.clock and hole <= BRIDGED_S * self.rate
-            done = self._bridge(hole, reason, eager=eager) if bridged else self._break(hole, reason)
+            done = self._bridge(hole, reason, eager=eager) if payload else self._break(hole, reason)
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
         trim = max(0, -hole)
@@ -313,17 +312,22 @@ class Session:
             return []
         self.received += frames
         if unfit:
-            return self._break(frames, "bad_input", unfit)
+            return self._bridge(frames, "bad_input", unfit, eager=eager)
         self.clock += frames
         return self._windows(self._run.push(fresh, eager=eager))
 
-    def _bridge(self, hole: int, reason: GapReason, *, eager: bool) -> list[Window | Silence | Gap]:
-        """Fill the hole, and go on; the gap, unless it was told by whom we go on after."""
-        done, start = self._windows(self._run.catch_up()), self.clock
-        if not self.account.knows(Fate.LOST, start, hole):
-            done.append(Gap(self, start, hole, reason, self.places, bridged=True))
-        self.clock += hole
-        return done + self._windows(self._run.push(self.format.silence(hole), eager=eager))
+    def _bridge(
+        self, frames: int, reason: GapReason, detail: str | None = None, *, eager: bool
+    ) -> list[Window | Silence | Gap]:
+        """So many frames are missing, and audio goes on: fill them if they are few; and the gap, unless it was told before us."""
+        if not self.clock or frames > BRIDGED_S * self.rate:
+            return self._break(frames, reason, detail)
+        done = self._windows(self._run.catch_up())
+        gap = Gap(self, self.clock, frames, reason, self.places, detail=detail, bridged=True)
+        if not self.account.knows(gap.fate, gap.start_frame, frames):
+            done.append(gap)
+        self.clock += frames
+        return done + self._windows(self._run.push(self.format.silence(frames), eager=eager))
 
     def _break(self, hole: int, reason: GapReason, detail: str | None = None) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""

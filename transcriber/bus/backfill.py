@@ -16,10 +16,11 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.session import Window
 from transcriber.audio.stream import Event, Stream
-from transcriber.bus.checkpoint import restored
+from transcriber.bus.checkpoint import contenders_of, restored
 from transcriber.bus.jetstream import FENCE, JetStream, Stored
 from transcriber.bus.ledger import read_checkpoint
 from transcriber.bus.report import Outbox, SessionReport
@@ -262,13 +263,18 @@ class Backfill:
             new_id=lambda: "",
             session=session,
         )
-        heard_at = state.heard_at
+        heard_at, contention = state.heard_at, Contention(settings.input, contenders_of(state))
         async for payload in self._read(settings.audio_stream, self._subject, seq):
             if gap.last_seq is None or payload.seq > gap.last_seq:
                 break
             silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0
             events = audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
             headers = parse_headers(payload.headers)
+            if payload.payload and (verdict := contention.judge(headers, payload.stored_at.timestamp())) in REFUSALS:
+                events += audio.skip(contention.detail) if verdict is Verdict.NOTICED else []
+                if window := _found(events, gap):
+                    return window
+                continue
             try:
                 events += audio.feed(payload.payload, headers)
                 heard_at = payload.stored_at if payload.payload else heard_at

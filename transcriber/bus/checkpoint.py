@@ -4,13 +4,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.account import Account
+from transcriber.audio.contention import Claim, Contenders
 from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import parse_content_type
 from transcriber.audio.session import Bookmark, Place, Session
 from transcriber.audio.speech import Network
 from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
-from transcriber.messages import AccountState, Checkpoint, OffsetsState, PlaceState, SessionState
+from transcriber.messages import (
+    AccountState,
+    Checkpoint,
+    ClaimState,
+    ContendersState,
+    OffsetsState,
+    PlaceState,
+    SessionState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,7 @@ class Cursor:
         seq: of the first payload that must be read.
         session: the open one; None between sessions.
         clock: its frame at which that payload begins.
+        contenders: who published before it.
         heard_at: when the payload with audio before it was stored.
         places, received, offsets, captured, skipped_at: as in a ``Bookmark``.
         ending: whether the session has ended with what is told, but for its ``end``.
@@ -29,6 +39,7 @@ class Cursor:
     seq: int
     session: Session | None = None
     clock: int = 0
+    contenders: Contenders | None = None
     heard_at: datetime | None = None
     places: tuple[Place, ...] = ()
     received: int | None = None
@@ -75,9 +86,18 @@ def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
     if state is None:
         return Cursor(found.seq)
     return Cursor(
-        found.seq, session, state.clock, state.heard_at, session.places if session else (),
+        found.seq, session, state.clock, contenders_of(state), state.heard_at, session.places if session else (),
         state.received, _offsets(state), state.captured, state.skipped_at, state.ending,
     )  # fmt: skip
+
+
+def contenders_of(state: SessionState) -> Contenders | None:
+    """Who published when ``state`` was."""
+    found = state.contenders
+    if found is None:
+        return None
+    other = None if found.other is None else Claim(**found.other.model_dump())
+    return Contenders(Claim(**found.heard.model_dump()), found.heard_at_s, other, found.other_at_s, found.noticed)
 
 
 def cut_loose(found: Checkpoint, seq: int) -> Checkpoint:
@@ -97,6 +117,7 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
         clock=cursor.clock,
         received=cursor.received,
         offsets=OffsetsState(**cursor.offsets._asdict()) if cursor.offsets else None,
+        contenders=_contenders_state(cursor.contenders),
         heard_at=cursor.heard_at,
         captured=cursor.captured,
         skipped_at=cursor.skipped_at,
@@ -110,3 +131,15 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
 
 def _offsets(state: SessionState) -> Known | None:
     return Known(**state.offsets.model_dump()) if state.offsets else None
+
+
+def _contenders_state(now: Contenders | None) -> ContendersState | None:
+    if now is None:
+        return None
+    return ContendersState(
+        heard=ClaimState(**now.heard._asdict()),
+        heard_at_s=now.heard_at_s,
+        other=None if now.other is None else ClaimState(**now.other._asdict()),
+        other_at_s=now.other_at_s,
+        noticed=now.noticed,
+    )

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from transcriber.audio.contention import REFUSALS, Contenders, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.offsets import Known
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
@@ -21,7 +22,7 @@ from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.checkpoint import Cursor
 from transcriber.bus.feed import Payload
 from transcriber.bus.stream_log import Entry, StreamLog
-from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
+from transcriber.bus.stream_report import TOLD_OF, Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
@@ -76,6 +77,7 @@ class _Fed(NamedTuple):
     Attributes:
         before, clock: the session's clock before it, and where its frames begin: there is a hole between, or nothing.
         received, offsets: those of the session before it; None: there were none yet.
+        contenders: who published before it.
         heard_before: when audio was last stored before it.
     """
 
@@ -84,6 +86,7 @@ class _Fed(NamedTuple):
     clock: int
     received: int
     offsets: Known | None
+    contenders: Contenders | None
     heard_before: datetime | None
 
 
@@ -131,6 +134,7 @@ class Intake:
         self._fed: deque[_Fed] = deque()  # of the open session, from the first payload that a replay would need
         self._fed_seq = cursor.seq - 1  # the last payload taken
         self._quiet, self._without_audio = _Silence(), _Silence()
+        self._contention = Contention(settings.input, cursor.contenders)
         self._audio = Stream(
             settings.input,
             settings.cutting,
@@ -196,11 +200,16 @@ class Intake:
         lost_before, self._torn = payload.lost_before or self._torn, False
         session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
         before, received, offsets = (session.clock, session.received, _known(session)) if session else (0, 0, None)
+        contenders, at_s = self._contention.now, payload.stored_at.timestamp()
+        verdict = self._contention.judge(headers, at_s) if payload.data else Verdict.HEARD
         self._fed_seq = payload.seq
         self._report.counters.chunks_received += 1
         try:
-            events = self._audio.feed(payload.data, headers, "lost_input" if lost_before else None)
-            if payload.data:
+            if verdict in REFUSALS:
+                headers, events = NO_HEADERS, self._contend(verdict)
+            else:
+                events = self._audio.feed(payload.data, headers, "lost_input" if lost_before else None)
+            if payload.data and verdict not in REFUSALS:
                 self.heard_at = payload.stored_at
                 self._without_audio.broken()
         except BadInputError as error:
@@ -212,19 +221,29 @@ class Intake:
         if begun is None:
             if session:
                 fresh = session.received - received
-                self._fed.append(_Fed(payload.seq, before, session.clock - fresh, received, offsets, heard_before))
+                self._fed.append(
+                    _Fed(payload.seq, before, session.clock - fresh, received, offsets, contenders, heard_before)
+                )
             await self._happened(events, headers, arrival)
         else:
             # What comes before it is of the session before, to which this payload does not belong.
             self._fed_seq = previous_seq
             await self._happened(events[:begun], headers, arrival)
             self._fed_seq = payload.seq
-            self._fed = deque([_Fed(payload.seq, 0, 0, 0, None, heard_before)])
+            self._fed = deque([_Fed(payload.seq, 0, 0, 0, None, contenders, heard_before)])
             await self._happened(events[begun:], headers, arrival)
-        if self.session:
+        if self.session is None:
+            self._contention.over()
+        else:
             self._report.note(self.session, headers)
+            self._tell_contended(self.session, verdict, arrival)
             self._tell_stalled(self.session, arrival, stalled=False)
             self._report.guess(self.session, self._worker, arrival)
+
+    def _contend(self, verdict: Verdict) -> Sequence[Event]:
+        """A payload is of another publisher, and not heard."""
+        self._report.contended(self._contention.detail)
+        return self._audio.skip(self._contention.detail) if verdict is Verdict.NOTICED else []
 
     async def _pass_time(self, silent_s: float) -> None:
         """No audio was stored for so long."""
@@ -232,6 +251,8 @@ class Intake:
         over = self._audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
         if over:
             await self._happened(over, NO_HEADERS, self._latest)
+        if self.session is None:
+            self._contention.over()
 
     async def _wait(self) -> bool:
         """Nothing comes; returns whether nothing of it will be missed."""
@@ -278,6 +299,11 @@ class Intake:
             self._stalled = stalled
             self._write(partial(self._report.stalled, session, stalled=stalled), self._log.cursor, arrival)
 
+    def _tell_contended(self, session: Session, verdict: Verdict, arrival: Arrival) -> None:
+        if state := TOLD_OF.get(verdict):
+            tell = partial(self._report.sessions[session].status, state, session.clock)
+            self._write(tell, self._log.cursor, arrival)
+
     async def _give(self, window: Window, arrival: Arrival, *, ending: bool) -> None:
         """A window for the worker."""
         died = 0
@@ -320,6 +346,7 @@ class Intake:
             session,
             # What begins before or within a hole goes on there, and the payload after the hole tells of it again.
             clock := fed.clock if frame >= fed.clock else fed.before,
+            fed.contenders,
             fed.heard_before,
             places,
             fed.received,
@@ -333,7 +360,15 @@ class Intake:
     def _payload_at(self, session: Session, frame: int) -> _Fed:
         """The payload that holds ``frame``, or the hole before it; the next one, if none does."""
         ends = [*(fed.before for fed in self._fed), session.clock][1:]
-        coming = _Fed(self._fed_seq + 1, session.clock, session.clock, session.received, _known(session), self.heard_at)
+        coming = _Fed(
+            self._fed_seq + 1,
+            session.clock,
+            session.clock,
+            session.received,
+            _known(session),
+            self._contention.now,
+            self.heard_at,
+        )
         return next((fed for fed, end in zip(self._fed, ends, strict=True) if end > frame), coming)
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.encoded import parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.pcm import AudioFormat
@@ -15,7 +16,7 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.sound import Odd
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.chunks import Chunk, Chunks, Listener
-from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
+from transcriber.bus.stream_report import TOLD_OF, Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError
@@ -47,6 +48,7 @@ class LiveStream:
         self._report = StreamReport(name, around, around.publisher)
         self._drops: deque[int] = deque()  # numbers of the messages after which the client dropped some
         self._reconnected = False
+        self._contention = Contention(settings.input)
         self._new_chunks = new_chunks
         self._chunks: Chunks | None = None
         self._overflowed = False  # since the last message that was taken
@@ -80,8 +82,12 @@ class LiveStream:
     def receive(self, payload: bytes, headers: Mapping[str, str] | None, number: int, live_s: float) -> None:
         """Take message ``number`` of the subscription, at ``live_s`` of live time."""
         self._report.counters.chunks_received += 1
-        self.seen_s = live_s
         parsed = parse_headers(headers)
+        if payload and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.HEARD:
+            self._tell_contended(verdict)
+            if verdict in REFUSALS:
+                return
+        self.seen_s = live_s
         self._report.passed_over(parsed.ignored)
         if self._chunks and self._chunks.idle:
             self._chunks = None
@@ -90,6 +96,17 @@ class LiveStream:
             self._put(chunk)
         else:
             self.hear(chunk)
+        if parsed.end:
+            self._contention.over()
+
+    def _tell_contended(self, verdict: Verdict) -> None:
+        """Two publish on this stream, or no longer."""
+        if verdict in REFUSALS:
+            self._report.contended(self._contention.detail)
+        if verdict is Verdict.NOTICED:
+            self._handle(self._audio.skip(self._contention.detail), NO_HEADERS, Arrival())
+        if (session := self.session) and (state := TOLD_OF.get(verdict)):
+            self._report.sessions[session].status(state)
 
     def hear(self, chunk: Chunk) -> None:
         """Samples, a heartbeat or an end, as they came or as they were decoded."""
@@ -149,6 +166,7 @@ class LiveStream:
 
     def end(self) -> None:
         """No more audio will come: idle, or shutdown. Encoded chunks are decoded first, so that the end comes later."""
+        self._contention.over()
         if self._chunks and self.encoded:
             lost_before = self._lost_before(sys.maxsize)
             over = Chunk(b"", AudioHeaders(end=True), lost_before, Arrival(), self.heard_s, came=False)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from transcriber.audio.account import Fate
+from transcriber.audio.contention import Verdict
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.sound import Odd
@@ -22,8 +23,11 @@ from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
-from transcriber.messages import AnyMessage, Timing, message_id
+from transcriber.messages import AnyMessage, StreamState, Timing, message_id
 from transcriber.telemetry import Telemetry, valid_traceparent
+
+TOLD_OF: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
+"""The states of a stream on which two publish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,11 @@ class StreamReport:
         self.counters.chunks_odd[odd.reason] += 1
         kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
         self._around.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
+
+    def contended(self, detail: str) -> None:
+        """A payload is of another publisher, and not heard."""
+        self.counters.chunks_dropped["contended"] += 1
+        self._around.warnings.warning("contended", "payload skipped: %s", detail, stream=self.name)
 
     def refused(self, reason: str, *, count: bool = True) -> None:
         """A payload cannot be heard; ``count``: this is the first that is said of it."""

@@ -4,10 +4,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
-from transcriber.messages import AnyMessage, End, Final, Gap, Silence
+from transcriber.messages import NEVER_CAME, AnyMessage, End, Final, Gap, Silence
 
-LOST = {"lost_input", "slow_consumer"}
-"""Reasons of gaps in what came; all others are of audio that was received."""
+BRIDGED = NEVER_CAME | {"bad_input"}
+"""Reasons of gaps that may lie within windows."""
 
 _Tile = Final | Silence | Gap
 
@@ -16,8 +16,8 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
     """What is wrong with a session of which ``sent_frames`` frames were published; nothing, if all is well.
 
     Checked to the frame: the sums of the ``end``, that the finals, silences and gaps of each speaker tile the session, and
-    that the ``end`` agrees with them. A gap of no speaker is one of all; what never came may lie within a window, and is not
-    the window's then.
+    that the ``end`` agrees with them. A gap of no speaker is one of all; a hole that was bridged lies within a window, and is
+    not the window's then.
     """
     ends = [message for message in messages if isinstance(message, End)]
     if len(ends) != 1:
@@ -54,13 +54,13 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
 
 def tiling(tiles: Sequence[_Tile]) -> list[_Tile]:
     """Of a speaker's tiles, in order of time, all but the gaps within others: holes that were bridged."""
-    others = [tile for tile in tiles if not _is_lost(tile)]
+    others = [tile for tile in tiles if not _may_be_bridged(tile)]
     reached = list(accumulate((_range(tile)[1] for tile in others), max))
 
     def is_bridged(tile: _Tile) -> bool:
         start, end = _range(tile)
         before = bisect_left(others, end, key=lambda other: other.start_frame)
-        return _is_lost(tile) and before > 0 and reached[before - 1] > start
+        return _may_be_bridged(tile) and before > 0 and reached[before - 1] > start
 
     return [tile for tile in tiles if not is_bridged(tile)]
 
@@ -82,32 +82,33 @@ def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
 
 def _sums(speakers: Iterable[Sequence[_Tile]], frames: int) -> dict[str, int]:
     """Frames that are a gap of any speaker, else a final of any, else silence; and those lost before they came."""
-    kinds = [_by_kind(own) for own in speakers]
-    edges = {0, frames} | {edge for own in kinds for tiles in own for tile in tiles for edge in _range(tile)}
+    layers = [_layers(own) for own in speakers]
+    edges = {0, frames} | {edge for own in layers for tiles in own for tile in tiles for edge in _range(tile)}
     sums = dict.fromkeys(("final", "silence", "gap", "lost", "nothing"), 0)
     for start, end in pairwise(sorted(edges)):
-        found = {kind for own in kinds if (kind := _kind_at(own, start))}
+        found = {kind for own in layers if (kind := _kind_at(own, start))}
         worst = next((kind for kind in ("lost", "gap", "final", "silence") if kind in found), "nothing")
         sums[worst] += end - start
     return sums
 
 
-def _by_kind(tiles: Sequence[_Tile]) -> tuple[list[_Tile], list[_Tile]]:
-    """What never came, and what became of the rest."""
-    return [tile for tile in tiles if _is_lost(tile)], [tile for tile in tiles if not _is_lost(tile)]
+def _layers(tiles: Sequence[_Tile]) -> tuple[list[_Tile], list[_Tile]]:
+    """What may lie within others, and the rest."""
+    return [tile for tile in tiles if _may_be_bridged(tile)], [tile for tile in tiles if not _may_be_bridged(tile)]
 
 
-def _kind_at(kinds: tuple[Sequence[_Tile], Sequence[_Tile]], frame: int) -> str | None:
-    """What is said of a frame: first that it never came."""
-    for tiles, kind in zip(kinds, ("lost", None), strict=True):
+def _kind_at(layers: Iterable[Sequence[_Tile]], frame: int) -> str | None:
+    """What is said of a frame, by the first layer that says anything."""
+    for tiles in layers:
         last = bisect_right(tiles, frame, key=lambda tile: tile.start_frame) - 1
         if last >= 0 and frame < _range(tiles[last])[1]:
-            return kind or tiles[last].type
+            tile = tiles[last]
+            return "lost" if isinstance(tile, Gap) and tile.reason in NEVER_CAME else tile.type
     return None
 
 
-def _is_lost(tile: _Tile) -> bool:
-    return isinstance(tile, Gap) and tile.reason in LOST
+def _may_be_bridged(tile: _Tile) -> bool:
+    return isinstance(tile, Gap) and tile.reason in BRIDGED
 
 
 def _range(tile: _Tile) -> tuple[int, int]:

@@ -56,7 +56,9 @@ class Counters:
 
     chunks_received: int = 0
     chunks_dropped: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("bad_input", "slow_consumer", "overlap", "too_many_streams"), 0)
+        default_factory=lambda: dict.fromkeys(
+            ("bad_input", "slow_consumer", "overlap", "contended", "too_many_streams"), 0
+        )
     )
     chunks_odd: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(OddReason), 0))
     chunks_filtered: int = 0
