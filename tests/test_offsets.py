@@ -202,6 +202,23 @@ def test_offsets_in_another_unit_are_read_as_such_after_a_few_payloads(unit):
     assert session.offsets.unit == pytest.approx(unit)
 
 
+def test_offsets_that_do_not_count_cost_three_payloads_and_no_more():
+    events = told([7] * 500)
+
+    assert gaps(events) == []
+    assert session_of(events).received == 498 * PAYLOAD
+
+
+def test_what_comes_twice_is_heard_once_although_offsets_are_a_little_wrong():
+    chance = random.Random(1)
+    offsets = [number * PAYLOAD + chance.randint(0, 15) for number in range(500)]
+
+    events = told([offset for offset in offsets for _ in range(2)])
+
+    assert gaps(events) == []
+    assert session_of(events).received == 500 * PAYLOAD
+
+
 def test_our_own_count_is_exact():
     offsets = Offsets(FORMAT, Known(0, exact=True))
 

@@ -73,7 +73,7 @@ EXPECTED = {  # DESIGN 1.6
 REASONS = {
     "transcriber.jobs.dropped": {"queue_full", "engine_error", "shutdown"},
     "transcriber.text.suppressed": {"no_speech", "token_cap", "log_probability", "repetition", "rate"},
-    "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "too_many_streams"},
+    "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "contended", "too_many_streams"},
     "transcriber.chunks.odd": {"header", "bytes"},
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
     "transcriber.requests": {"200", "400", "413", "429", "500", "503", "504", "none"},
@@ -546,6 +546,7 @@ def test_ever_new_streams_end_up_in_the_shared_series_and_nothing_is_lost(
         "bad_input": 0,
         "slow_consumer": 0,
         "overlap": 500,
+        "contended": 0,
         "too_many_streams": 0,
     }
 

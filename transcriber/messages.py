@@ -112,11 +112,12 @@ class OffsetsState(_State):
 
     origin: float = Field(description="the one of frame 0, in frames")
     jitter: float = Field(ge=0, description="frames by which they were wrong lately")
-    last: int = Field(ge=0, description="the latest")
+    last: int = Field(ge=0, description="the furthest")
     frames: Frames = Field(description="of its payload")
-    unit: float = Field(gt=0, description="offsets in a frame")
+    placed: Frames = Field(description="where that began")
+    unit: float = Field(ge=0, description="offsets in a frame; 0: they count nothing")
     odd: int = Field(ge=-1, description="steps that looked like `guess`; -1: the unit is known")
-    guess: float = Field(gt=0)
+    guess: float = Field(ge=0)
     exact: bool = Field(False, description="they are a daemon's own count, as of a file")
 
 

@@ -5,7 +5,7 @@ that a seed means the same run every time, but for the time that things take.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -29,6 +29,9 @@ SPEED = {"fake": 20.0, "demo": 4.0}
 
 RAMP_FLOOR, RAMP_SPAN = 330, 17_370
 """The fake model's text is the median in thousandths: from 10 to 540, below the levels at which it misbehaves."""
+
+JITTER_FRAMES = 15
+"""Less than what no offset means, 2 ms."""
 
 BEGAN_AGAIN_S = 12
 """A recording at least this long ends when its publisher's offsets begin again."""
@@ -286,7 +289,9 @@ class _Publisher:
         always = {"Audio-Session": session} if session else {}
         if self._model == "fake" and rng.random() < 0.5:
             always["Content-Type"] = f"audio/x-raw;format=S16LE;rate={rate};channels=1"
-        hole = self._hole(len(samples)) if flaws and self._offsets else (0, 0)
+        holes = self._holes(len(samples)) if flaws and self._offsets else {}
+        before = {end: start for start, end in holes.items()}
+        jitter = 0 if holes else rng.choice((0, 0, JITTER_FRAMES))
         bad_after = rng.choice((0.3, 0.6, 2.0)) * len(samples) if flaws else len(samples)
         payloads: list[Payload] = []
         gaps: list[tuple[int, int, GapReason]] = []
@@ -296,18 +301,18 @@ class _Publisher:
             payload_id = f"{self._stream}:{number}:{len(payloads)}"
             payloads.append(Payload(payload_id, data, always | named, start, at_s + start / rate / self._speed))
 
-        for start, end in _cuts(rng, len(samples), rate, at=hole):
-            offset = {"Audio_Offset": str(base + start)} if self._offsets else {}
-            if hole[0] < hole[1] and start == hole[0]:
+        for start, end in _cuts(rng, len(samples), rate, holes):
+            offset = {"Audio_Offset": str(base + start + rng.randint(0, jitter))} if self._offsets else {}
+            if start in holes:
                 samples[start:end] = 0
                 gaps.append((start, end - start, "lost_input"))
                 continue
             # Where an offset would say nothing new it may be left out.
-            if start not in {0, hole[1]} and rng.random() < 0.1:
+            if start and start not in before and rng.random() < 0.1:
                 offset = {}
             if start > bad_after:
                 # Nobody knows of a hole before the next payload that can be read.
-                gaps.append((hole[0] if start == hole[1] else start, 0, "bad_input"))
+                gaps.append((before.get(start, start), 0, "bad_input"))
                 add(b"?", start, **offset)
                 bad_after = len(samples)
             data = samples[start:end].astype("<i2").tobytes()
@@ -325,23 +330,25 @@ class _Publisher:
             )
         return Recording(self._stream, session, tuple(payloads), samples, tuple(gaps))
 
-    def _hole(self, frames: int) -> tuple[int, int]:
-        """Frames that are never published, from and to; none in every other recording."""
-        if self._rng.random() < 0.5:
-            return (0, 0)
-        start = self._rng.randrange(frames // 4, frames // 2)
-        return (start, start + self._rng.randrange(100, self._rate))
+    def _holes(self, frames: int) -> dict[int, int]:
+        """Frames that are never published, from and to: in every other recording, one long hole or some that are bridged."""
+        rng = self._rng
+        if rng.random() < 0.5:
+            return {}
+        if rng.random() < 0.5:
+            start = rng.randrange(frames // 4, frames // 2)
+            return {start: start + rng.randrange(self._rate // 4, self._rate)}
+        longest = self._rate // 5
+        starts = sorted(rng.sample(range(self._rate, frames - self._rate, 3 * longest), 5))
+        return {start: start + rng.randrange(100, longest + 1) for start in starts}
 
 
-def _cuts(rng: random.Random, frames: int, rate: int, *, at: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """Payloads of 1 to 400 ms, from and to; the range ``at`` is one of its own."""
+def _cuts(rng: random.Random, frames: int, rate: int, holes: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    """Payloads of 1 to 400 ms, from and to; each of the ``holes`` is one of its own."""
     start = 0
     while start < frames:
         length = rng.randint(1, 200) if rng.random() < 0.05 else rng.randrange(rate // 20, rate * 2 // 5)
-        end = min(start + length, frames)
-        if start == at[0] < at[1]:
-            end = at[1]
-        elif start < at[0] < end:
-            end = at[0]
+        reached = min(start + length, frames)
+        end = holes.get(start) or min((hole for hole in holes if start < hole < reached), default=reached)
         yield start, end
         start = end

@@ -217,11 +217,15 @@ def _id_errors(texts: Sequence[StoredText]) -> list[str]:
 def _sequence_errors(recording: Recording, sequences: Mapping[str, int], texts: Sequence[StoredText]) -> list[str]:
     """Every message says which payloads it speaks of: a final begins in the first, and has ended when the last had come."""
     # An echo comes after what it repeats, which counts.
-    holders = {p.start: p.id for p in reversed(recording.payloads) if len(p.data) > 1 and not len(p.data) % 2}
+    holders = {p.start: p for p in reversed(recording.payloads) if len(p.data) > 1 and not len(p.data) % 2}
     starts = sorted(holders)
 
     def holder(frame: int) -> int:
-        return sequences.get(holders[starts[bisect_right(starts, frame) - 1]], 0)
+        """Of what holds the frame; of a hole, the payload that shows it."""
+        number = bisect_right(starts, frame) - 1
+        payload = holders[starts[number]]
+        in_hole = frame >= payload.start + len(payload.data) // 2 and number + 1 < len(starts)
+        return sequences.get(holders[starts[number + 1]].id if in_hole else payload.id, 0)
 
     errors = []
     for message in (text.message for text in texts):

@@ -134,17 +134,15 @@ class Contention:
         ):
             self._now = now._replace(other=_joined(now.other, claim), other_at_s=at_s, noticed=True)
             return Verdict.REFUSED if now.noticed else Verdict.NOTICED
+        if now is None or not _is_of(claim, now.heard, after_any_hole=True):
+            self._type = headers.content_type
+            self._set(Contenders(claim, at_s, *((now.heard, now.heard_at_s) if now is not None else ())))
+            return Verdict.HEARD
         self._type = headers.content_type or self._type
-        if now is None:
-            self._set(Contenders(claim, at_s))
-        elif not _is_of(claim, now.heard, after_any_hole=True):
-            self._set(Contenders(claim, at_s, now.heard, now.heard_at_s))
-        else:
-            gone = now.noticed and at_s - now.other_at_s >= FORGET_S
-            heard = _joined(now.heard, claim)
-            self._set(now._replace(heard=heard, heard_at_s=at_s, noticed=now.noticed and not gone))
-            return Verdict.ALONE if gone else Verdict.HEARD
-        return Verdict.HEARD
+        gone = now.noticed and at_s - now.other_at_s >= FORGET_S
+        heard = _joined(now.heard, claim)
+        self._set(now._replace(heard=heard, heard_at_s=at_s, noticed=now.noticed and not gone))
+        return Verdict.ALONE if gone else Verdict.HEARD
 
     def _set(self, now: Contenders | None) -> None:
         """Time and offset change with every message, and are kept apart."""
@@ -185,7 +183,7 @@ def _is_of(claim: Claim, recording: Claim, *, after_any_hole: bool = False) -> b
     if claim.session is not None or claim.offset is None or recording.offset is None:
         return True
     ahead = claim.offset - recording.offset
-    return -NEAR_FRAMES < ahead and (after_any_hole or ahead < NEAR_FRAMES)
+    return ahead > -NEAR_FRAMES and (after_any_hole or ahead < NEAR_FRAMES)
 
 
 def _joined(recording: Claim, claim: Claim) -> Claim:

@@ -47,8 +47,8 @@ class Known(NamedTuple):
     Attributes:
         origin: the offset of the session's frame 0, in frames; follows what drifts.
         jitter: frames by which offsets were wrong lately.
-        last, frames: the latest offset, and the frames of its payload.
-        unit: offsets in a frame; not 1 if the publisher counts something else.
+        last, frames, placed: the furthest offset, the frames of its payload, and the session's frame where that began.
+        unit: offsets in a frame; not 1 if the publisher counts something else, 0 if nothing at all.
         odd: steps in a row that looked like ``guess``; -1 once the unit is known.
         exact: whether they are our own count, as of a file: then nothing is jitter.
     """
@@ -57,6 +57,7 @@ class Known(NamedTuple):
     jitter: float = 0.0
     last: int = 0
     frames: int = 0
+    placed: int = 0
     unit: float = 1.0
     odd: int = 0
     guess: float = 1.0
@@ -70,23 +71,29 @@ class Offsets:
         first: what was known before the first of them came.
     """
 
-    __slots__ = ("_exact", "_fmt", "_frames", "_guess", "_jitter", "_last", "_odd", "_origin", "first", "unit")
+    __slots__ = (
+        "_exact", "_fmt", "_frames", "_guess", "_jitter", "_last", "_odd", "_origin", "_placed", "first", "unit"
+    )  # fmt: skip
 
     def __init__(self, fmt: AudioFormat, known: Known) -> None:
         self._fmt, self.first = fmt, known
         (
-            self._origin, self._jitter, self._last, self._frames, self.unit, self._odd, self._guess, self._exact,
+            self._origin, self._jitter, self._last, self._frames, self._placed,
+            self.unit, self._odd, self._guess, self._exact,
         ) = known  # fmt: skip
 
     @property
     def known(self) -> Known:
         """What is known by now."""
         return Known(
-            self._origin, self._jitter, self._last, self._frames, self.unit, self._odd, self._guess, self._exact
-        )
+            self._origin, self._jitter, self._last, self._frames, self._placed,
+            self.unit, self._odd, self._guess, self._exact,
+        )  # fmt: skip
 
     def away(self, offset: int, clock: int) -> float:
         """Frames from ``clock`` to where a payload with ``offset`` belongs, as it says; negative if it is behind."""
+        if not self.unit:
+            return 0.0
         away = offset / self.unit - self._origin - clock
         wrap = WRAP / self.unit
         return away + wrap if away < -wrap / 2 and abs(away + wrap) < WRAP_SLACK_S * self._fmt.rate else away
@@ -97,34 +104,34 @@ class Offsets:
         Returns how many frames are missing before it; negative, if it begins so many before the clock.
         """
         if not self._jitter and self._odd < 0 and offset == self._origin + clock and self.unit == 1:
-            self._last, self._frames = offset, frames  # who counts
+            self._last, self._frames, self._placed = offset, frames, clock  # who counts
             return 0
         if self._exact:
             return offset - round(self._origin) - clock
         if self._odd >= 0:
             self._look(offset, clock)
         away = self.away(offset, clock)
-        if abs(away - (offset / self.unit - self._origin - clock)) > 1:
+        if away < 0 and frames and offset <= self._last:  # it has come before: audio goes on
+            return self._placed - round((self._last - offset) / self.unit) - clock
+        if self.unit and abs(away - (offset / self.unit - self._origin - clock)) > 1:
             self._origin -= WRAP / self.unit
         self._jitter *= 1 - min(1.0, frames / (CALM_S * self._fmt.rate))
-        moved = self._judge(away, offset, frames)
+        moved = self._judge(away, frames)
         most = DRIFT * frames
         self._origin += max(-most, min(most, away - moved))
-        self._last, self._frames = offset, frames
+        self._last, self._frames, self._placed = offset, frames, clock + moved
         return moved
 
-    def _judge(self, away: float, offset: int, frames: int) -> int:
+    def _judge(self, away: float, frames: int) -> int:
         """How many of the ``away`` frames are a hole or an echo: all or none."""
         size, least, most = abs(away), MIN_SLACK_S * self._fmt.rate, MAX_SLACK_S * self._fmt.rate
-        if away < 0 and frames and offset <= self._last:
-            return round(away)  # it has come before: audio goes on
-        if size <= min(max(least, 2 * self._jitter), most):
+        if size <= least:
             return 0
+        # What gets lost is whole payloads; between others of another size, who knows.
         payloads = round(size / frames) if frames else 0
-        whole = (
-            payloads > 0 and abs(size - payloads * frames) <= least
-        )  # that gets lost; or between others of another size
-        if size > most or (away > 0 and (whole or frames != self._frames)):
+        whole = payloads > 0 and abs(size - payloads * frames) <= least
+        hole = away > 0 and (whole or frames != self._frames)
+        if size > most or (hole and size > 2 * self._jitter):
             return round(away)
         self._jitter = max(self._jitter, size)
         return 0
@@ -132,16 +139,15 @@ class Offsets:
     def _look(self, offset: int, clock: int) -> None:
         """Find the unit, by the step to ``offset``."""
         step = (offset - self._last) / self._frames if self._frames else 0.0
-        if step <= 0:
-            return
         if abs(step - 1) <= ODD:
             self._odd = -1
+        if step < 0 or not self._frames or self._odd < 0:
             return
         units = [rate / self._fmt.rate for rate in RATES + PER_SECOND] + [self._fmt.frame_bytes, 1 / self._frames]
-        nearest = min(units, key=lambda unit: abs(step / unit - 1))
-        alike = abs(step / nearest - 1) <= ALIKE
+        nearest = min(units, key=lambda unit: abs(step / unit - 1)) if step else 0.0
+        alike = not step or abs(step / nearest - 1) <= ALIKE
         self._odd = 0 if not alike else self._odd + 1 if nearest == self._guess else 1
         self._guess = nearest
         if self._odd == ODD_STEPS:  # all before was misread
             self.unit, self._odd = nearest, -1
-            self._origin, self._jitter = offset / nearest - clock, 0.0
+            self._origin, self._jitter = (offset / nearest if nearest else 0.0) - clock, 0.0
