@@ -69,7 +69,7 @@ def flawless_stream(name, window_s, payloads):
         except BadInputError as error:
             events = stream.skip(str(error))
         if session and session.clock > clock:
-            came.append((payload.start, seq))
+            came.append((clock, seq))  # a hole before it is its own
         for event in events:
             if isinstance(event, Started):
                 came = [(0, seq)]

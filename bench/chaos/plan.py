@@ -31,7 +31,7 @@ RAMP_FLOOR, RAMP_SPAN = 330, 17_370
 """The fake model's text is the median in thousandths: from 10 to 540, below the levels at which it misbehaves."""
 
 JITTER_FRAMES = 15
-"""Less than what no offset means, 2 ms."""
+"""Less than 2 ms, which offsets may be wrong by; and less than a payload, so that they never go back."""
 
 BEGAN_AGAIN_S = 12
 """A recording at least this long ends when its publisher's offsets begin again."""
@@ -302,7 +302,11 @@ class _Publisher:
             payloads.append(Payload(payload_id, data, always | named, start, at_s + start / rate / self._speed))
 
         for start, end in _cuts(rng, len(samples), rate, holes):
-            offset = {"Audio_Offset": str(base + start + rng.randint(0, jitter))} if self._offsets else {}
+            offset = (
+                {"Audio_Offset": str(base + start + rng.randint(0, min(jitter, end - start - 1)))}
+                if self._offsets
+                else {}
+            )
             if start in holes:
                 samples[start:end] = 0
                 gaps.append((start, end - start, "lost_input"))
