@@ -62,7 +62,7 @@ def test_every_header_we_read_is_described():
         name: f"Audio-{name.title()}" for name in ("offset", "session", "end")
     } | {"content_type": "Content-Type", "language": "Language", "traceparent": "traceparent"}  # fmt: skip
 
-    assert names.keys() == set(AudioHeaders.__slots__) - {"ignored"}
+    assert names.keys() == set(AudioHeaders._fields) - {"ignored"}
     for header in names.values():
         assert f"| `{header}` |" in README
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, NamedTuple
 
 from transcriber.audio.pcm import media_type
 from transcriber.engine.languages import language_code
@@ -35,11 +35,8 @@ _UNIX_TIME = re.compile(r"([0-9]{1,20})(?:\.([0-9]+))?", re.ASCII)
 # RFC 3339, section 5.6; datetime alone takes far more than that.
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
-_Read = TypeVar("_Read")
 
-
-@dataclass(frozen=True, slots=True)
-class AudioHeaders:
+class AudioHeaders(NamedTuple):
     """What the publisher said; None where nothing.
 
     Attributes:
@@ -70,29 +67,23 @@ def parse_headers(headers: Mapping[str, str] | None) -> AudioHeaders:
     """Read and sort the headers we know; others are passed over."""
     if not headers:
         return NO_HEADERS
-    given = {name.lower(): value.strip() for name, value in headers.items()}
-    ignored: list[str] = []
-
-    def read(name: str, parse: Callable[[str], _Read | None], expected: str) -> _Read | None:
-        text = given.get(name.lower())
-        if text is None:
-            return None
-        found = parse(text)
-        if found is None:
-            ignored.append(f"{name} is not {expected}: {text[:40]!r}")
-        return found
-
-    language = read("Language", _language, "a code or an English name of a language")
-    return AudioHeaders(
-        content_type=read("Content-Type", _content_type, "a type of audio"),
-        offset=read("Audio-Offset", _offset, "a whole number from 0 to 2^53"),
-        captured_at=read("Audio-Time", parse_time, "RFC 3339 with its zone, or Unix time, of a year from 1970 to 8999"),
-        session=read("Audio-Session", _session, "1 to 128 printable ASCII characters"),
-        end=bool(read("Audio-End", _switch, "1 or 0")),
-        language=None if language == "auto" else language,
-        traceparent=given.get("traceparent"),
-        ignored=tuple(ignored),
-    )
+    # Of every payload: nothing here is done for what is not there.
+    given = {
+        reader: text.strip()
+        for name, text in headers.items()
+        if (reader := _READERS.get(name) or _READERS.get(name.lower())) is not None
+    }
+    found: dict[str, Any] = {}
+    ignored: tuple[str, ...] = ()
+    for reader, text in given.items():
+        value = reader.read(text)
+        if value is not None:
+            found[reader.field] = value
+        else:
+            ignored = (*ignored, f"{reader.name} is not {reader.expected}: {text[:40]!r}")
+    if found.get("language") == "auto":
+        del found["language"]
+    return AudioHeaders(**found, ignored=ignored)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -143,3 +134,31 @@ def _language(text: str) -> str | None:
 
 def _session(text: str) -> str | None:
     return text if _SESSION.fullmatch(text) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Reader:
+    """How a header is read: into which field, and what it must be; ``read`` returns None if it is not."""
+
+    name: str
+    field: str
+    read: Callable[[str], object]
+    expected: str
+
+
+_READERS = {
+    spelling: reader
+    for reader in (
+        _Reader("Content-Type", "content_type", _content_type, "a type of audio"),
+        _Reader("Audio-Offset", "offset", _offset, "a whole number from 0 to 2^53"),
+        _Reader(
+            "Audio-Time", "captured_at", parse_time, "RFC 3339 with its zone, or Unix time, of a year from 1970 to 8999"
+        ),
+        _Reader("Audio-Session", "session", _session, "1 to 128 printable ASCII characters"),
+        _Reader("Audio-End", "end", _switch, "1 or 0"),
+        _Reader("Language", "language", _language, "a code or an English name of a language"),
+        _Reader("traceparent", "traceparent", str, ""),
+    )
+    for spelling in (reader.name, reader.name.lower())
+}
+"""By name, as it is mostly spelt and in lower case."""

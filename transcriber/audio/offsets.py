@@ -90,6 +90,10 @@ class Offsets:
             self.unit, self._odd, self._guess, self._exact,
         )  # fmt: skip
 
+    def fits(self, offset: int, clock: int) -> bool:
+        """Whether it is the one of a payload that follows, to the frame: as nearly always, so this is quick."""
+        return offset == self._origin + clock and self.unit == 1
+
     def away(self, offset: int, clock: int) -> float:
         """Frames from ``clock`` to where a payload with ``offset`` belongs, as it says; negative if it is behind."""
         if not self.unit:
@@ -103,7 +107,7 @@ class Offsets:
 
         Returns how many frames are missing before it; negative, if it begins so many before the clock.
         """
-        if not self._jitter and self._odd < 0 and offset == self._origin + clock and self.unit == 1:
+        if not self._jitter and self._odd < 0 and self.fits(offset, clock):
             self._last, self._frames, self._placed = offset, frames, clock  # who counts
             return 0
         if self._exact:

@@ -235,6 +235,8 @@ class Session:
         """Whether this payload shows that the publisher started over."""
         if offset is None or self.offsets is None or not frames:
             return False
+        if self.offsets.fits(offset, self.clock):
+            return False
         return self.offsets.away(offset, self.clock) + frames < -BEGAN_AGAIN_S * self.rate
 
     def feed(

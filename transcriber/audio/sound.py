@@ -7,11 +7,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from transcriber.audio.pcm import L16, WAV_TYPES, AudioFormat, media_type, parse_content_type, why_unfit
+from transcriber.audio.pcm import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type, why_unfit
 from transcriber.audio.wav import WavParser, is_wav
 from transcriber.errors import BadInputError
 
 _WAV_HEAD_BYTES = 12
+
+PLAIN = frozenset({"", RAW})
+"""Types that say nothing else of a payload than its format."""
 
 OddReason = Literal["header", "bytes"]
 """What is passed over of a payload: each is a series of ``transcriber.chunks.odd``, too."""
@@ -55,6 +58,8 @@ def read_sound(payload: bytes, content_type: str | None, session: AudioFormat | 
     kind = "" if content_type is None else media_type(content_type)
     if content_type is not None:
         fmt = parse_content_type(content_type, fmt)
+    if kind in PLAIN and not len(payload) % fmt.frame_bytes:
+        return Sound(payload, fmt, unfit=why_unfit(payload, fmt))
     odd: list[Odd] = []
     headed = kind in WAV_TYPES and is_wav(payload[:_WAV_HEAD_BYTES])
     if headed:

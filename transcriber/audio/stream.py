@@ -4,9 +4,8 @@ In: payloads with their headers. Out: what happened, in order: a session started
 gaps, a session ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.pcm import AudioFormat
@@ -77,14 +76,14 @@ class Stream:
         """
         session = self.session
         sound = read_sound(payload, headers.content_type, session.format if session else None, self._default)
-        events: list[Event] = list(sound.odd)
-        if session and self._is_over(session, sound, headers):
+        events: list[Event] = [*sound.odd]
+        if session is not None and self._is_over(session, sound, headers):
             events += self.end()
         if self.session is None and (sound.frames or sound.headed):
             events += self._open(sound.format, headers.session)
-        if self.session is None:
+        if (session := self.session) is None:
             return events
-        events += self._take(self.session, sound, headers, lost_before, eager=eager)
+        events += self._take(session, sound, headers, lost_before, eager=eager)
         return events + self.end() if headers.end else events
 
     def skip(self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False) -> list[Event]:
@@ -124,20 +123,14 @@ class Stream:
     @staticmethod
     def _take(
         session: Session, sound: Sound, headers: AudioHeaders, lost_before: GapReason | None, *, eager: bool
-    ) -> list[Event]:
+    ) -> Sequence[Event]:
         """Feed a payload where it belongs; an offset out of reach costs no audio."""
-        feed = partial(
-            session.feed,
-            sound.data,
-            captured_at=headers.captured_at,
-            lost_before=lost_before,
-            eager=eager,
-            unfit=sound.unfit,
-        )
+        data, offset, at, unfit = sound.data, headers.offset, headers.captured_at, sound.unfit
         try:
-            return [*feed(offset=headers.offset)]
+            return session.feed(data, offset=offset, captured_at=at, lost_before=lost_before, eager=eager, unfit=unfit)
         except BadInputError as error:
-            return [Odd("header", str(error)), *feed()]
+            heard = session.feed(data, captured_at=at, lost_before=lost_before, eager=eager, unfit=unfit)
+            return [Odd("header", str(error)), *heard]
 
     @staticmethod
     def _is_over(session: Session, sound: Sound, headers: AudioHeaders) -> bool:

@@ -8,7 +8,6 @@ go on.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -186,13 +185,13 @@ class Chunks:
             for one in batch:
                 match one:
                     case Piece():
-                        headers = replace(
-                            self._unheard, content_type=one.format.content_type, offset=one.frame, end=False
+                        headers = self._unheard._replace(
+                            content_type=one.format.content_type, offset=one.frame, end=False
                         )
                         self._listener.hear(
                             chunk._replace(payload=one.data, headers=headers, lost_before=self._lost_before)
                         )
-                        self._unheard, self._lost_before = replace(chunk.headers, captured_at=None), None
+                        self._unheard, self._lost_before = chunk.headers._replace(captured_at=None), None
                         await asyncio.sleep(0)  # a second of samples is some work, too
                     case Began():
                         self._listener.begin_again(chunk)
@@ -217,7 +216,7 @@ class Chunks:
         lost_before = None
         if chunk.headers.end:
             lost_before, self._lost_before = self._lost_before, None
-        headers = replace(chunk.headers, content_type=None, offset=offset, captured_at=None)
+        headers = chunk.headers._replace(content_type=None, offset=offset, captured_at=None)
         return chunk._replace(payload=b"", headers=headers, lost_before=lost_before)
 
     @property
@@ -239,8 +238,7 @@ def _some(found: Iterator[Found]) -> list[Found]:
 
 def _joined(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
     """What both say of samples that come after them."""
-    return replace(
-        later,
+    return later._replace(
         captured_at=earlier.captured_at or later.captured_at,
         session=later.session or earlier.session,
         language=later.language or earlier.language,
