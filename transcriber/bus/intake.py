@@ -206,6 +206,7 @@ class Intake:
         self._report.counters.chunks_received += 1
         try:
             if verdict in REFUSALS:
+                self._torn = lost_before
                 headers, events = NO_HEADERS, self._contend(verdict)
             else:
                 events = self._audio.feed(payload.data, headers, "lost_input" if lost_before else None)
@@ -213,6 +214,7 @@ class Intake:
                 self.heard_at = payload.stored_at
                 self._without_audio.broken()
         except BadInputError as error:
+            self._torn = lost_before  # that is still to be told
             self._report.refused(str(error))
             events = self._audio.skip(str(error), end=headers.end)
             if not session and self.session:
