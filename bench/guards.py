@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contexts import QUICK_S, WINDOW_S, corpora_for
+from bench.contexts import MINUTES, QUICK_S, WINDOW_S, corpora_for
 from bench.normal import Split, split_for, word_errors
 from bench.recordings import Recording, Samples, read_folder, with_noise
 from bench.report import Results, note, quantiles, run
+from bench.spoken import share
 from transcriber.config import load_settings
 from transcriber.demo.wer import words
 from transcriber.engine.context import Context
@@ -51,15 +52,17 @@ class Answer:
 def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="demo", help="a ggml file, or a name such as base.en, downloaded once")
     parser.add_argument("--corpus", type=Path, metavar="DIR", help="recordings with their texts, instead of ours")
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N", help="of each corpus; 0: all of it")
     parser.add_argument("--language", default="en", metavar="CODE")
 
 
-def measure(quick: bool, model: str, corpus: Path | None, language: str) -> Results:
+def measure(quick: bool, model: str, corpus: Path | None, minutes: float, language: str) -> Results:
     path, split = find_named_model(load_settings(), model), split_for(model)
     usual = load_model(path, load_settings(buffer_duration_secs=WINDOW_S))
     prompted = load_model(path, load_settings(buffer_duration_secs=WINDOW_S, whisper_prompt=VOCABULARY))
     skipped: list[str] = []
     corpora = {"yours": read_folder(corpus)} if corpus else corpora_for(model, skipped)
+    corpora = {name: share(some, minutes) for name, some in corpora.items()}
     for name in {"held_out", "readings"} & corpora.keys():
         corpora[f"{name}_5_db"] = [with_noise(one, LOUD_NOISE_DB) for one in corpora[name]]
     results: Results = {"model": model_name(path), "threads": load_settings().threads, "skipped": skipped}
