@@ -137,6 +137,7 @@ class Ears:
         session = Session("holes", FORMAT, self.settings.cutting, self.network, max_hole_s=3600.0)
         starts, ends = [0, *(hole.end for hole in gone)], [*(hole.start for hole in gone), len(samples)]
         for start, end in zip(starts, ends, strict=True):
+            yield from session.feed(b"", offset=start)  # nothing is bridged to where no audio is yet
             for at in range(start, end, PAYLOAD):
                 yield from session.feed(samples[at : min(at + PAYLOAD, end)].tobytes(), offset=at)
         yield from session.close()

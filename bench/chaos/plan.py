@@ -343,7 +343,8 @@ class _Publisher:
             start = rng.randrange(frames // 4, frames // 2)
             return {start: start + rng.randrange(self._rate // 4, self._rate)}
         longest = self._rate // 5
-        starts = sorted(rng.sample(range(self._rate, frames - self._rate, 3 * longest), 5))
+        places = range(self._rate, frames - self._rate, 3 * longest)
+        starts = sorted(rng.sample(places, min(5, len(places))))
         return {start: start + rng.randrange(100, longest + 1) for start in starts}
 
 
