@@ -110,13 +110,14 @@ def test_every_question_is_answered_or_refused(operation, subject, question, ans
 
 def test_the_headers_of_requests_and_refusals_are_described() -> None:
     messages = DOCUMENT["components"]["messages"]
-    asked, refused = (messages[name]["headers"]["properties"] for name in ("request", "refusal"))
+    asked, good, refused = (messages[name]["headers"]["properties"] for name in ("request", "text", "refusal"))
 
     assert asked["Response-Format"]["enum"] == list(FORMS)
     assert asked["Task"]["enum"] == list(TASKS)
     assert set(asked) == {"Response-Format", "Language", "Task", "Prompt", "traceparent"}
+    assert set(good) == {"Suppressed"}
     assert set(refused) == {"Nats-Service-Error", "Nats-Service-Error-Code", "Retry-After"}
-    assert all(header["description"] for header in (*asked.values(), *refused.values()))
+    assert all(header["description"] for header in (*asked.values(), *good.values(), *refused.values()))
 
 
 def test_what_is_said_of_jobs_is_as_its_schema_says() -> None:

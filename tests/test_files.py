@@ -11,6 +11,7 @@ import pytest
 
 import transcriber.demo
 from tests import needs
+from tests.asking import clip
 from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, office, order, quick, slow, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stopwatch import Stopwatch
@@ -49,6 +50,20 @@ async def test_a_file_becomes_text_results_and_a_record(broker, tmp_path):
         await until(lambda: [p for p in ears.of(Progress, job) if p.state == "done"], "the last progress")
         assert max(final.duration for final in ears.of(Final, job)) > 10
         ears.check_accounts()
+
+
+async def test_what_is_held_back_of_a_file_is_in_its_results_and_its_record(broker, tmp_path):
+    env = {**ENV, "FAKE_WORD_S": 0}
+    async with office(broker) as desk, Daemon(broker.url, tmp_path, **env):
+        job = await desk.submit(clip(555, 5.0))
+        record = await desk.over(job)
+        whole = await desk.result(job)
+
+    assert record.state == "done"
+    assert whole["suppressed"] == [held.model_dump() for held in record.suppressed]
+    assert {held.reason for held in record.suppressed} == {"repetition"}
+    assert (record.suppressed[0].start, record.suppressed[-1].end) == (0, 5)
+    assert (whole["text"], whole["segments"]) == ("", [])
 
 
 @pytest.mark.usefixtures("quick")

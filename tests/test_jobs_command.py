@@ -19,6 +19,7 @@ from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, JetStreamError
 from transcriber.jobs import JobRecord, Submission, new_object_name
+from transcriber.messages import HeldBack
 
 FIRST, SECOND, THIRD = "job=1", "job=2", "job=3"
 
@@ -96,6 +97,18 @@ async def test_one_job_is_shown_with_all_that_is_known(office, settings, capsys)
     assert shown["keep"] == "False"
     assert shown["digest"].startswith("SHA-256=")
     assert shown["prompt"] == shown["error"] == shown["eta_s"] == "-"
+
+
+async def test_what_a_job_held_back_is_shown_and_said_with_its_result(broker, office, settings, capsys):
+    held = HeldBack(start=60, end=75, reason="repetition")
+    await office.change(FIRST, suppressed=(held,))
+
+    await show_jobs(settings, FIRST)
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    result = await output(command(broker, "jobs", "--get", FIRST))
+
+    assert shown["suppressed"] == "01:00-01:15 repetition"
+    assert result == (0, RESULTS["txt"], f"transcriber: {FIRST}: text held back: 01:00-01:15 repetition\n")
 
 
 async def test_a_terminal_sees_a_table(broker, office):

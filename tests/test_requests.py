@@ -21,10 +21,11 @@ from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, speak, 
 from tests.stopwatch import Stopwatch
 from transcriber.bus.client import connected
 from transcriber.bus.micro import Endpoint, MicroService
+from transcriber.bus.request_headers import FORMS
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
-from transcriber.messages import Final, Gap
+from transcriber.messages import MAX_HELD_BACK, Final, Gap
 from transcriber.text.captions import clock
 
 HELD_S = 3600
@@ -75,8 +76,9 @@ async def test_the_bundled_speech_is_transcribed_in_every_form(demo, mouth, reco
     assert len(missed) <= 3
     assert replies["text"] == f"{said}\n"
     verbose = json.loads(replies["verbose_json"])
-    assert verbose.keys() == {"task", "segments", "words", "gaps", "language", "duration", "text"}
-    assert (verbose["task"], verbose["language"], verbose["text"], verbose["gaps"]) == ("transcribe", "en", said, [])
+    assert verbose.keys() == {"task", "segments", "words", "gaps", "suppressed", "language", "duration", "text"}
+    assert (verbose["task"], verbose["language"], verbose["text"]) == ("transcribe", "en", said)
+    assert verbose["gaps"] == verbose["suppressed"] == []
     assert verbose["duration"] == recording.frames / SPEECH_FORMAT.rate
     assert " ".join(word["word"] for word in verbose["words"]) == said
     for segment in verbose["segments"]:
@@ -97,6 +99,31 @@ async def test_where_nobody_speaks_there_is_no_text_and_nobody_is_asked(demo, mo
 
     assert [json.loads(reply.data)["text"] for reply in replies] == ["", "", ""]
     assert [json.loads(reply.data)["segments"] for reply in replies] == [[], [], []]
+
+
+async def test_what_is_held_back_is_told_whatever_the_form(broker, tmp_path, mouth):
+    async with Daemon(broker.url, tmp_path):
+        replies = {form: await ask(mouth, clip(555), response_format=form) for form in FORMS}
+
+    held = [{"start": 0.0, "end": 1.0, "reason": "repetition"}]
+    assert {form: json.loads(reply.headers["Suppressed"]) for form, reply in replies.items()} == dict.fromkeys(
+        FORMS, held
+    )
+    assert json.loads(replies["json"].data) == {"text": "", "suppressed": held}
+    verbose = json.loads(replies["verbose_json"].data)
+    assert (verbose["text"], verbose["segments"], verbose["suppressed"]) == ("", [], held)
+    assert replies["text"].data == b""
+
+
+async def test_a_long_clip_names_the_first_windows_that_are_held_back_beside_the_text_and_all_of_them_in_it(
+    broker, tmp_path, mouth
+):
+    async with Daemon(broker.url, tmp_path, FILE_WINDOW_SECS=1):
+        reply = await ask(mouth, clip(555, 30.0), response_format="verbose_json")
+
+    named, held = json.loads(reply.headers["Suppressed"]), json.loads(reply.data)["suppressed"]
+    assert len(named) == MAX_HELD_BACK < len(held)
+    assert named == held[:MAX_HELD_BACK]
 
 
 async def test_a_clip_longer_than_a_window_is_heard_whole_and_in_order(broker, tmp_path, mouth):

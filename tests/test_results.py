@@ -62,6 +62,19 @@ def test_verbose_json_is_openais_and_names_the_gaps() -> None:
     assert (second["id"], second["start"], second["end"]) == (1, 15.0, 20.0)
 
 
+HELD_BACK = [{"start": 5.0, "end": 10.0, "reason": "repetition"}]
+
+
+def test_what_was_held_back_is_told_in_json_too_and_else_json_is_openais() -> None:
+    messages = [started(), spoken("call", 0, 5), said(Final, "", 5, 5, suppressed="repetition"), end(10)]
+
+    assert json.loads(render(messages, Result("json"))) == {"text": "call", "suppressed": HELD_BACK}
+    verbose = json.loads(render(messages, Result("verbose_json")))
+    assert (verbose["text"], verbose["suppressed"]) == ("call", HELD_BACK)
+    assert [segment["text"] for segment in verbose["segments"]] == ["call"]
+    assert json.loads(render(SESSION, Result("verbose_json")))["suppressed"] == []
+
+
 def test_words_are_written_once_where_memory_counts() -> None:
     found = json.loads(render(SESSION, Result("verbose_json", words=False)))
 

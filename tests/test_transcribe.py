@@ -22,11 +22,12 @@ from tests.stored import provisioned
 from tests.terminal import Terminal
 from transcriber.clients import job_client
 from transcriber.clients.outputs import places
-from transcriber.clients.transcribe import Wanted, told, transcribe_files
+from transcriber.clients.transcribe import Wanted, told, told_suppressed, transcribe_files
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, RequestError
 from transcriber.jobs import Submission, file_name
+from transcriber.messages import HeldBack
 from transcriber.text.results import Form
 
 PLEASE = Submission(object="-")
@@ -548,6 +549,40 @@ async def test_a_broker_out_of_reach_is_one_clear_line(wav):
     assert status == 3
     assert err.startswith("transcriber: NATS_URL=nats://127.0.0.1:1: ")
     assert err.count("\n") == 1
+
+
+async def test_text_that_is_held_back_is_a_line_on_stderr(broker, tmp_path, wav):
+    loop = tmp_path / "loop.wav"
+    loop.write_bytes(clip(555))
+    async with Daemon(broker.url, tmp_path):
+        text = await output(command(broker, "transcribe", loop, wav))
+        to_json = await output(command(broker, "transcribe", loop, "--format", "json"))
+
+    line = f"transcriber: {loop}: text held back: 00:00-00:01 repetition\n"
+    assert text == (0, f"==> {loop} <==\n==> {wav} <==\n7\n", line)
+    assert json.loads(to_json[1])["suppressed"] == [{"start": 0.0, "end": 1.0, "reason": "repetition"}]
+    assert to_json[2] == line
+
+
+def test_a_line_names_no_more_than_five_windows_that_were_held_back():
+    held = [HeldBack(start=5 * n, end=5 * n + 5, reason="rate") for n in range(6)]
+
+    assert told_suppressed(held[:5]).endswith("00:20-00:25 rate")
+    assert told_suppressed(held).endswith("00:20-00:25 rate and more")
+
+
+@pytest.mark.parametrize("said", ["?", "{}", '[{"start": 0}]'])
+async def test_a_header_that_cannot_be_read_costs_no_text(settings, client, wav, capsysbinary, said):
+    async def answer(message):
+        await client.publish(message.reply, b"one\n", headers={"Suppressed": said})
+
+    subscription = await client.subscribe("transcriber.transcribe", cb=answer)
+    await settled(client)
+    status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+    await subscription.unsubscribe()
+
+    assert status == 0
+    assert capsysbinary.readouterr() == (b"one\n", b"")
 
 
 async def test_a_real_daemon_answers_a_file_of_each_kind_of_error_and_form(broker, tmp_path, wav):

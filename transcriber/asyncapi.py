@@ -9,7 +9,20 @@ from transcriber import __version__
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
-from transcriber.messages import ANY_MESSAGE, End, Final, Gap, Metrics, Partial, Progress, Revision, Silence, Status
+from transcriber.messages import (
+    ANY_MESSAGE,
+    MAX_HELD_BACK,
+    End,
+    Final,
+    Gap,
+    HeldBack,
+    Metrics,
+    Partial,
+    Progress,
+    Revision,
+    Silence,
+    Status,
+)
 from transcriber.text.results import Form, Task
 
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
@@ -54,6 +67,12 @@ _REQUEST_HEADERS = {
     "Task": "`translate`: into English; absent: `transcribe`",
     "Prompt": "names and terms that may come up, at most 1000 characters",
     "traceparent": "W3C trace context",
+}
+_TEXT_HEADERS = {
+    "Suppressed": (
+        f"the first {MAX_HELD_BACK} windows whose text was held back, as JSON: a list of objects with `start` and `end`, in "
+        "seconds, and `reason`; absent: there is none"
+    )
 }
 _REFUSAL_HEADERS = {
     "Nats-Service-Error": "what is wrong, one line",
@@ -192,9 +211,17 @@ def _service_messages() -> dict[str, Any]:
         "text": {
             "name": "text",
             "summary": "The text as it was wanted: `json` and `verbose_json` are an object, the others are plain text.",
+            "headers": _headers(_TEXT_HEADERS),
             "payload": {
                 "oneOf": [
-                    {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+                    {
+                        "type": "object",
+                        "properties": {
+                            "text": {"type": "string"},
+                            "suppressed": {"type": "array", "items": _ref("schemas", HeldBack.__name__)},
+                        },
+                        "required": ["text"],
+                    },
                     {"type": "string"},
                 ]
             },

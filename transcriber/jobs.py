@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from transcriber.engine.languages import language_code
-from transcriber.messages import OVER, JobState
+from transcriber.messages import MAX_HELD_BACK, OVER, HeldBack, JobState
 from transcriber.ulid import CROCKFORD, new_ulid
 
 JOB_ID = r"job=[A-Za-z0-9_-]{1,60}"
@@ -110,6 +110,9 @@ class JobRecord(_Model):
     total_s: float | None = Field(None, description="length of the file in seconds; null: not known")
     eta_s: float | None = Field(None, description="seconds until it is done, as it goes now; null: not known")
     error: str | None = Field(None, description="why it failed, or was begun again")
+    suppressed: tuple[HeldBack, ...] = Field(
+        (), max_length=MAX_HELD_BACK, description="the first windows whose text was held back; the `.json` has them all"
+    )
     results: tuple[str, ...] = Field((), description="objects in the bucket TRANSCRIPTS")
     instance: str | None = Field(None, description="the daemon that has it, or had it last")
 

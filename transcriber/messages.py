@@ -29,6 +29,9 @@ OVER: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 MAX_DETAIL = 200
 """Characters."""
 
+MAX_HELD_BACK = 20
+"""Windows whose text was held back, told beside a result; a ``verbose_json`` has all of them."""
+
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
 Frames = Annotated[int, Field(ge=0)]
@@ -58,6 +61,14 @@ class Word(_Model):
     start: Seconds = Field(description="seconds from the session's start")
     end: Seconds = Field(description="seconds from the session's start")
     confidence: Probability | None
+
+
+class HeldBack(_Model):
+    """Text that whisper gave and a guard did not let through."""
+
+    start: Seconds = Field(description="of its window, from the session's start")
+    end: Seconds
+    reason: Suppressed
 
 
 class Timing(_Model):
@@ -319,6 +330,13 @@ class Metrics(_Model):
     metrics: dict[str, int | float | Latency | dict[str, int]] = Field(
         description="by instrument name; counters with a reason are objects, reason to count"
     )
+
+
+def held_back(message: AnyMessage) -> HeldBack | None:
+    """What of a window is not shown, if that is so."""
+    if not isinstance(message, Final) or message.suppressed is None:
+        return None
+    return HeldBack(start=message.start, end=message.start + message.duration, reason=message.suppressed)
 
 
 def message_id(stream: str, session: str, start_frame: int, kind: str, rev: int, channel: int = 0) -> str:

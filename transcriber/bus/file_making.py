@@ -64,7 +64,7 @@ class FileMaking:
             if not await self._text.run(partial(self._read, stack)):
                 return None
         messages = stored = stored_messages(self._room.jetstream, self._around.settings, submission.job)
-        account = await check_whole(stored)
+        account, suppressed = await check_whole(stored)
         if submission.speakers == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
@@ -72,6 +72,7 @@ class FileMaking:
         await check_whole(stored)  # none of it went meanwhile
         return {
             "results": results,
+            "suppressed": suppressed,
             "done_s": account.duration,
             "total_s": account.duration,
             "eta_s": 0.0,

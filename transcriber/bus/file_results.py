@@ -11,7 +11,18 @@ from transcriber.bus.object_store import Bucket
 from transcriber.config import Settings
 from transcriber.errors import TextGoneError
 from transcriber.jobs import RESULT_FORMS, Submission
-from transcriber.messages import ANY_MESSAGE, AnyMessage, End, Final, Gap, Silence, Status
+from transcriber.messages import (
+    ANY_MESSAGE,
+    MAX_HELD_BACK,
+    AnyMessage,
+    End,
+    Final,
+    Gap,
+    HeldBack,
+    Silence,
+    Status,
+    held_back,
+)
 from transcriber.text.results import Form, Result, writer
 
 Messages = Callable[[], AsyncIterator[AnyMessage]]
@@ -38,16 +49,19 @@ def result_names(job: str) -> tuple[str, ...]:
     return tuple(f"{job}.{form}" for form in RESULT_FORMS)
 
 
-async def check_whole(messages: Messages) -> End:
-    """See that every frame is told of; returns the account.
+async def check_whole(messages: Messages) -> tuple[End, tuple[HeldBack, ...]]:
+    """See that every frame is told of; returns the account, and the first windows whose text was held back.
 
     Raises:
         TextGoneError: the stream's limits have taken some of it.
     """
     told: Counter[str | None] = Counter()
     first = end = None
+    suppressed: list[HeldBack] = []
     async for message in messages():
         first = first or message
+        if len(suppressed) < MAX_HELD_BACK and (held := held_back(message)):
+            suppressed.append(held)
         match message:
             case Final() | Silence() | Gap():
                 told[message.speaker] += message.frames
@@ -58,7 +72,7 @@ async def check_whole(messages: Messages) -> End:
     begun = isinstance(first, Status) and first.state == "started"
     if end is None or not begun or any(frames + of_all != end.frames for frames in (told.values() or (0,))):
         raise TextGoneError("some of its text is gone already: TRANSCRIPT_MAX_AGE_SECS, TRANSCRIPT_MAX_BYTES")
-    return end
+    return end, tuple(suppressed)
 
 
 async def write_results(bucket: Bucket, submission: Submission, messages: Messages) -> tuple[str, ...]:

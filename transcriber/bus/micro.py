@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
@@ -41,18 +41,25 @@ DRAIN_S = 1.0
 """Seconds for what the broker has already sent to be taken at shutdown."""
 
 
+class Reply(NamedTuple):
+    """A good one."""
+
+    payload: bytes
+    headers: dict[str, str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where requests come, and who answers them.
 
     Attributes:
         subject: of the requests.
-        answer: returns the payload of the reply, or raises ``RequestError``.
+        answer: returns the reply, or its payload alone, or raises ``RequestError``.
         count: is told the code of each reply, and the milliseconds until it.
     """
 
     subject: str
-    answer: Callable[[Msg, Arrival], Awaitable[bytes]]
+    answer: Callable[[Msg, Arrival], Awaitable[Reply | bytes]]
     count: Callable[[str, float], None] = lambda _code, _took_ms: None
 
 
@@ -176,21 +183,23 @@ class MicroService:
 
     async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
         """The whole way of one request: its reply is sent, whatever happens."""
-        arrival, code, payload, headers = Arrival(), "200", b"", {}
+        arrival, code, error_text = Arrival(), "200", ""
         try:
-            payload = await endpoint.answer(message, arrival)
+            reply = await endpoint.answer(message, arrival)
+            payload, headers = reply if isinstance(reply, Reply) else (reply, None)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a request must not be able to end the daemon
             refusal = _refusal(error)
             code = str(refusal.code)
-            headers = {"Nats-Service-Error": " ".join(str(refusal).split()), "Nats-Service-Error-Code": code}
+            error_text = " ".join(str(refusal).split())
+            payload, headers = b"", {"Nats-Service-Error": error_text, "Nats-Service-Error-Code": code}
             if refusal.retry_after_s:
                 headers["Retry-After"] = str(refusal.retry_after_s)
         took_s = time.monotonic() - arrival.at_s
-        tally.count(took_s, headers.get("Nats-Service-Error", ""))
+        tally.count(took_s, error_text)
         endpoint.count(code, 1000 * took_s)
         why = "too large, or the broker is away for too long"
         try:
-            if await self._connection.publish(message.reply, payload, headers or None):
+            if await self._connection.publish(message.reply, payload, headers):
                 return
         except nats_errors.Error as error:
             why = str(error)

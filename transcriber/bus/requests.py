@@ -6,8 +6,9 @@ and tells them as a live stream is told, but to nobody: what is told becomes the
 """
 
 import asyncio
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
 
@@ -21,7 +22,7 @@ from transcriber.audio.session import Gap, Silence
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
 from transcriber.bus.decoding import Decoding
-from transcriber.bus.micro import STOPPING
+from transcriber.bus.micro import STOPPING, Reply
 from transcriber.bus.places import Places
 from transcriber.bus.request_headers import FORMS, read_headers
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings, Wish
@@ -33,6 +34,7 @@ from transcriber.engine.languages import WHISPER_LANGUAGES
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError, RequestError, TooLongError
+from transcriber.messages import MAX_HELD_BACK, AnyMessage, held_back
 from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 
@@ -104,8 +106,8 @@ class Requests:
         """Decode no more."""
         self._decoding.close()
 
-    async def answer(self, message: Msg, arrival: Arrival) -> bytes:
-        """The text of a clip.
+    async def answer(self, message: Msg, arrival: Arrival) -> Reply:
+        """The text of a clip; what of it is held back is told in a header, too, for the forms that have no place for it.
 
         Raises:
             RequestError: there is none.
@@ -144,7 +146,7 @@ class Requests:
         """There is no place; when there may be one is as long as all that have one take."""
         return RequestError(429, "the queue is full", max(1, math.ceil(self._job_s * PLACES)))
 
-    async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> bytes:
+    async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> Reply:
         asked = read_headers(message.headers, self._around.model)
         clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
@@ -165,10 +167,13 @@ class Requests:
                     first = False
                     report.window(window, arrival.wall, job, outcome)
         report.ended(clip.session)
-        text = render((build() for build, *_ in told.take()), Result(asked.form, asked.task)).encode()
-        if len(text) > self._connection.client.max_payload - HEADER_ROOM:
-            raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {STORE}")
-        return text
+        messages = [build() for build, *_ in told.take()]
+        text = render(messages, Result(asked.form, asked.task)).encode()
+        headers = _suppressed(messages)
+        size = len(text) + sum(len(name) + len(value) for name, value in headers.items())
+        if size > self._connection.client.max_payload - HEADER_ROOM:
+            raise RequestError(413, f"the answer has {size} bytes, more than one message may; {STORE}")
+        return Reply(text, headers or None)
 
     async def _hear(
         self, worker: Worker, make: Callable[[asyncio.Future[Outcome]], Job], *, first: bool
@@ -199,6 +204,12 @@ class Requests:
                 raise STOPPING
             if first:
                 raise self._full()
+
+
+def _suppressed(messages: Iterable[AnyMessage]) -> dict[str, str]:
+    """The header that tells what is held back; none where nothing is."""
+    held = [found.model_dump() for message in messages if (found := held_back(message))]
+    return {"Suppressed": json.dumps(held[:MAX_HELD_BACK])} if held else {}
 
 
 def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:

@@ -155,9 +155,9 @@ class Jobs:
             await reader.close()
 
     async def _ask(self, subject: str, question: Submission | Cancellation) -> Answer:
-        data = await ask(self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING)
+        answer = await ask(self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING)
         try:
-            return Answer.model_validate_json(data)
+            return Answer.model_validate_json(answer.data)
         except ValidationError:
             raise RequestError(500, f"the answer on {subject} cannot be read") from None
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from transcriber.bus.client import connected
 from transcriber.clients.job_client import Jobs
 from transcriber.clients.outputs import places, reader_may_leave
-from transcriber.clients.transcribe import fetch
+from transcriber.clients.transcribe import fetch, told_suppressed
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.jobs import JobRecord, file_name, is_job_id
@@ -72,6 +72,8 @@ async def get_result(settings: Settings, job: str, form: Form, output: Path | No
         if record.state != "done":
             raise ObjectError(record.line)
         await fetch(jobs, job, form, place)
+        if record.suppressed:
+            sys.stderr.write(f"transcriber: {job}: {told_suppressed(record.suppressed)}\n")
 
     (place,) = places([Path(job)], output, form)
     return await _with_jobs(settings, job, get)
@@ -128,7 +130,12 @@ def _row(record: JobRecord) -> tuple[str, ...]:
 
 def _details(record: JobRecord) -> Iterable[str]:
     """Each field a line; of what was asked too."""
-    fields = {**record.submission.model_dump(), **record.model_dump(exclude={"submission"})}
+    suppressed = [f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in record.suppressed]
+    fields = {
+        **record.submission.model_dump(),
+        **record.model_dump(exclude={"submission"}),
+        "suppressed": tuple(suppressed),
+    }
     width = max(map(len, fields)) + 2
     for name, value in fields.items():
         match value:

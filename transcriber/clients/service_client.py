@@ -22,7 +22,7 @@ async def ask(
     *,
     setting: str,
     headers: dict[str, str] | None = None,
-) -> bytes:
+) -> Msg:
     """Ask, and ask again while the queue is full or the daemon asked is stopping, as long as the time allows.
 
     Raises:
@@ -41,7 +41,7 @@ async def ask(
             raise UnansweredError(f"no answer on {subject} within {timeout_s:g} s") from None
         refusal = _refusal(answer)
         if refusal is None:
-            return answer.data
+            return answer
         wait_s = refusal.retry_after_s or AGAIN_S
         if refusal.code not in {FULL, STOPPING} or time.monotonic() + wait_s >= deadline_s:
             raise refusal

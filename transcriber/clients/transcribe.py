@@ -10,10 +10,13 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+
+from nats.aio.msg import Msg
+from pydantic import TypeAdapter, ValidationError
 
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
@@ -25,7 +28,7 @@ from transcriber.clients.source import ByteSource, open_bytes
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.jobs import JobRecord, Submission, new_job_id, new_object_name
-from transcriber.messages import JobState
+from transcriber.messages import HeldBack, JobState
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
@@ -35,7 +38,11 @@ REQUEST_S = 60.0
 
 TOO_LARGE = 413
 
+MAX_TOLD = 5
+"""Windows whose text was held back, named in a line."""
+
 _MB = 1e6
+_HELD_BACK = TypeAdapter(list[HeldBack])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +100,10 @@ async def json_text(pieces: AsyncIterator[bytes]) -> bytes:
     """A ``verbose_json`` result as ``json``."""
     data = b"".join([piece async for piece in pieces])
     try:
-        return json.dumps({"text": json.loads(data)["text"]}, ensure_ascii=False).encode()
-    except (ValueError, LookupError, TypeError):
+        whole = json.loads(data)
+        suppressed = {"suppressed": held} if (held := whole.get("suppressed")) else {}
+        return json.dumps({"text": whole["text"], **suppressed}, ensure_ascii=False).encode()
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise ObjectError("the result cannot be read") from None
 
 
@@ -146,7 +155,8 @@ class _Asking:
             why = "too long" if whole else "too large"
             answer = await self._request(b"".join(head)) if whole else None
             if answer is not None:
-                await write(once(answer), place, head=self._head(file))
+                await write(once(answer.data), place, head=self._head(file))
+                self._tell_suppressed(file, _suppressed(answer))
                 return
         try:
             await self._jobs.check()
@@ -167,7 +177,7 @@ class _Asking:
                 return head, False
         return head, True
 
-    async def _request(self, data: bytes) -> bytes | None:
+    async def _request(self, data: bytes) -> Msg | None:
         """The answer; None if it is too long for one."""
         try:
             return await ask(
@@ -208,6 +218,12 @@ class _Asking:
         if record.state != "done":
             raise _FailedError(record.line)
         await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
+        self._tell_suppressed(file, record.suppressed)
+
+    def _tell_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
+        """Where there is less text than whisper gave, say so; an empty result looks like silence."""
+        if suppressed:
+            self._notes.print(f"transcriber: {shown(file)}: {told_suppressed(suppressed)}")
 
     async def _submit(self, submission: Submission, following: Following, file: Path | None) -> JobRecord | None:
         """Submit a job and wait until it is over; None where nobody is to wait."""
@@ -241,6 +257,24 @@ def told(state: JobState, done_s: float, total_s: float | None, eta_s: float | N
         return state
     of = "" if total_s is None else f" of {clock(total_s)}"
     return f"{clock(done_s)}{of}" + ("" if eta_s is None else f", {clock(eta_s)} left")
+
+
+def told_suppressed(suppressed: Sequence[HeldBack]) -> str:
+    """What was held back, in a line.
+
+    >>> told_suppressed([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
+    'text held back: 00:00-00:05 repetition, 01:10-01:15 rate'
+    """
+    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in suppressed[:MAX_TOLD])
+    return f"text held back: {some}{' and more' if len(suppressed) > MAX_TOLD else ''}"
+
+
+def _suppressed(answer: Msg) -> list[HeldBack]:
+    """What a daemon says that it held back; nothing, if we cannot read that."""
+    try:
+        return _HELD_BACK.validate_json((answer.headers or {}).get("Suppressed", "[]"))
+    except ValidationError:
+        return []
 
 
 def _goes_on(job: str) -> str:

@@ -1,8 +1,8 @@
 """Whole results: of a request, or of a file of any length. In: a session's messages, in order. Out: text; no I/O.
 
 Each form has a writer that gives its text piece by piece: ``head``, what each message adds, and ``end``. They keep no more
-than what cannot be written yet: of a ``verbose_json`` the text, which stands behind the segments, and the gaps; the words
-only where they are asked for twice. Names of fields are OpenAI's.
+than what cannot be written yet: of a ``verbose_json`` the text, which stands behind the segments, the gaps and what was held back;
+the words only where they are asked for twice. Names of fields are OpenAI's.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from transcriber.messages import AnyMessage, Final, Gap, Word
+from transcriber.messages import AnyMessage, Final, Gap, Word, held_back
 from transcriber.text.captions import Cues, phrase_text, speaker_name
 from transcriber.text.phrases import Phrase, Timeline
 
@@ -94,23 +94,26 @@ class TextWriter:
 
 
 class JsonWriter:
-    """``{"text": ...}``."""
+    """``{"text": ...}``, and ``suppressed`` where text was held back: else an empty one looks like silence."""
 
     head = '{"text": "'
 
     def __init__(self) -> None:
         self._timeline = Timeline(split=False)
         self._text = _RunningText()
+        self._suppressed: list[dict[str, Any]] = []
 
     def add(self, message: AnyMessage) -> str:
+        if held := held_back(message):
+            self._suppressed.append(held.model_dump())
         return "".join(_json(self._text.add(phrase))[1:-1] for phrase in self._timeline.add(message))
 
     def end(self) -> str:
-        return '"}'
+        return f'", "suppressed": {_json(self._suppressed)}}}' if self._suppressed else '"}'
 
 
 class VerboseWriter:
-    """``{"task", "segments", "words", "gaps", "language", "duration", "text"}``."""
+    """``{"task", "segments", "words", "gaps", "suppressed", "language", "duration", "text"}``."""
 
     def __init__(self, task: Task, *, words: bool) -> None:
         self.head = f'{{"task": {_json(task)}, "segments": ['
@@ -119,6 +122,7 @@ class VerboseWriter:
         self._text: list[str] = []
         self._words: list[dict[str, Any]] | None = [] if words else None
         self._gaps: list[dict[str, Any]] = []
+        self._suppressed: list[dict[str, Any]] = []
         self._count = 0
         self._language: str | None = None
         self._duration_s = 0.0
@@ -128,6 +132,8 @@ class VerboseWriter:
         if isinstance(message, Gap):
             end = message.start + message.duration
             self._gaps.append({"start": message.start, "end": end, "reason": message.reason, "detail": message.detail})
+        if held := held_back(message):
+            self._suppressed.append(held.model_dump())
         return "".join(map(self._segment, self._timeline.add(message)))
 
     def end(self) -> str:
@@ -135,6 +141,7 @@ class VerboseWriter:
         fields = [
             *words,
             f'"gaps": {_json(self._gaps)}',
+            f'"suppressed": {_json(self._suppressed)}',
             f'"language": {_json(self._language)}',
             f'"duration": {_json(self._duration_s)}',
             f'"text": {_json("".join(self._text))}',
