@@ -5,6 +5,7 @@ from hypothesis import given, strategies as st
 
 from transcriber.engine.guards import (
     MAX_LETTERS_PER_SECOND,
+    MAX_SAID_AGAIN_PER_SECOND,
     UNHEARD_SPEECH_S,
     doubt,
     letters,
@@ -122,6 +123,72 @@ def test_the_same_content_takes_about_as_long_in_every_script_and_is_said_in_sev
     assert suppression(text, -0.2, None, speech_s=0.5) == ("rate" if letters(text) > 90 else None)
 
 
+NO_8 = "No, no, no, no, no, no, no, no."
+MAYDAY = "Mayday, Mayday, Mayday, Mayday, this is Star of the Sea. Star of the Sea."
+
+
+@pytest.mark.parametrize(
+    ("text", "speech_s"),
+    [
+        (NO_8, 2.3),
+        ("Yes, yes, yes, yes, yes, yes, yes, yes.", 2.5),
+        ("five five five five five five five five five five", 3.8),
+        ("5 5 5 5 5 5 5 5", 3.0),
+        (MAYDAY, 3.6),
+        ("It is very, very, very, very, very, very, very, very cold.", 3.5),
+        ("Thank you. Thank you. Thank you. Thank you. Thank you.", 3.0),
+        ("Don't, don’t, don't, don't, DON'T!", 2.0),  # noqa: RUF001
+        ("нет, нет, нет, нет, нет, нет, нет, нет", 2.5),
+    ],
+)
+def test_what_people_say_again_and_again_is_kept_if_there_was_time_to_say_it(text, speech_s):
+    assert suppression(text, -0.2, "repetition", speech_s=speech_s) is None
+    assert suppression(text, -0.2, "repetition", speech_s=0.4) == "repetition"
+    assert suppression(text, -0.2, "repetition") == "repetition"  # nobody listened
+    assert suppression(text, -0.2, "token_cap", speech_s=speech_s) == "token_cap"  # it has no end
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "My name is My name is My name is My name is",  # more words than people say again
+        "and so gale warning " + "for the north " * 4,
+        "no no no no no no no no " + "for the north channel " * 4,
+        "No, no, no. " * 12,  # 29 letters a second
+        "SUSUSUSUSUSUSUSUSUSU",  # within a word
+        "不不不不不不不不",
+        "...",
+    ],
+)
+def test_what_people_do_not_say_so_often_is_held_back(text):
+    assert suppression(text, -0.2, "repetition", speech_s=4.9) == "repetition"
+
+
+@given(
+    unit=st.lists(st.sampled_from(["no", "yes", "mayday", "нет"]), min_size=1, max_size=2),
+    times=st.integers(4, 30),
+    head=st.lists(st.sampled_from(["gale", "warning", "over"]), max_size=3, unique=True),
+    speech_s=st.floats(0, 30),
+    more_s=st.floats(0, 30),
+)
+def test_a_word_or_two_are_kept_from_that_much_speech_on_which_holds_them(unit, times, head, speech_s, more_s):
+    text = " ".join(head + unit * times)
+
+    found = suppression(text, -0.2, "repetition", speech_s=speech_s)
+
+    assert (found is None) == (letters(text) <= MAX_SAID_AGAIN_PER_SECOND * speech_s)
+    if found is None:
+        assert suppression(text, -0.2, "repetition", speech_s=speech_s + more_s) is None
+
+
+@given(st.lists(st.integers(), max_size=60, unique=True), st.none() | st.floats(1.0, 30.0))
+def test_a_text_that_says_nothing_twice_is_not_held_back_for_repetition(tokens, speech_s):
+    doubted = judged(tokens)
+
+    assert doubted is None
+    assert suppression("the tide", -0.2, doubted, speech_s=speech_s) is None
+
+
 @given(
     text=st.text(max_size=200),
     avg_logprob=st.none() | st.floats(-10, 0),
@@ -135,7 +202,7 @@ def test_every_reason_is_a_series_and_there_is_none_without_text(text, avg_logpr
     reason = suppression(text, avg_logprob, doubted, speech_s=speech_s, speech_prob=speech_prob)
 
     assert reason is None or (text and reason in get_args(Suppressed))
-    if text and doubted not in {None, "gave_up"}:
+    if text and (doubted in {"token_cap", "log_probability"} or (doubted == "repetition" and speech_s is None)):
         assert reason is not None
 
 

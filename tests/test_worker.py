@@ -100,6 +100,21 @@ async def test_text_still_in_doubt_is_held_back_with_its_reason(doubt):
     assert (outcome.text, outcome.words, outcome.suppressed, asked) == ("", (), doubt, ["usual", "wide"])
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["2nd", "1st"])
+async def test_of_two_doubtful_answers_one_that_may_be_shown_stays(turned):
+    answers = [said("no " * 30, "token_cap", -0.1), said("no " * 8, "repetition", -0.2)]
+
+    outcome, asked = await outcome_of(ScriptedModel(), *(answers[::-1] if turned else answers), speech_s=2.3)
+
+    assert (outcome.text, outcome.suppressed, asked) == ("no " * 8, None, ["usual", "wide"])
+
+
+async def test_an_answer_that_gave_up_does_not_hide_that_another_was_held_back():
+    outcome, _ = await outcome_of(ScriptedModel(), said("the the", "repetition", -0.5), said("", "gave_up", None))
+
+    assert (outcome.text, outcome.suppressed) == ("", "repetition")
+
+
 async def test_a_second_answer_beyond_doubt_is_shown():
     outcome, _ = await outcome_of(ScriptedModel(), said("the the", "token_cap", -0.1), said("the tide", None, -0.9))
 

@@ -5,6 +5,7 @@ when nothing more can be asked, the reason to hold the text back (``suppression`
 context is known to make the decoder miss its end and repeat itself; on noise and music every Whisper invents.
 """
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal
@@ -26,7 +27,7 @@ MIN_AVG_LOGPROB_OF_WEAK_SPEECH = -0.6
 
 MIN_REPEATS = 4
 MIN_REPEATED_TOKENS = 8
-"""Less is speech: "no, no, no, no" has four."""
+"""Less is speech: "no, no, no, no" has four. More may be: then it depends on the time there was to say it."""
 
 MAX_PERIOD = 12
 SILENT_STEPS = 6
@@ -39,6 +40,14 @@ and 103 in Burmese."""
 
 LETTERS_OF_A_WIDE_CHARACTER = 3
 """Chinese, Japanese and Korean write a syllable with one; others take about three letters for it."""
+
+MAX_SAID_AGAIN_WORDS = 2
+"""People say a word or two again and again: "no", "thank you". Whisper's loops are as often whole clauses."""
+
+MAX_SAID_AGAIN_PER_SECOND = 25
+"""Letters a second of speech, counted as ``letters`` does, of a text that says the same again and again. "No" eight times, "yes"
+six times and the like, as tiny.en and base hear them of three synthetic voices, have 9 to 21; the article below, read in a
+hurry, 24; a loop goes on for as many tokens as it may."""
 
 UNHEARD_SPEECH_S = 1.0
 """Seconds of speech that a detector may miss: soft ends of words, and what the noise covers."""
@@ -59,7 +68,7 @@ def doubt(tokens: Sequence[object], avg_logprob: float | None, *, steps: int, ma
         return "gave_up" if steps > SILENT_STEPS else None
     if avg_logprob < MIN_AVG_LOGPROB:
         return "log_probability"
-    return "repetition" if any(_repeats(tokens, period) for period in range(1, MAX_PERIOD + 1)) else None
+    return "repetition" if _repeats_at_all(tokens) else None
 
 
 def suppression(
@@ -84,6 +93,8 @@ def suppression(
     weak = speech_prob is not None and speech_prob < WEAK_SPEECH_PROB
     if weak and avg_logprob is not None and avg_logprob < MIN_AVG_LOGPROB_OF_WEAK_SPEECH:
         return "no_speech"
+    if doubted == "repetition" and speech_s is not None and _said_again(text, speech_s):
+        return None
     if doubted is not None and doubted != "gave_up":
         return doubted
     if speech_s is not None and letters(text) > MAX_LETTERS_PER_SECOND * (speech_s + UNHEARD_SPEECH_S):
@@ -98,6 +109,35 @@ def letters(text: str) -> int:
     (7, 6, 6)
     """
     return sum(LETTERS_OF_A_WIDE_CHARACTER if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _said_again(text: str, speech_s: float) -> bool:
+    """Whether somebody may have said the same again and again in ``speech_s``; the answer has come to its end.
+
+    Words are compared as they sound. A script without spaces is one word, of which nothing can be told.
+    """
+    if letters(text) > MAX_SAID_AGAIN_PER_SECOND * speech_s:
+        return False
+    words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())  # noqa: RUF001 - as whisper may write it
+    told = words
+    for count in range(1, MAX_SAID_AGAIN_WORDS + 1):
+        told = _once(told, count)
+    return len(told) < len(words) and not _repeats_at_all(told)
+
+
+def _once(words: Sequence[str], count: int) -> list[str]:
+    """The words without what repeats the ``count`` words before it."""
+    told: list[str] = []
+    for word in words:
+        told.append(word)
+        if told[-count:] == told[-2 * count : -count]:
+            del told[-count:]
+    return told
+
+
+def _repeats_at_all(tokens: Sequence[object]) -> bool:
+    """Whether somewhere some of them come again and again."""
+    return any(_repeats(tokens, period) for period in range(1, MAX_PERIOD + 1))
 
 
 def _repeats(tokens: Sequence[object], period: int) -> bool:

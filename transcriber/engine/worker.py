@@ -171,7 +171,7 @@ class Worker:
             second = self.model.transcribe(job.samples, job.language, should_abort, wide=True, translate=job.translate)
         except EngineError:
             return first
-        better = second if _believed(second, job) or _belief(second) > _belief(first) else first
+        better = max(second, first, key=lambda answer: _belief(answer, job))
         return replace(better, redone=True, processing_s=first.processing_s + second.processing_s)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
@@ -214,9 +214,10 @@ def _believed(transcript: Transcript, job: Job) -> bool:
     return not (transcript.doubt or _suppression(transcript, job))
 
 
-def _belief(transcript: Transcript) -> float:
-    """How sure the model is of what it said."""
-    return -math.inf if transcript.avg_logprob is None else transcript.avg_logprob
+def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, float]:
+    """Whether it is believed, whether there is text to show, and how sure the model is of it."""
+    shown = bool(transcript.text) and not _suppression(transcript, job)
+    return _believed(transcript, job), shown, -math.inf if transcript.avg_logprob is None else transcript.avg_logprob
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
