@@ -31,7 +31,7 @@ async def provisioned(broker, *streams, **settings):
 async def store(mouth, stream, payload, **headers):
     """Publish one payload and wait until it is stored; ``offset=3`` becomes ``Audio-Offset: 3``. Returns its sequence."""
     names = {"offset": "Audio-Offset", "end": "Audio-End", "session": "Audio-Session", "content_type": "Content-Type"}
-    named = {names[name]: str(value) for name, value in headers.items()} | {"Nats-Msg-Id": uuid4().hex}
+    named = {names.get(name, name): str(value) for name, value in headers.items()} | {"Nats-Msg-Id": uuid4().hex}
     while True:
         with contextlib.suppress(nats.errors.Error):
             return (await mouth.jetstream().publish(f"audio.{stream}", payload, timeout=1, headers=named)).seq

@@ -85,7 +85,9 @@ def test_the_addresses_follow_the_settings(subject, address, parameters) -> None
 def test_the_audio_headers_are_described() -> None:
     headers = DOCUMENT["components"]["messages"]["audio"]["headers"]["properties"]
 
-    assert {"Content-Type", "Audio-Offset", "Audio-Time", "Audio-Session", "Audio-End", "Language"} < set(headers)
+    assert {"Content-Type", "Audio-Offset", "Audio-Time", "Audio-Session", "Audio-End", "Language", "Prompt"} < set(
+        headers
+    )
     assert all(header["description"] for header in headers.values())
 
 

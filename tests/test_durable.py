@@ -186,6 +186,23 @@ async def until_all_is_read(mouth, ears):
 # One daemon at a time.
 
 
+async def test_a_streams_prompt_holds_on_through_kills(broker, tmp_path, mouth):
+    await provisioned(broker)
+    async with Restarted(broker, tmp_path, **ENV) as place:
+        for number, headers in enumerate([{"Prompt": "Elbe 1"}, {}, {"Prompt": ""}, {}]):
+            # Ahead of its window, and that is stored before anything more is said.
+            await store(mouth, "s", level(1, WINDOW // 2), offset=number * WINDOW, **headers)
+            await store(mouth, "s", level(1, WINDOW // 2), offset=number * WINDOW + WINDOW // 2)
+            found = await until_stored(mouth, lambda found, number=number: len(found.text) == number + 1)
+            assert found.of(Final)[-1].checkpoint.session.prompt == ("Elbe 1" if number < 2 else "")
+            await place.kill()
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    assert [[word.word for word in final.words] for final in found.of(Final)] == [["Elbe", "1"]] * 2 + [[]] * 2
+    found.check(4 * WINDOW)
+
+
 async def test_second_daemon_waits_and_goes_on_when_the_first_is_killed(broker, tmp_path, mouth, ears):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV) as first:

@@ -59,7 +59,16 @@ def values(rng, name):
     return good.replace("\r", "").replace("\n", "")
 
 
-HEADERS = ["Audio-Offset", "Audio-Time", "Content-Type", "Audio-End", "Audio-Session", "Language", "traceparent"]
+HEADERS = [
+    "Audio-Offset",
+    "Audio-Time",
+    "Content-Type",
+    "Audio-End",
+    "Audio-Session",
+    "Language",
+    "Prompt",
+    "traceparent",
+]
 
 
 def headers(rng):

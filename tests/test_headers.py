@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.audio.headers import MAX_OFFSET, NO_HEADERS, AudioHeaders, parse_headers, parse_time
+from transcriber.audio.headers import MAX_OFFSET, MAX_PROMPT, NO_HEADERS, AudioHeaders, parse_headers, parse_time
 from transcriber.engine.languages import WHISPER_LANGUAGES, language_code
 
 
@@ -23,6 +23,7 @@ def test_all_headers_are_read_whatever_their_case():
             "audio-SESSION": "call 4711",
             "Audio-End": "1",
             "LANGUAGE": "en-GB",
+            "prompt": " Elbe 1, Cuxhaven ",
             "Traceparent": "00-x",
             "Something-Else": "is ignored",
         }
@@ -34,6 +35,7 @@ def test_all_headers_are_read_whatever_their_case():
     assert headers.session == "call 4711"
     assert headers.end
     assert headers.language == "en"
+    assert headers.prompt == "Elbe 1, Cuxhaven"
     assert headers.traceparent == "00-x"
 
 
@@ -43,7 +45,7 @@ def test_all_headers_are_read_whatever_their_case():
         ("Audio-Offset", "-1"), ("Audio-Offset", "1.5"), ("Audio-Offset", ""), ("Audio-Offset", str(2**53 + 1)),
         ("Audio-Offset", "9" * 100), ("Audio-Offset", "\u0661"), ("Audio-End", "maybe"), ("Audio-End", ""),
         ("Audio-Session", ""), ("Audio-Session", "x" * 129), ("Audio-Session", "a\tb"), ("Language", ""),
-        ("Language", "what you hear"), ("Language", "e"), ("Content-Type", ""), ("Content-Type", "application/octet-stream"),
+        ("Language", "what you hear"), ("Language", "e"), ("Prompt", "x" * (MAX_PROMPT + 1)), ("Content-Type", ""), ("Content-Type", "application/octet-stream"),
         ("Audio-Time", "now"), ("Audio-Time", "2026-13-01T00:00:00Z"), ("Audio-Time", "2026-11-21"),
         ("Audio-Time", "2026-11-21T10:00:00"), ("Audio-Time", "20261121T100000Z"), ("Audio-Time", "12.5"),
         ("Audio-Time", "0001-01-01T00:00:00+23:59"), ("Audio-Time", "9999-12-31T23:59:59-23:59"),
@@ -141,6 +143,11 @@ def test_digits_beyond_microseconds_are_cut_off():
     assert parse_time("2026-11-21T10:00:00.123456789123Z") == datetime(2026, 11, 21, 10, 0, 0, 123_456, UTC)
 
 
+@pytest.mark.parametrize("prompt", ["", "x" * MAX_PROMPT, "日本語"])
+def test_a_prompt_may_be_empty_which_is_not_the_same_as_none(prompt):
+    assert parse_headers({"Prompt": prompt}) == AudioHeaders(prompt=prompt)
+
+
 def test_language_auto_is_no_wish():
     assert parse_headers({"Language": "auto"}).language is None
 
@@ -148,7 +155,17 @@ def test_language_auto_is_no_wish():
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["Audio-Offset", "audio-time", "Audio-Session", "Audio-End", "Language", "traceparent", "Content-Type", "X"]
+            [
+                "Audio-Offset",
+                "audio-time",
+                "Audio-Session",
+                "Audio-End",
+                "Language",
+                "Prompt",
+                "traceparent",
+                "Content-Type",
+                "X",
+            ]
         ),
         st.text(max_size=40) | st.from_regex(r"[-+]?[0-9]{1,22}(\.[0-9]{0,12})?", fullmatch=True),
     )

@@ -204,6 +204,35 @@ def prompts(ears, stream):
     return [" ".join(word.word for word in final.words) for final in ears.of(Final, stream)]
 
 
+async def test_a_streams_prompt_holds_from_the_next_window_until_another_one_comes(daemon, mouth, ears):
+    said = ["Elbe Käpt'n", None, "日本 " * 200, "x" * 1001, "", None, "Weser"]
+    for number, prompt in enumerate(said):
+        frames = WINDOW if number else WINDOW + 4_800  # each closes a window
+        await speak(mouth, "s", level(1, frames), **({} if prompt is None else {"Prompt": prompt}))
+        await speak(mouth, "other", level(2, frames))
+    await speak(mouth, "s", b"", end=1)
+    await speak(mouth, "s", level(1, WINDOW), end=1)
+    await ears.ends(2)
+
+    long = " ".join(["日本"] * 200)
+    assert prompts(ears, "s") == ["Elbe Käpt'n", "Elbe Käpt'n", long, long, "", "", "Weser", "Weser", ""]
+    assert set(prompts(ears, "other")) == {""}
+    await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.chunks.odd"]["header"] == 1)
+    warnings = [line["msg"] for line in daemon.log_lines() if line["level"] == "WARNING"]
+    assert ["Prompt is not a text of at most 1000 characters: 'x" in line for line in warnings] == [True]
+
+
+async def test_a_streams_prompt_stands_before_what_was_said(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, WHISPER_CONTEXT="prompt"):
+        await speak(mouth, "s", level(1, WINDOW + 4_800), Prompt="Elbe")
+        await speak(mouth, "s", level(1, WINDOW))
+        await speak(mouth, "s", level(1, WINDOW), Prompt="")
+        await speak(mouth, "s", b"", end=1)
+        await ears.ends(1)
+
+    assert prompts(ears, "s") == ["Elbe", "Elbe 1", "1 1", "1 1 1"]
+
+
 async def test_context_is_off_unless_asked_for(daemon, mouth, ears):
     await speak(mouth, "s", level(1, 3 * WINDOW), end=1)
     await ears.ends(1)

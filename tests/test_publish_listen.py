@@ -87,13 +87,16 @@ def check_whole(received: list[Msg], session: str) -> None:
 async def test_a_file_is_published_in_real_time_with_capture_times(settings, connection, wav) -> None:
     messages = await subscribe(connection, "audio.paced")
 
-    status = await publish_file(settings, wav, "paced", session="mine", language="en", chunk_ms=100)
+    status = await publish_file(
+        settings, wav, "paced", session="mine", language="en", prompt="Ada\nLovelace ü", chunk_ms=100
+    )
 
     received = await until_end(messages)
     assert status == 0
     check_whole(received, "mine")
     assert {len(message.data) for message in received[:-1]} == {3200}
     assert {parse_headers(message.headers).language for message in received} == {"en"}
+    assert {parse_headers(message.headers).prompt for message in received} == {"Ada Lovelace ü"}
     times = {h.offset: h.captured_at for h in (parse_headers(m.headers) for m in received) if h.captured_at}
     assert list(times) == [0, 16_000, 32_000]
     assert (times[32_000] - times[0]).total_seconds() == pytest.approx(2)
@@ -272,6 +275,8 @@ async def test_a_payload_larger_than_the_broker_allows_is_refused(connection) ->
 
     with pytest.raises(ConfigError, match=r"chunk-ms=1000.*max_payload"):
         await publish(connection, "audio.large", source, chunk_ms=1000)
+    with pytest.raises(ConfigError, match="prompt has 1001 characters; 1000 are allowed"):
+        await publish(connection, "audio.large", source, prompt="x" * 1001)
 
 
 async def test_a_broker_that_is_gone_ends_a_fast_publisher(monkeypatch) -> None:

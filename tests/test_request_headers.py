@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.fake_daemon import FakeModel
-from transcriber.bus.request_headers import MAX_PROMPT, Asked, read_headers
+from transcriber.audio.headers import MAX_PROMPT
+from transcriber.bus.request_headers import Asked, read_headers
 from transcriber.errors import BadInputError
 
 

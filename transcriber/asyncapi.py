@@ -6,6 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from transcriber import __version__
+from transcriber.audio.headers import MAX_PROMPT
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
@@ -47,6 +48,7 @@ _AUDIO_HEADERS = {
     "Audio-Session": "the publisher's own id for this recording",
     "Audio-End": "`1`: the stream ends after this payload",
     "Language": "this stream's language, such as `en`; absent: the daemon's setting",
+    "Prompt": "names and terms that may come up on this stream, from the next window on; empty: none; absent: as before",
     "traceparent": "W3C trace context",
 }
 _HEADER_RULES: dict[str, dict[str, Any]] = {
@@ -56,6 +58,7 @@ _HEADER_RULES: dict[str, dict[str, Any]] = {
     "Audio-Offset": {"pattern": "^[0-9]{1,16}$"},
     "Audio-Session": {"pattern": "^[ -~]{1,128}$"},
     "Audio-End": {"enum": ["0", "1", "false", "true"]},
+    "Prompt": {"maxLength": MAX_PROMPT},
     "Response-Format": {"enum": list(get_args(Form))},
     "Task": {"enum": list(get_args(Task))},
     "Nats-Service-Error-Code": {"pattern": "^[45][0-9]{2}$"},

@@ -167,6 +167,7 @@ class SessionState(_State):
     segments: int = Field(ge=0)
     ending: bool = Field(description="no more audio will come; its `end` is still to be told")
     language: str | None
+    prompt: str = Field("", description="names and terms that its publisher expects")
     traceparent: str | None
     statuses: int = Field(ge=0, description="how many were told")
     unknown_gaps: int = Field(ge=0, description="how many of no known length were told")

@@ -20,6 +20,9 @@ MAX_OFFSET = 2**53
 YEARS = range(1970, 9000)
 """Years of a capture time; at the ends of the calendar adding a second would overflow."""
 
+MAX_PROMPT = 1000
+"""Characters; as of ``WHISPER_PROMPT``."""
+
 SAYS_NOTHING = frozenset({"", "application/octet-stream"})
 """Types of payloads that say only that they are bytes."""
 
@@ -46,6 +49,7 @@ class AudioHeaders(NamedTuple):
         session: the publisher's own id for this recording.
         end: the stream ends after this payload.
         language: its code, lower case (``en`` of ``en-GB``).
+        prompt: names and terms that may come up, from now on; empty: none.
         traceparent: as it came; whoever uses it checks it.
         ignored: what made no sense, each in a line.
     """
@@ -56,6 +60,7 @@ class AudioHeaders(NamedTuple):
     session: str | None = None
     end: bool = False
     language: str | None = None
+    prompt: str | None = None
     traceparent: str | None = None
     ignored: tuple[str, ...] = ()
 
@@ -132,6 +137,10 @@ def _language(text: str) -> str | None:
     return "auto" if text.lower() == "auto" else language_code(text)
 
 
+def _prompt(text: str) -> str | None:
+    return text if len(text) <= MAX_PROMPT else None
+
+
 def _session(text: str) -> str | None:
     return text if _SESSION.fullmatch(text) else None
 
@@ -157,6 +166,7 @@ _READERS = {
         _Reader("Audio-Session", "session", _session, "1 to 128 printable ASCII characters"),
         _Reader("Audio-End", "end", _switch, "1 or 0"),
         _Reader("Language", "language", _language, "a code or an English name of a language"),
+        _Reader("Prompt", "prompt", _prompt, f"a text of at most {MAX_PROMPT} characters"),
         _Reader("traceparent", "traceparent", str, ""),
     )
     for spelling in (reader.name, reader.name.lower())

@@ -242,5 +242,6 @@ def _joined(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
         captured_at=earlier.captured_at or later.captured_at,
         session=later.session or earlier.session,
         language=later.language or earlier.language,
+        prompt=earlier.prompt if later.prompt is None else later.prompt,
         traceparent=later.traceparent or earlier.traceparent,
     )

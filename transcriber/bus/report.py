@@ -48,6 +48,7 @@ class SessionReport:
 
     Attributes:
         language: what its windows are to be heard as; None to detect.
+        prompt: names and terms that its publisher expects; it stands before what its speakers said.
         speakers: one for each channel that is heard apart, or one for all.
         parent: ``traceparent`` of the latest payload that had one.
         stalled, silent: states that were told.
@@ -60,6 +61,7 @@ class SessionReport:
     def __init__(self, stream: str, session: Session, settings: Settings, outbox: Outbox, publisher: Publisher) -> None:
         """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
         self.language = None if settings.whisper_language == "auto" else settings.whisper_language
+        self.prompt = ""
         self._settings = settings
         with_context = settings.whisper_context == "prompt"
         self.speakers = [Speaker(with_context=with_context) for _ in range(session.channels)]
@@ -77,6 +79,7 @@ class SessionReport:
         """What another daemon needs to go on, as fields of a ``SessionState``."""
         return {
             "language": self.language,
+            "prompt": self.prompt,
             "traceparent": self.parent,
             "statuses": self.statuses,
             "unknown_gaps": self.unknown_gaps,
@@ -85,7 +88,7 @@ class SessionReport:
 
     def restore(self, state: SessionState) -> None:
         """Go on where another daemon stood."""
-        self.language, self.parent = state.language, state.traceparent
+        self.language, self.prompt, self.parent = state.language, state.prompt, state.traceparent
         self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
         with_context = self._settings.whisper_context == "prompt"
         self.speakers = [Speaker(with_context=with_context, state=speaker) for speaker in state.speakers]

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
+from transcriber.audio.headers import MAX_PROMPT, NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.errors import BadInputError
 from transcriber.text.results import Form, Task
-
-MAX_PROMPT = 1000
-"""Characters; as of ``WHISPER_PROMPT``."""
 
 FORMS: tuple[Form, ...] = get_args(Form)
 TASKS: tuple[Task, ...] = get_args(Task)

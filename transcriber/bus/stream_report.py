@@ -19,7 +19,6 @@ from transcriber.audio.speech import Network, speech_probability, speech_seconds
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
 from transcriber.config import Settings
-from transcriber.engine.context import Context
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
@@ -107,6 +106,8 @@ class StreamReport:
             report.language = headers.language
         elif headers.language:
             self.odd(Odd("header", f"Language {headers.language} is none that the model knows"))
+        if headers.prompt is not None:
+            report.prompt = headers.prompt
         if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
             report.odd_unit = True
             self._around.warnings.warning(
@@ -157,7 +158,8 @@ class StreamReport:
             settle=settle,
             lane=lane,
             translate=self._wish is not None and self._wish.translate,
-            context=self._prompt() or report.speakers[window.channel].context,
+            vocabulary=report.prompt if self._wish is None else self._wish.prompt,
+            context=report.speakers[window.channel].context,
             speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
@@ -265,10 +267,6 @@ class StreamReport:
             if not gap.bridged:
                 speaker.interrupted()
         report.gap(gap, received_at, traceparent)
-
-    def _prompt(self) -> Context | None:
-        """What was wished for as prompt, the same for every window."""
-        return Context(self._wish.prompt) if self._wish and self._wish.prompt else None
 
     def _record(self, timing: Timing) -> None:
         if self._wish is not None:

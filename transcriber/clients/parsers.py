@@ -40,6 +40,7 @@ def _add_publish(commands: Commands) -> None:
     )
     publish.add_argument("--session", metavar="ID", help="id of this recording; default: a new ULID")
     publish.add_argument("--language", metavar="CODE", help="what is spoken, such as en")
+    publish.add_argument("--prompt", default="", metavar="TEXT", help="names and words that may come up")
     publish.add_argument("--chunk-ms", type=int, metavar="MS", help="length of a payload (20; durable 100)")
     publish.add_argument("--format", choices=[str(f) for f in SampleFormat], help="of raw PCM; default INPUT_FORMAT")
     publish.add_argument("--rate", type=int, metavar="HZ", help="of raw PCM; default INPUT_SAMPLE_RATE")
@@ -118,6 +119,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
             raw=_raw_format(settings, arguments),
             session=arguments.session,
             language=arguments.language,
+            prompt=arguments.prompt,
             chunk_ms=arguments.chunk_ms,
             fast=arguments.fast,
             durable=settings.durable,

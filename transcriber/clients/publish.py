@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from transcriber.audio.headers import MAX_PROMPT
 from transcriber.audio.pcm import AudioFormat
 from transcriber.bus.client import connected
 from transcriber.bus.connection import HEADER_ROOM, Connection
@@ -53,6 +54,7 @@ async def publish_file(
     raw: AudioFormat | None = None,
     session: str | None = None,
     language: str | None = None,
+    prompt: str = "",
     chunk_ms: int | None = None,
     fast: bool = False,
     durable: bool = False,
@@ -66,6 +68,7 @@ async def publish_file(
         raw: format of headerless samples; None for files that tell theirs.
         session: id of this recording; default a new ULID.
         language: this stream's language.
+        prompt: names and terms that may come up on it.
         chunk_ms: length of a payload; default 20, and 100 if ``durable``.
         fast: as fast as the broker takes it, instead of in real time.
         durable: have each payload stored by JetStream, however long the broker is away.
@@ -88,7 +91,7 @@ async def publish_file(
             with bar(console) as draw:
                 done = await publish(
                     connection, subject, source,
-                    session=session, language=language, chunk_ms=chunk_ms, fast=fast, durable=durable,
+                    session=session, language=language, prompt=prompt, chunk_ms=chunk_ms, fast=fast, durable=durable,
                     on_sent=lambda frames: draw(f"{frames / rate:.0f} s", frames / rate, total_s),
                 )  # fmt: skip
     except BadInputError as error:
@@ -105,6 +108,7 @@ async def publish(
     *,
     session: str | None = None,
     language: str | None = None,
+    prompt: str = "",
     chunk_ms: int | None = None,
     fast: bool = False,
     durable: bool = False,
@@ -115,7 +119,7 @@ async def publish(
     ``on_sent`` is called with the frames sent, or if ``durable`` stored, so far.
 
     Raises:
-        ConfigError: payloads of ``chunk_ms`` are larger than the broker allows.
+        ConfigError: payloads of ``chunk_ms`` are larger than the broker allows, or ``prompt`` is too long.
         BrokerError: with ``fast`` the broker takes no more; with ``durable`` no stream stores this subject.
         ConnectionError: the connection is closed for good.
     """
@@ -124,11 +128,13 @@ async def publish(
         chunk_ms = STORED_CHUNK_MS if durable else CHUNK_MS
     if not 1 <= chunk_ms <= 1000:  # noqa: PLR2004 - a second
         raise ConfigError(f"--chunk-ms={chunk_ms}: must be from 1 to 1000")
+    prompt = _one_line(prompt)
     size_bytes = fmt.rate * chunk_ms // 1000 * fmt.frame_bytes
-    if size_bytes > connection.client.max_payload - HEADER_ROOM:
+    if size_bytes > connection.client.max_payload - HEADER_ROOM - len(prompt.encode()):
         raise ConfigError(f"--chunk-ms={chunk_ms}: {size_bytes} bytes are more than the broker's max_payload allows")
     session = session or new_ulid()
-    always = {"Content-Type": fmt.content_type, "Audio-Session": session} | ({"Language": language} if language else {})
+    wishes = {"Language": language, "Prompt": prompt}
+    always = {"Content-Type": fmt.content_type, "Audio-Session": session} | {k: v for k, v in wishes.items() if v}
     payloads = timed_payloads(source, size_bytes, always, fast=fast)
     if durable:
         frames = await store_all(connection, subject, payloads, always, fast=fast, on_stored=on_sent)
@@ -153,3 +159,11 @@ async def publish(
     if not flushed:
         raise BrokerError(_STUCK)
     return Published(session, frames, unsent)
+
+
+def _one_line(prompt: str) -> str:
+    """As it fits a header."""
+    line = " ".join(prompt.split())
+    if len(line) > MAX_PROMPT:
+        raise ConfigError(f"--prompt has {len(line)} characters; {MAX_PROMPT} are allowed")
+    return line

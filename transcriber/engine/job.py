@@ -125,6 +125,7 @@ class Job:
         settle: called exactly once, on the event loop, with this job and its outcome.
         lane: the scheduler's priority class.
         translate: the text is to be English, whatever is spoken.
+        vocabulary: names and terms that may come up.
         context: what its speaker said before; None when nothing is to be made of it.
         speech_s: seconds that a detector took for speech; None when none listened.
         speech_prob: how sure the detector is that there is any, in [0, 1]; None when none listened.
@@ -138,6 +139,7 @@ class Job:
     settle: "Settle"
     lane: Lane = Lane.FINAL
     translate: bool = False
+    vocabulary: str = ""
     context: Context | None = None
     speech_s: float | None = None
     speech_prob: float | None = None
@@ -156,8 +158,12 @@ class Job:
 
     @property
     def prompt(self) -> str:
-        """What its speaker said just before, if that may be trusted. Worker thread only: it is known when the job's turn has come."""
-        return self.context.before(self._epoch) if self.context else ""
+        """Its vocabulary, and what its speaker said just before, if that may be trusted.
+
+        Worker thread only: it is known when the job's turn has come.
+        """
+        said = self.context.before(self._epoch) if self.context else ""
+        return f"{self.vocabulary} {said}".strip()
 
     def followed(self, transcript: Transcript | None) -> None:
         """It was answered, or it failed: what comes after it has another prompt. Worker thread only."""
