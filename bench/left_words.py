@@ -1,0 +1,286 @@
+"""Windows that were heard with what came before them: each word is written once.
+
+In: the answers to one speaker's windows, in order; whisper heard each together with the seconds before it, which an earlier
+window has written already, and perhaps with some after it, which a later one will write. Out: the words that are new.
+
+What was written is found again in the answer by its text: among all beginnings of the answer the one that is nearest to it, in
+words changed, lost and invented, is what was written, and what follows is new. Two passes put one word at different times, so
+time only says what is too far away to be the same, and decides where the text does not.
+
+Words near the end of what was heard are the least sure: half a word, a word of which the end may still come, a full stop because
+nothing follows. Where the audio goes on they are held back, and the next window writes them, as it hears them then.
+
+Text without times (``words`` None) is placed by its characters, as if it had been spoken evenly.
+"""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby, starmap
+from typing import NamedTuple
+
+from transcriber.engine.job import Transcript, Word
+from transcriber.engine.languages import WITHOUT_SPACES
+from transcriber.engine.seam import written
+
+FAR_S = 3.0
+"""Two passes put the same word never so far apart."""
+
+SLIPS_S, FAR_COST = 1.0, 0.3
+"""Up to so far apart the same word costs nothing: times slip by a second beside silence. Each further second costs so much."""
+
+MISHEARD_S = 1.2
+"""Words that are not spelt alike are one, heard in two ways, only if they are nearer."""
+
+MISHEARD_COST, ALIKE_GAIN = 1.0, 0.5
+"""At the same time it costs so much; less by up to this if they begin or end alike."""
+
+LOST_COST, CHANGED_COST = 1.2, 2.2
+"""Of a word that is written and not heard again, where one that is heard and not written costs 1: the pass that wrote it heard it
+best. And of a word for another one further away: one is lost and one invented.
+"""
+
+MOST_JOINED, JOIN_COST = 5, 0.1
+"""So many words for one that is spelt like all of them: "KL 550 812" for "KL-550-812"."""
+
+LATE_S, LATE_COST, MOST_LATE_COST = 0.15, 0.6, 0.9
+"""A word so far on the wrong side of the last one that is written costs this for each further second. It stays below what a word
+that nobody wrote costs among those that are: times say little where whisper writes "1,500" or spells a name.
+"""
+
+EDGE_S, EDGE_COST = 0.3, 0.4
+"""What was written so near to where the audio begins may be missing in the answer at this cost: its beginning was not heard."""
+
+
+class Placed(NamedTuple):
+    """A word, or a character where words are not told apart; in seconds of the session. ``of``: the word it is part of."""
+
+    word: str
+    start_s: float
+    end_s: float
+    confidence: float = 1.0
+    of: int = -1
+
+    @property
+    def middle_s(self) -> float:
+        return (self.start_s + self.end_s) / 2
+
+
+class Written(NamedTuple):
+    """What is known at the end of a window; small, and plain enough for JSON.
+
+    Attributes:
+        until_s: where the last word that is written ends. A window may have ended later: what it missed, the next may hear.
+        words: that were written, as far back as the next window may hear: each with its start and end.
+        held: what was heard after ``until_s`` and is the next window's to write: also with its confidence.
+    """
+
+    until_s: float
+    words: list[tuple[str, float, float]]
+    held: list[tuple[str, float, float, float]]
+
+
+class Heard(NamedTuple):
+    """What whisper heard for a window, in seconds of the session.
+
+    Attributes:
+        start_s, end_s: of the window.
+        lead_s, tail_s: how much it heard before and after.
+        goes_on: whether the audio goes on right after it, in the same breath: neither the end of speech, nor a gap, nor
+            the end of the session.
+    """
+
+    start_s: float
+    end_s: float
+    lead_s: float = 0.0
+    tail_s: float = 0.0
+    goes_on: bool = False
+
+
+class LeftContext:
+    """The windows of one speaker. Event loop only; what it says depends on the answers alone.
+
+    Attributes:
+        before: what was written; None where what comes does not follow upon it.
+    """
+
+    def __init__(self, reach_s: float, hold_back_s: float, before: Written | None = None) -> None:
+        """Windows hear up to ``reach_s`` seconds before them; words within ``hold_back_s`` of where they end are not sure."""
+        self.before: Written | None = before or Written(0.0, [], [])
+        self._reach_s, self._hold_back_s = reach_s, hold_back_s
+
+    def own(self, transcript: Transcript, heard: Heard) -> Transcript:
+        """The text of an open window without what is written; nothing is held back."""
+        return self._of(transcript, self._new(transcript, heard), heard)
+
+    def close(self, transcript: Transcript, heard: Heard) -> Transcript:
+        """The text of a window that has ended; what is held back of it comes with the next one."""
+        new = self._new(transcript, heard)
+        last = self._last(new, heard)
+        out, held = new[:last], [word for word in new[last:] if word.middle_s < heard.end_s]
+        self.before = None if transcript.suppressed else self._after(out, held, heard)
+        return self._of(transcript, out, heard)
+
+    def interrupted(self) -> None:
+        """What comes does not follow upon what was written: something is missing, or another language is spoken."""
+        self.before = Written(-1.0, [], self.before.held) if self.before and self.before.held else None
+
+    def _new(self, transcript: Transcript, heard: Heard) -> list[Placed]:
+        """What is not written."""
+        words = _placed(transcript, heard)
+        held = [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)] if self.before else []
+        if not words or not heard.lead_s:
+            # It did not hear what is written either: it says nothing about what was held back.
+            return held + words
+        return words[self._first_new(words, heard) :]
+
+    def _first_new(self, words: Sequence[Placed], heard: Heard) -> int:
+        """Index of the first word that is not written."""
+        if not self.before or self.before.until_s < 0:
+            # Somebody else may have written what comes before.
+            return next((i for i, word in enumerate(words) if word.middle_s >= heard.start_s), len(words))
+        begin_s = heard.start_s - heard.lead_s
+        before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s]
+        return _nearest_beginning(before, words, self.before.until_s, begin_s + EDGE_S)
+
+    def _last(self, new: Sequence[Placed], heard: Heard) -> int:
+        """Index of the first word that is not to be written yet."""
+        if not heard.goes_on:
+            return len(new)
+        sure_s = heard.end_s + heard.tail_s - self._hold_back_s
+        return next((i for i, word in enumerate(new) if word.middle_s >= heard.end_s or word.end_s > sure_s), len(new))
+
+    def _after(self, out: Sequence[Placed], held: Sequence[Placed], heard: Heard) -> Written:
+        until_s = out[-1].end_s if out else self.before.until_s if self.before else heard.start_s
+        words = [*(self.before.words if self.before else ()), *(word[:3] for word in out)]
+        return Written(
+            until_s, [word for word in words if word[2] > heard.end_s - self._reach_s], [word[:4] for word in held]
+        )
+
+    def _of(self, transcript: Transcript, placed: Sequence[Placed], heard: Heard) -> Transcript:
+        """The same answer of these words only; their times count from the window's start, and lie within it or a little before."""
+        first_s, last_s = heard.start_s - self._hold_back_s, heard.end_s
+        words = tuple(
+            Word(
+                "".join(part.word for part in parts),
+                min(max(parts[0].start_s, first_s), last_s) - heard.start_s,
+                min(max(parts[-1].end_s, first_s), last_s) - heard.start_s,
+                parts[0].confidence,
+            )
+            for parts in (list(group) for _, group in groupby(placed, lambda word: word.of))
+        )
+        return transcript.with_words(written(words, transcript.language), None if transcript.words is None else words)
+
+
+def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, edge_s: float) -> int:
+    """How many of ``words`` are what was written."""
+    costs = _beginnings(before, words, edge_s)
+    wrong_side = sum(_late(until_s - word.middle_s) for word in words)  # all are new
+    best, best_cost = 0, math.inf
+    for count, cost in enumerate(costs):
+        if count:
+            middle_s = words[count - 1].middle_s
+            wrong_side += _late(middle_s - until_s) - _late(until_s - middle_s)
+        if cost + wrong_side < best_cost - 1e-9:
+            best, best_cost = count, cost + wrong_side
+    return best
+
+
+def _beginnings(before: Sequence[Placed], words: Sequence[Placed], edge_s: float) -> list[float]:
+    """What it costs to make each beginning of ``words`` of ``before``: (len(words) + 1,)."""
+    rows = [[float(j) for j in range(len(words) + 1)]]
+    for i, one in enumerate(before, 1):
+        above, lost = rows[-1], EDGE_COST if one.middle_s < edge_s else LOST_COST
+        row = [above[0] + lost]
+        for j, other in enumerate(words, 1):
+            cost = min(above[j] + lost, row[j - 1] + 1, above[j - 1] + _change(one, other))
+            for many in range(2, MOST_JOINED + 1):
+                if many <= i and _same(before[i - many : i], other):
+                    cost = min(cost, rows[i - many][j - 1] + JOIN_COST)
+                if many <= j and _same(words[j - many : j], one):
+                    cost = min(cost, above[j - many] + JOIN_COST)
+            row.append(cost)
+        rows.append(row)
+    return rows[-1]
+
+
+def _same(several: Sequence[Placed], one: Placed) -> bool:
+    """Whether these words are that one."""
+    if abs(several[0].middle_s - one.middle_s) >= FAR_S:
+        return False
+    return "".join(_bare(word.word) for word in several) == _bare(one.word)
+
+
+def _change(one: Placed, other: Placed) -> float:
+    """What it costs to take two words for one."""
+    apart_s = abs(one.middle_s - other.middle_s)
+    if apart_s >= FAR_S:
+        return CHANGED_COST
+    a, b = _bare(one.word), _bare(other.word)
+    if a == b:
+        return FAR_COST * max(0.0, apart_s - SLIPS_S)
+    near = 1 - apart_s / MISHEARD_S
+    if near <= 0:
+        return CHANGED_COST
+    return CHANGED_COST - near * (CHANGED_COST - MISHEARD_COST + ALIKE_GAIN * _alike(a, b))
+
+
+def _alike(one: str, other: str) -> float:
+    """In [0, 1]: how much of two words they begin or end with in common."""
+    shared = max(_common(one, other), _common(one[::-1], other[::-1]))
+    return 2 * shared / (len(one) + len(other))
+
+
+def _common(one: str, other: str) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _late(by_s: float) -> float:
+    return min(MOST_LATE_COST, LATE_COST * max(0.0, by_s - LATE_S))
+
+
+@lru_cache(1024)
+def _bare(word: str) -> str:
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", word))).casefold() or word
+
+
+def _placed(transcript: Transcript, heard: Heard) -> list[Placed]:
+    """What the answer is compared by."""
+    begin_s = heard.start_s - heard.lead_s
+    words: Sequence[Word] | None = transcript.words
+    if words is None:
+        words = _spread(transcript, heard.end_s + heard.tail_s - begin_s)
+    parts = _characters if transcript.language in WITHOUT_SPACES else _whole
+    return [
+        Placed(part, round(begin_s + start_s, 3), round(begin_s + end_s, 3), word.confidence, number)
+        for number, word in enumerate(words)
+        for part, start_s, end_s in parts(word)
+    ]
+
+
+def _whole(word: Word) -> list[tuple[str, float, float]]:
+    return [(word.word, word.start_s, word.end_s)]
+
+
+def _characters(word: Word) -> list[tuple[str, float, float]]:
+    """Each with the marks that follow it: two passes put the same characters together in different ways."""
+    groups: list[str] = []
+    for char in word.word:
+        if groups and not char.isalnum():
+            groups[-1] += char
+        else:
+            groups.append(char)
+    step_s = (word.end_s - word.start_s) / max(1, len(groups))
+    return [(group, word.start_s + n * step_s, word.start_s + (n + 1) * step_s) for n, group in enumerate(groups)]
+
+
+def _spread(transcript: Transcript, duration_s: float) -> list[Word]:
+    """Words of a text without times."""
+    texts = list(transcript.text) if transcript.language in WITHOUT_SPACES else transcript.text.split()
+    total, done = sum(map(len, texts)), 0
+    words: list[Word] = []
+    for text in texts:
+        start_s, done = duration_s * done / total, done + len(text)
+        words.append(Word(text, start_s, duration_s * done / total, 1.0))
+    return words

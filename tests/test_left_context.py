@@ -1,0 +1,239 @@
+"""Windows heard with what came before them: each word is written once, whatever the two passes make of it."""
+
+import json
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from bench.left_words import Heard, LeftContext, Written
+from transcriber.engine.job import Transcript, Word
+from transcriber.engine.seam import written
+
+REACH_S, HOLD_S = 5.0, 0.5
+WORD_S = 0.3
+
+
+def answer(words, begin_s, language="en", **about):
+    """Of what whisper heard from ``begin_s`` on: ``words`` are (word, time of its middle in the session)."""
+    timed = tuple(Word(word, at_s - WORD_S / 2 - begin_s, at_s + WORD_S / 2 - begin_s, 0.9) for word, at_s in words)
+    return Transcript(written(timed, language), timed, language, -0.1, None, 0.1, **about)
+
+
+def words_of(transcript):
+    return transcript.words
+
+
+def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD_S, language="en", between=None):
+    """What they write; times are those of the session."""
+    context = LeftContext(REACH_S, hold_s)
+    one = context.close(answer(first, 0.0, language), Heard(0.0, cut_s, goes_on=True))
+    if between:
+        between(context)
+    two = context.close(answer(second, cut_s - lead_s, language), Heard(cut_s, end_s, lead_s))
+    return one.text, two.text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "written"),
+    [
+        # The last word is held back, with its punctuation.
+        ([("the", 4.0), ("answer", 4.3), ("is", 4.8)], [("the", 4.0), ("answer", 4.3), ("is", 4.8), ("yes", 5.3)], ("the answer", "is yes")),
+        ([("the", 4.0), ("answer.", 4.8)], [("The", 4.0), ("answer", 4.8), ("is", 5.2)], ("the", "answer is")),
+        # Half a word that is near the edge is written as it is heard when it is whole.
+        ([("an", 4.2), ("explo", 4.85)], [("an", 4.2), ("explosion", 4.95), ("that", 5.4)], ("an", "explosion that")),
+        # What is written stays, and is found though it is heard in another way.
+        ([("big", 3.5), ("kettle", 4.2)], [("big", 3.5), ("cattle", 4.3), ("went", 5.2)], ("big kettle", "went")),
+        ([("any", 3.5), ("thing", 4.0)], [("anything", 3.8), ("goes", 5.2)], ("any thing", "goes")),
+        ([("anything", 3.8)], [("any", 3.5), ("thing", 4.0), ("goes", 5.2)], ("anything", "goes")),
+        # Context dropped by the second pass: all of it, its beginning, its middle, its end.
+        ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("e", 5.3), ("f", 6.0)], ("a b c d", "e f")),
+        ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("c", 3.0), ("d", 4.0), ("e", 5.3)], ("a b c d", "e")),
+        ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("a", 1.0), ("d", 4.0), ("e", 5.3)], ("a b c d", "e")),
+        ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("a", 1.0), ("b", 2.0), ("e", 5.3)], ("a b c d", "e")),
+        # Words that only the second pass hears: long before the cut they come too late, near it they do not.
+        ([("a", 1.0), ("d", 4.0)], [("a", 1.0), ("b", 2.0), ("d", 4.0), ("e", 5.3)], ("a d", "e")),
+        ([("a", 1.0), ("d", 4.0)], [("a", 1.0), ("d", 4.0), ("x", 4.8), ("e", 5.3)], ("a d", "x e")),
+        # Repeated words.
+        ([("five", 3.0), ("five", 3.5), ("five", 4.0)], [("five", 3.0), ("five", 3.5), ("five", 4.0), ("five", 5.2)], ("five five five", "five")),
+        # Times that slip.
+        ([("a", 3.0), ("b", 3.5), ("c", 4.0)], [("a", 3.4), ("b", 4.1), ("c", 4.9), ("d", 5.4)], ("a b c", "d")),
+        ([("a", 3.0), ("b", 3.5), ("c", 4.0)], [("a", 2.5), ("b", 2.9), ("c", 3.4), ("d", 4.7)], ("a b c", "d")),
+        # A number that is written in another way.
+        ([("one", 3.0), ("hundred", 3.4), ("and", 3.7), ("sixty", 4.1)], [("160", 3.6), ("steps", 5.2)], ("one hundred and sixty", "steps")),
+        # The second pass hears nothing: what the first one was not sure of is all there is.
+        ([("the", 4.0), ("end", 4.8)], [], ("the", "end")),
+        ([], [("hello", 5.5)], ("", "hello")),
+        ([], [("hello", 2.0), ("there", 5.5)], ("", "hello there")),
+        ([], [], ("", "")),
+    ],
+)  # fmt: skip
+def test_each_word_is_written_once(first, second, written):
+    assert two_windows(first, second) == written
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "written"),
+    [
+        # The same characters, put together in another way.
+        ([("人人", 3.6), ("生而", 4.2)], [("人", 3.45), ("人生", 3.75), ("而自", 4.3), ("由", 5.2)], ("人人生而", "自由")),
+        ([("港湾", 4.0), ("。", 4.3)], [("港湾", 4.0), ("内", 5.2), ("。", 5.4)], ("港湾。", "内。")),
+        ([("สวัสดี", 4.0)], [("สวัส", 3.9), ("ดี", 4.2), ("ครับ", 5.4)], ("สวัสดี", "ครับ")),
+    ],
+)  # fmt: skip
+def test_languages_without_spaces(first, second, written):
+    assert two_windows(first, second, language="zh") == written
+
+
+def test_nothing_is_held_back_where_the_audio_does_not_go_on():
+    context = LeftContext(REACH_S, HOLD_S)
+
+    transcript = context.close(answer([("the", 4.0), ("end.", 4.8)], 0.0), Heard(0.0, 5.0))
+
+    assert transcript.text == "the end."
+    assert context.before
+    assert context.before.held == []
+
+
+def test_what_lies_beyond_the_window_is_the_next_ones():
+    context = LeftContext(REACH_S, HOLD_S)
+
+    words = [("north", 3.5), ("wind", 3.9), ("and", 4.6)]
+    first = context.close(answer(words, 0.0), Heard(0.0, 4.2, tail_s=0.8, goes_on=True))
+    second = context.close(answer([*words, ("rain", 5.0)], 0.0), Heard(4.2, 6.0, lead_s=4.2))
+
+    assert (first.text, second.text) == ("north wind", "and rain")
+    assert words_of(second)[0].start_s >= 0
+
+
+def test_times_lie_before_the_window_by_the_hold_back_at_most():
+    context = LeftContext(REACH_S, HOLD_S)
+    context.close(answer([("the", 4.0), ("answer", 4.65)], 0.0), Heard(0.0, 5.0, goes_on=True))
+
+    second = context.close(answer([("the", 4.0), ("answer", 4.2), ("is", 5.2)], 0.0), Heard(5.0, 6.0, lead_s=5.0))
+
+    assert second.text == "answer is"
+    assert [round(word.start_s, 3) for word in words_of(second)] == [-HOLD_S, 0.05]
+
+
+def test_a_partial_shows_what_a_final_would_hold_back_and_changes_nothing():
+    context = LeftContext(REACH_S, HOLD_S)
+    context.close(answer([("the", 4.0), ("answer", 4.8)], 0.0), Heard(0.0, 5.0, goes_on=True))
+    before = context.before
+
+    heard = answer([("the", 4.0), ("answer", 4.8), ("is", 5.2)], 0.0)
+
+    assert context.own(heard, Heard(5.0, 5.4, lead_s=5.0)).text == "answer is"
+    assert context.before == before
+
+
+def test_without_left_context_what_was_held_back_is_written_all_the_same():
+    """The text before was doubted, or another language is spoken: the next window hears nothing before it."""
+    assert two_windows([("the", 4.0), ("end", 4.8)], [("now", 5.4)], lead_s=0.0) == ("the", "end now")
+
+
+def test_after_an_interruption_nothing_is_compared():
+    first, second = [("a", 3.0), ("b", 4.8)], [("a", 3.0), ("c", 5.4)]
+
+    assert two_windows(first, second, between=LeftContext.interrupted, lead_s=0.0) == ("a", "b a c")
+    assert two_windows([("a", 3.0)], second, between=LeftContext.interrupted) == ("a", "c")
+
+
+def test_a_suppressed_text_is_not_compared_with_and_costs_nothing_that_was_held_back():
+    context = LeftContext(REACH_S, HOLD_S)
+    context.close(answer([("the", 4.0), ("end", 4.8)], 0.0), Heard(0.0, 5.0, goes_on=True))
+
+    doubted = context.close(answer([], 0.0, suppressed="repetition"), Heard(5.0, 10.0, 5.0, goes_on=True))
+
+    assert (doubted.text, doubted.suppressed, context.before) == ("end", "repetition", None)
+
+
+def test_text_without_times_is_spread_over_what_was_heard():
+    context = LeftContext(REACH_S, 0.0)
+
+    def untimed(text):
+        return Transcript(text, None, "en", -0.1, None, 0.1)
+
+    first = context.close(untimed("one two three four"), Heard(0.0, 5.0, goes_on=True))
+    second = context.close(untimed("one two three four five six seven eight"), Heard(5.0, 10.0, 5.0))
+
+    assert (first.text, second.text) == ("one two three four", "five six seven eight")
+    assert (first.words, second.words) == (None, None)
+
+
+WORDS = st.sampled_from("the a of and in north wind five harbour ship no yes one two steps climb".split())  # noqa: SIM905
+SPEECH = st.lists(st.tuples(WORDS, st.floats(0.15, 0.9)), min_size=1, max_size=60)
+"""Words, and seconds from the one before to each."""
+
+
+def said(speech):
+    at_s, out = 0.0, []
+    for word, step_s in speech:
+        at_s += step_s
+        out.append((word, round(at_s, 3)))
+    return out, at_s + 0.5
+
+
+def windows_of(end_s, lengths_s):
+    cut_s = 0.0
+    for length_s in lengths_s:
+        if cut_s + length_s >= end_s:
+            break
+        yield cut_s, cut_s + length_s, True
+        cut_s += length_s
+    yield cut_s, end_s, False
+
+
+@given(
+    SPEECH,
+    st.lists(st.floats(1.5, 5), max_size=10),
+    st.randoms(use_true_random=False),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+@settings(deadline=None, max_examples=300)
+def test_speech_that_is_heard_right_is_written_right(speech, lengths_s, random, hold_s):
+    """Every pass puts a word at another time; the state may go through JSON between two windows."""
+    true, end_s = said(speech)
+    context = LeftContext(REACH_S, hold_s)
+    texts = []
+    for start_s, stop_s, goes_on in windows_of(end_s, [*lengths_s, *[4.0] * 20]):
+        lead_s = min(start_s, REACH_S)
+        begin_s = start_s - lead_s
+        slip_s = random.uniform(-0.1, 0.1)
+        heard = [(word, at_s + slip_s) for word, at_s in true if begin_s <= at_s < stop_s]
+        about = Heard(start_s, stop_s, lead_s, 0.0, goes_on)
+        if context.before:
+            until_s, words, held = json.loads(json.dumps(context.before))
+            restored = LeftContext(
+                REACH_S, hold_s, Written(until_s, [tuple(w) for w in words], [tuple(w) for w in held])
+            )
+            assert restored.before == context.before
+            context = restored
+        out = context.close(answer(heard, begin_s), about)
+        texts.append(out.text)
+        times = [time_s for word in words_of(out) for time_s in (word.start_s, word.end_s)]
+        assert all(-hold_s - 1e-6 <= time_s <= stop_s - start_s + 1e-6 for time_s in times)
+
+    assert " ".join(filter(None, texts)) == " ".join(word for word, _ in true)
+
+
+ANY = st.lists(st.tuples(WORDS, st.floats(0, 10)), max_size=20).map(
+    lambda words: sorted(words, key=lambda word: word[1])
+)
+
+
+@given(ANY, ANY, st.sampled_from(["en", "zh"]), st.booleans(), st.floats(0, 5))
+def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
+    context = LeftContext(REACH_S, HOLD_S)
+    first = [(word, at_s / 2) for word, at_s in first]
+    context.close(answer(first, 0.0, language), Heard(0.0, 5.0, goes_on=goes_on))
+    assert context.before
+    held = context.before.held
+    second = [(word, 5 - lead_s + at_s / 10 * (5 + lead_s)) for word, at_s in second]
+
+    out = context.close(answer(second, 5 - lead_s, language), Heard(5.0, 10.0, lead_s))
+
+    space = "" if language == "zh" else " "
+    parts = list("".join(word for word, _ in second)) if language == "zh" else [word for word, _ in second]
+    endings = [space.join(parts[n:]) for n in range(len(parts) + 1)]
+    assert out.text in {*endings, space.join([*(word[0] for word in held), *parts])}
+    assert all(-HOLD_S - 1e-6 <= word.start_s <= word.end_s for word in words_of(out))
