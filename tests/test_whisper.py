@@ -225,7 +225,7 @@ def test_calls_do_not_depend_on_earlier_ones(model):
 
 def test_answers_do_not_depend_on_the_context_of_earlier_ones(model):
     usual, other = (load_model(DEMO_MODEL, SETTINGS) for _ in range(2))
-    windows = [SPEECH, SPEECH[::-1].copy(), SPEECH[24_000:], SPEECH[:50_000]]
+    windows = [SPEECH, SPEECH[::-1].copy(), SPEECH[24_000:], SPEECH[:50_000], SPEECH[:40_000]]
 
     for window in windows:
         for alone, wide in ((usual, False), (other, True)):
@@ -248,6 +248,28 @@ def test_what_lies_beyond_the_window_is_silence_wherever_whisper_looks(multiling
 
     assert [frames for frames, _ in given[1:]] == [2560, 1024]
     assert all(np.all(beyond == beyond.min()) and beyond.min() < 0 for _, beyond in given)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "usual", "positions"), [(1.6, 512, 1024), (3.0, 512, 1024), (3.1, 512, 1280), (1.6, 768, 1280)]
+)
+def test_a_short_window_is_asked_again_at_less_than_a_long_one(monkeypatch, seconds, usual, positions):
+    given = []
+    set_mel = binding.whisper_set_mel
+
+    def spy(context, spectrogram, frames, bands):
+        given.append(frames)
+        return set_mel(context, spectrogram, frames, bands)
+
+    model = load_model(DEMO_MODEL, SETTINGS.model_copy(update={"whisper_audio_ctx": usual}))
+    monkeypatch.setattr(binding, "whisper_set_mel", spy)
+    try:
+        for _ in range(2):  # the first also depends on the context of the call before
+            assert model.transcribe(SPEECH[: int(seconds * 16_000)], "en", never, wide=True).wide
+    finally:
+        model.close()
+
+    assert given[-1] == 2 * positions
 
 
 def test_window_longer_than_the_usual_context_gets_a_wide_one(model):
