@@ -6,14 +6,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from bench.speakers import other_voices
 from tests.harness import PATIENCE_S, Daemon, speak
 from tests.weights import real_model
 from transcriber.demo import speech
 from transcriber.demo.speech import load_public_speech
 from transcriber.demo.wer import word_errors, words
+from transcriber.messages import Final
 
 PEOPLE = load_public_speech()
 PAYLOAD_BYTES = 3_200
+SAID_FORMAT = "audio/x-raw;format=S16LE;rate=16000;channels=1"
 
 
 def wer_percent(texts):
@@ -55,3 +61,21 @@ async def test_files_of_real_people_are_right(broker, tmp_path):
     wer = wer_percent({one.name: (tmp_path / f"{one.name}.txt").read_text() for one in PEOPLE})
     print(f"WER {wer:.1f} %")
     assert wer <= 12
+
+
+async def test_yes_said_six_times_is_not_taken_for_a_loop(broker, tmp_path, mouth, ears):
+    try:
+        say = other_voices(150, 1.0)["flite_slt"]
+    except OSError as error:
+        pytest.skip(f"no synthesisers: {error}")
+    utterance = say(["Yes,"] * 6)
+    assert utterance
+    pause = np.zeros(8_000, np.int16)
+    pcm = np.concatenate((pause, utterance.audio, pause)).astype("<i2").tobytes()
+    async with Daemon(broker.url, tmp_path, fake=False, WHISPER_MODEL_PATH=real_model("tiny.en")):
+        for at in range(0, len(pcm), PAYLOAD_BYTES):
+            await speak(mouth, "yes", pcm[at : at + PAYLOAD_BYTES], content_type=SAID_FORMAT)
+        await speak(mouth, "yes", b"", end=1)
+        await ears.ends(1)
+
+    assert 5 <= words(ears.text("yes")).count("yes") <= 9, ears.of(Final)
