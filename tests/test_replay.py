@@ -276,7 +276,7 @@ def test_the_slices_change_nothing_not_even_the_order_of_the_channels(audio, fmt
 @settings(max_examples=60, deadline=None)
 @given(AUDIO, FORMATS, FRESH.filter(lambda cutting: not cutting.listens), SIZES)
 def test_without_a_detector_windows_are_those_of_a_live_run(audio, fmt, cutting, sizes):
-    payload = audio.payload(fmt)
+    payload = audio.payload(fmt, apart=cutting.apart)
     live = Run(fmt, replace(cutting, afresh=False), None)
 
     expected = [*live.push(payload, eager=True), *live.flush()]
