@@ -106,6 +106,23 @@ def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on()
     assert (session.received, session.account[Fate.DROPPED]) == (100 * PAYLOAD, PAYLOAD)
 
 
+def test_a_window_of_nothing_but_a_bridge_is_silence_for_nobody_would_wait_for_it():
+    fmt = AudioFormat(SampleFormat.F32LE, RATE)
+    source = stream(fmt, Cutting(1.0))
+
+    events = source.feed(fmt.silence(RATE), NO_HEADERS)
+    events += source.feed(np.full(PAYLOAD, np.nan, "<f4").tobytes(), NO_HEADERS) + source.end()
+
+    assert [type(event).__name__ for event in events] == ["Started", "Window", "Gap", "Silence", "Ended"]
+    session = events[-1].session
+    session.account.settle(Fate.DROPPED, RATE, PAYLOAD)
+    session.account.settle(Fate.SILENT, RATE, PAYLOAD, 0)
+    session.closed = True
+    assert not session.complete
+    session.account.settle(Fate.TRANSCRIBED, 0, RATE, 0)
+    assert session.complete
+
+
 def test_nothing_is_bridged_before_the_first_frame_nor_after_the_last():
     source = stream()
     events = source.feed(bytes(640), AudioHeaders(offset=100))

@@ -153,7 +153,7 @@ class Session:
     """
 
     __slots__ = (
-        "_captures", "_cutting", "_exact_offsets", "_max_hole", "_network", "_places", "_run",
+        "_bridges", "_captures", "_cutting", "_exact_offsets", "_max_hole", "_network", "_places", "_run",
         "account", "channels", "clock", "closed", "format", "id", "noticed", "offsets", "overlap", "received", "segments",
         "skipped_at",
     )  # fmt: skip
@@ -190,6 +190,7 @@ class Session:
         self._places = list(mark.places)  # of the open windows
         self._run = self._open_run()
         self.skipped_at = mark.skipped_at
+        self._bridges: deque[tuple[int, int]] = deque()  # frames from and to, of those that open windows may hold
         self._captures = deque([mark.captured] if mark.captured else [])  # frames, and when they were captured
 
     @property
@@ -328,8 +329,21 @@ class Session:
         gap = Gap(self, self.clock, frames, reason, self.places, detail=detail, bridged=True)
         if not self.account.knows(gap.fate, gap.start_frame, frames):
             done.append(gap)
+        self._note_bridge(self.clock, self.clock + frames)
         self.clock += frames
         return done + self._windows(self._run.push(self.format.silence(frames), eager=eager))
+
+    def _note_bridge(self, start: int, end: int) -> None:
+        first = min(place.frame for place in self._places)
+        while self._bridges and self._bridges[0][1] <= first:
+            self._bridges.popleft()
+        if self._bridges and self._bridges[-1][1] == start:
+            start, _ = self._bridges.pop()
+        self._bridges.append((start, end))
+
+    def _is_bridge(self, start: int, frames: int) -> bool:
+        """Whether none of these frames is to be heard: their fate is told, so nobody would wait for what a window of them says."""
+        return any(first <= start and start + frames <= end for first, end in self._bridges)
 
     def _break(self, hole: int, reason: GapReason, detail: str | None = None) -> list[Window | Silence | Gap]:
         """Close the run, since sound must not be joined over a hole; then the gap."""
@@ -366,7 +380,8 @@ class Session:
             place = self._places[channel]
             self._places[channel] = Place(place.frame + cut.frames, cut.overlap, place.run_start, place.number + 1)
             silence = Silence(self, channel, place.frame, cut.frames, self.places)
-            windows.append(silence if cut.silent else self._window(channel, cut, place))
+            silent = cut.silent or self._is_bridge(place.frame, cut.frames)
+            windows.append(silence if silent else self._window(channel, cut, place))
         return windows
 
     def _window(self, channel: int, cut: Cut, place: Place) -> Window:
