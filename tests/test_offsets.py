@@ -145,6 +145,10 @@ SECOND = range(0, 50 * PAYLOAD, PAYLOAD)
         pytest.param([offset * 0.9998 for offset in SECOND], id="200 ppm slow"),
         pytest.param([2**32 - 8_000 + offset for offset in SECOND], id="beyond 32 bits"),
         pytest.param([(2**32 - 8_000 + offset) % 2**32 for offset in SECOND], id="wrapped at 32 bits"),
+        pytest.param(
+            [(2**32 - 7_990 + offset - 9 * (number % 2)) % 2**32 for number, offset in enumerate(SECOND)],
+            id="wrapped at 32 bits, a little early",
+        ),
     ],
 )
 def test_offsets_that_are_a_little_wrong_are_no_holes_and_no_echoes(offsets):

@@ -115,10 +115,11 @@ class Offsets:
         if self._odd >= 0:
             self._look(offset, clock)
         away = self.away(offset, clock)
-        if away < 0 and frames and offset <= self._last:  # it has come before: audio goes on
-            return self._placed - round((self._last - offset) / self.unit) - clock
         if self.unit and abs(away - (offset / self.unit - self._origin - clock)) > 1:
             self._origin -= WRAP / self.unit
+            self._last -= WRAP
+        if away < 0 and frames and offset <= self._last:  # it has come before: audio goes on
+            return self._placed - round((self._last - offset) / self.unit) - clock
         self._jitter *= 1 - min(1.0, frames / (CALM_S * self._fmt.rate))
         moved = self._judge(away, frames)
         most = DRIFT * frames
