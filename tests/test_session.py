@@ -115,6 +115,15 @@ def test_a_pause_closes_what_is_open_without_a_gap_and_the_clock_stays():
     check_tiling(events)
 
 
+@pytest.mark.parametrize("afresh", [False, True])
+def test_frames_that_are_less_than_a_sample_are_nothing_to_hear(afresh):
+    for rate, frames, kind in ((48_000, 1, Silence), (192_000, 5, Silence), (192_000, 6, Window)):
+        fmt = AudioFormat(rate=rate)
+        session = Session("s", fmt, Cutting(1.0, afresh=afresh), None, max_hole_s=1)
+        (end,) = session.feed(audio(frames)) + session.close()
+        assert (type(end), end.frames) == (kind, frames)
+
+
 def test_a_pause_before_any_audio_is_nothing():
     assert stream().pause() == []
 
@@ -346,9 +355,9 @@ def test_capture_time_of_audio_that_came_twice_is_that_of_its_first_coming():
 
 def test_a_day_of_audio_does_not_drift():
     source = Stream(AudioFormat(rate=44_100), Cutting(5.0), None, max_hole_s=90_000, new_id=lambda: "day")
-    source.feed(bytes(2), at(0))
+    source.feed(audio(441), at(0))
 
-    source.feed(bytes(2), at(24 * 3600 * 44_100))
+    source.feed(audio(441), at(24 * 3600 * 44_100))
     window = next(event for event in source.end() if isinstance(event, Window))
 
     assert window.start_frame / 44_100 == 24 * 3600

@@ -320,6 +320,7 @@ class WindowCutter:
         tail_samples = output_samples(end + tail, self._rate) - end_sample
         samples = self._joined()
         speech = self._window_speech(end_sample) if self._detector else None
+        nobody = self._cutting.gate and speech is not None and not has_speech(speech, self._cutting.threshold)
         cut = Cut(
             self.cut,
             end - self.cut,
@@ -328,7 +329,7 @@ class WindowCutter:
             tail_s=tail_samples / TARGET_SAMPLE_RATE,
             speech_final=speech_final or (speech is not None and self._speech_final(speech)),
             speech=speech,
-            silent=self._cutting.gate and speech is not None and not has_speech(speech, self._cutting.threshold),
+            silent=nobody or begin_sample == end_sample,  # fewer frames than make a sample are nothing to hear
             overlap=next_lead,
         )
         base = output_samples(end - next_lead, self._rate)
