@@ -40,7 +40,7 @@ class Notes:
 
 
 def chunk_of(payload, headers=OPUS, lost_before=None):
-    return Chunk(payload, headers, lost_before, Arrival(), 0.0)
+    return Chunk(payload, headers, lost_before, Arrival.now(), 0.0)
 
 
 @pytest.fixture

@@ -103,24 +103,20 @@ class Contention:
 
     def judge(self, headers: AudioHeaders, at_s: float) -> Verdict:
         """A message with audio came, at ``at_s`` seconds by the clock of messages."""
-        now, offset = self._now, headers.offset
-        if now is not None and not now.noticed and self._goes_on(now.heard, headers):  # as nearly always
-            self._at_s = at_s
-            self._offset = self._offset if offset is None else offset
-            return Verdict.HEARD
+        now = self._now
+        if now is not None and not now.noticed:  # then nearly always the recording that is heard goes on
+            session, kind, offset = headers.session, headers.content_type, headers.offset
+            last = self._offset
+            if (
+                (session is None or session == now.heard.session)
+                and (kind is None or kind == self._type)
+                and (offset is None or last is None or -NEAR_FRAMES < offset - last < NEAR_FRAMES)
+            ):
+                self._at_s = at_s
+                if offset is not None:
+                    self._offset = offset
+                return Verdict.HEARD
         return self._judge(headers, at_s)
-
-    def _goes_on(self, heard: Claim, headers: AudioHeaders) -> bool:
-        """Whether a message looks like the one before it."""
-        return (
-            (headers.session is None or headers.session == heard.session)
-            and (headers.content_type is None or headers.content_type == self._type)
-            and (
-                headers.offset is None
-                or self._offset is None
-                or -NEAR_FRAMES < headers.offset - self._offset < NEAR_FRAMES
-            )
-        )
 
     def _judge(self, headers: AudioHeaders, at_s: float) -> Verdict:
         now = self.now

@@ -4,11 +4,11 @@ In: the message's header mapping, names in any case, or None. Out: ``AudioHeader
 sense is passed over, and said; it costs no audio.
 """
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from transcriber.audio.pcm import media_type
@@ -37,6 +37,8 @@ _SESSION = re.compile(r"[\x20-\x7e]{1,128}")
 _UNIX_TIME = re.compile(r"([0-9]{1,20})(?:\.([0-9]+))?", re.ASCII)
 # RFC 3339, section 5.6; datetime alone takes far more than that.
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_MOSTLY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(?:\.\d{1,6})?Z", re.ASCII)
+"""As capture times mostly come; of these datetime reads what it should."""
 
 
 class AudioHeaders(NamedTuple):
@@ -72,23 +74,24 @@ def parse_headers(headers: Mapping[str, str] | None) -> AudioHeaders:
     """Read and sort the headers we know; others are passed over."""
     if not headers:
         return NO_HEADERS
-    # Of every payload: nothing here is done for what is not there.
-    given = {
-        reader: text.strip()
-        for name, text in headers.items()
-        if (reader := _READERS.get(name) or _READERS.get(name.lower())) is not None
-    }
-    found: dict[str, Any] = {}
-    ignored: tuple[str, ...] = ()
-    for reader, text in given.items():
-        value = reader.read(text)
-        if value is not None:
-            found[reader.field] = value
-        else:
-            ignored = (*ignored, f"{reader.name} is not {reader.expected}: {text[:40]!r}")
-    if found.get("language") == "auto":
-        del found["language"]
-    return AudioHeaders(**found, ignored=ignored)
+    values: list[Any] = list(NO_HEADERS)
+    ignored: dict[int, str] = {}
+    # Of every payload: nothing here is done for what is not there, or twice for what each one says again.
+    for name, text in headers.items():
+        if (reader := _READERS.get(name) or _READERS.get(name.lower())) is None:
+            continue
+        value, place = reader.read(text.strip()), reader.place
+        if ignored:
+            ignored.pop(place, None)  # of those that come twice, in different cases, the last counts
+        if value is None:
+            value = NO_HEADERS[place]
+            ignored[place] = f"{reader.name} is not {reader.expected}: {text.strip()[:40]!r}"
+        values[place] = value
+    if values[_LANGUAGE] == "auto":
+        values[_LANGUAGE] = None
+    if ignored:
+        values[_IGNORED] = tuple(ignored.values())
+    return AudioHeaders._make(values)
 
 
 def parse_time(text: str) -> datetime | None:
@@ -97,6 +100,8 @@ def parse_time(text: str) -> datetime | None:
     Unix time is in s, ms, us or ns, whichever makes it a year from 1973 to 5138. A leap second, which datetime cannot show, is
     the second after.
     """
+    if _MOSTLY.fullmatch(text):
+        return _moment(text)
     if match := _UNIX_TIME.fullmatch(text):
         return _unix_time(match[1], match[2] or "")
     if (match := _RFC3339.fullmatch(text)) is None:
@@ -104,12 +109,17 @@ def parse_time(text: str) -> datetime | None:
     day, minute, second, fraction, zone = match.groups()
     leap = second == "60"
     micros = (fraction or "0")[:6].ljust(6, "0")
-    shown = f"{day}T{minute}{'59' if leap else second}.{micros}{'+00:00' if zone in 'Zz' else zone}"
-    with contextlib.suppress(ValueError):  # February 30
-        moment = datetime.fromisoformat(shown)
-        if moment.year in YEARS:
-            return moment + timedelta(seconds=leap)
-    return None
+    moment = _moment(f"{day}T{minute}{'59' if leap else second}.{micros}{'+00:00' if zone in 'Zz' else zone}")
+    return moment and moment + timedelta(seconds=leap)
+
+
+def _moment(text: str) -> datetime | None:
+    """A time stamp of the right form; None if there is no such time, as on February 30."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.year in YEARS else None
 
 
 def _unix_time(whole: str, fraction: str) -> datetime | None:
@@ -120,11 +130,14 @@ def _unix_time(whole: str, fraction: str) -> datetime | None:
     return _EPOCH + timedelta(microseconds=nanos // (1000 * per_second))
 
 
+@lru_cache(maxsize=256)
 def _content_type(text: str) -> str | None:
     return None if media_type(text) in SAYS_NOTHING else text
 
 
 def _offset(text: str) -> int | None:
+    if len(text) < 16 and text.isdecimal() and text.isascii():  # noqa: PLR2004 - digits of MAX_OFFSET
+        return int(text)
     match = _OFFSET.fullmatch(text)
     return int(match[1]) if match and int(match[1]) <= MAX_OFFSET else None
 
@@ -133,6 +146,7 @@ def _switch(text: str) -> bool | None:
     return _SWITCH.get(text.lower())
 
 
+@lru_cache(maxsize=256)
 def _language(text: str) -> str | None:
     return "auto" if text.lower() == "auto" else language_code(text)
 
@@ -141,33 +155,39 @@ def _prompt(text: str) -> str | None:
     return text if len(text) <= MAX_PROMPT else None
 
 
+@lru_cache(maxsize=256)
 def _session(text: str) -> str | None:
     return text if _SESSION.fullmatch(text) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reader:
-    """How a header is read: into which field, and what it must be; ``read`` returns None if it is not."""
+    """How a header is read: into which field, by its place, and what it must be; ``read`` returns None if it is not."""
 
     name: str
-    field: str
+    place: int
     read: Callable[[str], object]
     expected: str
 
 
+_place = AudioHeaders._fields.index
+_LANGUAGE, _IGNORED = _place("language"), _place("ignored")
 _READERS = {
     spelling: reader
     for reader in (
-        _Reader("Content-Type", "content_type", _content_type, "a type of audio"),
-        _Reader("Audio-Offset", "offset", _offset, "a whole number from 0 to 2^53"),
+        _Reader("Content-Type", _place("content_type"), _content_type, "a type of audio"),
+        _Reader("Audio-Offset", _place("offset"), _offset, "a whole number from 0 to 2^53"),
         _Reader(
-            "Audio-Time", "captured_at", parse_time, "RFC 3339 with its zone, or Unix time, of a year from 1970 to 8999"
+            "Audio-Time",
+            _place("captured_at"),
+            parse_time,
+            "RFC 3339 with its zone, or Unix time, of a year from 1970 to 8999",
         ),
-        _Reader("Audio-Session", "session", _session, "1 to 128 printable ASCII characters"),
-        _Reader("Audio-End", "end", _switch, "1 or 0"),
-        _Reader("Language", "language", _language, "a code or an English name of a language"),
-        _Reader("Prompt", "prompt", _prompt, f"a text of at most {MAX_PROMPT} characters"),
-        _Reader("traceparent", "traceparent", str, ""),
+        _Reader("Audio-Session", _place("session"), _session, "1 to 128 printable ASCII characters"),
+        _Reader("Audio-End", _place("end"), _switch, "1 or 0"),
+        _Reader("Language", _place("language"), _language, "a code or an English name of a language"),
+        _Reader("Prompt", _place("prompt"), _prompt, f"a text of at most {MAX_PROMPT} characters"),
+        _Reader("traceparent", _place("traceparent"), str, ""),
     )
     for spelling in (reader.name, reader.name.lower())
 }

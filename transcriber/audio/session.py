@@ -308,9 +308,12 @@ class Session:
 
     def _push(self, payload: bytes, *, trim: int, eager: bool, unfit: str | None) -> list[Window | Silence | Gap]:
         """Hand over ``payload`` without its first ``trim`` frames; what is ``unfit``, as a gap."""
-        fresh = memoryview(payload)[trim * self.format.frame_bytes :]
-        frames = len(fresh) // self.format.frame_bytes
-        self.overlap += len(payload) // self.format.frame_bytes - frames
+        frames = len(payload) // self.format.frame_bytes
+        fresh: bytes | memoryview = payload
+        if trim:
+            fresh = memoryview(payload)[trim * self.format.frame_bytes :]
+            self.overlap += min(trim, frames)
+            frames -= min(trim, frames)
         if not frames:
             return []
         self.received += frames

@@ -59,7 +59,7 @@ def read_sound(payload: bytes, content_type: str | None, session: AudioFormat | 
     if content_type is not None:
         fmt = parse_content_type(content_type, fmt)
     if kind in PLAIN and not len(payload) % fmt.frame_bytes:
-        return Sound(payload, fmt, unfit=why_unfit(payload, fmt))
+        return Sound(payload, fmt, False, (), why_unfit(payload, fmt))
     odd: list[Odd] = []
     headed = kind in WAV_TYPES and is_wav(payload[:_WAV_HEAD_BYTES])
     if headed:

@@ -137,6 +137,10 @@ class Stream:
         """Whether this payload belongs to another recording than ``session``."""
         return (
             (headers.session is not None and headers.session != session.id)
-            or (sound.format != session.format and (sound.frames > 0 or sound.headed))
-            or session.began_again(headers.offset, sound.frames)
+            or (
+                sound.format is not session.format
+                and sound.format != session.format
+                and (sound.frames > 0 or sound.headed)
+            )
+            or (headers.offset is not None and session.began_again(headers.offset, sound.frames))
         )

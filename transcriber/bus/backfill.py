@@ -293,7 +293,7 @@ class Backfill:
         tries = 0
         while True:
             heard: asyncio.Future[tuple[Job, Outcome]] = asyncio.get_running_loop().create_future()
-            job = report.job(window, partial(_resolve, heard), Lane.FILE, Arrival())
+            job = report.job(window, partial(_resolve, heard), Lane.FILE, Arrival.now())
             if self._worker.queue.try_put(job):
                 raise UnansweredError("the worker has other things to do")
             answered = await heard

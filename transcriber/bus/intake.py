@@ -195,7 +195,7 @@ class Intake:
         self._quiet.broken()
         if self.heard_at:
             await self._pass_time((payload.stored_at - self.heard_at).total_seconds())
-        arrival, headers = Arrival(wall=payload.stored_at), parse_headers(payload.headers)
+        arrival, headers = Arrival(time.monotonic(), payload.stored_at), parse_headers(payload.headers)
         self._report.passed_over(headers.ignored)
         lost_before, self._torn = payload.lost_before or self._torn, False
         session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
@@ -238,6 +238,8 @@ class Intake:
             self._contention.over()
         else:
             self._report.note(self.session, headers)
+            if events:
+                self._report.notice(self.session)
             self._tell_contended(self.session, verdict, arrival)
             self._tell_stalled(self.session, arrival, stalled=False)
             self._report.guess(self.session, self._worker, arrival)
@@ -268,7 +270,7 @@ class Intake:
     @property
     def _latest(self) -> Arrival:
         """Of the audio that has already come."""
-        return Arrival(wall=self.heard_at or datetime.now(UTC))
+        return Arrival(time.monotonic(), self.heard_at or datetime.now(UTC))
 
     async def _happened(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival) -> None:
         """Write it down, in order; windows are given to the worker when it has room."""

@@ -88,10 +88,11 @@ class LiveStream:
             if verdict in REFUSALS:
                 return
         self.seen_s = live_s
-        self._report.passed_over(parsed.ignored)
+        if parsed.ignored:
+            self._report.passed_over(parsed.ignored)
         if self._chunks and self._chunks.idle:
             self._chunks = None
-        chunk = Chunk(payload, parsed, self._lost_before(number), Arrival(), live_s)
+        chunk = Chunk(payload, parsed, self._lost_before(number), Arrival.now(), live_s)
         if self._chunks or (parsed.content_type and parse_encoding(parsed.content_type)):
             self._put(chunk)
         else:
@@ -104,7 +105,7 @@ class LiveStream:
         if verdict in REFUSALS:
             self._report.contended(self._contention.detail)
         if verdict is Verdict.NOTICED:
-            self._handle(self._audio.skip(self._contention.detail), NO_HEADERS, Arrival())
+            self._handle(self._audio.skip(self._contention.detail), NO_HEADERS, Arrival.now())
         if (session := self.session) and (state := TOLD_OF.get(verdict)):
             self._report.sessions[session].status(state)
 
@@ -148,6 +149,8 @@ class LiveStream:
     def _took(self, events: list[Event], chunk: Chunk) -> None:
         if (session := self.session) in self._report.sessions:
             self._report.note(session, chunk.headers)
+            if events:
+                self._report.notice(session)
             if chunk.came:
                 self._report.stalled(session, stalled=False)
         self._handle(events, chunk.headers, chunk.arrival)
@@ -169,7 +172,7 @@ class LiveStream:
         self._contention.over()
         if self._chunks and self.encoded:
             lost_before = self._lost_before(sys.maxsize)
-            over = Chunk(b"", AudioHeaders(end=True), lost_before, Arrival(), self.heard_s, came=False)
+            over = Chunk(b"", AudioHeaders(end=True), lost_before, Arrival.now(), self.heard_s, came=False)
             self._chunks.put(over, last=True)
         else:
             self.end_at_once()
@@ -184,7 +187,7 @@ class LiveStream:
         if self._chunks and (left := self._chunks.give_up()):
             self._report.counters.chunks_dropped["slow_consumer"] += left
             self._overflowed = True
-        self._handle(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, Arrival())
+        self._handle(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, Arrival.now())
 
     def check_stalled(self, live_s: float) -> None:
         """Tell when nothing comes any more, not even a heartbeat; what is open need not wait for the next word."""
@@ -192,7 +195,7 @@ class LiveStream:
         if self.session and live_s - self.seen_s >= timeout_s:
             self._report.stalled(self.session, stalled=True)
         if live_s - self.heard_s >= timeout_s and not self.decoding:
-            self._handle(self._audio.pause(), NO_HEADERS, Arrival())
+            self._handle(self._audio.pause(), NO_HEADERS, Arrival.now())
 
     def _lost_before(self, number: int) -> GapReason | None:
         """Why messages may be missing before message ``number``, if they may."""

@@ -183,7 +183,7 @@ class MicroService:
 
     async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
         """The whole way of one request: its reply is sent, whatever happens."""
-        arrival, code, error_text = Arrival(), "200", ""
+        arrival, code, error_text = Arrival.now(), "200", ""
         try:
             reply = await endpoint.answer(message, arrival)
             payload, headers = reply if isinstance(reply, Reply) else (reply, None)

@@ -6,9 +6,10 @@ do with audio; what they tell is the same.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 
 from transcriber.audio.account import Fate
 from transcriber.audio.contention import Verdict
@@ -54,12 +55,15 @@ class Wish:
     prompt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """When a payload came: monotonic seconds, and the wall clock."""
 
-    at_s: float = field(default_factory=time.monotonic)
-    wall: datetime = field(default_factory=lambda: datetime.now(UTC))
+    at_s: float
+    wall: datetime
+
+    @classmethod
+    def now(cls) -> "Arrival":
+        return cls(time.monotonic(), datetime.now(UTC))
 
 
 class StreamReport:
@@ -99,23 +103,29 @@ class StreamReport:
 
     def note(self, session: Session, headers: AudioHeaders) -> None:
         """What the headers say about the session."""
-        report = self.sessions[session]
-        if headers.traceparent and valid_traceparent(headers.traceparent):
-            report.parent = headers.traceparent
-        if headers.language and self._around.model.supports(headers.language):
-            report.language = headers.language
-        elif headers.language:
-            self.odd(Odd("header", f"Language {headers.language} is none that the model knows"))
+        report, parent, language = self.sessions[session], headers.traceparent, headers.language
+        # Mostly they say what they said before.
+        if parent and parent != report.parent and valid_traceparent(parent):
+            report.parent = parent
+        if language and language != report.language:
+            if self._around.model.supports(language):
+                report.language = language
+            else:
+                self.odd(Odd("header", f"Language {language} is none that the model knows"))
         if headers.prompt is not None:
             report.prompt = headers.prompt
+        if session.overlap > report.counted_overlap:
+            report.counted_overlap = session.overlap
+            self.counters.chunks_dropped["overlap"] += 1
+
+    def notice(self, session: Session) -> None:
+        """What shows in the audio that has come, once there is more of it than a payload."""
+        report = self.sessions[session]
         if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
             report.odd_unit = True
             self._around.warnings.warning(
                 "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
             )
-        if session.overlap > report.counted_overlap:
-            report.counted_overlap = session.overlap
-            self.counters.chunks_dropped["overlap"] += 1
         if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
             report.noticed = True
             self._around.warnings.warning("opposed", odd, stream=self.name, session=session.id)
