@@ -21,6 +21,7 @@ from transcriber.service import serve
 
 PLAIN = {
     "BUFFER_CUT": "fixed",
+    "LEFT_CONTEXT_SECS": "0",
     "SPEECH_GATE": "0",
     "ENDPOINT_SILENCE_SECS": "0",
     "PARTIAL_INTERVAL_SECS": "0",

@@ -14,7 +14,7 @@ make it less, and what is known so far is told as it goes.
 
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -25,19 +25,17 @@ from numpy.typing import NDArray
 from bench.alignment import Spoken, align
 from bench.corpora import real_corpora
 from bench.normal import Split, split_for
+from bench.offline import Offline
 from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder
 from bench.report import Results, interval, note, run
 from bench.spoken import share
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.silero import Silero
-from transcriber.audio.speech import Network, speech_probability, speech_seconds
+from transcriber.audio.speech import Network
 from transcriber.config import Settings, load_settings
-from transcriber.engine.guards import suppression
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
-from transcriber.engine.seam import Seam
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
 from transcriber.engine.whisper import load_model
-from transcriber.messages import Suppressed
 from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model
 
@@ -122,8 +120,9 @@ class Ears:
             events = list(self._cut(filled(one.samples, gone, filling), gone if filling is None else ()))
             own = [event for event in events if isinstance(event, Window)]
             silent = [event for event in events if isinstance(event, Silence)]
-            answers = [self._answer(window) for window in own]
-            errors.append(errors_of(self.split, one.text, joined(own, answers)))
+            offline = Offline(self.model, self.settings, self.language)
+            answers = [offline.hear(window) for window in own]
+            errors.append(errors_of(self.split, one.text, " ".join(answer.text for answer in answers)))
             windows += own
             silences += len(silent)
             silent_words_s += sum(words_s(one, silence) for silence in silent)
@@ -141,28 +140,6 @@ class Ears:
             for at in range(start, end, PAYLOAD):
                 yield from session.feed(samples[at : min(at + PAYLOAD, end)].tobytes(), offset=at)
         yield from session.close()
-
-    def _answer(self, window: Window) -> Transcript:
-        """As the worker does when it has time: a doubtful answer is asked for again, and what is not believed is held back."""
-        samples, model = window.cut.samples, self.model
-        first = model.transcribe(samples, self.language, _never)
-        answer = first
-        if model.tight and not first.wide and (first.doubt or self._suppressed(first, window)):
-            second = model.transcribe(samples, self.language, _never, wide=True)
-            believed = not (second.doubt or self._suppressed(second, window))
-            answer = second if believed or _belief(second) > _belief(first) else first
-        reason = self._suppressed(answer, window)
-        return replace(answer, text="", words=(), suppressed=reason) if reason else answer
-
-    def _suppressed(self, answer: Transcript, window: Window) -> Suppressed | None:
-        speech = window.cut.speech
-        return suppression(
-            answer.text,
-            answer.avg_logprob,
-            answer.doubt,
-            speech_s=None if speech is None else speech_seconds(speech, self.settings.speech_threshold),
-            speech_prob=None if speech is None else speech_probability(speech),
-        )
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -354,21 +331,6 @@ def said_by_stretch(split: Split, said: str) -> Errors:
     return np.diff([*range(0, count, STRETCH_WORDS), count])
 
 
-def joined(windows: Sequence[Window], answers: Sequence[Transcript]) -> str:
-    """The text of a session, each word once."""
-    seam = Seam()
-    return " ".join(
-        seam.close(
-            answer,
-            window.number,
-            lead_s=window.cut.lead_s,
-            tail_s=window.cut.tail_s,
-            duration_s=window.frames / WHISPER_SAMPLE_RATE,
-        ).text
-        for window, answer in zip(windows, answers, strict=True)
-    )
-
-
 def words_s(recording: Recording, silence: Silence) -> float:
     """Seconds of the words that are said in a silence; 0 where nobody knows when they are."""
     start_s = silence.start_frame / WHISPER_SAMPLE_RATE
@@ -390,14 +352,6 @@ def _out_of_the_future(samples: Samples, hole: Hole) -> Samples:
 
 def _points(errors: Errors, said: Errors) -> float:
     return round(100 * float(errors.sum() / said.sum()), 2)
-
-
-def _belief(answer: Transcript) -> float:
-    return -np.inf if answer.avg_logprob is None else answer.avg_logprob
-
-
-def _never() -> bool:
-    return False
 
 
 if __name__ == "__main__":

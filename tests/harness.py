@@ -27,7 +27,13 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
 """Longer than anything takes on the busiest machine: it ends a test that hangs, and proves nothing."""
 
-PLAIN = {"BUFFER_CUT": "fixed", "SPEECH_GATE": "0", "ENDPOINT_SILENCE_SECS": "0", "PARTIAL_INTERVAL_SECS": "0"}
+PLAIN = {
+    "BUFFER_CUT": "fixed",
+    "LEFT_CONTEXT_SECS": "0",
+    "SPEECH_GATE": "0",
+    "ENDPOINT_SILENCE_SECS": "0",
+    "PARTIAL_INTERVAL_SECS": "0",
+}
 """Windows that are full, and nothing else: the fake model hears levels, in which nobody speaks."""
 
 PATIENT_STOP = {

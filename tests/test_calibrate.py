@@ -57,7 +57,7 @@ def rows_of(model, settings=SETTINGS, **options):
 
 
 def row(workers=1, threads=1, audio_ctx=512, streams=10, median_ms=50.0, shipped=False):
-    return Row("demo", workers, threads, audio_ctx, median_ms, median_ms, 0.01, 100, streams, shipped)
+    return Row("demo", workers, threads, audio_ctx, False, median_ms, median_ms, median_ms, 0.01, 100, streams, shipped)
 
 
 def test_a_row_for_each_context_and_number_of_threads():

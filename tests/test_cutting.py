@@ -265,6 +265,42 @@ def test_where_no_place_is_quiet_both_windows_hear_half_a_second_of_each_other()
     assert (cuts[0].lead_s, cuts[-1].tail_s) == (0, 0)
 
 
+def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_come_after_it():
+    samples = hiss(20 * RATE)
+
+    cuts = flushed(WindowCutter(RATE, Cutting(5.0, quiet=True, left_s=7.5), None), samples)
+
+    check_samples(cuts, samples)
+    assert [cut.lead_s for cut in cuts] == [min(7.5, cut.start / RATE) for cut in cuts]
+    for cut in cuts[:-1]:
+        assert cut.goes_on
+        assert cut.tail_s == pytest.approx(min(OVERLAP_S, 5.0 - cut.frames / RATE))
+    assert (cuts[-1].tail_s, cuts[-1].goes_on) == (0, False)
+    assert min(cut.frames for cut in cuts[:-1]) >= (5 - SEARCH_S) * RATE  # a window is as long as without
+
+
+def test_a_window_that_ends_with_speech_or_in_silence_does_not_go_on():
+    ended = flushed(cutter(left_s=5.0), joined(speech(30), silence(60), speech(200), silence(400)))
+
+    # Speech ends; silence; a full window of speech, cut as it is full; its rest, which ends; silence.
+    assert [cut.goes_on for cut in ended] == [False, False, True, *[False] * (len(ended) - 3)]
+    assert all(cut.lead_s == min(5.0, cut.start / RATE) for cut in ended)
+
+
+def test_what_is_cut_where_it_is_full_leaves_words_only_to_a_window_that_comes():
+    source = cutter(quiet=False, left_s=5.0)
+
+    exactly = source.push(speech(160))
+    one_more = source.push(speech(1))
+    (rest,) = source.flush(np.empty(0, np.float32), 161 * BEAT)
+    (alone,) = flushed(cutter(quiet=False, left_s=5.0), speech(160))
+
+    assert exactly == []
+    assert [(cut.frames, cut.goes_on) for cut in one_more] == [(160 * BEAT, True)]
+    assert rest.frames == BEAT
+    assert (alone.frames, alone.goes_on) == (160 * BEAT, False)
+
+
 @pytest.mark.parametrize("window_s", [0.5, 0.6, 0.75, 1.0, 2.0])
 def test_short_windows_hear_more_of_their_own_than_of_their_neighbours(window_s):
     for seed in range(10):

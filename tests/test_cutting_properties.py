@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear
@@ -27,6 +28,7 @@ CUTTINGS = st.builds(
     gate=st.booleans(),
     apart=st.booleans(),
     afresh=st.booleans(),
+    left_s=st.just(0.0) | st.floats(1, 10),
 )
 FORMATS = st.builds(
     AudioFormat,
@@ -153,11 +155,15 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, cutt
             begin, end = (output_samples(place, fmt.rate) for place in (cut.start, at))
             lead, tail = (round(seconds * TARGET_SAMPLE_RATE) for seconds in (cut.lead_s, cut.tail_s))
             assert len(cut.samples) == lead + end - begin + tail
-            assert len(cut.samples) <= math.ceil(cutting.window_s * TARGET_SAMPLE_RATE)
+            assert len(cut.samples) <= math.ceil((cutting.left_s + cutting.window_s) * TARGET_SAMPLE_RATE) + 1
+            if cutting.left_s:
+                assert lead == pytest.approx(min(begin, cutting.left_s * TARGET_SAMPLE_RATE), abs=2)
+            assert cut.empty == (begin == end)
             np.testing.assert_allclose(cut.samples, samples[begin - lead : end + tail], atol=1e-4)
         assert at == frames
         for before, after in pairwise(cuts):
             assert bool(before.tail_s) <= bool(after.lead_s)
+        assert not (cuts and cuts[-1].goes_on)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,13 +1,11 @@
 """Windows heard with what came before them: each word is written once, whatever the two passes make of it."""
 
-import json
-
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bench.left_words import Heard, LeftContext, Written
 from transcriber.engine.job import Transcript, Word
-from transcriber.engine.seam import written
+from transcriber.engine.left_context import Heard, LeftContext, Written, written
+from transcriber.messages import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5
 WORD_S = 0.3
@@ -90,8 +88,7 @@ def test_nothing_is_held_back_where_the_audio_does_not_go_on():
     transcript = context.close(answer([("the", 4.0), ("end.", 4.8)], 0.0), Heard(0.0, 5.0))
 
     assert transcript.text == "the end."
-    assert context.before
-    assert context.before.held == []
+    assert context.before.held == ()
 
 
 def test_what_lies_beyond_the_window_is_the_next_ones():
@@ -144,7 +141,8 @@ def test_a_suppressed_text_is_not_compared_with_and_costs_nothing_that_was_held_
 
     doubted = context.close(answer([], 0.0, suppressed="repetition"), Heard(5.0, 10.0, 5.0, goes_on=True))
 
-    assert (doubted.text, doubted.suppressed, context.before) == ("end", "repetition", None)
+    assert (doubted.text, doubted.suppressed) == ("end", "repetition")
+    assert context.before == Written(-1.0, (), (), "en")
 
 
 def test_text_without_times_is_spread_over_what_was_heard():
@@ -201,13 +199,10 @@ def test_speech_that_is_heard_right_is_written_right(speech, lengths_s, random, 
         slip_s = random.uniform(-0.1, 0.1)
         heard = [(word, at_s + slip_s) for word, at_s in true if begin_s <= at_s < stop_s]
         about = Heard(start_s, stop_s, lead_s, 0.0, goes_on)
-        if context.before:
-            until_s, words, held = json.loads(json.dumps(context.before))
-            restored = LeftContext(
-                REACH_S, hold_s, Written(until_s, [tuple(w) for w in words], [tuple(w) for w in held])
-            )
-            assert restored.before == context.before
-            context = restored
+        stored = WrittenState(**context.before._asdict()).model_dump_json()
+        restored = Written(**WrittenState.model_validate_json(stored).model_dump())
+        assert restored == context.before
+        context = LeftContext(REACH_S, hold_s, restored)
         out = context.close(answer(heard, begin_s), about)
         texts.append(out.text)
         times = [time_s for word in words_of(out) for time_s in (word.start_s, word.end_s)]
@@ -226,7 +221,6 @@ def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, go
     context = LeftContext(REACH_S, HOLD_S)
     first = [(word, at_s / 2) for word, at_s in first]
     context.close(answer(first, 0.0, language), Heard(0.0, 5.0, goes_on=goes_on))
-    assert context.before
     held = context.before.held
     second = [(word, 5 - lead_s + at_s / 10 * (5 + lead_s)) for word, at_s in second]
 

@@ -149,7 +149,7 @@ def described(event):
                 *place,
                 event.number,
                 event.captured_at,
-                (cut.lead_s, cut.tail_s, cut.overlap, cut.speech_final, cut.silent, speech_heard),
+                (cut.lead_s, cut.tail_s, cut.next_lead, cut.goes_on, cut.speech_final, cut.silent, speech_heard),
                 cut.samples.tobytes(),
             )
         case Gap():
@@ -260,7 +260,7 @@ def fresh_cuts(payload, fmt, cutting, network, sizes):
 def described_cut(one):
     channel, cut = one
     heard = cut.samples.tobytes(), None if cut.speech is None else cut.speech.tobytes()
-    return channel, cut.start, cut.frames, cut.lead_s, cut.tail_s, cut.speech_final, cut.silent, heard
+    return channel, cut.start, cut.frames, cut.lead_s, cut.tail_s, cut.goes_on, cut.speech_final, cut.silent, heard
 
 
 @settings(max_examples=60, deadline=None)
@@ -307,7 +307,7 @@ def test_a_cutter_can_begin_at_any_window_and_keeps_nothing_from_before_it(level
     cuts = whole.push(samples) + whole.flush(np.empty(0, np.float32), frames)
 
     for before, after in pairwise(cuts):
-        late = WindowCutter(rate, cutting, None, cut=after.start, lead=before.overlap)
+        late = WindowCutter(rate, cutting, None, cut=after.start, lead=before.next_lead)
         found = [cut for piece in np.array_split(samples, 7) for cut in late.push(piece)]
         found += late.flush(np.empty(0, np.float32), frames)
 

@@ -124,6 +124,18 @@ def test_frames_that_are_less_than_a_sample_are_nothing_to_hear(afresh):
         assert (type(end), end.frames) == (kind, frames)
 
 
+def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_speaks():
+    """Else the last words before a silence would be nobody's."""
+    cutting = Cutting(160 * FRAME_SAMPLES / 16_000, quiet=False, gate=True, left_s=5.0)
+    session = Session("s", AudioFormat(rate=16_000), cutting, Ear(), max_hole_s=1)
+    samples = joined(speech(158), silence(500))
+
+    events = session.feed((samples * 2**15).astype("<i2").tobytes()) + session.close()
+
+    assert kinds(events) == ["Window", "Window", "Silence", "Silence", "Silence"]
+    assert [event.cut.goes_on for event in events if isinstance(event, Window)] == [True, False]
+
+
 def test_a_pause_before_any_audio_is_nothing():
     assert stream().pause() == []
 

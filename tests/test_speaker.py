@@ -1,12 +1,16 @@
 """What is kept of one speaker from window to window."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.window import Cut, Cutting
 from transcriber.bus.speaker import Speaker
+from transcriber.config import load_settings
 from transcriber.engine.job import Transcript, Word
+from transcriber.messages import SpeakerState
 
 RATE = 16_000
 SESSION = Session("s", AudioFormat(rate=RATE), Cutting(1.0), None, max_hole_s=1.0)
@@ -23,7 +27,7 @@ def said(text, suppressed=None):
 
 
 def test_frames_without_a_word_count_from_the_last_one():
-    speaker = Speaker(with_context=False)
+    speaker = Speaker(load_settings())
 
     speaker.final(window(0), said(""))
     speaker.silence(RATE, RATE)
@@ -34,7 +38,7 @@ def test_frames_without_a_word_count_from_the_last_one():
 
 
 def test_text_that_comes_late_does_not_break_the_silence_after_it():
-    speaker = Speaker(with_context=False)
+    speaker = Speaker(load_settings())
 
     speaker.silence(RATE, RATE)
     speaker.silence(2 * RATE, RATE)
@@ -44,7 +48,7 @@ def test_text_that_comes_late_does_not_break_the_silence_after_it():
 
 
 def test_frames_that_never_came_are_no_silence():
-    speaker = Speaker(with_context=False)
+    speaker = Speaker(load_settings())
 
     speaker.silence(0, RATE)
     speaker.silence(5 * RATE, RATE)
@@ -53,7 +57,7 @@ def test_frames_that_never_came_are_no_silence():
 
 
 def test_a_pass_that_is_not_believed_shows_nothing_and_changes_nothing():
-    speaker = Speaker(with_context=False)
+    speaker = Speaker(load_settings())
     speaker.partial(window(0), said("gale warning"))
 
     held_back = speaker.partial(window(0), said("", "repetition"))
@@ -66,13 +70,75 @@ def test_a_pass_that_is_not_believed_shows_nothing_and_changes_nothing():
 
 
 def test_a_pass_over_another_window_shows_nothing():
-    speaker = Speaker(with_context=False)
+    speaker = Speaker(load_settings())
 
     assert speaker.partial(window(1), said("gale")) is None
 
 
 def test_a_pass_without_words_shows_nothing():
-    speaker = Speaker(with_context=False)
+    speaker = Speaker(load_settings())
 
     assert speaker.partial(window(0), said("")) is None
     assert speaker.rev == 0
+
+
+def timed(words, lead_s=0.0):
+    """An answer of (word, time of its middle) in seconds from where hearing began."""
+    some = tuple(Word(word, at_s - 0.1, at_s + 0.1, 0.9) for word, at_s in words)
+    return replace(said(" ".join(word for word, _ in words)), words=some, lead_s=lead_s)
+
+
+def full(number, lead_s=0.0):
+    """A window that was full while somebody spoke."""
+    cut = replace(window(number).cut, lead_s=lead_s, goes_on=True)
+    return replace(window(number), cut=cut)
+
+
+def test_words_at_the_end_of_a_full_window_are_said_with_the_next_one():
+    speaker = Speaker(load_settings(buffer_duration_secs=1))
+
+    first = speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
+    second = speaker.final(window(1), timed([("gale", 0.3), ("warning", 1.0), ("now", 1.5)], lead_s=1.0))
+
+    assert (first.text, second.text) == ("gale", "warning now")
+
+
+def test_a_window_that_failed_is_not_made_up_for_by_the_one_after_it_whenever_it_is_known():
+    """It is told as missing; its words must not come with another one."""
+    for late in (False, True):
+        speaker = Speaker(load_settings(buffer_duration_secs=1))
+        if late:
+            speaker.failed(window(1))
+        first = speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
+        if not late:
+            speaker.failed(window(1))
+        third = speaker.final(window(2), timed([("gale", 0.3), ("north", 1.5), ("now", 2.5)], lead_s=2.0))
+
+        assert (first.text, third.text) == ("gale", "warn now")
+
+
+def test_what_is_transcribed_later_holds_nothing_back():
+    speaker = Speaker(load_settings(buffer_duration_secs=1))
+
+    assert speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]), again=True).text == "gale warning"
+
+
+def test_another_daemon_goes_on_with_what_was_written_and_held_back():
+    settings = load_settings(buffer_duration_secs=1)
+    speaker = Speaker(settings)
+    speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
+
+    other = Speaker(settings, SpeakerState.model_validate_json(speaker.state().model_dump_json()))
+
+    answer = timed([("gale", 0.3), ("warning", 1.0)], lead_s=1.0)
+    assert other.final(window(1), answer) == speaker.final(window(1), answer)
+    assert other.trail.leads_to("en")
+
+
+def test_another_daemon_knows_that_the_window_before_failed():
+    settings = load_settings(buffer_duration_secs=1)
+    speaker = Speaker(settings)
+    speaker.final(full(0), timed([("gale", 0.3)]))
+    speaker.failed(window(1))
+
+    assert not Speaker(settings, speaker.state()).trail.leads_to("en")

@@ -27,6 +27,13 @@ FORCED_AUDIO_CTX = "force:256"
 MIN_AUDIO_CTX = 512
 """Encoder positions with which stock Whisper weights still know what they hear."""
 
+FULL_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS = 1500, 50, 128
+MAX_HEARD_S = 25.6
+"""Of a window and what is heard before it: what 1280 positions hold. The whole 1500 are no multiple of 256."""
+
+MIN_LEFT_CONTEXT_S = 1.0
+"""Less helps nobody: half a second is what windows have of each other without."""
+
 MAX_QUEUE_CAPACITY = 256
 """Windows: 256 five-second windows are 82 MB of samples, enough for any sensible latency."""
 
@@ -107,6 +114,15 @@ class Settings(BaseSettings):
     )
     target_sample_rate: Literal[16_000] = Field(16_000, description="Hz; whisper takes nothing else")
     buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of the longest window")
+    left_context_secs: float = Field(
+        7.5,
+        ge=0,
+        le=25,
+        description="seconds before a window that whisper hears, too, of which the text is known; 0: what is cut stays cut",
+    )
+    hold_back_secs: float = Field(
+        0.5, ge=0, le=5, description="words so near to where a full window ends are left to the next one"
+    )
     buffer_cut: Literal["quiet", "fixed"] = Field(
         "quiet", description="a full window is cut at the quietest place of its last 1.5 s, or right at its end"
     )
@@ -323,7 +339,22 @@ class Settings(BaseSettings):
             threshold=self.speech_threshold,
             apart=self.speakers == "channels",
             afresh=self.jetstream,
+            left_s=self.left_context_s,
         )
+
+    @property
+    def left_context_s(self) -> float:
+        """Seconds before a window that are heard with it: as many as its encoder context has room for; 0 if that is none to speak of."""
+        room_s = MAX_HEARD_S
+        if self.whisper_audio_ctx != "auto" and self.audio_ctx:
+            room_s = min(room_s, (self.audio_ctx - SPARE_POSITIONS) / POSITIONS_PER_SECOND)
+        left_s = min(self.left_context_secs, room_s - self.buffer_duration_secs)
+        return left_s if left_s >= MIN_LEFT_CONTEXT_S else 0.0
+
+    @property
+    def hold_back_s(self) -> float:
+        """Seconds before the end of a full window whose words are left to the next one, which hears them again."""
+        return min(self.hold_back_secs, self.left_context_s, self.buffer_duration_secs / 4)
 
     @property
     def wildcard(self) -> bool:
@@ -347,17 +378,12 @@ class Settings(BaseSettings):
 
     @property
     def audio_ctx(self) -> int:
-        """Encoder positions for one window: 50 a second, whole multiples of 256; 0 is the full context.
-
-        128 positions are added because stock Whisper weights are known to repeat themselves when
-        the context is as tight as the audio, and at 256 they do whatever the audio (``bench.contexts``).
-        """
+        """Encoder positions for one window, without what is heard before it; 0 is the full context."""
         if self.whisper_audio_ctx == FORCED_AUDIO_CTX:
             return int(FORCED_AUDIO_CTX.partition(":")[2])
         if isinstance(self.whisper_audio_ctx, int):
             return self.whisper_audio_ctx
-        positions = max(MIN_AUDIO_CTX, 256 * math.ceil((50 * self.buffer_duration_secs + 128) / 256))
-        return positions if positions < 1500 else 0  # noqa: PLR2004 - whisper's own full context
+        return fitting_positions(self.buffer_duration_secs)
 
     @property
     def threads(self) -> int:
@@ -374,6 +400,19 @@ class Settings(BaseSettings):
         if self.transcription_queue_capacity is not None:
             return self.transcription_queue_capacity
         return queue_capacity(self.max_latency_secs, self.buffer_duration_secs, rtf)
+
+
+def fitting_positions(duration_s: float) -> int:
+    """Encoder positions for so many seconds: 50 a second, whole multiples of 256; 0 is the full context.
+
+    128 positions are added because stock Whisper weights are known to repeat themselves when
+    the context is as tight as the audio, and at 256 they do whatever the audio (``bench.contexts``).
+
+    >>> fitting_positions(5.0), fitting_positions(12.5), fitting_positions(28.0)
+    (512, 768, 0)
+    """
+    positions = max(MIN_AUDIO_CTX, 256 * math.ceil((POSITIONS_PER_SECOND * duration_s + SPARE_POSITIONS) / 256))
+    return positions if positions < FULL_AUDIO_CTX else 0
 
 
 def queue_capacity(max_latency_s: float, duration_s: float, rtf: float) -> int:

@@ -99,15 +99,25 @@ class PlaceState(_State):
     lead: Frames = Field(description="frames before it that the window hears again")
     run_start: Frames = Field(description="where the uninterrupted audio it is in began")
     number: int = Field(ge=0, description="of its next window")
+    goes_on: bool = Field(False, description="whether the window before it left its last words to it")
+
+
+class WrittenState(_State):
+    """What of a speaker's text the next window will hear again, in seconds of the session."""
+
+    until_s: float = Field(description="end of the last word; negative: the next window does not follow upon it")
+    words: tuple[tuple[str, float, float], ...] = Field(description="each with its start and end")
+    held: tuple[tuple[str, float, float, float], ...] = Field(
+        description="words that the next window is to publish: start, end, confidence"
+    )
+    language: str | None
 
 
 class SpeakerState(_State):
     """What is kept of one speaker from window to window."""
 
     said: str = Field(description="prompt for the next window")
-    seam: tuple[int, tuple[tuple[str, float], ...], int] | None = Field(
-        description="window whose end is heard twice, its words with their seconds from the cut, how many are written"
-    )
+    written: WrittenState
 
 
 class AccountState(_State):
@@ -166,8 +176,8 @@ class SessionState(_State):
     account: AccountState
     segments: int = Field(ge=0)
     ending: bool = Field(description="no more audio will come; its `end` is still to be told")
-    language: str | None
-    prompt: str = Field("", description="names and terms that its publisher expects")
+    language: str | None = Field(description="what its publisher had said by then; null: each speaker's is detected")
+    prompt: str = Field("", description="names and terms that its publisher expected by then")
     traceparent: str | None
     statuses: int = Field(ge=0, description="how many were told")
     unknown_gaps: int = Field(ge=0, description="how many of no known length were told")
@@ -212,7 +222,9 @@ class Transcribed(Message):
     rev: int = Field(ge=0)
     text: str = Field(description="empty when nothing was said or a guard suppressed it")
     suppressed: Suppressed | None = Field(description="why whisper's text is held back")
-    words: tuple[Word, ...] | None
+    words: tuple[Word, ...] | None = Field(
+        description="in order; the first may lie before the range by as much as `HOLD_BACK_SECS`"
+    )
     language: str | None = Field(description="ISO 639-1")
     confidence: Probability | None = Field(description="exp(avg_logprob)")
     avg_logprob: Annotated[float, Field(le=0)] | None

@@ -197,7 +197,7 @@ class FreshRun:
         samples = decode(kept, self._format, split=self._cutting.apart, noticed=self._noticed)[channel]
         cuts = ears.flush(samples, self._pushed) if over else ears.push(samples, eager=self._eager)
         for cut in cuts:
-            self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.overlap)
+            self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.next_lead)
         return [(channel, cut) for cut in cuts]
 
     def _new_ears(self, cut: int, lead: int) -> "_Ears":
@@ -214,15 +214,18 @@ class _Ears:
         cutter: counts from ``begin``.
     """
 
-    __slots__ = ("_block", "_late_block", "_limit", "_resampler", "begin", "cut", "cutter", "due", "heard")
+    __slots__ = ("_block", "_late_block", "_resampler", "begin", "cut", "cutter", "due", "heard")
 
     def __init__(self, rate: int, cutting: Cutting, network: Network | None, cut: int, lead: int) -> None:
         self.cut = cut
         self.begin = self.heard = first_heard(cut, lead, rate)
-        self.cutter = WindowCutter(rate, cutting, network, cut=cut - self.begin, lead=lead)
+        # What is heard for the sake of the words alone need not be listened to: that costs most.
+        deaf = first_heard(cut, 0, rate) - self.begin
+        self.cutter = WindowCutter(
+            rate, cutting, network, cut=cut - self.begin, lead=lead, origin=self.begin, deaf=deaf
+        )
         self._resampler = Resampler(rate)
         self._block, self._late_block = int(BLOCK_S * rate), int(LATE_BLOCK_S * rate)
-        self._limit = cut - lead + int(cutting.window_s * rate)  # where the window is full
         self.due = self._after(cut)
 
     def push(self, samples: NDArray[np.float32], *, eager: bool) -> list[Cut]:
@@ -236,7 +239,7 @@ class _Ears:
 
     def _after(self, frame: int) -> int:
         """The end of the block that begins at ``frame``."""
-        return max(frame + self._late_block, min(frame + self._block, self._limit))
+        return max(frame + self._late_block, min(frame + self._block, self.begin + self.cutter.limit))
 
     def _in_run(self, cuts: list[Cut]) -> list[Cut]:
         return [replace(cut, start=self.begin + cut.start) for cut in cuts]

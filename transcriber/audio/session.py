@@ -37,12 +37,14 @@ class Place(NamedTuple):
         lead: frames before it which that window hears again.
         run_start: where the run begins that it belongs to.
         number: that window's.
+        goes_on: whether the window before it was cut in the midst of speech, and left the last words to it.
     """
 
     frame: int
     lead: int
     run_start: int
     number: int
+    goes_on: bool = False
 
 
 def replay_from(place: Place, rate: int) -> int:
@@ -381,9 +383,12 @@ class Session:
         windows: list[Window | Silence | Gap] = []
         for channel, cut in cuts:
             place = self._places[channel]
-            self._places[channel] = Place(place.frame + cut.frames, cut.overlap, place.run_start, place.number + 1)
+            goes_on = cut.goes_on and self._cutting.left_s > 0
+            self._places[channel] = Place(
+                place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on
+            )
             silence = Silence(self, channel, place.frame, cut.frames, self.places)
-            silent = cut.silent or self._is_bridge(place.frame, cut.frames)
+            silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
             windows.append(silence if silent else self._window(channel, cut, place))
         return windows
 

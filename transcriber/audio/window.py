@@ -4,8 +4,11 @@ In: its samples at 16 kHz. Out: windows of at most D seconds that follow each ot
 
 - where speech has ended: after ``endpoint_s`` of silence, if whoever listens has time for a short window;
 - where speech begins: silence before it is a window of its own, so that what is said gets a fresh one;
-- else when it is full, at the quietest place of its last 1.5 s; and where none is quiet, both windows hear half a second of
-  each other, so that no word is heard in halves (``engine/seam.py`` sees to it that each is written once).
+- else when it is full, at the quietest place of its last 1.5 s.
+
+Whoever hears a window also hears what came before it, ``left_s`` seconds, and what has come after the place where a full one was
+cut: so no word is heard in halves (``engine/left_context.py`` sees to it that each is written once). Without ``left_s`` both windows
+hear half a second of each other where no place is quiet, within their own length.
 
 Boundaries are counted in the stream's own frames, so they never drift. They depend on the audio and on the settings alone,
 but for the load that ``eager`` stands for.
@@ -50,7 +53,7 @@ SILENT_DB = -60.0
 SAME_DB = 0.01
 
 OVERLAP_S = 0.5
-"""What windows hear of each other where no place is quiet; at most a quarter of one."""
+"""What a full window hears after its end, and without left context the next one before its start; at most a quarter of one."""
 
 PRE_ROLL_FRAMES = 8
 """A quarter of a second: what belongs to speech before the network is sure of it."""
@@ -60,6 +63,9 @@ HELD_BACK_FRAMES = PRE_ROLL_FRAMES + MIN_SPEECH_FRAMES - 1
 
 MIN_SILENCE_FRAMES = 16
 """Half a second: silence shorter than this before speech is no window of its own."""
+
+SETTLED_FRAMES = 31
+"""A second: where nobody has spoken for so long, no word is cut."""
 
 BREATH_FRAMES = 10
 """Speech frames further apart do not begin one utterance together."""
@@ -80,6 +86,7 @@ class Cutting:
         threshold: probability in [0, 1] from which on a frame holds speech.
         apart: whether each channel is heard for itself.
         afresh: whether each window is heard by ears of its own, so that it can be cut again (``FreshRun``).
+        left_s: seconds of the run before each window that are heard with it.
     """
 
     window_s: float
@@ -89,6 +96,7 @@ class Cutting:
     threshold: float = THRESHOLD
     apart: bool = False
     afresh: bool = False
+    left_s: float = 0.0
 
     @property
     def listens(self) -> bool:
@@ -104,10 +112,11 @@ class Cut:
         start, frames: the range, in frames of the run.
         samples: (n,) float32 in [-1, 1] at 16 kHz: of the range, and around it what neighbours cover.
         lead_s, tail_s: seconds of ``samples`` before and after the range.
+        goes_on: whether it was cut in the midst of speech, because it was full.
         speech_final: whether speech had ended.
         speech: (k,) float32, how likely each 32 ms hold speech; None without a detector.
         silent: nobody speaks, so nobody need listen.
-        overlap: frames of its end that the next window hears again.
+        next_lead: frames before its end that the next window hears again.
     """
 
     start: int
@@ -115,10 +124,16 @@ class Cut:
     samples: NDArray[np.float32]
     lead_s: float = 0.0
     tail_s: float = 0.0
+    goes_on: bool = False
     speech_final: bool = False
     speech: NDArray[np.float32] | None = None
     silent: bool = False
-    overlap: int = 0
+    next_lead: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether the range is shorter than a sample."""
+        return len(self.samples) == round((self.lead_s + self.tail_s) * TARGET_SAMPLE_RATE)
 
 
 class WindowCutter:
@@ -131,13 +146,16 @@ class WindowCutter:
     __slots__ = (
         "_base",
         "_cutting",
+        "_deaf",
         "_detector",
         "_end",
         "_endpoint_frames",
         "_first",
         "_known",
         "_lead",
+        "_left",
         "_open",
+        "_origin",
         "_rate",
         "_samples",
         "_speech",
@@ -145,16 +163,28 @@ class WindowCutter:
         "cut",
     )
 
-    def __init__(self, rate: int, cutting: Cutting, network: Network | None, *, cut: int = 0, lead: int = 0) -> None:
+    def __init__(
+        self,
+        rate: int,
+        cutting: Cutting,
+        network: Network | None,
+        *,
+        cut: int = 0,
+        lead: int = 0,
+        origin: int = 0,
+        deaf: int = 0,
+    ) -> None:
         """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens.
 
-        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it. What comes
-        before those is for the detector alone.
+        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it. What will be pushed
+        begins at frame ``origin`` of the run; the detector does not hear the first ``deaf`` frames of it, which must be whole
+        ones of its own.
         """
         self.cut = cut
         self._rate = rate
         self._cutting = cutting
-        self._window = int(cutting.window_s * rate)  # frames
+        self._origin = origin
+        self._window, self._left = int(cutting.window_s * rate), int(cutting.left_s * rate)  # frames
         self._endpoint_frames = -(-int(cutting.endpoint_s * TARGET_SAMPLE_RATE) // FRAME_SAMPLES)
         self._detector = SpeechDetector(network) if network and cutting.listens else None
         self._samples: list[NDArray[np.float32]] = []  # from the open window's lead on
@@ -162,7 +192,8 @@ class WindowCutter:
         self._lead = lead  # stream frames before ``cut`` that the open window hears again
         self._known = 0  # samples pushed
         self._end: int | None = None  # of the run, in frames
-        self._first = 0  # the detector's frame in which ``_speech`` begins
+        self._deaf = output_samples(deaf, rate)
+        self._first = self._deaf // FRAME_SAMPLES  # the detector's frame in which ``_speech`` begins
         self._speech = np.empty(0, np.float32)  # probabilities of the frames of 32 ms from there on
         self._open = _Open((output_samples(cut, rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
 
@@ -178,8 +209,8 @@ class WindowCutter:
 
     @property
     def open_s(self) -> float:
-        """Seconds that the open window has heard so far."""
-        return (self._known - self._base) / TARGET_SAMPLE_RATE
+        """Seconds of the open window that have come so far."""
+        return (self._known - output_samples(self.cut, self._rate)) / TARGET_SAMPLE_RATE
 
     def open_cut(self) -> Cut:
         """The open window as if it ended now; it goes on all the same."""
@@ -213,9 +244,10 @@ class WindowCutter:
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
         self._samples.append(samples[max(0, self._base - self._known) :])
-        self._known += len(samples)
         if self._detector:
-            self._speech = np.concatenate((self._speech, self._detector.push(samples).speech))
+            heard = samples[max(0, self._deaf - self._known) :]
+            self._speech = np.concatenate((self._speech, self._detector.push(heard).speech))
+        self._known += len(samples)
 
     def _joined(self) -> NDArray[np.float32]:
         """All samples from ``_base`` on."""
@@ -224,14 +256,19 @@ class WindowCutter:
         return self._samples[0]
 
     @property
-    def _limit(self) -> int:
-        """Where the open window is full, in frames of the run."""
-        return self.cut - self._lead + self._window
+    def _cut_there(self) -> bool:
+        """Whether full windows are cut where they are full, and what they hold back is the next one's."""
+        return bool(self._left) and not self._cutting.quiet
+
+    @property
+    def limit(self) -> int:
+        """Where the open window is full, in frames like ``cut``."""
+        return self.cut + self._window - (0 if self._left else self._lead)
 
     def _cuts(self, *, eager: bool) -> Iterator[Cut]:
         """Look at what came, 32 ms after 32 ms, so that it does not matter how it was sliced."""
         while True:
-            limit = output_samples(self._limit, self._rate)
+            limit = output_samples(self.limit, self._rate)
             if self._detector and self._open.next < self._first + len(self._speech):
                 end = (self._open.next + 1) * FRAME_SAMPLES
                 if end < limit:
@@ -245,8 +282,8 @@ class WindowCutter:
                     continue
             elif self._detector:
                 return
-            # What is left at the run's end is one window, if it can be.
-            if self._known < limit or (self._end is not None and self._limit >= self._end):
+            # What is left at the run's end is one window, if it can be. Where it is cut right there, somebody must come after it.
+            if self._known < limit + self._cut_there or (self._end is not None and self.limit >= self._end):
                 return
             yield self._full(limit)
 
@@ -254,7 +291,7 @@ class WindowCutter:
         """All that is left of a run of ``frames`` frames."""
         yield from self._cuts(eager=False)
         while self.cut < frames:
-            yield self._take(min(self._limit, frames))
+            yield self._take(min(self.limit, frames))
 
     def _before_speech(self) -> int | None:
         """Where the silence before speech ends that has just begun, in frames; None if it is too short for a window."""
@@ -272,18 +309,20 @@ class WindowCutter:
         if self._cutting.gate and not self._heard_until(limit):
             return self._take(self._frame_at(limit - HELD_BACK_FRAMES * FRAME_SAMPLES))
         if not self._cutting.quiet:
-            return self._take(self._limit)
+            return self._take(self.limit, goes_on=True)
         begin = output_samples(self.cut, self._rate)
         audio = self._joined()[begin - self._base : limit - self._base]
         loudness = self._loudness(audio, begin)
         search = min(round(SEARCH_S * TARGET_SAMPLE_RATE), len(audio) // 2) // HOP_SAMPLES
         place = _least(loudness[-search:]) - search
-        if loudness[place] <= max(np.quantile(loudness, SPOKEN_QUANTILE) - QUIET_DB, SILENT_DB):
-            return self._take(self._frame_at(limit + place * HOP_SAMPLES))
-        overlap = min(int(OVERLAP_S * self._rate), self._window // 4)
-        rest = output_samples(overlap, self._rate) // HOP_SAMPLES
-        place = _least(loudness[-search:-rest]) - search
-        return self._take(self._frame_at(limit + place * HOP_SAMPLES), tail=overlap, next_lead=overlap)
+        overlap, quiet = min(int(OVERLAP_S * self._rate), self._window // 4), True
+        if loudness[place] > max(np.quantile(loudness, SPOKEN_QUANTILE) - QUIET_DB, SILENT_DB):
+            rest = output_samples(overlap, self._rate) // HOP_SAMPLES
+            place, quiet = _least(loudness[-search:-rest]) - search, False
+        end = self._frame_at(limit + place * HOP_SAMPLES)
+        if self._left:
+            return self._take(end, tail=min(overlap, self.limit - end), goes_on=True)
+        return self._take(end, tail=0 if quiet else overlap, next_lead=0 if quiet else overlap, goes_on=True)
 
     def _loudness(self, audio: NDArray[np.float32], begin: int) -> NDArray[np.float64]:
         """Of every 10 ms of ``audio``, from sample ``begin`` of the run on: (n,) float64 in dB, smoothed; speech counts more.
@@ -314,37 +353,46 @@ class WindowCutter:
         nearest = (2 * sample * self._rate + TARGET_SAMPLE_RATE) // (2 * TARGET_SAMPLE_RATE)
         return min(nearest, (self._rate * (2 * sample + 1) - 1) // (2 * TARGET_SAMPLE_RATE))
 
-    def _take(self, end: int, tail: int = 0, next_lead: int = 0, *, speech_final: bool = False) -> Cut:
-        """End the window at frame ``end``; it hears ``tail`` frames more, the next one ``next_lead`` of its own."""
+    def _take(
+        self, end: int, tail: int = 0, next_lead: int = 0, *, goes_on: bool = False, speech_final: bool = False
+    ) -> Cut:
+        """End the window at frame ``end``; it hears ``tail`` frames more, the next one ``next_lead`` of its own.
+
+        ``goes_on``: it is full.
+        """
+        next_lead = min(self._left, self._origin + end) if self._left else next_lead
         begin_sample, end_sample = output_samples(self.cut, self._rate), output_samples(end, self._rate)
         tail_samples = output_samples(end + tail, self._rate) - end_sample
         samples = self._joined()
         speech = self._window_speech(end_sample) if self._detector else None
-        nobody = self._cutting.gate and speech is not None and not has_speech(speech, self._cutting.threshold)
+        nobody = speech is not None and not has_speech(speech, self._cutting.threshold)
+        silence = 0 if speech is None else self._silence_at_the_end(speech)
+        if not (nobody or speech is None):
+            speech_final = speech_final or 0 < self._endpoint_frames <= silence
         cut = Cut(
             self.cut,
             end - self.cut,
             samples[: end_sample + tail_samples - self._base],
             lead_s=(begin_sample - self._base) / TARGET_SAMPLE_RATE,
             tail_s=tail_samples / TARGET_SAMPLE_RATE,
-            speech_final=speech_final or (speech is not None and self._speech_final(speech)),
+            goes_on=goes_on and not (nobody or speech_final or silence >= SETTLED_FRAMES),
+            speech_final=speech_final,
             speech=speech,
-            silent=nobody or begin_sample == end_sample,  # fewer frames than make a sample are nothing to hear
-            overlap=next_lead,
+            silent=nobody and self._cutting.gate,
+            next_lead=next_lead,
         )
         base = output_samples(end - next_lead, self._rate)
         self._samples = [samples[base - self._base :].copy()]
         self._base, self.cut, self._lead = base, end, next_lead
-        first, self._first = self._first, base // FRAME_SAMPLES
+        first, self._first = self._first, end_sample // FRAME_SAMPLES
         self._speech = self._speech[self._first - first :].copy()
         self._open = _Open((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
         return cut
 
-    def _speech_final(self, speech: NDArray[np.float32]) -> bool:
-        """Whether a window with these frames, (n,) float32, ends after the end of speech."""
+    def _silence_at_the_end(self, speech: NDArray[np.float32]) -> int:
+        """For how many of a window's frames, (n,) float32, nobody has spoken when it ends."""
         spoken = np.flatnonzero(speech >= self._cutting.threshold)
-        silence = len(speech) - 1 - int(spoken[-1]) if len(spoken) else 0
-        return 0 < self._endpoint_frames <= silence and has_speech(speech, self._cutting.threshold)
+        return len(speech) - 1 - int(spoken[-1]) if len(spoken) else len(speech)
 
 
 class _Open:

@@ -220,7 +220,7 @@ class Backfill:
             job, outcome = await self._hear(report, window)
             if isinstance(outcome, Transcript):
                 self._around.telemetry.counters(self._name).revisions += 1
-                own = report.sessions[window.session].speakers[window.channel].final(window, outcome)
+                own = report.sessions[window.session].speakers[window.channel].final(window, outcome, again=True)
                 report.sessions[window.session].revision(window, job, own, instead=gap, model=self._around.model.name)
                 return
             why = str(outcome)

@@ -34,6 +34,7 @@ class Cursor:
         heard_at: when the payload with audio before it was stored.
         places, received, offsets, captured, skipped_at: as in a ``Bookmark``.
         ending: whether the session has ended with what is told, but for its ``end``.
+        language, prompt: what the publisher had said of them by then.
     """
 
     seq: int
@@ -47,6 +48,8 @@ class Cursor:
     captured: tuple[int, datetime] | None = None
     skipped_at: int | None = None
     ending: bool = False
+    language: str | None = None
+    prompt: str = ""
 
 
 def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int) -> Checkpoint:
@@ -69,7 +72,7 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
         max_hole_s=settings.max_hole_secs,
         bookmark=Bookmark(
             clock=state.clock,
-            places=tuple(Place(p.frame, p.lead, p.run_start, p.number) for p in state.places),
+            places=tuple(Place(**p.model_dump()) for p in state.places),
             account=Account.restored(state.account.model_dump()),
             received=state.received,
             offsets=_offsets(state),
@@ -87,7 +90,7 @@ def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
         return Cursor(found.seq)
     return Cursor(
         found.seq, session, state.clock, contenders_of(state), state.heard_at, session.places if session else (),
-        state.received, _offsets(state), state.captured, state.skipped_at, state.ending,
+        state.received, _offsets(state), state.captured, state.skipped_at, state.ending, state.language, state.prompt,
     )  # fmt: skip
 
 
@@ -125,6 +128,8 @@ def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> S
         account=AccountState(**session.account.snapshot()),
         segments=session.segments,
         ending=cursor.ending,
+        language=cursor.language,
+        prompt=cursor.prompt,
         **report.state(),
     )
 

@@ -35,6 +35,7 @@ def file_settings(settings: Settings, submission: Submission) -> Settings:
             "backfill": False,
             "buffer_duration_secs": settings.file_window_secs,
             "buffer_cut": "quiet",
+            "left_context_secs": 0.0,
             "endpoint_silence_secs": 0.0,
             "partial_interval_secs": 0.0,
             "max_hole_secs": NO_HOLE_IS_TOO_LONG_S,

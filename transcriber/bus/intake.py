@@ -341,7 +341,7 @@ class Intake:
 
     def _stand(self, session: Session, places: tuple[Place, ...], *, ending: bool = False) -> Cursor:
         """Where audio goes on if the next windows begin at ``places``; ``ending`` if the session's end follows."""
-        frame = min(replay_from(place, session.rate) for place in places)
+        report, frame = self._report.sessions[session], min(replay_from(place, session.rate) for place in places)
         fed = self._payload_at(session, frame)
         while self._fed and self._fed[0].seq < fed.seq:
             self._fed.popleft()
@@ -359,6 +359,8 @@ class Intake:
             session.skipped_at,
             # The payload that ended it is not read again.
             ending=ending and fed.seq > self._fed_seq,
+            language=report.language,
+            prompt=report.prompt,
         )
 
     def _payload_at(self, session: Session, frame: int) -> _Fed:

@@ -47,7 +47,7 @@ class SessionReport:
     """Everything that is published of one session goes through here. Event loop only.
 
     Attributes:
-        language: what its windows are to be heard as; None to detect.
+        language: what its windows are to be heard as; None: each speaker's is detected, and stays.
         prompt: names and terms that its publisher expects; it stands before what its speakers said.
         speakers: one for each channel that is heard apart, or one for all.
         parent: ``traceparent`` of the latest payload that had one.
@@ -63,8 +63,7 @@ class SessionReport:
         self.language = None if settings.whisper_language == "auto" else settings.whisper_language
         self.prompt = ""
         self._settings = settings
-        with_context = settings.whisper_context == "prompt"
-        self.speakers = [Speaker(with_context=with_context) for _ in range(session.channels)]
+        self.speakers = [Speaker(settings) for _ in range(session.channels)]
         self.parent: str | None = None
         self.stalled = self.silent = self.odd_unit = False
         self.counted_overlap = 0
@@ -78,8 +77,6 @@ class SessionReport:
     def state(self) -> dict[str, Any]:
         """What another daemon needs to go on, as fields of a ``SessionState``."""
         return {
-            "language": self.language,
-            "prompt": self.prompt,
             "traceparent": self.parent,
             "statuses": self.statuses,
             "unknown_gaps": self.unknown_gaps,
@@ -90,8 +87,7 @@ class SessionReport:
         """Go on where another daemon stood."""
         self.language, self.prompt, self.parent = state.language, state.prompt, state.traceparent
         self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
-        with_context = self._settings.whisper_context == "prompt"
-        self.speakers = [Speaker(with_context=with_context, state=speaker) for speaker in state.speakers]
+        self.speakers = [Speaker(self._settings, speaker) for speaker in state.speakers]
 
     def status(self, state: StreamState, frame: int | None = None) -> None:
         """The state changed at ``frame``; default: now."""

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -59,7 +60,9 @@ class Requests:
 
     def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
         settings = around.settings
-        self._connection, self._around = connection, around
+        self._connection = connection
+        # Long windows, cut at pauses, need nothing of what is before them.
+        self._around = replace(around, settings=settings.model_copy(update={"left_context_secs": 0.0}))
         self._decoding = Decoding()
         self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)

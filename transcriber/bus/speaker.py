@@ -4,15 +4,19 @@ In: what became of its windows. Out: the words that are its own, and when a part
 """
 
 from transcriber.audio.session import Window
-from transcriber.audio.window import WindowCutter
+from transcriber.audio.window import OVERLAP_S, WindowCutter
+from transcriber.config import Settings
 from transcriber.engine.agreement import Agreement
-from transcriber.engine.context import Context
+from transcriber.engine.context import Context, Trail
 from transcriber.engine.job import Transcript
-from transcriber.engine.seam import Heard, Seam, written
-from transcriber.messages import SpeakerState
+from transcriber.engine.left_context import Heard, LeftContext, Written, written
+from transcriber.messages import SpeakerState, WrittenState
 
 MAX_QUIET = 64
 """Ranges without a word that are kept apart: far more than windows that can wait for their text."""
+
+REACH_S = 1.0
+"""Times slip: so much further back than a window hears, what was written is kept."""
 
 
 class Speaker:
@@ -20,15 +24,23 @@ class Speaker:
 
     Attributes:
         context: what was said, as prompt for the next window; None when that is switched off.
+        trail: says whether the next window may be heard together with what came before.
         rev: of the latest partial of the open window; 0 before the first.
     """
 
-    def __init__(self, *, with_context: bool, state: SpeakerState | None = None) -> None:
+    def __init__(self, settings: Settings, state: SpeakerState | None = None) -> None:
         """A speaker who has not been heard yet, or as another daemon stored it."""
+        with_context = settings.whisper_context == "prompt"
         self.context = Context(state.said if state else "") if with_context else None
         self.rev = 0
         self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
-        self._seam = Seam(Heard(state.seam[0], list(state.seam[1]), state.seam[2]) if state and state.seam else None)
+        before = Written(**state.written.model_dump()) if state else Written()
+        left_s, hold_back_s = settings.cutting.left_s, settings.hold_back_s
+        self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
+        self.trail = Trail(sure=before.sure, language=before.language)
+        self._failed: list[
+            int
+        ] = []  # numbers of windows that were not heard, though later than all whose text is known
         self._number = 0  # of the window that partials are made of
         self._agreement = Agreement()
         self._asked_s = 0.0  # how much of it the latest partial was asked for
@@ -36,10 +48,9 @@ class Speaker:
 
     def state(self) -> SpeakerState:
         """What another daemon needs to know of it."""
-        seam = self._seam.before
+        self._forget_failed()
         return SpeakerState(
-            said=self.context.text if self.context else "",
-            seam=(seam.number, tuple(seam.words), seam.written) if seam else None,
+            said=self.context.text if self.context else "", written=WrittenState(**self._left.before._asdict())
         )
 
     def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
@@ -59,7 +70,7 @@ class Speaker:
         # A pass that is not believed has nothing to say, least of all that the words before it were wrong.
         if window.number != self._number or transcript.suppressed:
             return None
-        own = self._seam.own(transcript, window.number, lead_s=window.cut.lead_s)
+        own = self._left.own(transcript, _heard(window, transcript))
         words = None if own.words is None else self._agreement.follow(own.words)
         text = own.text if words is None else written(words, own.language)
         if not text:
@@ -67,15 +78,23 @@ class Speaker:
         self.rev += 1
         return own.with_words(text, words)
 
-    def final(self, window: Window, transcript: Transcript) -> Transcript:
-        """What a window says, without the words of its neighbours."""
-        cut, duration_s = window.cut, window.frames / window.session.rate
+    def final(self, window: Window, transcript: Transcript, *, again: bool = False) -> Transcript:
+        """What a window says, without the words of its neighbours.
+
+        ``again``: the one after it has been told, and will not say what this one holds back.
+        """
         if transcript.text:
             # Silence is known at once, and text only later: some of it may lie after these words.
             self._quiet = [(start, frames) for start, frames in self._quiet if start > window.start_frame]
         else:
             self._add_quiet(window.start_frame, window.frames)
-        return self._seam.close(transcript, window.number, lead_s=cut.lead_s, tail_s=cut.tail_s, duration_s=duration_s)
+        self._forget_failed(window.number)
+        heard = _heard(window, transcript)
+        return self._left.close(transcript, heard._replace(goes_on=False) if again else heard)
+
+    def failed(self, window: Window) -> None:
+        """A window has no text: it was not heard."""
+        self._failed.append(window.number)
 
     def silence(self, start_frame: int, frames: int) -> None:
         """So many frames without speech."""
@@ -92,6 +111,12 @@ class Speaker:
         if self.context:
             self.context.drop()
 
+    def _forget_failed(self, before: int | None = None) -> None:
+        """What comes after a window that was not heard does not follow upon what was written. All are told up to number ``before``."""
+        if any(before is None or number < before for number in self._failed):
+            self._left.interrupted()
+            self._failed = [number for number in self._failed if before is not None and number > before]
+
     def _add_quiet(self, start_frame: int, frames: int) -> None:
         start, before = self._quiet[-1] if self._quiet else (0, 0)
         if before and start + before == start_frame:
@@ -101,3 +126,10 @@ class Speaker:
         if len(self._quiet) > MAX_QUIET:  # holes split it
             (start, frames), (_, more), *rest = self._quiet
             self._quiet = [(start, frames + more), *rest]
+
+
+def _heard(window: Window, transcript: Transcript) -> Heard:
+    """Where the answer to a window lies."""
+    cut, rate = window.cut, window.session.rate
+    start_s, end_s = window.start_frame / rate, (window.start_frame + window.frames) / rate
+    return Heard(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on)

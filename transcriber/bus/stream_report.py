@@ -161,15 +161,19 @@ class StreamReport:
     def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
         """``window`` for the worker."""
         report, speech = self.sessions[window.session], window.cut.speech
+        speaker = report.speakers[window.channel]
         return Job(
             stream=self.name,
             samples=window.cut.samples,
+            lead_s=window.cut.lead_s,
             language=report.language,
             settle=settle,
             lane=lane,
             translate=self._wish is not None and self._wish.translate,
             vocabulary=report.prompt if self._wish is None else self._wish.prompt,
-            context=report.speakers[window.channel].context,
+            context=speaker.context,
+            trail=speaker.trail,
+            steady=self._around.settings.durable,
             speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
@@ -190,6 +194,7 @@ class StreamReport:
             session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
             session.segments += 1
             self.counters.jobs_redone += outcome.redone
+            self.counters.jobs_shortened += outcome.lead_s < job.lead_s
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
             report.final(
@@ -201,11 +206,10 @@ class StreamReport:
                 traceparent=traceparent,
                 record=self._record,
             )
-            # A detected language stays.
-            report.language = report.language or (outcome.language if outcome.text else None)
             self._listen_for_silence(session, window.start_frame + window.frames)
         else:
             session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
+            report.speakers[window.channel].failed(window)
             self.counters.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
             self._around.warnings.warning(

@@ -39,11 +39,13 @@ class Row:
         model: its name.
         workers: models that work at the same time.
         threads: of each.
-        audio_ctx: encoder positions; 0 is the full context.
-        median_ms, p95_ms: one window in one worker, while all of them work.
+        audio_ctx: encoder positions of a window alone; 0 is the full context.
+        follows: whether a window with left context has as many more as it needs.
+        median_ms, p95_ms: one window with its left context in one worker, while all of them work.
+        plain_ms: the median without left context, as windows are heard while others wait.
         rtf: the median over the duration of a window.
         queue_capacity: windows that may wait for one worker.
-        streams: real-time streams that all workers together hold, at the stated loss.
+        streams: real-time streams that all workers together hold, at the stated loss; without left context.
         shipped: whether these are what the settings mean.
     """
 
@@ -51,8 +53,10 @@ class Row:
     workers: int
     threads: int
     audio_ctx: int
+    follows: bool
     median_ms: float
     p95_ms: float
+    plain_ms: float
     rtf: float
     queue_capacity: int
     streams: int
@@ -63,7 +67,7 @@ class Row:
         """The environment that gives this row."""
         return (
             f"WHISPER_WORKERS={self.workers} WHISPER_THREADS={self.threads}"
-            f" WHISPER_AUDIO_CTX={self.audio_ctx or FULL_CONTEXT}"
+            f" WHISPER_AUDIO_CTX={'auto' if self.follows else self.audio_ctx}"
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -80,7 +84,7 @@ def calibrate(
     loss: float = 0.0,
     seconds: float = 2.0,
 ) -> Iterator[Row]:
-    """A row for each model, arrangement and context, as they are measured, some three seconds each.
+    """A row for each model, arrangement and context, as they are measured, some six seconds each.
 
     Args:
         settings: what is not varied.
@@ -97,26 +101,32 @@ def calibrate(
     for path in models:
         for audio_ctx in contexts or _contexts(settings):
             for workers, count in [(1, n) for n in threads] or _arrangements(settings):
+                follows = settings.whisper_audio_ctx == "auto" and audio_ctx == settings.audio_ctx
                 varied = settings.model_copy(
                     update={
                         "whisper_workers": workers,
                         "whisper_threads": count,
-                        "whisper_audio_ctx": audio_ctx,
+                        "whisper_audio_ctx": "auto" if follows else audio_ctx,
                         "transcription_queue_capacity": 1,  # of no use here, and so it does not follow
                     }
                 )
-                times_s = asyncio.run(job_times_s(varied, partial(load, path, varied), seconds))
+                plain = varied.model_copy(update={"left_context_secs": 0.0})
+                times_s, plain_s = (
+                    asyncio.run(job_times_s(each, partial(load, path, each), seconds)) for each in (varied, plain)
+                )
                 rtf = statistics.median(times_s) / settings.buffer_duration_secs
                 yield Row(
                     model=model_name(path),
                     workers=workers,
                     threads=count,
                     audio_ctx=audio_ctx,
+                    follows=follows,
                     median_ms=round(1000 * statistics.median(times_s), 1),
                     p95_ms=round(1000 * float(np.quantile(times_s, 0.95)), 1),
+                    plain_ms=round(1000 * statistics.median(plain_s), 1),
                     rtf=round(rtf, 4),
                     queue_capacity=settings.queue_capacity(rtf),
-                    streams=streams_held(times_s, workers, settings.buffer_duration_secs, loss),
+                    streams=streams_held(plain_s, workers, settings.buffer_duration_secs, loss),
                     shipped=(workers, count, audio_ctx)
                     == (settings.whisper_workers, settings.threads, settings.audio_ctx),
                 )
@@ -142,7 +152,7 @@ def as_table(rows: Iterable[Row], loss: float) -> Table:
     """For people; what the settings mean is marked, and what holds most streams is in bold."""
     rows = list(rows)
     table = Table(title=f"one window of speech; streams at a loss of {loss:.0%}", box=SIMPLE, collapse_padding=True)
-    for name in ("model", "workers", "threads", "context", "ms", "p95", "RTF", "queue", "streams", ""):
+    for name in ("model", "workers", "threads", "context", "ms", "p95", "plain", "RTF", "queue", "streams", ""):
         table.add_column(name, justify="left" if name in {"model", ""} else "right")
     for row in rows:
         table.add_row(
@@ -152,6 +162,7 @@ def as_table(rows: Iterable[Row], loss: float) -> Table:
             str(row.audio_ctx or "full"),
             f"{row.median_ms:.0f}",
             f"{row.p95_ms:.0f}",
+            f"{row.plain_ms:.0f}",
             f"{row.rtf:.3f}",
             str(row.queue_capacity),
             str(row.streams),
@@ -184,13 +195,14 @@ def _arrangements(settings: Settings) -> list[tuple[int, int]]:
 
 
 async def job_times_s(settings: Settings, load: Callable[[], SpeechModel], seconds: float) -> list[float]:
-    """Seconds of each job, while every worker of the settings has one after the other.
+    """Seconds of each job, a whole window with its left context, while every worker of the settings has one after the other.
 
     Raises:
         ModelError: the model cannot be loaded, or fails.
     """
     pool = await WorkerPool.start(settings, load)
-    samples = np.resize(self_test_speech(), int(settings.buffer_duration_secs * WHISPER_SAMPLE_RATE))
+    heard_s = settings.left_context_s + settings.buffer_duration_secs
+    samples = np.resize(self_test_speech(), int(heard_s * WHISPER_SAMPLE_RATE))
     times_s: list[float] = []
     failed: list[EngineError] = []
     stop_s = time.monotonic() + seconds

@@ -68,6 +68,33 @@ class Context:
         return ending(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
 
 
+class Trail:
+    """What the latest windows of a speaker leave for the next one. Worker thread only, so it does not depend on how many wait.
+
+    Attributes:
+        language: in which something was said last; it stays until somebody says another one. None: nothing was said yet.
+    """
+
+    __slots__ = ("_sure", "language")
+
+    def __init__(self, *, sure: bool = True, language: str | None = None) -> None:
+        """``sure``: the latest window was heard, and believed."""
+        self._sure, self.language = sure, language
+
+    def leads_to(self, language: str | None) -> bool:
+        """Whether the next window, in ``language``, may be heard together with what was said before.
+
+        What made the decoder loop once does so again; and one call has one language.
+        """
+        return self._sure and self.language in {None, language}
+
+    def follow(self, transcript: "Transcript | None") -> None:
+        """What became of a final job; None if it failed."""
+        self._sure = transcript is not None and not transcript.suppressed
+        if transcript is not None and transcript.text:
+            self.language = transcript.language
+
+
 def ending(text: str, max_chars: int) -> str:
     """The end of ``text``, from the beginning of a word where it has any spaces: at most ``max_chars``.
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.context import Context
+from transcriber.engine.context import Context, Trail
 from transcriber.engine.guards import Doubt
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
@@ -52,6 +52,7 @@ class Transcript:
         redone: whether this is the answer to a second asking, at a wide context.
         wide: whether it was made at a wide context, be it that the window fits no other.
         suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
+        lead_s: seconds before its window that were heard, and are in it.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Transcript:
     redone: bool = False
     wide: bool = False
     suppressed: Suppressed | None = None
+    lead_s: float = 0.0
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
         """The same answer, of other words."""
@@ -121,12 +123,15 @@ class Job:
     Attributes:
         stream: the fairness key, and what decides the worker.
         samples: (n,) float32 in [-1, 1] at 16 kHz; nothing else writes to it.
-        language: None to detect.
+        lead_s: seconds of ``samples`` that come before the window, and may be left out.
+        language: None: that of its trail, or to be detected.
         settle: called exactly once, on the event loop, with this job and its outcome.
         lane: the scheduler's priority class.
         translate: the text is to be English, whatever is spoken.
         vocabulary: names and terms that may come up.
         context: what its speaker said before; None when nothing is to be made of it.
+        trail: of its speaker; None when nothing came before.
+        steady: what is heard must not depend on how much waits.
         speech_s: seconds that a detector took for speech; None when none listened.
         speech_prob: how sure the detector is that there is any, in [0, 1]; None when none listened.
         arrived_s: monotonic time at which the completing payload came.
@@ -138,9 +143,12 @@ class Job:
     language: str | None
     settle: "Settle"
     lane: Lane = Lane.FINAL
+    lead_s: float = 0.0
     translate: bool = False
     vocabulary: str = ""
     context: Context | None = None
+    trail: Trail | None = None
+    steady: bool = False
     speech_s: float | None = None
     speech_prob: float | None = None
     arrived_s: float = 0.0
@@ -154,7 +162,8 @@ class Job:
 
     @property
     def duration_s(self) -> float:
-        return len(self.samples) / WHISPER_SAMPLE_RATE
+        """Of the window, without what comes before it."""
+        return len(self.samples) / WHISPER_SAMPLE_RATE - self.lead_s
 
     @property
     def prompt(self) -> str:
@@ -166,7 +175,11 @@ class Job:
         return f"{self.vocabulary} {said}".strip()
 
     def followed(self, transcript: Transcript | None) -> None:
-        """It was answered, or it failed: what comes after it has another prompt. Worker thread only."""
+        """It was answered, or it failed: what comes after it is heard in its light. Worker thread only."""
+        if self.lane is Lane.PARTIAL:
+            return
+        if self.trail:
+            self.trail.follow(transcript)
         if self.context and self.lane is Lane.FINAL:
             self.context.follow(transcript, self._epoch)
 

@@ -37,6 +37,7 @@ class WorkerPool:
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,
                 places=settings.queue_capacity,
+                left_s=settings.cutting.left_s,
             )
             for number in range(settings.whisper_workers)
         ]

@@ -1,6 +1,6 @@
 """The model's speed on this machine, measured on bundled speech before the first window comes.
 
-In: a loaded model and the duration of a window. Out: its real-time factor (RTF).
+In: a loaded model, the duration of a window, and how much before it is heard with it. Out: its real-time factor (RTF).
 """
 
 import statistics
@@ -18,15 +18,15 @@ ENOUGH_S = 2.0
 """Seconds of timed calls after which no further one is made."""
 
 
-def warm_up(model: SpeechModel, duration_s: float) -> float:
-    """Median RTF of up to three windows of ``duration_s``, after one at each context that are not counted.
+def warm_up(model: SpeechModel, duration_s: float, left_s: float = 0.0) -> float:
+    """Median RTF of up to three windows of ``duration_s``, heard with ``left_s`` before them, after one at each context.
 
     English is given: detecting a language costs a second encode, which a stream pays only once.
 
     Raises:
         ModelError: the model failed.
     """
-    samples = np.resize(self_test_speech(), int(duration_s * WHISPER_SAMPLE_RATE))
+    samples = np.resize(self_test_speech(), int((left_s + duration_s) * WHISPER_SAMPLE_RATE))
     times_s: list[float] = []
     try:
         if model.tight:

@@ -24,7 +24,7 @@ import _pywhispercpp as binding
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.config import FORCED_AUDIO_CTX, MIN_AUDIO_CTX, Settings
+from transcriber.config import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, Settings, fitting_positions
 from transcriber.engine.context import ending
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
@@ -96,6 +96,7 @@ class WhisperModel:
         self._shape = shape
         self._mel = mel
         self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
+        self._follows = settings.whisper_audio_ctx == "auto"
         self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
         self._last_positions = shape.n_audio_ctx
         self.tight = self._positions < self._wide_positions
@@ -132,8 +133,9 @@ class WhisperModel:
         translate: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
-        wide = self.tight and (wide or len(samples) > self._positions * SAMPLES_PER_POSITION)
-        positions = self._wide_for(len(samples)) if wide else self._positions
+        positions = self._positions_for(len(samples))
+        wide = self.tight and (wide or positions >= self._wide_positions)
+        positions = max(positions, self._wide_for(len(samples))) if wide else positions
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
@@ -166,6 +168,16 @@ class WhisperModel:
         context, self._context = self._context, None
         if context is not None:
             binding.whisper_free(context)
+
+    def _positions_for(self, samples: int) -> int:
+        """The usual context of so many: the one that is set, as long as they fit, or what follows them."""
+        if not self.tight:
+            return self._positions
+        if self._follows:
+            fitting = fitting_positions(samples / WHISPER_SAMPLE_RATE) or FULL_AUDIO_CTX
+            return min(max(self._positions, fitting), self._wide_positions)
+        fits = samples <= self._positions * SAMPLES_PER_POSITION
+        return self._positions if fits else self._wide_positions
 
     def _wide_for(self, samples: int) -> int:
         """The wide context of so many."""

@@ -3,20 +3,17 @@
 import asyncio
 import contextlib
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
+from transcriber.engine.ask import ask
 from transcriber.engine.capacity import Capacity
-from transcriber.engine.guards import suppression
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
-from transcriber.messages import Suppressed
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +43,9 @@ class Worker:
         duration_s: float,
         max_latency_s: float,
         places: Callable[[float], int],
+        left_s: float = 0.0,
     ) -> None:
-        """``places`` is the queue's formula: capacity for a real-time factor."""
+        """``places`` is the queue's formula: capacity for a real-time factor. Windows are heard with ``left_s`` before them."""
         self.queue = JobQueue()
         self.model: SpeechModel
         self.capacity: Capacity
@@ -56,7 +54,7 @@ class Worker:
         self.finished: asyncio.Future[None] = self._loop.create_future()
         self.on_room: list[Callable[[], None]] = []
         self._load = load
-        self._duration_s = duration_s
+        self._duration_s, self._left_s = duration_s, left_s
         self._places = places
         self._limit_s = max_latency_s
         self._job: Job | None = None  # in hand; written by the thread
@@ -105,7 +103,7 @@ class Worker:
         job: Job | None = None
         try:
             self.model = self._load()
-            rtf = warm_up(self.model, self._duration_s)
+            rtf = warm_up(self.model, self._duration_s, self._left_s)
             self.capacity = Capacity(self._places, rtf)
             self.queue.capacity = self.capacity.places
             # A slow model is not a stuck one: leave room for four times its usual time.
@@ -155,24 +153,10 @@ class Worker:
         return self._cancelled or gives_way or time.monotonic() > deadline_s
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
-        """Ask; if the answer is not to be believed and the queue leaves time, once more; what then is not is held back."""
-        prompt = job.prompt
-        answer = self.model.transcribe(job.samples, job.language, should_abort, prompt=prompt, translate=job.translate)
-        # At a wide context and without what was said before: either may be the cause.
-        may_help = job.lane is not Lane.PARTIAL and ((self.model.tight and not answer.wide) or bool(prompt))
-        if may_help and not _believed(answer, job) and 2 * self.queue.depth <= self.queue.capacity:
-            answer = self._ask_again(job, answer, should_abort)
-        reason = _suppression(answer, job)
-        return replace(answer, text="", words=(), suppressed=reason) if reason else answer
-
-    def _ask_again(self, job: Job, first: Transcript, should_abort: Callable[[], bool]) -> Transcript:
-        """The better of two answers."""
-        try:
-            second = self.model.transcribe(job.samples, job.language, should_abort, wide=True, translate=job.translate)
-        except EngineError:
-            return first
-        better = max(second, first, key=lambda answer: _belief(answer, job))
-        return replace(better, redone=True, processing_s=first.processing_s + second.processing_s)
+        """Ask, with what the queue leaves time for."""
+        # More than half full, nothing is done that is not needed.
+        pressed = not job.steady and 2 * self.queue.depth > self.queue.capacity
+        return ask(self.model, job, should_abort, pressed=pressed)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Event loop only."""
@@ -196,28 +180,6 @@ class Worker:
         # The loop is closed when an abandoned job comes back after all; nobody waits for it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
-
-
-def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
-    """Why the text of ``job`` is not to be shown."""
-    return suppression(
-        transcript.text,
-        transcript.avg_logprob,
-        transcript.doubt,
-        speech_s=job.speech_s,
-        speech_prob=job.speech_prob,
-    )
-
-
-def _believed(transcript: Transcript, job: Job) -> bool:
-    """Whether nothing speaks against the answer; one that gave up has no text to hold back, and is in doubt all the same."""
-    return not (transcript.doubt or _suppression(transcript, job))
-
-
-def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, float]:
-    """Whether it is believed, whether there is text to show, and how sure the model is of it."""
-    shown = bool(transcript.text) and not _suppression(transcript, job)
-    return _believed(transcript, job), shown, -math.inf if transcript.avg_logprob is None else transcript.avg_logprob
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:

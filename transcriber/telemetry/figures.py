@@ -67,6 +67,7 @@ class Counters:
     revisions: int = 0
     jobs_enqueued: int = 0
     jobs_redone: int = 0
+    jobs_shortened: int = 0
     jobs_dropped: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
     )

@@ -34,6 +34,12 @@ INSTRUMENTS = (
     Instrument(
         "transcriber.jobs.redone", "counter", "{job}", "windows asked again at a wide context, as the text was odd"
     ),
+    Instrument(
+        "transcriber.jobs.shortened",
+        "counter",
+        "{job}",
+        "windows heard without most of their left context: it was left out",
+    ),
     Instrument("transcriber.partials", "counter", "{message}", "guesses at open windows, published"),
     Instrument("transcriber.text.suppressed", "counter", "{window}", "windows whose text was held back, by reason"),
     Instrument("transcriber.queue.latency_ms", "histogram", "ms", "from the queue's door to the worker"),

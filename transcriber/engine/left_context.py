@@ -10,7 +10,7 @@ time only says what is too far away to be the same, and decides where the text d
 Words near the end of what was heard are the least sure: half a word, a word of which the end may still come, a full stop because
 nothing follows. Where the audio goes on they are held back, and the next window writes them, as it hears them then.
 
-Text without times (``words`` None) is placed by its characters, as if it had been spoken evenly.
+Text without times is placed by its characters, as if it had been spoken evenly.
 """
 
 import math
@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.languages import WITHOUT_SPACES
-from transcriber.engine.seam import written
 
 FAR_S = 3.0
 """Two passes put the same word never so far apart."""
@@ -71,14 +70,22 @@ class Written(NamedTuple):
     """What is known at the end of a window; small, and plain enough for JSON.
 
     Attributes:
-        until_s: where the last word that is written ends. A window may have ended later: what it missed, the next may hear.
+        until_s: where the last word that is written ends; negative if what comes does not follow upon what was written. A window
+            may have ended later: what it missed, the next may hear.
         words: that were written, as far back as the next window may hear: each with its start and end.
         held: what was heard after ``until_s`` and is the next window's to write: also with its confidence.
+        language: of them; None where none was heard yet.
     """
 
-    until_s: float
-    words: list[tuple[str, float, float]]
-    held: list[tuple[str, float, float, float]]
+    until_s: float = 0.0
+    words: tuple[tuple[str, float, float], ...] = ()
+    held: tuple[tuple[str, float, float, float], ...] = ()
+    language: str | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether the next window follows upon text that is believed."""
+        return self.until_s >= 0
 
 
 class Heard(NamedTuple):
@@ -102,12 +109,12 @@ class LeftContext:
     """The windows of one speaker. Event loop only; what it says depends on the answers alone.
 
     Attributes:
-        before: what was written; None where what comes does not follow upon it.
+        before: what was written.
     """
 
     def __init__(self, reach_s: float, hold_back_s: float, before: Written | None = None) -> None:
         """Windows hear up to ``reach_s`` seconds before them; words within ``hold_back_s`` of where they end are not sure."""
-        self.before: Written | None = before or Written(0.0, [], [])
+        self.before = before or Written()
         self._reach_s, self._hold_back_s = reach_s, hold_back_s
 
     def own(self, transcript: Transcript, heard: Heard) -> Transcript:
@@ -116,51 +123,56 @@ class LeftContext:
 
     def close(self, transcript: Transcript, heard: Heard) -> Transcript:
         """The text of a window that has ended; what is held back of it comes with the next one."""
+        if transcript.text and self.before.language not in {None, transcript.language}:
+            self.interrupted()
         new = self._new(transcript, heard)
         last = self._last(new, heard)
         out, held = new[:last], [word for word in new[last:] if word.middle_s < heard.end_s]
-        self.before = None if transcript.suppressed else self._after(out, held, heard)
-        return self._of(transcript, out, heard)
+        own = self._of(transcript, out, heard)
+        self.before = self._after(transcript, out, held, heard)
+        return own
 
     def interrupted(self) -> None:
         """What comes does not follow upon what was written: something is missing, or another language is spoken."""
-        self.before = Written(-1.0, [], self.before.held) if self.before and self.before.held else None
+        self.before = self.before._replace(until_s=-1.0, words=())
 
     def _new(self, transcript: Transcript, heard: Heard) -> list[Placed]:
         """What is not written."""
         words = _placed(transcript, heard)
-        held = [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)] if self.before else []
+        held = [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
         if not words or not heard.lead_s:
             # It did not hear what is written either: it says nothing about what was held back.
             return held + words
+        if not self.before.sure:  # whatever comes before it was written by another one, or is told as missing
+            first = next((i for i, word in enumerate(words) if word.middle_s >= heard.start_s), len(words))
+            return held + words[first:]
         return words[self._first_new(words, heard) :]
 
     def _first_new(self, words: Sequence[Placed], heard: Heard) -> int:
         """Index of the first word that is not written."""
-        if not self.before or self.before.until_s < 0:
-            # Somebody else may have written what comes before.
-            return next((i for i, word in enumerate(words) if word.middle_s >= heard.start_s), len(words))
         begin_s = heard.start_s - heard.lead_s
         before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s]
         return _nearest_beginning(before, words, self.before.until_s, begin_s + EDGE_S)
 
     def _last(self, new: Sequence[Placed], heard: Heard) -> int:
         """Index of the first word that is not to be written yet."""
-        if not heard.goes_on:
-            return len(new)
-        sure_s = heard.end_s + heard.tail_s - self._hold_back_s
-        return next((i for i, word in enumerate(new) if word.middle_s >= heard.end_s or word.end_s > sure_s), len(new))
+        sure_s = heard.end_s + heard.tail_s - self._hold_back_s if heard.goes_on else math.inf
+        end_s = heard.end_s if heard.tail_s or heard.goes_on else math.inf
+        return next((i for i, word in enumerate(new) if word.middle_s >= end_s or word.end_s > sure_s), len(new))
 
-    def _after(self, out: Sequence[Placed], held: Sequence[Placed], heard: Heard) -> Written:
-        until_s = out[-1].end_s if out else self.before.until_s if self.before else heard.start_s
-        words = [*(self.before.words if self.before else ()), *(word[:3] for word in out)]
-        return Written(
-            until_s, [word for word in words if word[2] > heard.end_s - self._reach_s], [word[:4] for word in held]
-        )
+    def _after(self, transcript: Transcript, out: Sequence[Placed], held: Sequence[Placed], heard: Heard) -> Written:
+        language = transcript.language if transcript.text else self.before.language
+        left = tuple(word[:4] for word in held)
+        if transcript.suppressed:
+            return Written(-1.0, (), left, language)
+        until_s = out[-1].end_s if out else self.before.until_s if self.before.sure else heard.start_s
+        words = (*self.before.words, *(word[:3] for word in out))
+        return Written(until_s, tuple(word for word in words if word[2] > heard.end_s - self._reach_s), left, language)
 
     def _of(self, transcript: Transcript, placed: Sequence[Placed], heard: Heard) -> Transcript:
         """The same answer of these words only; their times count from the window's start, and lie within it or a little before."""
-        first_s, last_s = heard.start_s - self._hold_back_s, heard.end_s
+        last_s = heard.end_s
+        first_s = max(heard.start_s - self._hold_back_s, min(self.before.until_s, heard.start_s))
         words = tuple(
             Word(
                 "".join(part.word for part in parts),
@@ -170,7 +182,23 @@ class LeftContext:
             )
             for parts in (list(group) for _, group in groupby(placed, lambda word: word.of))
         )
-        return transcript.with_words(written(words, transcript.language), None if transcript.words is None else words)
+        return transcript.with_words(
+            written(words, transcript.language), words if transcript.words else transcript.words
+        )
+
+
+def written(words: Sequence[Word], language: str | None) -> str:
+    """The words as text."""
+    return ("" if language in WITHOUT_SPACES else " ").join(word.word for word in words)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two words are the same, but for case and punctuation.
+
+    >>> same("Harbour,", "harbour"), same("nine", "five")
+    (True, False)
+    """
+    return _bare(one) == _bare(other)
 
 
 def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, edge_s: float) -> int:
@@ -248,8 +276,8 @@ def _bare(word: str) -> str:
 def _placed(transcript: Transcript, heard: Heard) -> list[Placed]:
     """What the answer is compared by."""
     begin_s = heard.start_s - heard.lead_s
-    words: Sequence[Word] | None = transcript.words
-    if words is None:
+    words: Sequence[Word] = transcript.words or ()
+    if not words:
         words = _spread(transcript, heard.end_s + heard.tail_s - begin_s)
     parts = _characters if transcript.language in WITHOUT_SPACES else _whole
     return [

@@ -1,0 +1,105 @@
+"""How much whisper hears before a window, and what is made of its answer."""
+
+import numpy as np
+import pytest
+
+from transcriber.audio.window import OVERLAP_S
+from transcriber.engine.ask import ask
+from transcriber.engine.context import Trail
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Transcript
+
+LEAD_S, WINDOW_S = 7.5, 5.0
+
+
+class Listening:
+    """Notes how much it was asked to hear."""
+
+    name, tight, translates = "listening", True, False
+
+    def __init__(self, doubt=None):
+        self.doubt = doubt
+        self.heard_s: list[float] = []
+
+    def supports(self, language):
+        return True
+
+    def close(self):
+        pass
+
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+        self.heard_s.append(len(samples) / WHISPER_SAMPLE_RATE)
+        return Transcript("gale", (), language or "en", -0.1, None, 0.1, doubt=self.doubt, wide=wide)
+
+
+def job(trail=None, language="en", lead_s=LEAD_S, speech_s=None):
+    samples = np.zeros(round((lead_s + WINDOW_S) * WHISPER_SAMPLE_RATE), np.float32)
+    return Job("s", samples, language, lambda *_: None, lead_s=lead_s, trail=trail, speech_s=speech_s)
+
+
+def heard(asked, **options):
+    model = Listening()
+    answer = ask(model, asked, lambda: False, **options)
+    assert model.heard_s == [pytest.approx(WINDOW_S + answer.lead_s)]
+    return answer.lead_s
+
+
+def test_all_of_the_left_context_is_heard_if_nothing_speaks_against_it():
+    assert heard(job()) == LEAD_S
+    assert heard(job(Trail())) == LEAD_S
+    assert job().duration_s == WINDOW_S
+
+
+def test_a_language_that_was_heard_stays_until_another_one_is_said():
+    """Whichever windows wait meanwhile: so another daemon hears the same."""
+    trail, asked = Trail(), job(None, None)
+    asked.trail = trail
+    asked.followed(ask(Listening(), job(trail, "de"), lambda: False))
+
+    assert ask(Listening(), asked, lambda: False).language == "de"
+
+
+@pytest.mark.parametrize("language", ["en", None])
+def test_of_what_was_said_in_the_same_language_too(language):
+    trail = Trail()
+    trail.follow(Transcript("gale", (), "en", -0.1, None, 0.1))
+
+    assert heard(job(trail, language)) == LEAD_S
+
+
+def test_little_is_heard_of_what_was_not_believed_or_not_heard_or_is_in_another_language():
+    doubted, failed, german = Trail(), Trail(), Trail()
+    doubted.follow(Transcript("", (), "en", -0.1, None, 0.1, suppressed="repetition"))
+    failed.follow(None)
+    german.follow(Transcript("Sturm", (), "de", -0.1, None, 0.1))
+
+    assert [heard(job(trail)) for trail in (doubted, failed, german)] == [OVERLAP_S] * 3
+
+
+def test_a_silence_leaves_the_language_that_was_spoken():
+    trail = Trail(language="de")
+    trail.follow(Transcript("", (), "en", None, None, 0.1))
+
+    assert not trail.leads_to("en")
+    assert trail.leads_to("de")
+
+
+def test_while_others_wait_little_is_heard_before_a_window():
+    assert heard(job(), pressed=True) == OVERLAP_S
+    assert heard(job(lead_s=0.2), pressed=True) == 0.2
+
+
+def test_both_answers_are_to_the_same_samples():
+    model = Listening(doubt="repetition")
+
+    answer = ask(model, job(), lambda: False)
+
+    assert model.heard_s == [LEAD_S + WINDOW_S] * 2
+    assert (answer.suppressed, answer.lead_s) == ("repetition", LEAD_S)
+
+
+def test_what_was_said_before_the_window_counts_as_time_to_say_it():
+    model = Listening()
+    model.transcribe = lambda *_, **__: Transcript("g" * 400, (), "en", -0.1, None, 0.1)  # type: ignore[method-assign]
+
+    assert ask(model, job(speech_s=0.1), lambda: False).suppressed is None
+    assert ask(model, job(lead_s=0.0, speech_s=0.1), lambda: False).suppressed == "rate"

@@ -1,0 +1,71 @@
+"""One window's text. In: its job and the model. Out: what may be shown, or why it may not.
+
+An answer that is not to be believed is asked for once more; what then is not to be believed is held back.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from transcriber.audio.window import OVERLAP_S
+from transcriber.engine.context import Trail
+from transcriber.engine.guards import suppression
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, SpeechModel, Transcript
+from transcriber.errors import EngineError
+from transcriber.messages import Suppressed
+
+
+def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False) -> Transcript:
+    """What ``model`` hears of ``job``. Worker thread only.
+
+    ``pressed``: others wait, so it is asked once, and hears little of what comes before the window.
+
+    Raises:
+        EngineError: whisper failed, or was aborted.
+    """
+    trail = job.trail or Trail()
+    language = job.language or trail.language
+    lead_s = job.lead_s if trail.leads_to(language) and not pressed else min(job.lead_s, OVERLAP_S)
+    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt
+    hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
+    answer = replace(hear(prompt=prompt), lead_s=lead_s)
+    # At a wide context and without what was said before: either may be the cause.
+    may_help = job.lane is not Lane.PARTIAL and ((model.tight and not answer.wide) or bool(prompt))
+    if may_help and not pressed and not _believed(answer, job):
+        answer = _better(answer, job, partial(hear, wide=True))
+    reason = _suppression(answer, job)
+    return replace(answer, text="", words=(), suppressed=reason) if reason else answer
+
+
+def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) -> Transcript:
+    """The better of two answers."""
+    try:
+        second = replace(ask_again(), lead_s=first.lead_s)
+    except EngineError:
+        return first
+    better = max(second, first, key=lambda answer: _belief(answer, job))
+    return replace(better, redone=True, processing_s=first.processing_s + second.processing_s)
+
+
+def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
+    """Why the text of ``job`` is not to be shown."""
+    return suppression(
+        transcript.text,
+        transcript.avg_logprob,
+        transcript.doubt,
+        # Of what comes before the window it is not known how much is speech: perhaps all.
+        speech_s=None if job.speech_s is None else job.speech_s + transcript.lead_s,
+        speech_prob=job.speech_prob,
+    )
+
+
+def _believed(transcript: Transcript, job: Job) -> bool:
+    """Whether nothing speaks against the answer; one that gave up has no text to hold back, and is in doubt all the same."""
+    return not (transcript.doubt or _suppression(transcript, job))
+
+
+def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, float]:
+    """Whether it is believed, whether there is text to show, and how sure the model is of it."""
+    shown = bool(transcript.text) and not _suppression(transcript, job)
+    return _believed(transcript, job), shown, -math.inf if transcript.avg_logprob is None else transcript.avg_logprob
