@@ -203,6 +203,30 @@ async def test_a_streams_prompt_holds_on_through_kills(broker, tmp_path, mouth):
     found.check(4 * WINDOW)
 
 
+async def test_words_that_were_left_to_the_next_window_are_published_once_whoever_dies(broker, tmp_path, mouth):
+    """The model hears a number each half second; each window is heard with the four seconds before it."""
+    await provisioned(broker)
+    context = {"BUFFER_DURATION_SECS": 2, "LEFT_CONTEXT_SECS": 4, "HOLD_BACK_SECS": 0.5, "FAKE_WORD_S": 0.5}
+    async with Restarted(broker, tmp_path, **ENV | context) as place:
+        for number in range(24):
+            await store(mouth, "s", level(number + 1, WINDOW), offset=number * WINDOW)
+            if number % 5 == 4:
+                # Four make a window, and it is over when something comes after it.
+                await until_stored(mouth, lambda found, number=number: len(found.text) == number // 4)
+                await place.kill()
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+
+    assert place.deaths == 0
+    assert [text.split() for text in found.text] == [
+        ["1", "2", "3"],
+        *[[str(number + n) for n in range(4)] for number in range(4, 20, 4)],
+        ["20", "21", "22", "23", "24"],
+    ]
+    assert all(final.words[0].start == final.start - 0.5 for final in found.of(Final)[1:])
+    found.check(24 * WINDOW)
+
+
 async def test_second_daemon_waits_and_goes_on_when_the_first_is_killed(broker, tmp_path, mouth, ears):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV) as first:

@@ -100,7 +100,7 @@ async def test_silence_is_done_and_its_results_are_empty(broker, tmp_path):
 
 async def test_what_looks_like_the_marks_of_captions_breaks_none(broker, tmp_path):
     async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}):
-        job = await desk.submit(wav(stairs(2)), prompt="one --> two <b> & NOTE")
+        job = await desk.submit(wav(stairs(1)), prompt="one --> two <b> & NOTE")
         assert (await desk.over(job)).state == "done"
         srt, vtt = await desk.result(job, "srt"), await desk.result(job, "vtt")
     assert srt == "1\n00:00:00,000 --> 00:00:01,000\none --> two <b> & NOTE\n\n"  # it knows no other way to say so

@@ -128,6 +128,18 @@ def test_without_left_context_what_was_held_back_is_written_all_the_same():
     assert two_windows([("the", 4.0), ("end", 4.8)], [("now", 5.4)], lead_s=0.0) == ("the", "end now")
 
 
+def test_what_was_written_just_before_the_audio_begins_may_be_heard_again():
+    first, second = [("the", 4.2), ("surface", 4.6)], [("the", 4.6), ("surface", 4.9), ("should", 5.4)]
+
+    assert two_windows(first, second, lead_s=0.5, hold_s=0.0) == ("the surface", "should")
+
+
+def test_the_same_word_again_and_again_is_not_taken_for_what_was_written():
+    first, second = [("no", 4.25), ("no", 4.75)], [("no", 4.75), ("no", 5.25), ("no", 5.75)]
+
+    assert two_windows(first, second, lead_s=0.5, hold_s=0.0) == ("no no", "no no")
+
+
 def test_after_an_interruption_nothing_is_compared():
     first, second = [("a", 3.0), ("b", 4.8)], [("a", 3.0), ("c", 5.4)]
 

@@ -42,6 +42,29 @@ async def test_a_burst_drops_exactly_what_has_no_place(broker, tmp_path, mouth, 
     assert full["transcriber.jobs.dropped"]["queue_full"] == dropped
 
 
+async def test_what_comes_before_a_window_is_left_out_before_a_window_is(broker, tmp_path, mouth, ears):
+    """The model hears a number each half second; two seconds are a window, heard with four before it unless others wait."""
+    job_s = tmp_path / "job_s"
+    job_s.write_text("0")
+    context = {"BUFFER_DURATION_SECS": 2, "LEFT_CONTEXT_SECS": 4, "HOLD_BACK_SECS": 0.5, "FAKE_WORD_S": 0.5}
+    slow = {"FAKE_JOB_FILE": job_s, "TRANSCRIPTION_QUEUE_CAPACITY": 10}
+    async with Daemon(broker.url, tmp_path, **BASE | context | slow):
+        job_s.write_text("3600")
+        for number in range(41):
+            await speak(mouth, "s", level(number + 1, WINDOW))
+        await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.queue.depth"] == 9)
+        job_s.write_text("0")
+        await speak(mouth, "s", b"", end=1)
+        await ears.ends(1)
+        figures = await until(lambda: ears.metrics[-1]["transcriber.jobs.shortened"] and ears.metrics[-1])
+
+    ears.check_accounts()
+    assert ears.text("s").split() == [str(number + 1) for number in range(41)]
+    # Of the nine that waited, those behind which five others did not.
+    assert figures["transcriber.jobs.shortened"] in {3, 4}
+    assert not ears.of(Gap)
+
+
 async def test_a_session_whose_last_window_is_refused_ends_once(broker, tmp_path, mouth, ears):
     async with Daemon(broker.url, tmp_path, **BASE, FAKE_JOB_S=1, TRANSCRIPTION_QUEUE_CAPACITY=1) as daemon:
         for _ in range(3):

@@ -48,6 +48,9 @@ LATE_S, LATE_COST, MOST_LATE_COST = 0.15, 0.6, 0.9
 that nobody wrote costs among those that are: times say little where whisper writes "1,500" or spells a name.
 """
 
+SLACK_S, SLACK_COST = 0.5, 0.1
+"""Times slip: what was written so shortly before where the audio begins may be heard all the same; that it is not costs this."""
+
 EDGE_S, EDGE_COST = 0.3, 0.4
 """What was written so near to where the audio begins may be missing in the answer at this cost: its beginning was not heard."""
 
@@ -151,8 +154,8 @@ class LeftContext:
     def _first_new(self, words: Sequence[Placed], heard: Heard) -> int:
         """Index of the first word that is not written."""
         begin_s = heard.start_s - heard.lead_s
-        before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s]
-        return _nearest_beginning(before, words, self.before.until_s, begin_s + EDGE_S)
+        before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s - SLACK_S]
+        return _nearest_beginning(before, words, self.before.until_s, begin_s)
 
     def _last(self, new: Sequence[Placed], heard: Heard) -> int:
         """Index of the first word that is not to be written yet."""
@@ -201,9 +204,9 @@ def same(one: str, other: str) -> bool:
     return _bare(one) == _bare(other)
 
 
-def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, edge_s: float) -> int:
+def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, begin_s: float) -> int:
     """How many of ``words`` are what was written."""
-    costs = _beginnings(before, words, edge_s)
+    costs = _beginnings(before, words, begin_s)
     wrong_side = sum(_late(until_s - word.middle_s) for word in words)  # all are new
     best, best_cost = 0, math.inf
     for count, cost in enumerate(costs):
@@ -215,11 +218,11 @@ def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_
     return best
 
 
-def _beginnings(before: Sequence[Placed], words: Sequence[Placed], edge_s: float) -> list[float]:
+def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: float) -> list[float]:
     """What it costs to make each beginning of ``words`` of ``before``: (len(words) + 1,)."""
     rows = [[float(j) for j in range(len(words) + 1)]]
     for i, one in enumerate(before, 1):
-        above, lost = rows[-1], EDGE_COST if one.middle_s < edge_s else LOST_COST
+        above, lost = rows[-1], _lost(one, begin_s)
         row = [above[0] + lost]
         for j, other in enumerate(words, 1):
             cost = min(above[j] + lost, row[j - 1] + 1, above[j - 1] + _change(one, other))
@@ -231,6 +234,13 @@ def _beginnings(before: Sequence[Placed], words: Sequence[Placed], edge_s: float
             row.append(cost)
         rows.append(row)
     return rows[-1]
+
+
+def _lost(word: Placed, begin_s: float) -> float:
+    """What it costs that a written word is not heard by who hears from ``begin_s`` on."""
+    if word.end_s <= begin_s:
+        return SLACK_COST
+    return EDGE_COST if word.middle_s < begin_s + EDGE_S else LOST_COST
 
 
 def _same(several: Sequence[Placed], one: Placed) -> bool:
