@@ -2,8 +2,8 @@
 
 In: models; each is tried with more and more streams of 20 ms payloads (48 kHz, S16LE), whose starts are spread at random
 over a window. Out: at each step the latencies, what was lost and what it cost; and the most streams without loss. All that
-with the daemon's defaults, and with ``PLAIN`` windows. By default partials fill the time that is left: below the
-capacity processor time says little.
+with the daemon's defaults, with windows that are heard ``alone``, without left context, and with ``PLAIN`` ones. By default
+partials fill the time that is left: below the capacity processor time says little.
 
 ``end_to_end_ms`` is the daemon's own, from the payload that completed a window; ``after_audio_ms`` is what a subscriber waits,
 from the payload with the window's last frame: see ``bench/account.py``.
@@ -31,6 +31,7 @@ from bench.daemon import PLAIN, MeasuredDaemon
 from bench.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
 from bench.report import Results, note, quantiles, run
 from bench.spoken import model_and_speech
+from bench.variants import ALONE
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import available_cores, load_settings
 from transcriber.demo.broker import EmbeddedBroker
@@ -49,7 +50,7 @@ STEADY, TOLERABLE = 0.005, 0.01
 PATIENCE_S = 120.0
 """For the last ``end``: a queue may hold 20 s, and much more where the machine became slower."""
 
-MODES: dict[str, dict[str, str]] = {"defaults": {}, "plain": PLAIN}
+MODES: dict[str, dict[str, str]] = {"defaults": {}, "alone": ALONE, "plain": PLAIN}
 
 COLOURS = ("#0a84ff", "#ff9f0a", "#30b05a", "#bf5af2", "#8e8e93")
 

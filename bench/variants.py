@@ -6,7 +6,12 @@ CUTS = {
     "quiet_endpoint": {"BUFFER_CUT": "quiet", "ENDPOINT_SILENCE_SECS": "0.5"},
 }
 CONTEXTS = {"": {"WHISPER_CONTEXT": "off"}, "_context": {"WHISPER_CONTEXT": "prompt"}}
-VARIANTS = {f"{cut}{context}": CUTS[cut] | CONTEXTS[context] for context in CONTEXTS for cut in CUTS}
+ALONE = {"LEFT_CONTEXT_SECS": "0"}
+"""Windows that are heard without what was before them."""
+
+VARIANTS = {f"{cut}{context}": CUTS[cut] | CONTEXTS[context] for context in CONTEXTS for cut in CUTS} | {
+    f"{cut}_alone": CUTS[cut] | ALONE for cut in CUTS
+}
 DEFAULT = "quiet_endpoint"
 """As the daemon is without any setting."""
 

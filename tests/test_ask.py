@@ -6,7 +6,7 @@ import pytest
 from transcriber.audio.window import OVERLAP_S
 from transcriber.engine.ask import ask
 from transcriber.engine.context import Trail
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, Transcript
 
 LEAD_S, WINDOW_S = 7.5, 5.0
 
@@ -86,6 +86,17 @@ def test_a_silence_leaves_the_language_that_was_spoken():
 def test_while_others_wait_little_is_heard_before_a_window():
     assert heard(job(), pressed=True) == OVERLAP_S
     assert heard(job(lead_s=0.2), pressed=True) == 0.2
+
+
+@pytest.mark.parametrize(("duration_s", "lead_s"), [(1.0, 6.68), (5.0, 2.68), (10.0, OVERLAP_S)])
+def test_a_partial_hears_as_much_as_costs_no_more_than_without(duration_s, lead_s):
+    samples = np.zeros(round((LEAD_S + duration_s) * WHISPER_SAMPLE_RATE), np.float32)
+    model = Listening()
+
+    answer = ask(model, Job("s", samples, "en", lambda *_: None, lead_s=LEAD_S, lane=Lane.PARTIAL), lambda: False)
+
+    assert answer.lead_s == pytest.approx(lead_s)
+    assert model.heard_s == [pytest.approx(duration_s + lead_s)]
 
 
 def test_both_answers_are_to_the_same_samples():

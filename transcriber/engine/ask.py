@@ -9,11 +9,15 @@ from dataclasses import replace
 from functools import partial
 
 from transcriber.audio.window import OVERLAP_S
+from transcriber.config import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.context import Trail
 from transcriber.engine.guards import suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, SpeechModel, Transcript
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
+
+PARTIAL_S = (MIN_AUDIO_CTX - SPARE_POSITIONS) / POSITIONS_PER_SECOND
+"""A partial must be soon: it hears no more than the least context holds."""
 
 
 def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False) -> Transcript:
@@ -26,7 +30,7 @@ def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, press
     """
     trail = job.trail or Trail()
     language = job.language or trail.language
-    lead_s = job.lead_s if trail.leads_to(language) and not pressed else min(job.lead_s, OVERLAP_S)
+    lead_s = min(job.lead_s, _most_lead_s(job, pressed=pressed or not trail.leads_to(language)))
     samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt
     hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
     answer = replace(hear(prompt=prompt), lead_s=lead_s)
@@ -36,6 +40,12 @@ def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, press
         answer = _better(answer, job, partial(hear, wide=True))
     reason = _suppression(answer, job)
     return replace(answer, text="", words=(), suppressed=reason) if reason else answer
+
+
+def _most_lead_s(job: Job, *, pressed: bool) -> float:
+    if pressed:
+        return OVERLAP_S
+    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.lane is Lane.PARTIAL else math.inf
 
 
 def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) -> Transcript:
