@@ -176,3 +176,10 @@ def test_any_headers_are_read_or_passed_over_in_a_line_each(headers):
     assert parsed.offset is None or 0 <= parsed.offset <= MAX_OFFSET
     assert all(line.isprintable() for line in parsed.ignored)
     assert len(parsed.ignored) <= len(headers)
+
+
+def test_what_is_longer_than_any_type_of_audio_is_none_and_is_not_kept():
+    found = parse_headers({"Content-Type": "audio/x-raw;format=" + "S" * 300, "Language": "x" * 100_000})
+
+    assert (found.content_type, found.language) == (None, None)
+    assert len(found.ignored) == 2

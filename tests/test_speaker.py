@@ -108,10 +108,10 @@ def test_a_window_that_failed_is_not_made_up_for_by_the_one_after_it_whenever_it
     for late in (False, True):
         speaker = Speaker(load_settings(buffer_duration_secs=1))
         if late:
-            speaker.failed(window(1))
+            speaker.failed(window(1), "engine_error")
         first = speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
         if not late:
-            speaker.failed(window(1))
+            speaker.failed(window(1), "engine_error")
         third = speaker.final(window(2), timed([("gale", 0.3), ("north", 1.5), ("now", 2.5)], lead_s=2.0))
 
         assert (first.text, third.text) == ("gale", "warn now")
@@ -139,6 +139,25 @@ def test_another_daemon_knows_that_the_window_before_failed():
     settings = load_settings(buffer_duration_secs=1)
     speaker = Speaker(settings)
     speaker.final(full(0), timed([("gale", 0.3)]))
-    speaker.failed(window(1))
+    speaker.failed(window(1), "engine_error")
 
     assert not Speaker(settings, speaker.state()).trail.leads_to("en")
+
+
+def test_a_window_that_had_no_place_leaves_the_one_after_it_its_left_context():
+    speaker = Speaker(load_settings())
+
+    speaker.failed(window(1), "queue_full")
+
+    assert speaker.trail.leads_to("en")
+
+
+def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all():
+    """The first window that was transcribed after them has said it."""
+    settings = load_settings(buffer_duration_secs=1)
+    speaker = Speaker(settings)
+    speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]))
+    told = speaker.state()
+
+    answer = timed([("gale", 0.3), ("warning", 0.9), ("north", 1.5)], lead_s=1.0)
+    assert Speaker(settings, told).final(window(1), answer, again=True).text == "north"

@@ -28,14 +28,14 @@ MIN_AUDIO_CTX = 512
 """Encoder positions with which stock Whisper weights still know what they hear."""
 
 FULL_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS = 1500, 50, 128
-MAX_HEARD_S = 25.6
-"""Of a window and what is heard before it: what 1280 positions hold. The whole 1500 are no multiple of 256."""
+MAX_HEARD_S = (1280 - SPARE_POSITIONS) / POSITIONS_PER_SECOND
+"""Of a window and what is heard before it. The whole 1500 positions are no multiple of 256."""
 
 MIN_LEFT_CONTEXT_S = 1.0
 """Less helps nobody: half a second is what windows have of each other without."""
 
 MAX_QUEUE_CAPACITY = 256
-"""Windows: 256 five-second windows are 82 MB of samples, enough for any sensible latency."""
+"""Windows: 256 of five seconds, with 7.5 s before each, are 205 MB of samples: enough for any sensible latency."""
 
 MODEL_HUB = "https://huggingface.co/ggerganov/whisper.cpp/resolve/main"
 MAX_DEFAULT_THREADS = 8

@@ -111,6 +111,7 @@ class WrittenState(_State):
         description="words that the next window is to publish: start, end, confidence"
     )
     language: str | None
+    from_s: float = Field(0.0, description="nothing that was said before is to be published any more")
 
 
 class SpeakerState(_State):
@@ -223,7 +224,7 @@ class Transcribed(Message):
     text: str = Field(description="empty when nothing was said or a guard suppressed it")
     suppressed: Suppressed | None = Field(description="why whisper's text is held back")
     words: tuple[Word, ...] | None = Field(
-        description="in order; the first may lie before the range by as much as `HOLD_BACK_SECS`"
+        description="in order; the first may lie before the range, as the window before it left them over"
     )
     language: str | None = Field(description="ISO 639-1")
     confidence: Probability | None = Field(description="exp(avg_logprob)")

@@ -23,6 +23,9 @@ YEARS = range(1970, 9000)
 MAX_PROMPT = 1000
 """Characters; as of ``WHISPER_PROMPT``."""
 
+MAX_REPEATED = 256
+"""Characters of a header that is remembered; no type of audio is longer."""
+
 SAYS_NOTHING = frozenset({"", "application/octet-stream"})
 """Types of payloads that say only that they are bytes."""
 
@@ -130,9 +133,15 @@ def _unix_time(whole: str, fraction: str) -> datetime | None:
     return _EPOCH + timedelta(microseconds=nanos // (1000 * per_second))
 
 
-@lru_cache(maxsize=256)
+def _repeated(read: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """``read`` for a header that mostly says what it said before; what is long is read and not kept."""
+    known = lru_cache(maxsize=256)(read)
+    return lambda text: known(text) if len(text) <= MAX_REPEATED else read(text)
+
+
+@_repeated
 def _content_type(text: str) -> str | None:
-    return None if media_type(text) in SAYS_NOTHING else text
+    return None if len(text) > MAX_REPEATED or media_type(text) in SAYS_NOTHING else text
 
 
 def _offset(text: str) -> int | None:
@@ -146,7 +155,7 @@ def _switch(text: str) -> bool | None:
     return _SWITCH.get(text.lower())
 
 
-@lru_cache(maxsize=256)
+@_repeated
 def _language(text: str) -> str | None:
     return "auto" if text.lower() == "auto" else language_code(text)
 
@@ -155,7 +164,7 @@ def _prompt(text: str) -> str | None:
     return text if len(text) <= MAX_PROMPT else None
 
 
-@lru_cache(maxsize=256)
+@_repeated
 def _session(text: str) -> str | None:
     return text if _SESSION.fullmatch(text) else None
 

@@ -155,6 +155,7 @@ class Requests:
         told = Told()
         report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)
+        report.notice(clip.session)
         first = True
         for part in clip.parts:
             match part:

@@ -89,12 +89,13 @@ class Speaker:
         else:
             self._add_quiet(window.start_frame, window.frames)
         self._forget_failed(window.number)
-        heard = _heard(window, transcript)
-        return self._left.close(transcript, heard._replace(goes_on=False) if again else heard)
+        return self._left.close(transcript, _heard(window, transcript), again=again)
 
-    def failed(self, window: Window) -> None:
+    def failed(self, window: Window, reason: str) -> None:
         """A window has no text: it was not heard."""
         self._failed.append(window.number)
+        if reason != "queue_full":  # what it holds may do the same to the next one
+            self.trail.follow(None)
 
     def silence(self, start_frame: int, frames: int) -> None:
         """So many frames without speech."""

@@ -209,7 +209,7 @@ class StreamReport:
             self._listen_for_silence(session, window.start_frame + window.frames)
         else:
             session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
-            report.speakers[window.channel].failed(window)
+            report.speakers[window.channel].failed(window, outcome.reason)
             self.counters.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
             self._around.warnings.warning(

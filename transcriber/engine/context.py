@@ -69,7 +69,10 @@ class Context:
 
 
 class Trail:
-    """What the latest windows of a speaker leave for the next one. Worker thread only, so it does not depend on how many wait.
+    """What the latest windows of a speaker leave for the next one.
+
+    Read and written by the worker's thread, so that it does not depend on how many windows wait; but that a window is given up is
+    written on the event loop. Each write is one assignment.
 
     Attributes:
         language: in which something was said last; it stays until somebody says another one. None: nothing was said yet.
@@ -89,7 +92,7 @@ class Trail:
         return self._sure and self.language in {None, language}
 
     def follow(self, transcript: "Transcript | None") -> None:
-        """What became of a final job; None if it failed."""
+        """What became of a window; None if it failed."""
         self._sure = transcript is not None and not transcript.suppressed
         if transcript is not None and transcript.text:
             self.language = transcript.language

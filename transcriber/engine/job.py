@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from transcriber.engine.context import Context, Trail
 from transcriber.engine.guards import Doubt
+from transcriber.engine.languages import WITHOUT_SPACES
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
 
@@ -66,6 +67,14 @@ class Transcript:
     wide: bool = False
     suppressed: Suppressed | None = None
     lead_s: float = 0.0
+
+    def without_lead(self) -> "Transcript":
+        """What was said in its window, by the times of its words."""
+        if not self.lead_s or self.words is None:
+            return self
+        own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
+        space = "" if self.language in WITHOUT_SPACES else " "
+        return self.with_words(space.join(word.word for word in own), own)
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
         """The same answer, of other words."""
@@ -178,10 +187,11 @@ class Job:
         """It was answered, or it failed: what comes after it is heard in its light. Worker thread only."""
         if self.lane is Lane.PARTIAL:
             return
-        if self.trail:
+        # One that failed may be tried again, and must then hear the same; where nobody does, it is at once known as failed.
+        if self.trail and (transcript or not self.steady):
             self.trail.follow(transcript)
         if self.context and self.lane is Lane.FINAL:
-            self.context.follow(transcript, self._epoch)
+            self.context.follow(transcript and transcript.without_lead(), self._epoch)
 
 
 Outcome = Transcript | EngineError

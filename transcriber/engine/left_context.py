@@ -15,9 +15,9 @@ Text without times is placed by its characters, as if it had been spoken evenly.
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import groupby, starmap
+from itertools import accumulate, groupby, starmap
 from typing import NamedTuple
 
 from transcriber.engine.job import Transcript, Word
@@ -56,7 +56,10 @@ EDGE_S, EDGE_COST = 0.3, 0.4
 
 
 class Placed(NamedTuple):
-    """A word, or a character where words are not told apart; in seconds of the session. ``of``: the word it is part of."""
+    """A word, or a character where words are not told apart; in seconds of the session.
+
+    It begins with a space if there is one before it in the text. ``of``: the word it is part of.
+    """
 
     word: str
     start_s: float
@@ -78,12 +81,14 @@ class Written(NamedTuple):
         words: that were written, as far back as the next window may hear: each with its start and end.
         held: what was heard after ``until_s`` and is the next window's to write: also with its confidence.
         language: of them; None where none was heard yet.
+        from_s: what was said before is nobody's any more: it was written, or is told as missing.
     """
 
     until_s: float = 0.0
     words: tuple[tuple[str, float, float], ...] = ()
     held: tuple[tuple[str, float, float, float], ...] = ()
     language: str | None = None
+    from_s: float = 0.0
 
     @property
     def sure(self) -> bool:
@@ -124,13 +129,26 @@ class LeftContext:
         """The text of an open window without what is written; nothing is held back."""
         return self._of(transcript, self._new(transcript, heard), heard)
 
-    def close(self, transcript: Transcript, heard: Heard) -> Transcript:
-        """The text of a window that has ended; what is held back of it comes with the next one."""
+    def close(self, transcript: Transcript, heard: Heard, *, again: bool = False) -> Transcript:
+        """The text of a window that has ended; what is held back of it comes with the next one.
+
+        ``again``: all that comes after it is told, with what was held back before it.
+        """
+        if transcript.suppressed:
+            self.before = Written(-1.0, (), self.before.held, self.before.language)
+            return transcript
+        if again:
+            words = (*self.before.words, *(word[:3] for word in self.before.held))
+            self.before = self.before._replace(words=words, held=())
         if transcript.text and self.before.language not in {None, transcript.language}:
             self.interrupted()
         new = self._new(transcript, heard)
-        last = self._last(new, heard)
-        out, held = new[:last], [word for word in new[last:] if word.middle_s < heard.end_s]
+        # What lies beyond the end is the next one's, if that is sure to hear it.
+        end_s = heard.end_s if heard.tail_s and (heard.goes_on or again) else math.inf
+        holds = bool(self._hold_back_s) and heard.goes_on and not again
+        sure_s = heard.end_s + heard.tail_s - self._hold_back_s if holds else math.inf
+        last = next((i for i, word in enumerate(new) if word.middle_s >= end_s or word.end_s > sure_s), len(new))
+        out, held = new[:last], [word for word in new[last:] if word.middle_s < end_s]
         own = self._of(transcript, out, heard)
         self.before = self._after(transcript, out, held, heard)
         return own
@@ -141,53 +159,55 @@ class LeftContext:
 
     def _new(self, transcript: Transcript, heard: Heard) -> list[Placed]:
         """What is not written."""
-        words = _placed(transcript, heard)
+        words, begin_s = _placed(transcript, heard), heard.start_s - heard.lead_s
         held = [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
         if not words or not heard.lead_s:
             # It did not hear what is written either: it says nothing about what was held back.
             return held + words
-        if not self.before.sure:  # whatever comes before it was written by another one, or is told as missing
-            first = next((i for i, word in enumerate(words) if word.middle_s >= heard.start_s), len(words))
-            return held + words[first:]
-        return words[self._first_new(words, heard) :]
-
-    def _first_new(self, words: Sequence[Placed], heard: Heard) -> int:
-        """Index of the first word that is not written."""
-        begin_s = heard.start_s - heard.lead_s
+        if not self.before.sure:
+            return held + words[_first_from(heard.start_s, words) :]
+        # What was held back further ago than it heard is written now, as it was heard then.
+        unheard = [word for word in held if word.middle_s < begin_s]
         before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s - SLACK_S]
-        return _nearest_beginning(before, words, self.before.until_s, begin_s)
-
-    def _last(self, new: Sequence[Placed], heard: Heard) -> int:
-        """Index of the first word that is not to be written yet."""
-        sure_s = heard.end_s + heard.tail_s - self._hold_back_s if heard.goes_on else math.inf
-        end_s = heard.end_s if heard.tail_s or heard.goes_on else math.inf
-        return next((i for i, word in enumerate(new) if word.middle_s >= end_s or word.end_s > sure_s), len(new))
+        words = words[_first_from(self.before.from_s, words) :]
+        return unheard + words[_nearest_beginning(before + unheard, words, self.before.until_s, begin_s) :]
 
     def _after(self, transcript: Transcript, out: Sequence[Placed], held: Sequence[Placed], heard: Heard) -> Written:
-        language = transcript.language if transcript.text else self.before.language
-        left = tuple(word[:4] for word in held)
-        if transcript.suppressed:
-            return Written(-1.0, (), left, language)
-        until_s = out[-1].end_s if out else self.before.until_s if self.before.sure else heard.start_s
-        words = (*self.before.words, *(word[:3] for word in out))
-        return Written(until_s, tuple(word for word in words if word[2] > heard.end_s - self._reach_s), left, language)
+        before = self.before
+        from_s = before.from_s if before.sure else heard.start_s
+        until_s = out[-1].end_s if out else before.until_s if before.sure else heard.start_s
+        words = (*before.words, *((word.word.strip(), word.start_s, word.end_s) for word in out))
+        return Written(
+            until_s=until_s,
+            words=tuple(word for word in words if word[2] > heard.end_s - self._reach_s),
+            held=tuple(word[:4] for word in held),
+            language=transcript.language if transcript.text else before.language,
+            from_s=from_s,
+        )
 
     def _of(self, transcript: Transcript, placed: Sequence[Placed], heard: Heard) -> Transcript:
-        """The same answer of these words only; their times count from the window's start, and lie within it or a little before."""
-        last_s = heard.end_s
+        """The same answer of these words only.
+
+        Their times count from the window's start, and lie within it or by the hold-back before it; but what was held back by
+        another window stays where it was heard.
+        """
         first_s = max(heard.start_s - self._hold_back_s, min(self.before.until_s, heard.start_s))
-        words = tuple(
-            Word(
-                "".join(part.word for part in parts),
-                min(max(parts[0].start_s, first_s), last_s) - heard.start_s,
-                min(max(parts[-1].end_s, first_s), last_s) - heard.start_s,
-                parts[0].confidence,
+        words: list[Word] = []
+        for number, group in groupby(placed, lambda word: word.of):
+            parts = list(group)
+            least_s = first_s if number >= 0 else -math.inf
+            start_s, end_s = (
+                min(max(time_s, least_s), heard.end_s) - heard.start_s for time_s in (parts[0].start_s, parts[-1].end_s)
             )
-            for parts in (list(group) for _, group in groupby(placed, lambda word: word.of))
-        )
-        return transcript.with_words(
-            written(words, transcript.language), words if transcript.words else transcript.words
-        )
+            words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
+        timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)
+        text = "".join(word.word for word in placed).strip()
+        return transcript.with_words(text, tuple(words) if timed else transcript.words)
+
+
+def _first_from(time_s: float, words: Sequence[Placed]) -> int:
+    """Index of the first word that is said from a time on."""
+    return next((i for i, word in enumerate(words) if word.middle_s >= time_s), len(words))
 
 
 def written(words: Sequence[Word], language: str | None) -> str:
@@ -220,20 +240,31 @@ def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_
 
 def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: float) -> list[float]:
     """What it costs to make each beginning of ``words`` of ``before``: (len(words) + 1,)."""
+    theirs, ours = [_bare(word.word) for word in before], [_bare(word.word) for word in words]
+    their_ends, our_ends = _ends(theirs), _ends(ours)
     rows = [[float(j) for j in range(len(words) + 1)]]
     for i, one in enumerate(before, 1):
-        above, lost = rows[-1], _lost(one, begin_s)
+        above, lost, bare = rows[-1], _lost(one, begin_s), theirs[i - 1]
         row = [above[0] + lost]
         for j, other in enumerate(words, 1):
-            cost = min(above[j] + lost, row[j - 1] + 1, above[j - 1] + _change(one, other))
+            change = _change(bare, ours[j - 1], abs(one.middle_s - other.middle_s))
+            cost = min(above[j] + lost, row[j - 1] + 1, above[j - 1] + change)
+            # Several words for one. Only of those that are as long together it need be asked whether they are spelt alike.
             for many in range(2, MOST_JOINED + 1):
-                if many <= i and _same(before[i - many : i], other):
+                as_long = many <= i and their_ends[i] - their_ends[i - many] == len(ours[j - 1])
+                if as_long and _same(before[i - many : i], other):
                     cost = min(cost, rows[i - many][j - 1] + JOIN_COST)
-                if many <= j and _same(words[j - many : j], one):
+                as_long = many <= j and our_ends[j] - our_ends[j - many] == len(bare)
+                if as_long and _same(words[j - many : j], one):
                     cost = min(cost, above[j - many] + JOIN_COST)
             row.append(cost)
         rows.append(row)
     return rows[-1]
+
+
+def _ends(words: Sequence[str]) -> list[int]:
+    """Where each ends if they are written one after the other; first, where they begin."""
+    return [0, *accumulate(map(len, words))]
 
 
 def _lost(word: Placed, begin_s: float) -> float:
@@ -250,20 +281,19 @@ def _same(several: Sequence[Placed], one: Placed) -> bool:
     return "".join(_bare(word.word) for word in several) == _bare(one.word)
 
 
-def _change(one: Placed, other: Placed) -> float:
+def _change(one: str, other: str, apart_s: float) -> float:
     """What it costs to take two words for one."""
-    apart_s = abs(one.middle_s - other.middle_s)
     if apart_s >= FAR_S:
         return CHANGED_COST
-    a, b = _bare(one.word), _bare(other.word)
-    if a == b:
+    if one == other:
         return FAR_COST * max(0.0, apart_s - SLIPS_S)
     near = 1 - apart_s / MISHEARD_S
     if near <= 0:
         return CHANGED_COST
-    return CHANGED_COST - near * (CHANGED_COST - MISHEARD_COST + ALIKE_GAIN * _alike(a, b))
+    return CHANGED_COST - near * (CHANGED_COST - MISHEARD_COST + ALIKE_GAIN * _alike(one, other))
 
 
+@lru_cache(4096)
 def _alike(one: str, other: str) -> float:
     """In [0, 1]: how much of two words they begin or end with in common."""
     shared = max(_common(one, other), _common(one[::-1], other[::-1]))
@@ -290,11 +320,30 @@ def _placed(transcript: Transcript, heard: Heard) -> list[Placed]:
     if not words:
         words = _spread(transcript, heard.end_s + heard.tail_s - begin_s)
     parts = _characters if transcript.language in WITHOUT_SPACES else _whole
+    spaces = _spaces(transcript.text, words, default="" if transcript.language in WITHOUT_SPACES else " ")
     return [
-        Placed(part, round(begin_s + start_s, 3), round(begin_s + end_s, 3), word.confidence, number)
-        for number, word in enumerate(words)
-        for part, start_s, end_s in parts(word)
+        Placed(
+            (space if n == 0 else "") + part,
+            round(begin_s + start_s, 3),
+            round(begin_s + end_s, 3),
+            word.confidence,
+            number,
+        )
+        for number, (word, space) in enumerate(zip(words, spaces, strict=True))
+        for n, (part, start_s, end_s) in enumerate(parts(word))
     ]
+
+
+def _spaces(text: str, words: Sequence[Word], *, default: str) -> Iterator[str]:
+    """What stands before each word in ``text``: a space or nothing; ``default`` where it is not found."""
+    place = 0
+    for word in words:
+        begin = text.find(word.word, place)
+        if begin < 0 or text[place:begin].strip():
+            yield default
+        else:
+            yield " " if begin > place or (not begin and default) else ""
+            place = begin + len(word.word)
 
 
 def _whole(word: Word) -> list[tuple[str, float, float]]:

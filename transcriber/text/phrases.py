@@ -160,7 +160,7 @@ class _Token(NamedTuple):
 
 
 def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
-    """``text`` of ``final``, in parts of two lines and some 7 s at most; their times follow each other up to its end.
+    """``text`` of ``final``, in parts of two lines and some 7 s at most; their times follow each other within its own.
 
     ``room`` is how many columns are taken by something else.
     """
@@ -219,10 +219,7 @@ def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
 def _timed(final: Final, text: str) -> list[_Token]:
     """The words with their times and their places in ``text``; none if they are not all there, in order."""
     tokens: list[_Token] = []
-    place, end_s = 0, final.start + final.duration
-    reached_s = min(
-        [final.start, *(word.start for word in (final.words or ())[:1])]
-    )  # it may carry words from before it
+    place, reached_s, end_s = 0, final.start, final.start + final.duration  # also of words that were left over to it
     for word in final.words or ():
         bare = clean(word.word)
         begin = text.find(bare, place)
