@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from bench.chaos import scenarios
-from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, Model, Plan, covering, from_seed
+from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, SPEED, Kind, Model, Plan, covering, from_seed
 from bench.chaos.run import Outcome, play
 from bench.chaos.world import may_fill_a_disk
 from bench.report import Results, note, quantiles
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of ``python -m bench.chaos``."""
     parser.add_argument("--seeds", type=_seeds, help="such as 17, or 0-199; default 0-19")
     parser.add_argument(
-        "--model", choices=("fake", "demo"), default="fake", help="demo: real speech, 4 times real time"
+        "--model", choices=tuple(SPEED), default="fake", help="other than fake: real speech, as in an undisturbed run"
     )
     parser.add_argument("--daemons", type=int, default=1, help="more than one: 40 streams in so many partitions")
     parser.add_argument("--scenario", choices=sorted(scenarios.ALL), help="one long run instead of seeds")
@@ -65,7 +65,7 @@ async def play_all(plans: Iterable[Plan], at_once: int) -> list[Outcome]:
 
     async def play_on() -> None:
         for plan in waiting:
-            outcome = await _compared(plan) if plan.model == "demo" else await play(plan)
+            outcome = await _compared(plan) if plan.model != "fake" else await play(plan)
             _tell(outcome)
             outcomes.append(outcome)
 

@@ -19,12 +19,12 @@ from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.messages import GapReason
 
 Samples = NDArray[np.int16]
-Model = Literal["fake", "demo"]
+Model = Literal["fake", "demo", "tiny.en"]
 
-RATE = {"fake": 16_000, "demo": SPEECH_FORMAT.rate}
+RATE = {"fake": 16_000, "demo": SPEECH_FORMAT.rate, "tiny.en": SPEECH_FORMAT.rate}
 """Hz; what the fake model hears must pass the resampler untouched."""
 
-SPEED = {"fake": 20.0, "demo": 4.0}
+SPEED = {"fake": 20.0, "demo": 4.0, "tiny.en": 1.5}
 """Times real time."""
 
 RAMP_FLOOR, RAMP_SPAN = 330, 17_370
@@ -172,7 +172,7 @@ def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons:
     """The run of ``seed``; ``disk`` says whether a disk can be filled up here."""
     rng = random.Random(seed)
     length_s = rng.uniform(3, 4) if quick else rng.uniform(7, 12)
-    if model == "demo":
+    if model != "fake":
         length_s *= 2.0
     number = rng.randint(1, 3)
     speed, extra = SPEED[model], {"BUFFER_DURATION_SECS": str(rng.choice((0.5, 0.75, 1.0)))} if model == "fake" else {}
@@ -252,7 +252,7 @@ def _speech(rng: random.Random, frames: int) -> Samples:
     return speech[(np.arange(frames) + rng.randrange(len(speech))) % len(speech)]
 
 
-SOURCES: dict[Model, Callable[[random.Random, int], Samples]] = {"fake": _ramp, "demo": _speech}
+SOURCES: dict[Model, Callable[[random.Random, int], Samples]] = {"fake": _ramp, "demo": _speech, "tiny.en": _speech}
 
 
 class _Publisher:

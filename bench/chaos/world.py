@@ -66,7 +66,7 @@ async def until(condition: Callable[[], bool], patience_s: float) -> bool:
 
 
 class Daemon(DaemonProcess):
-    """The real daemon, with the demo model.
+    """The real daemon, with a real model.
 
     Attributes:
         expected_to_end: we ended it.
@@ -133,7 +133,8 @@ class World:
         self._job_file = folder / "job_s"
         self._job_s = settings.get("FAKE_JOB_S", "0")
         self._class = FakeDaemon if model == "fake" else Daemon
-        self._settings = SETTINGS | (PLAIN | {"INPUT_SAMPLE_RATE": "16000"} if model == "fake" else {}) | settings
+        real = {"WHISPER_MODEL": model, "WHISPER_MODEL_PATH": ""}
+        self._settings = SETTINGS | (PLAIN | {"INPUT_SAMPLE_RATE": "16000"} if model == "fake" else real) | settings
         self._settings["FAKE_JOB_FILE"] = str(self._job_file)
         parts = [{"PARTITION": str(part)} for part in range(daemons)] if daemons > 1 else [{}]
         self._parts = parts
