@@ -17,7 +17,7 @@ import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, groupby, starmap
+from itertools import groupby, starmap
 from typing import NamedTuple
 
 from transcriber.engine.job import Transcript, Word
@@ -241,30 +241,35 @@ def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_
 def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: float) -> list[float]:
     """What it costs to make each beginning of ``words`` of ``before``: (len(words) + 1,)."""
     theirs, ours = [_bare(word.word) for word in before], [_bare(word.word) for word in words]
-    their_ends, our_ends = _ends(theirs), _ends(ours)
+    their_joins, our_joins = _joins(theirs), _joins(ours)
+    middles_s = [word.middle_s for word in words]
     rows = [[float(j) for j in range(len(words) + 1)]]
     for i, one in enumerate(before, 1):
-        above, lost, bare = rows[-1], _lost(one, begin_s), theirs[i - 1]
-        row = [above[0] + lost]
-        for j, other in enumerate(words, 1):
-            change = _change(bare, ours[j - 1], abs(one.middle_s - other.middle_s))
-            cost = min(above[j] + lost, row[j - 1] + 1, above[j - 1] + change)
-            # Several words for one. Only of those that are as long together it need be asked whether they are spelt alike.
-            for many in range(2, MOST_JOINED + 1):
-                as_long = many <= i and their_ends[i] - their_ends[i - many] == len(ours[j - 1])
-                if as_long and _same(before[i - many : i], other):
-                    cost = min(cost, rows[i - many][j - 1] + JOIN_COST)
-                as_long = many <= j and our_ends[j] - our_ends[j - many] == len(bare)
-                if as_long and _same(words[j - many : j], one):
-                    cost = min(cost, above[j - many] + JOIN_COST)
+        above, lost, bare, middle_s = rows[-1], _lost(one, begin_s), theirs[i - 1], one.middle_s
+        joins = their_joins[i - 1]
+        cost = above[0] + lost
+        row = [cost]
+        for j, other in enumerate(ours, 1):
+            cost = min(above[j] + lost, cost + 1)
+            apart_s = abs(middle_s - middles_s[j - 1])
+            if apart_s < FAR_S:  # else to change one costs as much as to lose it and to invent the other
+                cost = min(cost, above[j - 1] + _change(bare, other, apart_s))
+            # Several words for one: as the end of what was written, or of what was heard.
+            if (many := joins.get(other)) and abs(before[i - many].middle_s - middles_s[j - 1]) < FAR_S:
+                cost = min(cost, rows[i - many][j - 1] + JOIN_COST)
+            if (many := our_joins[j - 1].get(bare)) and abs(middles_s[j - many] - middle_s) < FAR_S:
+                cost = min(cost, above[j - many] + JOIN_COST)
             row.append(cost)
         rows.append(row)
     return rows[-1]
 
 
-def _ends(words: Sequence[str]) -> list[int]:
-    """Where each ends if they are written one after the other; first, where they begin."""
-    return [0, *accumulate(map(len, words))]
+def _joins(words: Sequence[str]) -> list[dict[str, int]]:
+    """For each word what the last ones up to it are if they are written as one, and how many they are."""
+    return [
+        {"".join(words[i - many : i]): many for many in range(2, min(MOST_JOINED, i) + 1)}
+        for i in range(1, len(words) + 1)
+    ]
 
 
 def _lost(word: Placed, begin_s: float) -> float:
@@ -274,17 +279,8 @@ def _lost(word: Placed, begin_s: float) -> float:
     return EDGE_COST if word.middle_s < begin_s + EDGE_S else LOST_COST
 
 
-def _same(several: Sequence[Placed], one: Placed) -> bool:
-    """Whether these words are that one."""
-    if abs(several[0].middle_s - one.middle_s) >= FAR_S:
-        return False
-    return "".join(_bare(word.word) for word in several) == _bare(one.word)
-
-
 def _change(one: str, other: str, apart_s: float) -> float:
-    """What it costs to take two words for one."""
-    if apart_s >= FAR_S:
-        return CHANGED_COST
+    """What it costs to take two words for one; they are less than ``FAR_S`` apart."""
     if one == other:
         return FAR_COST * max(0.0, apart_s - SLIPS_S)
     near = 1 - apart_s / MISHEARD_S
