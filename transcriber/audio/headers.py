@@ -24,7 +24,7 @@ MAX_PROMPT = 1000
 """Characters; as of ``WHISPER_PROMPT``."""
 
 MAX_REPEATED = 256
-"""Characters of a header that is remembered; no type of audio is longer."""
+"""Characters of a header that is remembered; nothing that can be read is longer."""
 
 SAYS_NOTHING = frozenset({"", "application/octet-stream"})
 """Types of payloads that say only that they are bytes."""
@@ -134,14 +134,14 @@ def _unix_time(whole: str, fraction: str) -> datetime | None:
 
 
 def _repeated(read: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """``read`` for a header that mostly says what it said before; what is long is read and not kept."""
+    """``read`` for a header that mostly says what it said before; of one that is too long the beginning is as wrong."""
     known = lru_cache(maxsize=256)(read)
-    return lambda text: known(text) if len(text) <= MAX_REPEATED else read(text)
+    return lambda text: known(text[:MAX_REPEATED])
 
 
 @_repeated
 def _content_type(text: str) -> str | None:
-    return None if len(text) > MAX_REPEATED or media_type(text) in SAYS_NOTHING else text
+    return None if media_type(text) in SAYS_NOTHING else text
 
 
 def _offset(text: str) -> int | None:
