@@ -38,9 +38,7 @@ class Speaker:
         left_s, hold_back_s = settings.cutting.left_s, settings.hold_back_s
         self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
         self.trail = Trail(sure=before.sure, language=before.language)
-        self._failed: list[
-            int
-        ] = []  # numbers of windows that were not heard, though later than all whose text is known
+        self._failed: list[int] = []  # numbers of windows without text, as long as no later one has any
         self._number = 0  # of the window that partials are made of
         self._agreement = Agreement()
         self._asked_s = 0.0  # how much of it the latest partial was asked for
