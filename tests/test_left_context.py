@@ -1,7 +1,7 @@
 """Windows heard with what came before them: each word is written once, whatever the two passes make of it."""
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.left_context import Heard, LeftContext, Written, written
@@ -285,6 +285,7 @@ ANY = st.lists(st.tuples(WORDS, st.floats(0, 10)), max_size=20).map(
 
 
 @given(ANY, ANY, st.sampled_from(["en", "zh"]), st.booleans(), st.floats(0, 5))
+@example([("the", 10.0), ("harbour", 10.0)], [("the", 0.0)], "zh", True, 0.125)  # two words at one time
 def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
     context = LeftContext(REACH_S, HOLD_S)
     first = [(word, at_s / 2) for word, at_s in first]

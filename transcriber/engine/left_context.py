@@ -167,7 +167,7 @@ class LeftContext:
         if not self.before.sure:
             return held + words[_first_from(heard.start_s, words) :]
         # What was held back further ago than it heard is written now, as it was heard then.
-        unheard = [word for word in held if word.middle_s < begin_s]
+        unheard = held[: _first_from(begin_s, held)]
         before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s - SLACK_S]
         words = words[_first_from(self.before.from_s, words) :]
         return unheard + words[_nearest_beginning(before + unheard, words, self.before.until_s, begin_s) :]
