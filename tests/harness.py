@@ -19,6 +19,7 @@ from typing import Any
 import nats
 import numpy as np
 
+from bench.daemon import PLAIN
 from tests.stopwatch import Stopwatch
 from transcriber.demo.account import account_errors
 from transcriber.messages import ANY_MESSAGE, End, Final, Partial, Progress, Status, Transcribed
@@ -26,15 +27,6 @@ from transcriber.messages import ANY_MESSAGE, End, Final, Partial, Progress, Sta
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0
 """Longer than anything takes on the busiest machine: it ends a test that hangs, and proves nothing."""
-
-PLAIN = {
-    "BUFFER_CUT": "fixed",
-    "LEFT_CONTEXT_SECS": "0",
-    "SPEECH_GATE": "0",
-    "ENDPOINT_SILENCE_SECS": "0",
-    "PARTIAL_INTERVAL_SECS": "0",
-}
-"""Windows that are full, and nothing else: the fake model hears levels, in which nobody speaks."""
 
 PATIENT_STOP = {
     "FAKE_SET": f"transcriber.bus.live:DRAIN_S={PATIENCE_S} transcriber.bus.micro:DRAIN_S={PATIENCE_S} "

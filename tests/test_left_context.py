@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from transcriber.engine.job import Transcript, Word
-from transcriber.engine.left_context import Heard, LeftContext, Written, written
+from transcriber.engine.job import Transcript, Word, written
+from transcriber.engine.left_context import Heard, LeftContext, Written
 from transcriber.messages import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5

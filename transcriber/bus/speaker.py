@@ -8,8 +8,8 @@ from transcriber.audio.window import OVERLAP_S, WindowCutter
 from transcriber.config import Settings
 from transcriber.engine.agreement import Agreement
 from transcriber.engine.context import Context, Trail
-from transcriber.engine.job import Transcript
-from transcriber.engine.left_context import Heard, LeftContext, Written, written
+from transcriber.engine.job import Transcript, written
+from transcriber.engine.left_context import Heard, LeftContext, Written
 from transcriber.messages import SpeakerState, WrittenState
 
 MAX_QUIET = 64

@@ -1,7 +1,7 @@
 """What crosses into the worker thread, and what comes back."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Protocol
@@ -73,12 +73,16 @@ class Transcript:
         if not self.lead_s or self.words is None:
             return self
         own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
-        space = "" if self.language in WITHOUT_SPACES else " "
-        return self.with_words(space.join(word.word for word in own), own)
+        return self.with_words(written(own, self.language), own)
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
         """The same answer, of other words."""
         return replace(self, text=text, words=words)
+
+
+def written(words: Sequence[Word], language: str | None) -> str:
+    """The words as text."""
+    return ("" if language in WITHOUT_SPACES else " ").join(word.word for word in words)
 
 
 class SpeechModel(Protocol):

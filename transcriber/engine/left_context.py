@@ -210,11 +210,6 @@ def _first_from(time_s: float, words: Sequence[Placed]) -> int:
     return next((i for i, word in enumerate(words) if word.middle_s >= time_s), len(words))
 
 
-def written(words: Sequence[Word], language: str | None) -> str:
-    """The words as text."""
-    return ("" if language in WITHOUT_SPACES else " ").join(word.word for word in words)
-
-
 def same(one: str, other: str) -> bool:
     """Whether two words are the same, but for case and punctuation.
 
