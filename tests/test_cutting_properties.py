@@ -203,7 +203,7 @@ def test_where_windows_are_cut_does_not_depend_on_the_slices(audio, channels, cu
     # Only of the last tenth of a second it depends on the slices whether a cut was thought of before the run ended; nothing
     # ends in speech.
     rest = sound(np.random.default_rng(0), "syllables", 2_081, fmt.rate)
-    payload = audio.payload(fmt) + encode(np.stack([rest] * channels, axis=1), fmt)
+    payload = audio.payload(fmt, apart=cutting.apart) + encode(np.stack([rest] * channels, axis=1), fmt)
 
     one, other = (cuts_of(payload, fmt, cutting, EAR, slices, (eager,)) for slices in (sizes, other_sizes))
 
