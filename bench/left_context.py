@@ -30,7 +30,7 @@ from bench.report import Results, note, quantiles, run
 from bench.scoring import heard_in, said_in, score
 from bench.spoken import spoken_to
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.audio.session import Session, Window
+from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.silero import Silero
 from transcriber.audio.speech import Network
 from transcriber.config import Settings, load_settings
@@ -168,25 +168,27 @@ def hear_recording(
     recording: Recording, cost: Cost, *, settings: Settings, model: SpeechModel, language: str, network: Network
 ) -> Played:
     played, offline = Played(recording, recording.name), Offline(model, settings, language)
-    for window, known_s in windows_of(recording, settings, network):
-        own = offline.hear(window)
+    for event, known_s in events_of(recording, settings, network):
+        if not isinstance(event, Window):
+            continue
+        own = offline.hear(event)
         cost.processing_s += own.processing_s
         cost.suppressed += own.suppressed is not None
-        played.came.append(_final(window, own, known_s))
+        played.came.append(final_of(event, own, known_s))
     return played
 
 
-def windows_of(recording: Recording, settings: Settings, network: Network) -> Iterator[tuple[Window, float]]:
-    """Windows with speech, cut as if nobody else spoke to the daemon; and how many seconds had come by then."""
+def events_of(
+    recording: Recording, settings: Settings, network: Network
+) -> Iterator[tuple[Window | Silence | Gap, float]]:
+    """What a recording becomes, cut as if nobody else spoke to the daemon; and how many seconds had come by then."""
     session, samples = Session(recording.name, FORMAT, settings.cutting, network, max_hole_s=1.0), recording.samples
     for at in range(0, len(samples), BLOCK):
         block = samples[at : at + BLOCK]
         for event in session.feed(block.astype("<f4").tobytes()):
-            if isinstance(event, Window):
-                yield event, (at + len(block)) / WHISPER_SAMPLE_RATE
+            yield event, (at + len(block)) / WHISPER_SAMPLE_RATE
     for event in session.close():
-        if isinstance(event, Window):
-            yield event, len(samples) / WHISPER_SAMPLE_RATE
+        yield event, len(samples) / WHISPER_SAMPLE_RATE
 
 
 def waits_s(played: Sequence[Played], split: Split) -> list[float]:
@@ -223,7 +225,7 @@ def markdown(results: Results) -> str:
     return "\n".join(rows)
 
 
-def _final(window: Window, own: Transcript, known_s: float) -> Came:
+def final_of(window: Window, own: Transcript, known_s: float) -> Came:
     """What the daemon would say of it, as far as it is scored."""
     start_s, duration_s = window.start_frame / WHISPER_SAMPLE_RATE, window.frames / WHISPER_SAMPLE_RATE
     words = tuple(

@@ -3,12 +3,13 @@
 In: windows of one channel, in order. Out: for each what its ``final`` would say.
 """
 
-from transcriber.audio.session import Window
+from transcriber.audio.session import Silence, Window
 from transcriber.audio.speech import speech_probability, speech_seconds
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
 from transcriber.engine.ask import ask
-from transcriber.engine.job import Job, Outcome, SpeechModel, Transcript
+from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
+from transcriber.engine.second_pass import Part, Passage, Passages, revised, sound_of
 
 
 class Offline:
@@ -34,6 +35,41 @@ class Offline:
         answer = ask(self._model, job, _never)
         job.followed(answer)
         return self._speaker.final(window, answer)
+
+
+class SecondPass:
+    """The second pass over a session of one channel."""
+
+    def __init__(self, model: SpeechModel, settings: Settings, rate: int) -> None:
+        self._model, self._settings, self._rate = model, settings, rate
+        self._passages = Passages(rate)
+
+    def told(self, window: Window, own: Transcript) -> list[Passage]:
+        """The passages that are whole now; messages are called by the number of their window."""
+        part = Part.of_window(window, own, str(window.number), self._settings.speech_threshold)
+        return self._passages.add(part)
+
+    def silent(self, silence: Silence) -> list[Passage]:
+        return self._passages.add(Part.of_silence(silence))
+
+    def end(self) -> list[Passage]:
+        return self._passages.end()
+
+    def hear(self, passage: Passage) -> tuple[Transcript, Transcript | str]:
+        """What whisper says of a passage, and what would be published of it; or why nothing would."""
+        sound = sound_of(passage, [part.heard for part in passage.parts if part.heard])
+        job = Job(
+            stream="",
+            samples=sound.samples,
+            language=passage.language,
+            settle=_nobody_waits,
+            lane=Lane.FILE,
+            lead_s=sound.lead_s,
+            speech_s=sound.speech_s,
+            speech_prob=sound.speech_prob,
+        )
+        answer = ask(self._model, job, _never)
+        return answer, revised(passage, answer, self._rate, sound)
 
 
 def _nobody_waits(_job: Job, _outcome: Outcome) -> None:

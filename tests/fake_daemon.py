@@ -3,6 +3,7 @@
 The text of a window is the median of its samples in thousandths, so that cross-talk shows. Its words are those of the
 prompt, so that context shows.
 FAKE_WORD_S: the text is one such word for every so many seconds instead, each with its time.
+FAKE_MISHEARS_S: then in less than so many seconds every word of an even level is misheard: it has a zero more.
 FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time,
 also for a window in hand; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at which the model
 fails, or its thread dies, or the process. FAKE_HANG_AT, or 666: it never answers, whatever is asked. Level 555: it repeats itself.
@@ -19,6 +20,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,7 @@ class FakeModel:
         self.job_file = os.environ.get("FAKE_JOB_FILE")
         self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
         self.word_s = float(os.environ.get("FAKE_WORD_S", "0"))
+        self.mishears_s = float(os.environ.get("FAKE_MISHEARS_S", "0"))
         self.hang_at = int(os.environ.get("FAKE_HANG_AT", "666"))
         self.fail_at = int(os.environ.get("FAKE_FAIL_AT", "9999"))
         self.crash_at = int(os.environ.get("FAKE_CRASH_AT", "9999"))
@@ -73,6 +76,8 @@ class FakeModel:
         words = tuple(Word(word, 0.0, 0.0, 1.0) for word in prompt.split())
         if self.word_s:
             words = timed_words(samples, self.word_s)
+            if len(samples) < 16_000 * self.mishears_s:
+                words = tuple(replace(one, word=one.word + "0" * (int(one.word) % 2 == 0)) for one in words)
             text = " ".join(word.word for word in words)
         doubt: Doubt | None = "repetition" if level == 555 else None
         return Transcript(text, words, language or "en", -0.1, None, time.perf_counter() - started, doubt)

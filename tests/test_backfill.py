@@ -42,7 +42,7 @@ def check(found, levels, *, lost=()):
 
     ``lost`` are windows that stay gaps.
     """
-    revised = {revision.replaces: revision for revision in found.of(Revision)}
+    revised = {revision.replaces[0]: revision for revision in found.of(Revision)}
     assert len(revised) == len(found.of(Revision)), "a gap was redone twice"
     gaps = {f"s:{gap.session}:0:{gap.start_frame}:gap:0": gap for gap in found.of(Gap)}
     assert revised.keys() <= gaps.keys()

@@ -73,11 +73,14 @@ def end(duration_s: float, session: str = "a") -> End:
         (final("two\nlines \x1b[2J\x07", 0), Line("[00:00] radio: two lines [2J")),
         (final("", 5), None),
         (said(Partial, "wind nor", 5), None),
-        (said(Revision, "wind northwest", 5, replaces="x"), Line("[00:05] radio: [revised] wind northwest")),
+        (
+            said(Revision, "wind northwest", 5, replaces=("x",), last_segment=0),
+            Line("[00:05] radio: [revised] wind northwest"),
+        ),
         (silence(5), None),
         (final("wind", 5, speaker="1"), Line("[00:05] radio (1): wind")),
         (
-            said(Revision, "wind", 5, replaces="x", speaker="0"),
+            said(Revision, "wind", 5, replaces=("x",), last_segment=0, speaker="0"),
             Line("[00:05] radio (0): [revised] wind"),
         ),
         (gap(60, speaker="1"), Line("[01:00] radio (1): [gap 5.0 s: queue_full]")),

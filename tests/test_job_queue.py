@@ -314,3 +314,45 @@ def test_a_job_that_nobody_waits_for_any_more_is_taken_out_and_makes_room():
     assert take(queue) is second
     assert not queue.withdraw(second)
     assert queue.depth == 1
+
+
+async def test_a_second_pass_comes_after_all_else_and_then_rests_for_three_times_as_long():
+    clock, taken = Clock(), list[Job | None]()
+    queue = JobQueue(4, clock)
+    passes = [job(stream, Lane.SECOND_PASS) for stream in "ab"]
+    for one in (*passes, job(lane=Lane.FILE), job(lane=Lane.FINAL)):
+        assert queue.try_put(one) is None
+
+    assert [take(queue).lane for _ in range(3)] == [Lane.FINAL, Lane.FILE, Lane.SECOND_PASS]
+    clock.now_s = 2.0
+    thread = threading.Thread(target=lambda: taken.append(queue.get()))
+    thread.start()
+    await until(lambda: queue._waiting, "the other pass to be left where it is")
+    final = job()
+    assert queue.try_put(final) is None
+    await until(lambda: taken)
+    thread.join()
+    assert taken == [final]
+    clock.now_s = 2.0 + 3 * 2.0
+    assert take(queue) is passes[1]
+
+
+def test_a_queue_that_is_closed_makes_no_second_pass():
+    queue = JobQueue(4)
+    waits = job(lane=Lane.SECOND_PASS)
+    assert queue.try_put(waits) is None
+    queue.close()
+
+    assert queue.get() is None
+    assert queue.clear() == [waits]
+
+
+def test_beside_a_second_pass_a_partial_finds_a_place_and_a_window_presses():
+    queue = JobQueue(4)
+    assert queue.try_put(job(lane=Lane.SECOND_PASS)) is None
+    assert take(queue).lane is Lane.SECOND_PASS
+
+    assert (queue.idle, queue.pressing) == (True, False)
+    assert queue.try_put(job(lane=Lane.PARTIAL)) is None
+    assert queue.try_put(job()) is None
+    assert queue.pressing

@@ -62,7 +62,7 @@ EXAMPLES: list[AnyMessage] = [
     Final(**TRANSCRIBED),
     Final(**TRANSCRIBED | UNKNOWN | {"text": "", "suppressed": "log_probability"}),
     Partial(**TRANSCRIBED | {"rev": 3}),
-    Revision(**TRANSCRIBED | {"rev": 1}, replaces="radio-7:x:0:240000:final:0"),
+    Revision(**TRANSCRIBED | {"rev": 1}, replaces=("radio-7:x:0:240000:final:0",), last_segment=1),
     Silence(**COMMON, speaker=None),
     Gap(**COMMON, reason="queue_full", speaker=None),
     Gap(**COMMON, reason="bad_input", speaker=None, detail="1 byte is no whole frame"),

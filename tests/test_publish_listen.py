@@ -30,7 +30,7 @@ from transcriber.clients.source import AudioSource, open_source
 from transcriber.config import Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BadInputError, BrokerError, ConfigError
-from transcriber.messages import End, Final, Gap
+from transcriber.messages import End, Final, Gap, Revision, message_id
 
 PCM = bytes(range(256)) * 300
 
@@ -393,7 +393,7 @@ def session() -> list[Final | Gap | End]:
     ]
 
 
-async def heard(connection: Connection, stream: str, *sent: Any, form: Any = "text") -> str:
+async def heard(connection: Connection, stream: str, *sent: Any, form: Any = "text", revised: bool = False) -> str:
     """What ``listen --once`` writes of these messages, in the order in which they were sent."""
     out = io.StringIO()
     messages = await subscribe(connection, f"transcripts.{stream}.*")
@@ -401,7 +401,7 @@ async def heard(connection: Connection, stream: str, *sent: Any, form: Any = "te
         data = message if isinstance(message, bytes) else message.model_dump_json(by_alias=True).encode()
         kind = "final" if isinstance(message, bytes) else message.type
         await connection.publish(f"transcripts.{stream}.{kind}", data)
-    await listen(messages, out, form=form, once=True)
+    await listen(messages, out, form=form, once=True, revised=revised)
     return out.getvalue()
 
 
@@ -413,6 +413,23 @@ async def test_text_is_a_line_a_message(connection) -> None:
         "[00:05] radio: [gap 5.0 s: queue_full]\n"
         "[00:15] radio: end: 0.0 s transcribed, 0.0 s silent, 0.0 s dropped, 0.0 s lost\n"
     )
+
+
+async def test_subtitles_that_wait_for_the_end_say_what_the_revisions_say(connection) -> None:
+    first, lost, _, end = session()
+    ids = tuple(message_id("radio", "a", m.start_frame, m.type, 0) for m in (first, lost))
+    fields = first.model_dump(exclude={"type"}, by_alias=True)
+    both = {"replaces": ids, "last_segment": 1, "rev": 1, "text": "Wind northwest.", "frames": 2 * first.frames}
+    revision = Revision.model_validate(fields | both | {"duration": 10.0})
+    of_others = Revision.model_validate(fields | both | {"replaces": ("x",), "text": "not this"})
+
+    sent = [first, lost, final("", 10), final("Gale warning.", 15), of_others, revision, end]
+    written = await heard(connection, "revised", *sent, form="srt", revised=True)
+
+    said = [line for line in written.splitlines() if line[:1].isalpha()]
+    assert " ".join(said) == "Wind northwest. Gale warning."
+    assert written.splitlines()[1].startswith("00:00:00,000 --> ")
+    assert "00:00:15,000 --> 00:00:20,000" in written
 
 
 async def test_json_is_each_message_as_it_came(connection) -> None:

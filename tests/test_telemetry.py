@@ -66,6 +66,7 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.publish.retries": ("sum", "{message}"),
     "transcriber.consumer.resets": ("sum", "{reset}"),
     "transcriber.revisions": ("sum", "{message}"),
+    "transcriber.revisions.left_out": ("sum", "{passage}"),
     "transcriber.requests": ("sum", "{request}"),
     "transcriber.files": ("sum", "{file}"),
     "transcriber.files.running": ("gauge", "{file}"),
@@ -79,6 +80,7 @@ REASONS = {
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
     "transcriber.requests": {"200", "400", "413", "429", "500", "503", "504", "none"},
     "transcriber.files": {"done", "failed", "cancelled"},
+    "transcriber.revisions.left_out": {"same", "shorter", "doubted", "busy", "suspect", "gone"},
 }
 
 
@@ -312,6 +314,7 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
     counters = telemetry.counters("a")
     counters.publish_retries += 8
     counters.revisions += 11
+    counters.revisions_left_out["busy"] += 12
     counters.chunks_received += 50
     counters.chunks_dropped["overlap"] += 2
     counters.chunks_filtered += 1
@@ -341,6 +344,7 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
         ("transcriber.publish.retries", None): 8,
         ("transcriber.consumer.resets", None): 10,
         ("transcriber.revisions", None): 11,
+        ("transcriber.revisions.left_out", "busy"): 12,
         ("transcriber.gaps", "queue_full"): 4,
         ("transcriber.chunks.received", None): 50,
         ("transcriber.chunks.dropped", "overlap"): 2,
@@ -471,6 +475,7 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_publish_retries_total",
         "transcriber_consumer_resets_total",
         "transcriber_revisions_total",
+        "transcriber_revisions_left_out_total",
         "transcriber_requests_total",
         "transcriber_files_total",
         "transcriber_files_running",

@@ -186,6 +186,11 @@ class Settings(BaseSettings):
     whisper_context: Literal["off", "prompt"] = Field(
         "off", description="`prompt` shows whisper the last sure text of the stream before each window"
     )
+    second_pass: bool = Field(
+        False,
+        description="in time that is left over, speech that is over is heard again in one long window, and published as"
+        " `revision` where that says it better",
+    )
     whisper_audio_ctx: Literal["auto", "force:256"] | int = Field(
         "auto",
         description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256 from 512 on;"

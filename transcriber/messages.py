@@ -18,6 +18,10 @@ NEVER_CAME: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
 Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate"]
 """Why a text is held back: each is a series of ``transcriber.text.suppressed``, too."""
 
+LeftOut = Literal["same", "shorter", "doubted", "busy", "suspect", "gone"]
+"""Why there is no ``revision`` of what might have been heard again: it says the same, or less; a guard doubts it, or it is less likely; no
+time was left; an earlier daemon may have died of it; or its audio is stored no more."""
+
 StreamState = Literal["started", "stalled", "silent", "contended", "resumed"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -193,6 +197,11 @@ class Checkpoint(_State):
         ge=0, description="stream sequence from which audio is to be read; what is before it is acknowledged"
     )
     attempts: int = Field(ge=0, description="daemons that began with the next window and did not come back")
+    owed_from: int | None = Field(
+        None,
+        ge=0,
+        description="sequence of a transcript: what was said after it may be heard again; null: not known",
+    )
     session: SessionState | None = Field(description="null: between sessions")
 
 
@@ -250,10 +259,13 @@ class Partial(Transcribed):
 
 
 class Revision(Transcribed):
-    """A `gap` or `final` was redone later."""
+    """A `gap` was transcribed later, or what several `final` say is transcribed better."""
 
     type: Literal["revision"] = "revision"
-    replaces: str = Field(description="`Nats-Msg-Id` of what it replaces")
+    last_segment: int = Field(ge=0, description="number of the last window it covers; `segment` is the first")
+    replaces: tuple[str, ...] = Field(
+        min_length=1, description="`Nats-Msg-Id` of each message whose place it takes; each is replaced at most once"
+    )
 
 
 class Silence(Message):

@@ -5,9 +5,12 @@ frame in two of them, none in none. Time comes from counting frames, never from 
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from transcriber.audio.account import Account, Fate
 from transcriber.audio.mixing import Noticed
@@ -103,13 +106,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """``frames`` frames of ``channel`` in which nobody speaks; ``places`` say where each channel goes on."""
+    """``frames`` frames of ``channel`` in which nobody speaks; ``places`` say where each channel goes on.
+
+    Attributes:
+        samples: (n,) float32 in [-1, 1] at 16 kHz: what is to be heard all the same.
+    """
 
     session: "Session"
     channel: int
     start_frame: int
     frames: int
     places: tuple[Place, ...]
+    samples: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +395,7 @@ class Session:
             self._places[channel] = Place(
                 place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on
             )
-            silence = Silence(self, channel, place.frame, cut.frames, self.places)
+            silence = Silence(self, channel, place.frame, cut.frames, self.places, cut.own)
             silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
             windows.append(silence if silent else self._window(channel, cut, place))
         return windows

@@ -133,7 +133,13 @@ class Cut:
     @property
     def empty(self) -> bool:
         """Whether the range is shorter than a sample."""
-        return len(self.samples) == round((self.lead_s + self.tail_s) * TARGET_SAMPLE_RATE)
+        return not len(self.own)
+
+    @property
+    def own(self) -> NDArray[np.float32]:
+        """Those of its samples that are of the range; shared with it."""
+        lead, tail = (round(seconds * TARGET_SAMPLE_RATE) for seconds in (self.lead_s, self.tail_s))
+        return self.samples[lead : len(self.samples) - tail]
 
 
 class WindowCutter:

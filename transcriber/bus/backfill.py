@@ -10,32 +10,28 @@ audio is cut as it was cut then.
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 from pydantic import ValidationError
 
-from transcriber.audio.contention import REFUSALS, Contention, Verdict
-from transcriber.audio.headers import parse_headers
 from transcriber.audio.session import Window
-from transcriber.audio.stream import Event, Stream
-from transcriber.bus.checkpoint import contenders_of, restored
-from transcriber.bus.jetstream import FENCE, JetStream, Stored
-from transcriber.bus.ledger import read_checkpoint
+from transcriber.bus.jetstream import FENCE, Stored
 from transcriber.bus.report import Outbox, SessionReport
+from transcriber.bus.stored_audio import StoredAudio
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, EngineError, RefusedError, UnansweredError
+from transcriber.errors import EngineError, RefusedError, UnansweredError
 from transcriber.messages import (
     ANY_MESSAGE,
     NEVER_CAME,
     AnyMessage,
+    Checkpoint,
     End,
     Gap,
     Revision,
-    SessionState,
     Status,
     message_id,
 )
@@ -101,18 +97,17 @@ class Backfill:
         self,
         name: str,
         worker: Worker,
-        jetstream: JetStream,
-        subject: str,
+        audio: StoredAudio,
         around: Surroundings,
         outbox: Outbox,
         may_try: Callable[[], bool],
     ) -> None:
-        """``subject`` is what the audio is stored as; what is put into ``outbox`` is stored after all that was told before.
+        """What is put into ``outbox`` is stored after all that was told before.
 
         ``may_try`` says whether the death of us would not be laid to the charge of something else.
         """
         self._may_try = may_try
-        self._name, self._worker, self._jetstream, self._subject = name, worker, jetstream, subject
+        self._name, self._worker, self._audio = name, worker, audio
         self._around, self._outbox = around, outbox
         self._debts: deque[_Debt] = deque()
         self._accounts: dict[str, _Account] = {}
@@ -142,7 +137,7 @@ class Backfill:
         found: list[Stored] = []
         for kind in ("gap", "revision", "end", "status"):
             subject = f"{settings.transcript_subject_prefix}.{self._name}.{kind}"
-            found += [stored async for stored in self._read(settings.transcript_stream, subject, 1)]
+            found += [stored async for stored in self._audio.jetstream.messages(settings.transcript_stream, subject, 1)]
         for stored in sorted(found, key=lambda stored: stored.seq):
             try:
                 message = ANY_MESSAGE.validate_json(stored.payload)
@@ -177,8 +172,7 @@ class Backfill:
             case Gap():
                 account.lost.append(message)
             case Revision():
-                account.owed.pop(message.replaces, None)
-                account.paid += 1
+                account.paid += sum(account.owed.pop(name, None) is not None for name in message.replaces)
             case Status() if message.state == "resumed":
                 account.tries.update(
                     name for name, gap in account.owed.items() if gap.start_frame == message.start_frame
@@ -210,10 +204,10 @@ class Backfill:
     async def _pay(self, debt: _Debt) -> None:
         """Hear a gap again, and tell."""
         gap, why = debt.gap, "its audio is gone, or not to be touched"
-        state = await self._state_before(debt)
-        if state and (window := await self._cut_again(gap, state[0], state[1])):
+        mark = await self._mark_before(debt)
+        if mark and mark.session and (window := await self._cut_again(gap, mark)):
             report = StreamReport(self._name, self._around, self._outbox)
-            report.add(window.session).restore(state[1])
+            report.add(window.session).restore(mark.session)
             if self._suspicious:
                 self._suspicious = False
                 await self._mark(debt, report.sessions[window.session])
@@ -237,52 +231,24 @@ class Backfill:
         report.status("resumed", debt.gap.start_frame)
         await self._marked
 
-    async def _state_before(self, debt: _Debt) -> tuple[int, SessionState] | None:
-        """The payload from which audio is to be cut again, and the session as it was; None if it cannot be."""
+    async def _mark_before(self, debt: _Debt) -> Checkpoint | None:
+        """Where the stream stood before the gap; None if it must not be heard again, or cannot be."""
         settings = self._around.settings
         if self._accounts[debt.gap.session].tries[_id(debt.gap)] >= settings.max_attempts:
             return None  # daemons died of it
-        mark = read_checkpoint(await self._jetstream.message(settings.transcript_stream, seq=debt.previous_seq))
-        if mark is None or mark.session is None or mark.session.id != debt.gap.session:
-            return None
-        if mark.attempts >= settings.max_attempts:
-            return None  # daemons had died of it when it became a gap
-        if await self._jetstream.message(settings.audio_stream, seq=mark.seq) is None:
-            return None  # and whatever is older is gone, too
-        return mark.seq, mark.session
+        mark = await self._audio.mark(debt.previous_seq, debt.gap.session)
+        # Daemons had died of it when it became a gap.
+        return None if mark is None or mark.attempts >= settings.max_attempts else mark
 
-    async def _cut_again(self, gap: Gap, seq: int, state: SessionState) -> Window | None:
+    async def _cut_again(self, gap: Gap, mark: Checkpoint) -> Window | None:
         """The window that became ``gap``."""
-        settings, network = self._around.settings, self._around.network
-        session = restored(state, settings, network)
-        audio = Stream(
-            settings.input,
-            settings.cutting,
-            network,
-            max_hole_s=settings.max_hole_secs,
-            new_id=lambda: "",
-            session=session,
-        )
-        heard_at, contention = state.heard_at, Contention(settings.input, contenders_of(state))
-        async for payload in self._read(settings.audio_stream, self._subject, seq):
-            if gap.last_seq is None or payload.seq > gap.last_seq:
-                break
-            silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0
-            events = audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
-            headers = parse_headers(payload.headers)
-            if payload.payload and (verdict := contention.judge(headers, payload.stored_at.timestamp())) in REFUSALS:
-                events += audio.skip(contention.detail) if verdict is Verdict.NOTICED else []
-                if window := _found(events, gap):
-                    return window
+        place = gap.start_frame, gap.frames, _channel(gap)
+        async for event in self._audio.events(mark, gap.last_seq):
+            if not isinstance(event, Window) or event.session.id != gap.session:
                 continue
-            try:
-                events += audio.feed(payload.payload, headers)
-                heard_at = payload.stored_at if payload.payload else heard_at
-            except BadInputError as error:
-                events += audio.skip(str(error), end=headers.end)
-            if window := _found(events, gap):
-                return window
-        return _found(audio.end(), gap)
+            if (event.start_frame, event.frames, event.channel) == place:
+                return event
+        return None
 
     async def _hear(self, report: StreamReport, window: Window) -> tuple[Job, Outcome]:
         """Ask whisper, and not only once if it fails.
@@ -303,12 +269,6 @@ class Backfill:
             if isinstance(answered[1], Transcript) or tries >= self._around.settings.max_attempts:
                 return answered
 
-    async def _read(self, stream: str, subject: str, seq: int) -> AsyncIterator[Stored]:
-        """The messages of ``subject`` from ``seq`` on."""
-        while found := await self._jetstream.message(stream, seq=seq, next_by_subj=subject):
-            yield found
-            seq = found.seq + 1
-
 
 def _resolve(heard: asyncio.Future[tuple[Job, Outcome]], job: Job, outcome: Outcome) -> None:
     if not heard.done():
@@ -321,13 +281,6 @@ def _id(gap: Gap) -> str:
 
 def _channel(gap: Gap) -> int:
     return int(gap.speaker or 0)
-
-
-def _found(events: Iterable[Event], gap: Gap) -> Window | None:
-    """The window of the gap's frames, if it is among the events."""
-    windows = (event for event in events if isinstance(event, Window) and event.session.id == gap.session)
-    place = gap.start_frame, gap.frames, _channel(gap)
-    return next((w for w in windows if (w.start_frame, w.frames, w.channel) == place), None)
 
 
 def _ranges(gaps: Iterable[Gap]) -> list[tuple[int, int]]:

@@ -52,12 +52,15 @@ class Cursor:
     prompt: str = ""
 
 
-def checkpoint(cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int) -> Checkpoint:
+def checkpoint(
+    cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int, owed_from: int | None
+) -> Checkpoint:
     """What the next daemon needs, once all that was told of the session so far is stored."""
     return Checkpoint(
         instance=instance,
         seq=cursor.seq,
         attempts=attempts,
+        owed_from=owed_from,
         session=_session_state(cursor, cursor.session, report) if cursor.session and report else None,
     )
 

@@ -17,6 +17,8 @@ from transcriber.bus.feed import Feed
 from transcriber.bus.intake import Intake
 from transcriber.bus.ledger import Ledger
 from transcriber.bus.places import Places
+from transcriber.bus.stored_audio import StoredAudio
+from transcriber.bus.stored_second_pass import StoredSecondPass
 from transcriber.bus.stream_log import StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.bus.tale import Tale, Told, age_s
@@ -75,11 +77,11 @@ class DurableStream:
         places = self._places if around.settings.durable else None
         self._log = StreamLog(self.worker, places, report.counters, cursor_of(found, session), found.attempts)
         self._intake = Intake(self._log, report, self.feed, self.worker, around)
-        self._backfill = None
-        if around.settings.backfill:
-            jetstream, subject = self.feed.jetstream, self.feed.subject
-            self._backfill = Backfill(self.name, self.worker, jetstream, subject, around, self._intake, self._is_well)
-        self._tale = Tale(self._log, report, told, self._ledger, self.feed, around, self._backfill)
+        audio = StoredAudio(self.feed.jetstream, self.feed.subject, around)
+        later = self.name, self.worker, audio, around, self._intake, self._is_well
+        self._backfill = Backfill(*later) if around.settings.backfill else None
+        self._second_pass = StoredSecondPass(*later) if around.settings.second_pass else None
+        self._tale = Tale(self._log, report, told, self._ledger, self.feed, around, self._backfill, self._second_pass)
         self.feed.start(found.seq)
 
     def _is_well(self) -> bool:
@@ -190,18 +192,18 @@ class DurableStream:
             self._intake.tear(places)
         if self._backfill:
             await self._backfill.read_back()
+        if self._second_pass:
+            owed_from = self._ledger.last_seq if found.owed_from is None else found.owed_from
+            await self._second_pass.read_back(owed_from)
         if found.session:
             log.info("goes on", extra={"stream": self.name, "session": found.session.id, "seq": found.seq})
 
     async def _serve(self, *, pinned: bool) -> None:
         """Take and tell; until one of them ends."""
-        self._taking = asyncio.create_task(
-            self._intake.run(lambda: not pinned and (not self._backfill or self._backfill.done))
-        )
+        later = [work for work in (self._backfill, self._second_pass) if work]
+        self._taking = asyncio.create_task(self._intake.run(lambda: not pinned and all(work.done for work in later)))
         telling = asyncio.create_task(self._tale.run())
-        tasks = {self._taking, telling}
-        if self._backfill:
-            tasks.add(asyncio.create_task(self._backfill.run()))
+        tasks = {self._taking, telling, *(asyncio.create_task(work.run()) for work in later)}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._stopping:

@@ -33,6 +33,7 @@ def file_settings(settings: Settings, submission: Submission) -> Settings:
         update={
             "durable": True,
             "backfill": False,
+            "second_pass": False,
             "buffer_duration_secs": settings.file_window_secs,
             "buffer_cut": "quiet",
             "left_context_secs": 0.0,
@@ -126,7 +127,7 @@ class FileText:
         cursor = cursor_of(found, session)
         self._log = StreamLog(self._worker, self._places, report.counters, cursor, found.attempts)
         intake = Intake(self._log, report, feed, self._worker, around, Lane.FILE)
-        tale = Tale(self._log, report, told, self._ledger, feed, around, backfill=None)
+        tale = Tale(self._log, report, told, self._ledger, feed, around)
         if self._stopping:
             self._log.close()
         self._taking = asyncio.create_task(intake.run(lambda: True))

@@ -5,6 +5,7 @@ In: requests. Out: answers, or one of two errors: ``UnansweredError``, which tim
 
 import base64
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -115,6 +116,16 @@ class JetStream:
             _headers(base64.b64decode(found.get("hdrs", ""))),
             base64.b64decode(found.get("data", "")),
         )
+
+    async def messages(self, stream: str, subject: str, seq: int) -> AsyncIterator[Stored]:
+        """The messages of ``subject``, which may have wildcards, from ``seq`` on.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        while found := await self.message(stream, seq=seq, next_by_subj=subject):
+            yield found
+            seq = found.seq + 1
 
     async def direct(self, stream: str, **which: str | int) -> Stored | None:
         """As ``message``, cheaper: the payload as it is. ``batch=1`` has the header ``Nats-Num-Pending`` count what follows.

@@ -125,6 +125,7 @@ class LiveIngest(Ingest[LiveStream]):
     def close(self) -> None:
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
+            stream.stop_second_pass()
             stream.end_at_once()
         self._decoding.close()
 
@@ -179,6 +180,7 @@ class LiveIngest(Ingest[LiveStream]):
             if live_s - stream.heard_s >= self._around.settings.stream_idle_secs and not stream.decoding:
                 stream.end()
             stream.check_stalled(live_s)
+            stream.look_again()
             if stream.over:
                 self._forget(stream)
 

@@ -16,6 +16,7 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.sound import Odd
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.chunks import Chunk, Chunks, Listener
+from transcriber.bus.second_pass import SecondPass
 from transcriber.bus.stream_report import TOLD_OF, Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
@@ -46,6 +47,8 @@ class LiveStream:
             settings.input, settings.cutting, around.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
         )
         self._report = StreamReport(name, around, around.publisher)
+        if settings.second_pass:
+            self._report.second_pass = SecondPass(worker, self._report, settings.speech_threshold)
         self._drops: deque[int] = deque()  # numbers of the messages after which the client dropped some
         self._reconnected = False
         self._contention = Contention(settings.input)
@@ -196,6 +199,16 @@ class LiveStream:
             self._report.stalled(self.session, stalled=True)
         if live_s - self.heard_s >= timeout_s and not self.decoding:
             self._handle(self._audio.pause(), NO_HEADERS, Arrival.now())
+
+    def look_again(self) -> None:
+        """Have heard again what waits for it."""
+        if self._report.second_pass:
+            self._report.second_pass.look()
+
+    def stop_second_pass(self) -> None:
+        """Nothing is heard again any more."""
+        if self._report.second_pass:
+            self._report.second_pass.stop()
 
     def _lost_before(self, number: int) -> GapReason | None:
         """Why messages may be missing before message ``number``, if they may."""

@@ -16,6 +16,7 @@ from transcriber.bus.publisher import Publisher
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings, mask
 from transcriber.engine.job import Job, Transcript
+from transcriber.engine.second_pass import Passage
 from transcriber.messages import (
     MAX_DETAIL,
     AnyMessage,
@@ -126,27 +127,40 @@ class SessionReport:
         def build() -> Final:
             timing = _timing(job, transcript)
             record(timing)
-            fields = self._transcribed(window, transcript, received_at)
+            fields = self._transcribed(window, window.channel, transcript, received_at)
             return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
 
         self._outbox.put(build, traceparent, channel=window.channel)
 
     def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage, model: str) -> None:
         """What was a gap is text after all."""
-        fields = self._transcribed(window, transcript, instead.received_at) | {
-            "rev": 1,
-            "replaces": message_id(
-                self._stream, self._session.id, instead.start_frame, instead.type, 0, window.channel
-            ),
+        gap_id = message_id(self._stream, self._session.id, instead.start_frame, instead.type, 0, window.channel)
+        fields = self._transcribed(window, window.channel, transcript, instead.received_at) | {
+            "last_segment": window.number,
+            "replaces": (gap_id,),
+            "speech_final": window.cut.speech_final,
             "first_seq": instead.first_seq,
             "last_seq": instead.last_seq,
         }
+        self._revise(fields, job, transcript, window.channel, model)
 
+    def second_pass(self, passage: Passage, channel: int, job: Job, transcript: Transcript, *, model: str) -> None:
+        """What was told of several windows is better told so; times of ``transcript`` count from the passage's start."""
+        last = passage.parts[-1]
+        fields = self._transcribed(passage, channel, transcript, last.received_at or datetime.now(UTC)) | {
+            "last_segment": last.number,
+            "replaces": tuple(part.message_id for part in passage.finals),
+            "speech_final": last.over,
+            "first_seq": passage.parts[0].first_seq,
+            "last_seq": last.last_seq,
+        }
+        self._revise(fields, job, transcript, channel, model)
+
+    def _revise(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
         def build() -> Revision:
-            final = window.cut.speech_final
-            return Revision(**fields, model=model, timing=_timing(job, transcript), speech_final=final)
+            return Revision(**fields, rev=1, model=model, timing=_timing(job, transcript))
 
-        self._outbox.put(build, self.parent or self._own_traceparent, 1, window.channel)
+        self._outbox.put(build, self.parent or self._own_traceparent, 1, channel)
 
     def partial(
         self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
@@ -154,7 +168,7 @@ class SessionReport:
         """``window`` is what was heard of the open one."""
 
         def build() -> Partial:
-            fields = self._transcribed(window, transcript, received_at)
+            fields = self._transcribed(window, window.channel, transcript, received_at)
             return Partial(**fields, rev=rev, model=model, timing=_timing(job, transcript), speech_final=False)
 
         self._publisher.put(build, self.parent or self._own_traceparent, rev, window.channel)
@@ -186,8 +200,10 @@ class SessionReport:
         """The speaker's, where speakers are told apart."""
         return None if channel is None or len(self.speakers) == 1 else str(channel)
 
-    def _transcribed(self, window: Window, transcript: Transcript, received_at: datetime) -> dict[str, Any]:
-        """The fields of what a window says."""
+    def _transcribed(
+        self, window: Window | Passage, channel: int, transcript: Transcript, received_at: datetime
+    ) -> dict[str, Any]:
+        """The fields of what a window says, or several together."""
         return self._range(window.start_frame, window.frames, received_at) | {
             "segment": window.number,
             "text": transcript.text,
@@ -197,7 +213,7 @@ class SessionReport:
             "confidence": None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),
             "avg_logprob": transcript.avg_logprob,
             "no_speech_prob": transcript.no_speech_prob,
-            "speaker": self._label(window.channel),
+            "speaker": self._label(channel),
             "captured_at": window.captured_at,
         }
 

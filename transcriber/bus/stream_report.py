@@ -19,8 +19,10 @@ from transcriber.audio.sound import Odd
 from transcriber.audio.speech import Network, speech_probability, speech_seconds
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
+from transcriber.bus.second_pass import SecondPass
 from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
+from transcriber.engine.second_pass import Passage, Sound
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
 from transcriber.messages import AnyMessage, StreamState, Timing, message_id
@@ -73,6 +75,7 @@ class StreamReport:
         name: of the stream.
         sessions: the open one and those that still wait for text, with what is told of each.
         counters: of the stream.
+        second_pass: hears once more what was told; None: nobody does.
     """
 
     def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish | None = None) -> None:
@@ -86,6 +89,7 @@ class StreamReport:
         self.counters = around.telemetry.counters(name)
         self._around = around
         self._outbox = outbox
+        self.second_pass: SecondPass | None = None
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
         """Tell what others have made up: an ``Outbox``."""
@@ -197,16 +201,20 @@ class StreamReport:
             self.counters.jobs_shortened += outcome.lead_s < job.lead_s
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
+            own = report.speakers[window.channel].final(window, outcome)
             report.final(
                 window,
                 job,
-                report.speakers[window.channel].final(window, outcome),
+                own,
                 model=self._around.model.name,
                 received_at=received_at,
                 traceparent=traceparent,
                 record=self._record,
             )
             self._listen_for_silence(session, window.start_frame + window.frames)
+            if self.second_pass:
+                final_id = message_id(self.name, session.id, window.start_frame, "final", 0, window.channel)
+                self.second_pass.final(window, own, final_id, received_at)
         else:
             session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
             report.speakers[window.channel].failed(window, outcome.reason)
@@ -218,7 +226,7 @@ class StreamReport:
             place = window.start_frame, window.frames
             gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
             self._tell_gap(gap, received_at, traceparent)
-        self._end_if_complete(session)
+        self.end_if_complete(session)
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
         """Nobody speaks in this window, so it need not be heard."""
@@ -228,6 +236,8 @@ class StreamReport:
         report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
         report.silence(silence, received_at)
         self._listen_for_silence(session, silence.start_frame + silence.frames)
+        if self.second_pass:
+            self.second_pass.silence(silence)
 
     def gap(self, gap: Gap, received_at: datetime) -> None:
         """Frames never came, or it is not known how many, or they are of no use."""
@@ -239,7 +249,29 @@ class StreamReport:
     def ended(self, session: Session) -> None:
         """No more audio will come of ``session``; its ``end`` follows upon the last of its windows."""
         session.closed = True
-        self._end_if_complete(session)
+        self.end_if_complete(session)
+
+    def passage_job(self, session: Session, passage: Passage, sound: Sound, settle: Settle) -> Job:
+        """What was told, for the worker once more."""
+        report = self.sessions[session]
+        return Job(
+            stream=self.name,
+            samples=sound.samples,
+            lead_s=sound.lead_s,
+            language=passage.language or report.language,
+            settle=settle,
+            lane=Lane.SECOND_PASS,
+            vocabulary=report.prompt,
+            steady=True,
+            speech_s=sound.speech_s,
+            speech_prob=sound.speech_prob,
+            arrived_s=time.monotonic(),
+        )
+
+    def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None:
+        """What was told of a passage is better told so."""
+        self.counters.revisions += 1
+        self.sessions[session].second_pass(passage, channel, job, transcript, model=self._around.model.name)
 
     def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
         """Have the open windows heard as far as they go, while the worker has nothing else to do."""
@@ -281,6 +313,8 @@ class StreamReport:
             if not gap.bridged:
                 speaker.interrupted()
         report.gap(gap, received_at, traceparent)
+        if self.second_pass and not gap.bridged:
+            self.second_pass.gap(gap)
 
     def _record(self, timing: Timing) -> None:
         if self._wish is not None:
@@ -292,6 +326,9 @@ class StreamReport:
             end_to_end_ms=timing.end_to_end_ms,
         )
 
-    def _end_if_complete(self, session: Session) -> None:
-        if session.complete:
-            self.sessions.pop(session).end()
+    def end_if_complete(self, session: Session) -> None:
+        """Tell the end of ``session``, if nothing else is to be told of it any more."""
+        if not session.complete or (self.second_pass and self.second_pass.holds(session)):
+            return
+        if report := self.sessions.pop(session, None):
+            report.end()

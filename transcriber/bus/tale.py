@@ -13,6 +13,7 @@ from transcriber.bus.backfill import Backfill
 from transcriber.bus.checkpoint import checkpoint
 from transcriber.bus.intake import Supply
 from transcriber.bus.ledger import Ledger
+from transcriber.bus.stored_second_pass import StoredSecondPass
 from transcriber.bus.stream_log import Entry, StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.engine.job import Job, Outcome
@@ -48,11 +49,13 @@ class Tale:
         ledger: Ledger,
         feed: Supply,
         around: Surroundings,
-        backfill: Backfill | None,
+        backfill: Backfill | None = None,
+        second_pass: StoredSecondPass | None = None,
     ) -> None:
-        """``report`` puts into ``told`` what it tells; ``backfill`` is to know what is stored."""
+        """``report`` puts into ``told`` what it tells; ``backfill`` and ``second_pass`` are to know what is stored."""
         self._log, self._report, self._told = entries, report, told
-        self._ledger, self._feed, self._around, self._backfill = ledger, feed, around, backfill
+        self._ledger, self._feed, self._around = ledger, feed, around
+        self._backfill, self._second_pass = backfill, second_pass
 
     async def run(self) -> None:
         """Tell and store, until the log is closed and as much of it is stored as the worker has heard.
@@ -92,7 +95,8 @@ class Tale:
             return
         report = self._report.sessions.get(entry.after.session) if entry.after.session else None
         instance = self._around.telemetry.instance
-        mark = checkpoint(entry.after, report, instance=instance, attempts=self._log.attempts)
+        owed_from = self._second_pass.owed_from(self._ledger.last_seq) if self._second_pass else None
+        mark = checkpoint(entry.after, report, instance=instance, attempts=self._log.attempts, owed_from=owed_from)
         for build, traceparent, rev, channel in messages:
             message = build()
             stamp: dict[str, object] = {"lag_s": age_s(entry.arrival.wall), "checkpoint": mark}
@@ -102,8 +106,9 @@ class Tale:
             identity = message.stream, message.session, message.start_frame, message.type
             previous_seq = self._ledger.last_seq
             await self._ledger.append(message, message_id(*identity, rev, channel), traceparent)
-            if self._backfill:
-                self._backfill.stored(message, previous_seq)
+            for reader in (self._backfill, self._second_pass):
+                if reader:
+                    reader.stored(message, previous_seq)
         await self._feed.acknowledge(mark.seq)
 
 

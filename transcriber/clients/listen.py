@@ -9,42 +9,70 @@ from transcriber.clients.outputs import reader_may_leave
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
 from transcriber.jobs import is_job_id
-from transcriber.messages import OVER, Progress
+from transcriber.messages import OVER, AnyMessage, End, Partial, Progress
 from transcriber.text.captions import Cues, text_line
+from transcriber.text.revisions import newest
 
 Form = Literal["text", "json", "srt", "vtt"]
 
 
-async def listen_and_print(settings: Settings, stream: str | None, *, form: Form = "text", once: bool = False) -> int:
+async def listen_and_print(
+    settings: Settings, stream: str | None, *, form: Form = "text", once: bool = False, revised: bool = False
+) -> int:
     """The command ``listen``: captions on stdout until Ctrl-C; ``stream`` None means all of them.
 
-    ``once`` ends with the first ``end``, or when a job is over. SRT and WebVTT are of one session and end with it.
+    ``once`` ends with the first ``end``, or when a job is over. SRT and WebVTT are of one session and end with it; ``revised`` writes
+    them only then, as the text stands by then.
 
     Raises:
-        StartError: a wrong name, cues of all streams, or no broker.
+        StartError: a wrong name, cues of all streams, lines that are to be revised, or no broker.
     """
     if stream is not None and not (STREAM_NAME.fullmatch(stream) or is_job_id(stream)):
         raise ConfigError(f"STREAM={stream!r}: must be [A-Za-z0-9_-], at most 64, or the id of a job")
     if stream is None and form in {"srt", "vtt"}:
         raise ConfigError(f"--format={form}: name the stream; subtitles are of one recording")
+    if revised and form not in {"srt", "vtt"}:
+        raise ConfigError(f"--revised with --format={form}: only subtitles can wait for the end; lines show revisions")
     subject = f"{settings.transcript_subject_prefix}.{stream or '*'}.*"
     with reader_may_leave():
         async with connected(settings, "transcriber listen") as connection:
-            await listen(await subscribe(connection, subject), sys.stdout, form=form, once=once)
+            await listen(await subscribe(connection, subject), sys.stdout, form=form, once=once, revised=revised)
     return 0
 
 
-async def listen(messages: AsyncIterator[Received], out: TextIO, *, form: Form, once: bool) -> None:
-    """Write what comes to ``out``, at once, until the messages end; or with ``once`` until a session does."""
+async def listen(
+    messages: AsyncIterator[Received], out: TextIO, *, form: Form, once: bool, revised: bool = False
+) -> None:
+    """Write what comes to ``out``, at once, until the messages end; or with ``once`` until a session does.
+
+    ``revised``: subtitles, but only when their session ends.
+    """
     cues = Cues("vtt" if form == "vtt" else "srt")
     out.write(cues.head if form == "vtt" else "")
     out.flush()
+    if revised:
+        session = await _to_its_end(messages)
+        out.write("".join(map(cues.add, newest(session))))
+        return
     async for message in messages:
         if text := _render(message, form, cues, on_terminal=out.isatty()):
             out.write(text)
             out.flush()
         if cues.ended or (once and _ends(message)):
             return
+
+
+async def _to_its_end(messages: AsyncIterator[Received]) -> list[AnyMessage]:
+    """The first session, up to its ``end``."""
+    session: list[AnyMessage] = []
+    async for message in messages:
+        parsed = parse_transcript(message)
+        if parsed is None or isinstance(parsed, Progress) or (session and parsed.session != session[0].session):
+            continue
+        session += [] if isinstance(parsed, Partial) else [parsed]
+        if isinstance(parsed, End):
+            break
+    return session
 
 
 def _ends(message: Received) -> bool:

@@ -53,6 +53,9 @@ def _add_listen(commands: Commands) -> None:
     listen.add_argument("stream", nargs="?", metavar="STREAM", help="one stream; default: all")
     listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
+    listen.add_argument(
+        "--revised", action="store_true", help="subtitles when the session ends, with what revisions say instead"
+    )
     add_settings(listen, CLIENT_SETTINGS)
 
 
@@ -152,7 +155,11 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
 
     interrupt_on_sigterm()
     with suppress(KeyboardInterrupt):
-        asyncio.run(listen_and_print(settings, arguments.stream, form=arguments.format, once=arguments.once))
+        asyncio.run(
+            listen_and_print(
+                settings, arguments.stream, form=arguments.format, once=arguments.once, revised=arguments.revised
+            )
+        )
     return 0
 
 

@@ -26,6 +26,7 @@ class Lane(IntEnum):
     REQUEST = 1
     PARTIAL = 2
     FILE = 3
+    SECOND_PASS = 4
 
 
 @dataclass(frozen=True, slots=True)

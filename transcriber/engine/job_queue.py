@@ -3,6 +3,7 @@
 In: jobs, put by the event loop, which never waits. Out: jobs, taken by the worker thread, which does.
 """
 
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -11,15 +12,20 @@ from threading import Condition
 from transcriber.engine.job import Job, Lane
 from transcriber.errors import EngineError
 
-OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1}
+OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1, Lane.SECOND_PASS: 4}
 """Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial's place is the hand-over."""
+
+UNHURRIED = frozenset({Lane.FILE, Lane.SECOND_PASS})
 
 FILE_SHARE = 0.05
 """Of the worker's time, kept for files however much else there is: they end some day, and cost the others so much."""
 
+SECOND_PASS_SHARE = 0.25
+"""Of the time, at most, for what is heard once more: a window that comes in the meantime waits for it."""
+
 
 class JobQueue:
-    """Lanes by priority, but for the share of files; within each lane round-robin over streams.
+    """Lanes by priority, but for the share of files; within each lane round-robin over streams. A second pass rests after each job.
 
     Thread-safe. Invariant: a job of a lane with ``n`` places is taken at the latest as the n-th one of its
     lane after it was put, so in the ``final`` lane time in the queue <= capacity x job time, whatever
@@ -39,6 +45,7 @@ class JobQueue:
         self._in_hand: tuple[Lane, float] | None = None  # of the job that the worker has, and since when
         self._file_s: float | None = None  # what the last file job took
         self._owed_s = 0.0  # to files that wait
+        self._rested_at_s = -math.inf  # when a second pass may be made again
 
     @property
     def capacity(self) -> int:
@@ -55,13 +62,15 @@ class JobQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether the worker waits for a job or has one of a file, and none but files wait: a partial would be taken."""
-        at_a_file = self._in_hand is not None and self._in_hand[0] is Lane.FILE
-        return (self._waiting or at_a_file) and not any(map(len, list(self._lanes.values())[:-1]))
+        """Whether the worker waits for a job or has one that is in no hurry, and no other waits: a partial would be taken."""
+        at_leisure = self._in_hand is not None and self._in_hand[0] in UNHURRIED
+        return (self._waiting or at_leisure) and not any(
+            len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED
+        )
 
     @property
     def pressing(self) -> bool:
-        """Whether something waits that a partial must not keep waiting."""
+        """Whether something waits that neither a partial nor a second pass must keep waiting."""
         return bool(self._closed or len(self._finals) or len(self._lanes[Lane.REQUEST]))
 
     def has_room(self, lane: Lane) -> bool:
@@ -104,7 +113,8 @@ class JobQueue:
                 if self._closed:
                     return None
                 self._waiting = True
-                self._changed.wait()
+                rests = len(self._lanes[Lane.SECOND_PASS])
+                self._changed.wait(max(0.0, self._rested_at_s - self._clock()) if rests else None)
                 self._waiting = False
 
     def _next_lane(self) -> "tuple[Lane, _Lane] | None":
@@ -112,7 +122,10 @@ class JobQueue:
         files = self._lanes[Lane.FILE]
         if len(files) and self._file_s is not None and self._owed_s > self._file_s:
             return Lane.FILE, files
-        return next(((kind, lane) for kind, lane in self._lanes.items() if len(lane)), None)
+        return next(((kind, lane) for kind, lane in self._lanes.items() if len(lane) and self._may_take(kind)), None)
+
+    def _may_take(self, kind: Lane) -> bool:
+        return kind is not Lane.SECOND_PASS or (not self._closed and self._clock() >= self._rested_at_s)
 
     def _put_down(self) -> None:
         """The worker is through with the job in hand: what it took counts."""
@@ -120,7 +133,10 @@ class JobQueue:
             return
         kind, since_s = self._in_hand
         self._in_hand = None
-        took_s = self._clock() - since_s
+        now_s = self._clock()
+        took_s = now_s - since_s
+        if kind is Lane.SECOND_PASS:
+            self._rested_at_s = now_s + took_s * (1 / SECOND_PASS_SHARE - 1)
         if kind is Lane.FILE:
             self._file_s, self._owed_s = took_s, max(0.0, self._owed_s - took_s)
         elif len(self._lanes[Lane.FILE]):
@@ -128,7 +144,7 @@ class JobQueue:
             self._file_s = took_s if self._file_s is None else self._file_s  # until one has shown what it takes
 
     def close(self) -> None:
-        """Refuse from now on; what is queued can still be taken."""
+        """Refuse from now on; what is queued can still be taken, but for second passes."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -159,18 +159,18 @@ class LeftContext:
 
     def _new(self, transcript: Transcript, heard: Heard) -> list[Placed]:
         """What is not written."""
-        words, begin_s = _placed(transcript, heard), heard.start_s - heard.lead_s
+        words, begin_s = placed(transcript, heard), heard.start_s - heard.lead_s
         held = [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
         if not words or not heard.lead_s:
             # It did not hear what is written either: it says nothing about what was held back.
             return held + words
         if not self.before.sure:
-            return held + words[_first_from(heard.start_s, words) :]
+            return held + words[first_from(heard.start_s, words) :]
         # What was held back further ago than it heard is written now, as it was heard then.
-        unheard = held[: _first_from(begin_s, held)]
+        unheard = held[: first_from(begin_s, held)]
         before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s - SLACK_S]
-        words = words[_first_from(self.before.from_s, words) :]
-        return unheard + words[_nearest_beginning(before + unheard, words, self.before.until_s, begin_s) :]
+        words = words[first_from(self.before.from_s, words) :]
+        return unheard + words[nearest_beginning(before + unheard, words, self.before.until_s, begin_s) :]
 
     def _after(self, transcript: Transcript, out: Sequence[Placed], held: Sequence[Placed], heard: Heard) -> Written:
         before = self.before
@@ -185,27 +185,33 @@ class LeftContext:
             from_s=from_s,
         )
 
-    def _of(self, transcript: Transcript, placed: Sequence[Placed], heard: Heard) -> Transcript:
+    def _of(self, transcript: Transcript, found: Sequence[Placed], heard: Heard) -> Transcript:
         """The same answer of these words only.
 
         Their times count from the window's start, and lie within it or by the hold-back before it; but what was held back by
         another window stays where it was heard.
         """
-        first_s = max(heard.start_s - self._hold_back_s, min(self.before.until_s, heard.start_s))
-        words: list[Word] = []
-        for number, group in groupby(placed, lambda word: word.of):
-            parts = list(group)
-            least_s = first_s if number >= 0 else -math.inf
-            start_s, end_s = (
-                min(max(time_s, least_s), heard.end_s) - heard.start_s for time_s in (parts[0].start_s, parts[-1].end_s)
-            )
-            words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
-        timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)
-        text = "".join(word.word for word in placed).strip()
-        return transcript.with_words(text, tuple(words) if timed else transcript.words)
+        return of_these(
+            transcript, found, heard, max(heard.start_s - self._hold_back_s, min(self.before.until_s, heard.start_s))
+        )
 
 
-def _first_from(time_s: float, words: Sequence[Placed]) -> int:
+def of_these(transcript: Transcript, found: Sequence[Placed], heard: Heard, first_s: float) -> Transcript:
+    """The same answer of these words only, between ``first_s`` and the window's end; what another window held back stays where it was."""
+    words: list[Word] = []
+    for number, group in groupby(found, lambda word: word.of):
+        parts = list(group)
+        least_s = first_s if number >= 0 else -math.inf
+        start_s, end_s = (
+            min(max(time_s, least_s), heard.end_s) - heard.start_s for time_s in (parts[0].start_s, parts[-1].end_s)
+        )
+        words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
+    timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)
+    text = "".join(word.word for word in found).strip()
+    return transcript.with_words(text, tuple(words) if timed else transcript.words)
+
+
+def first_from(time_s: float, words: Sequence[Placed]) -> int:
     """Index of the first word that is said from a time on."""
     return next((i for i, word in enumerate(words) if word.middle_s >= time_s), len(words))
 
@@ -216,10 +222,10 @@ def same(one: str, other: str) -> bool:
     >>> same("Harbour,", "harbour"), same("nine", "five")
     (True, False)
     """
-    return _bare(one) == _bare(other)
+    return bare(one) == bare(other)
 
 
-def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, begin_s: float) -> int:
+def nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, begin_s: float) -> int:
     """How many of ``words`` are what was written."""
     costs = _beginnings(before, words, begin_s)
     wrong_side = sum(_late(until_s - word.middle_s) for word in words)  # all are new
@@ -235,12 +241,12 @@ def _nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_
 
 def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: float) -> list[float]:
     """What it costs to make each beginning of ``words`` of ``before``: (len(words) + 1,)."""
-    theirs, ours = [_bare(word.word) for word in before], [_bare(word.word) for word in words]
+    theirs, ours = [bare(word.word) for word in before], [bare(word.word) for word in words]
     their_joins, our_joins = _joins(theirs), _joins(ours)
     middles_s = [word.middle_s for word in words]
     rows = [[float(j) for j in range(len(words) + 1)]]
     for i, one in enumerate(before, 1):
-        above, lost, bare, middle_s = rows[-1], _lost(one, begin_s), theirs[i - 1], one.middle_s
+        above, lost, their, middle_s = rows[-1], _lost(one, begin_s), theirs[i - 1], one.middle_s
         joins = their_joins[i - 1]
         cost = above[0] + lost
         row = [cost]
@@ -248,11 +254,11 @@ def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: floa
             cost = min(above[j] + lost, cost + 1)
             apart_s = abs(middle_s - middles_s[j - 1])
             if apart_s < FAR_S:  # else to change one costs as much as to lose it and to invent the other
-                cost = min(cost, above[j - 1] + _change(bare, other, apart_s))
+                cost = min(cost, above[j - 1] + _change(their, other, apart_s))
             # Several words for one: as the end of what was written, or of what was heard.
             if (many := joins.get(other)) and abs(before[i - many].middle_s - middles_s[j - 1]) < FAR_S:
                 cost = min(cost, rows[i - many][j - 1] + JOIN_COST)
-            if (many := our_joins[j - 1].get(bare)) and abs(middles_s[j - many] - middle_s) < FAR_S:
+            if (many := our_joins[j - 1].get(their)) and abs(middles_s[j - many] - middle_s) < FAR_S:
                 cost = min(cost, above[j - many] + JOIN_COST)
             row.append(cost)
         rows.append(row)
@@ -300,11 +306,11 @@ def _late(by_s: float) -> float:
 
 
 @lru_cache(1024)
-def _bare(word: str) -> str:
+def bare(word: str) -> str:
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", word))).casefold() or word
 
 
-def _placed(transcript: Transcript, heard: Heard) -> list[Placed]:
+def placed(transcript: Transcript, heard: Heard) -> list[Placed]:
     """What the answer is compared by."""
     begin_s = heard.start_s - heard.lead_s
     words: Sequence[Word] = transcript.words or ()

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 THREAD_NAME = "whisper-"
 """What the names of the workers' threads begin with."""
 
+LEFT_OVER = frozenset({Lane.PARTIAL, Lane.SECOND_PASS})
+"""Jobs for the time in which nothing else is to be done: they are given up for what comes."""
+
 
 class Worker:
     """One model, one queue, one long-lived thread (the OpenMP team of a model belongs to its caller).
@@ -76,9 +79,9 @@ class Worker:
 
     @property
     def busy_s(self) -> float:
-        """Seconds spent on jobs so far, the running one included; but not on partials, which fill what is left over."""
+        """Seconds spent on jobs so far, the running one included; but not on what fills the time that is left over."""
         job = self._job
-        return self._busy_s + (time.monotonic() - job.started_s if job and job.lane is not Lane.PARTIAL else 0.0)
+        return self._busy_s + (time.monotonic() - job.started_s if job and job.lane not in LEFT_OVER else 0.0)
 
     @property
     def overdue(self) -> bool:
@@ -140,7 +143,7 @@ class Worker:
         finally:
             job.followed(transcript)
             job.finished_s = time.monotonic()
-            if job.lane is not Lane.PARTIAL:
+            if job.lane not in LEFT_OVER:
                 self._busy_s += job.finished_s - job.started_s
             self._job = None
 
@@ -149,7 +152,7 @@ class Worker:
         return self._limit_s * max(1.0, job.duration_s / self._duration_s)
 
     def _should_abort(self, job: Job, deadline_s: float) -> bool:
-        gives_way = job.lane is Lane.PARTIAL and self.queue.pressing
+        gives_way = job.lane in LEFT_OVER and self.queue.pressing
         return self._cancelled or gives_way or time.monotonic() > deadline_s
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:

@@ -74,7 +74,10 @@ INSTRUMENTS = (
     Instrument("transcriber.request.latency_ms", "histogram", "ms", "from a request's arrival to its text"),
     Instrument("transcriber.files.running", "gauge", "{file}", "files that are being worked through"),
     Instrument("transcriber.files", "counter", "{file}", "files that are over, by how they ended"),
-    Instrument("transcriber.revisions", "counter", "{message}", "texts published that replace an earlier one or a gap"),
+    Instrument("transcriber.revisions", "counter", "{message}", "texts published that replace earlier ones or a gap"),
+    Instrument(
+        "transcriber.revisions.left_out", "counter", "{passage}", "second passes that changed nothing, by reason"
+    ),
 )
 
 # The SDK's own bounds end at 10 s. 25 s is 1.25 x L_max, the threshold of the latency alert.

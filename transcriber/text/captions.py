@@ -3,7 +3,7 @@
 *Text* is a line a message, as it comes: what was said, what was not transcribed and why, dimmed what
 happened to the stream. *Cues* (SRT, WebVTT) are for one session, in order of time, and of a length that can be read
 (``phrases.py``). Windows without words make no cue, gaps make a visible one; partials and revisions are left out, since a
-subtitle once written stays. Where speakers are told apart, each is named.
+subtitle once written stays (``revisions.py`` puts them in the place of what they replace, where all is known). Where speakers are told apart, each is named.
 """
 
 import html

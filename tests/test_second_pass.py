@@ -1,0 +1,343 @@
+"""The second pass: what has been said is heard again in one piece, and told better, or not at all."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from tests.harness import Daemon, level, speak, until
+from tests.stored import ENV, provisioned, store, stored, until_stored
+from transcriber.demo.account import account_errors
+from transcriber.demo.broker import EmbeddedBroker
+from transcriber.engine.job import Transcript, Word
+from transcriber.engine.left_context import Placed
+from transcriber.engine.second_pass import PASSAGE_S, Part, Passage, Passages, Piece, revised, sound_of
+from transcriber.messages import End, Final, Gap, Revision, message_id
+
+RATE = 16_000
+HALF = RATE // 2
+
+
+def said(start_s, *words, step_s=0.5, confidence=0.9):
+    return tuple(
+        Placed(f" {word}", start_s + n * step_s, start_s + (n + 1) * step_s, confidence) for n, word in enumerate(words)
+    )
+
+
+def part(start_s, end_s, *words, number=0, over=False, language="en", avg_logprob=-0.2):
+    return Part(
+        f"m{start_s:g}",
+        number,
+        round(start_s * RATE),
+        round((end_s - start_s) * RATE),
+        said(start_s, *words),
+        language if words else None,
+        over,
+        avg_logprob if words else None,
+    )
+
+
+def silent(start_s, end_s):
+    return Part("", 0, round(start_s * RATE), round((end_s - start_s) * RATE))
+
+
+def ranges(passages):
+    return [(one.start_frame / RATE, (one.start_frame + one.frames) / RATE) for one in passages]
+
+
+def test_a_pause_ends_a_passage_and_is_no_part_of_it():
+    passages = Passages(RATE)
+
+    found = [passages.add(one) for one in (silent(0, 1), part(1, 4, "a"), part(4, 7, "b", over=True), silent(7, 8.5))]
+
+    assert not any(found)
+    (passage,) = passages.add(silent(8.5, 9.5))
+    assert ranges([passage]) == [(1, 7)]
+    assert (passage.before, passage.goes_on) == ((), False)
+
+
+def test_a_full_passage_ends_where_speech_had_ended_if_that_leaves_half_of_it():
+    passages = Passages(RATE)
+
+    found = [one for n in range(12) for one in passages.add(part(2 * n, 2 * n + 2, "a", over=n in {2, 8}))]
+
+    assert ranges(found) == [(0, 18)]
+    assert not found[0].goes_on
+    assert ranges(passages.end()) == [(18, 24)]
+
+
+def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_told_before():
+    passages = Passages(RATE)
+
+    found = [one for n in range(14) for one in passages.add(part(2 * n, 2 * n + 2, f"w{n}"))] + passages.end()
+
+    assert ranges(found) == [(0, 22), (22, 28)]
+    assert [one.goes_on for one in found] == [True, False]
+    assert [word.word for word in found[1].before][-2:] == [" w9", " w10"]
+
+
+def test_a_window_by_itself_is_not_heard_again():
+    passages = Passages(RATE)
+
+    assert [passages.add(part(0, 3, "a", over=True)), passages.add(silent(3, 6)), passages.end()] == [[], [], []]
+
+
+@pytest.mark.parametrize("what", ["gap", "unknown", "language"])
+def test_a_passage_reaches_over_nothing_that_was_not_heard_nor_another_language(what):
+    passages = Passages(RATE)
+    assert passages.add(part(0, 2, "a")) == passages.add(part(2, 4, "b")) == []
+
+    match what:
+        case "gap":
+            found, start_s = passages.gap(4 * RATE, RATE), 5
+        case "unknown":
+            found, start_s = passages.gap(4 * RATE, 0), 4
+        case _:
+            found, start_s = [], 4
+    found += passages.add(part(start_s, start_s + 2, "c", language="de" if what == "language" else "en"))
+    found += passages.add(part(start_s + 2, start_s + 4, "d", language="de" if what == "language" else "en"))
+
+    assert ranges(found + passages.end()) == [(0, 4), (start_s, start_s + 4)]
+
+
+KINDS = st.sampled_from(["said", "said", "said", "over", "nothing", "silence", "gap", "unknown", "german"])
+
+
+@given(st.lists(st.tuples(KINDS, st.integers(1, 10)), max_size=40), st.randoms(use_true_random=False))
+def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, chance):
+    told, at = [], 0
+    for kind, halves in pieces:
+        start_s, end_s = at / 2, (at + halves) / 2
+        at += halves if kind != "unknown" else 0
+        match kind:
+            case "silence":
+                told.append((kind, silent(start_s, end_s)))
+            case "gap" | "unknown":
+                told.append((kind, (round(start_s * RATE), halves * HALF * (kind == "gap"))))
+            case "nothing":
+                told.append((kind, part(start_s, end_s)))
+            case _:
+                language = "de" if kind == "german" else "en"
+                told.append((kind, part(start_s, end_s, f"w{at}", over=kind == "over", language=language)))
+
+    def found_in(order, **how):
+        passages = Passages(RATE, **how)
+        found = []
+        for kind, what in order:
+            found += passages.gap(*what) if kind in {"gap", "unknown"} else passages.add(what)
+        return found + passages.end()
+
+    found = found_in(told)
+
+    # Silences and gaps come before text that is older.
+    early = [one for one in told if one[0] in {"silence", "gap", "unknown"}]
+    late = [one for one in told if one not in early]
+    mixed = []
+    while early or late:
+        first = early if early and (not late or chance.random() < 0.5 or _before(early[0], late[0])) else late
+        mixed.append(first.pop(0))
+    assert ranges(found_in(mixed)) == ranges(found)
+    assert ranges(found_in(told, in_order=True)) == ranges(found)
+    for one in found:
+        assert one.frames <= PASSAGE_S * RATE
+        assert len(one.finals) > 1
+        assert all(a.end_frame == b.start_frame for a, b in pairwise(one.parts))
+        assert one.parts[0].message_id
+        assert one.parts[-1].message_id
+        assert len({p.language for p in one.parts if p.words}) <= 1
+    assert all(a.start_frame + a.frames <= b.start_frame for a, b in pairwise(found))
+
+
+def _before(one, other):
+    """An unknown gap comes before what follows it."""
+    return one[0] == "unknown" and one[1][0] <= other[1].start_frame
+
+
+def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1):
+    """An answer to a passage that is heard with so much before it."""
+    timed = tuple(Word(word, n * step_s, (n + 1) * step_s, 0.9) for n, word in enumerate(words))
+    return Transcript(" ".join(words), timed, "en", avg_logprob, None, 0.0, lead_s=lead_s)
+
+
+def sound_like(passage, *, lead_s=0.0, tail_s=0.0):
+    nothing = np.zeros(0, np.float32)
+    pieces = [Piece(np.zeros(one.frames, np.float32), nothing, nothing) for one in passage.parts]
+    edges = [np.zeros(round(s * RATE), np.float32) for s in (lead_s, tail_s)]
+    pieces[0] = Piece(pieces[0].samples, edges[0], nothing)
+    pieces[-1] = Piece(pieces[-1].samples, pieces[-1].before, edges[1])
+    return sound_of(passage, pieces)
+
+
+def test_what_stands_instead_has_its_times_from_the_passage():
+    passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve")))
+
+    better = revised(passage, heard("shut", "the", "inlet", "valve."), RATE, sound_like(passage))
+
+    assert isinstance(better, Transcript)
+    assert better.words
+    assert better.text == "shut the inlet valve."
+    assert [(word.word, word.start_s, word.end_s) for word in better.words][1:3] == [
+        ("the", 0.5, 1.0),
+        ("inlet", 1.0, 1.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "avg_logprob", "why"),
+    [
+        (("shut", "de", "inlet", "valve"), -0.1, "same"),
+        (("shut", "valve"), -0.1, "shorter"),
+        (("shut", "the", "inlet", "valve"), -0.3, "doubted"),
+    ],
+)
+def test_what_says_no_more_or_is_less_likely_is_not_published(words, avg_logprob, why):
+    passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve")))
+
+    assert revised(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
+
+
+def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again():
+    before = said(2, "one", "two", "three", "four")
+    passage = Passage((part(4, 5, "five", "sics"), part(5, 6, "seven", "ate")), before, goes_on=True)
+    sound = sound_like(passage, lead_s=1.0, tail_s=1.0)
+
+    better = revised(passage, heard("three", "four", "five", "six", "seven", "eight", "nine", "ten"), RATE, sound)
+
+    assert isinstance(better, Transcript)
+    assert better.words
+    assert better.text == "five six seven eight"
+    assert better.words[0].start_s == 0
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with EmbeddedBroker(store=tmp_path / "store") as running:
+        yield running
+
+
+# With a daemon: the model hears a number each half second, and mishears those of even level in less than 1.2 s.
+
+HEARS = {
+    "INPUT_SAMPLE_RATE": RATE,
+    "BUFFER_DURATION_SECS": 1,
+    "FAKE_WORD_S": 0.5,
+    "FAKE_MISHEARS_S": 1.2,
+    "SECOND_PASS": 1,
+}
+LEVELS = range(101, 113)
+"""Six seconds."""
+
+STORED = ENV | HEARS
+
+
+async def test_live_text_is_revised_from_memory_before_the_session_ends(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **HEARS):
+        for number in LEVELS:
+            await speak(mouth, "s", level(number, HALF))
+        await speak(mouth, "s", b"", end=1)
+        await ears.ends(1)
+        figures = await until(lambda: next((m for m in ears.metrics if m["transcriber.revisions"]), None))
+
+    ears.check_accounts()
+    assert ears.text("s").split()[:4] == ["101", "1020", "103", "1040"]
+    (revision,) = ears.of(Revision)
+    finals = ears.of(Final)
+    assert revision.text.split() == [str(number) for number in LEVELS]
+    assert revision.replaces == tuple(message_id("s", f.session, f.start_frame, "final", 0) for f in finals)
+    assert (revision.segment, revision.last_segment, revision.rev) == (0, 5, 1)
+    assert (revision.start, revision.duration) == (0, 6)
+    assert [word.start for word in revision.words][:3] == [0, 0.5, 1.0]
+    assert isinstance(ears.messages[-1], End)
+    assert figures["transcriber.revisions"] == 1
+
+
+async def test_speakers_apart_are_revised_apart(broker, tmp_path, mouth, ears):
+    async with Daemon(broker.url, tmp_path, **HEARS, SPEAKERS="channels", INPUT_CHANNELS=2):
+        for number in LEVELS:
+            both = np.stack([np.frombuffer(level(n, HALF), "<i2") for n in (number, number + 100)], axis=1)
+            await speak(mouth, "s", both.tobytes())
+        await speak(mouth, "s", b"", end=1)
+        await ears.ends(1)
+
+    said_by = {revision.speaker: revision.text for revision in ears.of(Revision)}
+    assert said_by == {str(n): " ".join(str(number + 100 * n) for number in LEVELS) for n in (0, 1)}
+
+
+async def test_under_load_nothing_is_heard_again_and_the_end_does_not_wait(broker, tmp_path, mouth, ears):
+    """Four streams keep the worker busy: passages are given up for windows, and in the end there is none in hand."""
+    job_s = tmp_path / "job_s"
+    job_s.write_text("0.2")
+    env = HEARS | {"FAKE_JOB_FILE": job_s, "TRANSCRIPTION_QUEUE_CAPACITY": 64}
+    fast = {"FAKE_SET": "transcriber.bus.second_pass:KEPT_S=0"}
+    async with Daemon(broker.url, tmp_path, **env, **fast):
+        for number in LEVELS:
+            for stream in "abcd":
+                await speak(mouth, stream, level(number, HALF))
+        for stream in "abcd":
+            await speak(mouth, stream, b"", end=1)
+        await ears.ends(4)
+        figures = await until(
+            lambda: next((m for m in ears.metrics if m["transcriber.revisions.left_out"]["busy"] == 4), None)
+        )
+
+    ears.check_accounts()
+    assert not ears.of(Gap)
+    assert not ears.of(Revision)
+    assert figures["transcriber.revisions"] == 0
+
+
+async def test_at_a_stop_nothing_waits_for_the_second_pass(broker, tmp_path, mouth, ears):
+    job_s = tmp_path / "job_s"
+    job_s.write_text("0")
+    async with Daemon(broker.url, tmp_path, **HEARS, FAKE_JOB_FILE=job_s) as daemon:
+        for number in LEVELS:
+            await speak(mouth, "s", level(number, HALF))
+        await until(lambda: len(ears.of(Final)) == 6)
+        job_s.write_text("3600")
+        await speak(mouth, "s", b"", end=1)
+        status, _ = await daemon.stop()
+        await ears.ends(1)
+
+    assert status == 0
+    assert not ears.of(Revision)
+    ears.check_accounts()
+
+
+@pytest.mark.parametrize("mode", [{}, {"DURABLE": 0, "BACKFILL": 1}])
+async def test_stored_text_is_revised_from_stored_audio(broker, tmp_path, mouth, mode):
+    await provisioned(broker)
+    async with Daemon(broker.url, tmp_path, **STORED | mode):
+        for n, number in enumerate(LEVELS):
+            await store(mouth, "s", level(number, HALF), offset=n * HALF)
+        await store(mouth, "s", b"", end=1)
+        found = await until_stored(mouth, lambda found: found.of(End) and found.of(Revision))
+
+    (revision,) = found.of(Revision)
+    assert revision.text.split() == [str(number) for number in LEVELS]
+    assert len(revision.replaces) == 6
+    assert (revision.first_seq, revision.last_seq) == (found.of(Final)[0].first_seq, found.of(Final)[-1].last_seq)
+    assert len(found.of(End)) == 1
+
+
+async def test_what_a_daemon_died_of_is_left_and_the_rest_is_revised_by_the_next_one(broker, tmp_path, mouth, ears):
+    await provisioned(broker)
+    levels = [101 + n % 200 for n in range(3 * 46)]
+    death = {"FAKE_BEFORE": "transcriber.bus.stored_second_pass:StoredSecondPass._hear:1 SIGKILL"}
+    async with Daemon(broker.url, tmp_path, **STORED, **death) as daemon:
+        for n, number in enumerate(levels):
+            await store(mouth, "s", level(number, HALF), offset=n * HALF)
+        await daemon.ended()
+    before = await stored(mouth)
+    async with Daemon(broker.url, tmp_path, **STORED):
+        await store(mouth, "s", b"", end=1)
+        found = await until_stored(mouth, lambda found: found.of(End) and len(found.of(Revision)) == 2)
+        figures = await until(lambda: ears.metrics[-1]["transcriber.revisions"] == 2 and ears.metrics[-1])
+
+    assert not before.of(Revision)
+    assert figures["transcriber.revisions.left_out"]["suspect"] == 1
+    assert [(revision.start, revision.duration) for revision in found.of(Revision)] == [(23, 23), (46, 23)]
+    for revision in found.of(Revision):
+        first = round(revision.start * 2)
+        assert revision.text.split() == [str(number) for number in levels[first : first + 46]]
+    assert account_errors(found.messages, len(levels) * HALF) == []

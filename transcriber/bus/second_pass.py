@@ -1,0 +1,155 @@
+"""The second pass over a live stream: what has been said is heard again from memory, when the worker has nothing else to do.
+
+In: what is told of the stream's sessions, as it is told. Out: jobs for the worker, and what is to be published of their answers.
+Nobody waits for it but the session's ``end``, and that no longer than ``KEPT_S``.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Protocol
+
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.engine.job import Job, Lane, Outcome, Transcript
+from transcriber.engine.second_pass import Part, Passage, Passages, Sound, revised, sound_of
+from transcriber.engine.worker import Worker
+from transcriber.messages import LeftOut
+from transcriber.telemetry import Counters
+
+KEPT_S = 60.0
+"""Audio is kept for so long after it was told, and so much of it: 64 kB a second."""
+
+MOST_TRIES = 3
+"""A passage that is given up so often for what came is left as it was told."""
+
+
+class Told(Protocol):
+    """Who makes jobs of passages, and publishes what comes of them; a ``StreamReport`` is one."""
+
+    counters: Counters
+
+    def passage_job(
+        self, session: Session, passage: Passage, sound: Sound, settle: Callable[[Job, Outcome], None]
+    ) -> Job: ...
+
+    def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None: ...
+
+    def end_if_complete(self, session: Session) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A passage that nobody has heard again.
+
+    Attributes:
+        since_s: monotonic time at which it was whole.
+        tries: how often it was given to the worker.
+    """
+
+    session: Session
+    channel: int
+    passage: Passage
+    since_s: float
+    tries: int = 0
+
+
+class SecondPass:
+    """Event loop only."""
+
+    def __init__(self, worker: Worker, told: Told, threshold: float) -> None:
+        """A frame of audio holds speech from ``threshold`` on."""
+        self._worker, self._told, self._threshold = worker, told, threshold
+        self._sessions: dict[Session, list[Passages]] = {}  # by channel
+        self._waiting: deque[_Waiting] = deque()
+        self._in_hand: _Waiting | None = None
+        self._stopped = False
+
+    def final(self, window: Window, own: Transcript, message_id: str, received_at: datetime) -> None:
+        """A window was told with these words."""
+        if not self._stopped:
+            part = Part.of_window(window, own, message_id, self._threshold, received_at)
+            self._add(window.session, window.channel, self._of(window.session)[window.channel].add(part))
+
+    def silence(self, silence: Silence) -> None:
+        if not self._stopped:
+            found = self._of(silence.session)[silence.channel].add(Part.of_silence(silence))
+            self._add(silence.session, silence.channel, found)
+
+    def gap(self, gap: Gap) -> None:
+        """Something was not heard, and no window goes on over it."""
+        if not self._stopped:
+            for channel, passages in enumerate(self._of(gap.session)):
+                if gap.channel in {None, channel}:
+                    self._add(gap.session, channel, passages.gap(gap.start_frame, gap.frames))
+
+    def holds(self, session: Session) -> bool:
+        """Whether something is still to be published of ``session``, of which all is told but its end."""
+        for channel, passages in enumerate(self._sessions.pop(session, ())):
+            self._add(session, channel, [] if self._stopped else passages.end())
+        waiting = [*self._waiting, *([self._in_hand] if self._in_hand else [])]
+        return any(one.session is session for one in waiting)
+
+    def look(self) -> None:
+        """Have the worker hear what waits, if it has nothing else to do; give up what has waited too long."""
+        while self._waiting and self._waiting[0].since_s < time.monotonic() - KEPT_S:
+            self._leave(self._waiting.popleft(), "busy")
+        queue = self._worker.queue
+        if self._waiting and not self._in_hand and queue.idle and queue.has_room(Lane.SECOND_PASS):
+            one = self._in_hand = self._waiting.popleft()
+            one.tries += 1
+            sound = sound_of(one.passage, [part.heard for part in one.passage.parts if part.heard])
+            job = self._told.passage_job(one.session, one.passage, sound, partial(self._heard, one, sound))
+            if queue.try_put(job):
+                self._again(one)
+
+    def stop(self) -> None:
+        """Nothing is heard again any more."""
+        self._stopped = True
+        left, self._in_hand = [*self._waiting, *([self._in_hand] if self._in_hand else [])], None
+        self._waiting.clear()
+        for one in left:
+            self._leave(one, "busy")
+
+    def _of(self, session: Session) -> list[Passages]:
+        if session not in self._sessions:
+            self._sessions[session] = [Passages(session.rate) for _ in range(session.channels)]
+        return self._sessions[session]
+
+    def _add(self, session: Session, channel: int, passages: list[Passage]) -> None:
+        now_s = time.monotonic()
+        self._waiting.extend(_Waiting(session, channel, passage, now_s) for passage in passages)
+        while sum(one.passage.frames / one.session.rate for one in self._waiting) > KEPT_S:
+            self._leave(self._waiting.popleft(), "busy")
+        if passages:
+            self.look()
+
+    def _heard(self, one: _Waiting, sound: Sound, job: Job, outcome: Outcome) -> None:
+        """What whisper says of a passage; or it was given up."""
+        if one is not self._in_hand:
+            return
+        if not isinstance(outcome, Transcript):
+            self._again(one)
+        else:
+            self._in_hand = None
+            better = revised(one.passage, outcome, one.session.rate, sound)
+            if isinstance(better, Transcript):
+                self._told.revised(one.session, one.channel, one.passage, job, better)
+                self._told.end_if_complete(one.session)
+            else:
+                self._leave(one, better)
+        self.look()
+
+    def _again(self, one: _Waiting) -> None:
+        self._in_hand = None
+        if one.tries < MOST_TRIES:
+            self._waiting.appendleft(one)
+        else:
+            self._leave(one, "busy")
+
+    def _leave(self, one: _Waiting, why: LeftOut) -> None:
+        """Its text stays as it was told."""
+        self._told.counters.revisions_left_out[why] += 1
+        self._told.end_if_complete(one.session)
