@@ -136,6 +136,23 @@ def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_spea
     assert [event.cut.goes_on for event in events if isinstance(event, Window)] == [True, False]
 
 
+def test_words_that_were_held_back_wait_for_the_window_after_a_bridge():
+    """One of nothing but bridges is never heard, and leaves them to the next one."""
+    fmt = AudioFormat(SampleFormat.F32LE, rate=16_000)
+    cutting = Cutting(160 * FRAME_SAMPLES / 16_000, quiet=False, gate=True, left_s=5.0)
+    session = Session("s", fmt, cutting, Ear(), max_hole_s=1)
+    unheard = silence(4).tobytes()
+
+    events = session.feed(joined(speech(158), silence(2)).tobytes())
+    for _ in range(160 // 4):
+        events += session.feed(unheard, unfit="not finite")
+    events += session.feed(silence(300).tobytes()) + session.close()
+
+    windows = [event for event in events if not isinstance(event, Gap)]
+    assert kinds(windows) == ["Window", "Silence", "Window", "Silence"]
+    assert sum(event.frames for event in windows) == 620 * FRAME_SAMPLES
+
+
 def test_a_pause_before_any_audio_is_nothing():
     assert stream().pause() == []
 

@@ -391,12 +391,13 @@ class Session:
         windows: list[Window | Silence | Gap] = []
         for channel, cut in cuts:
             place = self._places[channel]
-            goes_on = cut.goes_on and self._cutting.left_s > 0
+            silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
+            # Words that were left to a window which nobody hears are left to the one after it.
+            goes_on = (cut.goes_on or (silent and place.goes_on)) and self._cutting.left_s > 0
             self._places[channel] = Place(
                 place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on
             )
             silence = Silence(self, channel, place.frame, cut.frames, self.places, cut.own)
-            silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
             windows.append(silence if silent else self._window(channel, cut, place))
         return windows
 
