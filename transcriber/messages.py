@@ -230,7 +230,9 @@ class Transcribed(Message):
         ge=0, description="number of the window in its session, from 0; a gap takes its number with it"
     )
     rev: int = Field(ge=0)
-    text: str = Field(description="empty when nothing was said or a guard suppressed it")
+    text: str = Field(
+        description="empty when nothing was said; where a guard suppressed it, only what the window before left over"
+    )
     suppressed: Suppressed | None = Field(description="why whisper's text is held back")
     words: tuple[Word, ...] | None = Field(
         description="in order; the first may lie before the range, as the window before it left them over"

@@ -135,8 +135,10 @@ class LeftContext:
         ``again``: all that comes after it is told, with what was held back before it.
         """
         if transcript.suppressed:
-            self.before = Written(-1.0, (), self.before.held, self.before.language)
-            return transcript
+            # What was left to it was believed when it was heard.
+            held = [] if again else self._held
+            self.before = Written(-1.0, (), (), self.before.language)
+            return self._of(transcript, held, heard)
         if again:
             words = (*self.before.words, *(word[:3] for word in self.before.held))
             self.before = self.before._replace(words=words, held=())
@@ -157,10 +159,14 @@ class LeftContext:
         """What comes does not follow upon what was written: something is missing, or another language is spoken."""
         self.before = self.before._replace(until_s=-1.0, words=())
 
+    @property
+    def _held(self) -> list[Placed]:
+        """What was left to the next window."""
+        return [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
+
     def _new(self, transcript: Transcript, heard: Heard) -> list[Placed]:
         """What is not written."""
-        words, begin_s = placed(transcript, heard), heard.start_s - heard.lead_s
-        held = [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
+        words, begin_s, held = placed(transcript, heard), heard.start_s - heard.lead_s, self._held
         if not words or not heard.lead_s:
             # It did not hear what is written either: it says nothing about what was held back.
             return held + words
