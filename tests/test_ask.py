@@ -1,12 +1,15 @@
 """How much whisper hears before a window, and what is made of its answer."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from transcriber.audio.window import OVERLAP_S
 from transcriber.engine.ask import ask
 from transcriber.engine.context import Trail
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, Transcript, Word
 
 LEAD_S, WINDOW_S = 7.5, 5.0
 
@@ -114,3 +117,63 @@ def test_what_was_said_before_the_window_counts_as_time_to_say_it():
 
     assert ask(model, job(speech_s=0.1), lambda: False).suppressed is None
     assert ask(model, job(lead_s=0.0, speech_s=0.1), lambda: False).suppressed == "rate"
+
+
+def saying(before, new, *, before_logprob=-0.1, new_logprob=-0.1, doubt=None):
+    """A model that says so before the window and in it, evenly; both are lists of words."""
+    words = [
+        Word(word, begin_s + n * length_s / len(some), begin_s + (n + 1) * length_s / len(some), math.exp(logprob))
+        for some, begin_s, length_s, logprob in (
+            (before, 0.0, LEAD_S, before_logprob),
+            (new, LEAD_S, WINDOW_S, new_logprob),
+        )
+        for n, word in enumerate(some)
+    ]
+    avg_logprob = (len(before) * before_logprob + len(new) * new_logprob) / len(words)
+    model = Listening()
+    model.transcribe = lambda *_, **__: Transcript(  # type: ignore[method-assign]
+        " ".join(word.word for word in words), tuple(words), "en", avg_logprob, None, 0.1, doubt=doubt
+    )
+    return model
+
+
+SURE = [f"word{n}" for n in range(20)]
+BEATS = ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("new", "heard", "reason"),
+    [
+        ({"new": ["gale", "force", "nine"], "new_logprob": -0.7}, {"speech_prob": 0.5}, "no_speech"),
+        ({"new": ["gale", "force", "nine"], "new_logprob": -0.7}, {"speech_prob": 1.0}, None),
+        ({"new": ["gale", "force", "nine"], "new_logprob": -1.2}, {"speech_prob": 1.0}, "log_probability"),
+        ({"new": ["Kowalczyk"], "new_logprob": -1.2}, {"speech_prob": 1.0}, None),  # one rare name
+        ({"new": [f"gale{n:02}" for n in range(40)]}, {"speech_s": 0.5}, "rate"),
+        ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 2.0}, None),
+        ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 0.3}, "repetition"),
+        # Four times in all, but not within the window: people count so, and a loop would go on.
+        ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"}, {"speech_s": 3.0}, None),
+        (
+            {"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"},
+            {},
+            "repetition",
+        ),  # nobody listened
+        ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 4, "doubt": "repetition"}, {"speech_s": 4.0}, "repetition"),
+        ({"new": ["SUSUSUSUSUSUSUSUSUSU"], "doubt": "repetition"}, {"speech_s": 4.0}, "repetition"),
+        ({"new": [], "new_logprob": 0.0}, {"speech_prob": 0.1, "speech_s": 0.1}, None),
+    ],
+)
+def test_what_is_new_is_judged_by_itself_for_what_came_before_was_mostly_said_clearly(new, heard, reason):
+    model = saying(**{"before": SURE} | new)
+
+    assert ask(model, replace(job(), **heard), lambda: False).suppressed == reason
+
+
+def test_an_answer_whose_new_words_are_unlikely_is_asked_for_again():
+    unlikely, likely = (saying(SURE, ["gale", "force", "nine"], new_logprob=logprob) for logprob in (-1.5, -0.1))
+    model = Listening()
+    model.transcribe = lambda *_, wide=False, **__: (likely if wide else unlikely).transcribe()  # type: ignore[method-assign]
+
+    answer = ask(model, job(), lambda: False)
+
+    assert (answer.redone, answer.suppressed) == (True, None)

@@ -134,6 +134,7 @@ MAYDAY = "Mayday, Mayday, Mayday, Mayday, this is Star of the Sea. Star of the S
         ("Yes, yes, yes, yes, yes, yes, yes, yes.", 2.5),
         ("five five five five five five five five five five", 3.8),
         ("5 5 5 5 5 5 5 5", 3.0),
+        ("1 2 3 1 2 3 1 2 3 1 2 3 1 2", 2.72),
         (MAYDAY, 3.6),
         ("It is very, very, very, very, very, very, very, very cold.", 3.5),
         ("Thank you. Thank you. Thank you. Thank you. Thank you.", 3.0),
@@ -151,6 +152,7 @@ def test_what_people_say_again_and_again_is_kept_if_there_was_time_to_say_it(tex
 @pytest.mark.parametrize(
     "text",
     [
+        "1 2 3 4 5 six 1 2 3 4 5 six 1 2 3 4 5 six 1 2 3 4 5 six",
         "My name is My name is My name is My name is",  # more words than people say again
         "and so gale warning " + "for the north " * 4,
         "no no no no no no no no " + "for the north channel " * 4,

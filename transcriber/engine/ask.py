@@ -11,7 +11,7 @@ from functools import partial
 from transcriber.audio.window import OVERLAP_S
 from transcriber.config import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.context import Trail
-from transcriber.engine.guards import suppression
+from transcriber.engine.guards import doubt_of_new, said_in_time, suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, SpeechModel, Transcript
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
@@ -59,14 +59,21 @@ def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) ->
 
 
 def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
-    """Why the text of ``job`` is not to be shown."""
-    return suppression(
-        transcript.text,
-        transcript.avg_logprob,
-        transcript.doubt,
-        # Of what comes before the window it is not known how much is speech: perhaps all.
-        speech_s=None if job.speech_s is None else job.speech_s + transcript.lead_s,
-        speech_prob=job.speech_prob,
+    """Why the text of ``job`` is not to be shown: it cannot be believed as a whole, or what is new in it cannot.
+
+    What comes before the window was mostly said clearly. Taken together with it, what is made up looks likely, and slow enough.
+    """
+    judge = partial(suppression, speech_prob=job.speech_prob)
+    # Of what comes before the window it is not known how much is speech: perhaps all.
+    heard_s = None if job.speech_s is None else job.speech_s + transcript.lead_s
+    new, doubted = transcript.without_lead(), transcript.doubt
+    if not transcript.lead_s or not new.words:
+        return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s)
+    doubted_of_new = doubt_of_new([word.word for word in new.words], new.avg_logprob, doubted)
+    if doubted == "repetition" and heard_s is not None and said_in_time(transcript.text, heard_s):
+        doubted = None  # what is new decides
+    return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s) or judge(
+        new.text, new.avg_logprob, doubted_of_new, speech_s=job.speech_s
     )
 
 

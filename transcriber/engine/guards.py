@@ -25,6 +25,9 @@ WEAK_SPEECH_PROB = 0.9
 MIN_AVG_LOGPROB_OF_WEAK_SPEECH = -0.6
 """What is hardly speech must be likelier text than what surely is. Right text stays above it in all the noise above."""
 
+MIN_NEW_WORDS = 3
+"""Of fewer the mean says little: one rare name is enough to make it low."""
+
 MIN_REPEATS = 4
 MIN_REPEATED_TOKENS = 8
 """Less is speech: "no, no, no, no" has four. More may be: then it depends on the time there was to say it."""
@@ -42,7 +45,8 @@ LETTERS_OF_A_WIDE_CHARACTER = 3
 """Chinese, Japanese and Korean write a syllable with one; others take about three letters for it."""
 
 MAX_SAID_AGAIN_WORDS = 2
-"""People say a word or two again and again: "no", "thank you". Whisper's loops are as often whole clauses."""
+"""People say a word or two again and again: "no", "thank you"; and rows of numbers, as who counts time. Whisper's loops are as often
+whole clauses."""
 
 MAX_SAID_AGAIN_PER_SECOND = 25
 """Letters a second of speech, counted as ``letters`` does, of a text that says the same again and again. "No" eight times, "yes"
@@ -69,6 +73,23 @@ def doubt(tokens: Sequence[object], avg_logprob: float | None, *, steps: int, ma
     if avg_logprob < MIN_AVG_LOGPROB:
         return "log_probability"
     return "repetition" if _repeats_at_all(tokens) else None
+
+
+def doubt_of_new(words: Sequence[str], avg_logprob: float | None, doubted: Doubt | None) -> Doubt | None:
+    """Why what an answer says of its window may be wrong, where it says again what came before, too.
+
+    Args:
+        words: those of the window, as they are written.
+        avg_logprob: the mean over them of each one's mean log-probability; None without words.
+        doubted: what ``doubt`` said of the whole answer.
+    """
+    if avg_logprob is not None and len(words) >= MIN_NEW_WORDS and avg_logprob < MIN_AVG_LOGPROB:
+        return "log_probability"
+    # What people say again and again across a cut is more often in the whole than in what is new; a loop goes on in both.
+    again = doubted == "repetition" and (
+        _repeats_at_all([_sound(word) for word in words]) or _repeats_at_all("".join(words))
+    )
+    return "repetition" if again else None
 
 
 def suppression(
@@ -111,26 +132,37 @@ def letters(text: str) -> int:
     return sum(LETTERS_OF_A_WIDE_CHARACTER if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
+def said_in_time(text: str, speech_s: float) -> bool:
+    """Whether ``text``, which says the same again and again, may have been said in ``speech_s``."""
+    return letters(text) <= MAX_SAID_AGAIN_PER_SECOND * speech_s
+
+
 def _said_again(text: str, speech_s: float) -> bool:
     """Whether somebody may have said the same again and again in ``speech_s``; the answer has come to its end.
 
     Words are compared as they sound. A script without spaces is one word, of which nothing can be told.
     """
-    if letters(text) > MAX_SAID_AGAIN_PER_SECOND * speech_s:
+    if not said_in_time(text, speech_s):
         return False
     words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())  # noqa: RUF001 - as whisper may write it
     told = words
-    for count in range(1, MAX_SAID_AGAIN_WORDS + 1):
-        told = _once(told, count)
+    for count in range(1, MAX_PERIOD + 1):
+        told = _once(told, count, any_word=count <= MAX_SAID_AGAIN_WORDS)
     return len(told) < len(words) and not _repeats_at_all(told)
 
 
-def _once(words: Sequence[str], count: int) -> list[str]:
-    """The words without what repeats the ``count`` words before it."""
+def _sound(word: str) -> str:
+    """What two spellings of a word have in common."""
+    return "".join(filter(str.isalnum, word.casefold()))
+
+
+def _once(words: Sequence[str], count: int, *, any_word: bool) -> list[str]:
+    """The words without what repeats the ``count`` words before it; unless ``any_word`` does, only numbers."""
     told: list[str] = []
     for word in words:
         told.append(word)
-        if told[-count:] == told[-2 * count : -count]:
+        last = told[-count:]
+        if last == told[-2 * count : -count] and (any_word or all(one.isdigit() for one in last)):
             del told[-count:]
     return told
 

@@ -1,5 +1,6 @@
 """What crosses into the worker thread, and what comes back."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,9 @@ from transcriber.messages import Suppressed
 
 WHISPER_SAMPLE_RATE = 16_000
 """Hz; the only rate whisper takes."""
+
+LEAST_PROBABILITY = 1e-6
+"""Of a word: one that is rounded to 0 has a logarithm all the same."""
 
 
 class Lane(IntEnum):
@@ -70,11 +74,13 @@ class Transcript:
     lead_s: float = 0.0
 
     def without_lead(self) -> "Transcript":
-        """What was said in its window, by the times of its words."""
+        """What was said in its window, by the times of its words, and how likely these are: the mean over them."""
         if not self.lead_s or self.words is None:
             return self
         own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
-        return self.with_words(written(own, self.language), own)
+        logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in own]
+        avg_logprob = min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
+        return replace(self.with_words(written(own, self.language), own), avg_logprob=avg_logprob)
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
         """The same answer, of other words."""
