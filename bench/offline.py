@@ -20,6 +20,10 @@ class Offline:
         self._speaker = Speaker(settings)
 
     def hear(self, window: Window) -> Transcript:
+        return self.follow(window, self.ask(window)[1])
+
+    def ask(self, window: Window) -> tuple[Job, Transcript]:
+        """What the model heard of a window, as the worker hands it back; ``follow`` is to be told before the next one."""
         speech = window.cut.speech
         job = Job(
             stream=window.session.id,
@@ -34,6 +38,10 @@ class Offline:
         )
         answer = ask(self._model, job, _never)
         job.followed(answer)
+        return job, answer
+
+    def follow(self, window: Window, answer: Transcript) -> Transcript:
+        """What its ``final`` says."""
         return self._speaker.final(window, answer)
 
 
