@@ -72,10 +72,16 @@ def end(duration_s: float, session: str = "a") -> End:
         (final("wind", 3675.9), Line("[1:01:15] radio: wind")),
         (final("two\nlines \x1b[2J\x07", 0), Line("[00:00] radio: two lines [2J")),
         (final("", 5), None),
+        (said(Final, "", 5, suppressed="rate"), Line("[00:05] radio: [held back 5.0 s: rate]", dim=True)),
+        (said(Final, "wind", 5, suppressed="rate"), Line("[00:05] radio: wind [held back 5.0 s: rate]")),
         (said(Partial, "wind nor", 5), None),
         (
             said(Revision, "wind northwest", 5, replaces=("x",), last_segment=0),
             Line("[00:05] radio: [revised] wind northwest"),
+        ),
+        (
+            said(Revision, "", 5, replaces=("x",), last_segment=0, suppressed="repetition"),
+            Line("[00:05] radio: [revised] [held back 5.0 s: repetition]"),
         ),
         (silence(5), None),
         (final("wind", 5, speaker="1"), Line("[00:05] radio (1): wind")),

@@ -30,10 +30,10 @@ def text_line(message: AnyMessage) -> Line | None:
     speaker = message.speaker if isinstance(message, Final | Revision | Gap) else None
     head = f"[{clock(time_s)}] {clean(message.stream)}{'' if speaker is None else f' ({clean(speaker)})'}: "
     match message:
-        case Final(text=str(text)) if text:
-            return Line(head + clean(text))
+        case Final() if message.text or message.suppressed:
+            return Line(head + _shown(message), dim=not message.text)
         case Revision():
-            return Line(f"{head}[revised] {clean(message.text)}")
+            return Line(f"{head}[revised] {_shown(message)}")
         case Gap():
             detail = f": {clean(message.detail)}" if message.detail else ""
             return Line(f"{head}[gap {message.duration:.1f} s: {message.reason}{detail}]")
@@ -49,6 +49,12 @@ def text_line(message: AnyMessage) -> Line | None:
             return Line(f"{head}{message.state}{f': {clean(message.error)}' if message.error else ''}", dim=True)
         case _:
             return None
+
+
+def _shown(message: Final | Revision) -> str:
+    """Its text; where one was held back that is said, else it would look as if nobody had spoken."""
+    held = f"[held back {message.duration:.1f} s: {message.suppressed}]" if message.suppressed else ""
+    return f"{clean(message.text)} {held}".strip()
 
 
 def clock(seconds: float) -> str:
