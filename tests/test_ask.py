@@ -146,8 +146,10 @@ BEATS = ["one", "two", "three"]
     [
         ({"new": ["gale", "force", "nine"], "new_logprob": -0.7}, {"speech_prob": 0.5}, "no_speech"),
         ({"new": ["gale", "force", "nine"], "new_logprob": -0.7}, {"speech_prob": 1.0}, None),
-        ({"new": ["gale", "force", "nine"], "new_logprob": -1.2}, {"speech_prob": 1.0}, "log_probability"),
-        ({"new": ["Kowalczyk"], "new_logprob": -1.2}, {"speech_prob": 1.0}, None),  # one rare name
+        ({"new": ["gale", "force", "nine"], "new_logprob": -1.2}, {"speech_prob": 1.0}, None),
+        ({"new": ["gale", "force", "nine"], "new_logprob": -1.2}, {}, "log_probability"),
+        ({"new": ["gale", "force", "nine"], "new_logprob": -1.4}, {"speech_prob": 1.0}, "log_probability"),
+        ({"new": ["Kowalczyk"], "new_logprob": -1.4}, {"speech_prob": 1.0}, None),  # one rare name
         ({"new": [f"gale{n:02}" for n in range(40)]}, {"speech_s": 0.5}, "rate"),
         ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 2.0}, None),
         ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 0.3}, "repetition"),
@@ -170,10 +172,10 @@ def test_what_is_new_is_judged_by_itself_for_what_came_before_was_mostly_said_cl
 
 
 def test_an_answer_whose_new_words_are_unlikely_is_asked_for_again():
-    unlikely, likely = (saying(SURE, ["gale", "force", "nine"], new_logprob=logprob) for logprob in (-1.5, -0.1))
+    unlikely, likely = (saying(SURE, ["gale", "force", "nine"], new_logprob=logprob) for logprob in (-1.2, -0.1))
     model = Listening()
     model.transcribe = lambda *_, wide=False, **__: (likely if wide else unlikely).transcribe()  # type: ignore[method-assign]
 
-    answer = ask(model, job(), lambda: False)
+    answer = ask(model, replace(job(), speech_prob=1.0), lambda: False)
 
-    assert (answer.redone, answer.suppressed) == (True, None)
+    assert (answer.redone, answer.suppressed, answer.words) == (True, None, likely.transcribe().words)

@@ -7,6 +7,7 @@ from transcriber.engine.guards import (
     MAX_LETTERS_PER_SECOND,
     MAX_SAID_AGAIN_PER_SECOND,
     UNHEARD_SPEECH_S,
+    WEAK_SPEECH_PROB,
     doubt,
     letters,
     suppression,
@@ -88,6 +89,9 @@ LONG = "gale warning for the north channel tonight " * 4
         ("gale", -0.7, None, {"speech_prob": 0.89}, "no_speech"),
         ("gale", -1.1, "log_probability", {"speech_prob": 0.3}, "no_speech"),
         ("gale", -0.7, None, {"speech_prob": 0.9}, None),
+        ("gale", -1.1, "log_probability", {"speech_prob": 0.9}, None),
+        ("gale", -1.4, "log_probability", {"speech_prob": 0.9}, "log_probability"),
+        (LONG, -1.1, "log_probability", {"speech_prob": 0.9, "speech_s": 0.3}, "rate"),
         ("gale", -0.5, None, {"speech_prob": 0.0}, None),
         ("gale", None, None, {"speech_prob": 0.0}, None),
         (LONG, -0.2, None, {"speech_s": 0.3}, "rate"),
@@ -204,7 +208,9 @@ def test_every_reason_is_a_series_and_there_is_none_without_text(text, avg_logpr
     reason = suppression(text, avg_logprob, doubted, speech_s=speech_s, speech_prob=speech_prob)
 
     assert reason is None or (text and reason in get_args(Suppressed))
-    if text and (doubted in {"token_cap", "log_probability"} or (doubted == "repetition" and speech_s is None)):
+    sure = speech_prob is not None and speech_prob >= WEAK_SPEECH_PROB
+    unlikely = doubted == "log_probability" and not sure
+    if text and (doubted == "token_cap" or unlikely or (doubted == "repetition" and speech_s is None)):
         assert reason is not None
 
 

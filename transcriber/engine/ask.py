@@ -11,7 +11,7 @@ from functools import partial
 from transcriber.audio.window import OVERLAP_S
 from transcriber.config import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.context import Trail
-from transcriber.engine.guards import doubt_of_new, said_in_time, suppression
+from transcriber.engine.guards import Doubt, doubt_of_new, said_in_time, suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, SpeechModel, Transcript
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
@@ -69,17 +69,24 @@ def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
     new, doubted = transcript.without_lead(), transcript.doubt
     if not transcript.lead_s or not new.words:
         return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s)
-    doubted_of_new = doubt_of_new([word.word for word in new.words], new.avg_logprob, doubted)
     if doubted == "repetition" and heard_s is not None and said_in_time(transcript.text, heard_s):
         doubted = None  # what is new decides
     return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s) or judge(
-        new.text, new.avg_logprob, doubted_of_new, speech_s=job.speech_s
+        new.text, new.avg_logprob, _doubt_of_new(transcript), speech_s=job.speech_s
     )
+
+
+def _doubt_of_new(transcript: Transcript) -> Doubt | None:
+    """Why what is new in an answer may be wrong, where there is more in it."""
+    new = transcript.without_lead()
+    if not transcript.lead_s or not new.words:
+        return None
+    return doubt_of_new([word.word for word in new.words], new.avg_logprob, transcript.doubt)
 
 
 def _believed(transcript: Transcript, job: Job) -> bool:
     """Whether nothing speaks against the answer; one that gave up has no text to hold back, and is in doubt all the same."""
-    return not (transcript.doubt or _suppression(transcript, job))
+    return not (transcript.doubt or _doubt_of_new(transcript) or _suppression(transcript, job))
 
 
 def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, float]:

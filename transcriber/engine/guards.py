@@ -22,6 +22,10 @@ the speech (``bench.guards``)."""
 WEAK_SPEECH_PROB = 0.9
 """The detector was sure of all speech, even in noise as loud (1.00 in 254 windows), but of hum and tones that set in at most 0.89."""
 
+MIN_AVG_LOGPROB_OF_SURE_SPEECH = -1.3
+"""Where there surely is speech, less likely text is doubted, and asked for once more, but only what is as unlikely as this is held back:
+names and few words have little more though they are right (``bench.guards``)."""
+
 MIN_AVG_LOGPROB_OF_WEAK_SPEECH = -0.6
 """What is hardly speech must be likelier text than what surely is. Right text stays above it in all the noise above."""
 
@@ -116,6 +120,8 @@ def suppression(
         return "no_speech"
     if doubted == "repetition" and speech_s is not None and _said_again(text, speech_s):
         return None
+    if doubted == "log_probability" and speech_prob is not None and not weak:
+        doubted = doubted if avg_logprob is None or avg_logprob < MIN_AVG_LOGPROB_OF_SURE_SPEECH else None
     if doubted is not None and doubted != "gave_up":
         return doubted
     if speech_s is not None and letters(text) > MAX_LETTERS_PER_SECOND * (speech_s + UNHEARD_SPEECH_S):
