@@ -10,6 +10,8 @@ many of either are held back, each with its text and why; how unlikely, and how 
 the time of a window. ``--answers FILE`` keeps what whisper said, so that other thresholds can be tried in seconds.
 """
 
+import math
+import time
 from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -51,6 +53,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--prompts", action="store_true", help="also what a prompt does to the words")
     parser.add_argument("--threads", type=int, default=2, metavar="N")
     parser.add_argument("--answers", type=Path, metavar="FILE", help="what whisper said before, and where to keep it")
+    parser.add_argument(
+        "--stop-after", type=float, default=math.inf, metavar="MIN", help="begin no recording after so many minutes"
+    )
 
 
 def measure(
@@ -63,13 +68,18 @@ def measure(
     prompts: bool,
     threads: int,
     answers: Path | None,
+    stop_after: float,
 ) -> Results:
+    until_s = time.monotonic() + 60 * stop_after
     path, split, skipped = find_named_model(load_settings(), model), split_for(model), list[str]()
     settings = load_settings(whisper_threads=threads)
     ears, network, everything = Remembering(load_model(path, settings), answers), Silero(), list[Verdict]()
     corpora = corpora_for(model, corpus, minutes, skipped)
     results: Results = {"model": model_name(path), "threads": threads, "skipped": skipped}
     for name in only.split(",") if only else corpora:
+        if time.monotonic() > until_s:
+            skipped.append(f"{name}: no time left")
+            continue
         note(f"guards: {name}")
         if name not in corpora:
             raise SystemExit(f"{name} is no corpus: {', '.join(corpora)}")
@@ -80,10 +90,14 @@ def measure(
             continue
         if quick:
             recordings = [one.opening(QUICK_S) for one in recordings[:: max(1, len(recordings) // QUICK_RECORDINGS)]]
-        windows = [verdict for one in recordings for verdict in verdicts(one, ears, settings, language, network, split)]
+        windows, heard = list[Verdict](), 0
+        for heard, one in enumerate(recordings, 1):
+            windows += verdicts(one, ears, settings, language, network, split)
+            if time.monotonic() > until_s:
+                break
         ears.keep()
         everything += windows if name != REPEATED else []
-        results[name] = figures(windows)
+        results[name] = {"recordings": f"{heard} of {len(recordings)}"} | figures(windows)
         if prompts:
             results[name]["prompts"] = prompted(path, recordings, language, split)
     results["all"] = figures(everything)
