@@ -91,8 +91,9 @@ def measure(
         if quick:
             recordings = [one.opening(QUICK_S) for one in recordings[:: max(1, len(recordings) // QUICK_RECORDINGS)]]
         windows, heard = list[Verdict](), 0
-        for heard, one in enumerate(recordings, 1):
+        for one in recordings:
             windows += verdicts(one, ears, settings, language, network, split)
+            heard += 1
             if time.monotonic() > until_s:
                 break
         ears.keep()
