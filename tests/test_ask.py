@@ -152,7 +152,7 @@ BEATS = ["one", "two", "three"]
         ({"new": ["Kowalczyk"], "new_logprob": -1.4}, {"speech_prob": 1.0}, None),  # one rare name
         ({"new": [f"gale{n:02}" for n in range(40)]}, {"speech_s": 0.5}, "rate"),
         ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 2.0}, None),
-        ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 0.3}, "repetition"),
+        ({"new": ["no,"] * 16, "doubt": "repetition"}, {"speech_s": 0.3}, "repetition"),
         # Four times in all, but not within the window: people count so, and a loop would go on.
         ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"}, {"speech_s": 3.0}, None),
         (

@@ -19,6 +19,9 @@ from transcriber.messages import Suppressed
 PARTIAL_S = (MIN_AUDIO_CTX - SPARE_POSITIONS) / POSITIONS_PER_SECOND
 """A partial must be soon: it hears no more than the least context holds."""
 
+SLIP_S = 1.0
+"""What is new is told by the times of words, which slip by so much."""
+
 
 def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False) -> Transcript:
     """What ``model`` hears of ``job``. Worker thread only.
@@ -72,7 +75,10 @@ def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
     if doubted == "repetition" and heard_s is not None and said_in_time(transcript.text, heard_s):
         doubted = None  # what is new decides
     return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s) or judge(
-        new.text, new.avg_logprob, _doubt_of_new(transcript), speech_s=job.speech_s
+        new.text,
+        new.avg_logprob,
+        _doubt_of_new(transcript),
+        speech_s=None if job.speech_s is None else job.speech_s + SLIP_S,
     )
 
 
