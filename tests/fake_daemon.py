@@ -7,6 +7,7 @@ FAKE_MISHEARS_S: then in less than so many seconds every word of an even level i
 FAKE_JOB_S: seconds a window takes; FAKE_JOB_FILE: a file with that number, which may change at any time,
 also for a window in hand; FAKE_SLOW_S: those of level 600. FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at which the model
 fails, or its thread dies, or the process. FAKE_HANG_AT, or 666: it never answers, whatever is asked. Level 555: it repeats itself.
+FAKE_DETECTS=1: from level 800 on German is spoken, below English, and text in the wrong one is unlikely; else it knows of none.
 
 FAKE_SET="module:NAME=number ...": constants. FAKE_BEFORE="module:Class.method:n SIGKILL": the signal that the process gives
 itself before the n-th call of something; or RAISE, or HANG. FAKE_GC=0: what is in a ring of references is never freed.
@@ -29,9 +30,13 @@ from transcriber import cli
 from transcriber.config import load_settings
 from transcriber.engine.guards import Doubt
 from transcriber.engine.job import Transcript, Word
+from transcriber.engine.spoken import Odds
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
 from transcriber.service import serve
+
+GERMAN = 0.8
+NO_ODDS = Odds({}, 0.0)
 
 
 class FakeModel:
@@ -41,6 +46,7 @@ class FakeModel:
 
     def __init__(self):
         self.job_s = float(os.environ.get("FAKE_JOB_S", "0"))
+        self.detects = os.environ.get("FAKE_DETECTS") == "1"
         self.job_file = os.environ.get("FAKE_JOB_FILE")
         self.slow_s = float(os.environ.get("FAKE_SLOW_S", "0"))
         self.word_s = float(os.environ.get("FAKE_WORD_S", "0"))
@@ -52,6 +58,13 @@ class FakeModel:
 
     def supports(self, language):
         return language in {"en", "de"}
+
+    def detect(self, samples):
+        return (
+            Odds({"en": 0.1, "de": 0.9} if german(samples) else {"en": 0.9, "de": 0.1}, 0.0)
+            if self.detects
+            else NO_ODDS
+        )
 
     def close(self):
         pass
@@ -80,7 +93,9 @@ class FakeModel:
                 words = tuple(replace(one, word=one.word + "0" * (int(one.word) % 2 == 0)) for one in words)
             text = " ".join(word.word for word in words)
         doubt: Doubt | None = "repetition" if level == 555 else None
-        return Transcript(text, words, language or "en", -0.1, None, time.perf_counter() - started, doubt)
+        wrong = self.detects and language != ("de" if german(samples) else "en")
+        avg_logprob = -0.9 if wrong else -0.1
+        return Transcript(text, words, language or "en", avg_logprob, None, time.perf_counter() - started, doubt)
 
     def _job_s(self, level):
         if self.job_file:
@@ -89,6 +104,10 @@ class FakeModel:
         elif level == 600:
             return self.slow_s
         return self.job_s
+
+
+def german(samples):
+    return float(np.median(samples)) >= GERMAN
 
 
 def timed_words(samples, word_s):

@@ -203,6 +203,28 @@ async def test_a_streams_prompt_holds_on_through_kills(broker, tmp_path, mouth):
     found.check(4 * WINDOW)
 
 
+async def test_the_next_daemon_knows_the_language_as_the_one_before_it_knew_it(broker, tmp_path, mouth):
+    """Each window is too little to be sure of the language, and later of another."""
+    await provisioned(broker)
+    async with Restarted(broker, tmp_path, **ENV | {"BUFFER_DURATION_SECS": 2, "FAKE_DETECTS": 1}) as place:
+        for number, heard in enumerate([1, 2, 3, 4, 5, 801, 802, 803, 804]):
+            for name in ("alone", "killed"):
+                await store(mouth, name, level(heard, 4 * WINDOW), offset=4 * number * WINDOW)
+            if number in {1, 2, 5, 6, 7}:
+                # The other one is the same stream, heard at once when all of it is there.
+                await until_stored(mouth, lambda found, number=number: len(found.text) > number, "killed")
+                await place.kill()
+        for name in ("alone", "killed"):
+            await store(mouth, name, b"", end=1)
+        killed, alone = [(await until_ended(mouth, name)).of(Final) for name in ("killed", "alone")]
+
+    states = [final.checkpoint.session.speakers[0].spoken for final in killed]
+    assert [state.sure for state in states] == [False] * 3 + [True] * 6
+    assert [final.language for final in killed] == ["en"] * 7 + ["de"] * 2
+    assert states == [final.checkpoint.session.speakers[0].spoken for final in alone]
+    assert [final.language for final in alone] == [final.language for final in killed]
+
+
 async def test_words_that_were_left_to_the_next_window_are_published_once_whoever_dies(broker, tmp_path, mouth):
     """The model hears a number each half second; each window is heard with the four seconds before it."""
     await provisioned(broker)

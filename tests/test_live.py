@@ -180,6 +180,55 @@ async def test_another_language_in_the_middle_of_a_session_holds_from_the_next_w
     assert ["Language xx is none that the model knows" in line["msg"] for line in warnings] == [True]
 
 
+async def test_a_language_that_is_not_allowed_is_passed_over_and_costs_no_audio(broker, tmp_path, mouth, ears):
+    env = {"BUFFER_DURATION_SECS": 0.5, "WHISPER_LANGUAGES": "English"}
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        await speak(mouth, "s", level(1, WINDOW), Language="de")
+        await speak(mouth, "s", level(2, WINDOW), Language="en", end=1)
+        (end,) = await ears.ends(1)
+        await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.chunks.odd"]["header"] == 1)
+
+    assert [(final.text, final.language) for final in ears.of(Final)] == [("1", "en"), ("2", "en")]
+    assert end.dropped_frames == 0
+    warnings = [line["msg"] for line in daemon.log_lines() if line["level"] == "WARNING"]
+    assert ["Language de is not in WHISPER_LANGUAGES" in line for line in warnings] == [True]
+
+
+async def test_a_change_of_language_is_found_counted_and_told(broker, tmp_path, mouth, ears):
+    long, env = 5 * RATE, {"BUFFER_DURATION_SECS": 5, "TRANSCRIPTION_QUEUE_CAPACITY": 16, "FAKE_DETECTS": 1}
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        for number in (1, 2, 801, 802, 1, 2):
+            await speak(mouth, "s", level(number, long // 2))
+            await speak(mouth, "s", level(number, long // 2))
+        await speak(mouth, "told", level(801, long // 2), Language="en")
+        await speak(mouth, "told", level(801, long // 2), end=1)
+        await speak(mouth, "s", b"", end=1)
+        await ears.ends(2)
+        await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.language.changes"] == 2)
+
+    assert [final.language for final in ears.of(Final, "s")] == ["en", "en", "en", "de", "de", "en"]
+    assert [final.language for final in ears.of(Final, "told")] == ["en"]
+    changes = [line for line in daemon.log_lines() if line["msg"] == "another language is spoken"]
+    assert [(line["stream"], line["segment"], line["before"], line["language"]) for line in changes] == [
+        ("s", 3, "en", "de"),
+        ("s", 5, "de", "en"),
+    ]
+
+
+async def test_a_prompt_holds_from_the_next_window_on_until_there_is_another(daemon, mouth, ears):
+    long = "x" * 1001
+    await speak(mouth, "s", level(1, WINDOW // 4))  # a window is whole in the middle of a payload
+    for prompt in ("Elbe 1", None, long, "Weser", "", None):
+        await speak(mouth, "s", level(1, WINDOW), **({} if prompt is None else {"Prompt": prompt}))
+    await speak(mouth, "s", b"", end=1)
+    await ears.ends(1)
+
+    words = [" ".join(word.word for word in final.words) for final in ears.of(Final)]
+    assert words == ["Elbe 1", "Elbe 1", "Elbe 1", "Weser", "", "", ""]
+    warnings = [line["msg"] for line in daemon.log_lines() if line["level"] == "WARNING"]
+    assert ["Prompt is not a text of at most 1000 characters" in line for line in warnings] == [True]
+
+
 async def test_text_that_is_not_believed_is_an_empty_final_with_its_reason_and_counted(daemon, mouth, ears):
     for thousandths in (1, 555, 2):
         await speak(mouth, "s", level(thousandths, WINDOW))

@@ -29,6 +29,12 @@ def test_auto_is_no_language():
     assert read_headers({"Language": "auto"}, FakeModel()).audio.language is None
 
 
+def test_a_language_that_is_not_allowed_is_refused():
+    assert read_headers({"Language": "de"}, FakeModel(), ["de", "fr"]).audio.language == "de"
+    with pytest.raises(BadInputError, match="'en' is not in WHISPER_LANGUAGES: de, fr"):
+        read_headers({"Language": "en"}, FakeModel(), ["de", "fr"])
+
+
 def test_a_prompt_has_its_limit():
     assert read_headers({"Prompt": "x" * MAX_PROMPT}, FakeModel()).prompt
     with pytest.raises(BadInputError, match="1001 characters"):

@@ -56,6 +56,7 @@ def run(*arguments, **env):
         ("WHISPER_AUDIO_CTX", "many", "multiple of 256"),
         ("WHISPER_DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("WHISPER_LANGUAGE", "Englisch", "the English name of a language"),
+        ("WHISPER_LANGUAGES", "en,xx", "codes such as en,de, or English names of languages; Whisper has no 'xx'"),
         ("WHISPER_WORKERS", "0", "greater than or equal to 1"),
         ("LOG_FORMAT", "xml", "'auto', 'text' or 'json'"),
         ("METRICS_PER_STREAM", "maybe", "valid boolean"),
@@ -131,6 +132,9 @@ def test_a_flag_beats_the_environment_and_fails_alike():
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "smoke", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
         ({}, "set WHISPER_MODEL_PATH"),
         ({"WHISPER_MODEL": "huge"}, "WHISPER_MODEL='huge'"),
+        ({"WHISPER_LANGUAGE": "fr", "WHISPER_LANGUAGES": "en, de"}, "WHISPER_LANGUAGE='fr' is not in WHISPER_LANGUAGES='en,de'"),
+        ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGES": "en,de"}, "WHISPER_LANGUAGES='en,de': the model demo does not know 'de'"),
+        ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGES": "de"}, "WHISPER_LANGUAGES='de': the model demo does not know 'de'"),
         ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGE": "de"}, "WHISPER_LANGUAGE='de': the model demo does not know it"),
     ],
 )  # fmt: skip

@@ -36,7 +36,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def multilingual(tmp_path_factory):
+def many_file(tmp_path_factory):
     """The bundled model with one more token before the special ones: whisper.cpp then takes it for multilingual."""
     data = DEMO_MODEL.read_bytes()
     name = data.index(b"decoder.token_embedding.weight")
@@ -45,7 +45,12 @@ def multilingual(tmp_path_factory):
     parts = data[8 : name - 8], struct.pack("<2i", 96, 51_865), data[name:row], data[row - 2 * 96 : row], data[row:]
     path = tmp_path_factory.mktemp("model") / "ggml-many.bin"
     path.write_bytes(data[:4] + struct.pack("<i", 51_865) + b"".join(parts))
-    model = load_model(path, SETTINGS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def multilingual(many_file):
+    model = load_model(many_file, SETTINGS)
     yield model
     model.close()
 
@@ -243,10 +248,9 @@ def test_what_lies_beyond_the_window_is_silence_wherever_whisper_looks(multiling
 
     monkeypatch.setattr(binding, "whisper_set_mel", spy)
     multilingual.transcribe(SPEECH, "en", never, wide=True)
-    multilingual.transcribe(SPEECH, None, never)  # detects the language at the context of the call before
-    multilingual.transcribe(SPEECH, None, never)
+    multilingual.transcribe(SPEECH, None, never)  # detects the language first
 
-    assert [frames for frames, _ in given[1:]] == [2560, 1024]
+    assert [frames for frames, _ in given] == [2560, 1024, 1024]
     assert all(np.all(beyond == beyond.min()) and beyond.min() < 0 for _, beyond in given)
 
 
@@ -328,18 +332,67 @@ def test_multilingual_model_reports_the_given_or_detected_language(multilingual)
     assert multilingual.supports(multilingual.transcribe(SPEECH, None, never).language)
 
 
+def test_languages_are_told_in_one_encoder_run_whatever_was_heard_before(multilingual, monkeypatch):
+    detected = []
+    detect = binding.whisper_lang_auto_detect
+
+    def spy(*told):
+        detected.append(told)
+        return detect(*told)
+
+    monkeypatch.setattr(binding, "whisper_lang_auto_detect", spy)
+    first = multilingual.detect(SPEECH)
+
+    multilingual.transcribe(SPEECH, "de", never, wide=True, prompt="Gale warning.")
+    second = multilingual.detect(SPEECH)
+
+    assert first.probabilities == second.probabilities
+    assert sum(first.probabilities.values()) == pytest.approx(1)
+    assert len(first.probabilities) == 99
+    assert first.processing_s > 0
+    assert len(detected) == 2
+    assert multilingual.transcribe(SPEECH, None, never).language == first.likeliest
+
+
+def test_text_is_the_same_whether_the_language_was_told_before(multilingual):
+    plain = answer(multilingual.transcribe(SPEECH, "en", never))
+    multilingual.detect(SPEECH)
+
+    assert answer(multilingual.transcribe(SPEECH, "en", never)) == plain
+
+
+def test_only_languages_that_are_allowed_are_told(many_file, model):
+    two, one = (
+        load_model(many_file, SETTINGS.model_copy(update={"whisper_languages": allowed})) for allowed in ("en,de", "de")
+    )
+
+    found = two.detect(SPEECH).probabilities
+
+    assert found.keys() == {"en", "de"}
+    assert sum(found.values()) == pytest.approx(1)
+    assert one.detect(SPEECH).probabilities == {"de": 1}
+    assert model.detect(SPEECH).probabilities == {}
+    two.close()
+    one.close()
+
+
+def test_a_window_that_no_context_holds_has_no_language(multilingual):
+    with pytest.raises(EngineError, match="do not fit the context"):
+        multilingual.detect(np.zeros(31 * 16_000, np.float32))
+
+
 def test_multilingual_model_refuses_a_language_it_lacks(multilingual):
     with pytest.raises(EngineError, match="the model many has no language 'xx'"):
         multilingual.transcribe(SPEECH, "xx", never)
 
 
-def test_a_language_to_be_detected_or_of_many_tokens_may_have_more_of_them(multilingual, monkeypatch):
+def test_a_language_of_many_tokens_may_have_more_of_them(multilingual, monkeypatch):
     given = spy_on(monkeypatch, "max_tokens")
 
-    for language in ("en", "ka", None):
+    for language in ("en", "ka"):
         multilingual.transcribe(SPEECH, language, never)
 
-    assert given == [65, 225, 225]
+    assert given == [65, 225]
 
 
 def test_language_without_spaces_gives_more_than_one_word(multilingual):

@@ -202,7 +202,7 @@ async def test_a_partial_uses_the_context_and_leaves_it_as_it_is():
     job = new_job(lambda *_: None, context=context, lane=Lane.PARTIAL)
     job.followed(said("wind"))
 
-    assert (job.prompt, context.text, model.asked) == ("gale warning", "gale warning", [])
+    assert (job.prompt_in("en"), context.text, model.asked) == ("gale warning", "gale warning", [])
 
 
 @pytest.mark.parametrize(("waiting", "redone"), [(0, True), (2, True), (3, False)])

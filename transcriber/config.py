@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.audio.speech import THRESHOLD
 from transcriber.audio.window import Cutting
-from transcriber.engine.languages import language_code
+from transcriber.engine.languages import WHISPER_LANGUAGES, language_code
 from transcriber.errors import ConfigError
 
 FORCED_AUDIO_CTX = "force:256"
@@ -178,6 +178,11 @@ class Settings(BaseSettings):
     )
     whisper_workers: int = Field(1, ge=1, le=64, description="models loaded, each with a thread of its own")
     whisper_language: str = Field("auto", description="`auto`, or a code such as `en`; `auto` is `en` for `.en` models")
+    whisper_languages: str = Field(
+        "",
+        description="the only ones that may be spoken, such as `en,de`: `auto` is one of them, and so is a header `Language`;"
+        " default: all that the model knows",
+    )
     whisper_prompt: str | None = Field(
         None,
         max_length=1000,
@@ -277,6 +282,15 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, a code such as en, or the English name of a language")
         return code
 
+    @field_validator("whisper_languages")
+    @classmethod
+    def _language_codes(cls, value: str) -> str:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        codes = [language_code(name) for name in names]
+        if wrong := [name for name, code in zip(names, codes, strict=True) if code not in WHISPER_LANGUAGES]:
+            raise ValueError(f"must be codes such as en,de, or English names of languages; Whisper has no {wrong[0]!r}")
+        return ",".join(dict.fromkeys(code for code in codes if code))
+
     @field_validator("whisper_audio_ctx", mode="before")
     @classmethod
     def _audio_ctx(cls, value: Any) -> Any:
@@ -300,6 +314,10 @@ class Settings(BaseSettings):
             raise ValueError("NATS_TLS_CERT and NATS_TLS_KEY go together: set both or neither")
         if self.nats_creds and self.nats_nkey_seed_file:
             raise ValueError("NATS_CREDS and NATS_NKEY_SEED_FILE exclude each other")
+        if self.whisper_language not in {"auto", *(self.languages or [self.whisper_language])}:
+            raise ValueError(
+                f"WHISPER_LANGUAGE={self.whisper_language!r} is not in WHISPER_LANGUAGES={self.whisper_languages!r}"
+            )
         self._check_jetstream()
         if self.whisper_audio_ctx != "auto" and 0 < self.audio_ctx < 50 * self.buffer_duration_secs:
             raise ValueError(
@@ -327,6 +345,18 @@ class Settings(BaseSettings):
             )
         if not self.jetstream:
             raise ValueError("PARTITION needs DURABLE=1 or BACKFILL=1: only JetStream knows the parts")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of those that may be spoken; none: all that the model knows."""
+        return tuple(self.whisper_languages.split(",")) if self.whisper_languages else ()
+
+    @property
+    def language(self) -> str | None:
+        """What is spoken where no header says; None: to be detected."""
+        if self.whisper_language != "auto":
+            return self.whisper_language
+        return self.languages[0] if len(self.languages) == 1 else None
 
     @property
     def input(self) -> AudioFormat:

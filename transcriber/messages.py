@@ -118,11 +118,24 @@ class WrittenState(_State):
     from_s: float = Field(0.0, description="nothing that was said before is to be published any more")
 
 
+class SpokenState(_State):
+    """What a speaker's windows have shown of the language."""
+
+    language: str | None = Field(None, description="to hear the next window in; null: not known yet")
+    sure: bool = Field(False, description="whether it is asked for again only if the text is unlikely")
+    scores: tuple[tuple[str, float], ...] = Field(
+        (),
+        description="natural logarithms. Not sure: of the likeliest ones' probabilities; sure: of the odds of others",
+    )
+    speech_s: float = Field(0.0, ge=0, description="seconds of speech that these are of, while not sure")
+
+
 class SpeakerState(_State):
     """What is kept of one speaker from window to window."""
 
     said: str = Field(description="prompt for the next window")
     written: WrittenState
+    spoken: SpokenState = SpokenState()
 
 
 class AccountState(_State):

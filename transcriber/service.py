@@ -143,6 +143,10 @@ class _Service:
             raise ConfigError(
                 f"WHISPER_LANGUAGE={settings.whisper_language!r}: the model {pool.model.name} does not know it"
             )
+        if lacking := [one for one in settings.languages if not pool.model.supports(one)]:
+            raise ConfigError(
+                f"WHISPER_LANGUAGES={settings.whisper_languages!r}: the model {pool.model.name} does not know {lacking[0]!r}"
+            )
         self._connection = connection = Connection()
         await connection.open(settings, name=f"transcriber {settings.audio_subject}")
         log.info("connected", extra={"server": connection.server})

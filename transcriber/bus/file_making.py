@@ -58,7 +58,9 @@ class FileMaking:
         """
         submission = self._state.record.submission
         # Another daemon's model may have been able to.
-        if lack := what_lacks(self._around.model, submission.language, submission.task):
+        if lack := what_lacks(
+            self._around.model, submission.language, submission.task, self._around.settings.languages
+        ):
             raise UnfitError(lack)
         async with AsyncExitStack() as stack:
             if not await self._text.run(partial(self._read, stack)):

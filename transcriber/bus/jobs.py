@@ -64,7 +64,9 @@ class JobDesk:
             raise RequestError(404, f"there is no {submission.object!r} in {FILES_BUCKET}")
         if info.size > self._settings.file_max_bytes:
             raise RequestError(413, f"the file has {info.size} bytes: FILE_MAX_BYTES={self._settings.file_max_bytes}")
-        if self._model and (lack := what_lacks(self._model, submission.language, submission.task)):
+        if self._model and (
+            lack := what_lacks(self._model, submission.language, submission.task, self._settings.languages)
+        ):
             raise RequestError(400, lack)
         if submission.speakers == "voices" and weights_file() is None:
             raise RequestError(400, f"speakers are told apart by voice with weights that are not here: {INSTALL}")

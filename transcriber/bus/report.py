@@ -61,7 +61,7 @@ class SessionReport:
 
     def __init__(self, stream: str, session: Session, settings: Settings, outbox: Outbox, publisher: Publisher) -> None:
         """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
-        self.language = None if settings.whisper_language == "auto" else settings.whisper_language
+        self.language = settings.language
         self.prompt = ""
         self._settings = settings
         self.speakers = [Speaker(settings) for _ in range(session.channels)]

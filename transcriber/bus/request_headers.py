@@ -1,6 +1,6 @@
 """What a request asks for. In: its headers, names in any case. Out: ``Asked``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -23,8 +23,10 @@ class Asked:
     audio: AudioHeaders = NO_HEADERS
 
 
-def read_headers(headers: Mapping[str, str] | None, model: SpeechModel) -> Asked:
+def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed: Sequence[str] = ()) -> Asked:
     """Check the headers of a request against what ``model`` can do; unknown and empty ones are passed over.
+
+    ``allowed``: the languages of ``WHISPER_LANGUAGES``; none: all.
 
     Raises:
         BadInputError: one of them asks for what is not there.
@@ -41,6 +43,6 @@ def read_headers(headers: Mapping[str, str] | None, model: SpeechModel) -> Asked
     audio = parse_headers({name: given[name] for name in ("language", "traceparent") if name in given})
     if audio.ignored:
         raise BadInputError(audio.ignored[0])
-    if lack := what_lacks(model, audio.language, task):
+    if lack := what_lacks(model, audio.language, task, allowed):
         raise BadInputError(lack)
     return Asked(form, task, prompt, audio)

@@ -93,7 +93,7 @@ class Requests:
         model, settings = self._around.model, self._around.settings
         return {
             "model": model.name,
-            "languages": ",".join(filter(model.supports, WHISPER_LANGUAGES)),
+            "languages": ",".join(filter(model.supports, settings.languages or WHISPER_LANGUAGES)),
             "max_payload": str(self._connection.client.max_payload),
             "request_max_secs": f"{settings.request_max_secs:g}",
             "formats": ",".join(FORMS),
@@ -150,7 +150,7 @@ class Requests:
         return RequestError(429, "the queue is full", max(1, math.ceil(self._job_s * PLACES)))
 
     async def _transcribe(self, message: Msg, worker: Worker, arrival: Arrival) -> Reply:
-        asked = read_headers(message.headers, self._around.model)
+        asked = read_headers(message.headers, self._around.model, self._around.settings.languages)
         clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
         told = Told()
         report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))

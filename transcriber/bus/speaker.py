@@ -10,7 +10,8 @@ from transcriber.engine.agreement import Agreement
 from transcriber.engine.context import Context, Trail
 from transcriber.engine.job import Transcript, written
 from transcriber.engine.left_context import Heard, LeftContext, Written
-from transcriber.messages import SpeakerState, WrittenState
+from transcriber.engine.spoken import Spoken
+from transcriber.messages import SpeakerState, SpokenState, WrittenState
 
 MAX_QUIET = 64
 """Ranges without a word that are kept apart: far more than windows that can wait for their text."""
@@ -25,6 +26,7 @@ class Speaker:
     Attributes:
         context: what was said, as prompt for the next window; None when that is switched off.
         trail: says whether the next window may be heard together with what came before.
+        spoken: what is known of the language, as of the last window that was told.
         rev: of the latest partial of the open window; 0 before the first.
     """
 
@@ -37,7 +39,8 @@ class Speaker:
         before = Written(**state.written.model_dump()) if state else Written()
         left_s, hold_back_s = settings.cutting.left_s, settings.hold_back_s
         self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
-        self.trail = Trail(sure=before.sure, language=before.language)
+        self.spoken = Spoken(**state.spoken.model_dump()) if state else Spoken()
+        self.trail = Trail(sure=before.sure, language=before.language, spoken=self.spoken)
         self._failed: list[int] = []  # numbers of windows without text, as long as no later one has any
         self._number = 0  # of the window that partials are made of
         self._agreement = Agreement()
@@ -48,7 +51,9 @@ class Speaker:
         """What another daemon needs to know of it."""
         self._forget_failed()
         return SpeakerState(
-            said=self.context.text if self.context else "", written=WrittenState(**self._left.before._asdict())
+            said=self.context.text if self.context else "",
+            written=WrittenState(**self._left.before._asdict()),
+            spoken=SpokenState(**self.spoken._asdict()),
         )
 
     def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
@@ -87,6 +92,7 @@ class Speaker:
         else:
             self._add_quiet(window.start_frame, window.frames)
         self._forget_failed(window.number)
+        self.spoken = transcript.spoken or self.spoken
         return self._left.close(transcript, _heard(window, transcript), again=again)
 
     def failed(self, window: Window, reason: str) -> None:

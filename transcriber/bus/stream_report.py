@@ -4,6 +4,7 @@ In: what happened, in order. Out: metrics, spans, and what is to be published. L
 do with audio; what they tell is the same.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
 from transcriber.messages import AnyMessage, StreamState, Timing, message_id
 from transcriber.telemetry import Telemetry, valid_traceparent
+
+log = logging.getLogger(__name__)
 
 TOLD_OF: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
 """The states of a stream on which two publish."""
@@ -112,10 +115,13 @@ class StreamReport:
         if parent and parent != report.parent and valid_traceparent(parent):
             report.parent = parent
         if language and language != report.language:
-            if self._around.model.supports(language):
-                report.language = language
-            else:
+            allowed = self._around.settings.languages
+            if not self._around.model.supports(language):
                 self.odd(Odd("header", f"Language {language} is none that the model knows"))
+            elif allowed and language not in allowed:
+                self.odd(Odd("header", f"Language {language} is not in WHISPER_LANGUAGES"))
+            else:
+                report.language = language
         if headers.prompt is not None:
             report.prompt = headers.prompt
         if session.overlap > report.counted_overlap:
@@ -199,6 +205,7 @@ class StreamReport:
             session.segments += 1
             self.counters.jobs_redone += outcome.redone
             self.counters.jobs_shortened += outcome.lead_s < job.lead_s
+            self._note_language(window, outcome)
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
             own = report.speakers[window.channel].final(window, outcome)
@@ -227,6 +234,23 @@ class StreamReport:
             gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
             self._tell_gap(gap, received_at, traceparent)
         self.end_if_complete(session)
+
+    def _note_language(self, window: Window, transcript: Transcript) -> None:
+        """Tell that a speaker is heard in another language than before, where nobody said in which."""
+        before = self.sessions[window.session].speakers[window.channel].spoken.language
+        now = transcript.spoken.language if transcript.spoken else None
+        if before and now and now != before:
+            self.counters.language_changes += 1
+            log.info(
+                "another language is spoken",
+                extra={
+                    "stream": self.name,
+                    "session": window.session.id,
+                    "segment": window.number,
+                    "before": before,
+                    "language": now,
+                },
+            )
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
         """Nobody speaks in this window, so it need not be heard."""

@@ -23,8 +23,15 @@ SLIP_S = 1.0
 """What is new is told by the times of words, which slip by so much."""
 
 
-def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False) -> Transcript:
-    """What ``model`` hears of ``job``. Worker thread only.
+def ask(
+    model: SpeechModel,
+    job: Job,
+    should_abort: Callable[[], bool],
+    *,
+    language: str | None = None,
+    pressed: bool = False,
+) -> Transcript:
+    """What ``model`` hears of ``job``, in ``language`` if the job says none. Worker thread only.
 
     ``pressed``: others wait, so it is asked once, and hears little of what comes before the window.
 
@@ -32,9 +39,9 @@ def ask(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, press
         EngineError: whisper failed, or was aborted.
     """
     trail = job.trail or Trail()
-    language = job.language or trail.language
+    language = job.language or language or trail.language
     lead_s = min(job.lead_s, _most_lead_s(job, pressed=pressed or not trail.leads_to(language)))
-    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt
+    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_in(language)
     hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
     answer = replace(hear(prompt=prompt), lead_s=lead_s)
     # At a wide context and without what was said before: either may be the cause.

@@ -8,6 +8,7 @@ words and one hole in the audio are each enough to forget everything.
 from typing import TYPE_CHECKING
 
 from transcriber.engine.languages import WITHOUT_SPACES
+from transcriber.engine.spoken import Spoken
 
 if TYPE_CHECKING:
     from transcriber.engine.job import Transcript
@@ -76,13 +77,14 @@ class Trail:
 
     Attributes:
         language: in which something was said last; it stays until somebody says another one. None: nothing was said yet.
+        spoken: what is known of the language where nobody tells it.
     """
 
-    __slots__ = ("_sure", "language")
+    __slots__ = ("_sure", "language", "spoken")
 
-    def __init__(self, *, sure: bool = True, language: str | None = None) -> None:
+    def __init__(self, *, sure: bool = True, language: str | None = None, spoken: Spoken | None = None) -> None:
         """``sure``: the latest window was heard, and believed."""
-        self._sure, self.language = sure, language
+        self._sure, self.language, self.spoken = sure, language, spoken or Spoken()
 
     def leads_to(self, language: str | None) -> bool:
         """Whether the next window, in ``language``, may be heard together with what was said before.
@@ -96,6 +98,8 @@ class Trail:
         self._sure = transcript is not None and not transcript.suppressed
         if transcript is not None and transcript.text:
             self.language = transcript.language
+        if transcript is not None and transcript.spoken is not None:
+            self.spoken = transcript.spoken
 
 
 def ending(text: str, max_chars: int) -> str:

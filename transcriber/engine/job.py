@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transcriber.engine.context import Context, Trail
 from transcriber.engine.guards import Doubt
 from transcriber.engine.languages import WITHOUT_SPACES
+from transcriber.engine.spoken import Odds, Spoken
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
 
@@ -59,6 +60,7 @@ class Transcript:
         wide: whether it was made at a wide context, be it that the window fits no other.
         suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
         lead_s: seconds before its window that were heard, and are in it.
+        spoken: what is then known of the language; None where it was told.
     """
 
     text: str
@@ -72,6 +74,7 @@ class Transcript:
     wide: bool = False
     suppressed: Suppressed | None = None
     lead_s: float = 0.0
+    spoken: Spoken | None = None
 
     def without_lead(self) -> "Transcript":
         """What was said in its window, by the times of its words, and how likely these are: the mean over them."""
@@ -136,6 +139,21 @@ class SpeechModel(Protocol):
         ...
 
 
+@runtime_checkable
+class MultilingualModel(SpeechModel, Protocol):
+    """A ``SpeechModel`` that can tell which language is spoken; one that has only one need not."""
+
+    def detect(self, samples: NDArray[np.float32]) -> Odds:
+        """Which languages ``samples`` may be in, of those that are allowed; they are as for ``transcribe``.
+
+        One encoder run, which nothing aborts; none where there is no choice.
+
+        Raises:
+            EngineError: whisper failed.
+        """
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One window for the worker. Owned by the queue and the thread once it is put.
@@ -185,34 +203,44 @@ class Job:
         """Of the window, without what comes before it."""
         return len(self.samples) / WHISPER_SAMPLE_RATE - self.lead_s
 
-    @property
-    def prompt(self) -> str:
-        """Its vocabulary, and what its speaker said just before, if that may be trusted.
+    def prompt_in(self, language: str | None) -> str:
+        """Its vocabulary, and what its speaker said just before, if that may be trusted and is in the same language.
 
         Worker thread only: it is known when the job's turn has come.
         """
-        said = self.context.before(self._epoch) if self.context else ""
+        said = self.context.before(self._epoch) if self.context and not self._changes_to(language) else ""
         return f"{self.vocabulary} {said}".strip()
 
     def followed(self, transcript: Transcript | None) -> None:
         """It was answered, or it failed: what comes after it is heard in its light. Worker thread only."""
         if self.lane is Lane.PARTIAL:
             return
+        changes = transcript is not None and bool(transcript.text) and self._changes_to(transcript.language)
         # One that failed may be tried again, and must then hear the same; where nobody does, it is at once known as failed.
         if self.trail and (transcript or not self.steady):
             self.trail.follow(transcript)
         if self.context and self.lane is Lane.FINAL:
+            if changes:
+                self.context.follow(None, self._epoch)
             self.context.follow(transcript and transcript.without_lead(), self._epoch)
+
+    def _changes_to(self, language: str | None) -> bool:
+        return self.trail is not None and self.trail.language not in {None, language}
 
 
 Outcome = Transcript | EngineError
 Settle = Callable[[Job, Outcome], None]
 
 
-def what_lacks(model: SpeechModel, language: str | None, task: str) -> str | None:
-    """Why ``model`` cannot do ``task`` with what is spoken in ``language``; None if it can."""
+def what_lacks(model: SpeechModel, language: str | None, task: str, allowed: Sequence[str] = ()) -> str | None:
+    """Why ``model`` cannot do ``task`` with what is spoken in ``language``; None if it can.
+
+    ``allowed``: the languages of ``WHISPER_LANGUAGES``; none: all.
+    """
     if task == "translate" and not model.translates:
         return f"the model {model.name} does not translate"
     if language and not model.supports(language):
         return f"the model {model.name} does not know {language!r}"
+    if language and allowed and language not in allowed:
+        return f"{language!r} is not in WHISPER_LANGUAGES: {', '.join(allowed)}"
     return None

@@ -21,7 +21,7 @@ ENOUGH_S = 2.0
 def warm_up(model: SpeechModel, duration_s: float, left_s: float = 0.0) -> float:
     """Median RTF of up to three windows of ``duration_s``, heard with ``left_s`` before them, after one at each context.
 
-    English is given: detecting a language costs a second encode, which a stream pays only once.
+    English is given: detecting a language costs a second encode, which a stream pays only until it is sure.
 
     Raises:
         ModelError: the model failed.

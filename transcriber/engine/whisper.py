@@ -29,9 +29,10 @@ from transcriber.engine.context import ending
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
-from transcriber.engine.languages import FEW_TOKENS, WITHOUT_SPACES
+from transcriber.engine.languages import FEW_TOKENS, WHISPER_LANGUAGES, WITHOUT_SPACES
 from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.self_test import check_kernels
+from transcriber.engine.spoken import Odds
 from transcriber.engine.words import Token, clean_text, join_words
 from transcriber.errors import ConfigError, EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL, model_name
@@ -54,6 +55,8 @@ and 2.9 times the cost of the first asking."""
 
 FRAME_MS = 10
 NO_SAMPLES = np.zeros(0, np.float32)
+NOTHING_MS = 100
+"""Of so much audio whisper.cpp takes up the parameters of a call, and does nothing else."""
 
 TIME_STAMP_S = 0.02
 MIN_SAMPLES = WHISPER_SAMPLE_RATE
@@ -61,7 +64,7 @@ MIN_SAMPLES = WHISPER_SAMPLE_RATE
 
 TOKENS_PER_SECOND = 13
 MANY_TOKENS_PER_SECOND = 45
-"""For other languages than ``FEW_TOKENS``, or one to be detected; whisper.cpp itself ends at 220 in a window."""
+"""For other languages than ``FEW_TOKENS``; whisper.cpp itself ends at 220 in a window."""
 
 MIN_TOKENS = 32
 MAX_PROMPT_CHARS = 1000
@@ -98,10 +101,12 @@ class WhisperModel:
         self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
         self._follows = settings.whisper_audio_ctx == "auto"
         self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
-        self._last_positions = shape.n_audio_ctx
         self.tight = self._positions < self._wide_positions
         self.translates = shape.multilingual
         self._params = _parameters(settings.threads)
+        self._candidates = [
+            one for one in WHISPER_LANGUAGES if self.supports(one) and one in (settings.languages or WHISPER_LANGUAGES)
+        ]
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
         self._no_speech_threshold = self._params.no_speech_thold
@@ -139,10 +144,14 @@ class WhisperModel:
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
+        detected = None
+        if language is None and self._shape.multilingual:
+            detected = self.detect(samples)
+            language = detected.likeliest
         few = language in FEW_TOKENS or not self._shape.multilingual
         per_second = TOKENS_PER_SECOND if few else MANY_TOKENS_PER_SECOND
         max_tokens = max(MIN_TOKENS, math.ceil(per_second * len(samples) / WHISPER_SAMPLE_RATE))
-        self._params.language = ("" if language is None else language) if self._shape.multilingual else "en"
+        self._params.language = language if self._shape.multilingual else "en"
         self._params.max_tokens = max_tokens
         self._params.translate = translate
         self._params.audio_ctx = positions
@@ -158,10 +167,36 @@ class WhisperModel:
             language=used,
             avg_logprob=avg_logprob,
             no_speech_prob=None,  # not exposed by the binding
-            processing_s=processing_s,
+            processing_s=processing_s + (detected.processing_s if detected else 0.0),
             wide=wide,
             doubt=doubt([token.raw for token in spoken], avg_logprob, steps=steps, max_steps=max_tokens),
         )
+
+    def detect(self, samples: NDArray[np.float32]) -> Odds:
+        """See ``MultilingualModel.detect``. It hears them at the usual context, at which the languages are told as well as at a wide one."""
+        if not self._shape.multilingual:
+            return Odds({}, 0.0)
+        if len(self._candidates) == 1:
+            return Odds({self._candidates[0]: 1.0}, 0.0)
+        positions = self._positions_for(len(samples))
+        self._check(samples, None, positions)
+        # whisper.cpp detects at the context of the call before: so that it is ours, there is a call that does nothing else.
+        self._params.language, self._params.initial_prompt, self._params.audio_ctx = "en", "", positions
+        started_s = time.perf_counter()
+        self._set_samples(_padded(samples), positions)
+        self._params.duration_ms = NOTHING_MS
+        probabilities = np.zeros(binding.whisper_lang_max_id() + 1, np.float32)
+        try:
+            code = binding.whisper_full(self._context, self._params, NO_SAMPLES, 0)
+            if not code:
+                code = min(0, binding.whisper_lang_auto_detect(self._context, 0, self._params.n_threads, probabilities))
+        except BINDING_ERRORS as error:
+            raise EngineError(f"whisper.cpp: {error}") from error
+        if code:
+            raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
+        found = {one: float(probabilities[binding.whisper_lang_id(one)]) for one in self._candidates}
+        whole = sum(found.values()) or 1.0
+        return Odds({one: share / whole for one, share in found.items()}, time.perf_counter() - started_s)
 
     def close(self) -> None:
         """Free the model's memory; it transcribes no more."""
@@ -221,11 +256,6 @@ class WhisperModel:
 
     def _run(self, samples: NDArray[np.float32], positions: int, should_abort: Callable[[], bool]) -> tuple[int, float]:
         """One encoder run and its text: how often the decoder ran, and the seconds inside whisper."""
-        # All that the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence. It detects a
-        # language before it takes up the context of the call, so at that of the last one.
-        frames = 2 * max(positions, self._last_positions)
-        self._last_positions = positions
-        spectrogram = self._mel(samples, frames).ravel()
         # The end of the audio as whisper.cpp counts it, near which a time stamp ends the text.
         self._params.duration_ms = FRAME_MS * frames_within(len(samples))
         asked = 0
@@ -235,12 +265,11 @@ class WhisperModel:
             asked += 1
             return should_abort()
 
-        _heard.lines.clear()
         binding.assign_abort_callback(self._params, asks)
         started_s = time.perf_counter()
         try:
-            code = binding.whisper_set_mel(self._context, spectrogram, frames, self._shape.n_mels)
-            code = code or binding.whisper_full(self._context, self._params, NO_SAMPLES, 0)
+            self._set_samples(samples, positions)
+            code = binding.whisper_full(self._context, self._params, NO_SAMPLES, 0)
         except BINDING_ERRORS as error:
             raise EngineError(f"whisper.cpp: {error}") from error
         finally:
@@ -250,6 +279,18 @@ class WhisperModel:
             reason = "aborted" if should_abort() else _heard.first_error() or "failed"
             raise EngineError(f"{reason} (whisper.cpp returned {code})", return_code=code)
         return asked - 1, processing_s  # the first time it asks is after the encoder
+
+    def _set_samples(self, samples: NDArray[np.float32], positions: int) -> None:
+        """All that the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence."""
+        _heard.lines.clear()
+        frames = 2 * positions
+        spectrogram = self._mel(samples, frames).ravel()
+        try:
+            code = binding.whisper_set_mel(self._context, spectrogram, frames, self._shape.n_mels)
+        except BINDING_ERRORS as error:
+            raise EngineError(f"whisper.cpp: {error}") from error
+        if code:
+            raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
 
     def _tokens(self) -> Iterator[Token]:
         """The answer's text and time stamps; other special tokens are left out."""

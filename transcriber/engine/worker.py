@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from transcriber.engine.ask import ask
 from transcriber.engine.capacity import Capacity
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
+from transcriber.engine.listen import listen
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
 
@@ -159,7 +159,7 @@ class Worker:
         """Ask, with what the queue leaves time for."""
         # More than half full, nothing is done that is not needed.
         pressed = not job.steady and 2 * self.queue.depth > self.queue.capacity
-        return ask(self.model, job, should_abort, pressed=pressed)
+        return listen(self.model, job, should_abort, pressed=pressed)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Event loop only."""

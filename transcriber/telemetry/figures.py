@@ -63,6 +63,7 @@ class Counters:
     chunks_odd: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(OddReason), 0))
     chunks_filtered: int = 0
     partials: int = 0
+    language_changes: int = 0
     publish_retries: int = 0
     revisions: int = 0
     revisions_left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(LeftOut), 0))

@@ -42,6 +42,12 @@ INSTRUMENTS = (
     ),
     Instrument("transcriber.partials", "counter", "{message}", "guesses at open windows, published"),
     Instrument("transcriber.text.suppressed", "counter", "{window}", "windows whose text was held back, by reason"),
+    Instrument(
+        "transcriber.language.changes",
+        "counter",
+        "{change}",
+        "times a speaker was heard in another language than before",
+    ),
     Instrument("transcriber.queue.latency_ms", "histogram", "ms", "from the queue's door to the worker"),
     Instrument("transcriber.processing.latency_ms", "histogram", "ms", "inside whisper calls"),
     Instrument("transcriber.end_to_end.latency_ms", "histogram", "ms", "from the last payload to the NATS client"),

@@ -1,0 +1,226 @@
+"""Which language is spoken: evidence is added up until it is sure, and doubted only with a reason."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from transcriber.engine.context import Context, Trail
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, Transcript
+from transcriber.engine.listen import listen
+from transcriber.engine.spoken import CHANGE_MARGIN, KEPT, MOST_S, WHOLE_S, Odds, Spoken
+from transcriber.errors import EngineError
+
+GERMAN, ENGLISH = {"de": 0.9, "en": 0.05}, {"en": 0.97, "de": 0.01}
+UNSURE = {"th": 0.4, "en": 0.3, "de": 0.2}
+SURE = Spoken("de", sure=True)
+
+
+def after(*heard, speech_s=WHOLE_S, start=None):
+    known = start or Spoken()
+    for odds in heard:
+        known = known.heard(odds, speech_s)
+    return known
+
+
+def test_one_window_that_is_clear_is_enough_if_it_is_long():
+    assert after(ENGLISH) == Spoken("en", sure=True)
+    assert after(ENGLISH, speech_s=2.0)[:2] == ("en", False)
+
+
+def test_the_evidence_of_short_windows_adds_up():
+    assert after(ENGLISH, ENGLISH, speech_s=2.0) == Spoken("en", sure=True)
+
+
+def test_a_window_that_is_misheard_is_made_good_by_the_others():
+    first = after(UNSURE)
+
+    assert first[:2] == ("th", False)
+    assert after(GERMAN, start=first)[:2] == ("de", False)
+    assert after(GERMAN, GERMAN, start=first) == SURE
+
+
+def test_a_cough_says_nothing():
+    assert after(ENGLISH, speech_s=0.9) == Spoken()
+    assert SURE.doubted(ENGLISH, 0.9) == SURE
+
+
+def test_what_never_becomes_sure_is_taken_for_it_in_the_end():
+    windows = round(MOST_S / WHOLE_S)
+    doubtful = {"la": 0.3, "ru": 0.31}
+
+    assert not after(*[doubtful] * (windows - 1)).sure
+    assert after(*[doubtful] * windows) == Spoken("ru", sure=True)
+
+
+def test_of_two_that_are_as_likely_it_is_always_the_same_one():
+    assert after({"ru": 0.4, "pl": 0.4}).language == after({"pl": 0.4, "ru": 0.4}).language == "pl"
+
+
+def test_another_language_takes_over_only_when_it_is_far_ahead():
+    doubted = SURE.doubted({"de": 0.2, "nl": 0.7}, WHOLE_S)
+
+    assert doubted.language == "de"
+    assert dict(doubted.scores)["nl"] < CHANGE_MARGIN
+    assert doubted.doubted({"de": 0.2, "nl": 0.7}, WHOLE_S).doubted({"de": 0.1, "nl": 0.7}, WHOLE_S) == Spoken(
+        "nl", sure=True
+    )
+    assert SURE.doubted(ENGLISH, WHOLE_S) == Spoken("en", sure=True)
+
+
+def test_likely_text_speaks_for_the_language_that_is_known():
+    doubted = SURE.doubted({"de": 0.2, "nl": 0.7}, WHOLE_S)
+
+    assert dict(doubted.likely().scores)["nl"] == pytest.approx(dict(doubted.scores)["nl"] / 2, abs=0.001)
+    assert doubted.likely().likely().likely().likely().scores == ()
+    assert doubted.doubted(GERMAN, WHOLE_S).scores == ()
+
+
+ODDS = st.dictionaries(st.sampled_from(["en", "de", "fr", *(f"x{n}" for n in range(30))]), st.floats(0, 1), max_size=40)
+
+
+@given(st.lists(st.tuples(st.booleans(), ODDS, st.floats(0, 30)), max_size=30))
+def test_whatever_is_heard_the_state_stays_small_and_survives_json(windows):
+    known = Spoken()
+    for doubt, odds, speech_s in windows:
+        if not known.sure:
+            known = known.heard(odds, speech_s)
+        else:
+            known = known.doubted(odds, speech_s) if doubt else known.likely()
+        stored = json.loads(json.dumps(known._asdict()))
+        assert Spoken(**stored | {"scores": tuple(map(tuple, stored["scores"]))}) == known
+        assert len(known.scores) <= KEPT
+        assert known.language or not known.sure
+        assert known.speech_s < MOST_S
+
+
+# With a model.
+
+
+class Bilingual:
+    """Says how likely German is; text in the wrong language is unlikely."""
+
+    name, tight, translates = "bilingual", False, False
+
+    def __init__(self, *german, text="gale", doubt=None):
+        self.german, self.text, self.doubt = list(german), text, doubt
+        self.detected_s: list[float] = []
+        self.asked: list[str | None] = []
+
+    def supports(self, language):
+        return language in {"en", "de"}
+
+    def close(self):
+        pass
+
+    def detect(self, samples):
+        self.detected_s.append(len(samples) / WHISPER_SAMPLE_RATE)
+        return Odds({"de": self.german[0], "en": 1 - self.german[0]}, 0.5)
+
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+        self.asked.append(language)
+        self.prompt = prompt
+        right = language == ("de" if self.german[0] > 0.5 else "en")
+        return Transcript(self.text, (), language, -0.2 if right else -0.9, None, 1.0, self.doubt)
+
+
+def job(trail, language=None, lead_s=7.5, **fields):
+    samples = np.zeros(round((lead_s + 5.0) * WHISPER_SAMPLE_RATE), np.float32)
+    return Job("s", samples, language, lambda *_: None, lead_s=lead_s, trail=trail, **fields)
+
+
+def hear(model, trail, **fields):
+    asked = job(trail, **fields)
+    answer = listen(model, asked, lambda: False)
+    asked.followed(answer)
+    model.german[1:] and model.german.pop(0)
+    return answer
+
+
+def test_of_the_window_alone_the_language_is_told_until_it_is_sure():
+    model, trail = Bilingual(0.6, 0.8, 0.97, 0.97), Trail()
+
+    answers = [hear(model, trail) for _ in range(4)]
+
+    assert [answer.spoken.sure for answer in answers] == [False, False, True, True]
+    assert model.detected_s == [5.0] * 3
+    assert answers[0].processing_s == 1.5
+    assert answers[3].processing_s == 1.0
+    assert trail.spoken == Spoken("de", sure=True)
+
+
+def test_what_the_publisher_says_is_not_asked_for():
+    model = Bilingual(0.99)
+
+    answer = hear(model, Trail(), language="en")
+
+    assert (model.asked, model.detected_s, answer.spoken) == (["en"], [], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "doubt", "fields"),
+    [("", None, {}), ("gale " * 20, "repetition", {}), ("gale", None, {"speech_prob": 0.5})],
+)
+def test_noise_and_text_that_is_not_believed_are_no_evidence(text, doubt, fields):
+    model, trail = Bilingual(0.99, text=text, doubt=doubt), Trail()
+
+    hear(model, trail, **fields)
+
+    assert trail.spoken == Spoken()
+
+
+def test_a_guess_that_makes_no_text_gives_way_to_what_is_likelier():
+    model, trail = Bilingual(0.9, text="gale " * 20, doubt="repetition"), Trail(spoken=after({"en": 0.9, "de": 0.06}))
+
+    hear(model, trail)
+
+    assert model.asked == ["en"]
+    assert dict(trail.spoken.scores)["de"] > dict(trail.spoken.scores)["en"] - 1
+
+
+def test_unlikely_text_in_a_language_that_is_sure_is_asked_again_in_the_likelier_one():
+    model, trail = Bilingual(0.01), Trail(language="de", spoken=SURE)
+
+    answer = hear(model, trail)
+
+    assert model.asked == ["de", "en"]
+    assert (answer.language, answer.avg_logprob, answer.processing_s) == ("en", -0.2, 2.5)
+    assert trail.spoken == Spoken("en", sure=True)
+    assert answer.lead_s == 0.5  # not together with what was said in German
+
+
+def test_text_that_is_no_likelier_in_another_language_leaves_all_as_it_was():
+    model, trail = Bilingual(0.01), Trail(spoken=SURE)
+    model.transcribe = lambda _, language, *__, **___: Transcript("x", (), language, -0.9, None, 1.0)  # type: ignore[method-assign]
+
+    answer = hear(model, trail)
+
+    assert (answer.language, trail.spoken) == ("de", SURE)
+
+
+def test_while_others_wait_and_for_partials_what_is_known_is_not_doubted():
+    model = Bilingual(0.01)
+
+    pressed = listen(model, job(Trail(spoken=SURE)), lambda: False, pressed=True)
+    partial = listen(model, job(Trail(spoken=SURE), lane=Lane.PARTIAL), lambda: False)
+
+    assert (pressed.spoken, partial.spoken, model.detected_s) == (SURE, SURE, [])
+
+
+def test_nothing_begins_that_is_to_be_given_up():
+    model = Bilingual(0.9)
+
+    with pytest.raises(EngineError, match="aborted"):
+        listen(model, job(Trail()), lambda: True)
+    assert (model.detected_s, model.asked) == ([], [])
+
+
+def test_what_was_said_in_another_language_is_no_prompt():
+    model, trail, context = Bilingual(0.99, 0.01), Trail(), Context()
+
+    hear(model, trail, context=context, lead_s=0.0)
+    before = context.text
+    hear(model, trail, context=context, lead_s=0.0)
+
+    assert (before, model.prompt, context.text) == ("gale", "", "gale")

@@ -1,0 +1,86 @@
+"""One window in the language that is spoken. In: its job and the model. Out: its transcript, and what is now known of the language.
+
+As long as it is not known, each window costs one more encoder run; then only one whose text is unlikely does.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from transcriber.engine.ask import ask
+from transcriber.engine.guards import WEAK_SPEECH_PROB
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, MultilingualModel, SpeechModel, Transcript
+from transcriber.engine.spoken import Odds, Spoken
+from transcriber.errors import EngineError
+
+DOUBTED_AVG_LOGPROB = -0.6
+"""Text that is less likely may be in another language."""
+
+Ask = Callable[..., Transcript]
+
+
+def listen(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False) -> Transcript:
+    """What ``model`` hears of ``job``, and in which language if nobody said that. Worker thread only.
+
+    ``pressed``: others wait, so nothing is done that is not needed.
+
+    Raises:
+        EngineError: whisper failed, or was aborted.
+    """
+    asked: Ask = partial(ask, model, job, should_abort, pressed=pressed)
+    if job.language is not None or not isinstance(model, MultilingualModel):
+        return asked()
+    before = job.trail.spoken if job.trail else Spoken()
+    if before.language and (pressed or job.lane is Lane.PARTIAL):
+        return replace(asked(language=before.language), spoken=before)
+    detect = partial(_detect, model, job, should_abort)
+    return _doubting(job, before, asked, detect) if before.sure else _detecting(job, before, asked, detect)
+
+
+def _detecting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds]) -> Transcript:
+    """It is not sure yet which language it is."""
+    odds = detect()
+    after = before.heard(odds.probabilities, _speech_s(job))
+    language = after.language or odds.likeliest
+    answer = asked(language=language)
+    # Noise has a language too, but no words in it. Where the text is not believed as it is in the wrong language, that counts.
+    said = (answer.text and not answer.suppressed) or odds.likeliest != language
+    return replace(answer, spoken=after if said else before, processing_s=answer.processing_s + odds.processing_s)
+
+
+def _doubting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds]) -> Transcript:
+    """It was sure; unlikely text is a reason to ask for the language again."""
+    answer = asked(language=before.language)
+    unlikely = answer.avg_logprob is not None and answer.avg_logprob < DOUBTED_AVG_LOGPROB
+    if not (unlikely or answer.suppressed or answer.doubt):
+        return replace(answer, spoken=before.likely())
+    odds = detect()
+    after = before.doubted(odds.probabilities, _speech_s(job))
+    processing_s = answer.processing_s + odds.processing_s
+    if after.language != before.language:
+        other = asked(language=after.language)
+        processing_s += other.processing_s
+        # Another language explains what was said, or it was none.
+        answer, after = (other, after) if _likelier(other, answer) else (answer, before._replace(scores=()))
+    return replace(answer, spoken=after, processing_s=processing_s)
+
+
+def _likelier(other: Transcript, answer: Transcript) -> bool:
+    """Whether what was heard in another language is more to be believed."""
+    if not other.text or other.suppressed or other.avg_logprob is None:
+        return False
+    return answer.avg_logprob is None or bool(answer.suppressed) or other.avg_logprob > answer.avg_logprob
+
+
+def _detect(model: MultilingualModel, job: Job, should_abort: Callable[[], bool]) -> Odds:
+    """Of the window alone: what comes before it may be in another language."""
+    if should_abort():
+        raise EngineError("aborted before it began")
+    return model.detect(job.samples[round(job.lead_s * WHISPER_SAMPLE_RATE) :])
+
+
+def _speech_s(job: Job) -> float:
+    """Seconds of what surely is speech, or of the window where nobody listened for it."""
+    if job.speech_prob is not None and job.speech_prob < WEAK_SPEECH_PROB:
+        return 0.0
+    return job.duration_s if job.speech_s is None else job.speech_s
