@@ -168,9 +168,7 @@ def hear_recording(
     recording: Recording, cost: Cost, *, settings: Settings, model: SpeechModel, language: str, network: Network
 ) -> Played:
     played, offline = Played(recording, recording.name), Offline(model, settings, language)
-    for event, known_s in events_of(recording, settings, network):
-        if not isinstance(event, Window):
-            continue
+    for event, known_s in windows_of(recording, settings, network):
         own = offline.hear(event)
         cost.processing_s += own.processing_s
         cost.suppressed += own.suppressed is not None
@@ -189,6 +187,13 @@ def events_of(
             yield event, (at + len(block)) / WHISPER_SAMPLE_RATE
     for event in session.close():
         yield event, len(samples) / WHISPER_SAMPLE_RATE
+
+
+def windows_of(recording: Recording, settings: Settings, network: Network) -> Iterator[tuple[Window, float]]:
+    """Those with speech."""
+    for event, known_s in events_of(recording, settings, network):
+        if isinstance(event, Window):
+            yield event, known_s
 
 
 def waits_s(played: Sequence[Played], split: Split) -> list[float]:

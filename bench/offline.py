@@ -7,17 +7,26 @@ from transcriber.audio.session import Silence, Window
 from transcriber.audio.speech import speech_probability, speech_seconds
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
-from transcriber.engine.ask import ask
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
+from transcriber.engine.listen import listen
 from transcriber.engine.second_pass import Part, Passage, Passages, revised, sound_of
+from transcriber.engine.spoken import Spoken
 
 
 class Offline:
     """One session."""
 
-    def __init__(self, model: SpeechModel, settings: Settings, language: str) -> None:
-        self._model, self._settings, self._language = model, settings, language
+    def __init__(
+        self, model: SpeechModel, settings: Settings, language: str | None, *, translate: bool = False
+    ) -> None:
+        """``language`` None: to be detected."""
+        self._model, self._settings, self._language, self._translate = model, settings, language, translate
         self._speaker = Speaker(settings)
+
+    @property
+    def spoken(self) -> Spoken:
+        """What is known of the language."""
+        return self._speaker.trail.spoken
 
     def hear(self, window: Window) -> Transcript:
         return self.follow(window, self.ask(window)[1])
@@ -31,12 +40,13 @@ class Offline:
             language=self._language,
             settle=_nobody_waits,
             lead_s=window.cut.lead_s,
+            translate=self._translate,
             context=self._speaker.context,
             trail=self._speaker.trail,
             speech_s=None if speech is None else speech_seconds(speech, self._settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
         )
-        answer = ask(self._model, job, _never)
+        answer = listen(self._model, job, _never)
         job.followed(answer)
         return job, answer
 
@@ -76,7 +86,7 @@ class SecondPass:
             speech_s=sound.speech_s,
             speech_prob=sound.speech_prob,
         )
-        answer = ask(self._model, job, _never)
+        answer = listen(self._model, job, _never)
         return answer, revised(passage, answer, self._rate, sound)
 
 
