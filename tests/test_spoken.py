@@ -170,6 +170,15 @@ def test_noise_and_text_that_is_not_believed_are_no_evidence(text, doubt, fields
     assert trail.spoken == Spoken()
 
 
+def test_speech_that_is_hard_to_understand_has_a_language_if_a_detector_heard_it():
+    model, heard, unheard = Bilingual(0.6, doubt="log_probability"), Trail(), Trail()
+
+    hear(model, heard, speech_s=4.0, speech_prob=1.0)
+    hear(model, unheard)
+
+    assert (heard.spoken.language, unheard.spoken.language) == ("de", None)
+
+
 def test_a_guess_that_makes_no_text_gives_way_to_what_is_likelier():
     model, trail = Bilingual(0.9, text="gale " * 20, doubt="repetition"), Trail(spoken=after({"en": 0.9, "de": 0.06}))
 

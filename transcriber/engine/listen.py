@@ -43,9 +43,9 @@ def _detecting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds])
     after = before.heard(odds.probabilities, _speech_s(job))
     language = after.language or odds.likeliest
     answer = asked(language=language)
-    # Noise has a language too, but no words in it. Where the text is not believed as it is in the wrong language, that counts.
-    said = (answer.text and not answer.suppressed) or odds.likeliest != language
-    return replace(answer, spoken=after if said else before, processing_s=answer.processing_s + odds.processing_s)
+    # Where the text is not believed as it is in the wrong language, that counts.
+    counts = _is_speech(job, answer) or odds.likeliest != language
+    return replace(answer, spoken=after if counts else before, processing_s=answer.processing_s + odds.processing_s)
 
 
 def _doubting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds]) -> Transcript:
@@ -77,6 +77,13 @@ def _detect(model: MultilingualModel, job: Job, should_abort: Callable[[], bool]
     if should_abort():
         raise EngineError("aborted before it began")
     return model.detect(job.samples[round(job.lead_s * WHISPER_SAMPLE_RATE) :])
+
+
+def _is_speech(job: Job, answer: Transcript) -> bool:
+    """Whether somebody spoke: noise has a language, too, but no words, or none that are believed."""
+    # What a detector surely takes for speech may be hard to understand.
+    hard = answer.suppressed == "log_probability" and job.speech_prob is not None
+    return bool(answer.text) or hard
 
 
 def _speech_s(job: Job) -> float:
