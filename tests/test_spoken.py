@@ -199,6 +199,15 @@ def test_unlikely_text_in_a_language_that_is_sure_is_asked_again_in_the_likelier
     assert answer.lead_s == 0.5  # not together with what was said in German
 
 
+@pytest.mark.parametrize(("speech_prob", "known"), [(1.0, "en"), (None, "de")])
+def test_speech_that_is_hard_to_understand_may_change_the_language_if_a_detector_heard_it(speech_prob, known):
+    model, trail = Bilingual(0.01, doubt="log_probability"), Trail(spoken=SURE)
+
+    hear(model, trail, speech_s=5.0, speech_prob=speech_prob)
+
+    assert trail.spoken.language == known
+
+
 def test_text_that_is_no_likelier_in_another_language_leaves_all_as_it_was():
     model, trail = Bilingual(0.01), Trail(spoken=SURE)
     model.transcribe = lambda _, language, *__, **___: Transcript("x", (), language, -0.9, None, 1.0)  # type: ignore[method-assign]

@@ -61,15 +61,15 @@ def _doubting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds]) 
         other = asked(language=after.language)
         processing_s += other.processing_s
         # Another language explains what was said, or it was none.
-        answer, after = (other, after) if _likelier(other, answer) else (answer, before._replace(scores=()))
+        answer, after = (other, after) if _likelier(job, other, answer) else (answer, before._replace(scores=()))
     return replace(answer, spoken=after, processing_s=processing_s)
 
 
-def _likelier(other: Transcript, answer: Transcript) -> bool:
+def _likelier(job: Job, other: Transcript, answer: Transcript) -> bool:
     """Whether what was heard in another language is more to be believed."""
-    if not other.text or other.suppressed or other.avg_logprob is None:
+    if other.avg_logprob is None or not _is_speech(job, other):
         return False
-    return answer.avg_logprob is None or bool(answer.suppressed) or other.avg_logprob > answer.avg_logprob
+    return answer.avg_logprob is None or not _is_speech(job, answer) or other.avg_logprob > answer.avg_logprob
 
 
 def _detect(model: MultilingualModel, job: Job, should_abort: Callable[[], bool]) -> Odds:
