@@ -23,8 +23,9 @@ WEAK_SPEECH_PROB = 0.9
 """The detector was sure of all speech, even in noise as loud (1.00 in 254 windows), but of hum and tones that set in at most 0.89."""
 
 MIN_AVG_LOGPROB_OF_SURE_SPEECH = -1.3
-"""Where there surely is speech, less likely text is doubted, and asked for once more, but only what is as unlikely as this is held back:
-names and few words have little more though they are right (``bench.guards``)."""
+"""Where there surely is speech, less likely text is doubted, and asked for once more, but only what is less likely than this is held back:
+names and few words are unlikely though they are right. Of tiny.en's windows of dialogues in which half of what is new or more is right
+"Claims Department, Priya speaking" has -1.14, and of those with no word wrong the least likely -0.58 (``bench.guards``)."""
 
 MIN_AVG_LOGPROB_OF_WEAK_SPEECH = -0.6
 """What is hardly speech must be likelier text than what surely is. Right text stays above it in all the noise above."""
