@@ -62,6 +62,7 @@ class InstantModel:
         wide: bool = False,
         prompt: str = "",
         translate: bool = False,
+        greedy: bool = False,
     ) -> Transcript:
         return ANSWER
 

@@ -82,6 +82,7 @@ class Remembering:
         wide: bool = False,
         prompt: str = "",
         translate: bool = False,
+        greedy: bool = False,
     ) -> Transcript:
         key = hashlib.sha256(samples.tobytes()).hexdigest(), wide
         if key not in self.said:

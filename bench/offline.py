@@ -17,10 +17,18 @@ class Offline:
     """One session."""
 
     def __init__(
-        self, model: SpeechModel, settings: Settings, language: str | None, *, translate: bool = False
+        self,
+        model: SpeechModel,
+        settings: Settings,
+        language: str | None,
+        *,
+        translate: bool = False,
+        lane: Lane = Lane.FINAL,
+        vocabulary: str = "",
     ) -> None:
         """``language`` None: to be detected."""
         self._model, self._settings, self._language, self._translate = model, settings, language, translate
+        self._lane, self._vocabulary = lane, vocabulary
         self._speaker = Speaker(settings)
 
     @property
@@ -39,6 +47,8 @@ class Offline:
             samples=window.cut.samples,
             language=self._language,
             settle=_nobody_waits,
+            lane=self._lane,
+            vocabulary=self._vocabulary,
             lead_s=window.cut.lead_s,
             translate=self._translate,
             context=self._speaker.context,

@@ -69,7 +69,7 @@ class FakeModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         started = time.perf_counter()
         level = round(float(np.median(samples)) * 1000)
         if level == self.hang_at:

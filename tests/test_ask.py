@@ -22,6 +22,7 @@ class Listening:
     def __init__(self, doubt=None):
         self.doubt = doubt
         self.heard_s: list[float] = []
+        self.greedy: list[bool] = []
 
     def supports(self, language):
         return True
@@ -29,8 +30,9 @@ class Listening:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         self.heard_s.append(len(samples) / WHISPER_SAMPLE_RATE)
+        self.greedy.append(greedy)
         return Transcript("gale", (), language or "en", -0.1, None, 0.1, doubt=self.doubt, wide=wide)
 
 
@@ -100,6 +102,16 @@ def test_a_partial_hears_as_much_as_costs_no_more_than_without(duration_s, lead_
 
     assert answer.lead_s == pytest.approx(lead_s)
     assert model.heard_s == [pytest.approx(duration_s + lead_s)]
+
+
+def test_only_a_partial_is_heard_with_one_beam_whatever_is_set():
+    model, partial = Listening(), job()
+    partial.lane = Lane.PARTIAL
+
+    ask(model, partial, lambda: False)
+    ask(model, job(), lambda: False)
+
+    assert model.greedy == [True, False]
 
 
 def test_both_answers_are_to_the_same_samples():

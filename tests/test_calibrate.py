@@ -39,14 +39,14 @@ class PacedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         self.calls += 1
         time.sleep(self.job_s)
         return Transcript("over", (), language, -0.1, None, self.job_s)
 
 
 class FailingModel(PacedModel):
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         if self.calls > 5:
             raise EngineError("failed to encode")
         return super().transcribe(samples, language, should_abort)

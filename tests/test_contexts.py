@@ -31,7 +31,7 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         text = self._full if wide else self._usual
         return Transcript(text, None, language, -0.5, None, 0.01, "repetition" if "?" in text else None)
 
@@ -204,7 +204,7 @@ def test_a_model_that_remembers_another_context_is_found_out():
     class Haunted(ScriptedModel):
         seen = False
 
-        def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+        def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
             answer = super().transcribe(samples, language, should_abort, wide=wide)
             self.seen |= not wide
             return replace(answer, avg_logprob=-0.6) if wide and self.seen else answer

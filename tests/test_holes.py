@@ -40,7 +40,7 @@ class Parrot:
     tight: bool = True
     asked: list[tuple[int, bool]] = field(default_factory=list)
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         self.asked.append((len(samples), wide))
         return Transcript(
             self.text, None, language, -0.1 if wide else -0.2, None, 0.01, None if wide else self.doubt, wide=wide

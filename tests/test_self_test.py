@@ -25,7 +25,7 @@ class TellingModel:
     def supports(self, _language):
         return True
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         if isinstance(self.answer, Exception):
             raise self.answer
         return Transcript(self.answer, (), language, None, None, 0.1)

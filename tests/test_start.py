@@ -83,6 +83,9 @@ def test_a_wrong_value_is_one_line_that_names_it_and_status_2(variable, value, a
     ("settings", "said"),
     [
         ({"DURABLE": 1, "BACKFILL": 1}, "DURABLE and BACKFILL exclude each other"),
+        ({"DURABLE": 1, "WHISPER_BEAM_SIZE": 2}, "WHISPER_BEAM_SIZE=2 and DURABLE exclude each other"),
+        ({"FILES": 1, "WHISPER_BEAM_SIZE": 5}, "WHISPER_BEAM_SIZE=5 and FILES exclude each other"),
+        ({"WHISPER_BEAM_SIZE": 9}, "WHISPER_BEAM_SIZE='9'"),
         ({"AUDIO_STREAM": "ONE", "TRANSCRIPT_STREAM": "ONE"}, "AUDIO_STREAM and TRANSCRIPT_STREAM are both 'ONE'"),
         ({"AUDIO_SUBJECT": "transcripts.*"}, "AUDIO_SUBJECT='transcripts.*' lies under TRANSCRIPT_SUBJECT_PREFIX"),
         ({"DURABLE": 1, "PARTITION": 0}, "PARTITION=0 must be less than PARTITIONS=0"),

@@ -27,7 +27,7 @@ class TimedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         assert not should_abort()
         self.contexts.append("wide" if wide else "usual")
         self.windows.append(samples)

@@ -213,6 +213,60 @@ def with_prompt(prompt):
     return SETTINGS.model_copy(update={"whisper_prompt": prompt})
 
 
+BEAMS = SETTINGS.model_copy(update={"whisper_beam_size": 5})
+
+
+@pytest.fixture(scope="module")
+def with_beams():
+    model = load_model(DEMO_MODEL, BEAMS)
+    yield model
+    model.close()
+
+
+def test_beams_are_asked_for_and_find_the_words(with_beams, monkeypatch):
+    beams, strategy = spy_on(monkeypatch, "beam_search"), spy_on(monkeypatch, "strategy")
+
+    transcript = with_beams.transcribe(SPEECH, None, never)
+
+    assert transcript.text == SAID
+    assert transcript.doubt is None
+    assert strategy == [binding.whisper_full_default_params(binding.WHISPER_SAMPLING_BEAM_SEARCH).strategy]
+    assert beams[0]["beam_size"] == 5
+
+
+def test_greedy_among_beams_is_greedy_and_always_the_same(model, with_beams):
+    plain = answer(model.transcribe(SPEECH, None, never))
+
+    for _ in range(3):
+        with_beams.transcribe(SPEECH[::-1].copy(), None, never)
+        assert answer(with_beams.transcribe(SPEECH, None, never, greedy=True)) == plain
+
+
+def test_an_answer_is_as_long_as_the_decoder_ran_for_it(model):
+    """What is counted where there are beams, of which another one may have gone on for longer."""
+    ran = []
+    run = model._run
+    model._run = lambda *given: ran.append(run(*given)) or ran[-1]
+    try:
+        for window in (SPEECH, SPEECH[24_000:], SPEECH[:50_000]):
+            assert model.transcribe(window, None, never).text
+            assert model._n_tokens() == ran[-1][0]
+    finally:
+        model._run = run
+
+
+def test_another_beam_that_went_on_for_too_long_is_no_doubt(with_beams, monkeypatch):
+    run = with_beams._run
+
+    def long_run(*given):
+        return 999, run(*given)[1]
+
+    monkeypatch.setattr(with_beams, "_run", long_run)
+
+    assert with_beams.transcribe(SPEECH, None, never).doubt is None
+    assert with_beams.transcribe(SPEECH, None, never, greedy=True).doubt == "token_cap"
+
+
 def test_strided_samples_are_read_as_they_are(model):
     stereo = np.stack([SPEECH, np.zeros_like(SPEECH)], axis=1)
 
@@ -455,18 +509,19 @@ def test_process_with_a_loaded_model_ends_clean():
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, SAID, "")
 
 
-def test_too_little_memory_is_one_line_and_no_crash():
+@pytest.mark.parametrize(("settings", "need_mb"), [("SETTINGS", 268), ("BEAMS", 276)])
+def test_too_little_memory_is_one_line_and_no_crash(settings, need_mb):
     ended = run_python(
-        """
+        f"""
         import resource
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, used + 2**27))
         try:
-            load_model(DEMO_MODEL, SETTINGS)
+            load_model(DEMO_MODEL, {settings})
         except ModelError as error:
             print(error)
         """
     )
 
-    assert "needs about 268 MB of memory: Cannot allocate memory" in ended.stdout
+    assert f"needs about {need_mb} MB of memory: Cannot allocate memory" in ended.stdout
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -32,7 +32,7 @@ class ScriptedModel:
     def close(self):
         pass
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         self.asked.append("wide" if wide else "usual")
         self.prompts.append(prompt)
         answer = self.script.pop(0) if self.script else said("warm")
@@ -262,7 +262,7 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
 class Spinning(ScriptedModel):
     """Works on half a second of audio until it is told to stop, and on all else not at all."""
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         if len(samples) == 8_000:
             while not should_abort():
                 pass

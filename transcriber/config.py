@@ -41,6 +41,9 @@ MODEL_HUB = "https://huggingface.co/ggerganov/whisper.cpp/resolve/main"
 MAX_DEFAULT_THREADS = 8
 """A window is too small a task for more; further cores are for further workers."""
 
+MAX_BEAM_SIZE = 8
+"""whisper.cpp has no more decoders."""
+
 MAX_AGE_S = 10 * 365 * 86_400
 """Seconds: JetStream counts ages in nanoseconds and 64 bits."""
 
@@ -201,6 +204,12 @@ class Settings(BaseSettings):
         description="encoder context: `auto` fits the window, 0 is the full 30 s, else a multiple of 256 from 512 on;"
         " `force:256` for a model that was trained for it",
     )
+    whisper_beam_size: int = Field(
+        1,
+        ge=1,
+        le=MAX_BEAM_SIZE,
+        description="texts that the decoder follows at a time; 1 is greedy, more hear the same audio differently each time",
+    )
     whisper_kernels: str = Field(
         "auto", description="set of kernels, in an image that has several; `auto` is the best one for the processor"
     )
@@ -319,6 +328,11 @@ class Settings(BaseSettings):
                 f"WHISPER_LANGUAGE={self.whisper_language!r} is not in WHISPER_LANGUAGES={self.whisper_languages!r}"
             )
         self._check_jetstream()
+        if self.whisper_beam_size > 1 and (self.durable or self.files):
+            raise ValueError(
+                f"WHISPER_BEAM_SIZE={self.whisper_beam_size} and {'DURABLE' if self.durable else 'FILES'} exclude each other:"
+                " beams hear the same audio differently each time, and what is tried again must be as it was"
+            )
         if self.whisper_audio_ctx != "auto" and 0 < self.audio_ctx < 50 * self.buffer_duration_secs:
             raise ValueError(
                 f"WHISPER_AUDIO_CTX={self.whisper_audio_ctx} is shorter than BUFFER_DURATION_SECS"

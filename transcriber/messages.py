@@ -253,7 +253,7 @@ class Transcribed(Message):
     language: str | None = Field(description="ISO 639-1")
     confidence: Probability | None = Field(description="exp(avg_logprob)")
     avg_logprob: Annotated[float, Field(le=0)] | None
-    no_speech_prob: Probability | None
+    no_speech_prob: Probability | None = Field(description="always null: whisper.cpp's is of a wrong row of its logits")
     speech_final: bool = Field(description="speech had ended when the window was closed")
     speaker: Speaker
     model: str

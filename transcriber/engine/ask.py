@@ -43,6 +43,8 @@ def ask(
     lead_s = min(job.lead_s, _most_lead_s(job, pressed=pressed or not trail.leads_to(language)))
     samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_in(language)
     hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
+    if job.lane is Lane.PARTIAL:
+        hear = partial(hear, greedy=True)  # quick, and two guesses at the same words agree
     answer = replace(hear(prompt=prompt), lead_s=lead_s)
     # At a wide context and without what was said before: either may be the cause.
     may_help = job.lane is not Lane.PARTIAL and ((model.tight and not answer.wide) or bool(prompt))

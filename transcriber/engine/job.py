@@ -53,7 +53,8 @@ class Transcript:
         words: in order, times monotone and inside the job; None when the model gives no times.
         language: ISO 639-1 code that was used or detected.
         avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
-        no_speech_prob: in [0, 1]; None where the binding does not expose it.
+        no_speech_prob: in [0, 1]; None where it is not known: whisper.cpp 1.8.5 takes it from the logits of the first token it was
+            given, which only a call with a single one has, and the binding does not expose it.
         processing_s: seconds inside whisper calls only.
         doubt: why the answer may be wrong; None if nothing speaks against it.
         redone: whether this is the answer to a second asking, at a wide context.
@@ -125,6 +126,7 @@ class SpeechModel(Protocol):
         wide: bool = False,
         prompt: str = "",
         translate: bool = False,
+        greedy: bool = False,
     ) -> Transcript:
         """Transcribe ``samples``: (n,) C-contiguous float32 in [-1, 1] at 16 kHz, n >= 1.
 
@@ -132,6 +134,7 @@ class SpeechModel(Protocol):
         then from the calling thread; once it says True the call raises as soon as it can.
         ``wide`` asks for more context than the window needs, at its price; a window that fits no tighter one gets it
         anyway. ``prompt`` is what was said before; of a long one the end is used. ``translate``: into English.
+        ``greedy``: with one beam, however many are set.
 
         Raises:
             EngineError: whisper failed, or was aborted.

@@ -103,7 +103,9 @@ class WhisperModel:
         self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
         self.tight = self._positions < self._wide_positions
         self.translates = shape.multilingual
-        self._params = _parameters(settings.threads)
+        self._beams = settings.whisper_beam_size
+        self._greedy = self._params = _parameters(settings.threads, 1)
+        self._with_beams = _parameters(settings.threads, self._beams)
         self._candidates = [
             one for one in WHISPER_LANGUAGES if self.supports(one) and one in (settings.languages or WHISPER_LANGUAGES)
         ]
@@ -136,6 +138,7 @@ class WhisperModel:
         wide: bool = False,
         prompt: str = "",
         translate: bool = False,
+        greedy: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
         positions = self._positions_for(len(samples))
@@ -149,6 +152,8 @@ class WhisperModel:
             detected = self.detect(samples)
             language = detected.likeliest
         few = language in FEW_TOKENS or not self._shape.multilingual
+        beams = self._beams > 1 and not greedy
+        self._params = self._with_beams if beams else self._greedy
         per_second = TOKENS_PER_SECOND if few else MANY_TOKENS_PER_SECOND
         max_tokens = max(MIN_TOKENS, math.ceil(per_second * len(samples) / WHISPER_SAMPLE_RATE))
         self._params.language = language if self._shape.multilingual else "en"
@@ -156,7 +161,8 @@ class WhisperModel:
         self._params.translate = translate
         self._params.audio_ctx = positions
         self._set_prompt(prompt)
-        steps, processing_s = self._run(_padded(samples), positions, should_abort)
+        ran, processing_s = self._run(_padded(samples), positions, should_abort)
+        steps = (self._n_tokens() or ran) if beams else ran
         tokens = list(self._tokens())
         spoken = [token for token in tokens if token.time_s is None]
         avg_logprob = min(0.0, sum(token.logprob for token in spoken) / len(spoken)) if spoken else None
@@ -166,7 +172,7 @@ class WhisperModel:
             words=join_words(tokens, len(samples) / WHISPER_SAMPLE_RATE, spaces=used not in WITHOUT_SPACES),
             language=used,
             avg_logprob=avg_logprob,
-            no_speech_prob=None,  # not exposed by the binding
+            no_speech_prob=None,  # see _set_prompt: a wrong row's, and the binding does not expose it
             processing_s=processing_s + (detected.processing_s if detected else 0.0),
             wide=wide,
             doubt=doubt([token.raw for token in spoken], avg_logprob, steps=steps, max_steps=max_tokens),
@@ -292,6 +298,11 @@ class WhisperModel:
         if code:
             raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
 
+    def _n_tokens(self) -> int:
+        """Of the answer, with its end: the steps of the beam that won, where the decoder runs for as long as any of them goes on."""
+        segments = range(binding.whisper_full_n_segments(self._context))
+        return sum(binding.whisper_full_n_tokens(self._context, segment) for segment in segments)
+
     def _tokens(self) -> Iterator[Token]:
         """The answer's text and time stamps; other special tokens are left out."""
         for segment in range(binding.whisper_full_n_segments(self._context)):
@@ -316,7 +327,7 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
         ModelError: the file is not a whole Whisper model, or memory is short.
     """
     shape = check_model_file(path)
-    _check_memory(path)
+    _check_memory(path, _beam_bytes(shape, settings.whisper_beam_size))
     _listen()
     _load_kernels(settings.whisper_kernels)
     _heard.lines.clear()
@@ -389,10 +400,15 @@ def _load_kernels(chosen: str) -> None:
         _load_kernels_once(chosen)
 
 
-def _parameters(threads: int) -> Any:
-    """Greedy, one encode a window, no second try at a higher temperature, nothing carried over."""
-    params = binding.whisper_full_default_params(binding.WHISPER_SAMPLING_GREEDY)
+def _parameters(threads: int, beam_size: int) -> Any:
+    """One encode a window, no second try at a higher temperature, nothing carried over."""
+    beams = beam_size > 1
+    params = binding.whisper_full_default_params(
+        binding.WHISPER_SAMPLING_BEAM_SEARCH if beams else binding.WHISPER_SAMPLING_GREEDY
+    )
     params.greedy = {"best_of": 1}
+    if beams:
+        params.beam_search = {"beam_size": beam_size, "patience": -1.0}
     params.temperature = 0.0
     params.temperature_inc = 0.0
     params.single_segment = True
@@ -413,9 +429,17 @@ def _padded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return padded
 
 
-def _check_memory(path: Path) -> None:
+def _beam_bytes(shape: ModelShape, beams: int) -> int:
+    """What beams need above greedy decoding: keys and values of 16 bits for each and two more, and three tables of the vocabulary for each."""
+    if beams == 1:
+        return 0
+    cache = 2 * 2 * 256 * math.ceil(shape.n_text_ctx / 256) * shape.n_audio_state * shape.n_text_layer
+    return (beams + 1) * cache + beams * 20 * shape.n_vocab
+
+
+def _check_memory(path: Path, more_bytes: int) -> None:
     """Ask for the memory once: whisper.cpp aborts the process where it gets none."""
-    need_bytes = int(1.3 * path.stat().st_size) + 250_000_000
+    need_bytes = int(1.3 * path.stat().st_size) + 250_000_000 + more_bytes
     try:
         mmap.mmap(-1, need_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except OSError as error:
