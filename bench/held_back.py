@@ -102,8 +102,11 @@ class Overheard:
         wide: bool = False,
         prompt: str = "",
         translate: bool = False,
+        greedy: bool = False,
     ) -> Transcript:
-        answer = self.model.transcribe(samples, language, should_abort, wide=wide, prompt=prompt, translate=translate)
+        answer = self.model.transcribe(
+            samples, language, should_abort, wide=wide, prompt=prompt, translate=translate, greedy=greedy
+        )
         self.answers.append(answer)
         return answer
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,9 +19,8 @@ SAID = "gale warning tonight"
 
 def weighed(first, second):
     job = Job("s", np.zeros(16_000, np.float32), "en", lambda *_: None)
-    doubts = Doubts()
-    offline = SimpleNamespace(job=job, answer=second or first)
-    _weigh(doubts, [one for one in (first, second) if one], offline, SAID, None, words, ())
+    doubts, nobody = Doubts(), cast(Any, None)
+    _weigh(doubts, [one for one in (first, second) if one], job, second or first, SAID, nobody, words, ())
     return doubts.figures()
 
 
@@ -53,7 +53,7 @@ def test_of_a_window_what_is_said_in_it_and_before_it_counts():
     recording = Recording("a", SAID, np.zeros(48_000, np.float32), words=tuple(
         Word(word, at, at + 0.5) for at, word in enumerate(SAID.split())
     ))  # fmt: skip
-    window = SimpleNamespace(start_frame=16_000, frames=16_000, cut=SimpleNamespace(tail_s=0.0))
+    window: Any = SimpleNamespace(start_frame=16_000, frames=16_000, cut=SimpleNamespace(tail_s=0.0))
 
     assert _said_in(recording, window, 0.0) == "warning"
     assert _said_in(recording, window, 1.0) == "gale warning"

@@ -118,7 +118,7 @@ class Bilingual:
         self.detected_s.append(len(samples) / WHISPER_SAMPLE_RATE)
         return Odds({"de": self.german[0], "en": 1 - self.german[0]}, 0.5)
 
-    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False):
+    def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         self.asked.append(language)
         self.prompt = prompt
         right = language == ("de" if self.german[0] > 0.5 else "en")
