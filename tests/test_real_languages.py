@@ -14,7 +14,7 @@ PAYLOAD_BYTES = 3_200
 WINDOW_S = 5.0
 SAID_FORMAT = "audio/x-raw;format=S16LE;rate=16000;channels=1"
 DETECTING = {
-    "WHISPER_LANGUAGE": "auto", "TRANSCRIPTION_QUEUE_CAPACITY": 64, "PARTIAL_INTERVAL_SECS": 0, "WHISPER_THREADS": 1,
+    "WHISPER_LANGUAGE": "auto", "TRANSCRIPTION_QUEUE_CAPACITY": 64, "PARTIAL_INTERVAL_SECS": 0,
     # However slow the machine is, while the next ten seconds wait.
     "MAX_LATENCY_SECS": 600, "STREAM_IDLE_SECS": 600, "HEARTBEAT_TIMEOUT_SECS": 600,
 }  # fmt: skip
@@ -47,14 +47,14 @@ def told_s(ears):
 
 
 async def test_a_change_of_language_is_found_and_noise_has_none(broker, tmp_path, mouth, ears, reader):
-    noise = np.float32(0.02) * pink(np.random.default_rng(7), 20 * WHISPER_SAMPLE_RATE)
-    german, english = reader.talk("de", 10.0, ("",)), reader.talk("en", 20.0, ("",))
+    noise = np.float32(0.02) * pink(np.random.default_rng(7), 10 * WHISPER_SAMPLE_RATE)
+    german, english = reader.talk("de", 10.0, ("",)), reader.talk("en", 15.0, ("",))
     async with Daemon(broker.url, tmp_path, fake=False, WHISPER_MODEL_PATH=real_model("base"), **DETECTING) as daemon:
         found = await played(mouth, ears, "s", np.concatenate((noise, german, english)))
 
     print(found)
-    assert {language for start, language in found if start < 26} == {"de"}
-    later = [language for start, language in found if start > 30]
+    assert {language for start, language in found if start < 16} == {"de"}
+    later = [language for start, language in found if start > 20]
     assert later, found
     assert later[-1] == "en"
     changes = [line for line in daemon.log_lines() if line["msg"] == "another language is spoken"]
@@ -67,7 +67,7 @@ async def test_of_two_languages_that_may_be_spoken_the_right_one_is_found_at_onc
     """base takes this French for Thai."""
     env = {"WHISPER_MODEL_PATH": real_model("base"), "WHISPER_LANGUAGES": "en,fr"}
     async with Daemon(broker.url, tmp_path, fake=False, **env, **DETECTING):
-        found = await played(mouth, ears, "s", reader.talk("fr", 15.0, ("",)))
+        found = await played(mouth, ears, "s", reader.talk("fr", 10.0, ("",)))
 
     assert found
     assert {language for _, language in found} == {"fr"}

@@ -256,13 +256,13 @@ async def test_liveness_fails_when_a_job_runs_over_its_limit(broker, tmp_path, m
 
 async def test_idle_time_does_not_run_while_the_broker_is_away(broker, tmp_path, mouth, ears):
     """The broker is out of reach and comes back: the daemon was never restarted for it."""
-    async with Proxy(broker.port) as proxy, Daemon(proxy.url, tmp_path, **ENV, STREAM_IDLE_SECS=2) as daemon:
+    async with Proxy(broker.port) as proxy, Daemon(proxy.url, tmp_path, **ENV, STREAM_IDLE_SECS=6) as daemon:
         await speak(mouth, "s", level(5, 100), offset=0)
         await until(lambda: ears.messages)
         proxy.black_hole(True)
         await proxy.cut()
         await until(lambda: daemon.probe("/readyz")[0] == 503)
-        await asyncio.sleep(2.5)  # longer than the idle time: it must not run while nothing can come
+        await asyncio.sleep(6.5)  # longer than the idle time: it must not run while nothing can come
         assert not ears.of(End)
         proxy.black_hole(False)
         await until(lambda: daemon.probe("/readyz")[0] == 200)
