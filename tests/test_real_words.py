@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from bench.speakers import other_voices
-from tests.harness import PATIENCE_S, Daemon, speak
+from tests.harness import PATIENCE_S, Daemon, speak, until
 from tests.weights import real_model
 from transcriber.demo import speech
 from transcriber.demo.speech import load_public_speech
 from transcriber.demo.wer import word_errors, words
-from transcriber.messages import Final
+from transcriber.messages import Final, Revision
+from transcriber.text.revisions import newest
 
 PEOPLE = load_public_speech()
 PAYLOAD_BYTES = 3_200
@@ -42,6 +43,28 @@ async def test_live_words_of_real_people_are_right(broker, tmp_path, mouth, ears
     wer = wer_percent({one.name: ears.text(one.name) for one in PEOPLE})
     print(f"WER {wer:.1f} %")
     assert wer <= 12
+
+
+async def test_what_is_revised_is_no_worse_than_what_was_told(broker, tmp_path, mouth, ears):
+    env = {"WHISPER_MODEL_PATH": real_model("tiny.en"), "TRANSCRIPTION_QUEUE_CAPACITY": 32, "SECOND_PASS": 1}
+    async with Daemon(broker.url, tmp_path, fake=False, **env):
+        for one in PEOPLE:
+            for at in range(0, len(one.pcm), PAYLOAD_BYTES):
+                payload = one.pcm[at : at + PAYLOAD_BYTES]
+                await speak(mouth, one.name, payload, content_type=one.format.content_type)
+            await speak(mouth, one.name, b"", end=1)
+        await ears.ends(len(PEOPLE))
+        figures = await until(lambda: ears.metrics and ears.metrics[-1])
+
+    ears.check_accounts()
+    of = {one.name: [m for m in ears.messages if m.stream == one.name] for one in PEOPLE}
+    told, stands = (
+        wer_percent({name: " ".join(m.text for m in what(some) if isinstance(m, Final)) for name, some in of.items()})
+        for what in (list, newest)
+    )
+    print(f"WER {told:.1f} % told, {stands:.1f} % in the end; left out: {figures['transcriber.revisions.left_out']}")
+    assert ears.of(Revision)
+    assert stands <= told
 
 
 async def test_files_of_real_people_are_right(broker, tmp_path):
