@@ -265,11 +265,11 @@ async def test_speakers_apart_are_revised_apart(broker, tmp_path, mouth, ears):
 
 
 async def test_under_load_nothing_is_heard_again_and_the_end_does_not_wait(broker, tmp_path, mouth, ears):
-    """Four streams keep the worker busy: passages are given up for windows, and in the end there is none in hand."""
+    """Four streams take turns, so that when one has ended the others still wait; but for the last."""
     job_s = tmp_path / "job_s"
     job_s.write_text("0.2")
     env = HEARS | {"FAKE_JOB_FILE": job_s, "TRANSCRIPTION_QUEUE_CAPACITY": 64}
-    fast = {"FAKE_SET": "transcriber.bus.second_pass:KEPT_S=0"}
+    fast = {"FAKE_SET": "transcriber.bus.second_pass:END_S=0"}
     async with Daemon(broker.url, tmp_path, **env, **fast):
         for number in LEVELS:
             for stream in "abcd":
@@ -278,13 +278,35 @@ async def test_under_load_nothing_is_heard_again_and_the_end_does_not_wait(broke
             await speak(mouth, stream, b"", end=1)
         await ears.ends(4)
         figures = await until(
-            lambda: next((m for m in ears.metrics if m["transcriber.revisions.left_out"]["busy"] == 4), None)
+            lambda: next((m for m in ears.metrics if m["transcriber.revisions.left_out"]["busy"] >= 3), None)
         )
 
     ears.check_accounts()
     assert not ears.of(Gap)
-    assert not ears.of(Revision)
-    assert figures["transcriber.revisions"] == 0
+    assert len(ears.of(Revision)) + figures["transcriber.revisions.left_out"]["busy"] <= 4
+
+
+async def test_a_passage_that_waits_behind_a_file_does_not_keep_the_end(broker, tmp_path, mouth, ears):
+    """A pass is in hand that takes long; another stream's waits in the queue behind it."""
+    job_s = tmp_path / "job_s"
+    job_s.write_text("0")
+    fast = {"FAKE_SET": "transcriber.bus.second_pass:END_S=0.5"}
+    async with Daemon(broker.url, tmp_path, **HEARS, FAKE_JOB_FILE=job_s, **fast):
+        for stream in "ab":
+            for number in LEVELS:
+                await speak(mouth, stream, level(number, HALF))
+        await until(lambda: len(ears.of(Final)) == 12)
+        job_s.write_text("3600")
+        await speak(mouth, "a", b"", end=1)
+        await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.streams.active"] == 1)
+        await speak(mouth, "b", b"", end=1)
+        (end,) = await ears.ends(1)
+        assert end.stream == "b"
+        job_s.write_text("0")
+        await ears.ends(2)
+
+    assert [revision.stream for revision in ears.of(Revision)] == ["a"]
+    ears.check_accounts()
 
 
 async def test_at_a_stop_nothing_waits_for_the_second_pass(broker, tmp_path, mouth, ears):

@@ -1,7 +1,7 @@
 """The second pass over a live stream: what has been said is heard again from memory, when the worker has nothing else to do.
 
 In: what is told of the stream's sessions, as it is told. Out: jobs for the worker, and what is to be published of their answers.
-Nobody waits for it but the session's ``end``, and that no longer than ``KEPT_S``.
+Nobody waits for it but the session's ``end``, and that no longer than ``END_S``.
 """
 
 import time
@@ -21,6 +21,9 @@ from transcriber.telemetry import Counters
 
 KEPT_S = 60.0
 """Audio is kept for so long after it was told, and so much of it: 64 kB a second."""
+
+END_S = 5.0
+"""When all else of a session is told, its passages wait for so long."""
 
 MOST_TRIES = 3
 """A passage that is given up so often for what came is left as it was told."""
@@ -45,14 +48,14 @@ class _Waiting:
     """A passage that nobody has heard again.
 
     Attributes:
-        since_s: monotonic time at which it was whole.
+        until_s: monotonic time at which it is given up.
         tries: how often it was given to the worker.
     """
 
     session: Session
     channel: int
     passage: Passage
-    since_s: float
+    until_s: float
     tries: int = 0
 
 
@@ -65,6 +68,7 @@ class SecondPass:
         self._sessions: dict[Session, list[Passages]] = {}  # by channel
         self._waiting: deque[_Waiting] = deque()
         self._in_hand: _Waiting | None = None
+        self._job: Job | None = None  # of that
         self._stopped = False
 
     def final(self, window: Window, own: Transcript, message_id: str, received_at: datetime) -> None:
@@ -89,19 +93,27 @@ class SecondPass:
         """Whether something is still to be published of ``session``, of which all is told but its end."""
         for channel, passages in enumerate(self._sessions.pop(session, ())):
             self._add(session, channel, [] if self._stopped else passages.end())
-        waiting = [*self._waiting, *([self._in_hand] if self._in_hand else [])]
-        return any(one.session is session for one in waiting)
+        left = [one for one in (*self._waiting, self._in_hand) if one and one.session is session]
+        for one in left:
+            one.until_s = min(one.until_s, time.monotonic() + END_S)
+        return bool(left)
 
     def look(self) -> None:
         """Have the worker hear what waits, if it has nothing else to do; give up what has waited too long."""
-        while self._waiting and self._waiting[0].since_s < time.monotonic() - KEPT_S:
-            self._leave(self._waiting.popleft(), "busy")
+        now_s = time.monotonic()
+        for one in [one for one in self._waiting if one.until_s <= now_s]:
+            self._waiting.remove(one)
+            self._leave(one, "busy")
         queue = self._worker.queue
+        # It waits behind others, perhaps a file of hours.
+        if (late := self._in_hand) and late.until_s <= now_s and self._job and queue.withdraw(self._job):
+            self._in_hand = None
+            self._leave(late, "busy")
         if self._waiting and not self._in_hand and queue.idle and queue.has_room(Lane.SECOND_PASS):
             one = self._in_hand = self._waiting.popleft()
             one.tries += 1
             sound = sound_of(one.passage, [part.heard for part in one.passage.parts if part.heard])
-            job = self._told.passage_job(one.session, one.passage, sound, partial(self._heard, one, sound))
+            job = self._job = self._told.passage_job(one.session, one.passage, sound, partial(self._heard, one, sound))
             if queue.try_put(job):
                 self._again(one)
 
@@ -119,8 +131,8 @@ class SecondPass:
         return self._sessions[session]
 
     def _add(self, session: Session, channel: int, passages: list[Passage]) -> None:
-        now_s = time.monotonic()
-        self._waiting.extend(_Waiting(session, channel, passage, now_s) for passage in passages)
+        until_s = time.monotonic() + KEPT_S
+        self._waiting.extend(_Waiting(session, channel, passage, until_s) for passage in passages)
         while sum(one.passage.frames / one.session.rate for one in self._waiting) > KEPT_S:
             self._leave(self._waiting.popleft(), "busy")
         if passages:
