@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.harness import Daemon, level, speak, until
-from tests.stored import ENV, provisioned, store, stored, until_stored
+from tests.stored import ENV, Restarted, provisioned, store, stored, until_stored
 from transcriber.demo.account import account_errors
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.left_context import Placed
 from transcriber.engine.second_pass import PASSAGE_S, Part, Passage, Passages, Piece, revised, sound_of
-from transcriber.messages import End, Final, Gap, Revision, message_id
+from transcriber.messages import End, Final, Gap, Revision, Status, message_id
 
 RATE = 16_000
 HALF = RATE // 2
@@ -34,6 +34,7 @@ def part(start_s, end_s, *words, number=0, over=False, language="en", avg_logpro
         said(start_s, *words),
         language if words else None,
         over,
+        not over,
         avg_logprob if words else None,
     )
 
@@ -73,7 +74,7 @@ def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_told_before():
     found = [one for n in range(14) for one in passages.add(part(2 * n, 2 * n + 2, f"w{n}"))] + passages.end()
 
     assert ranges(found) == [(0, 22), (22, 28)]
-    assert [one.goes_on for one in found] == [True, False]
+    assert found[0].goes_on
     assert [word.word for word in found[1].before][-2:] == [" w9", " w10"]
 
 
@@ -130,13 +131,13 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
 
     found = found_in(told)
 
-    # Silences and gaps come before text that is older.
-    early = [one for one in told if one[0] in {"silence", "gap", "unknown"}]
-    late = [one for one in told if one not in early]
+    # Silences and gaps come at once: before text that is older, perhaps, and never after text that is newer.
+    early = [one for one in enumerate(told) if one[1][0] in {"silence", "gap", "unknown"}]
+    late = [one for one in enumerate(told) if one[1][0] not in {"silence", "gap", "unknown"}]
     mixed = []
     while early or late:
-        first = early if early and (not late or chance.random() < 0.5 or _before(early[0], late[0])) else late
-        mixed.append(first.pop(0))
+        first = early if early and (not late or early[0][0] < late[0][0] or chance.random() < 0.5) else late
+        mixed.append(first.pop(0)[1])
     assert ranges(found_in(mixed)) == ranges(found)
     assert ranges(found_in(told, in_order=True)) == ranges(found)
     for one in found:
@@ -147,11 +148,6 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
         assert one.parts[-1].message_id
         assert len({p.language for p in one.parts if p.words}) <= 1
     assert all(a.start_frame + a.frames <= b.start_frame for a, b in pairwise(found))
-
-
-def _before(one, other):
-    """An unknown gap comes before what follows it."""
-    return one[0] == "unknown" and one[1][0] <= other[1].start_frame
 
 
 def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1):
@@ -214,6 +210,42 @@ def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again(
 def broker(tmp_path):
     with EmbeddedBroker(store=tmp_path / "store") as running:
         yield running
+
+
+def test_a_word_that_was_left_over_and_told_behind_a_gap_is_told_once_all_the_same():
+    """The window before the gap left "three" to the next one, which came behind it."""
+    first = Passage((part(0, 1, "one"), part(1, 2, "two")), goes_on=True)
+    second = Passage(
+        (Part("m3", 3, 3 * RATE, RATE, said(1.5, "three", confidence=0.3) + said(3, "four"), "en"), part(4, 5, "fife"))
+    )
+
+    before = revised(first, heard("won", "too", "three", step_s=0.6), RATE, sound_like(first))
+    after = revised(second, heard("four", "five"), RATE, sound_like(second))
+
+    assert isinstance(before, Transcript)
+    assert isinstance(after, Transcript)
+    assert after.words
+    assert (before.text, after.text) == ("won too", "three four five")
+    assert after.words[0].start_s == -1.5
+
+
+def test_an_answer_without_words_is_no_text():
+    passage = Passage((part(4, 5, "shut"), part(5, 6, "it")))
+    unsure = Passage(tuple(one._replace(words=said(4, "shut", confidence=0.1)) for one in passage.parts))
+    gave_up = Transcript("", (), "en", None, None, 0.0, doubt="gave_up")
+
+    assert revised(unsure, gave_up, RATE, sound_like(unsure)) == "shorter"
+
+
+def test_no_passage_is_longer_than_may_be_heard_however_long_the_windows_are():
+    passages = Passages(RATE)
+    long = [part(0, 12, "a", over=True), part(12, 23, "b"), part(23, 43, "c"), part(43, 44, "d")]
+
+    found = [passage for one in long for passage in passages.add(one)] + passages.end()
+
+    # What is left of the first ones are windows by themselves.
+    assert ranges(found) == [(23, 44)]
+    assert all(one.frames <= PASSAGE_S * RATE for one in found)
 
 
 # With a daemon: the model hears a number each half second, and mishears those of even level in less than 1.2 s.
@@ -363,3 +395,55 @@ async def test_what_a_daemon_died_of_is_left_and_the_rest_is_revised_by_the_next
         first = round(revision.start * 2)
         assert revision.text.split() == [str(number) for number in levels[first : first + 46]]
     assert account_errors(found.messages, len(levels) * HALF) == []
+
+
+async def test_daemons_that_die_of_every_passage_come_to_an_end(broker, tmp_path, mouth):
+    await provisioned(broker)
+    levels = [101 + n % 200 for n in range(3 * 46)]
+    death = {"FAKE_BEFORE": "transcriber.bus.stored_second_pass:StoredSecondPass._hear:1 SIGKILL"}
+    async with Restarted(broker, tmp_path, **STORED, **death) as place:
+        for n, number in enumerate(levels):
+            await store(mouth, "s", level(number, HALF), offset=n * HALF)
+        await store(mouth, "s", b"", end=1)
+        found = await until_stored(mouth, lambda found: found.of(End) and len(resumed(found)) == 3)
+        await until(lambda: place.daemon.probe("/readyz")[0] == 200)
+        deaths = place.deaths
+
+    assert deaths == 3
+    assert not found.of(Revision)
+    assert account_errors(found.messages, len(levels) * HALF) == []
+
+
+def resumed(found):
+    """Where passages were left, one after the other."""
+    return {
+        one.start_frame for one in found.of(Status) if one.state == "resumed" and one.start_frame % (23 * RATE) == 0
+    }
+
+
+async def test_of_two_speakers_each_passage_is_revised_once_whoever_goes_on(broker, tmp_path, mouth):
+    """The windows of channel 0 are told before those of channel 1; the daemon dies after the first revision."""
+    await provisioned(broker)
+    levels = [101 + n % 99 for n in range(2 * 46)]
+    death = {"FAKE_BEFORE": "transcriber.bus.stored_second_pass:StoredSecondPass._hear:2 SIGKILL"}
+    two = STORED | {"SPEAKERS": "channels", "INPUT_CHANNELS": 2}
+
+    async def store_both(numbers, first):
+        for n, number in enumerate(numbers, first):
+            both = np.stack([np.frombuffer(level(one, HALF), "<i2") for one in (number, number + 100)], axis=1)
+            await store(mouth, "s", both.tobytes(), offset=n * HALF)
+
+    async with Daemon(broker.url, tmp_path, **two, **death) as daemon:
+        await store_both(levels[:60], 0)
+        await daemon.ended()
+    async with Daemon(broker.url, tmp_path, **two):
+        await store_both(levels[60:], 60)
+        await store(mouth, "s", b"", end=1)
+        found = await until_stored(mouth, lambda found: found.of(End) and len(found.of(Revision)) >= 3)
+
+    replaced = [name for revision in found.of(Revision) for name in revision.replaces]
+    assert len(set(replaced)) == len(replaced)
+    for revision in found.of(Revision):
+        first = round(revision.start * 2)
+        own = levels[first : first + round(revision.duration * 2)]
+        assert revision.text.split() == [str(number + 100 * int(revision.speaker)) for number in own]

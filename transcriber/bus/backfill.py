@@ -8,13 +8,12 @@ audio is cut as it was cut then.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-
-from pydantic import ValidationError
 
 from transcriber.audio.session import Window
 from transcriber.bus.jetstream import FENCE, Stored
@@ -124,6 +123,8 @@ class Backfill:
         """``message`` was stored, right after that of ``previous_seq``."""
         if isinstance(message, Status) and self._marked and not self._marked.done():
             self._marked.set_result(None)
+        if isinstance(message, Revision) and message.session not in self._accounts:
+            return  # of a second pass; the session owes nothing
         self._enter(message, previous_seq)
         self._close(message.session)
 
@@ -139,11 +140,8 @@ class Backfill:
             subject = f"{settings.transcript_subject_prefix}.{self._name}.{kind}"
             found += [stored async for stored in self._audio.jetstream.messages(settings.transcript_stream, subject, 1)]
         for stored in sorted(found, key=lambda stored: stored.seq):
-            try:
-                message = ANY_MESSAGE.validate_json(stored.payload)
-            except ValidationError:
-                continue  # of another version
-            self._enter(message, int(stored.headers.get(FENCE, 0)))
+            with contextlib.suppress(ValueError):  # of another version, or not ours
+                self._enter(ANY_MESSAGE.validate_json(stored.payload), int(stored.headers.get(FENCE, 0)))
         self._debts = deque(debt for debt in self._debts if _id(debt.gap) in self._accounts[debt.gap.session].owed)
         self._suspicious = bool(self._debts)
         for session in list(self._accounts):

@@ -194,7 +194,7 @@ class DurableStream:
             await self._backfill.read_back()
         if self._second_pass:
             owed_from = self._ledger.last_seq if found.owed_from is None else found.owed_from
-            await self._second_pass.read_back(owed_from)
+            await self._second_pass.read_back(owed_from, ours=found.instance == self._around.telemetry.instance)
         if found.session:
             log.info("goes on", extra={"stream": self.name, "session": found.session.id, "seq": found.seq})
 

@@ -1,7 +1,7 @@
 """The second pass over a live stream: what has been said is heard again from memory, when the worker has nothing else to do.
 
 In: what is told of the stream's sessions, as it is told. Out: jobs for the worker, and what is to be published of their answers.
-Nobody waits for it but the session's ``end``, and that no longer than ``END_S``.
+Nobody waits for it but the session's ``end``, and that no longer than ``END_S`` and the run that is under way then.
 """
 
 import time
@@ -101,13 +101,14 @@ class SecondPass:
     def look(self) -> None:
         """Have the worker hear what waits, if it has nothing else to do; give up what has waited too long."""
         now_s = time.monotonic()
-        for one in [one for one in self._waiting if one.until_s <= now_s]:
-            self._waiting.remove(one)
-            self._leave(one, "busy")
+        # Each may bring about another look.
+        while late := next((one for one in self._waiting if one.until_s <= now_s), None):
+            self._waiting.remove(late)
+            self._leave(late, "busy")
         queue = self._worker.queue
         # It waits behind others, perhaps a file of hours.
         if (late := self._in_hand) and late.until_s <= now_s and self._job and queue.withdraw(self._job):
-            self._in_hand = None
+            self._in_hand = self._job = None
             self._leave(late, "busy")
         if self._waiting and not self._in_hand and queue.idle and queue.has_room(Lane.SECOND_PASS):
             one = self._in_hand = self._waiting.popleft()
@@ -120,7 +121,7 @@ class SecondPass:
     def stop(self) -> None:
         """Nothing is heard again any more."""
         self._stopped = True
-        left, self._in_hand = [*self._waiting, *([self._in_hand] if self._in_hand else [])], None
+        left, self._in_hand, self._job = [*self._waiting, *([self._in_hand] if self._in_hand else [])], None, None
         self._waiting.clear()
         for one in left:
             self._leave(one, "busy")
@@ -142,6 +143,7 @@ class SecondPass:
         """What whisper says of a passage; or it was given up."""
         if one is not self._in_hand:
             return
+        self._job = None
         if not isinstance(outcome, Transcript):
             self._again(one)
         else:

@@ -11,10 +11,9 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
-
-from pydantic import ValidationError
 
 from transcriber.audio.session import Session, Silence, Window
 from transcriber.bus.jetstream import FENCE
@@ -23,6 +22,7 @@ from transcriber.bus.second_pass import MOST_TRIES
 from transcriber.bus.stored_audio import StoredAudio
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
+from transcriber.engine.left_context import Placed
 from transcriber.engine.second_pass import Part, Passage, Passages, Piece, Sound, revised, sound_of
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
@@ -36,8 +36,10 @@ from transcriber.messages import (
     LeftOut,
     Revision,
     Silence as SilenceMessage,
+    Status,
     message_id,
 )
+from transcriber.telemetry import session_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ class StoredSecondPass:
         self._sessions: dict[str, dict[int, Passages]] = {}  # by channel
         self._waiting: deque[_Waiting] = deque()
         self._news = asyncio.Event()
+        self._suspicious = False  # the first that waits may be what an earlier daemon died of
+        self._marked: asyncio.Future[None] | None = None  # resolves when it is stored that we leave it
 
     @property
     def done(self) -> bool:
@@ -96,9 +100,10 @@ class StoredSecondPass:
     def stored(self, message: AnyMessage, previous_seq: int) -> None:
         """``message`` was stored, right after that of ``previous_seq``."""
         match message:
+            case Status() if self._marked and not self._marked.done():
+                self._marked.set_result(None)
             case Final():
-                name = message_id(self._name, message.session, message.start_frame, "final", 0, _channel(message))
-                self._add(message, self._of(message).add(Part.of_final(message, name, previous_seq)))
+                self._add(message, self._of(message).add(Part.of_final(message, _final_id(message), previous_seq)))
             case SilenceMessage():
                 self._add(message, self._of(message).add(Part("", 0, message.start_frame, message.frames)))
             case Gap():
@@ -108,27 +113,36 @@ class StoredSecondPass:
             case Revision():
                 # An earlier daemon has heard it, or we have.
                 done = set(message.replaces)
-                self._waiting = deque(one for one in self._waiting if one.passage.parts[0].message_id not in done)
+                self._waiting = deque(
+                    one for one in self._waiting if done.isdisjoint(part.message_id for part in one.passage.finals)
+                )
             case End():
                 for channel, passages in self._sessions.pop(message.session, {}).items():
                     self._wait_for(message, channel, passages.end())
 
-    async def read_back(self, seq: int) -> None:
-        """What earlier daemons told after message ``seq``.
+    async def read_back(self, seq: int, *, ours: bool) -> None:
+        """What was told after message ``seq``, and nobody has heard again; ``ours``: the last of it by ourselves.
 
         Raises:
             UnansweredError, RefusedError.
         """
         settings = self._around.settings
         subject = f"{settings.transcript_subject_prefix}.{self._name}.*"
+        found: list[tuple[AnyMessage, int]] = []
         async for stored in self._audio.jetstream.messages(settings.transcript_stream, subject, seq + 1):
-            with contextlib.suppress(ValidationError):  # of another version
-                self.stored(ANY_MESSAGE.validate_json(stored.payload), int(stored.headers.get(FENCE, 0)))
-        if self._waiting:  # an earlier daemon may have died of it
-            self._leave(self._waiting[0], "suspect")
+            with contextlib.suppress(ValueError):  # of another version, or not ours
+                found.append((ANY_MESSAGE.validate_json(stored.payload), int(stored.headers.get(FENCE, 0))))
+        # We may begin in the midst of a passage of another speaker, who is done with it.
+        done = {name for message, _ in found if isinstance(message, Revision) for name in message.replaces}
+        for message, previous_seq in found:
+            if not isinstance(message, Final) or _final_id(message) not in done:
+                self.stored(message, previous_seq)
+        self._suspicious = bool(self._waiting) and not ours
 
     async def run(self) -> None:
         """Hear what waits while nothing else is to be done, until cancelled."""
+        if self._suspicious:
+            await self._leave_suspect(self._waiting[0])
         while True:
             queue = self._worker.queue
             if not self._waiting:
@@ -138,6 +152,27 @@ class StoredSecondPass:
                 await asyncio.sleep(IDLE_POLL_S)
             else:
                 await self._try_first()
+
+    async def _leave_suspect(self, one: _Waiting) -> None:
+        """An earlier daemon may have died of it, and ours shall be the last: so whoever comes after us finds that it is left."""
+        self._suspicious = False
+        self._leave(one, "suspect")
+        first = one.passage.parts[0]
+        mark = Status(
+            stream=self._name,
+            session=one.session,
+            rate=one.rate,
+            start_frame=first.start_frame,
+            frames=0,
+            start=first.start_frame / one.rate,
+            duration=0.0,
+            received_at=datetime.now(UTC),
+            state="resumed",
+        )
+        self._marked = asyncio.get_running_loop().create_future()
+        # The session told less than one status for each message that was stored before.
+        self._outbox.put(lambda: mark, session_traceparent(self._name, one.session), first.stored_after)
+        await self._marked
 
     def _of(self, message: Final | SilenceMessage) -> Passages:
         channels = self._sessions.setdefault(message.session, {})
@@ -159,7 +194,15 @@ class StoredSecondPass:
             await self._hear(one)
         except (UnansweredError, RefusedError) as error:
             log.debug("%s: %s", self._name, error)
+            if isinstance(error, RefusedError):
+                self._try_again(one, "gone")
             await asyncio.sleep(RETRY_S)
+
+    def _try_again(self, one: _Waiting, why: LeftOut) -> None:
+        """It did not work; nor for ever."""
+        one.tries += 1
+        if one.tries >= MOST_TRIES:
+            self._leave(one, why)
 
     async def _hear(self, one: _Waiting) -> None:
         """Hear a passage again, and tell."""
@@ -170,6 +213,10 @@ class StoredSecondPass:
             self._leave(one, "gone")
             return
         session, pieces = found
+        # What was told before it, be it by an earlier daemon.
+        place, written = mark.session.places[one.channel], mark.session.speakers[one.channel].written
+        before = tuple(Placed(*word) for word in written.words) if place.goes_on else ()
+        one.passage = replace(one.passage, before=before)
         sound = sound_of(one.passage, pieces)
         report = StreamReport(self._name, self._around, self._outbox)
         report.add(session).restore(mark.session)
@@ -177,13 +224,14 @@ class StoredSecondPass:
         job = report.passage_job(session, one.passage, sound, partial(_resolve, heard))
         if self._worker.queue.try_put(job):
             raise UnansweredError("the worker has other things to do")
-        job, outcome = await heard
+        try:
+            job, outcome = await heard
+        finally:
+            self._worker.queue.withdraw(job)  # if nobody waits for it any more
         if isinstance(outcome, Transcript):
             self._tell(one, report, session, job, outcome, sound)
         elif outcome.reason != "shutdown":
-            one.tries += 1
-            if one.tries >= MOST_TRIES:
-                self._leave(one, "busy")
+            self._try_again(one, "busy")
 
     def _tell(
         self, one: _Waiting, report: StreamReport, session: Session, job: Job, answer: Transcript, sound: Sound
@@ -223,6 +271,10 @@ class StoredSecondPass:
 def _resolve(heard: asyncio.Future[tuple[Job, Outcome]], job: Job, outcome: Outcome) -> None:
     if not heard.done():
         heard.set_result((job, outcome))
+
+
+def _final_id(final: Final) -> str:
+    return message_id(final.stream, final.session, final.start_frame, final.type, 0, _channel(final))
 
 
 def _channel(message: Final | SilenceMessage | Gap) -> int:

@@ -63,7 +63,8 @@ class JobQueue:
     @property
     def idle(self) -> bool:
         """Whether the worker waits for a job or has one that is in no hurry, and no other waits: a partial would be taken."""
-        at_leisure = self._in_hand is not None and self._in_hand[0] in UNHURRIED
+        in_hand = self._in_hand
+        at_leisure = in_hand is not None and in_hand[0] in UNHURRIED
         return (self._waiting or at_leisure) and not any(
             len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED
         )

@@ -64,6 +64,7 @@ class Part(NamedTuple):
         words: in seconds of the session.
         language: None where nothing was said.
         over: whether speech had ended with it.
+        goes_on: whether it may have left its last words to the next window.
         avg_logprob: of its text; None without one.
         heard: what may be heard again; None where it must be fetched.
         captured_at, received_at: of the message; None of a silence.
@@ -78,6 +79,7 @@ class Part(NamedTuple):
     words: tuple[Placed, ...] = ()
     language: str | None = None
     over: bool = False
+    goes_on: bool = False
     avg_logprob: float | None = None
     heard: "Piece | None" = None
     captured_at: datetime | None = None
@@ -101,6 +103,7 @@ class Part(NamedTuple):
             words,
             own.language if words else None,
             window.cut.speech_final,
+            window.cut.goes_on,
             own.avg_logprob,
             Piece.of(window, threshold),
             window.captured_at,
@@ -113,7 +116,7 @@ class Part(NamedTuple):
         words: tuple[Word, ...] | None = None
         if final.words is not None:
             words = tuple(
-                Word(one.word, one.start - final.start, one.end - final.start, one.confidence or 1.0)
+                Word(one.word, one.start - final.start, one.end - final.start, _known(one.confidence))
                 for one in final.words
             )
         told = Transcript(final.text, words, final.language, final.avg_logprob, None, 0.0)
@@ -126,6 +129,7 @@ class Part(NamedTuple):
             placed_words,
             final.language if placed_words else None,
             final.speech_final,
+            not final.speech_final,
             final.avg_logprob,
             None,
             final.captured_at,
@@ -151,7 +155,7 @@ class Passage:
     Attributes:
         parts: that follow each other; the first and the last are no silences.
         before: words that were told just before it, in seconds of the session.
-        goes_on: whether what follows was said in the same breath.
+        goes_on: whether its last window may have left words to the next one.
     """
 
     parts: tuple[Part, ...]
@@ -250,7 +254,7 @@ class Passages:
             self._parts.append(part)
             return self._close() if self._silent >= PAUSE_S * self._rate else []
         whole: list[Passage] = []
-        if self._parts and part.end_frame - self._parts[0].start_frame > PASSAGE_S * self._rate:
+        while self._parts and part.end_frame - self._parts[0].start_frame > PASSAGE_S * self._rate:
             whole += self._close_where_best()
         if part.words and self._language not in {None, part.language}:
             whole += self._interrupt()
@@ -282,9 +286,9 @@ class Passages:
         self._silent = 0 if not self._parts else self._silent
         if not parts:
             return []
-        passage = Passage(tuple(parts), self._before, goes_on=full and not (ended or parts[-1].over))
+        passage = Passage(tuple(parts), self._before, goes_on=parts[-1].goes_on)
         words = [word for part in parts for word in part.words]
-        self._before = tuple(words[-KEPT_WORDS:]) if passage.goes_on else ()
+        self._before = tuple(words[-KEPT_WORDS:]) if full and not ended and passage.goes_on else ()
         # What was heard in one piece is not heard better in the same.
         return [passage] if len(passage.finals) > 1 else []
 
@@ -373,11 +377,16 @@ def revised(passage: Passage, answer: Transcript, rate: int, sound: Sound) -> Tr
     if sound.lead_s and words:
         before = [word for word in passage.before if word.end_s > start_s - sound.lead_s]
         words = words[nearest_beginning(before, words, passage.before[-1].end_s, start_s - sound.lead_s) :]
+    else:
+        # Words that a window before it left over lie before what is heard; but times slip.
+        left = [word for word in told if word.end_s <= start_s]
+        if left and not nearest_beginning(left, words, start_s, start_s - EDGE_S):
+            words = [*(word._replace(of=-number) for number, word in enumerate(left, 1)), *words]
     if passage.goes_on and told:
         words = words[: _told_of(told, words)]
     if [word.word.strip() for word in told] == [word.word.strip() for word in words]:
         return "same"
-    if loses(told, words):
+    if loses(told, words) or not words:
         return "shorter"
     return of_these(answer, words, heard, min(start_s, told[0].start_s if told else start_s))
 
@@ -414,6 +423,10 @@ def loses(told: Sequence[Placed], words: Sequence[Placed]) -> bool:
         for kind, here, there, before, after in matcher.get_opcodes()
         if kind != "equal"
     )
+
+
+def _known(confidence: float | None) -> float:
+    return 1.0 if confidence is None else confidence
 
 
 def _spelt(words: Iterable[Placed]) -> list[str]:

@@ -14,12 +14,12 @@ def newest(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
     One that replaces what is not among ``messages`` is passed over: whoever came in the middle knows one part twice, or not at all.
     """
     told = list(messages)
-    known = {_id(message) for message in told if isinstance(message, Final | Gap)}
+    known = {_id(message) for message in told if isinstance(message, Final | Gap) and message.frames}
     revisions = [one for one in told if isinstance(one, Revision) and known.issuperset(one.replaces)]
     instead = {name: revision for revision in revisions for name in revision.replaces}
     out: list[AnyMessage] = []
     for message in told:
-        name = _id(message) if isinstance(message, Final | Gap) else ""
+        name = _id(message) if isinstance(message, Final | Gap) and message.frames else ""
         revision = instead.get(name)
         if revision is None:
             out += [] if isinstance(message, Revision) else [message]
