@@ -12,19 +12,18 @@ of some windows get another text when they are asked later.
 
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.conditions import conditions_of, in_conditions
 from bench.left_context import CORPORA, final_of, windows_of
 from bench.normal import Split, split_for, word_errors
-from bench.offline import Offline
+from bench.offline import Call, Noting, Offline
 from bench.playing import Played, Wire
 from bench.recordings import Recording
 from bench.report import Results, note, quantiles, run
@@ -49,43 +48,11 @@ UNFIT = "Gale warning, north channel, knots, harbour, berth, tide, vessel."
 WAYS = ("live", "files", "context", "unfit")
 
 
-class Call(NamedTuple):
-    samples: NDArray[np.float32]
-    wide: bool
-    prompt: str
-    answer: Transcript
-
-
 @dataclass
-class Noting:
-    """A model, and what it was asked since ``calls`` was emptied."""
+class Repeatable(Noting):
+    """One that can be asked the same again, be it at another temperature."""
 
     model: WhisperModel
-    calls: list[Call] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.name, self.tight, self.translates = self.model.name, self.model.tight, self.model.translates
-
-    def supports(self, language: str) -> bool:
-        return self.model.supports(language)
-
-    def close(self) -> None:
-        self.model.close()
-
-    def transcribe(
-        self,
-        samples: NDArray[np.float32],
-        language: str | None,
-        should_abort: Callable[[], bool],
-        *,
-        wide: bool = False,
-        prompt: str = "",
-        translate: bool = False,
-        greedy: bool = False,
-    ) -> Transcript:
-        answer = self.model.transcribe(samples, language, should_abort, wide=wide, prompt=prompt, translate=translate)
-        self.calls.append(Call(samples, wide, prompt, answer))
-        return answer
 
     def says_the_same(self, call: Call, language: str) -> bool:
         """If it is asked that now."""
@@ -189,7 +156,7 @@ def measure(
     for way in ways.split(","):
         settings = settings_of(way, threads)
         models = {
-            number: Noting(load_model(path, settings.model_copy(update={"whisper_beam_size": number})))
+            number: Repeatable(load_model(path, settings.model_copy(update={"whisper_beam_size": number})))
             for number in numbers
         }
         results[way] = {}
@@ -221,7 +188,7 @@ def settings_of(way: str, threads: int) -> Settings:
 
 
 def trial(
-    models: dict[int, Noting],
+    models: dict[int, Repeatable],
     recordings: Sequence[Recording],
     settings: Settings,
     language: str,
@@ -313,7 +280,7 @@ def _weigh(
     job: Job,
     answer: Transcript,
     said: str | None,
-    model: Noting,
+    model: Repeatable,
     split: Split,
     temperatures: Sequence[float],
 ) -> None:

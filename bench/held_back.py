@@ -6,22 +6,21 @@ guards went by.
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.left_context import windows_of
 from bench.normal import Split
-from bench.offline import Offline
+from bench.offline import Noting, Offline
 from bench.recordings import Recording, Word
 from bench.report import Results, quantiles
 from transcriber.audio.session import Window
 from transcriber.audio.speech import Network
 from transcriber.config import Settings
 from transcriber.engine.guards import UNHEARD_SPEECH_S, letters
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
 
 WORDS_S = 0.3
 """A window with so many seconds of words has speech, as in ``bench.gate``."""
@@ -77,48 +76,14 @@ class Verdict:
         return self.said > 0 and 2 * self.right >= self.said
 
 
-@dataclass
-class Overheard:
-    """A model, and what it answered of late."""
-
-    model: SpeechModel
-    answers: list[Transcript] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.name, self.tight, self.translates = self.model.name, self.model.tight, self.model.translates
-
-    def supports(self, language: str) -> bool:
-        return self.model.supports(language)
-
-    def close(self) -> None:
-        self.model.close()
-
-    def transcribe(
-        self,
-        samples: NDArray[np.float32],
-        language: str | None,
-        should_abort: Callable[[], bool],
-        *,
-        wide: bool = False,
-        prompt: str = "",
-        translate: bool = False,
-        greedy: bool = False,
-    ) -> Transcript:
-        answer = self.model.transcribe(
-            samples, language, should_abort, wide=wide, prompt=prompt, translate=translate, greedy=greedy
-        )
-        self.answers.append(answer)
-        return answer
-
-
 def verdicts(
     recording: Recording, model: SpeechModel, settings: Settings, language: str, network: Network, split: Split
 ) -> Iterator[Verdict]:
     """Of all windows that the gate lets pass."""
-    ears = Overheard(model)
+    ears = Noting(model)
     offline = Offline(ears, settings, language)
     for window, _ in windows_of(recording, settings, network):
-        ears.answers.clear()
+        ears.calls.clear()
         yield _verdict(recording, window, offline, ears, split)
 
 
@@ -151,7 +116,7 @@ def figures(windows: Sequence[Verdict]) -> Results:
     }
 
 
-def _verdict(recording: Recording, window: Window, offline: Offline, ears: Overheard, split: Split) -> Verdict:
+def _verdict(recording: Recording, window: Window, offline: Offline, ears: Noting, split: Split) -> Verdict:
     job, answer = offline.ask(window)
     offline.follow(window, answer)
     # Of two answers the one that was taken, as it was before it was judged.

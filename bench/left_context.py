@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench.alignment import Spoken, align
 from bench.normal import Split, split_for, timed
-from bench.offline import Offline
+from bench.offline import InFront, Offline
 from bench.playing import Came, Played
 from bench.recordings import Recording
 from bench.report import Results, note, quantiles, run
@@ -51,27 +51,20 @@ CUTS: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class Remembering:
+class Remembering(InFront):
     """A model, and what it said to the same samples before."""
 
-    model: SpeechModel
     store: Path | None
     said: dict[tuple[str, bool], Transcript] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.name, self.tight, self.translates = self.model.name, self.model.tight, self.model.translates
+        super().__post_init__()
         if self.store and self.store.exists():
             self.said = pickle.loads(self.store.read_bytes())  # noqa: S301 - our own
 
     def keep(self) -> None:
         if self.store:
             self.store.write_bytes(pickle.dumps(self.said))
-
-    def supports(self, language: str) -> bool:
-        return self.model.supports(language)
-
-    def close(self) -> None:
-        self.model.close()
 
     def transcribe(
         self,

@@ -3,6 +3,13 @@
 In: windows of one channel, in order. Out: for each what its ``final`` would say.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
 from transcriber.audio.session import Silence, Window
 from transcriber.audio.speech import speech_probability, speech_seconds
 from transcriber.bus.speaker import Speaker
@@ -11,6 +18,59 @@ from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
 from transcriber.engine.listen import listen
 from transcriber.engine.second_pass import Part, Passage, Passages, revised, sound_of
 from transcriber.engine.spoken import Spoken
+
+
+class Call(NamedTuple):
+    """What a model was asked, and what it said."""
+
+    samples: NDArray[np.float32]
+    wide: bool
+    prompt: str
+    answer: Transcript
+
+
+@dataclass
+class InFront:
+    """Stands in front of a model."""
+
+    model: SpeechModel
+
+    def __post_init__(self) -> None:
+        self.name, self.tight, self.translates = self.model.name, self.model.tight, self.model.translates
+
+    def supports(self, language: str) -> bool:
+        return self.model.supports(language)
+
+    def close(self) -> None:
+        self.model.close()
+
+
+@dataclass
+class Noting(InFront):
+    """A model, and what it was asked since ``calls`` was emptied."""
+
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def answers(self) -> list[Transcript]:
+        return [call.answer for call in self.calls]
+
+    def transcribe(
+        self,
+        samples: NDArray[np.float32],
+        language: str | None,
+        should_abort: Callable[[], bool],
+        *,
+        wide: bool = False,
+        prompt: str = "",
+        translate: bool = False,
+        greedy: bool = False,
+    ) -> Transcript:
+        answer = self.model.transcribe(
+            samples, language, should_abort, wide=wide, prompt=prompt, translate=translate, greedy=greedy
+        )
+        self.calls.append(Call(samples, wide, prompt, answer))
+        return answer
 
 
 class Offline:

@@ -29,15 +29,20 @@ def wer_percent(texts):
     return 100 * wrong / sum(len(words(one.text)) for one in PEOPLE)
 
 
+async def speak_all(mouth, ears):
+    """Each of them on a stream of their own, until all have ended."""
+    for one in PEOPLE:
+        for at in range(0, len(one.pcm), PAYLOAD_BYTES):
+            payload = one.pcm[at : at + PAYLOAD_BYTES]
+            await speak(mouth, one.name, payload, content_type=one.format.content_type)
+        await speak(mouth, one.name, b"", end=1)
+    await ears.ends(len(PEOPLE))
+
+
 async def test_live_words_of_real_people_are_right(broker, tmp_path, mouth, ears):
     env = {"WHISPER_MODEL_PATH": real_model("tiny.en"), "TRANSCRIPTION_QUEUE_CAPACITY": 32}
     async with Daemon(broker.url, tmp_path, fake=False, **env):
-        for one in PEOPLE:
-            for at in range(0, len(one.pcm), PAYLOAD_BYTES):
-                payload = one.pcm[at : at + PAYLOAD_BYTES]
-                await speak(mouth, one.name, payload, content_type=one.format.content_type)
-            await speak(mouth, one.name, b"", end=1)
-        await ears.ends(len(PEOPLE))
+        await speak_all(mouth, ears)
 
     ears.check_accounts()
     wer = wer_percent({one.name: ears.text(one.name) for one in PEOPLE})
@@ -48,12 +53,7 @@ async def test_live_words_of_real_people_are_right(broker, tmp_path, mouth, ears
 async def test_what_is_revised_is_no_worse_than_what_was_told(broker, tmp_path, mouth, ears):
     env = {"WHISPER_MODEL_PATH": real_model("tiny.en"), "TRANSCRIPTION_QUEUE_CAPACITY": 32, "SECOND_PASS": 1}
     async with Daemon(broker.url, tmp_path, fake=False, **env):
-        for one in PEOPLE:
-            for at in range(0, len(one.pcm), PAYLOAD_BYTES):
-                payload = one.pcm[at : at + PAYLOAD_BYTES]
-                await speak(mouth, one.name, payload, content_type=one.format.content_type)
-            await speak(mouth, one.name, b"", end=1)
-        await ears.ends(len(PEOPLE))
+        await speak_all(mouth, ears)
         figures = await until(lambda: ears.metrics and ears.metrics[-1])
 
     ears.check_accounts()
