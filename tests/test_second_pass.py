@@ -166,7 +166,7 @@ def sound_like(passage, *, lead_s=0.0, tail_s=0.0):
 
 
 def test_what_stands_instead_has_its_times_from_the_passage():
-    passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve")))
+    passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve", over=True)))
 
     better = revised(passage, heard("shut", "the", "inlet", "valve."), RATE, sound_like(passage))
 
@@ -188,14 +188,14 @@ def test_what_stands_instead_has_its_times_from_the_passage():
     ],
 )
 def test_what_says_no_more_or_is_less_likely_is_not_published(words, avg_logprob, why):
-    passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve")))
+    passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve", over=True)))
 
     assert revised(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
 
 
 def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again():
     before = said(2, "one", "two", "three", "four")
-    passage = Passage((part(4, 5, "five", "sics"), part(5, 6, "seven", "ate")), before, goes_on=True)
+    passage = Passage((part(4, 5, "five", "sics"), part(5, 6, "seven", "ate")), before)
     sound = sound_like(passage, lead_s=1.0, tail_s=1.0)
 
     better = revised(passage, heard("three", "four", "five", "six", "seven", "eight", "nine", "ten"), RATE, sound)
@@ -214,9 +214,12 @@ def broker(tmp_path):
 
 def test_a_word_that_was_left_over_and_told_behind_a_gap_is_told_once_all_the_same():
     """The window before the gap left "three" to the next one, which came behind it."""
-    first = Passage((part(0, 1, "one"), part(1, 2, "two")), goes_on=True)
+    first = Passage((part(0, 1, "one"), part(1, 2, "two")))
     second = Passage(
-        (Part("m3", 3, 3 * RATE, RATE, said(1.5, "three", confidence=0.3) + said(3, "four"), "en"), part(4, 5, "fife"))
+        (
+            Part("m3", 3, 3 * RATE, RATE, said(1.5, "three", confidence=0.3) + said(3, "four"), "en"),
+            part(4, 5, "fife", over=True),
+        )
     )
 
     before = revised(first, heard("won", "too", "three", step_s=0.6), RATE, sound_like(first))

@@ -13,7 +13,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 from transcriber.audio.session import Window
 from transcriber.bus.jetstream import FENCE, Stored
@@ -256,21 +255,14 @@ class Backfill:
         """
         tries = 0
         while True:
-            heard: asyncio.Future[tuple[Job, Outcome]] = asyncio.get_running_loop().create_future()
-            job = report.job(window, partial(_resolve, heard), Lane.FILE, Arrival.now())
-            if self._worker.queue.try_put(job):
+            answered = await self._worker.hear(lambda settle: report.job(window, settle, Lane.FILE, Arrival.now()))
+            if answered is None:
                 raise UnansweredError("the worker has other things to do")
-            answered = await heard
             if isinstance(answered[1], EngineError) and answered[1].reason == "shutdown":
                 raise UnansweredError("the worker stops")
             tries += 1
             if isinstance(answered[1], Transcript) or tries >= self._around.settings.max_attempts:
                 return answered
-
-
-def _resolve(heard: asyncio.Future[tuple[Job, Outcome]], job: Job, outcome: Outcome) -> None:
-    if not heard.done():
-        heard.set_result((job, outcome))
 
 
 def _id(gap: Gap) -> str:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 
 from transcriber.audio.session import Session, Silence, Window
 from transcriber.bus.jetstream import FENCE
@@ -21,7 +20,7 @@ from transcriber.bus.report import Outbox
 from transcriber.bus.second_pass import MOST_TRIES
 from transcriber.bus.stored_audio import StoredAudio
 from transcriber.bus.stream_report import StreamReport, Surroundings
-from transcriber.engine.job import Job, Lane, Outcome, Transcript
+from transcriber.engine.job import Job, Lane, Transcript
 from transcriber.engine.left_context import Placed
 from transcriber.engine.second_pass import Part, Passage, Passages, Piece, Sound, revised, sound_of
 from transcriber.engine.worker import Worker
@@ -220,14 +219,10 @@ class StoredSecondPass:
         sound = sound_of(one.passage, pieces)
         report = StreamReport(self._name, self._around, self._outbox)
         report.add(session).restore(mark.session)
-        heard: asyncio.Future[tuple[Job, Outcome]] = asyncio.get_running_loop().create_future()
-        job = report.passage_job(session, one.passage, sound, partial(_resolve, heard))
-        if self._worker.queue.try_put(job):
+        answered = await self._worker.hear(lambda settle: report.passage_job(session, one.passage, sound, settle))
+        if answered is None:
             raise UnansweredError("the worker has other things to do")
-        try:
-            job, outcome = await heard
-        finally:
-            self._worker.queue.withdraw(job)  # if nobody waits for it any more
+        job, outcome = answered
         if isinstance(outcome, Transcript):
             self._tell(one, report, session, job, outcome, sound)
         elif outcome.reason != "shutdown":
@@ -266,11 +261,6 @@ class StoredSecondPass:
         if one in self._waiting:
             self._waiting.remove(one)
             self._counters.revisions_left_out[why] += 1
-
-
-def _resolve(heard: asyncio.Future[tuple[Job, Outcome]], job: Job, outcome: Outcome) -> None:
-    if not heard.done():
-        heard.set_result((job, outcome))
 
 
 def _final_id(final: Final) -> str:

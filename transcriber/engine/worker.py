@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from transcriber.engine.capacity import Capacity
-from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
+from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.listen import listen
 from transcriber.engine.warm_up import warm_up
@@ -88,6 +88,25 @@ class Worker:
         """Whether the job in hand runs longer than its limit."""
         job = self._job
         return job is not None and time.monotonic() - job.started_s > self._limit_of(job)
+
+    async def hear(self, make: Callable[[Settle], Job]) -> tuple[Job, Outcome] | None:
+        """Have a job heard in its turn; None if the queue has no place for it. Event loop only.
+
+        ``make`` makes it, of what it is to be settled by. Whoever is cancelled while he waits takes it out of the queue.
+        """
+        heard: asyncio.Future[tuple[Job, Outcome]] = self._loop.create_future()
+
+        def settle(job: Job, outcome: Outcome) -> None:
+            if not heard.done():
+                heard.set_result((job, outcome))
+
+        job = make(settle)
+        if self.queue.try_put(job):
+            return None
+        try:
+            return await heard
+        finally:
+            self.queue.withdraw(job)
 
     def cancel(self) -> list[Job]:
         """Abort the job in hand, as soon as whisper asks, and empty the queue; returns what was queued."""
