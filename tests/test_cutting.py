@@ -287,6 +287,22 @@ def test_a_window_that_ends_with_speech_or_in_silence_does_not_go_on():
     assert all(cut.lead_s == min(5.0, cut.start / RATE) for cut in ended)
 
 
+def test_what_a_full_window_left_to_the_next_one_waits_for_the_end_of_speech_only():
+    samples = joined(speech(150), silence(60), speech(30), silence(60))
+
+    full, rest, *_ = flushed(cutter(left_s=5.0), samples)
+    busy = flushed(cutter(left_s=5.0), samples, eager=False)
+    alone = flushed(cutter(), samples)
+
+    assert full.goes_on
+    assert ends([full]) == [160]
+    assert ends([rest]) == [160 + KEPT]
+    assert rest.speech_final
+    assert rest.silent  # whoever was left the words has it heard all the same
+    # Where windows are for when nobody waits, or nothing is left to the next one, it lasts until somebody speaks.
+    assert ends(busy[1:2]) == ends(alone[1:2]) == [210 - PRE_ROLL_FRAMES]
+
+
 def test_what_is_cut_where_it_is_full_leaves_words_only_to_a_window_that_comes():
     source = cutter(quiet=False, left_s=5.0)
 

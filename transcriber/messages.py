@@ -103,7 +103,8 @@ class PlaceState(_State):
     lead: Frames = Field(description="frames before it that the window hears again")
     run_start: Frames = Field(description="where the uninterrupted audio it is in began")
     number: int = Field(ge=0, description="of its next window")
-    goes_on: bool = Field(False, description="whether the window before it left its last words to it")
+    goes_on: bool = Field(False, description="whether the last words before it were left to it")
+    follows: bool = Field(False, description="whether the window before it was cut in the midst of speech")
 
 
 class WrittenState(_State):

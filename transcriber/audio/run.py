@@ -118,16 +118,17 @@ class FreshRun:
         network: Network | None,
         *,
         first: int = 0,
-        places: Iterable[tuple[int, int]] | None = None,
+        places: Iterable[tuple[int, int, bool]] | None = None,
         noticed: Noticed | None = None,
     ) -> None:
-        """A new run; or one to go on with, where each channel's next window begins at (frame, frames of lead).
+        """A new run; or one to go on with, where each channel's next window begins at (frame, frames of lead, whether it
+        follows upon one that was cut in the midst of speech).
 
         ``first`` is the run's frame with which what will be pushed begins: none that anybody has to hear comes before it.
         """
         self._format, self._cutting, self._network, self._noticed = fmt, cutting, network, noticed
-        places = [(0, 0)] * heard_channels(fmt, cutting) if places is None else places
-        self._ears = [self._new_ears(cut, lead) for cut, lead in places]
+        places = [(0, 0, False)] * heard_channels(fmt, cutting) if places is None else places
+        self._ears = [self._new_ears(*place) for place in places]
         self._lazy = int(BLOCK_S * fmt.rate)  # frames
         self._eager = True
         self._kept = bytearray()  # payloads, as long as anybody has to hear them
@@ -197,11 +198,11 @@ class FreshRun:
         samples = decode(kept, self._format, split=self._cutting.apart, noticed=self._noticed)[channel]
         cuts = ears.flush(samples, self._pushed) if over else ears.push(samples, eager=self._eager)
         for cut in cuts:
-            self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.next_lead)
+            self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.next_lead, cut.goes_on)
         return [(channel, cut) for cut in cuts]
 
-    def _new_ears(self, cut: int, lead: int) -> "_Ears":
-        return _Ears(self._format.rate, self._cutting, self._network, cut, lead)
+    def _new_ears(self, cut: int, lead: int, follows: bool) -> "_Ears":
+        return _Ears(self._format.rate, self._cutting, self._network, cut, lead, follows)
 
 
 class _Ears:
@@ -216,13 +217,15 @@ class _Ears:
 
     __slots__ = ("_block", "_late_block", "_resampler", "begin", "cut", "cutter", "due", "heard")
 
-    def __init__(self, rate: int, cutting: Cutting, network: Network | None, cut: int, lead: int) -> None:
+    def __init__(
+        self, rate: int, cutting: Cutting, network: Network | None, cut: int, lead: int, follows: bool
+    ) -> None:
         self.cut = cut
         self.begin = self.heard = first_heard(cut, lead, rate)
         # What is heard for the sake of the words alone need not be listened to: that costs most.
         deaf = first_heard(cut, 0, rate) - self.begin
         self.cutter = WindowCutter(
-            rate, cutting, network, cut=cut - self.begin, lead=lead, origin=self.begin, deaf=deaf
+            rate, cutting, network, cut=cut - self.begin, lead=lead, origin=self.begin, deaf=deaf, follows=follows
         )
         self._resampler = Resampler(rate)
         self._block, self._late_block = int(BLOCK_S * rate), int(LATE_BLOCK_S * rate)

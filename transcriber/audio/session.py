@@ -40,7 +40,8 @@ class Place(NamedTuple):
         lead: frames before it which that window hears again.
         run_start: where the run begins that it belongs to.
         number: that window's.
-        goes_on: whether the window before it was cut in the midst of speech, and left the last words to it.
+        goes_on: whether the last words before it were left to it.
+        follows: whether the window before it was cut in the midst of speech.
     """
 
     frame: int
@@ -48,6 +49,7 @@ class Place(NamedTuple):
     run_start: int
     number: int
     goes_on: bool = False
+    follows: bool = False
 
 
 def replay_from(place: Place, rate: int) -> int:
@@ -382,7 +384,7 @@ class Session:
         if not self._cutting.afresh:
             return Run(self.format, self._cutting, self._network, self.noticed)
         start = self._places[0].run_start
-        places = [(place.frame - start, place.lead) for place in self._places]
+        places = [(place.frame - start, place.lead, place.follows) for place in self._places]
         first = self.clock - start
         return FreshRun(self.format, self._cutting, self._network, first=first, places=places, noticed=self.noticed)
 
@@ -392,10 +394,11 @@ class Session:
         for channel, cut in cuts:
             place = self._places[channel]
             silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
+            follows = cut.goes_on and self._cutting.left_s > 0
             # Words that were left to a window which nobody hears are left to the one after it.
-            goes_on = (cut.goes_on or (silent and place.goes_on)) and self._cutting.left_s > 0
+            goes_on = follows or (silent and place.goes_on)
             self._places[channel] = Place(
-                place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on
+                place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on, follows
             )
             silence = Silence(self, channel, place.frame, cut.frames, self.places, cut.own)
             windows.append(silence if silent else self._window(channel, cut, place))

@@ -2,7 +2,8 @@
 
 In: its samples at 16 kHz. Out: windows of at most D seconds that follow each other without a gap. A window ends
 
-- where speech has ended: after ``endpoint_s`` of silence, if whoever listens has time for a short window;
+- where speech has ended: after ``endpoint_s`` of silence, if whoever listens has time for a short window; so does one that follows
+  upon a full one and in which nobody speaks: what was held back there waits for it;
 - where speech begins: silence before it is a window of its own, so that what is said gets a fresh one;
 - else when it is full, at the quietest place of its last 1.5 s.
 
@@ -157,6 +158,7 @@ class WindowCutter:
         "_end",
         "_endpoint_frames",
         "_first",
+        "_follows",
         "_known",
         "_lead",
         "_left",
@@ -179,12 +181,13 @@ class WindowCutter:
         lead: int = 0,
         origin: int = 0,
         deaf: int = 0,
+        follows: bool = False,
     ) -> None:
         """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens.
 
-        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it. What will be pushed
-        begins at frame ``origin`` of the run; the detector does not hear the first ``deaf`` frames of it, which must be whole
-        ones of its own.
+        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it; it ``follows`` upon one
+        that was cut in the midst of speech. What will be pushed begins at frame ``origin`` of the run; the detector does not hear
+        the first ``deaf`` frames of it, which must be whole ones of its own.
         """
         self.cut = cut
         self._rate = rate
@@ -202,6 +205,7 @@ class WindowCutter:
         self._first = self._deaf // FRAME_SAMPLES  # the detector's frame in which ``_speech`` begins
         self._speech = np.empty(0, np.float32)  # probabilities of the frames of 32 ms from there on
         self._open = _Open((output_samples(cut, rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
+        self._follows = follows and self._left > 0
 
     @property
     def spoken(self) -> bool:
@@ -306,9 +310,9 @@ class WindowCutter:
         return self._frame_at(onset) if self._cutting.gate and silence >= MIN_SILENCE_FRAMES * FRAME_SAMPLES else None
 
     def _ended(self, end: int) -> bool:
-        """Whether at sample ``end`` somebody has spoken in this window and speaks no more."""
+        """Whether at sample ``end`` somebody has spoken, be it at the end of the full window before, and speaks no more."""
         silence = end - (self._open.last_speech + 1) * FRAME_SAMPLES
-        return self._open.spoken and 0 < self._endpoint_frames * FRAME_SAMPLES <= silence
+        return (self._open.spoken or self._follows) and 0 < self._endpoint_frames * FRAME_SAMPLES <= silence
 
     def _full(self, limit: int) -> Cut:
         """Cut the window, which holds all samples up to ``limit``."""
@@ -387,6 +391,7 @@ class WindowCutter:
             silent=nobody and self._cutting.gate,
             next_lead=next_lead,
         )
+        self._follows = cut.goes_on and self._left > 0
         base = output_samples(end - next_lead, self._rate)
         self._samples = [samples[base - self._base :].copy()]
         self._base, self.cut, self._lead = base, end, next_lead
