@@ -89,8 +89,18 @@ def test_a_silence_leaves_the_language_that_was_spoken():
 
 
 def test_while_others_wait_little_is_heard_before_a_window():
-    assert heard(job(), pressed=True) == OVERLAP_S
-    assert heard(job(lead_s=0.2), pressed=True) == 0.2
+    assert heard(job(), alone=True) == OVERLAP_S
+    assert heard(job(lead_s=0.2), alone=True) == 0.2
+    assert heard(job(), pressed=True) == LEAD_S
+
+
+def test_what_is_heard_ahead_is_heard_as_its_final_will_be():
+    ahead, model = job(), Listening()
+    ahead.lane, ahead.ahead = Lane.PARTIAL, True
+
+    assert heard(ahead) == LEAD_S
+    ask(model, ahead, lambda: False)
+    assert model.greedy == [False]
 
 
 @pytest.mark.parametrize(("duration_s", "lead_s"), [(1.0, 6.68), (5.0, 2.68), (10.0, OVERLAP_S)])

@@ -75,6 +75,32 @@ def test_speech_may_end_right_before_the_window_is_full_and_right_after_the_next
     assert just_begun[1].speech_final
 
 
+@pytest.mark.parametrize("left_s", [0.0, 5.0])
+def test_halfway_through_the_silence_it_is_known_how_the_window_ends(left_s):
+    source = cutter(left_s=left_s)
+    source.push(joined(speech(30), silence(END - KEPT - 1)))
+    too_soon = source.closing
+
+    source.push(silence(1))
+    assert (too_soon, source.closing) == (False, True)
+    foretold = source.closing_cut()
+    (cut,) = source.push(silence(KEPT))
+
+    np.testing.assert_array_equal(foretold.samples, cut.samples)
+    assert (foretold.start, foretold.frames, foretold.lead_s) == (cut.start, cut.frames, cut.lead_s)
+    assert not source.closing
+
+
+def test_nothing_closes_that_is_full_first_or_that_no_silence_ends():
+    full = cutter()
+    full.push(joined(speech(150), silence(KEPT)))
+    endless = cutter(endpoint_s=0.0)
+    endless.push(joined(speech(30), silence(END)))
+
+    assert (full.closing, endless.closing) == (False, False)
+    assert (full.pauses, endless.pauses) == (True, False)
+
+
 def test_without_an_endpoint_only_a_full_window_ends():
     assert ends(flushed(cutter(endpoint_s=0.0), joined(speech(30), silence(200)))) == [160, 230]
 

@@ -14,7 +14,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler, output_sa
 from transcriber.audio.run import FreshRun, Run
 from transcriber.audio.silero import Silero
 from transcriber.audio.speech import FRAME_SAMPLES, SpeechDetector, has_speech
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import Cut, Cutting
 
 SILERO = Silero()
 EAR = Ear()
@@ -167,6 +167,29 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, cutt
 
 
 @settings(max_examples=100, deadline=None)
+@given(AUDIO, FORMATS, CUTTINGS.filter(lambda cutting: cutting.endpoint_s), SIZES)
+def test_a_window_that_closes_is_cut_as_was_foretold(audio, fmt, cutting, sizes):
+    payload = audio.payload(fmt, apart=cutting.apart)
+    run = (FreshRun if cutting.afresh else Run)(fmt, cutting, EAR)
+    foretold: dict[int, Cut] = {}
+
+    for piece in sliced(payload, fmt, sizes):
+        for channel, cut in run.push(piece, eager=True):
+            told = foretold.pop(channel, None)
+            if told and told.frames == cut.frames:  # else somebody spoke again
+                assert described(told) == described(cut)
+        for channel, cutter in enumerate(run.cutters):
+            if cutter.closing:
+                foretold[channel] = cutter.closing_cut()
+
+
+def described(cut):
+    """All but where it is, which only its run knows."""
+    heard = cut.samples.tobytes(), None if cut.speech is None else cut.speech.tobytes()
+    return heard, cut.lead_s, cut.tail_s, cut.goes_on, cut.speech_final, cut.silent, cut.next_lead
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     AUDIO,
     FORMATS,
@@ -181,15 +204,15 @@ def test_in_silence_nobody_speaks_and_speech_is_final_only_where_it_has_ended(au
 
     for cuts, samples in zip(channels, heard_at_once(payload, fmt, split=cutting.apart), strict=True):
         speech = speech_at_once(samples, EAR)
-        for cut in cuts:
+        for cut, follows in zip(cuts, [False, *(cut.goes_on and cutting.left_s > 0 for cut in cuts)], strict=False):
             begin, end = (output_samples(place, fmt.rate) for place in (cut.start, cut.start + cut.frames))
             # Frames that lie in the window with all their samples.
             inside = speech[-(-begin // FRAME_SAMPLES) : end // FRAME_SAMPLES]
             assert not cut.silent or not has_speech(inside, cutting.threshold)
-            assert not (cut.silent and cut.speech_final)
+            assert not (cut.silent and cut.speech_final) or follows  # it may be the end of what a full one says
             if cut.speech_final:
-                spoken = np.flatnonzero(inside >= cutting.threshold)
-                assert len(spoken)
+                spoken = [*([-1] if follows else []), *np.flatnonzero(inside >= cutting.threshold)]
+                assert spoken
                 # Half of the silence may be the next window's.
                 after = speech[-(-begin // FRAME_SAMPLES) + spoken[-1] + 1 :] >= cutting.threshold
                 silence = int(np.argmax(after)) if after.any() else len(after)

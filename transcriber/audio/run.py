@@ -121,9 +121,9 @@ class FreshRun:
         places: Iterable[tuple[int, int, bool]] | None = None,
         noticed: Noticed | None = None,
     ) -> None:
-        """A new run; or one to go on with, where each channel's next window begins at (frame, frames of lead, whether it
-        follows upon one that was cut in the midst of speech).
+        """A new run; or one to go on with, where each channel's next window is at (frame, frames of lead, ``follows``).
 
+        ``follows`` is as in ``WindowCutter``.
         ``first`` is the run's frame with which what will be pushed begins: none that anybody has to hear comes before it.
         """
         self._format, self._cutting, self._network, self._noticed = fmt, cutting, network, noticed

@@ -237,6 +237,10 @@ class Session:
         """The open window of ``channel`` as it would be if it ended now; its samples are shared with it."""
         return self._window(channel, self.cutter(channel).open_cut(), self._places[channel])
 
+    def closing_window(self, channel: int) -> Window:
+        """The open window of ``channel``, whose cutter is ``closing``, as it ends unless somebody speaks again."""
+        return self._window(channel, self.cutter(channel).closing_cut(), self._places[channel])
+
     def capture(self, frame: int) -> tuple[int, datetime] | None:
         """The latest frame at or before ``frame`` of which the capture time was told, and the time.
 

@@ -68,6 +68,9 @@ MIN_SILENCE_FRAMES = 16
 SETTLED_FRAMES = 31
 """A second: where nobody has spoken for so long, no word is cut."""
 
+PAUSE_FRAMES = 5
+"""A longer silence than within most words: perhaps speech ends."""
+
 BREATH_FRAMES = 10
 """Speech frames further apart do not begin one utterance together."""
 
@@ -218,6 +221,32 @@ class WindowCutter:
         return self._open.last_speech if self._detector else self._known // FRAME_SAMPLES
 
     @property
+    def pauses(self) -> bool:
+        """Whether speech may be ending: whoever can wait waits for what comes of it."""
+        return self._may_end and self._silence_frames >= PAUSE_FRAMES
+
+    @property
+    def closing(self) -> bool:
+        """Whether all samples are there of the window as it ends unless somebody speaks again."""
+        heard = self._silence_frames >= self._endpoint_frames - self._endpoint_frames // 2
+        return self._may_end and heard and self._end_of_speech < output_samples(self.limit, self._rate)
+
+    @property
+    def _may_end(self) -> bool:
+        """Whether silence ends the open window."""
+        return self._endpoint_frames > 0 and self._detector is not None and (self._open.spoken or self._follows)
+
+    @property
+    def _silence_frames(self) -> int:
+        """For how many frames nobody has spoken, as far as they were looked at."""
+        return self._open.next - self._open.last_speech - 1
+
+    @property
+    def _end_of_speech(self) -> int:
+        """The sample at which speech has ended unless somebody speaks before."""
+        return (self._open.last_speech + 1 + self._endpoint_frames) * FRAME_SAMPLES
+
+    @property
     def open_s(self) -> float:
         """Seconds of the open window that have come so far."""
         return (self._known - output_samples(self.cut, self._rate)) / TARGET_SAMPLE_RATE
@@ -228,6 +257,10 @@ class WindowCutter:
         lead_s = (output_samples(self.cut, self._rate) - self._base) / TARGET_SAMPLE_RATE
         speech = self._window_speech(self._known) if self._detector else None
         return Cut(self.cut, frames, self._joined(), lead_s=lead_s, speech=speech)
+
+    def closing_cut(self) -> Cut:
+        """The window as it ends unless somebody speaks again, once it is ``closing``; it goes on all the same."""
+        return self._cut(self._after_speech(self._end_of_speech), speech_final=True)
 
     def push(self, samples: NDArray[np.float32], *, eager: bool = True) -> list[Cut]:
         """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the windows that end with them, mostly none.
@@ -286,9 +319,7 @@ class WindowCutter:
                     if began and (place := self._before_speech()) is not None:
                         yield self._take(place)
                     elif eager and self._ended(end):
-                        # The other half of the silence is for the next window: a word that comes now has begun already.
-                        place = self._frame_at(end - self._endpoint_frames // 2 * FRAME_SAMPLES)
-                        yield self._take(place, speech_final=True)
+                        yield self._take(self._after_speech(end), speech_final=True)
                     continue
             elif self._detector:
                 return
@@ -311,8 +342,12 @@ class WindowCutter:
 
     def _ended(self, end: int) -> bool:
         """Whether at sample ``end`` somebody has spoken, be it at the end of the full window before, and speaks no more."""
-        silence = end - (self._open.last_speech + 1) * FRAME_SAMPLES
-        return (self._open.spoken or self._follows) and 0 < self._endpoint_frames * FRAME_SAMPLES <= silence
+        return self._may_end and self._end_of_speech <= end
+
+    def _after_speech(self, end: int) -> int:
+        """Where the window ends if speech has ended at sample ``end``, in frames."""
+        # The other half of the silence is for the next window: a word that comes now has begun already.
+        return self._frame_at(end - self._endpoint_frames // 2 * FRAME_SAMPLES)
 
     def _full(self, limit: int) -> Cut:
         """Cut the window, which holds all samples up to ``limit``."""
@@ -370,6 +405,21 @@ class WindowCutter:
 
         ``goes_on``: it is full.
         """
+        cut = self._cut(end, tail, next_lead, goes_on=goes_on, speech_final=speech_final)
+        end_sample, samples = output_samples(end, self._rate), self._joined()
+        self._follows = cut.goes_on and self._left > 0
+        base = output_samples(end - cut.next_lead, self._rate)
+        self._samples = [samples[base - self._base :].copy()]
+        self._base, self.cut, self._lead = base, end, cut.next_lead
+        first, self._first = self._first, end_sample // FRAME_SAMPLES
+        self._speech = self._speech[self._first - first :].copy()
+        self._open = _Open((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
+        return cut
+
+    def _cut(
+        self, end: int, tail: int = 0, next_lead: int = 0, *, goes_on: bool = False, speech_final: bool = False
+    ) -> Cut:
+        """The window as ``_take`` ends it."""
         next_lead = min(self._left, self._origin + end) if self._left else next_lead
         begin_sample, end_sample = output_samples(self.cut, self._rate), output_samples(end, self._rate)
         tail_samples = output_samples(end + tail, self._rate) - end_sample
@@ -379,7 +429,7 @@ class WindowCutter:
         silence = 0 if speech is None else self._silence_at_the_end(speech)
         if not (nobody or speech is None):
             speech_final = speech_final or 0 < self._endpoint_frames <= silence
-        cut = Cut(
+        return Cut(
             self.cut,
             end - self.cut,
             samples[: end_sample + tail_samples - self._base],
@@ -391,14 +441,6 @@ class WindowCutter:
             silent=nobody and self._cutting.gate,
             next_lead=next_lead,
         )
-        self._follows = cut.goes_on and self._left > 0
-        base = output_samples(end - next_lead, self._rate)
-        self._samples = [samples[base - self._base :].copy()]
-        self._base, self.cut, self._lead = base, end, next_lead
-        first, self._first = self._first, end_sample // FRAME_SAMPLES
-        self._speech = self._speech[self._first - first :].copy()
-        self._open = _Open((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
-        return cut
 
     def _silence_at_the_end(self, speech: NDArray[np.float32]) -> int:
         """For how many of a window's frames, (n,) float32, nobody has spoken when it ends."""

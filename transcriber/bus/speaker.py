@@ -45,7 +45,7 @@ class Speaker:
         self._number = 0  # of the window that partials are made of
         self._agreement = Agreement()
         self._asked_s = 0.0  # how much of it the latest partial was asked for
-        self._asked_speech = -1
+        self._asked_speech = self._closing_speech = -1
 
     def state(self) -> SpeakerState:
         """What another daemon needs to know of it."""
@@ -58,15 +58,26 @@ class Speaker:
 
     def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
         """Whether there is enough news in open window ``number`` for another partial."""
+        self._look_at(number)
+        # Silence after what was said is no news.
+        news = cutter.spoken and cutter.last_speech > self._asked_speech
+        return news and cutter.open_s - self._asked_s >= interval_s and not cutter.pauses
+
+    def closes(self, number: int, cutter: WindowCutter) -> bool:
+        """Whether open window ``number`` ends as it is unless somebody speaks again, and nobody has asked for that yet."""
+        self._look_at(number)
+        return cutter.closing and cutter.last_speech > self._closing_speech
+
+    def asked(self, cutter: WindowCutter, *, ahead: bool = False) -> None:
+        """A partial is being made of all that the open window holds; ``ahead``: as of one that closes."""
+        self._asked_s, self._asked_speech = cutter.open_s, cutter.last_speech
+        if ahead:
+            self._closing_speech = cutter.last_speech
+
+    def _look_at(self, number: int) -> None:
         if number != self._number:
             self._number, self._agreement, self.rev = number, Agreement(), 0
-            self._asked_s, self._asked_speech = 0.0, -1
-        # Silence after what was said is no news.
-        return cutter.open_s - self._asked_s >= interval_s and cutter.spoken and cutter.last_speech > self._asked_speech
-
-    def asked(self, cutter: WindowCutter) -> None:
-        """A partial is being made of all that the open window holds."""
-        self._asked_s, self._asked_speech = cutter.open_s, cutter.last_speech
+            self._asked_s, self._asked_speech, self._closing_speech = 0.0, -1, -1
 
     def partial(self, window: Window, transcript: Transcript) -> Transcript | None:
         """What to show of a pass over the open window; None if it is no longer open, or there is nothing to show."""

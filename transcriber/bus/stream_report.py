@@ -303,12 +303,14 @@ class StreamReport:
         if not interval_s or not worker.queue.idle:
             return
         for channel, speaker in enumerate(self.sessions[session].speakers):
-            cutter = session.cutter(channel)
-            if speaker.due(session.number(channel), cutter, interval_s):
-                window = session.open_window(channel)
+            cutter, number = session.cutter(channel), session.number(channel)
+            ahead = speaker.closes(number, cutter)
+            if ahead or speaker.due(number, cutter, interval_s):
+                window = session.closing_window(channel) if ahead else session.open_window(channel)
                 job = self.job(window, partial(self._guessed, window, arrival.wall), Lane.PARTIAL, arrival)
+                job.ahead = ahead
                 if worker.queue.try_put(job) is None:
-                    speaker.asked(cutter)
+                    speaker.asked(cutter, ahead=ahead)
 
     def _guessed(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
         """An open window was heard so far; or it was not, as something else was more urgent."""

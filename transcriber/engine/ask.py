@@ -12,7 +12,7 @@ from transcriber.audio.window import OVERLAP_S
 from transcriber.config import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.context import Trail
 from transcriber.engine.guards import Doubt, doubt_of_new, said_in_time, suppression
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, SpeechModel, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, SpeechModel, Transcript
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
 
@@ -30,34 +30,35 @@ def ask(
     *,
     language: str | None = None,
     pressed: bool = False,
+    alone: bool = False,
 ) -> Transcript:
     """What ``model`` hears of ``job``, in ``language`` if the job says none. Worker thread only.
 
-    ``pressed``: others wait, so it is asked once, and hears little of what comes before the window.
+    ``pressed``: others wait, so it is asked once. ``alone``: it hears little of what comes before the window.
 
     Raises:
         EngineError: whisper failed, or was aborted.
     """
     trail = job.trail or Trail()
     language = job.language or language or trail.language
-    lead_s = min(job.lead_s, _most_lead_s(job, pressed=pressed or not trail.leads_to(language)))
+    lead_s = min(job.lead_s, _most_lead_s(job, alone=alone or not trail.leads_to(language)))
     samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_in(language)
     hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
-    if job.lane is Lane.PARTIAL:
+    if job.guesses:
         hear = partial(hear, greedy=True)  # quick, and two guesses at the same words agree
     answer = replace(hear(prompt=prompt), lead_s=lead_s)
     # At a wide context and without what was said before: either may be the cause.
-    may_help = job.lane is not Lane.PARTIAL and ((model.tight and not answer.wide) or bool(prompt))
+    may_help = not job.guesses and ((model.tight and not answer.wide) or bool(prompt))
     if may_help and not pressed and not _believed(answer, job):
         answer = _better(answer, job, partial(hear, wide=True))
     reason = _suppression(answer, job)
     return replace(answer, text="", words=(), suppressed=reason) if reason else answer
 
 
-def _most_lead_s(job: Job, *, pressed: bool) -> float:
-    if pressed:
+def _most_lead_s(job: Job, *, alone: bool) -> float:
+    if alone:
         return OVERLAP_S
-    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.lane is Lane.PARTIAL else math.inf
+    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.guesses else math.inf
 
 
 def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) -> Transcript:

@@ -86,6 +86,11 @@ class Trail:
         """``sure``: the latest window was heard, and believed."""
         self._sure, self.language, self.spoken = sure, language, spoken or Spoken()
 
+    @property
+    def known(self) -> tuple[bool, str | None, Spoken]:
+        """All that it says to the next window."""
+        return self._sure, self.language, self.spoken
+
     def leads_to(self, language: str | None) -> bool:
         """Whether the next window, in ``language``, may be heard together with what was said before.
 

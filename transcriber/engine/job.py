@@ -173,8 +173,10 @@ class Job:
         context: what its speaker said before; None when nothing is to be made of it.
         trail: of its speaker; None when nothing came before.
         steady: what is heard must not depend on how much waits.
+        ahead: a partial of a window that ends like this unless speech goes on: heard as its final will be, whose answer it then is.
         speech_s: seconds that a detector took for speech; None when none listened.
         speech_prob: how sure the detector is that there is any, in [0, 1]; None when none listened.
+        answered_ahead: whether what was heard ahead is its answer, so that its own times say nothing of the model's speed.
         arrived_s: monotonic time at which the completing payload came.
         enqueued_s, started_s, finished_s: monotonic times, set on the way.
     """
@@ -190,6 +192,8 @@ class Job:
     context: Context | None = None
     trail: Trail | None = None
     steady: bool = False
+    ahead: bool = False
+    answered_ahead: bool = False
     speech_s: float | None = None
     speech_prob: float | None = None
     arrived_s: float = 0.0
@@ -205,6 +209,19 @@ class Job:
     def duration_s(self) -> float:
         """Of the window, without what comes before it."""
         return len(self.samples) / WHISPER_SAMPLE_RATE - self.lead_s
+
+    @property
+    def guesses(self) -> bool:
+        """Whether it must be soon rather than right."""
+        return self.lane is Lane.PARTIAL and not self.ahead
+
+    @property
+    def question(self) -> tuple[object, ...]:
+        """All that its answer depends on, but for the samples. Worker thread only."""
+        said = self.context.before(self._epoch) if self.context else ""
+        trail = self.trail.known if self.trail else None
+        speech = self.speech_s, self.speech_prob
+        return self.stream, self.lead_s, self.language, self.translate, self.vocabulary, said, trail, speech
 
     def prompt_in(self, language: str | None) -> str:
         """Its vocabulary, and what its speaker said just before, if that may be trusted and is in the same language.

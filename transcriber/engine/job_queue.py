@@ -69,10 +69,12 @@ class JobQueue:
             len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED
         )
 
-    @property
-    def pressing(self) -> bool:
-        """Whether something waits that neither a partial nor a second pass must keep waiting."""
-        return bool(self._closed or len(self._finals) or len(self._lanes[Lane.REQUEST]))
+    def presses(self, job: Job) -> bool:
+        """Whether something waits that ``job``, a partial or a second pass, must not keep waiting."""
+        finals = len(self._finals)
+        if job.ahead:  # the final of its own window waits for nothing else
+            finals -= self._finals.waiting(job.stream)
+        return bool(self._closed or finals > 0 or len(self._lanes[Lane.REQUEST]))
 
     def has_room(self, lane: Lane) -> bool:
         """Whether the lane has a place that nobody must give up."""
@@ -167,6 +169,10 @@ class _Lane:
 
     def __len__(self) -> int:
         return len(self._due)
+
+    def waiting(self, stream: str) -> int:
+        """How many jobs of one stream wait. Any thread, without the lock: as of just now."""
+        return len(self._streams.get(stream, ()))
 
     def put(self, job: Job) -> Job | None:
         refused = None

@@ -9,7 +9,7 @@ from functools import partial
 
 from transcriber.engine.ask import ask
 from transcriber.engine.guards import WEAK_SPEECH_PROB
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, MultilingualModel, SpeechModel, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, MultilingualModel, SpeechModel, Transcript
 from transcriber.engine.spoken import Odds, Spoken
 from transcriber.errors import EngineError
 
@@ -19,19 +19,21 @@ DOUBTED_AVG_LOGPROB = -0.6
 Ask = Callable[..., Transcript]
 
 
-def listen(model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False) -> Transcript:
+def listen(
+    model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False, alone: bool = False
+) -> Transcript:
     """What ``model`` hears of ``job``, and in which language if nobody said that. Worker thread only.
 
-    ``pressed``: others wait, so nothing is done that is not needed.
+    ``pressed``: others wait, so nothing is done that is not needed. ``alone``: it hears little of what comes before the window.
 
     Raises:
         EngineError: whisper failed, or was aborted.
     """
-    asked: Ask = partial(ask, model, job, should_abort, pressed=pressed)
+    asked: Ask = partial(ask, model, job, should_abort, pressed=pressed, alone=alone)
     if job.language is not None or not isinstance(model, MultilingualModel):
         return asked()
     before = job.trail.spoken if job.trail else Spoken()
-    if before.language and (pressed or job.lane is Lane.PARTIAL):
+    if before.language and (pressed or job.guesses):
         return replace(asked(language=before.language), spoken=before)
     detect = partial(_detect, model, job, should_abort)
     return _doubting(job, before, asked, detect) if before.sure else _detecting(job, before, asked, detect)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from transcriber.engine.ahead import Ahead
 from transcriber.engine.capacity import Capacity
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
 from transcriber.engine.job_queue import JobQueue
@@ -22,6 +23,11 @@ THREAD_NAME = "whisper-"
 
 LEFT_OVER = frozenset({Lane.PARTIAL, Lane.SECOND_PASS})
 """Jobs for the time in which nothing else is to be done: they are given up for what comes."""
+
+CALM_WINDOWS = 0.5
+"""What waits is no more than bursts bring, if it takes so much of the time in which as much comes again. Beyond, windows are heard
+without what was said before them, which is cheaper; long before any is dropped, or is late by seconds.
+"""
 
 
 class Worker:
@@ -64,6 +70,7 @@ class Worker:
         self._abandoned: Job | None = None  # settled without waiting for the thread
         self._cancelled = False
         self._busy_s = 0.0
+        self._ahead = Ahead()
         # A daemon: a call that never comes back must not keep the process.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -171,20 +178,31 @@ class Worker:
         return self._limit_s * max(1.0, job.duration_s / self._duration_s)
 
     def _should_abort(self, job: Job, deadline_s: float) -> bool:
-        gives_way = job.lane in LEFT_OVER and self.queue.pressing
+        gives_way = job.lane in LEFT_OVER and self.queue.presses(job)
         return self._cancelled or gives_way or time.monotonic() > deadline_s
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
-        """Ask, with what the queue leaves time for."""
+        """Ask, with what the queue leaves time for; or say what was heard ahead."""
+        if job.lane is Lane.FINAL and (answer := self._ahead.answer_to(job)):
+            job.answered_ahead = True
+            return answer
+        if job.ahead:
+            self._ahead.asks(job)
+        depth = 0 if job.steady else self.queue.depth
         # More than half full, nothing is done that is not needed.
-        pressed = not job.steady and 2 * self.queue.depth > self.queue.capacity
-        return listen(self.model, job, should_abort, pressed=pressed)
+        pressed = 2 * depth > self.queue.capacity
+        alone = pressed or depth * self.capacity.rtf > CALM_WINDOWS
+        answer = listen(self.model, job, should_abort, pressed=pressed, alone=alone)
+        if job.ahead:
+            self._ahead.keep(answer)
+        return answer
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Event loop only."""
         rtf = (job.finished_s - job.started_s) / self._duration_s
         # What failed at once says nothing about speed, and a queue that grew by it would be too long.
-        counts = job.lane is Lane.FINAL and (isinstance(outcome, Transcript) or rtf > self.capacity.rtf)
+        measured = job.lane is Lane.FINAL and not job.answered_ahead
+        counts = measured and (isinstance(outcome, Transcript) or rtf > self.capacity.rtf)
         if counts and self.capacity.follow(rtf):
             self.queue.capacity = self.capacity.places
             log.info(
