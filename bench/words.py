@@ -45,6 +45,7 @@ PARTS = ("reference", "words", "delays", "false_text")
 ALWAYS = {"SPEECH_GATE": "1", "SPEAKERS": "mix"}
 WITHOUT_PARTIALS, WITH_PARTIALS = {"PARTIAL_INTERVAL_SECS": "0"}, {"PARTIAL_INTERVAL_SECS": "1.0"}
 AT_ONCE = 4
+"""Streams that are played together; delays of an idle machine are those of one."""
 LOAD, MAX_SPEED = 0.8, 20.0
 """Share of the worker's time that playing may ask for, by its speed at the start; and the most at which we play."""
 
@@ -71,6 +72,7 @@ class Bench:
     language: str
     speed: float | None
     quick: bool
+    at_once: int = AT_ONCE
     split: Split = words
     skipped: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Bench:
         return MeasuredDaemon(self.url, None, **named)
 
     def speed_for(self, ready: Player, recordings: list[Recording]) -> float:
-        at_once = min(AT_ONCE, len(recordings))
+        at_once = min(self.at_once, len(recordings))
         return self.speed or max(1.0, min(MAX_SPEED, LOAD / ready.rtf / at_once))
 
     @contextmanager
@@ -105,6 +107,13 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--variants", default="", metavar="NAME,...", help=f"of {', '.join(VARIANTS)}; default: all")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="NAME,...", help="default: %(default)s")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=AT_ONCE,
+        metavar="N",
+        help="streams that are played together; default: %(default)s",
+    )
     parser.add_argument("--clean", action="store_true", help="without noise, music and telephone")
     parser.add_argument("--minutes", type=float, default=0.0, metavar="X", help="of each corpus; default: all of it")
     parser.add_argument(
@@ -121,6 +130,7 @@ def measure(
     speed: float | None,
     variants: str,
     parts: str,
+    at_once: int,
     clean: bool,
     minutes: float,
     hours: float,
@@ -128,7 +138,7 @@ def measure(
 ) -> Results:
     path, split = find_named_model(load_settings(), model), split_for(model)
     with EmbeddedBroker() as broker:
-        bench = Bench(broker.url, path, language, speed, quick, split)
+        bench = Bench(broker.url, path, language, speed, quick, at_once, split)
         if hours:
             results = asyncio.run(_rates(bench, {"long_form": long_form(hours)}))
         else:
@@ -174,7 +184,7 @@ async def _measure(
             with bench.timed(f"false text, {name}"), bench.daemon(settings) as daemon:
                 async with player(daemon, bench.url) as ready:
                     speed = bench.speed_for(ready, recordings)
-                    results["false_text"][name] = await false_text(ready, recordings, speed, AT_ONCE)
+                    results["false_text"][name] = await false_text(ready, recordings, speed, bench.at_once)
     return results
 
 
@@ -205,6 +215,7 @@ def about(bench: Bench, corpora: dict[str, Corpus]) -> Results:
     """Results that wait for their figures."""
     return {
         "model": model_name(bench.model),
+        "at_once": bench.at_once,
         "window_s": load_settings().buffer_duration_secs,
         "recordings": {name: len(one.recordings) for name, one in corpora.items()},
         "minutes": {name: round(sum(r.duration_s for r in one.recordings) / 60, 1) for name, one in corpora.items()},
@@ -226,7 +237,7 @@ async def words_wrong(
         async with player(daemon, bench.url) as ready:
             for name, corpus in corpora.items():
                 speed, played = await ready.play_without_loss(
-                    corpus.recordings, corpus.wire, bench.speed_for(ready, corpus.recordings), AT_ONCE
+                    corpus.recordings, corpus.wire, bench.speed_for(ready, corpus.recordings), bench.at_once
                 )
                 gaps = sum(len(one.gaps) for one in played)
                 out[name] = {"speed": round(speed, 1), "gaps": gaps} | score(played, best.get(name), bench.split)
@@ -241,7 +252,7 @@ async def delays(bench: Bench, spoken: dict[str, list[Recording]], settings: dic
     with bench.daemon(settings, WITH_PARTIALS) as daemon:
         async with player(daemon, bench.url) as ready:
             everything = [one for some in chosen.values() for one in some]
-            _, played = await ready.play_without_loss(everything, LINEAR, 1.0, AT_ONCE)
+            _, played = await ready.play_without_loss(everything, LINEAR, 1.0, bench.at_once)
     came = iter(played)
     return {name: delay_figures([next(came) for _ in some]) for name, some in chosen.items()}
 

@@ -394,7 +394,7 @@ def test_the_whole_bench_on_recordings_of_ones_own(tmp_path, monkeypatch, capsys
 
     results = bench_words.measure(
         quick=True, model="demo", corpus=tmp_path, language="en", speed=None, variants="",
-        parts=",".join(bench_words.PARTS), clean=False, minutes=0.0, hours=0.0, table=True,
+        parts=",".join(bench_words.PARTS), at_once=4, clean=False, minutes=0.0, hours=0.0, table=True,
     )  # fmt: skip
 
     assert results["recordings"] == {"yours": 2}

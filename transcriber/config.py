@@ -137,7 +137,10 @@ class Settings(BaseSettings):
         0.5, ge=0, le=10, description="seconds of silence that close a window early, if no other waits; 0 is off"
     )
     partial_interval_secs: float = Field(
-        1.0, ge=0, le=30, description="seconds of new audio between `partial`s, while whisper is idle; 0 is off"
+        1.0,
+        ge=0,
+        le=30,
+        description="seconds of new audio between `partial`s, while whisper is idle; 0: no partials, and nothing is heard ahead",
     )
     max_latency_secs: float = Field(20.0, gt=0, le=3600, description="L_max: seconds a window may wait")
     transcription_queue_capacity: int | None = Field(
