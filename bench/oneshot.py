@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from bench.daemon import MeasuredDaemon, StubbedDaemon
 from bench.media_files import KINDS, encode
 from bench.report import Results, note, quantiles, run
-from transcriber.audio.clip import Ears, Listened
+from transcriber.audio.clip import Ears
 from transcriber.audio.media import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
+from transcriber.audio.session import Window
 from transcriber.audio.silero import Silero
 from transcriber.audio.window import Cutting
 from transcriber.bus.client import connected
@@ -36,7 +37,6 @@ from transcriber.bus.connection import Connection
 from transcriber.config import REQUEST_SUBJECT, Settings, load_settings
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.demo.speech import SPEECH_FORMAT, load_speech
-from transcriber.engine.guards import WEAK_SPEECH_PROB
 from transcriber.engine.whisper import WhisperModel, load_model
 from transcriber.models.catalog import DEMO, DEMO_MODEL
 
@@ -124,9 +124,9 @@ def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engin
     The files' ways hear nothing of silence; what listening costs us is beside it.
     """
     settings = load_settings()
-    cutting = Cutting(settings.file_window_secs, quiet=True, gate=True, threshold=settings.speech_threshold)
-    deaf = Ears(cutting, None, WEAK_SPEECH_PROB, settings.request_max_secs)
-    listening = replace(deaf, network=Silero())
+    cutting = Cutting(settings.file_window_secs, quiet=True, threshold=settings.speech_threshold)
+    deaf = Ears(cutting, None, settings.request_max_secs)
+    listening = replace(deaf, cutting=replace(cutting, gate=True), network=Silero())
     ways: dict[str, Callable[[bytes], list[Samples]]] = {
         "ours": lambda data: _windows(deaf, data),
         "ours_listening": lambda data: _windows(listening, data),
@@ -156,7 +156,7 @@ def _windows(ears: Ears, data: bytes) -> list[Samples]:
     """As the daemon makes them."""
     media = open_media(data)
     parts = ears.cut("s", media.format, media.pieces).parts
-    return [part.window.cut.samples for part in parts if isinstance(part, Listened)]
+    return [part.cut.samples for part in parts if isinstance(part, Window)]
 
 
 def _timed_ms(decode: Callable[[bytes], list[Samples]], data: bytes) -> tuple[float, list[Samples]]:

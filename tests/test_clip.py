@@ -4,29 +4,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from transcriber.audio.clip import Ears, Listened, listen
+from transcriber.audio.clip import Ears
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.audio.session import Gap, Silence
+from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.speech import State
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError, TooLongError
 
 RATE = 16_000
 FORMAT = AudioFormat(SampleFormat.S16LE, RATE, 1)
-SURE = 0.9
 
 
 class Sharp:
-    """A network that takes whatever is loud for speech, and counts what it hears."""
-
-    def __init__(self):
-        self.rows = 0
+    """A network that takes whatever is loud for speech."""
 
     def new_state(self):
         return State(np.zeros(1, np.float32), np.zeros(1, np.float32))
 
     def __call__(self, rows, state):
-        self.rows += len(rows)
         return (np.abs(rows[:, 64:]).max(axis=1) > 0.3).astype(np.float32), state
 
 
@@ -48,28 +43,23 @@ def pieces(data, size=RATE * 2):
 
 
 def ears(network=None, *, gate=True, window_s=5.0, max_s=60.0):
-    return Ears(Cutting(window_s, quiet=True, gate=gate), network, SURE, max_s)
+    return Ears(Cutting(window_s, quiet=True, gate=gate, heeds=True), network, max_s)
 
 
-def test_listening_ends_where_somebody_surely_speaks():
-    network = Sharp()
+def test_silence_before_speech_is_a_part_of_its_own_so_that_words_are_heard_afresh():
+    first, second = ears(Sharp(), window_s=25.0).cut("s", FORMAT, pieces(pcm(quiet(20), loud(3)))).parts
 
-    heard = listen(np.concatenate((quiet(1), loud(20))), network, 0.4, SURE)
-
-    assert heard.spoken
-    assert heard.speech_prob >= SURE
-    assert heard.speech_s == 21.0
-    assert network.rows <= 2 * RATE // 512
+    assert isinstance(first, Silence)
+    assert isinstance(second, Window)
+    assert second.start_frame == pytest.approx(20 * RATE, abs=RATE // 3)
 
 
-def test_where_nobody_speaks_it_listens_to_the_end():
-    click = loud(0.03)
+def test_all_of_a_window_is_listened_to():
+    (window,) = ears(Sharp(), window_s=25.0).cut("s", FORMAT, pieces(pcm(loud(2), quiet(6), loud(2)))).parts
 
-    heard = listen(np.concatenate((quiet(3), click, quiet(3))), Sharp(), 0.4, SURE)
-
-    assert not heard.spoken
-    assert heard.speech_s <= 0.064
-    assert heard.speech_prob < SURE
+    spoken_s = np.flatnonzero(window.cut.speech >= 0.4) * 512 / RATE
+    assert (spoken_s[0], spoken_s[-1]) == (0.0, pytest.approx(10.0, abs=0.1))
+    assert not np.any((spoken_s > 2.1) & (spoken_s < 7.9))
 
 
 def test_windows_without_speech_are_silences_only_with_the_gate():
@@ -77,16 +67,16 @@ def test_windows_without_speech_are_silences_only_with_the_gate():
 
     assert isinstance(ears(Sharp()).cut("s", FORMAT, pieces(data)).parts[0], Silence)
     (part,) = ears(Sharp(), gate=False).cut("s", FORMAT, pieces(data)).parts
-    assert isinstance(part, Listened)
-    assert part.heard
-    assert not part.heard.spoken
+    assert isinstance(part, Window)
+    assert part.cut.speech is not None
+    assert not part.cut.speech.any()
 
 
 def test_without_a_network_nobody_listens():
     (part,) = ears().cut("s", FORMAT, pieces(pcm(quiet(3)))).parts
 
-    assert isinstance(part, Listened)
-    assert part.heard is None
+    assert isinstance(part, Window)
+    assert part.cut.speech is None
 
 
 @settings(deadline=None)
@@ -101,9 +91,8 @@ def test_the_parts_tile_the_clip_however_it_comes(seconds, size):
 
     place = 0
     for part in clip.parts:
-        piece = part.window if isinstance(part, Listened) else part
-        assert piece.start_frame == place
-        place += piece.frames
+        assert part.start_frame == place
+        place += part.frames
     assert place == len(data) // 2
     whole = ears(Sharp()).cut("s", FORMAT, [(0, data)])
     assert [type(part) for part in whole.parts] == [type(part) for part in clip.parts]
@@ -113,7 +102,7 @@ def test_the_parts_tile_the_clip_however_it_comes(seconds, size):
 def test_a_clip_that_is_just_as_long_as_a_window_is_one(size):
     clip = ears(Sharp(), window_s=5.0).cut("s", FORMAT, pieces(pcm(loud(5.0)), size))
 
-    assert [part.window.frames for part in clip.parts] == [5 * RATE]
+    assert [part.frames for part in clip.parts] == [5 * RATE]
     assert clip.session.received == clip.session.clock == 5 * RATE
 
 

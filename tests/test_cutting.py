@@ -13,6 +13,7 @@ from tests.hearing import BEAT, LOUD, Ear, hiss, joined, silence, speech
 from transcriber.audio.resampler import output_samples
 from transcriber.audio.speech import MIN_SPEECH_FRAMES
 from transcriber.audio.window import (
+    BEFORE_FRAMES,
     HELD_BACK_FRAMES,
     MIN_SILENCE_FRAMES,
     OVERLAP_S,
@@ -409,6 +410,23 @@ def test_to_look_at_the_open_window_changes_nothing_of_what_comes():
     for cut in opened:
         begin = cut.start - round(cut.lead_s * RATE)
         np.testing.assert_array_equal(cut.samples, samples[begin : cut.start + cut.frames])
+
+
+@pytest.mark.parametrize("left_s", [0.0, 5.0])
+def test_a_window_knows_who_spoke_in_the_two_seconds_before_it(left_s):
+    samples = joined(speech(20), silence(80), speech(200), silence(60))
+    ear = cutter(quiet=True, left_s=left_s)
+
+    cuts, opened = ear.push(samples), ear.open_cut()
+    cuts += ear.flush(np.empty(0, np.float32), len(samples))
+
+    spoken = np.concatenate([cut.speech for cut in cuts])
+    at = 0
+    for cut in cuts:
+        assert len(cut.speech_before) == min(at, BEFORE_FRAMES)
+        np.testing.assert_array_equal(cut.speech_before, spoken[max(0, at - BEFORE_FRAMES) : at])
+        at += len(cut.speech)
+    np.testing.assert_array_equal(opened.speech_before, cuts[-1].speech_before)
 
 
 def test_the_open_window_tells_whether_anybody_spoke_and_how_far_it_has_heard():

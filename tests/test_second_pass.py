@@ -1,5 +1,6 @@
 """The second pass: what has been said is heard again in one piece, and told better, or not at all."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from transcriber.demo.account import account_errors
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.left_context import Placed
+from transcriber.engine.pauses import Phrase
 from transcriber.engine.second_pass import PASSAGE_S, Part, Passage, Passages, Piece, revised, sound_of
 from transcriber.messages import End, Final, Gap, Revision, Status, message_id
 
@@ -204,6 +206,28 @@ def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again(
     assert better.words
     assert better.text == "five six seven eight"
     assert better.words[0].start_s == 0
+
+
+def test_what_stands_instead_is_told_where_somebody_speaks():
+    passage = Passage((part(4, 6, "shut", "de"), part(6, 24, over=True)))
+    nothing = np.zeros(0, np.float32)
+    samples = [np.zeros(one.frames, np.float32) for one in passage.parts]
+    sound = sound_of(
+        passage,
+        [
+            Piece(samples[0], nothing, nothing, speech=((0.0, 1.0),)),
+            Piece(samples[1], nothing, nothing, speech=((14.0, 15.0),)),
+        ],
+    )
+    answer = heard("shut", "the", "inlet", "valve", step_s=5.0)
+    answer = replace(answer, phrases=(Phrase(0.0, 20.0, 16),))
+
+    better = revised(passage, answer, RATE, sound)
+
+    assert isinstance(better, Transcript)
+    assert better.words
+    starts_s = [word.start_s for word in better.words]
+    assert starts_s == pytest.approx([0.0, 0.5, 16.0, 16.5], abs=0.1)
 
 
 @pytest.fixture

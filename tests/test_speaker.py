@@ -1,8 +1,10 @@
 """What is kept of one speaker from window to window."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Session, Window
@@ -10,6 +12,7 @@ from transcriber.audio.window import Cut, Cutting
 from transcriber.bus.speaker import Speaker
 from transcriber.config import load_settings
 from transcriber.engine.job import Transcript, Word
+from transcriber.engine.pauses import FRAME_S, Phrase
 from transcriber.messages import SpeakerState
 
 RATE = 16_000
@@ -161,3 +164,72 @@ def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all
 
     answer = timed([("gale", 0.3), ("warning", 0.9), ("north", 1.5)], lead_s=1.0)
     assert Speaker(settings, told).final(window(1), answer, again=True).text == "north"
+
+
+def frames(*ranges_s, seconds):
+    """What a detector makes of a window in which somebody speaks then."""
+    speech = np.zeros(round(seconds / FRAME_S), np.float32)
+    for start_s, end_s in ranges_s:
+        speech[round(start_s / FRAME_S) : round(end_s / FRAME_S)] = 0.9
+    return speech
+
+
+def heard_in(speech, before=None, *, start_s=0, seconds=25):
+    """A window, and an answer with four words that share its time, as if all of it were speech."""
+    cut = Cut(start_s * RATE, seconds * RATE, np.zeros(1, np.float32), speech=speech, speech_before=before)
+    heard = Window(SESSION, 0, 0, start_s * RATE, seconds * RATE, cut, None, SESSION.places)
+    each_s = seconds / 4
+    words = tuple(
+        Word(word, n * each_s, (n + 1) * each_s, 0.9) for n, word in enumerate(["gale", "warn", "over", "outs"])
+    )
+    text = " ".join(word.word for word in words)
+    return heard, Transcript(text, words, "en", -0.1, None, 0.1, phrases=(Phrase(0.0, float(seconds), 16),))
+
+
+def test_words_are_told_where_somebody_speaks():
+    window, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
+
+    said = Speaker(load_settings()).final(window, answer)
+
+    assert said.text == answer.text
+    assert said.words
+    times_s = [(word.start_s, word.end_s) for word in said.words]
+    assert np.ravel(times_s).tolist() == pytest.approx([20, 20.5, 20.5, 21, 23, 23.5, 23.5, 24], abs=0.1)
+
+
+def test_words_of_a_partial_are_told_where_somebody_speaks():
+    window, answer = heard_in(frames((20, 24), seconds=25))
+
+    shown = Speaker(load_settings()).partial(window, answer)
+
+    assert shown
+    assert shown.words
+    assert shown.words[0].start_s == pytest.approx(20, abs=0.1)
+
+
+def test_words_that_slipped_into_the_pause_before_a_window_are_told_in_it():
+    """Whisper hears what comes before the window, too, and takes the pause there for the beginning of the sentence."""
+    before = frames((0, 0.5), seconds=2)
+    window, answer = heard_in(frames((0.25, 4), seconds=4), before, start_s=20, seconds=4)
+    slipped = replace(
+        answer,
+        lead_s=1.4,
+        words=tuple(replace(word, start_s=word.start_s * 5.4 / 4, end_s=word.end_s * 5.4 / 4) for word in answer.words),
+        phrases=(Phrase(0.0, 5.4, 16),),
+    )
+    state = SpeakerState(
+        said="", written={"until_s": 18.0, "words": [("yes", 17.5, 18.0)], "held": [], "language": "en"}
+    )
+
+    said = Speaker(load_settings(), state).final(window, slipped)
+
+    assert said.text == "gale warn over outs"
+    assert said.words
+    assert said.words[0].start_s == pytest.approx(0.25, abs=0.1)
+    assert all(one.end_s <= other.start_s for one, other in pairwise(said.words))
+
+
+def test_without_a_detector_words_stay_where_the_model_puts_them():
+    window, answer = heard_in(None)
+
+    assert Speaker(load_settings()).final(window, answer).words == answer.words

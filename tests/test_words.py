@@ -3,7 +3,8 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.words import Token, clean_text, join_words
+from transcriber.engine.pauses import Phrase
+from transcriber.engine.words import Token, clean_text, join_words, phrases
 
 pieces = st.text(max_size=4).map(str.encode) | st.binary(max_size=4)
 text_tokens = st.builds(Token, pieces, st.floats(-50, 0), st.none())
@@ -37,6 +38,21 @@ def test_stamps_beyond_the_window_or_backwards_are_moved_inside():
     words = join_words(spoken(2.0, " one", 1.0, " two", 30.0), 3.0, spaces=True)
 
     assert [(word.start_s, word.end_s) for word in words] == [(2.0, 2.0), (2.0, 3.0)]
+
+
+def test_a_phrase_is_what_stands_between_two_stamps():
+    tokens = spoken(0.0, " And", " so", 5.4, 5.4, 7.0, " 港湾", 30.0)
+
+    assert phrases(tokens, 10.0) == (Phrase(0.0, 5.4, 6), Phrase(7.0, 10.0, 6))
+
+
+def test_no_word_begins_with_a_mark_of_the_character_before_it():
+    raw = "ที่น้ำ".encode()
+    at = len("ท".encode())  # a tokenizer may end there
+
+    words = join_words([Token(raw[:at], 0.0), Token(raw[at:], 0.0)], 1.0, spaces=False)
+
+    assert [word.word for word in words] == ["ที่น้ำ"]
 
 
 def test_half_characters_are_joined():

@@ -74,6 +74,9 @@ PAUSE_FRAMES = 5
 BREATH_FRAMES = 10
 """Speech frames further apart do not begin one utterance together."""
 
+BEFORE_FRAMES = 2 * TARGET_SAMPLE_RATE // FRAME_SAMPLES
+"""What of the time before a window is known of who spoke: 2 s, as much as ears hear that open for it."""
+
 SILENT_POWER = 1e-9
 """-90 dBFS: quieter does not count."""
 
@@ -91,6 +94,7 @@ class Cutting:
         apart: whether each channel is heard for itself.
         afresh: whether each window is heard by ears of its own, so that it can be cut again (``FreshRun``).
         left_s: seconds of the run before each window that are heard with it.
+        heeds: whether somebody listens where neither ``gate`` nor ``endpoint_s`` needs it, for what is told of the windows.
     """
 
     window_s: float
@@ -101,11 +105,12 @@ class Cutting:
     apart: bool = False
     afresh: bool = False
     left_s: float = 0.0
+    heeds: bool = False
 
     @property
     def listens(self) -> bool:
         """Whether a speech detector is needed."""
-        return self.gate or self.endpoint_s > 0
+        return self.gate or self.endpoint_s > 0 or self.heeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,8 @@ class Cut:
         lead_s, tail_s: seconds of ``samples`` before and after the range.
         goes_on: whether it was cut in the midst of speech, because it was full.
         speech_final: whether speech had ended.
-        speech: (k,) float32, how likely each 32 ms hold speech; None without a detector.
+        speech: (k,) float32, how likely each 32 ms of the range hold speech; None without a detector.
+        speech_before: (m,) float32, the same of up to 2 s before it.
         silent: nobody speaks, so nobody need listen.
         next_lead: frames before its end that the next window hears again.
     """
@@ -131,6 +137,7 @@ class Cut:
     goes_on: bool = False
     speech_final: bool = False
     speech: NDArray[np.float32] | None = None
+    speech_before: NDArray[np.float32] | None = None
     silent: bool = False
     next_lead: int = 0
 
@@ -256,7 +263,8 @@ class WindowCutter:
         frames = max(1, self._known * self._rate // TARGET_SAMPLE_RATE - self.cut)
         lead_s = (output_samples(self.cut, self._rate) - self._base) / TARGET_SAMPLE_RATE
         speech = self._window_speech(self._known) if self._detector else None
-        return Cut(self.cut, frames, self._joined(), lead_s=lead_s, speech=speech)
+        before = self._speech_before() if self._detector else None
+        return Cut(self.cut, frames, self._joined(), lead_s=lead_s, speech=speech, speech_before=before)
 
     def closing_cut(self) -> Cut:
         """The window as it ends unless somebody speaks again, once it is ``closing``; it goes on all the same."""
@@ -393,6 +401,11 @@ class WindowCutter:
         first, last = ((sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES - self._first for sample in (begin, end))
         return self._speech[first : max(first + 1, last)]
 
+    def _speech_before(self) -> NDArray[np.float32]:
+        """Probabilities of the frames before the open window, as far as they are kept."""
+        first = (output_samples(self.cut, self._rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES - self._first
+        return self._speech[max(0, first - BEFORE_FRAMES) : first]
+
     def _frame_at(self, sample: int) -> int:
         """The stream's frame nearest to a sample of the run; it becomes that sample or one before, never one to come."""
         nearest = (2 * sample * self._rate + TARGET_SAMPLE_RATE) // (2 * TARGET_SAMPLE_RATE)
@@ -411,7 +424,7 @@ class WindowCutter:
         base = output_samples(end - cut.next_lead, self._rate)
         self._samples = [samples[base - self._base :].copy()]
         self._base, self.cut, self._lead = base, end, cut.next_lead
-        first, self._first = self._first, end_sample // FRAME_SAMPLES
+        first, self._first = self._first, max(self._first, end_sample // FRAME_SAMPLES - BEFORE_FRAMES)
         self._speech = self._speech[self._first - first :].copy()
         self._open = _Open((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
         return cut
@@ -438,6 +451,7 @@ class WindowCutter:
             goes_on=goes_on and not (nobody or speech_final or silence >= SETTLED_FRAMES),
             speech_final=speech_final,
             speech=speech,
+            speech_before=self._speech_before() if self._detector else None,
             silent=nobody and self._cutting.gate,
             next_lead=next_lead,
         )

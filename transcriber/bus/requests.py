@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 from nats.aio.msg import Msg
 
-from transcriber.audio.clip import Clip, Ears, Listened
+from transcriber.audio.clip import Clip, Ears
 from transcriber.audio.media import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.audio.session import Gap, Silence
+from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.window import Cutting
 from transcriber.bus.connection import HEADER_ROOM, Connection
 from transcriber.bus.decoding import Decoding
@@ -28,7 +28,6 @@ from transcriber.bus.places import Places
 from transcriber.bus.request_headers import FORMS, read_headers
 from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings, Wish
 from transcriber.bus.tale import Told
-from transcriber.engine.guards import WEAK_SPEECH_PROB
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.job_queue import OTHER_BOUNDS
 from transcriber.engine.languages import WHISPER_LANGUAGES
@@ -78,9 +77,9 @@ class Requests:
                 gate=settings.speech_gate,
                 threshold=settings.speech_threshold,
                 apart=settings.speakers == "channels",
+                heeds=around.network is not None,
             ),
             around.network,
-            WEAK_SPEECH_PROB,
             settings.request_max_secs,
         )
         channels = 2 if settings.speakers == "channels" else 1
@@ -163,13 +162,13 @@ class Requests:
                     report.silence(part, arrival.wall)
                 case Gap():
                     report.gap(part, arrival.wall)
-                case Listened(window):
+                case Window():
                     make = partial(_job, report, part, _requester(message.reply), arrival)
                     job, outcome = await self._hear(worker, make, first=first)
                     if isinstance(outcome, EngineError):
                         raise outcome
                     first = False
-                    report.window(window, arrival.wall, job, outcome)
+                    report.window(part, arrival.wall, job, outcome)
         report.ended(clip.session)
         messages = [build() for build, *_ in told.take()]
         text = render(messages, Result(asked.form, asked.task)).encode()
@@ -227,14 +226,10 @@ def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
         return clip
 
 
-def _job(
-    report: StreamReport, listened: Listened, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]
-) -> Job:
+def _job(report: StreamReport, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
     """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
-    job = report.job(listened.window, partial(_settle, heard), Lane.REQUEST, arrival)
+    job = report.job(window, partial(_settle, heard), Lane.REQUEST, arrival)
     job.stream = requester
-    if listened.heard:
-        job.speech_s, job.speech_prob = listened.heard.speech_s, listened.heard.speech_prob
     return job
 
 

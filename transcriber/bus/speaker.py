@@ -3,6 +3,8 @@
 In: what became of its windows. Out: the words that are its own, and when a partial is due.
 """
 
+import numpy as np
+
 from transcriber.audio.session import Window
 from transcriber.audio.window import OVERLAP_S, WindowCutter
 from transcriber.config import Settings
@@ -10,6 +12,7 @@ from transcriber.engine.agreement import Agreement
 from transcriber.engine.context import Context, Trail
 from transcriber.engine.job import Transcript, written
 from transcriber.engine.left_context import Heard, LeftContext, Written
+from transcriber.engine.pauses import FRAME_S, Pauses, spoken_ranges
 from transcriber.engine.spoken import Spoken
 from transcriber.messages import SpeakerState, SpokenState, WrittenState
 
@@ -35,6 +38,7 @@ class Speaker:
         with_context = settings.whisper_context == "prompt"
         self.context = Context(state.said if state else "") if with_context else None
         self.rev = 0
+        self._threshold = settings.speech_threshold
         self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
         before = Written(**state.written.model_dump()) if state else Written()
         left_s, hold_back_s = settings.cutting.left_s, settings.hold_back_s
@@ -84,7 +88,7 @@ class Speaker:
         # A pass that is not believed has nothing to say, least of all that the words before it were wrong.
         if window.number != self._number or transcript.suppressed:
             return None
-        own = self._left.own(transcript, _heard(window, transcript))
+        own = self._left.own(transcript, self._heard(window, transcript))
         words = None if own.words is None else self._agreement.follow(own.words)
         text = own.text if words is None else written(words, own.language)
         if not text:
@@ -104,7 +108,7 @@ class Speaker:
             self._add_quiet(window.start_frame, window.frames)
         self._forget_failed(window.number)
         self.spoken = transcript.spoken or self.spoken
-        return self._left.close(transcript, _heard(window, transcript), again=again)
+        return self._left.close(transcript, self._heard(window, transcript), again=again)
 
     def failed(self, window: Window, reason: str) -> None:
         """A window has no text: it was not heard."""
@@ -143,9 +147,14 @@ class Speaker:
             (start, frames), (_, more), *rest = self._quiet
             self._quiet = [(start, frames + more), *rest]
 
-
-def _heard(window: Window, transcript: Transcript) -> Heard:
-    """Where the answer to a window lies."""
-    cut, rate = window.cut, window.session.rate
-    start_s, end_s = window.start_frame / rate, (window.start_frame + window.frames) / rate
-    return Heard(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on)
+    def _heard(self, window: Window, transcript: Transcript) -> Heard:
+        """Where the answer to a window lies, and where nobody speaks in it."""
+        cut, rate = window.cut, window.session.rate
+        start_s, end_s = window.start_frame / rate, (window.start_frame + window.frames) / rate
+        pauses = Pauses()
+        if cut.speech is not None:
+            before = () if cut.speech_before is None else cut.speech_before
+            first_s = start_s - FRAME_S * len(before)
+            speech = spoken_ranges(np.concatenate((before, cut.speech)), self._threshold, first_s)
+            pauses = Pauses(transcript.phrases_from(start_s), speech, (first_s, end_s))
+        return Heard(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on, pauses)

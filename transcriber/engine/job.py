@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transcriber.engine.context import Context, Trail
 from transcriber.engine.guards import Doubt
 from transcriber.engine.languages import WITHOUT_SPACES
+from transcriber.engine.pauses import Phrase
 from transcriber.engine.spoken import Odds, Spoken
 from transcriber.errors import EngineError
 from transcriber.messages import Suppressed
@@ -51,6 +52,7 @@ class Transcript:
     Attributes:
         text: stripped; empty when nothing was said, or what was is suppressed.
         words: in order, times monotone and inside the job; None when the model gives no times.
+        phrases: between its time stamps, in order, in seconds as those of its words; empty where they are not known.
         language: ISO 639-1 code that was used or detected.
         avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
         no_speech_prob: in [0, 1]; None where it is not known: whisper.cpp 1.8.5 takes it from the logits of the first token it was
@@ -76,6 +78,7 @@ class Transcript:
     suppressed: Suppressed | None = None
     lead_s: float = 0.0
     spoken: Spoken | None = None
+    phrases: tuple[Phrase, ...] = ()
 
     def without_lead(self) -> "Transcript":
         """What was said in its window, by the times of its words, and how likely these are: the mean over them."""
@@ -85,6 +88,11 @@ class Transcript:
         logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in own]
         avg_logprob = min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
         return replace(self.with_words(written(own, self.language), own), avg_logprob=avg_logprob)
+
+    def phrases_from(self, start_s: float) -> tuple[Phrase, ...]:
+        """Its phrases on the clock on which its window begins at ``start_s``."""
+        begin_s = start_s - self.lead_s
+        return tuple(Phrase(begin_s + one.start_s, begin_s + one.end_s, one.letters) for one in self.phrases)
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
         """The same answer, of other words."""

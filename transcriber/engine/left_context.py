@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.languages import WITHOUT_SPACES
+from transcriber.engine.pauses import Pauses
 
 FAR_S = 3.0
 """Two passes put the same word never so far apart."""
@@ -104,6 +105,7 @@ class Heard(NamedTuple):
         lead_s, tail_s: how much it heard before and after.
         goes_on: whether the audio goes on right after it, in the same breath: neither the end of speech, nor a gap, nor
             the end of the session.
+        pauses: where nobody speaks, for the times that are told. Words are found again by the times that the model gives.
     """
 
     start_s: float
@@ -111,6 +113,7 @@ class Heard(NamedTuple):
     lead_s: float = 0.0
     tail_s: float = 0.0
     goes_on: bool = False
+    pauses: Pauses = Pauses()
 
 
 class LeftContext:
@@ -203,14 +206,19 @@ class LeftContext:
 
 
 def of_these(transcript: Transcript, found: Sequence[Placed], heard: Heard, first_s: float) -> Transcript:
-    """The same answer of these words only, between ``first_s`` and the window's end; what another window held back stays where it was."""
+    """The same answer of these words only, out of the pauses, between ``first_s`` and the window's end.
+
+    What another window held back stays where it was.
+    """
     words: list[Word] = []
+    least_s = first_s
     for number, group in groupby(found, lambda word: word.of):
         parts = list(group)
-        least_s = first_s if number >= 0 else -math.inf
-        start_s, end_s = (
-            min(max(time_s, least_s), heard.end_s) - heard.start_s for time_s in (parts[0].start_s, parts[-1].end_s)
-        )
+        start_s, end_s = parts[0].start_s, parts[-1].end_s
+        if number >= 0:
+            start_s = max(heard.pauses.start(start_s), least_s)
+            end_s = least_s = max(heard.pauses.end(end_s), start_s)
+        start_s, end_s = (min(time_s, heard.end_s) - heard.start_s for time_s in (start_s, end_s))
         words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
     timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)
     text = "".join(word.word for word in found).strip()

@@ -10,7 +10,7 @@ whether or not the passage before or after it is heard again.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import SequenceMatcher
 from itertools import pairwise
@@ -23,6 +23,7 @@ from transcriber.audio.session import Silence, Window
 from transcriber.audio.speech import THRESHOLD, speech_probability, speech_seconds
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript, Word
 from transcriber.engine.left_context import Heard, Placed, bare, first_from, nearest_beginning, of_these, placed
+from transcriber.engine.pauses import Pauses, Range, spoken_ranges
 from transcriber.messages import Final
 
 EDGE_S = 1.0
@@ -301,6 +302,7 @@ class Piece:
         before, after: (m,) float32: what comes before and after it, up to ``EDGE_S``.
         speech_s: seconds of speech; None where no detector listened.
         speech_prob: how sure the detector is that there was any, in [0, 1]; None as well.
+        speech: where it is, in seconds from the first of ``samples``; None as well.
     """
 
     samples: NDArray[np.float32]
@@ -308,13 +310,14 @@ class Piece:
     after: NDArray[np.float32]
     speech_s: float | None = None
     speech_prob: float | None = None
+    speech: tuple[Range, ...] | None = None
 
     @classmethod
     def of(cls, event: Window | Silence, threshold: float = THRESHOLD) -> "Piece":
         """A copy; a frame holds speech from ``threshold`` on."""
         nothing = np.zeros(0, np.float32)
         if isinstance(event, Silence):
-            return cls(event.samples.copy(), nothing, nothing, 0.0, None)
+            return cls(event.samples.copy(), nothing, nothing, 0.0, None, ())
         cut = event.cut
         lead, tail = (round(seconds * WHISPER_SAMPLE_RATE) for seconds in (cut.lead_s, cut.tail_s))
         edge = round(EDGE_S * WHISPER_SAMPLE_RATE)
@@ -326,6 +329,7 @@ class Piece:
             after.copy(),
             None if speech is None else speech_seconds(speech, threshold),
             None if speech is None else speech_probability(speech),
+            None if speech is None else spoken_ranges(speech, threshold, 0.0),
         )
 
 
@@ -337,6 +341,7 @@ class Sound:
         samples: (n,) float32 in [-1, 1] at 16 kHz.
         lead_s, tail_s: how much of them comes before and after the passage.
         speech_s, speech_prob: as of a ``Piece``.
+        speech: likewise, in seconds from the passage's start.
     """
 
     samples: NDArray[np.float32]
@@ -344,6 +349,7 @@ class Sound:
     tail_s: float
     speech_s: float | None
     speech_prob: float | None
+    speech: tuple[Range, ...] | None = None
 
 
 def sound_of(passage: Passage, pieces: Sequence[Piece]) -> Sound:
@@ -359,7 +365,20 @@ def sound_of(passage: Passage, pieces: Sequence[Piece]) -> Sound:
         len(tail) / WHISPER_SAMPLE_RATE,
         sum(known) if len(known) == len(pieces) else None,
         max(probs) if probs else None,
+        _speech(pieces),
     )
+
+
+def _speech(pieces: Sequence[Piece]) -> tuple[Range, ...] | None:
+    """Where there is speech in all of them together; None where nobody listened to one."""
+    found: list[Range] = []
+    begin_s = 0.0
+    for piece in pieces:
+        if piece.speech is None:
+            return None
+        found += ((begin_s + start_s, begin_s + end_s) for start_s, end_s in piece.speech)
+        begin_s += len(piece.samples) / WHISPER_SAMPLE_RATE
+    return tuple(found)
 
 
 def revised(passage: Passage, answer: Transcript, rate: int, sound: Sound) -> Transcript | Unrevised:
@@ -372,7 +391,7 @@ def revised(passage: Passage, answer: Transcript, rate: int, sound: Sound) -> Tr
     start_s, end_s = passage.start_frame / rate, (passage.start_frame + passage.frames) / rate
     heard = Heard(start_s, end_s, sound.lead_s, sound.tail_s)
     told = [word for part in passage.parts for word in part.words]
-    words = placed(answer, heard)
+    words = _out_of_pauses(placed(answer, heard), answer, start_s, end_s, sound)
     if sound.lead_s and words:
         before = [word for word in passage.before if word.end_s > start_s - sound.lead_s]
         words = words[nearest_beginning(before, words, passage.before[-1].end_s, start_s - sound.lead_s) :]
@@ -388,6 +407,16 @@ def revised(passage: Passage, answer: Transcript, rate: int, sound: Sound) -> Tr
     if loses(told, words) or not words:
         return "shorter"
     return of_these(answer, words, heard, min(start_s, told[0].start_s if told else start_s))
+
+
+def _out_of_pauses(words: list[Placed], answer: Transcript, start_s: float, end_s: float, sound: Sound) -> list[Placed]:
+    """The words of an answer to a passage from ``start_s`` to ``end_s`` at the times that would be told, as those are that were told."""
+    if sound.speech is None:
+        return words
+    speech = [(start_s + begin_s, start_s + stop_s) for begin_s, stop_s in sound.speech]
+    phrases = replace(answer, lead_s=sound.lead_s).phrases_from(start_s)
+    pauses = Pauses(phrases, speech, (start_s, end_s))
+    return [word._replace(start_s=pauses.start(word.start_s), end_s=pauses.end(word.end_s)) for word in words]
 
 
 def _less_sure(passage: Passage, answer: Transcript) -> bool:

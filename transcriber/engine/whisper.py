@@ -33,7 +33,7 @@ from transcriber.engine.languages import FEW_TOKENS, WHISPER_LANGUAGES, WITHOUT_
 from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.spoken import Odds
-from transcriber.engine.words import Token, clean_text, join_words
+from transcriber.engine.words import Token, clean_text, join_words, phrases
 from transcriber.errors import ConfigError, EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL, model_name
 from transcriber.models.ggml import ModelShape, check_model_file, read_mel_filters
@@ -176,6 +176,7 @@ class WhisperModel:
             processing_s=processing_s + (detected.processing_s if detected else 0.0),
             wide=wide,
             doubt=doubt([token.raw for token in spoken], avg_logprob, steps=steps, max_steps=max_tokens),
+            phrases=phrases(tokens, len(samples) / WHISPER_SAMPLE_RATE),
         )
 
     def detect(self, samples: NDArray[np.float32]) -> Odds:

@@ -1,0 +1,193 @@
+"""The times of words, kept out of pauses.
+
+In: the phrases of one answer, each with the time stamps that the model set around it, and the ranges in which a detector heard speech. Out:
+a map from the times that follow from the stamps to those at which the words are spoken.
+
+Beside silence the stamps are often wrong: a phrase begins when what is heard begins, goes on through a pause, or lies where nobody speaks.
+So the words of a phrase share the speech that is in it, by their characters, and not its time. A phrase in which there is less speech than
+anybody can say it in takes the speech beside it, or shares that of its neighbour. Where all of a phrase is speech nothing moves.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE
+from transcriber.audio.speech import FRAME_SAMPLES
+
+FRAME_S = FRAME_SAMPLES / TARGET_SAMPLE_RATE
+
+BREATH_S = 0.3
+"""A shorter pause is none: it may be the closure of a stop, or a soft consonant that the detector missed."""
+
+EDGE_S = 0.06
+"""The detector is sure of speech only once it has heard some, and sound fades before it is over: so much more is speech at either end."""
+
+LEAST_S = 0.2
+"""Shorter speech between pauses is a click or a breath, unless there is no other."""
+
+FASTEST = 40.0
+"""Letters a second, a little more than anybody says (see ``guards.MAX_LETTERS_PER_SECOND``)."""
+
+Range = tuple[float, float]
+"""From and to, in seconds."""
+
+
+class Phrase(NamedTuple):
+    """What the model put between two of its time stamps.
+
+    Attributes:
+        start_s, end_s: the stamps.
+        letters: how long it takes to say, at least 1 (see ``guards.letters``).
+    """
+
+    start_s: float
+    end_s: float
+    letters: int
+
+
+class _Group:
+    """Phrases that follow each other and share the same speech."""
+
+    def __init__(self, phrases: list[Phrase], speech: list[Range]) -> None:
+        self.phrases, self.speech = phrases, speech
+
+    @property
+    def start_s(self) -> float:
+        return min(self.phrases[0].start_s, self.speech[0][0] if self.speech else math.inf)
+
+    @property
+    def end_s(self) -> float:
+        return max(self.phrases[-1].end_s, self.speech[-1][1] if self.speech else -math.inf)
+
+    @property
+    def letters(self) -> int:
+        return sum(phrase.letters for phrase in self.phrases)
+
+    @property
+    def lacks(self) -> bool:
+        """Whether nobody could have said it in its speech."""
+        return _length(self.speech) < self.letters / FASTEST
+
+
+class Pauses:
+    """Of one answer. Immutable."""
+
+    def __init__(self, phrases: Sequence[Phrase] = (), speech: Iterable[Range] = (), known: Range = (0.0, 0.0)) -> None:
+        """``phrases`` and ``speech`` are in order, in seconds of the same clock; what is beyond ``known`` counts as speech.
+
+        Without phrases, or where nobody speaks, no time is changed.
+        """
+        heard = [(-math.inf, known[0]), *_utterances(speech, known), (known[1], math.inf)]
+        self._groups = _grouped([phrase for phrase in phrases if phrase.end_s > phrase.start_s], heard)
+
+    def start(self, time_s: float) -> float:
+        """When a word is begun that begins at ``time_s`` by the stamps."""
+        for group in self._groups:
+            if group.phrases[0].start_s <= time_s < group.phrases[-1].end_s:
+                return _place(group, time_s, beginning=True)
+        return time_s
+
+    def end(self, time_s: float) -> float:
+        """When a word is over that ends at ``time_s`` by the stamps."""
+        for group in self._groups:
+            if group.phrases[0].start_s < time_s <= group.phrases[-1].end_s:
+                return _place(group, time_s, beginning=False)
+        return time_s
+
+
+def spoken_ranges(speech: NDArray[np.float32], threshold: float, start_s: float) -> tuple[Range, ...]:
+    """Where frames of 32 ms, (n,) float32 in [0, 1] and the first at ``start_s``, hold speech, from ``threshold`` on."""
+    edges = np.flatnonzero(np.diff(speech >= threshold, prepend=False, append=False)) * FRAME_S + start_s
+    return tuple((float(begin), float(end)) for begin, end in edges.reshape(-1, 2))
+
+
+def _utterances(speech: Iterable[Range], known: Range) -> list[Range]:
+    """What is said between pauses, within ``known``."""
+    found: list[Range] = []
+    for begin, end in speech:
+        if found and begin - found[-1][1] < BREATH_S:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((begin, end))
+    long = [(begin, end) for begin, end in found if end - begin >= LEAST_S]
+    return [(max(begin - EDGE_S, known[0]), min(end + EDGE_S, known[1])) for begin, end in long or found]
+
+
+def _grouped(phrases: Sequence[Phrase], heard: Sequence[Range]) -> list[_Group]:
+    """The phrases with their speech; no groups if there is none."""
+    groups = [_Group([phrase], _within(heard, phrase.start_s, phrase.end_s)) for phrase in phrases]
+    for number, group in enumerate(groups):
+        if group.lacks:
+            before_s = groups[number - 1].end_s if number else -math.inf
+            after_s = groups[number + 1].start_s if number + 1 < len(groups) else math.inf
+            _take_beside(group, _within(heard[1:-1], before_s, after_s))
+    while len(groups) > 1 and (lacking := next((n for n, group in enumerate(groups) if group.lacks), None)) is not None:
+        first = lacking - 1 if lacking and _nearer_before(groups, lacking) else lacking
+        first = min(first, len(groups) - 2)
+        one, other = groups[first : first + 2]
+        groups[first : first + 2] = [_Group(one.phrases + other.phrases, one.speech + other.speech)]
+    return [group for group in groups if group.speech]
+
+
+def _take_beside(group: _Group, free: Sequence[Range]) -> None:
+    """Give ``group`` of what is ``free``, the nearest first, until it lacks no more."""
+    start_s, end_s = group.phrases[0].start_s, group.phrases[-1].end_s
+    for one in sorted(free, key=lambda one: max(one[0] - end_s, start_s - one[1], 0.0)):
+        if not group.lacks:
+            return
+        group.speech = _joined([*group.speech, one])
+
+
+def _nearer_before(groups: Sequence[_Group], number: int) -> bool:
+    """Whether the speech before a phrase that lacks some is nearer than that after it."""
+    if number + 1 == len(groups):
+        return True
+    phrases, before, after = groups[number].phrases, groups[number - 1].speech, groups[number + 1].speech
+    since_s = phrases[0].start_s - before[-1][1] if before else math.inf
+    until_s = after[0][0] - phrases[-1].end_s if after else math.inf
+    return since_s < until_s
+
+
+def _place(group: _Group, time_s: float, *, beginning: bool) -> float:
+    """Where in the group's speech a time lies: as far as the letters before it have come."""
+    said = 0.0
+    for phrase in group.phrases:
+        share = (time_s - phrase.start_s) / (phrase.end_s - phrase.start_s)
+        said += phrase.letters * min(1.0, max(0.0, share))
+    left_s = _length(group.speech) * said / group.letters
+    for number, (begin, end) in enumerate(group.speech):
+        last = number == len(group.speech) - 1
+        # At the end of an utterance a word ends; the next one begins with the next.
+        if last or left_s < end - begin - 1e-9 or (not beginning and left_s <= end - begin + 1e-9):
+            return min(begin + left_s, end)
+        left_s = max(0.0, left_s - (end - begin))
+    return time_s
+
+
+def _within(ranges: Iterable[Range], start_s: float, end_s: float) -> list[Range]:
+    """The parts of ``ranges`` that lie between two times; but not the shreds of longer ones: stamps slip."""
+    found: list[Range] = []
+    for begin, end in ranges:
+        cut = max(begin, start_s), min(end, end_s)
+        if cut[1] - cut[0] >= min(LEAST_S, end - begin, end_s - start_s) > 0:
+            found.append(cut)
+    return found
+
+
+def _joined(ranges: Iterable[Range]) -> list[Range]:
+    """The ranges in order, those that touch as one."""
+    found: list[Range] = []
+    for begin, end in sorted(ranges):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((begin, end))
+    return found
+
+
+def _length(ranges: Iterable[Range]) -> float:
+    return sum(end - begin for begin, end in ranges)
