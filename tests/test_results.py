@@ -1,17 +1,20 @@
 """Whole results, and the phrases that they and captions are made of."""
 
+import html
 import json
 import re
+import unicodedata
 from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.test_captions import RATE, end, final, gap, said, silence, started
+from tests.test_captions import CUE, RATE, end, final, gap, said, silence, started
 from transcriber.messages import AnyMessage, Final, Word
 from transcriber.text.captions import Cues
-from transcriber.text.phrases import LINE_COLUMNS, MAX_PHRASE_S, Timeline, wrapped
+from transcriber.text.lines import LINE_COLUMNS, columns
+from transcriber.text.phrases import MAX_PHRASE_S, SHORTEST_S, Timeline
 from transcriber.text.results import Form, Result, render, writer
 
 FORMS: tuple[Form, ...] = ("json", "verbose_json", "text", "srt", "vtt")
@@ -192,17 +195,105 @@ def test_any_speech_becomes_phrases_in_order_that_lose_nothing(parts, apart) -> 
 
 
 @given(text=texts, seconds=st.integers(15, 25), timed=st.booleans())
-def test_a_phrase_has_two_lines_and_seven_seconds_at_most(text, seconds, timed) -> None:
+def test_a_phrase_has_seven_seconds_at_most(text, seconds, timed) -> None:
     message = spoken(text, 0, seconds) if timed else final(text, 0, seconds)
 
+    for phrase in phrases(started(), message, end(seconds)):
+        alone = " " not in phrase.text.strip()
+        assert alone or phrase.end_s - phrase.start_s <= MAX_PHRASE_S + 1e-9
+
+
+any_script = st.text("ab,. é\u0301人ก\u0e34ำမ\u102cြ👩\u200d。", min_size=1, max_size=200).filter(str.strip)
+
+
+@given(
+    text=texts | any_script,
+    seconds=st.integers(1, 25),
+    timed=st.booleans(),
+    speaker=st.sampled_from([None, "0", "A", "AB"]),
+)
+def test_a_caption_can_be_read_whatever_is_said(text, seconds, timed, speaker) -> None:
+    message = spoken(text, 0, seconds, speaker=speaker) if timed else final(text, 0, seconds, speaker=speaker)
     found = phrases(started(), message, end(seconds))
 
-    if len(found) > 1:
-        for phrase in found:
-            assert len(wrapped(phrase.text)) <= 2
-            assert max(map(len, wrapped(phrase.text))) <= LINE_COLUMNS
-            alone = " " not in phrase.text.strip()
-            assert alone or phrase.end_s - phrase.start_s <= MAX_PHRASE_S + 1e-9
+    least_s = min(SHORTEST_S, seconds / len(found))
+    assert all(phrase.end_s - phrase.start_s >= least_s - 1e-9 for phrase in found)
+    for form in ("srt", "vtt"):
+        cues = CUE.findall(render([started(), message, end(seconds)], Result(form)))
+        assert cues
+        for _, begin, until, body in cues:
+            lines = re.sub("<v [^>]*>", "", html.unescape(body)).splitlines()
+            assert len(lines) <= 2
+            assert max(map(columns, lines)) <= LINE_COLUMNS
+            assert not any(unicodedata.category(line[0]).startswith("M") for line in lines)
+            assert seconds_of(until) - seconds_of(begin) >= SHORTEST_S - 1e-9
+        assert all(seconds_of(one[2]) <= seconds_of(other[1]) for one, other in pairwise(cues))
+
+
+def seconds_of(stamp: str) -> float:
+    hours, minutes, seconds = stamp.replace(",", ".").split(":")
+    return round(3600 * int(hours) + 60 * int(minutes) + float(seconds), 3)
+
+
+def test_a_word_of_many_characters_is_cut_into_captions_of_two_lines() -> None:
+    word = "x" * 140
+
+    cues = CUE.findall(render([started(), spoken(f"It is {word} then", 0, 10), end(10)], Result("srt")))
+
+    assert [[len(line) for line in body.splitlines()] for *_, body in cues] == [[42, 42], [42, 25]]
+    assert "".join("".join(body.split()) for *_, body in cues) == f"Itis{word}then"
+
+
+def test_words_that_begin_within_a_character_stay_with_it() -> None:
+    said_words = [("ก" * 83, 0.0, 4.0), ("\u0e34น", 4.0, 5.0)]
+    words = tuple(Word(word=w, start=a, end=b, confidence=1) for w, a, b in said_words)
+    text = "".join(word.word for word in words)
+
+    found = phrases(started(), said(Final, text, 0, 5, words=words, language="th"), end(5))
+
+    assert [phrase.text for phrase in found] == ["ก" * 82 + "ก\u0e34น"]
+    assert [word for phrase in found for word in phrase.words] == list(words)
+
+
+def test_what_is_said_in_no_time_is_shown_long_enough_within_its_window() -> None:
+    words = tuple(Word(word=f"word{n}", start=9.95, end=9.95, confidence=1) for n in range(40))
+
+    found = phrases(started(), said(Final, " ".join(w.word for w in words), 0, 10, words=words), end(10))
+
+    assert len(found) > 2
+    assert [phrase.end_s for phrase in found[:-1]] == pytest.approx([phrase.start_s for phrase in found[1:]])
+    assert all(phrase.end_s - phrase.start_s >= SHORTEST_S - 1e-9 for phrase in found)
+    assert found[0].start_s > 8.5
+
+
+def test_words_that_are_not_in_the_text_still_say_when_it_was_said() -> None:
+    words = (Word(word="other", start=6.0, end=8.0, confidence=1),)
+
+    (phrase,) = phrases(started(), said(Final, "something else", 0, 10, words=words), end(10))
+
+    assert (phrase.start_s, phrase.end_s) == (6.0, 8.0)
+
+
+def test_what_ends_too_soon_is_shown_a_little_longer_and_what_follows_waits() -> None:
+    cues = CUE.findall(render([started(), spoken("Yes.", 0, 0.1), spoken("No.", 0.1, 2), end(2.1)], Result("vtt")))
+
+    assert [(begin[-6:], until[-6:]) for _, begin, until, _ in cues] == [("00.000", "00.300"), ("00.300", "02.100")]
+
+
+def test_no_caption_of_one_channel_lies_across_what_the_other_says_in_its_pause() -> None:
+    """Agent and customer in one long window each: a short answer in a pause of the agent's."""
+    agent = said_at([("May", 0.0, 0.4), ("I?", 0.4, 0.8), ("Thank", 1.5, 1.8), ("you.", 1.8, 2.2)], "0")
+    customer = said_at([("Yes.", 0.9, 1.4)], "1")
+
+    found = phrases(started(), agent, customer, end(20))
+
+    assert [(phrase.speaker, phrase.text) for phrase in found] == [("0", "May I?"), ("1", "Yes."), ("0", "Thank you.")]
+    assert found[0].end_s <= found[2].start_s
+
+
+def said_at(times: list[tuple[str, float, float]], speaker: str) -> Any:
+    words = tuple(Word(word=w, start=a, end=b, confidence=1) for w, a, b in times)
+    return said(Final, " ".join(w.word for w in words), 0, 20, words=words, speaker=speaker, language="en")
 
 
 @given(parts=windows)

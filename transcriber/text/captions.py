@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from transcriber.messages import OVER, AnyMessage, End, Final, Gap, Progress, Revision, Status
-from transcriber.text.phrases import Phrase, Timeline, clean, wrapped
+from transcriber.text.lines import wrapped
+from transcriber.text.phrases import SHORTEST_S, Phrase, Timeline, clean
 
 NAME_COLUMNS = len("Speaker 0: ")
+SHORTEST_MS = round(1000 * SHORTEST_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Cues:
         self._form = form
         self._timeline = Timeline(room=NAME_COLUMNS if form == "srt" else 0)
         self._count = 0
+        self._begun_ms = 0  # when the last cue starts
+        self._until_ms: dict[str, int] = {}  # by speaker, when the last one of words ends
 
     @property
     def ended(self) -> bool:
@@ -108,10 +112,18 @@ class Cues:
             text = voice + html.escape("\n".join(wrapped(text)), quote=False)
         else:
             text = "\n".join(wrapped(f"{name}: {text}" if name else text))
-        start_ms = round(phrase.start_s * 1000)
-        # A cue that ends when it starts is not allowed.
-        end_ms = max(round(phrase.end_s * 1000), start_ms + 1)
+        start_ms, end_ms = self._times(phrase)
         return f"{self._count}\n{self._stamp(start_ms)} --> {self._stamp(end_ms)}\n{text}\n\n"
+
+    def _times(self, phrase: Phrase) -> tuple[int, int]:
+        """From when to when a phrase is shown: long enough to be seen; what its speaker says next waits for that."""
+        words = isinstance(phrase.source, Final)
+        until_ms = self._until_ms.get(phrase.speaker, 0) if words else 0
+        start_ms = self._begun_ms = max(round(phrase.start_s * 1000), self._begun_ms, until_ms)
+        end_ms = max(round(phrase.end_s * 1000), start_ms + SHORTEST_MS)
+        if words:
+            self._until_ms[phrase.speaker] = end_ms
+        return start_ms, end_ms
 
     def _stamp(self, time_ms: int) -> str:
         seconds, milli = divmod(time_ms, 1000)

@@ -6,26 +6,27 @@ earlier text and waits for it.
 """
 
 import heapq
-import textwrap
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from transcriber.engine.languages import WITHOUT_SPACES
 from transcriber.messages import AnyMessage, End, Final, Gap, Silence, Status, Word
-
-LINE_COLUMNS = 42
-"""Characters of a caption's line: what broadcasters allow."""
+from transcriber.text.lines import LINE_COLUMNS, clusters, columns, wrapped
 
 LINES = 2
 MAX_PHRASE_S = 7.0
 MIN_PHRASE_S = 1.0
 """Shown for less, a caption cannot be read; if what follows leaves so much."""
 
-PAUSE_S = 1.0
-"""A pause so long ends a phrase."""
+SHORTEST_S = 0.3
+"""No phrase is shown for less; if its window is so long."""
+
+PAUSE_S, TURN_PAUSE_S = 1.0, 0.3
+"""A pause so long ends a phrase; and where each speaker has a channel, one in which another may have answered."""
 
 SENTENCE_ENDS, CLAUSE_ENDS = ".?!…。？！｡؟।", ",;:،、，；："  # noqa: RUF001 - other scripts have marks of their own
 CHANNELS = ("0", "1")
@@ -83,7 +84,7 @@ class Timeline:
     """
 
     def __init__(self, *, split: bool = True, room: int = 0) -> None:
-        """``split`` says whether long texts are split, and ``room`` how many columns of a phrase a speaker's name takes."""
+        """``split`` says whether long texts are split, and ``room`` how many columns of a phrase a speaker's name of one letter takes."""
         self.ended = False
         self._split, self._room = split, room
         self._session: tuple[str, str] | None = None
@@ -120,7 +121,7 @@ class Timeline:
         if isinstance(message, Gap):
             self._put(message, [Part("", message.start, message.start + message.duration, None, "")])
         elif isinstance(message, Final) and (text := clean(message.text)):
-            room = self._room if message.speaker else 0
+            room = self._room + columns(message.speaker) - 1 if message.speaker and self._room else 0
             self._put(message, split(message, text, room=room) if self._split else [_whole(message, text)])
 
     def _put(self, message: Final | Gap, parts: "Sequence[Part]") -> None:
@@ -151,12 +152,18 @@ class Part(NamedTuple):
 
 
 class _Token(NamedTuple):
-    """The least that is kept together: a word, or a character. ``begin`` is its place in the text."""
+    """The least that is kept together: a word, or a cluster of characters.
+
+    Attributes:
+        begin, end: its place in the text.
+        words: that begin in it.
+    """
 
     begin: int
+    end: int
     start_s: float
     end_s: float
-    word: Word | None
+    words: tuple[Word, ...] = ()
 
 
 def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
@@ -165,16 +172,31 @@ def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
     ``room`` is how many columns are taken by something else.
     """
     timed = _timed(final, text)
-    parts = _parts(final, text, timed, room) if timed else []
-    if not parts or any(part.end_s - part.start_s < MIN_PHRASE_S / 10 for part in parts):
-        parts = _with_words(_parts(final, text, _shared_out(final, text), room), final.words)
-    # What is said in no time is not told apart.
-    readable = len(parts) == 1 or final.duration >= len(parts) * MIN_PHRASE_S / 2
-    return parts if readable else [_whole(final, text)]
+    tokens = [piece for token in timed or _shared_out(final, text) for piece in _short(text, token, room)]
+    parts = _parts(final, text, tokens, room)
+    return _readable(parts if timed else _with_words(parts, final.words), final)
+
+
+def _readable(parts: list[Part], final: Final) -> list[Part]:
+    """The parts, each of them for ``SHORTEST_S`` at least, or as long as they can be within their final."""
+    least_s = min(SHORTEST_S, final.duration / len(parts))
+    ranges: list[tuple[float, float]] = []
+    at_s = final.start
+    for part in parts:
+        start_s = max(part.start_s, at_s)
+        at_s = max(part.end_s, start_s + least_s)
+        ranges.append((start_s, at_s))
+    limit_s, fitting = final.start + final.duration, list[Part]()
+    for part, (start_s, end_s) in zip(reversed(parts), reversed(ranges), strict=True):
+        until_s = min(end_s, limit_s)
+        limit_s = max(final.start, min(start_s, until_s - least_s))
+        fitting.append(part._replace(start_s=limit_s, end_s=until_s))
+    return fitting[::-1]
 
 
 def _parts(final: Final, text: str, tokens: list[_Token], room: int) -> list[Part]:
-    bounds = [*_bounds(text, tokens, room), len(tokens)]
+    pause_s = TURN_PAUSE_S if final.speaker in CHANNELS else PAUSE_S
+    bounds = [*_bounds(text, tokens, room, pause_s), len(tokens)]
     parts: list[Part] = []
     for first, last in zip([0, *bounds], bounds, strict=False):
         begin = tokens[first].begin if first else 0
@@ -182,17 +204,17 @@ def _parts(final: Final, text: str, tokens: list[_Token], room: int) -> list[Par
         start_s = tokens[first].start_s
         limit_s = tokens[last].start_s if last < len(tokens) else final.start + final.duration
         end_s = min(max(tokens[last - 1].end_s, start_s + MIN_PHRASE_S), limit_s)
-        words = tuple(token.word for token in tokens[first:last] if token.word)
+        words = tuple(word for token in tokens[first:last] for word in token.words)
         joint = _joint(final) if not first else " " if text[begin - 1].isspace() else ""
         parts.append(Part(text[begin:end].strip(), start_s, end_s, words or None, joint))
     return parts
 
 
-def _bounds(text: str, tokens: list[_Token], room: int) -> Iterator[int]:
+def _bounds(text: str, tokens: list[_Token], room: int, pause_s: float) -> Iterator[int]:
     """The tokens with which new parts begin."""
     first = 0
     for index in range(1, len(tokens)):
-        paused = tokens[index].start_s - tokens[index - 1].end_s >= PAUSE_S
+        paused = tokens[index].start_s - tokens[index - 1].end_s >= pause_s
         while first < index and (paused or not _fits(text, tokens, first, index + 1, room)):
             first = index if paused else _break(text, tokens, first, index)
             yield first
@@ -202,9 +224,13 @@ def _fits(text: str, tokens: list[_Token], first: int, last: int, room: int) -> 
     end = tokens[last].begin if last < len(tokens) else len(text)
     if tokens[last - 1].end_s - tokens[first].start_s > MAX_PHRASE_S:
         return False
-    return end - tokens[first].begin + room <= LINE_COLUMNS or (
-        len(wrapped("_" * room + text[tokens[first].begin : end].strip())) <= LINES
-    )
+    return _in_two_lines(text[tokens[first].begin : end].strip(), room)
+
+
+def _in_two_lines(text: str, room: int) -> bool:
+    """Whether a caption holds it beside a name of ``room`` columns, the space behind it included."""
+    short = 2 * len(text) + room <= LINE_COLUMNS
+    return short or len(wrapped(f"{'_' * (room - 1)} {text}")) <= LINES
 
 
 def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
@@ -217,7 +243,11 @@ def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
 
 
 def _timed(final: Final, text: str) -> list[_Token]:
-    """The words with their times and their places in ``text``; none if they are not all there, in order."""
+    """The words with their times and their places in ``text``; none if they are not all there, in order.
+
+    One that begins within a cluster of characters belongs to the word before it.
+    """
+    whole = frozenset(accumulate(map(len, clusters(text)), initial=0))
     tokens: list[_Token] = []
     place, reached_s, end_s = 0, final.start, final.start + final.duration  # also of words that were left over to it
     for word in final.words or ():
@@ -227,20 +257,40 @@ def _timed(final: Final, text: str) -> list[_Token]:
             return []
         place = begin + len(bare)
         reached_s = min(max(word.start, reached_s), end_s)
-        tokens.append(_Token(begin, reached_s, min(max(word.end, reached_s), end_s), word))
+        token = _Token(begin, place, reached_s, min(max(word.end, reached_s), end_s), (word,))
+        if tokens and begin not in whole:
+            before = tokens.pop()
+            token = before._replace(end=place, end_s=token.end_s, words=(*before.words, word))
+        tokens.append(token)
     return tokens if not text[place:].strip() else []
 
 
 def _shared_out(final: Final, text: str) -> list[_Token]:
-    """Words, or characters where no spaces are written, each with its share of the time."""
+    """Words, or characters where no spaces are written, each with its share of the time in which something was said."""
+    limit_s = final.start + final.duration
+    start_s, end_s = final.start, limit_s
+    if final.words:
+        start_s, end_s = (min(max(at, final.start), limit_s) for at in (final.words[0].start, final.words[-1].end))
     spaced = final.language not in WITHOUT_SPACES and " " in text
-    begins = [i for i in range(len(text)) if not i or text[i - 1] == " " or (not spaced and text[i] != " ")]
-    ends = [*begins[1:], len(text)]
-    each_s = final.duration / len(text)
-    return [
-        _Token(begin, final.start + begin * each_s, final.start + end * each_s, None)
-        for begin, end in zip(begins, ends, strict=True)
-    ]
+    pieces = [f"{word} " for word in text.split(" ")] if spaced else clusters(text)
+    return _cut(text, _Token(0, len(text), start_s, max(start_s, end_s)), pieces)
+
+
+def _short(text: str, token: _Token, room: int) -> list[_Token]:
+    """``token``, in pieces if a caption does not hold it."""
+    said = text[token.begin : token.end]
+    return [token] if _in_two_lines(said, room) else _cut(text, token, clusters(said))
+
+
+def _cut(text: str, token: _Token, pieces: Iterable[str]) -> list[_Token]:
+    """``token``, which consists of ``pieces``, as one for each but spaces; each has its share of the time, and the first the words."""
+    each_s = (token.end_s - token.start_s) / max(1, token.end - token.begin)
+    found: list[_Token] = []
+    for begin, end in pairwise(accumulate(map(len, pieces), initial=token.begin)):
+        if not text[begin:end].isspace():
+            start_s, end_s = (min(token.start_s + (at - token.begin) * each_s, token.end_s) for at in (begin, end))
+            found.append(_Token(begin, end, start_s, end_s, () if found else token.words))
+    return found
 
 
 def _with_words(parts: list[Part], words: tuple[Word, ...] | None) -> list[Part]:
@@ -257,11 +307,6 @@ def _whole(final: Final, text: str) -> Part:
 
 def _joint(final: Final) -> str:
     return "" if final.language in WITHOUT_SPACES else " "
-
-
-def wrapped(text: str) -> list[str]:
-    """The lines of a caption."""
-    return textwrap.wrap(text, LINE_COLUMNS, break_on_hyphens=False)
 
 
 def clean(text: str) -> str:
