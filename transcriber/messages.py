@@ -15,8 +15,8 @@ GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "e
 NEVER_CAME: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
 """Reasons of gaps whose frames are lost; those of all others were received, and are dropped."""
 
-Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate"]
-"""Why a text is held back: each is a series of ``transcriber.text.suppressed``, too."""
+Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate", "max_payload"]
+"""Why a text is held back: each is a series of ``transcriber.text.suppressed``, too. ``max_payload``: its end, as the broker takes no more."""
 
 LeftOut = Literal["same", "shorter", "doubted", "busy", "suspect", "gone"]
 """Why there is no ``revision`` of what might have been heard again: it says the same, or less; a guard doubts it, or it is less likely; no
@@ -245,11 +245,13 @@ class Transcribed(Message):
     )
     rev: int = Field(ge=0)
     text: str = Field(
-        description="empty when nothing was said; where a guard suppressed it, only what the window before left over"
+        description="empty when nothing was said; where a guard suppressed it, only what the window before left over;"
+        " where the broker takes no more of it, its beginning"
     )
     suppressed: Suppressed | None = Field(description="why whisper's text is held back")
     words: tuple[Word, ...] | None = Field(
-        description="in order; the first may lie before the range, as the window before it left them over"
+        description="in order; the first may lie before the range, as the window before it left them over; null: not known, or"
+        " too much for one message"
     )
     language: str | None = Field(description="ISO 639-1")
     confidence: Probability | None = Field(description="exp(avg_logprob)")

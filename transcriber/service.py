@@ -150,7 +150,8 @@ class _Service:
         self._connection = connection = Connection()
         await connection.open(settings, name=f"transcriber {settings.audio_subject}")
         log.info("connected", extra={"server": connection.server})
-        self._publisher = Publisher(connection, settings.transcript_subject_prefix)
+        prefix = settings.transcript_subject_prefix
+        self._publisher = Publisher(connection, prefix, self._telemetry, self._warnings)
         network = _load_network() if settings.cutting.listens else None
         around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)

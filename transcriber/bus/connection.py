@@ -279,6 +279,10 @@ class Connection:
         if not answered:
             raise BrokerError(f"the broker does not answer to a subscription to {subjects[0]}")
 
+    def room(self, headers: dict[str, str]) -> int:
+        """Bytes that the broker takes in one message beside these headers."""
+        return self.client.max_payload - HEADER_ROOM - sum(len(name) + len(value) for name, value in headers.items())
+
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""
     ) -> bool:
@@ -286,8 +290,7 @@ class Connection:
 
         Returns False if it did not take it: larger than the broker allows, or the buffer is full.
         """
-        room = self.client.max_payload - HEADER_ROOM
-        if len(payload) + sum(len(name) + len(value) for name, value in (headers or {}).items()) > room:
+        if len(payload) > self.room(headers or {}):
             return False
         try:
             await self.client.publish(subject, payload, reply=reply, headers=headers)

@@ -63,6 +63,10 @@ class JetStream:
     def client(self) -> Client:
         return self._connection.client
 
+    def room(self, headers: dict[str, str]) -> int:
+        """Bytes that the broker takes in one message beside these headers."""
+        return self._connection.room(headers)
+
     @property
     def connected(self) -> bool:
         return self._connection.connected
@@ -190,6 +194,8 @@ class JetStream:
             return await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
         except nats_errors.NoRespondersError:
             raise UnansweredError(f"nobody answers on {subject}: no JetStream, or no stream stores it") from None
+        except nats_errors.MaxPayloadError:
+            raise RefusedError(f"{len(payload)} bytes are more than the broker's max_payload allows", 0) from None
         except (TimeoutError, nats_errors.Error, OSError) as error:
             raise UnansweredError(f"no answer on {subject}: {str(error) or type(error).__name__}") from None
 

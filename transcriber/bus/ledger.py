@@ -10,12 +10,15 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from transcriber.bus.fitting import fitted
 from transcriber.bus.jetstream import FENCE, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.stream_report import Surroundings
 from transcriber.errors import FencedError, RefusedError, UnansweredError
 from transcriber.messages import AnyMessage, Checkpoint
 
 RETRY_S = 0.2
+FENCE_ROOM = 128
+"""Bytes of the headers that change from try to try."""
 
 
 class _Tail(BaseModel):
@@ -42,6 +45,7 @@ class Ledger:
         self._prefix = f"{settings.transcript_subject_prefix}.{name}"
         self._subjects = f"{self._prefix}.*"
         self._warnings = around.warnings
+        self._telemetry = around.telemetry
         self._counters = around.telemetry.counters(name)
         self.last_seq = 0
         self.stored_at: datetime | None = None
@@ -52,14 +56,20 @@ class Ledger:
         self.last_seq, self.stored_at = (last.seq, last.stored_at) if last else (0, None)
         return read_checkpoint(last)
 
-    async def append(self, message: AnyMessage, message_id: str, traceparent: str) -> None:
-        """Store ``message``, however long it takes.
+    async def append(self, message: AnyMessage, message_id: str, traceparent: str) -> AnyMessage:
+        """Store ``message``, however long it takes; returns what of it is stored.
 
         Raises:
             FencedError: another daemon has stored something since.
         """
-        subject, payload = f"{self._prefix}.{message.type}", message.model_dump_json(by_alias=True).encode()
         headers = {"Nats-Msg-Id": message_id, "traceparent": traceparent, f"{FENCE}-Subject": self._subjects}
+        room_bytes = self._jetstream.room(headers) - FENCE_ROOM
+        message = fitted(message, room_bytes, self._telemetry, self._warnings)
+        await self._store(f"{self._prefix}.{message.type}", message, headers)
+        return message
+
+    async def _store(self, subject: str, message: AnyMessage, headers: dict[str, str]) -> None:
+        payload, message_id = message.model_dump_json(by_alias=True).encode(), headers["Nats-Msg-Id"]
         while True:
             headers[FENCE] = str(self.last_seq)
             try:

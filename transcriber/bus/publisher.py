@@ -9,7 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from transcriber.bus.connection import Connection
+from transcriber.bus.fitting import fitted
+from transcriber.logs import RateLimited
 from transcriber.messages import AnyMessage, message_id
+from transcriber.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +32,11 @@ class Publisher:
         unsent: messages that the client did not take: the broker was away too long.
     """
 
-    def __init__(self, connection: Connection, prefix: str) -> None:
+    def __init__(self, connection: Connection, prefix: str, telemetry: Telemetry, warnings: RateLimited) -> None:
         self.unsent = 0
         self._connection = connection
         self._prefix = prefix
+        self._telemetry, self._warnings = telemetry, warnings
         self._outbox: asyncio.Queue[_Outgoing] = asyncio.Queue()
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
@@ -65,6 +69,7 @@ class Publisher:
             ),
             "traceparent": outgoing.traceparent,
         }
+        message = fitted(message, self._connection.room(headers), self._telemetry, self._warnings)
         subject = f"{self._prefix}.{message.stream}.{message.type}"
         if not await self._connection.publish(subject, message.model_dump_json(by_alias=True).encode(), headers):
             self.unsent += 1

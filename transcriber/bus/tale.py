@@ -105,10 +105,10 @@ class Tale:
             message = message.model_copy(update=stamp)
             identity = message.stream, message.session, message.start_frame, message.type
             previous_seq = self._ledger.last_seq
-            await self._ledger.append(message, message_id(*identity, rev, channel), traceparent)
+            stored = await self._ledger.append(message, message_id(*identity, rev, channel), traceparent)
             for reader in (self._backfill, self._second_pass):
                 if reader:
-                    reader.stored(message, previous_seq)
+                    reader.stored(stored, previous_seq)
         await self._feed.acknowledge(mark.seq)
 
 

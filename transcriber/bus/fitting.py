@@ -1,0 +1,70 @@
+"""Messages that fit: the broker takes none above its ``max_payload``, however often it is asked.
+
+In: a message, and how many bytes of it may be. Out: the same; or, if it is larger, without what can be done without: first the times of its words,
+then those that only the next daemon would look for, at last the end of its text, which its ``suppressed`` then says.
+"""
+
+from bisect import bisect_right
+
+from transcriber.logs import RateLimited
+from transcriber.messages import AnyMessage, Final, Partial, Revision
+from transcriber.telemetry import Telemetry
+from transcriber.text.lines import clusters
+
+
+def fitted(message: AnyMessage, room_bytes: int, telemetry: Telemetry, warnings: RateLimited) -> AnyMessage:
+    """As ``fitting``; what is left out is logged, and counted if it is text."""
+    fits = fitting(message, room_bytes)
+    if fits is not message:
+        shortened = isinstance(fits, Final | Revision) and fits.suppressed == "max_payload"
+        telemetry.counters(message.stream).text_suppressed["max_payload"] += shortened
+        what = "the end of its text is" if shortened else "the times of its words are"
+        warnings.warning(
+            "max_payload", "a %s is too large for the broker: %s left out", fits.type, what, stream=fits.stream
+        )
+    return fits
+
+
+def fitting(message: AnyMessage, room_bytes: int) -> AnyMessage:
+    """``message`` as far as its JSON has a place in so many bytes; it may still be too large where these are few."""
+    for smaller in (_without_words, _without_written, _shortened):
+        if _size_bytes(message) <= room_bytes:
+            break
+        message = smaller(message, room_bytes)
+    return message
+
+
+def _size_bytes(message: AnyMessage) -> int:
+    return len(message.model_dump_json(by_alias=True).encode())
+
+
+def _without_words(message: AnyMessage, _: int) -> AnyMessage:
+    if not isinstance(message, Final | Partial | Revision):
+        return message
+    return message.model_copy(update={"words": None})
+
+
+def _without_written(message: AnyMessage, _: int) -> AnyMessage:
+    """Without what the next daemon would look for in its first window: it then goes by the times of what it hears."""
+    mark = message.checkpoint
+    if mark is None or mark.session is None:
+        return message
+    speakers = tuple(
+        speaker.model_copy(update={"written": speaker.written.model_copy(update={"words": ()})})
+        for speaker in mark.session.speakers
+    )
+    session = mark.session.model_copy(update={"speakers": speakers})
+    return message.model_copy(update={"checkpoint": mark.model_copy(update={"session": session})})
+
+
+def _shortened(message: AnyMessage, room_bytes: int) -> AnyMessage:
+    if not isinstance(message, Final | Partial | Revision):
+        return message
+    pieces = list(clusters(message.text))
+
+    def first(count: int) -> AnyMessage:
+        text = "".join(pieces[:count]).rstrip()
+        return message.model_copy(update={"text": text, "suppressed": message.suppressed or "max_payload"})
+
+    fits = bisect_right(range(len(pieces) + 1), room_bytes, key=lambda count: _size_bytes(first(count))) - 1
+    return first(max(0, fits))
