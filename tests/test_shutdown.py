@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from tests.harness import PATIENT_STOP, Daemon, level, speak, until
+from tests.harness import PATIENT_STOP, Daemon, Ears, level, speak, until
+from transcriber.demo.broker import EmbeddedBroker
 from transcriber.messages import End, Final, Gap
 
 RATE = 16_000
@@ -89,6 +90,62 @@ async def test_a_second_sigterm_kills_at_once(broker, tmp_path, mouth, ears):
         status, _ = await daemon.stop()
 
     assert status == -signal.SIGTERM
+
+
+class Held(Daemon):
+    """A daemon whose jobs take as long as the test says."""
+
+    def __init__(self, url, folder, **env):
+        self._job_file = folder / "job_s"
+        self.takes(0)
+        super().__init__(url, folder, **ENV, SHUTDOWN_GRACE_SECS=60, FAKE_JOB_FILE=self._job_file, **env)
+
+    def takes(self, seconds):
+        fresh = self._job_file.with_suffix(".new")
+        fresh.write_text(str(seconds))
+        fresh.replace(self._job_file)
+
+    async def dies_while_it_stops(self, mouth, ears, payload, jobs):
+        """Its jobs go on only when it has been told to stop; returns its status."""
+        self.takes(3600)
+        await speak(mouth, "s", payload)
+        await until(lambda: ears.metrics[-1:] and ears.metrics[-1]["transcriber.jobs.enqueued"] == jobs)
+        self.process.send_signal(signal.SIGTERM)
+        await until(lambda: any(line["msg"] == "draining" for line in self.log_lines()))
+        self.takes(0)
+        return await self.ended()
+
+
+async def test_a_worker_that_dies_while_the_daemon_stops_ends_it_with_1_and_says_what_was_lost(
+    broker, tmp_path, mouth, ears
+):
+    async with Held(broker.url, tmp_path, FAKE_CRASH_AT=13) as daemon:
+        payload = level(5, WINDOW) + level(13, WINDOW) + level(6, WINDOW)
+        status = await daemon.dies_while_it_stops(mouth, ears, payload, jobs=3)
+        await ears.ends(1)
+
+    assert status == 1
+    assert "the fake model crashed, as it was told" in daemon.log()
+    assert daemon.last_line("stopped")["queue_depth"] == 0
+    assert ears.text("s") == "5"
+    assert [(gap.start_frame, gap.reason) for gap in ears.of(Gap)] == [
+        (WINDOW, "engine_error"), (2 * WINDOW, "shutdown"),
+    ]  # fmt: skip
+    ears.check_accounts()
+
+
+@pytest.mark.parametrize(
+    ("place", "durable"), [("publisher:Publisher._send:2", False), ("ledger:Ledger.append:2", True)]
+)
+async def test_whatever_dies_while_the_daemon_stops_ends_it_with_1(tmp_path, mouth_of, place, durable):
+    """The first message says that the stream has begun; the second one comes when the daemon stops."""
+    env = {"FAKE_BEFORE": f"transcriber.bus.{place} RAISE"} | ({"DURABLE": 1, "PROVISION": 1} if durable else {})
+    with EmbeddedBroker(store=tmp_path / "store") as broker:
+        async with Ears(broker.url) as ears, Held(broker.url, tmp_path, **env) as daemon:
+            status = await daemon.dies_while_it_stops(await mouth_of(broker), ears, level(5, WINDOW), jobs=1)
+
+    assert status == 1
+    assert "raised, as it was told" in daemon.log()
 
 
 async def test_stopping_while_the_broker_is_gone_is_bounded(broker, tmp_path, mouth, ears):

@@ -11,7 +11,7 @@
 | ``pool.crashed`` | a worker's thread died | what killed it |
 | ``connection.closed`` | the client gave up, or a handler raised | ``ConnectionError``, or that |
 
-Whatever ends first, but the stop signal, ends the process with status 1.
+Whatever ends first, but the stop signal, ends the process with status 1; so does what dies while the daemon stops.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from transcriber import __version__
 from transcriber.audio.speech import Network
@@ -114,10 +115,14 @@ class _Service:
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         watched: set[asyncio.Future[None]] = {stop, self._connection.closed, *tasks}
         done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        crash = next((task.exception() for task in done if task is not stop), None)
+        crash = _crash_of(done)
         try:
             await self._stop(0 if crash else self._settings.shutdown_grace_secs)
             await cancel(tasks)
+            await self._connection.close()
+            # Nobody has waited for what died meanwhile, but those who found nothing more to do.
+            threads = [worker.finished for worker in self._pool.workers]
+            crash = crash or _crash_of([*watched, *threads, *self._ingest.tasks])
         finally:
             if crash:
                 raise crash
@@ -155,10 +160,10 @@ class _Service:
         network = _load_network() if settings.cutting.listens else None
         around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)
-        self._observe()
-        self._telemetry.start()
-        await ingest.subscribe()
         self._asking = Asking(connection, pool, around)
+        self._observe()
+        self._telemetry.start()  # from now on its threads read every figure
+        await ingest.subscribe()
         await self._asking.start()
         self._health.started(
             ready={
@@ -226,7 +231,6 @@ class _Service:
                 "flushed": flushed,  # False: the broker did not say that it has all of it
             },
         )
-        await self._connection.close()
 
     async def _tick(self) -> None:
         while True:
@@ -240,6 +244,12 @@ class _Service:
         while True:
             await asyncio.sleep(self._settings.metrics_nats_secs)
             await self._connection.publish(subject, self._telemetry.snapshot().model_dump_json(by_alias=True).encode())
+
+
+def _crash_of(futures: Iterable[asyncio.Future[Any]]) -> BaseException | None:
+    """What one of them died of; None if none did."""
+    over = (future for future in futures if future.done() and not future.cancelled())
+    return next((error for future in over if (error := future.exception())), None)
 
 
 def _load_network() -> Network:

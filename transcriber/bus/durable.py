@@ -43,6 +43,7 @@ class DurableIngest(Ingest[DurableStream]):
         self._subscribed = False
         self._draining = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.tasks = self._tasks.values()
         self._known: dict[str, int] = {}  # subjects that were over, and how many messages they had
         self._resets = 0  # of streams that are over
         connection.on_back = self._on_back

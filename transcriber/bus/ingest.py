@@ -1,5 +1,7 @@
 """What the two ways in have in common, for the service and its figures: the streams that are served."""
 
+import asyncio
+from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
 
 from transcriber.audio.resampler import output_samples
@@ -24,7 +26,10 @@ class Ingest(Generic[Stream]):
 
     Attributes:
         streams: those that are served, by name.
+        tasks: of those that have one.
     """
+
+    tasks: Collection[asyncio.Task[None]] = ()
 
     def __init__(self) -> None:
         self.streams: dict[str, Stream] = {}
