@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 import transcriber.demo
+from bench.media_files import KINDS, encode
 from tests import needs
-from tests.asking import clip
+from tests.asking import ask, clip
 from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, office, order, quick, slow, stairs, wav
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stopwatch import Stopwatch
@@ -162,6 +164,37 @@ async def test_a_truncated_file_says_what_is_missing(broker, tmp_path):
         assert end.lost_frames == pytest.approx(10 * RATE, abs=100)
         assert (await desk.result(job))["gaps"][-1]["reason"] == "lost_input"
         ears.check_accounts()
+
+
+async def test_what_a_clip_or_a_file_lacks_is_in_its_text_and_in_no_figure_of_streams(broker, tmp_path):
+    """Alerts are about streams, and so are the 300 series that there can be."""
+    noise = (np.random.default_rng(1).normal(0, 6_000, (6 * RATE, 1))).clip(-32_768, 32_767).astype(np.int16)
+    whole = encode(KINDS["flac"], noise, RATE)
+    holed = whole[: len(whole) // 2] + whole[len(whole) * 2 // 3 :]
+    otel = {"METRICS_PER_STREAM": 1, "OTEL_METRICS_EXPORTER": "console"}  # what there is at the end
+    async with (
+        office(broker) as desk,
+        Ears(broker.url) as ears,
+        Daemon(broker.url, tmp_path, **ENV, **otel) as daemon,
+    ):
+        reply = json.loads((await ask(desk.client, holed, response_format="verbose_json")).data)
+        job = await desk.submit(holed)
+        await desk.over(job)
+        result = await desk.result(job)
+        await speak(ears.client, "live", level(5, RATE), end=1)
+        await until(lambda: ears.of(End, "live"), "the end of the stream")
+        told = len(ears.metrics)
+        await until(lambda: len(ears.metrics) > told + 1, "figures of all that")
+        status, _ = await daemon.stop()
+        windows = len(ears.of(Final, job))
+
+    assert status == 0
+    assert {gap["reason"] for gap in reply["gaps"]} == {gap["reason"] for gap in result["gaps"]} == {"lost_input"}
+    assert set(re.findall(r'"attributes": {\s*"stream": "([^"]*)"', daemon.log())) == {"live"}
+    assert set(ears.metrics[-1]["transcriber.gaps"].values()) == {0}
+    assert set(ears.metrics[-1]["transcriber.chunks.dropped"].values()) == {0}
+    assert ears.metrics[-1]["transcriber.chunks.received"] == 1
+    assert daemon.last_line("stopped")["jobs_enqueued"] == 2 * windows + 1
 
 
 async def until_over_whatever_dies(desk, job, daemon):

@@ -34,7 +34,8 @@ from tests.stored import Stored
 from transcriber.bus.job_feed import JobFeed
 from transcriber.bus.jobs import Kept
 from transcriber.bus.object_store import stream_of
-from transcriber.bus.provision_files import JOB_CONSUMER, JOB_SUBJECT, JOBS
+from transcriber.bus.provision_files import JOB_CONSUMER, JOBS
+from transcriber.config import JOB_SUBJECT
 from transcriber.demo.broker import EmbeddedBroker
 from transcriber.jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.messages import End

@@ -42,7 +42,7 @@ async def ledger_of(broker, instance, name="s"):
         settings=settings, telemetry=Telemetry(settings, instance), warnings=RateLimited(logging.getLogger("test"))
     )
     try:
-        yield Ledger(JetStream(connection), name, around)
+        yield Ledger(JetStream(connection), name, around, around.telemetry.counters())
     finally:
         await connection.close()
 

@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.harness import PATIENCE_S, Daemon, level, speak
+from tests.harness import PATIENCE_S, Daemon, level, speak, until
 from transcriber import __version__, logs
 from transcriber.config import load_settings
 from transcriber.engine.job import Job, Lane
@@ -981,6 +981,21 @@ def test_the_span_of_a_request_names_its_subject_and_not_who_asked(
 
 
 @pytest.mark.usefixtures("tracing")
+def test_the_span_of_a_file_names_the_subject_under_which_its_job_was_queued(
+    collector: Receiver, make: Callable[..., Telemetry]
+) -> None:
+    telemetry, job = make(), make_job()
+    job.lane, job.stream = Lane.FILE, "job=01"
+
+    telemetry.job_span(job, session="monday", message_id="id-1", parent=PARENT)
+    telemetry.shutdown(PATIENCE_S)
+
+    span = attributes(collector.next_spans()["process transcriber.jobs.{job}"])
+    assert span["messaging.destination.name"] == "transcriber.jobs.job=01"
+    assert span["messaging.destination.template"] == "transcriber.jobs.{job}"
+
+
+@pytest.mark.usefixtures("tracing")
 def test_spans_have_the_times_of_their_job_on_the_wall_clock(
     collector: Receiver, make: Callable[..., Telemetry]
 ) -> None:
@@ -1140,3 +1155,18 @@ async def test_a_daemon_exports_its_figures_and_continues_the_trace(
     assert span.trace_id.hex() == PARENT.split("-")[1]
     assert span.parent_span_id.hex() == PARENT.split("-")[2]
     assert published == f"00-{span.trace_id.hex()}-{span.span_id.hex()}-01"
+
+
+async def test_whatever_is_exported_while_the_daemon_starts_knows_every_figure(broker: Any, tmp_path: Any) -> None:
+    env = {
+        "OTEL_METRICS_EXPORTER": "console",
+        "OTEL_METRIC_EXPORT_INTERVAL": 50,
+        "FAKE_BEFORE": "transcriber.bus.live:LiveIngest.subscribe:1 HANG",  # its exporters are at work by then
+    }
+    daemon = Daemon(broker.url, tmp_path, **env)
+    daemon.start()
+    await until(lambda: daemon.log().count("transcriber.revisions.left_out") > 1, "exports")
+    await daemon.__aexit__()
+
+    assert "Callback failed" not in daemon.log()
+    assert "transcriber.files.running" in daemon.log()

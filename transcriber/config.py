@@ -50,8 +50,8 @@ MAX_AGE_S = 10 * 365 * 86_400
 MAX_PARTITIONS = 1024
 
 REQUEST_SUBJECT, SUBMIT_SUBJECT, CANCEL_SUBJECT = "transcriber.transcribe", "transcriber.submit", "transcriber.cancel"
-RECORD_SUBJECT = "transcriber.records"
-"""And then the id of the job."""
+JOB_SUBJECT, RECORD_SUBJECT = "transcriber.jobs", "transcriber.records"
+"""Of the queue and of the records; and then the id of the job."""
 
 STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SUBJECT_TOKEN = re.compile(r"[A-Za-z0-9_-]+")

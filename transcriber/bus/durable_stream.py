@@ -62,7 +62,7 @@ class DurableStream:
         self._places = places
         self._around = around
         self._repair = repair
-        self._ledger = Ledger(feed.jetstream, name, around)
+        self._ledger = Ledger(feed.jetstream, name, around, around.telemetry.counters(name))
         self._taking: asyncio.Task[None] | None = None
         self._stopping = False
         self._begin(Checkpoint(instance="", seq=1, attempts=0, session=None))
@@ -75,7 +75,7 @@ class DurableStream:
         if session and found.session:
             report.add(session).restore(found.session)
         places = self._places if around.settings.durable else None
-        self._log = StreamLog(self.worker, places, report.counters, cursor_of(found, session), found.attempts)
+        self._log = StreamLog(self.worker, places, report.jobs, cursor_of(found, session), found.attempts)
         self._intake = Intake(self._log, report, self.feed, self.worker, around)
         audio = StoredAudio(self.feed.jetstream, self.feed.subject, around)
         later = self.name, self.worker, audio, around, self._intake, self._is_well

@@ -55,7 +55,7 @@ class FileText:
         """``around`` has the settings of this file; windows wait for their turn in ``places``."""
         self._job, self._wish = submission.job, Wish(submission.task == "translate", submission.prompt)
         self._worker, self._places, self._around = worker, places, around
-        self._ledger = Ledger(jetstream, submission.job, around)
+        self._ledger = Ledger(jetstream, submission.job, around, around.telemetry.counters())
         self._report: StreamReport | None = None
         self._log: StreamLog | None = None
         self._taking: asyncio.Task[None] | None = None
@@ -125,7 +125,7 @@ class FileText:
         if session and found.session:
             report.add(session).restore(found.session)
         cursor = cursor_of(found, session)
-        self._log = StreamLog(self._worker, self._places, report.counters, cursor, found.attempts)
+        self._log = StreamLog(self._worker, self._places, report.jobs, cursor, found.attempts)
         intake = Intake(self._log, report, feed, self._worker, around, Lane.FILE)
         tale = Tale(self._log, report, told, self._ledger, feed, around)
         if self._stopping:

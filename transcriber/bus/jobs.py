@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from transcriber.bus.jetstream import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision_files import FILES_BUCKET, JOB_SUBJECT, JOBS, RECORDS
-from transcriber.config import RECORD_SUBJECT, Settings
+from transcriber.bus.provision_files import FILES_BUCKET, JOBS, RECORDS
+from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
 from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.engine.voice_weights import INSTALL, weights_file
 from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError

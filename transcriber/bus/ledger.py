@@ -15,6 +15,7 @@ from transcriber.bus.jetstream import FENCE, WRONG_LAST_SEQUENCE, JetStream, Sto
 from transcriber.bus.stream_report import Surroundings
 from transcriber.errors import FencedError, RefusedError, UnansweredError
 from transcriber.messages import AnyMessage, Checkpoint
+from transcriber.telemetry import Counters
 
 RETRY_S = 0.2
 FENCE_ROOM = 128
@@ -37,7 +38,7 @@ class Ledger:
         stored_at: when the one was stored that ``read`` has found; None if it found none.
     """
 
-    def __init__(self, jetstream: JetStream, name: str, around: Surroundings) -> None:
+    def __init__(self, jetstream: JetStream, name: str, around: Surroundings, counters: Counters) -> None:
         settings = around.settings
         self._jetstream = jetstream
         self._name, self._instance = name, around.telemetry.instance
@@ -46,7 +47,7 @@ class Ledger:
         self._subjects = f"{self._prefix}.*"
         self._warnings = around.warnings
         self._telemetry = around.telemetry
-        self._counters = around.telemetry.counters(name)
+        self._counters = counters
         self.last_seq = 0
         self.stored_at: datetime | None = None
 

@@ -243,6 +243,6 @@ class LiveStream:
         job = self._report.job(window, settle, Lane.FINAL, arrival)
         refused = self.worker.queue.try_put(job)
         if refused is not job:
-            self._report.counters.jobs_enqueued += 1
+            self._report.jobs.jobs_enqueued += 1
         if refused is not None:
             refused.settle(refused, self.worker.queue.no_place(refused.lane))

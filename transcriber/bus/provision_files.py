@@ -18,10 +18,10 @@ from nats.js.api import (
 )
 
 from transcriber.bus.object_store import stream_of
-from transcriber.config import RECORD_SUBJECT, Settings
+from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
 
 FILES_BUCKET, RESULTS_BUCKET = "AUDIO_FILES", "TRANSCRIPTS"
-JOBS, JOB_CONSUMER, JOB_SUBJECT = "JOBS", "transcriber", "transcriber.jobs"
+JOBS, JOB_CONSUMER = "JOBS", "transcriber"
 RECORDS = "JOB_RECORDS"
 
 ACK_WAIT_S = 15.0

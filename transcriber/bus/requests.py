@@ -192,6 +192,8 @@ class Requests:
             heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
             job = make(heard)
             refused = worker.queue.try_put(job)
+            if refused is not job:
+                self._around.telemetry.counters().jobs_enqueued += 1
             if refused is not None:
                 refused.settle(refused, worker.queue.no_place(refused.lane))
             try:

@@ -27,7 +27,7 @@ from transcriber.engine.second_pass import Passage, Sound
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
 from transcriber.messages import AnyMessage, StreamState, Timing, message_id
-from transcriber.telemetry import Telemetry, valid_traceparent
+from transcriber.telemetry import Counters, Telemetry, valid_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,9 @@ class StreamReport:
     Attributes:
         name: of the stream.
         sessions: the open one and those that still wait for text, with what is told of each.
-        counters: of the stream.
+        counters: of the stream; those of a clip or a file nobody sees: what it lacks is in its reply or its results, and alerts
+            are about streams.
+        jobs: where windows count as jobs, be it of a clip or a file.
         second_pass: hears once more what was told; None: nobody does.
     """
 
@@ -89,7 +91,9 @@ class StreamReport:
         self.name = name
         self._wish = wish
         self.sessions: dict[Session, SessionReport] = {}
-        self.counters = around.telemetry.counters(name)
+        telemetry = around.telemetry
+        self.counters = telemetry.counters(name) if wish is None else Counters()
+        self.jobs = self.counters if wish is None else telemetry.counters()
         self._around = around
         self._outbox = outbox
         self.second_pass: SecondPass | None = None
@@ -203,8 +207,8 @@ class StreamReport:
         if isinstance(outcome, Transcript):
             session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
             session.segments += 1
-            self.counters.jobs_redone += outcome.redone
-            self.counters.jobs_shortened += outcome.lead_s < job.lead_s
+            self.jobs.jobs_redone += outcome.redone
+            self.jobs.jobs_shortened += outcome.lead_s < job.lead_s
             self._note_language(window, outcome)
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
@@ -225,7 +229,7 @@ class StreamReport:
         else:
             session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
             report.speakers[window.channel].failed(window, outcome.reason)
-            self.counters.jobs_dropped[outcome.reason] += 1
+            self.jobs.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
             self._around.warnings.warning(
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
@@ -240,7 +244,7 @@ class StreamReport:
         before = self.sessions[window.session].speakers[window.channel].spoken.language
         now = transcript.spoken.language if transcript.spoken else None
         if before and now and now != before:
-            self.counters.language_changes += 1
+            self.jobs.language_changes += 1
             log.info(
                 "another language is spoken",
                 extra={

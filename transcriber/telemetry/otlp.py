@@ -36,7 +36,7 @@ from opentelemetry.trace import (
 )
 
 from transcriber import __version__
-from transcriber.config import REQUEST_SUBJECT
+from transcriber.config import JOB_SUBJECT, REQUEST_SUBJECT
 from transcriber.engine.job import Job, Lane
 from transcriber.telemetry.environment import Signal
 from transcriber.telemetry.figures import BusyFraction, Figures
@@ -149,8 +149,7 @@ class TraceExport:
 
     def job_span(self, job: Job, *, session: str, message_id: str, error: str | None, parent: str | None) -> str:
         """Record a job that is over; the ``traceparent`` of its span."""
-        asked = job.lane is Lane.REQUEST
-        template = REQUEST_SUBJECT if asked else f"{self._prefix}.{{stream}}"
+        template, destination = self._destination(job)
         wall_ns = time.time_ns() - time.monotonic_ns()
         span = self._tracer.start_span(
             f"process {template}",
@@ -160,7 +159,7 @@ class TraceExport:
                 "messaging.system": "nats",
                 "messaging.operation.type": "process",
                 "messaging.operation.name": "process",
-                "messaging.destination.name": REQUEST_SUBJECT if asked else f"{self._prefix}.{job.stream}",
+                "messaging.destination.name": destination,
                 "messaging.destination.template": template,
                 "transcriber.session": session,
                 "transcriber.message_id": message_id,
@@ -182,6 +181,16 @@ class TraceExport:
         span.end()
         context = span.get_span_context()
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+    def _destination(self, job: Job) -> tuple[str, str]:
+        """Where what was heard came from: the template of its subject, and the subject."""
+        match job.lane:
+            case Lane.REQUEST:  # who asked is nobody's business
+                return REQUEST_SUBJECT, REQUEST_SUBJECT
+            case Lane.FILE:
+                return f"{JOB_SUBJECT}.{{job}}", f"{JOB_SUBJECT}.{job.stream}"
+            case _:
+                return f"{self._prefix}.{{stream}}", f"{self._prefix}.{job.stream}"
 
     def shutdown(self) -> None:
         """Send what there is, then stop; may block for as long as the collector is patient."""
