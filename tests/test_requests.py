@@ -17,7 +17,7 @@ from nats.errors import NoRespondersError
 
 from bench.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
-from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, speak, until
+from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, settled, speak, until
 from tests.stopwatch import Stopwatch
 from transcriber.bus.client import connected
 from transcriber.bus.micro import Endpoint, MicroService
@@ -92,6 +92,27 @@ async def test_the_bundled_speech_is_transcribed_in_every_form(demo, mouth, reco
     for form in ("srt", "vtt"):
         assert words("".join(re.findall(r"\n((?:.*[a-z].*\n)+)", replies[form]))) == words(said)
     assert clock(verbose["segments"][-1]["end"]) in replies["vtt"]
+
+
+async def test_a_request_for_which_the_client_has_no_room_is_429_and_no_loss_of_audio(broker, tmp_path, mouth, ears):
+    env = {"FAKE_SET": "transcriber.bus.micro:PENDING_BYTES=65536"}
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        daemon.process.send_signal(signal.SIGSTOP)
+        asking = asyncio.create_task(ask_many(mouth, [clip(5, 0.4)] * 50))
+        await until(lambda: mouth.stats["out_msgs"] >= 50, "the requests")
+        await settled(mouth)
+        daemon.process.send_signal(signal.SIGCONT)
+        replies = await asking
+        refused = [reply.headers for reply in replies if code(reply) == 429]
+        await until(lambda: ears.metrics and ears.metrics[-1]["transcriber.requests"]["429"] == len(refused))
+        stats = await discover(mouth, "STATS")
+
+    dropped = [headers for headers in refused if "come at once" in headers["Nats-Service-Error"]]
+    assert {headers["Retry-After"] for headers in dropped} == {"1"}
+    assert {code(reply) for reply in replies} == {200, 429}
+    assert set(ears.metrics[-1]["transcriber.chunks.dropped"].values()) == {0}
+    (endpoint,) = stats["endpoints"]
+    assert (endpoint["num_requests"], endpoint["num_errors"]) == (50, len(refused))
 
 
 async def test_where_nobody_speaks_there_is_no_text_and_nobody_is_asked(demo, mouth):

@@ -143,7 +143,7 @@ class Connection:
         client: connected, or reconnecting without end.
         closed: raises ``ConnectionError`` once it will not come back, or what a message handler raised.
         reconnects: how often the connection came back.
-        on_drop: called with the subject of each message that the client dropped (slow consumer).
+        on_drop: by subscription, what is called with each message of it that the client dropped (slow consumer).
         on_lost: called when the connection breaks.
         on_back: called when it is back.
     """
@@ -152,7 +152,7 @@ class Connection:
         self.client = GuardedClient()
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.reconnects = 0
-        self.on_drop: Callable[[str], None] = _ignore
+        self.on_drop: dict[Subscription, Callable[[nats_errors.SlowConsumerError], None]] = {}
         self.on_lost: Callable[[], None] = _ignore
         self.on_back: Callable[[], None] = _ignore
         self._closing = False
@@ -252,7 +252,14 @@ class Connection:
         log.warning("connecting anew: %s", self._last_error, extra={"server": self.server})
         self.client.reconnect()
 
-    async def subscribe(self, subject: str, handler: Handler, *, pending_bytes: int = 2**24) -> Subscription:
+    async def subscribe(
+        self,
+        subject: str,
+        handler: Handler,
+        *,
+        pending_bytes: int = 2**24,
+        on_drop: Callable[[nats_errors.SlowConsumerError], None] | None = None,
+    ) -> Subscription:
         """Subscribe and see that it was granted.
 
         Raises:
@@ -262,6 +269,8 @@ class Connection:
         subscription = await self.client.subscribe(
             subject, cb=handler, pending_msgs_limit=2**17, pending_bytes_limit=pending_bytes
         )
+        if on_drop:
+            self.on_drop[subscription] = on_drop
         await self.see_granted(subject)
         return subscription
 
@@ -354,7 +363,8 @@ class Connection:
         text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
         self._failures += not self.connected
         if isinstance(error, nats_errors.SlowConsumerError):
-            self.on_drop(error.subject)
+            if on_drop := self.on_drop.get(error.sub):
+                on_drop(error)
         elif denied := re.search(r'permissions violation for (subscription|publish) to "([^"]+)"', text):
             self._denied.add(denied[2])  # in small letters, which nats-py makes of it
             if denied[1] == "publish" and denied[2] not in self._asking:
@@ -390,7 +400,7 @@ class Connection:
             self.closed.set_exception(ConnectionError(reason))
 
 
-def _ignore(*_: str) -> None:
+def _ignore() -> None:
     """Nobody listens."""
 
 

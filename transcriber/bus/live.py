@@ -74,7 +74,6 @@ class LiveIngest(Ingest[LiveStream]):
         self._messages = 0  # taken from the subscription
         # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
         self._decoding = Decoding()
-        connection.on_drop = self._on_drop
         connection.on_lost = self._clock.stop
         connection.on_back = self._on_back
 
@@ -90,7 +89,10 @@ class LiveIngest(Ingest[LiveStream]):
         """
         settings = self._around.settings
         self._subscription = await self._connection.subscribe(
-            settings.audio_subject, self._on_message, pending_bytes=settings.pending_bytes_limit
+            settings.audio_subject,
+            self._on_message,
+            pending_bytes=settings.pending_bytes_limit,
+            on_drop=self._on_drop,
         )
 
     async def sweep(self) -> None:
@@ -184,9 +186,9 @@ class LiveIngest(Ingest[LiveStream]):
             if stream.over:
                 self._forget(stream)
 
-    def _on_drop(self, subject: str) -> None:
-        """The client dropped the newest message of ``subject``; it still holds older ones."""
-        stream = self.streams.get(subject.rpartition(".")[2])
+    def _on_drop(self, dropped: nats_errors.SlowConsumerError) -> None:
+        """The client dropped the newest message of a subject; it still holds older ones."""
+        stream = self.streams.get(dropped.subject.rpartition(".")[2])
         if stream is not None:
             stream.dropped_after(self._messages + self._pending)
             self._around.warnings.warning("slow_consumer", "the NATS client dropped a payload", stream=stream.name)

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 from nats import errors as nats_errors
@@ -35,6 +36,7 @@ UNANSWERABLE = "none"
 """Counted as code of a request without a reply subject."""
 
 STOPPING = RequestError(503, "this daemon stops; ask again")
+TOO_MANY = RequestError(429, "too many requests come at once", 1)
 
 PENDING_BYTES = 2**26
 DRAIN_S = 1.0
@@ -141,6 +143,8 @@ class MicroService:
             tally = self._tallies[name] = Tally()
             handler = self._handler(tally, endpoint)
             await self._service.add_endpoint(name=name, subject=endpoint.subject, handler=handler, metadata={})
+            subscription = self._door.subscriptions[endpoint.subject]
+            self._connection.on_drop[subscription] = partial(self._dropped, tally, endpoint)
         try:
             await self._connection.see_granted(*self._door.subscriptions)
         except BaseException:
@@ -170,16 +174,24 @@ class MicroService:
 
     def _handler(self, tally: Tally, endpoint: Endpoint) -> Callable[[Request], Awaitable[None]]:
         async def take(request: Request) -> None:
-            tally.requests += 1
-            message = request._msg  # noqa: SLF001 - the reply subject is not shown otherwise
-            if not message.reply:
-                endpoint.count(UNANSWERABLE, 0.0)
-                return
-            task = asyncio.create_task(self._answer(message, tally, endpoint))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._begin(request._msg, tally, endpoint)  # noqa: SLF001 - the reply subject is not shown otherwise
 
         return take
+
+    def _dropped(self, tally: Tally, endpoint: Endpoint, dropped: nats_errors.SlowConsumerError) -> None:
+        """The client had no room for a request; of it there is no more than where the answer goes."""
+        message = Msg(self._connection.client, dropped.subject, dropped.reply)
+        self._begin(message, tally, replace(endpoint, answer=_refuse))
+
+    def _begin(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
+        """Have a request answered, in a task of its own."""
+        tally.requests += 1
+        if not message.reply:
+            endpoint.count(UNANSWERABLE, 0.0)
+            return
+        task = asyncio.create_task(self._answer(message, tally, endpoint))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
 
     async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
         """The whole way of one request: its reply is sent, whatever happens."""
@@ -211,6 +223,10 @@ class MicroService:
         stats.num_requests, stats.num_errors, stats.last_error = tally.requests, tally.errors, tally.last_error
         stats.processing_time = int(1e9 * tally.took_s)
         stats.average_processing_time = stats.processing_time // max(1, tally.answered)
+
+
+async def _refuse(*_: object) -> Reply:
+    raise TOO_MANY
 
 
 def _refusal(error: BaseException) -> RequestError:
