@@ -99,6 +99,31 @@ async def test_window_that_kills_the_daemon_is_a_gap_after_so_many_daemons(broke
     found.check(15 * WINDOW)
 
 
+@pytest.mark.parametrize("last", ["?", "1e3", "", "9" * 5000])
+async def test_what_others_send_to_where_audio_comes_ends_nothing(broker, tmp_path, mouth, last):
+    """Whoever may see our requests knows where their answers go."""
+    asked: list[str] = []
+
+    async def note(message):
+        asked.append(message.reply)
+
+    await mouth.subscribe("$JS.API.CONSUMER.MSG.NEXT.AUDIO.transcriber-s", cb=note)
+    async with Daemon(broker.url, tmp_path, **ENV) as daemon:
+        await store_windows(mouth, "s", [1])
+        await until_stored(mouth, lambda found: found.text == ["1"])
+        await mouth.publish(asked[-1], b"", headers={"Status": "100", "Nats-Last-Consumer": last})
+        for tokens in ("x", f"AUDIO.transcriber-s.1.{'9' * 30}.1.{'9' * 30}.0", "AUDIO.transcriber-s.a.b.c.d.e"):
+            await mouth.publish(asked[-1], b"", reply=f"$JS.ACK.{tokens}")
+        await store_windows(mouth, "s", [2], first=1)
+        await store(mouth, "s", b"", end=1)
+        found = await until_ended(mouth)
+        status, _ = await daemon.stop()
+
+    assert status == 0
+    assert found.text == ["1", "2"]
+    found.check(2 * WINDOW)
+
+
 # Odd payloads.
 
 FLOATS = f"audio/x-raw;format=F32LE;rate={RATE}"

@@ -213,3 +213,21 @@ async def test_a_place_is_not_promised_to_somebody_who_was_cancelled():
     async with asyncio.timeout(PATIENCE_S):
         await waiting
     assert cancelled.cancelled()
+
+
+@pytest.mark.parametrize("answer", [b"", b"thanks", b"1", b"[]", b"{}", b'{"error": "no"}', b'{"seq": "1"}'])
+async def test_an_answer_of_somebody_else_is_no_confirmation_and_no_crash(broker, mouth, answer):
+    """As of a client that answers whatever is published."""
+
+    async def reply(message):
+        await message.respond(answer)
+
+    await mouth.subscribe("elsewhere", cb=reply)
+    await mouth.flush()
+    connection = Connection()
+    await connection.open(load_settings(nats_url=broker.url), name="test")
+    try:
+        with pytest.raises(UnansweredError):
+            await JetStream(connection).store("elsewhere", b"", {})
+    finally:
+        await connection.close()

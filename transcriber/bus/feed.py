@@ -256,7 +256,8 @@ class Feed:
         """Something came for this consumer."""
         self._heard_s = time.monotonic()
         if message.reply.startswith("$JS.ACK."):
-            self._take(message, _delivery(message.reply))
+            if delivery := _delivery(message.reply):
+                self._take(message, delivery)
         elif message.subject.endswith(f".{self._pull}"):
             self._hear(message.headers or {})
         self._news.set()
@@ -286,8 +287,11 @@ class Feed:
     def _hear(self, headers: Mapping[str, str]) -> None:
         """A heartbeat, or the end of a request."""
         if headers.get("Status") == "100":
+            try:
+                last = int(headers.get("Nats-Last-Consumer", 0))
+            except ValueError:
+                return  # not the broker's: anybody may write to us who knows where
             # Delivered, and not seen: lost on the way, or not readable.
-            last = int(headers.get("Nats-Last-Consumer", 0))
             self._broken |= last > self._delivered.number + self._hidden_after(self._delivered.seq)
             self._idle = not (self._broken or self._ready)
             return
@@ -389,10 +393,13 @@ class Feed:
         return payload._replace(lost_before=self._first_seq > self.taken + 1)
 
 
-def _delivery(reply: str) -> _Delivery:
-    """``$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<times>.<seq>.<number>.<ns>.<pending>[.<token>]``."""
+def _delivery(reply: str) -> _Delivery | None:
+    """``$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<times>.<seq>.<number>.<ns>.<pending>[.<token>]``; None: not the broker's."""
     tokens = reply.split(".")
     # Servers of a domain name it and the account, and may add a token at the end.
     times = 4 if len(tokens) == _SHORT_REPLY else 6
-    seq, number, stored_ns, pending = map(int, tokens[times + 1 : times + 5])
-    return _Delivery(number, seq, datetime.fromtimestamp(stored_ns / 1e9, UTC), pending)
+    try:
+        seq, number, stored_ns, pending = map(int, tokens[times + 1 : times + 5])
+        return _Delivery(number, seq, datetime.fromtimestamp(stored_ns / 1e9, UTC), pending)
+    except (ValueError, OverflowError, OSError):
+        return None

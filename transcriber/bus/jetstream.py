@@ -100,6 +100,8 @@ class JetStream:
             UnansweredError: it may be stored or not. RefusedError: it is not.
         """
         answer = _answer(await self._request(subject, payload, headers, timeout_s))
+        if not isinstance(answer.get("seq"), int):
+            raise UnansweredError(f"somebody else answers on {subject}")
         return Confirmed(answer["seq"], bool(answer.get("duplicate")))
 
     async def message(self, stream: str, **which: str | int) -> Stored | None:
@@ -200,11 +202,18 @@ class JetStream:
             raise UnansweredError(f"no answer on {subject}: {str(error) or type(error).__name__}") from None
 
 
-def _answer(message: Msg) -> dict[str, Any]:
+def parse_answer(message: Msg) -> dict[str, Any] | None:
+    """What JetStream answers; None if it is no JSON object, so somebody else's."""
     try:
-        answer: dict[str, Any] = json.loads(message.data)
+        answer = json.loads(message.data)
     except ValueError:
-        raise UnansweredError("the broker's answer is no JSON") from None
+        return None
+    return answer if isinstance(answer, dict) and isinstance(answer.get("error") or {}, dict) else None
+
+
+def _answer(message: Msg) -> dict[str, Any]:
+    if (answer := parse_answer(message)) is None:
+        raise UnansweredError("what was answered is none of the broker's")
     if error := answer.get("error"):
         code, text = error.get("err_code", 0), str(error.get("description", "refused"))
         if error.get("code") in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or code == OUT_OF_STORAGE:

@@ -11,6 +11,7 @@ from nats import errors as nats_errors
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
 
 from transcriber.bus.connection import Connection
+from transcriber.bus.jetstream import parse_answer
 from transcriber.errors import JetStreamError
 
 OLDEST_SERVER = (2, 11)
@@ -196,7 +197,8 @@ class Objects:
             raise JetStreamError("JetStream is off on this broker, or for this account") from None
         except (TimeoutError, nats_errors.Error) as error:
             raise JetStreamError(f"no answer to {subject}: {str(error) or 'timeout'}") from None
-        answer: dict[str, Any] = json.loads(message.data)
+        if (answer := parse_answer(message)) is None:
+            raise JetStreamError(f"the answer to {subject} is none of JetStream's")
         if refusal := answer.get("error"):
             if refusal.get("err_code") == absent:
                 return None
