@@ -16,10 +16,11 @@ from transcriber.bus.feed import Feed
 from transcriber.bus.ingest import Ingest
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Surroundings
+from transcriber.bus.unserved import Unserved
 from transcriber.cancelling import cancel
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
-from transcriber.errors import JetStreamError
+from transcriber.errors import JetStreamError, RefusedError, UnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class DurableIngest(Ingest[DurableStream]):
         self._draining = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.tasks = self._tasks.values()
-        self._known: dict[str, int] = {}  # subjects that were over, and how many messages they had
+        self._unserved = Unserved(connection, around)
         self._resets = 0  # of streams that are over
         connection.on_back = self._on_back
 
@@ -120,29 +121,37 @@ class DurableIngest(Ingest[DurableStream]):
             await cancel(late)
 
     async def _look(self) -> None:
-        """Serve each subject that has audio we have not read."""
+        """Serve each stream that has something to do."""
         try:
-            found = await provision.audio_subjects(self._connection, self._around.settings)
-            if self._draining:  # since we asked: what is served now would not be drained, nor find a place in the queue
-                return
-            for subject, messages in found.items():
-                name = subject.rpartition(".")[2]
-                if name not in self.streams and self._known.get(subject) != messages and self._may_serve(name):
-                    self._serve(name)
-                    self._known[subject] = messages
-        except JetStreamError as error:
+            await self._unserved.look(self.streams, self._serve_found)
+        except (JetStreamError, UnansweredError, RefusedError) as error:
             if self._connection.connected:
                 self._around.warnings.warning("jetstream", "new streams are not found: %s", error)
 
-    def _may_serve(self, name: str) -> bool:
+    def _serve_found(self, name: str) -> bool:
+        """Serve a stream, if it has a name and there is a place; whether that is all that can be done for it."""
+        if self._draining:  # since we asked: what is served now would not be drained, nor find a place in the queue
+            return False
         if not STREAM_NAME.fullmatch(name):
-            why = "its name is none"
-        elif len(self.streams) >= self._around.settings.max_streams:
-            why = "too many"
-        else:
+            self._not_served(name, "its name is none")
             return True
+        if not self._has_place():
+            self._not_served(name, "too many")
+            return False
+        self._serve(name)
+        return True
+
+    def _has_place(self) -> bool:
+        """Whether there is one more; who has nothing to do gives up his."""
+        if sum(not stream.giving_way for stream in self.streams.values()) < self._around.settings.max_streams:
+            return True
+        resting = next((stream for stream in self.streams.values() if stream.resting), None)
+        if resting:
+            resting.give_way()
+        return resting is not None
+
+    def _not_served(self, name: str, why: str) -> None:
         self._around.warnings.warning("not_served", "stream not served: %s", why, stream=ascii(name[:64]))
-        return False
 
     async def _see_to_streams(self) -> None:
         settings = self._around.settings
@@ -181,6 +190,7 @@ class DurableIngest(Ingest[DurableStream]):
     def _forget(self, name: str) -> None:
         del self._tasks[name]
         stream = self.streams.pop(name)
+        self._unserved.over(name, stream.read)
         self._resets += stream.feed.resets
         self._pool.release(stream.worker)
 

@@ -43,6 +43,8 @@ class DurableStream:
         worker: takes all windows of this stream.
         feed: where its audio comes from.
         fenced: whether another daemon has this stream at present.
+        giving_way: it takes no more, and ends when nothing of it waits at the broker.
+        read: when it is over, the last payload of those that are all done with; None: that is not sure.
     """
 
     def __init__(
@@ -58,13 +60,15 @@ class DurableStream:
         self.name = name
         self.worker = worker
         self.feed = feed
-        self.fenced = False
+        self.fenced = self.giving_way = False
+        self.read: int | None = None
         self._places = places
         self._around = around
         self._repair = repair
         self._ledger = Ledger(feed.jetstream, name, around, around.telemetry.counters(name))
         self._taking: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._stopping = self._missing = False
         self._begin(Checkpoint(instance="", seq=1, attempts=0, session=None))
 
     def _begin(self, found: Checkpoint) -> None:
@@ -99,6 +103,18 @@ class DurableStream:
         return report is not None and report.stalled
 
     @property
+    def resting(self) -> bool:
+        """Whether there is nothing to do, as far as is known, or nothing that could be done: the consumer is missing."""
+        if self.giving_way or self._missing:
+            return not self.giving_way
+        serving = self._taking is not None and not self._taking.done()
+        return serving and self.feed.idle and not (self.session or len(self._log)) and self._owes_nothing
+
+    @property
+    def _owes_nothing(self) -> bool:
+        return all(work.done for work in (self._backfill, self._second_pass) if work)
+
+    @property
     def lag_s(self) -> float:
         """How long ago the oldest audio was stored that could be text by now; 0 if all of it is."""
         if oldest := self._log.oldest:
@@ -125,14 +141,25 @@ class DurableStream:
                 await asyncio.sleep(RETRY_S)
             else:
                 break
-        await self.feed.release()
+        if self.giving_way:  # what waits there would look like another daemon to whoever serves it next
+            self._leaving = asyncio.create_task(self.feed.gone())
+            await asyncio.wait({self._leaving})
+        if await self.feed.release():
+            self.read = self.feed.taken
 
     def drain(self) -> None:
         """Take no more audio; what the worker does not finish is the next daemon's."""
-        self._stopping = True
-        if self._taking:
-            self._taking.cancel()
+        self._stopping, self.giving_way = True, False
+        for task in (self._taking, self._leaving):
+            if task:
+                task.cancel()
         self._log.close()
+
+    def give_way(self) -> None:
+        """There is nothing to do here, and no place for another stream that has something to do."""
+        self.drain()
+        self.giving_way = True
+        self.feed.leave()
 
     async def _mend(self) -> None:
         """Until all that is missing is there, be it that somebody else makes it."""
@@ -140,9 +167,11 @@ class DurableStream:
             try:
                 await self._repair()
             except (JetStreamError, BrokerError) as error:
+                self._missing = True
                 self._around.warnings.warning("missing", "cannot go on: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
             else:
+                self._missing = False
                 return
 
     # One daemon at a time.
@@ -201,7 +230,7 @@ class DurableStream:
     async def _serve(self, *, pinned: bool) -> None:
         """Take and tell; until one of them ends."""
         later = [work for work in (self._backfill, self._second_pass) if work]
-        self._taking = asyncio.create_task(self._intake.run(lambda: not pinned and all(work.done for work in later)))
+        self._taking = asyncio.create_task(self._intake.run(lambda: not pinned and self._owes_nothing))
         telling = asyncio.create_task(self._tale.run())
         tasks = {self._taking, telling, *(asyncio.create_task(work.run()) for work in later)}
         try:

@@ -190,12 +190,17 @@ class Feed:
         await self.jetstream.call(f"CONSUMER.UNPIN.{self._stream}.{self._consumer}", {"group": PIN_GROUP})
         self._pin = None
 
-    async def release(self) -> None:
-        """Let the next reader have it at once."""
-        if self._pin and self._connection.connected:
-            with suppress(UnansweredError, RefusedError):
-                if not await self.has_other_reader():
-                    await self.claim()
+    async def release(self) -> bool:
+        """Let the next reader have it at once; returns whether the broker has surely heard what was acknowledged."""
+        if not self._connection.connected:
+            return False
+        try:
+            # Its answer follows upon all that we have said.
+            if not await self.has_other_reader() and self._pin:
+                await self.claim()
+        except (UnansweredError, RefusedError):
+            return False
+        return not self._broken
 
     async def has_other_reader(self) -> bool:
         """Whether the consumer is somebody else's.
@@ -241,6 +246,14 @@ class Feed:
     def leave(self) -> None:
         """Ask for no more, until something comes."""
         self._leaving = True
+
+    async def gone(self) -> None:
+        """After ``leave``, where nobody takes any more: wait until nothing of ours waits at the broker."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PULL_S + HEARTBEAT_S):
+                while self.pulling and not self._broken:
+                    self._news.clear()
+                    await self._news.wait()
 
     async def acknowledge(self, before_seq: int) -> None:
         """All payloads before stream sequence ``before_seq`` are done with."""

@@ -265,7 +265,10 @@ class Intake:
         await self._pass_time(self._without_audio.goes_on())
         if self.session and quiet_s >= settings.heartbeat_timeout_secs:
             self._tell_stalled(self.session, self._latest, stalled=True)
-        return not (self.session or len(self._log)) and quiet_s >= settings.stream_idle_secs
+        if self.session or len(self._log):
+            return False
+        await self._feed.acknowledge(self._fed_seq + 1)  # a heartbeat between sessions has nothing that is told of it
+        return quiet_s >= settings.stream_idle_secs
 
     @property
     def _latest(self) -> Arrival:

@@ -5,7 +5,8 @@ In: a configuration as it must be. Out: what was done, in a word, or one line th
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from nats import errors as nats_errors
 from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
@@ -38,6 +39,22 @@ CONSUMER_NEEDS = ("filter_subject", "filter_subjects", "ack_policy", "ack_wait",
 FIXED = frozenset({"retention", "storage", "sealed", "filter_subject", "filter_subjects", "ack_policy", "deliver_policy",
                    "deliver_subject", "replay_policy", "mem_storage"})  # fmt: skip
 """What is not changed in place: JetStream refuses it, or audio would be read twice or never."""
+
+
+class Contents(NamedTuple):
+    """What a stream keeps.
+
+    Attributes:
+        messages: how many, by subject.
+        first_seq, last_seq: of the whole stream; the last one may be gone already.
+        made_at: when the stream was made.
+    """
+
+    messages: dict[str, int]
+    first_seq: int
+    last_seq: int
+    made_at: datetime
+
 
 Difference = tuple[str, Any, Any]
 """A field, what it must be, what it is."""
@@ -160,16 +177,18 @@ class Objects:
     async def change_stream(self, config: dict[str, Any]) -> None:
         await self._request(f"STREAM.UPDATE.{config['name']}", config)
 
-    async def subjects(self, name: str, pattern: str) -> dict[str, int]:
-        """Subjects that messages are kept of, and how many."""
+    async def contents(self, name: str, pattern: str) -> Contents:
+        """What a stream keeps of the subjects that fit ``pattern``."""
         found: dict[str, int] = {}
         while True:
             asked = {"subjects_filter": pattern, "offset": len(found)}
             answer = await self._request(f"STREAM.INFO.{name}", asked) or {}
-            page = answer["state"].get("subjects") or {}
+            state = answer["state"]
+            page = state.get("subjects") or {}
             found |= page
             if not page or len(found) >= answer.get("total", 0):
-                return found
+                made_at = datetime.fromisoformat(answer["created"])
+                return Contents(found, state["first_seq"], state["last_seq"], made_at)
 
     async def consumer(self, stream: str, config: ConsumerConfig) -> dict[str, Any] | None:
         """The configuration of the consumer of that name, as it is; None if there is none."""

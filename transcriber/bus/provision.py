@@ -17,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, 
 from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import PIN_GROUP, PIN_S
-from transcriber.bus.jetstream_objects import Objects
+from transcriber.bus.jetstream_objects import Contents, Objects
 from transcriber.bus.provision_files import DEDUPE_S, JOBS, file_streams, job_consumer, kept
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
@@ -171,13 +171,13 @@ async def ensure_consumer(connection: Connection, settings: Settings, stream: st
     await Objects(connection).settle_consumer(settings.audio_stream, consumer_config(settings, stream), change=True)
 
 
-async def audio_subjects(connection: Connection, settings: Settings) -> dict[str, int]:
-    """The subjects of this daemon's audio that JetStream keeps messages of, and how many.
+async def audio_subjects(connection: Connection, settings: Settings) -> Contents:
+    """What JetStream keeps of this daemon's audio.
 
     Raises:
         JetStreamError: it does not say.
     """
-    return await Objects(connection).subjects(settings.audio_stream, audio_filter(settings))
+    return await Objects(connection).contents(settings.audio_stream, audio_filter(settings))
 
 
 async def provision(
@@ -239,5 +239,5 @@ async def _present(objects: Objects, settings: Settings, *, none: bool) -> list[
         return [settings.audio_subject.rpartition(".")[2]]
     if none:
         return []
-    subjects = await objects.subjects(settings.audio_stream, audio_filter(settings))
-    return sorted({subject.rpartition(".")[2] for subject in subjects})
+    found = await objects.contents(settings.audio_stream, audio_filter(settings))
+    return sorted({subject.rpartition(".")[2] for subject in found.messages})

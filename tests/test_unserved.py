@@ -1,0 +1,168 @@
+"""Durable streams that are over: nobody serves them again, and their places are others'."""
+
+import signal
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bench.chaos.readers import consumers
+from tests.filing import before
+from tests.harness import Daemon, until
+from tests.stored import ENV, WINDOW, provisioned, store, store_windows, until_acknowledged, until_ended, until_stored
+from transcriber.demo.broker import EmbeddedBroker
+
+LOOK = "$JS.API.STREAM.INFO.AUDIO"
+FOR_EVER = {"STREAM_IDLE_SECS": 3600}
+SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.bus.feed:PULL_S=2"}
+"""A stream that is over is left within seconds."""
+
+
+@pytest.fixture
+def broker(tmp_path):
+    with EmbeddedBroker(store=tmp_path / "store") as running:
+        yield running
+
+
+async def requests(client, subject):
+    """Those on ``subject``, as a list that grows."""
+    seen: list[bytes] = []
+
+    async def note(message):
+        seen.append(message.data)
+
+    await client.subscribe(subject, cb=note)
+    await client.flush()
+    return seen
+
+
+def call(name, stream):
+    return f"$JS.API.CONSUMER.{name}.AUDIO.transcriber-{stream}"
+
+
+async def speech(mouth, stream, levels, first=0):
+    """A session that says its end."""
+    await store_windows(mouth, stream, levels, first=first, offsets=False)
+    await store(mouth, stream, b"", end=1)
+
+
+@asynccontextmanager
+async def left(mouth, stream, broker, folder):
+    """A daemon that has served a stream, and serves it no more."""
+    unpinned = await requests(mouth, call("UNPIN", stream))  # when it comes, and when it goes
+    async with Daemon(broker.url, folder, **ENV, **SOON) as daemon:
+        await until(lambda: len(unpinned) == 2, "the stream to be left")
+        yield daemon
+
+
+async def looks(mouth, count):
+    """Wait until the daemon has looked for streams so often."""
+    seen = await requests(mouth, LOOK)
+    await until(lambda: len(seen) > count, "looks")
+
+
+async def test_a_stream_that_is_over_gives_its_place_to_the_one_that_comes(broker, tmp_path, mouth):
+    async with Daemon(broker.url, tmp_path, **ENV, **FOR_EVER, MAX_STREAMS=1) as daemon:
+        for number, name in enumerate("abc", 1):
+            await speech(mouth, name, [number])
+            found = await until_ended(mouth, name)
+            assert found.text == [str(number)]
+        await speech(mouth, "a", [4])
+        found = await until_ended(mouth, "a", sessions=2)
+
+    assert found.text == ["1", "4"]
+    assert "fenced off" not in daemon.log()
+    found.check(WINDOW, WINDOW)
+
+
+async def test_a_stream_with_an_open_session_keeps_its_place(broker, tmp_path, mouth):
+    async with Daemon(broker.url, tmp_path, **ENV, **FOR_EVER, MAX_STREAMS=1) as daemon:
+        await store_windows(mouth, "a", [1])
+        await until_stored(mouth, lambda found: found.text == ["1"], "a")
+        await speech(mouth, "b", [2])
+        await until(lambda: "stream not served: too many" in daemon.log(), "the refusal")
+        await store_windows(mouth, "a", [3], first=1)
+        await store(mouth, "a", b"", end=1)
+        found = await until_ended(mouth, "a")
+        await until_ended(mouth, "b")
+
+    assert found.text == ["1", "3"]
+    found.check(2 * WINDOW)
+
+
+async def test_a_stream_that_is_over_is_not_served_again_as_its_audio_ages(broker, tmp_path, mouth):
+    await provisioned(broker)
+    await speech(mouth, "s", [1, 2, 3])
+    await store(mouth, "s", b"")  # a heartbeat, of which nothing is told
+    async with left(mouth, "s", broker, tmp_path):
+        await until_acknowledged(mouth)
+        pulls = await requests(mouth, call("MSG.NEXT", "s"))
+        for kept in (3, 2, 1):
+            await mouth.jetstream().purge_stream("AUDIO", subject="audio.s", keep=kept)
+            await looks(mouth, 2)
+        found = await until_ended(mouth)
+
+    assert pulls == []
+    found.check(3 * WINDOW)
+
+
+async def test_audio_is_found_where_as_much_goes_as_comes(broker, tmp_path, mouth):
+    """A stream that is full has always as many messages."""
+    await provisioned(broker)
+    config = (await mouth.jetstream().stream_info("AUDIO")).config
+    await mouth.jetstream().update_stream(config.evolve(max_msgs=4))
+    await speech(mouth, "s", [1, 2, 3])
+    async with left(mouth, "s", broker, tmp_path):
+        await looks(mouth, 2)
+        await speech(mouth, "s", [4, 5, 6])
+        found = await until_ended(mouth, sessions=2)
+
+    assert found.text == ["1", "2", "3", "4", "5", "6"]
+    found.check(3 * WINDOW, 3 * WINDOW)
+
+
+async def test_the_next_daemon_serves_only_what_has_something_to_do(broker, tmp_path, mouth):
+    async with Daemon(broker.url, tmp_path, **ENV) as first:
+        await speech(mouth, "a", [1])
+        await until_ended(mouth, "a")
+        await until_acknowledged(mouth, "a")
+        await first.stop()
+    await speech(mouth, "b", [2])
+    pulls = await requests(mouth, call("MSG.NEXT", "a"))
+    async with Daemon(broker.url, tmp_path, **ENV, **FOR_EVER, MAX_STREAMS=1):
+        found = await until_ended(mouth, "b")
+        await looks(mouth, 2)
+
+    assert found.text == ["2"]
+    assert pulls == []
+
+
+async def test_what_a_dead_daemon_had_still_to_tell_or_to_acknowledge_the_next_one_does(broker, tmp_path, mouth):
+    """All words are told, but not the end; then all is told, but not acknowledged."""
+    async with Daemon(broker.url, tmp_path, **ENV) as first:
+        await store_windows(mouth, "s", [1])
+        await until_stored(mouth, lambda found: found.text == ["1"])
+        await first.stop(signal.SIGKILL)
+    last = before("feed:Feed.acknowledge:1")
+    async with Daemon(broker.url, tmp_path, **ENV, **last, STREAM_IDLE_SECS=1) as second:
+        found = await until_ended(mouth)
+        assert await second.ended() == -signal.SIGKILL
+    assert (await consumers(mouth))["s"].pending
+    async with Daemon(broker.url, tmp_path, **ENV):
+        await until_acknowledged(mouth)
+
+    assert found.text == ["1"]
+    found.check(WINDOW)
+
+
+async def test_a_stream_without_a_consumer_holds_no_place_that_others_need(broker, tmp_path, mouth):
+    await provisioned(broker, "b")
+    await speech(mouth, "a", [1])
+    env = ENV | FOR_EVER | {"PROVISION": 0, "MAX_STREAMS": 1}
+    async with Daemon(broker.url, tmp_path, **env) as daemon:
+        await until(lambda: "there is no consumer transcriber-a" in daemon.log(), "the stream that cannot be served")
+        await speech(mouth, "b", [2])
+        found = await until_ended(mouth, "b")
+        await provisioned(broker, "a")
+        await until_ended(mouth, "a")
+
+    assert found.text == ["2"]
