@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.media_files import KINDS, encode
+from bench.media_files import KINDS, encode, resampled
 from bench.report import Results, note, run
 from transcriber.audio.media import open_media
 from transcriber.demo.speech import load_speech
@@ -102,7 +102,10 @@ def mutate(files: list[bytes], dice: random.Random) -> bytes:
 def originals() -> list[bytes]:
     """One short file of each kind."""
     speech = np.frombuffer(load_speech()[0].pcm, "<i2").reshape(-1, 1)[:40_000]
-    return [encode(kind, speech.repeat(kind.channels[0], axis=1), 48_000) for kind in KINDS.values()]
+    return [
+        encode(kind, resampled(speech, 48_000, kind.rate).repeat(kind.channels[0], axis=1), kind.rate)
+        for kind in KINDS.values()
+    ]
 
 
 def decode_all(data: bytes, limit_s: float = MAX_AUDIO_S) -> tuple[str, str]:

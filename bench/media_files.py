@@ -24,11 +24,14 @@ class Kind:
         options: of the muxer.
         codec_options: of the encoder.
         lossless: whether what comes out is what went in.
-        delay: frames that the codec puts before, of which the container does not tell.
+        delay: frames that the codec puts before, of which the container does not tell; less than 0: so many are lost, as the decoder
+            takes them for what another encoder puts before.
         extra: most frames that the codec puts behind.
         bit_rate: in bits per second.
         rates: in Hz, that the encoder takes.
         channels: that the encoder takes.
+        picture: the codec of a picture that goes with it; empty: none.
+        magic: what the file begins with instead of what FFmpeg writes.
     """
 
     container: str
@@ -41,10 +44,18 @@ class Kind:
     bit_rate: int | None = None
     rates: tuple[int, ...] = (8_000, 16_000, 44_100, 48_000)
     channels: tuple[int, ...] = (1, 2)
+    picture: str = ""
+    magic: bytes = b""
+
+    @property
+    def rate(self) -> int:
+        """The best that it takes."""
+        return max(self.rates)
 
 
 _OPUS_RATES = (8_000, 16_000, 48_000)
-
+_FILM_RATES = (44_100, 48_000)
+_BLU_RAY = {"mpegts_m2ts_mode": "1"}
 
 KINDS = {
     "wav s16": Kind("wav", "pcm_s16le", lossless=True),
@@ -70,6 +81,26 @@ KINDS = {
     "webm opus": Kind("webm", "libopus", rates=_OPUS_RATES),
     "matroska flac": Kind("matroska", "flac", lossless=True),
     "matroska aac": Kind("matroska", "aac", extra=1024),
+    "matroska film": Kind("matroska", "ac3", extra=1536, rates=_FILM_RATES, picture="mpeg4"),
+    "ts aac": Kind("mpegts", "aac", delay=1024, extra=1024),
+    "ts film": Kind("mpegts", "mp2", delay=481, extra=1152, rates=_FILM_RATES, picture="mpeg2video"),
+    "m2ts film": Kind("mpegts", "ac3", _BLU_RAY, delay=256, extra=1536, rates=_FILM_RATES, picture="mpeg2video"),
+    "mpeg film": Kind("mpeg", "mp2", delay=481, extra=1152, rates=_FILM_RATES, picture="mpeg1video"),
+    "vob ac3": Kind("vob", "ac3", delay=256, extra=1536, rates=_FILM_RATES, picture="mpeg2video"),
+    "vob pcm": Kind("vob", "pcm_dvd", lossless=True, rates=(48_000,), picture="mpeg2video"),
+    "avi pcm": Kind("avi", "pcm_s16le", lossless=True),
+    "avi film": Kind("avi", "libmp3lame", delay=1105, extra=1152, rates=_FILM_RATES, picture="mpeg4"),
+    "flv aac": Kind("flv", "aac", delay=1024, extra=1024),
+    "flv film": Kind("flv", "libmp3lame", delay=1105, extra=1152, rates=(44_100,), picture="flv"),
+    "flv nellymoser": Kind("flv", "nellymoser", delay=128, extra=512, rates=(16_000,), channels=(1,)),
+    "wma": Kind("asf", "wmav2", delay=-2048, extra=2048, bit_rate=128_000, rates=_FILM_RATES),
+    "wmv": Kind("asf", "wmav2", delay=-2048, extra=2048, bit_rate=128_000, rates=_FILM_RATES, picture="wmv2"),
+    "amr": Kind("amr", "libopencore_amrnb", delay=40, extra=160, bit_rate=12_200, rates=(8_000,), channels=(1,)),
+    "3gp": Kind("3gp", "libopencore_amrnb", extra=160, bit_rate=12_200, rates=(8_000,), channels=(1,), picture="h263"),
+    "mxf": Kind("mxf", "pcm_s24le", lossless=True, extra=1920, rates=(48_000,), picture="mpeg2video"),
+    "w64": Kind("w64", "pcm_s16le", lossless=True, extra=4),
+    "rf64": Kind("wav", "pcm_s16le", {"rf64": "always"}, lossless=True),
+    "bw64": Kind("wav", "pcm_s24le", {"rf64": "always"}, lossless=True, magic=b"BW64"),
 }
 
 
@@ -85,7 +116,7 @@ def encode(kind: Kind, samples: Samples, rate: int) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=kind.container, options=kind.options) as container:
         _write(container, kind, samples, rate)
-    return buffer.getvalue()
+    return kind.magic + buffer.getvalue()[len(kind.magic) :]
 
 
 def resampled(samples: Samples, rate: int, to_rate: int) -> Samples:
@@ -97,6 +128,7 @@ def resampled(samples: Samples, rate: int, to_rate: int) -> Samples:
 
 def _write(container: av.container.OutputContainer, kind: Kind, samples: Samples, rate: int) -> None:
     layout = "mono" if samples.shape[1] == 1 else "stereo"
+    picture = _Picture(container, kind.picture) if kind.picture else None
     stream = container.add_stream(kind.codec, rate=rate, options=kind.codec_options, layout=layout)
     if not isinstance(stream, av.AudioStream):
         raise TypeError(kind.codec)
@@ -106,11 +138,38 @@ def _write(container: av.container.OutputContainer, kind: Kind, samples: Samples
     size = stream.codec_context.frame_size or 1024
     resampler = av.AudioResampler(format=stream.codec_context.format, layout=layout, rate=rate, frame_size=size)
     for start in range(0, len(samples), size):
+        if picture:
+            picture.show_until(start / rate)
         for frame in resampler.resample(_frame(samples[start : start + size], rate, start)):
             container.mux(stream.encode(frame))
     for frame in resampler.resample(None):
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+    if picture:
+        picture.end()
+
+
+class _Picture:
+    """Moving grey, 25 frames a second."""
+
+    def __init__(self, container: av.container.OutputContainer, codec: str) -> None:
+        stream = container.add_stream(codec, rate=25)
+        if not isinstance(stream, av.VideoStream):
+            raise TypeError(codec)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"  # H.263 knows few sizes
+        self._container, self._stream = container, stream
+        self._shown = 0
+
+    def show_until(self, seconds: float) -> None:
+        while self._shown <= seconds * 25:
+            image = np.full((96, 128, 3), self._shown * 5 % 256, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = self._shown
+            self._container.mux(self._stream.encode(frame))
+            self._shown += 1
+
+    def end(self) -> None:
+        self._container.mux(self._stream.encode(None))
 
 
 def _frame(samples: Samples, rate: int, start: int) -> av.AudioFrame:

@@ -52,8 +52,9 @@ def speech_at(rate: int, channels: int = 1) -> np.ndarray:
     return samples if channels == 1 else np.hstack([samples, -samples // 2])
 
 
-def make(name: str, rate: int = 48_000, channels: int | None = None) -> bytes:
+def make(name: str, rate: int | None = None, channels: int | None = None) -> bytes:
     kind = KINDS[name]
+    rate = rate or kind.rate
     return encode(kind, speech_at(rate, channels or kind.channels[0]), rate)
 
 

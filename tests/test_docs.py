@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import transcriber
+from transcriber.audio import media_ffmpeg, media_kinds
 from transcriber.audio.headers import AudioHeaders
 from transcriber.config import settings_fields, settings_table
 from transcriber.messages import ANY_MESSAGE, Final
@@ -72,6 +73,16 @@ def test_settings_in_running_text_exist():
     mentioned = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", README))
 
     assert {name for name in mentioned if not name.startswith("OTEL_")} <= known
+
+
+def test_every_demuxer_decoder_and_refused_kind_is_in_what_is_read():
+    section = README.split("## What is read")[1].split("\n## ")[0]
+    files, decoders = section.split("\nDecoders: ")
+    demuxers = {"mp3", "aac", "mpegts"} | {demuxer for *_, demuxer in media_kinds._MAGIC}
+
+    assert set(re.findall(r"^\|[^|]*\| `(\w+)`", files, re.MULTILINE)) == demuxers
+    assert set(re.findall(r"`(\w+)`", decoders.split(". ")[0])) == media_ffmpeg._CODECS
+    assert {name for *_, name in media_kinds._UNREAD if name not in section} == set()
 
 
 def test_layout_named_in_readme_exists():

@@ -262,6 +262,9 @@ def test_a_tag_with_a_large_picture_is_passed_over():
     [
         b"\x1a\x45\xdf\xa3", b"OggS", b"fLaC", b"\xff\xfb", b"\xff\xf1", b"", b"RIFF\0\0\0\0WAVE", b"caff\0\1\0\0", b"\0\0\0\x08free",
         b"RIFF\0\0\0\0WAVELIST\xff\xff\xff\xff", b"RIFF\0\0\0\0WAVEjunk\0\0\0\x7f", b"FORM\0\0\0\0AIFF",
+        b"FLV\1\5\0\0\0\x09\0\0\0\0", b"\0\0\1\xba", b"RIFF\xff\xff\xff\x7fAVI LIST\xff\xff\xff\x7fmovi", (b"\x47\x40\0\x10" + bytes(184)) * 9,
+        bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + b"\xff" * 6, bytes.fromhex("060e2b34020501010d01020101020400"),
+        bytes.fromhex("726966662e91cf11a5d628db04c10000"),
         b"\x1a\x45\xdf\xa3\x84webm\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff", b"\x00\x00\x00\x08moov",
     ],
 )  # fmt: skip

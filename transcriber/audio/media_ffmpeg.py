@@ -15,22 +15,27 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
 
-from transcriber.audio.media_kinds import find_kind, skip_tags, tells_length
-from transcriber.audio.media_pieces import Chunk, Finish, Media, join
+from transcriber.audio.icy import without_titles
+from transcriber.audio.media_kinds import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
+from transcriber.audio.media_outline import Outline
+from transcriber.audio.media_pieces import CLEARLY_S, Chunk, Finish, Media, join
 from transcriber.audio.media_samples import Samples
 from transcriber.audio.media_timeline import Timeline
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.mp4 import check_mp4
+from transcriber.audio.mpeg import LOOK_BYTES, check_clear
 from transcriber.audio.sources import Reader
-from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
+from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26
 """FFmpeg allocates no more at once: sizes in a file are claims."""
 
 _CODECS = frozenset({
     "aac", "aac_latm", "ac3", "alac", "eac3", "flac", "mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "opus", "vorbis",
-    "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "gsm_ms", "pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8", "pcm_s16be", "pcm_s16le",
-    "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le", "pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le",
+    "adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "adpcm_swf", "adpcm_yamaha", "amrnb", "amrwb", "dca", "gsm_ms", "mlp", "nellymoser",
+    "pcm_bluray", "pcm_dvd", "s302m", "speex", "truehd", "wmalossless", "wmapro", "wmav1", "wmav2", "wmavoice",
+    "pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8", "pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le",
+    "pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le",
 })  # fmt: skip
 _OPTIONS = {
     "protocol_whitelist": "",  # nothing in a file opens another one
@@ -40,8 +45,15 @@ _OPTIONS = {
     "probesize": "262144",
     "analyzeduration": "2000000",  # microseconds
 }
-_PROBED = "aac,mp3"
-"""Demuxers of which one is tried where the first bytes tell nothing: these files may begin anywhere."""
+_LONG_LOOK = {"probesize": "5000000", "analyzeduration": "10000000"}
+"""For demuxers that learn of a stream from its first packet, which comes behind some of a film's picture."""
+_MORE_OPTIONS = {
+    "mpegts": _LONG_LOOK,
+    "mpeg": _LONG_LOOK,
+    "": {"format_whitelist": "aac,mp3"},  # tried where the first bytes tell nothing: these files may begin anywhere
+}
+_FRAMES_ALONE = frozenset({"", "aac", "mp3"})
+"""Kinds of which a station's stream is."""
 _BUFFER_BYTES = 32_768
 _MAX_CHANNELS = 64
 _MAX_PACKET_BYTES = 2**23
@@ -50,6 +62,10 @@ _MAX_FRAME_SAMPLES = 2**22
 _NEEDED = {"flac": 1, "mp3": 64}
 """By demuxer: to decode a packet to the last bit alike so many packets are needed, itself included. A frame of FLAC stands alone; one
 of MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
+_TELL_FILE_LENGTH = frozenset({"matroska", "flv"})
+"""Demuxers that know how long the file is, not each stream of it."""
+_ONE_PART = frozenset({"asf", "avi", "caf", "w64"})
+"""Kinds in which all audio is in one part; their demuxers take its end for that of the file."""
 _MAX_ERRORS = 2000
 """Packets in a row that cannot be decoded: half a minute and more."""
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
@@ -70,28 +86,34 @@ def open_file(reader: Reader, first: int) -> Media:
         MediaError: it cannot be read, or there is no sound in it.
     """
     skip_tags(reader)
-    head = reader.peek(16)
+    head = reader.peek(HEAD_BYTES)
     if not head:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
+    if kind in _FRAMES_ALONE and not reader.start:
+        reader = without_titles(reader)
+        head = reader.peek(HEAD_BYTES)
     if kind == "mov":
         check_mp4(reader)
+    if kind in {"mpegts", "mpeg"}:
+        check_clear(kind, reader.peek(LOOK_BYTES))
+    outline = Outline(kind, head)
+    reader.seen = outline.see
     container = _open(reader, kind)
     try:
-        return _Decoder(reader, container, kind).media(first)
+        return _Decoder(reader, container, kind, outline).media(first)
     except BaseException:
         container.close()
         raise
 
 
 def _open(reader: Reader, kind: str) -> InputContainer:
-    options = _OPTIONS if kind else _OPTIONS | {"format_whitelist": _PROBED}
     try:
         return av.open(  # type: ignore[no-any-return]
             reader,
             "r",
             format=kind or None,
-            container_options=options,
+            container_options=_OPTIONS | _MORE_OPTIONS.get(kind, {}),
             buffer_size=_BUFFER_BYTES,
             **_TAGS,
         )
@@ -99,7 +121,8 @@ def _open(reader: Reader, kind: str) -> InputContainer:
         if reader.error:
             raise reader.error from None
         if not kind:
-            raise MediaError("it is no audio file of a kind that is read") from None
+            name = unread_kind(reader.peek(HEAD_BYTES))
+            raise MediaError(f"it is no audio file of a kind that is read{name and ': ' + name}") from None
         if kind == "mov" and not reader.seekable():
             raise UnseekableError("an MP4 file that cannot be read from a pipe, or a broken one") from None
         raise MediaError(f"a broken {kind} file: {_words(error)}") from None
@@ -113,10 +136,11 @@ def _words(error: Exception) -> str:
 class _Decoder:
     """One file, while it is decoded."""
 
-    def __init__(self, reader: Reader, container: InputContainer, kind: str) -> None:
+    def __init__(self, reader: Reader, container: InputContainer, kind: str, outline: Outline) -> None:
         self._reader = reader
         self._container = container
         self._kind = kind
+        self._outline = outline
         self._stream = _choose(container)
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
@@ -145,18 +169,21 @@ class _Decoder:
         fmt = self._samples.format
         self._scale = (self._base.numerator * fmt.rate, self._base.denominator)
         length, promised = self._length()
+        frames = self._to_the_end(frames, length)
         container = self._container.format.name.partition(",")[0]
         if first_frame:
             self._first, self._passing = first_frame, _NEEDED.get(self._kind, 0)
         noticed = Noticed()
         finish = Finish(self._samples.gains, noticed, as_written=self._codec.name.startswith("pcm_f"))
         pieces = join(self._chunks(first, frames), fmt.rate, length if promised else None, first_frame, finish)
-        return Media(fmt, length, container, self._codec.name, pieces, noticed)
+        # Of fragments it is that of those which were looked at.
+        told = None if self._outline.fragmented else length
+        return Media(fmt, told, container, self._codec.name, pieces, noticed)
 
     def _length(self) -> tuple[int | None, bool]:
         """The length in frames, None where it were a guess; and whether so much must come."""
         told = tells_length(self._kind, self._reader)
-        if self._kind == "matroska":
+        if self._kind in _TELL_FILE_LENGTH:
             # It is the length of the longest stream, which may be another one.
             promised = told and len(self._container.streams) == 1
             length = (self._container.duration or 0) * self._samples.format.rate // av.time_base
@@ -164,6 +191,23 @@ class _Decoder:
             promised, length = told, self._in_frames(self._stream.duration or 0)
         # The end of an Ogg file tells how long it is, not how long it should be.
         return length if length > 0 and (told or self._kind == "ogg") else None, promised
+
+    def _to_the_end(self, frames: Iterator[av.AudioFrame], length: int | None) -> Iterator[av.AudioFrame]:
+        """The frames of a file of which ``length`` is known, which may be longer than its sound, or shorter.
+
+        Raises:
+            TruncatedError: its end is cut off, and sound with it.
+            MediaError: as well, but how much is not known.
+        """
+        yield from frames
+        end, reach = self._reader.end, self._outline.reach
+        if end is None or reach <= end:
+            return
+        rate, frame = self._samples.format.rate, self._timeline.frame
+        if length is not None and frame < length - rate * CLEARLY_S:
+            raise TruncatedError(f"it ends after {frame / rate:.1f} s of {length / rate:.1f} s", length)
+        if self._outline.fragmented or self._kind in _ONE_PART:
+            raise MediaError(f"it is cut off: it has {end} bytes of {reach} or more")
 
     def _in_frames(self, ticks: int) -> int:
         """A time of the stream in frames."""
@@ -259,7 +303,7 @@ def _choose(container: InputContainer) -> av.AudioStream:
     Raises:
         NoAudioError: there is none.
         MediaError: there is none that is decoded here.
-        EncryptedError: a Matroska file says that it is; its packets look like any others.
+        EncryptedError: a Matroska or WMA file says that it is; its packets look like any others.
     """
     streams = container.streams.audio
     if not streams:
@@ -270,7 +314,7 @@ def _choose(container: InputContainer) -> av.AudioStream:
     if not readable:
         raise MediaError(f"the codec {names[streams[0].index] or 'of the audio'} is not read")
     chosen = next((stream for stream in readable if stream.disposition & Disposition.default), readable[0])
-    if "enc_key_id" in chosen.metadata:
+    if "enc_key_id" in chosen.metadata or "ASF_Protection_Type" in container.metadata:
         raise EncryptedError("the audio is encrypted")
     for stream in container.streams:
         if stream is not chosen:

@@ -2,41 +2,69 @@
 
 import re
 
-from transcriber.audio.sources import Reader, read_exactly
+from transcriber.audio.mpeg import find_packets
+from transcriber.audio.sources import Reader
 
 _MAGIC = (
     (0, b"fLaC", "flac"), (0, b"OggS", "ogg"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (0, b".snd", "au"), (0, b"caff", "caf"),
-    (0, b"FORM", "aiff"), (0, b"RIFF", "wav"), (0, b"RF64", "wav"),
+    (0, b"FORM", "aiff"), (8, b"WAVE", "wav"), (0, b"riff\x2e\x91\xcf\x11", "w64"), (0, b"#!AMR", "amr"),
     (4, b"ftyp", "mov"), (4, b"moov", "mov"), (4, b"mdat", "mov"), (4, b"free", "mov"), (4, b"skip", "mov"), (4, b"wide", "mov"),
+    (8, b"AVI ", "avi"), (0, b"FLV\1", "flv"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"), (0, b"\0\0\1\xba", "mpeg"),
+    (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "mxf"),
 )  # fmt: skip
 """Where in a file which bytes lie, and the demuxer that it belongs to."""
 
-_TELL_LENGTH = frozenset({"flac", "mov", "aiff", "au", "caf", "wav"})
+_UNREAD = (
+    (0, b".RMF", "RealMedia"), (0, b".ra\xfd", "RealAudio"), (0, b"MAC ", "Monkey's Audio"), (0, b"wvpk", "WavPack"),
+    (0, b"TTA1", "True Audio"), (0, b"MPCK", "Musepack"), (0, b"MP+", "Musepack"), (0, b"tBaK", "TAK"), (0, b"OFR ", "OptimFROG"),
+    (0, b"DSD ", "DSF"), (0, b"FRM8", "DSDIFF"), (0, b"ADIF", "AAC in ADIF"), (0, b"\x0b\x77", "AC-3"),
+    (0, b"\x7f\xfe\x80\x01", "DTS"), (0, b"Creative Voice File", "VOC"), (0, b"#!SILK", "SILK"), (0, b"\2#!SILK", "SILK"),
+    (0, b"MThd", "MIDI"), (8, b"RMID", "MIDI"), (0, b"\xb7\xd8\0\x20\x37\x49\xda\x11", "WTV"), (0, b"\x1f\x07\0", "DV"),
+    (0, b"nut/multimedia container", "NUT"), (0, b"\0\0\1\xb3", "MPEG video"), (0, b"\0\0\0\1", "H.264 or HEVC video"),
+    (0, b"FWS", "Flash"), (0, b"CWS", "Flash"), (0, b"#EXTM3U", "playlist"), (0, b"ffconcat", "playlist"),
+    (0, b"\x89PNG", "PNG"), (0, b"\xff\xd8\xff", "JPEG"), (0, b"GIF8", "GIF"), (8, b"WEBP", "WebP"), (0, b"%PDF", "PDF"),
+    (0, b"PK\3\4", "ZIP"), (0, b"Rar!", "RAR"), (0, b"7z\xbc\xaf", "7z"), (0, b"\x1f\x8b", "gzip"), (0, b"<!DOCTYPE", "HTML"),
+    (0, b"<html", "HTML"),
+)  # fmt: skip
+"""As ``_MAGIC``, of what nobody can hear here: its name."""
+
+HEAD_BYTES = 4096
+"""So much tells what a file is, and how long."""
+
+_TELL_LENGTH = frozenset({"flac", "mov", "aiff", "au", "caf", "wav", "mxf", "flv"})
 _VBR_TAG = re.compile(rb"^.{4,200}?(Xing|Info|VBRI)", re.DOTALL)
 """In the first frame of an MP3 file; it tells how many there are."""
 _DURATION = re.compile(rb"\x15\x49\xa9\x66.{1,256}?\x44\x89[\x84\x88]", re.DOTALL)
 """In the segment information of Matroska: the element of the length."""
-_HEADER_BYTES = 4096
 
 
 def find_kind(head: bytes) -> str:
-    """The demuxer for a file that begins so; empty where only a closer look can tell."""
-    for at, magic, kind in _MAGIC:
-        if head[at : at + 4] == magic:
-            return kind
+    """The demuxer for a file that begins so, with ``HEAD_BYTES`` of it; empty where only a closer look can tell."""
+    if kind := _named(head, _MAGIC):
+        return kind
+    if find_packets(head):
+        return "mpegts"
     if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:  # noqa: PLR2004 - MPEG's sync word
         return "mp3" if head[1] & 0x06 else "aac"
     return ""
+
+
+def unread_kind(head: bytes) -> str:
+    """What a file is called that is of no kind that is read; empty where that is not known."""
+    return _named(head, _UNREAD)
+
+
+def _named(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str:
+    return next((name for at, magic, name in table if head.startswith(magic, at)), "")
 
 
 def tells_length(kind: str, reader: Reader) -> bool:
     """Whether the header tells how long the audio is; FFmpeg would else guess it from the size."""
     if kind not in {"mp3", "matroska"}:
         return kind in _TELL_LENGTH
-    if not reader.seekable():
+    if kind == "mp3" and not reader.seekable():
         return False
-    head = read_exactly(reader.source, reader.start, _HEADER_BYTES)
-    return bool((_VBR_TAG if kind == "mp3" else _DURATION).search(head))
+    return bool((_VBR_TAG if kind == "mp3" else _DURATION).search(reader.peek(HEAD_BYTES)))
 
 
 def skip_tags(reader: Reader) -> None:

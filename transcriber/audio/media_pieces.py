@@ -11,7 +11,7 @@ from transcriber.audio.mixing import Noticed, mix_many
 from transcriber.audio.pcm import MAX_FLOAT_PEAK, AudioFormat, is_unscaled, peak_of
 from transcriber.errors import TranscriberError, TruncatedError
 
-_CLEARLY_S = 0.5
+CLEARLY_S = 0.5
 """Containers round the length, and count what codecs put before and after; so much missing is no truncation."""
 
 Chunk = tuple[int, NDArray[Any]]
@@ -113,7 +113,7 @@ def join(
     else:
         slab = _Slab(rate, first, finish)
         yield from _pieces(chunks, slab, first)
-    if promised is not None and slab.end < promised - rate * _CLEARLY_S:
+    if promised is not None and slab.end < promised - rate * CLEARLY_S:
         raise TruncatedError(f"it ends after {slab.end / rate:.1f} s of {promised / rate:.1f} s", promised)
 
 

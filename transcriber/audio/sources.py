@@ -1,5 +1,6 @@
 """Where the bytes of a file come from. In: random access, or a pipe. Out: the bytes in order, as a decoder reads them."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from transcriber.errors import MediaError
@@ -57,13 +58,16 @@ class Reader:
     Attributes:
         error: why there is nothing more to read.
         start: where the file begins for FFmpeg: behind what is not its business.
+        seen: told of all that is read: where it lies from the start on, and what it is.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.error: Exception | None = None
         self.start = 0
+        self.seen: Callable[[int, bytes], object] = _ignore
         self._at = 0
+        self._end: int | None = None  # where there was nothing more
         self._head = b""  # of the source from the start on, as a pipe gives it only once
         self._silent_bytes = 0
 
@@ -99,6 +103,7 @@ class Reader:
 
     def read(self, count: int) -> bytes:
         piece = self._head[self._at : self._at + count] or self._read(count)
+        self.seen(self._at, piece)
         self._at += len(piece)
         return piece
 
@@ -119,6 +124,11 @@ class Reader:
     def seekable(self) -> bool:
         return self.source.size is not None
 
+    @property
+    def end(self) -> int | None:
+        """How many bytes there are from the start on; None: a pipe that has not ended yet."""
+        return self._end if self.source.size is None else self.source.size - self.start
+
     def _read(self, count: int) -> bytes:
         if self.error:
             return b""
@@ -128,9 +138,15 @@ class Reader:
             self.error = error
             return b""
         self._count(len(piece))
+        if count and not piece:
+            self._end = self._at
         return piece
 
     def _count(self, count: int) -> None:
         self._silent_bytes += count
         if self._silent_bytes > MAX_SILENT_BYTES and not self.error:
             self.error = MediaError(f"{MAX_SILENT_BYTES >> 20} MB without a frame of sound")
+
+
+def _ignore(_: int, __: bytes) -> None:
+    """Nobody looks."""
