@@ -18,7 +18,9 @@ from typing import Any
 
 import nats
 import numpy as np
+import pytest
 
+from bench.chaos.world import may_fill_a_disk
 from bench.daemon import PLAIN
 from tests.stopwatch import Stopwatch
 from transcriber.demo.account import account_errors
@@ -74,13 +76,27 @@ async def settled(client):
     await client.flush()
 
 
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A folder below ``folder`` that has no more room than ``size``, such as ``1m``; tests without the right to it are skipped."""
+    if not may_fill_a_disk():
+        pytest.skip("only root may mount a small disk")
+    disk = Path(folder) / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
 class Daemon:
     """A real daemon process; by default with the fake model, or another ``module`` of the tests."""
 
-    def __init__(self, url, folder, *, fake=True, module="tests.fake_daemon", **env):
+    def __init__(self, url, folder, *flags, fake=True, module="tests.fake_daemon", **env):
         self.port = free_port()
         self.log_path = Path(folder) / f"daemon-{self.port}.log"
-        self._command = [sys.executable, "-m", *([module] if fake else ["transcriber", "serve"])]
+        self._command = [sys.executable, "-m", *([module] if fake else ["transcriber", "serve"]), *flags]
         self._env = os.environ | {
             "NATS_URL": url,
             "HEALTH_HOST": "127.0.0.1",

@@ -9,12 +9,19 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import nats
 import nkeys
 import pytest
 import trustme
+from hypothesis import given, strategies as st
 
-from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, speak
+from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, small_disk, speak
+from transcriber.bus.connection import in_words
+from transcriber.bus.provision import DISK_SHARE, fitted, stream_configs
+from transcriber.bus.provision_files import file_streams
+from transcriber.config import Settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL
 
 WINDOW = 24_000
@@ -22,6 +29,12 @@ WINDOW = 24_000
 
 def run(*arguments, **env):
     """Run ``transcriber`` to its end; returns status and stderr without the log."""
+    status, said, _ = run_and_log(*arguments, **env)
+    return status, said
+
+
+def run_and_log(*arguments, **env):
+    """As ``run``, and the lines of the log."""
     done = subprocess.run(
         [sys.executable, "-m", "transcriber", *arguments],
         env=os.environ | {"HEALTH_PORT": "0", "NATS_CONNECT_TIMEOUT_SECS": "1"} | {k: str(v) for k, v in env.items()},
@@ -30,9 +43,18 @@ def run(*arguments, **env):
         timeout=PATIENCE_S,
         check=False,
     )
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    lines = done.stderr.splitlines()
     assert "Traceback" not in done.stderr
-    return done.returncode, "\n".join(lines)
+    logged = [json.loads(line) for line in lines if line.startswith("{")]
+    return done.returncode, "\n".join(line for line in lines if not line.startswith("{")), logged
+
+
+@pytest.fixture(scope="module", autouse=True)
+def broker_of_all():
+    """It answers whoever is told of none: what else is wrong is found out behind it."""
+    with EmbeddedBroker() as broker, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NATS_URL", broker.url)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -201,12 +223,129 @@ def test_a_port_in_use_is_status_3():
 
 
 def test_an_unreachable_broker_is_status_3_and_hides_the_password():
-    status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=f"nats://me:hunter2@127.0.0.1:{free_port()}")
+    port = free_port()
+    status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=f"nats://me:hunter2@127.0.0.1:{port}")
 
     assert status == 3
-    assert "Connect call failed" in said or "refused" in said
-    assert "hunter2" not in said
-    assert len(said.splitlines()) == 1
+    assert (
+        said
+        == f"transcriber: NATS_URL=nats://***@127.0.0.1:{port}: no NATS server answers within 1 s: nothing listens there"
+    )
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_where_nobody_answers_is_said_before_a_model_is_looked_for(silent, tmp_path):
+    """Who loads a model for minutes would hear of it then."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1] if silent else free_port()
+        env = {
+            "NATS_URL": f"nats://127.0.0.1:{port}",
+            "NATS_CONNECT_TIMEOUT_SECS": 4,
+            "WHISPER_MODEL_PATH": tmp_path / "none",
+        }
+        status, said, logged = run_and_log("serve", **env)
+
+    why = "no answer" if silent else "nothing listens there"
+    assert status == 3
+    assert said == f"transcriber: NATS_URL=nats://127.0.0.1:{port}: no NATS server answers within 4 s: {why}"
+    advice = f"no NATS server answers at nats://127.0.0.1:{port}: {why}; NATS_URL says where one is, and it is tried for 3 s more"
+    assert [line["msg"] for line in logged if line["level"] == "WARNING"] == [advice]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 4222)"), "nothing listens there"),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 4222, 0, 0), [Errno 111] Connect call"), "nothing listens there"),
+        (socket.gaierror(-2, "Name or service not known"), "there is no host of that name"),
+        (OSError(101, "Connect call failed ('10.0.0.1', 4222)"), "Network is unreachable"),
+        (TimeoutError(), "no answer"),
+        (nats.errors.Error("nats: 'Authorization Violation' of nats://me:secret@host"), "'Authorization Violation' of nats://***@host"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_connection_is_told_in_words(error, words):
+    assert in_words(error) == words
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["models", "pull", "demo"], ["schema"]])
+def test_what_a_full_disk_has_no_room_for_is_one_line(arguments):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 - a device
+        done = subprocess.run(
+            [sys.executable, "-m", "transcriber", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (1, "transcriber: cannot be written: No space left on device\n")
+
+
+def small_broker(folder, max_file_store):
+    text = f'jetstream {{ store_dir: "{folder}/store", max_file_store: {max_file_store} }}'
+    return EmbeddedBroker(*conf(folder, text))
+
+
+@pytest.mark.parametrize(
+    ("env", "room", "setting"),
+    [
+        ({"FILES": 1}, 2**31, "FILES_MAX_BYTES=8589934592"),
+        ({"FILES": 1}, 2**20, "TRANSCRIPT_MAX_BYTES=1073741824"),
+        ({"DURABLE": 1}, 2**20, "AUDIO_MAX_BYTES=1073741824"),
+        ({"FILES": 1, "TRANSCRIPT_MAX_BYTES": 2**20, "FILES_MAX_BYTES": 2**20}, 2**23, "67108864 bytes"),
+    ],
+)
+def test_a_broker_without_room_is_told_by_the_setting(tmp_path, env, room, setting):
+    with small_broker(tmp_path, room) as broker:
+        status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=broker.url, PROVISION=1, **env)
+        provisioned, told = run("provision", *(["--files"] if "FILES" in env else []), NATS_URL=broker.url, **env)
+
+    assert status == provisioned == 3
+    assert "transcriber: the broker has no room for the stream " in said
+    assert f": {setting} is more than it has left" in said
+    assert setting in told
+
+
+@given(
+    free_bytes=st.integers(0, 2**36) | st.integers(470_000_000, 500_000_000),
+    durable=st.booleans(),
+    given_=st.dictionaries(
+        st.sampled_from(["audio_max_bytes", "transcript_max_bytes", "files_max_bytes"]), st.integers(2**20, 2**34)
+    ),
+)
+def test_an_embedded_broker_is_asked_for_no_more_than_is_free(free_bytes, durable, given_):
+    settings = Settings(nats_url="nats://x", durable=durable, files=True, **given_)
+
+    least = dict.fromkeys(("audio_max_bytes", "transcript_max_bytes", "files_max_bytes"), 2**20) | given_
+    if reserved(settings.model_copy(update=least)) > free_bytes * DISK_SHARE:
+        with pytest.raises(ConfigError, match="FILES_MAX_BYTES say how much, TMPDIR says where"):
+            fitted(settings, free_bytes)
+        return
+    fit = fitted(settings, free_bytes)
+
+    assert reserved(fit) <= free_bytes * DISK_SHARE
+    assert {name: getattr(fit, name) for name in given_} == given_
+    if reserved(settings) <= free_bytes * DISK_SHARE:
+        assert fit == settings
+
+
+def reserved(settings):
+    audio, text = stream_configs(settings)
+    configs = [*([audio] if settings.durable else []), text, *file_streams(settings)]
+    return sum(config.max_bytes or 0 for config in configs)
+
+
+async def test_embedded_files_are_served_where_little_is_free(tmp_path):
+    """The settings alone would reserve ten times as much."""
+    with small_disk(tmp_path, "1g") as disk:
+        async with Daemon("", tmp_path, "--embedded", fake=False, FILES=1, TMPDIR=disk) as daemon:
+            limits = daemon.last_line("the disk has room for less")
+            client = await nats.connect(daemon.last_line("broker embedded")["url"])
+            bucket = await client.jetstream().stream_info("OBJ_AUDIO_FILES")
+            await client.close()
+
+    assert bucket.config.max_bytes == limits["FILES_MAX_BYTES"]
+    assert 2**28 < (bucket.config.max_bytes or 0) < 2**29
 
 
 def conf(folder, text):

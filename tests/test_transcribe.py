@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from tests import needs
 from tests.asking import clip, noise
-from tests.harness import Daemon, settled, until
+from tests.harness import Daemon, settled, small_disk, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
 from tests.terminal import Terminal
@@ -107,7 +107,7 @@ def command(broker, *arguments, **options):
 async def output(process, given=None):
     """Status, stdout and stderr of a process that ends."""
     out, err = await asyncio.to_thread(process.communicate, given, 60)
-    return process.returncode, out.decode(), err.decode()
+    return process.returncode, (out or b"").decode(), err.decode()
 
 
 async def test_a_small_file_is_one_request(settings, client, wav, capsysbinary):
@@ -188,6 +188,29 @@ async def test_a_result_that_cannot_be_written_whole_leaves_what_was_there(setti
     assert capsys.readouterr().err == f"transcriber: {wav}: {full}: cannot be written: No space left on device\n"
     assert place.read_bytes() == b"x" * 100_000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full.txt", "talk.wav", "text.txt"]
+
+
+async def test_a_full_disk_leaves_no_half_result_and_keeps_what_was_there(settings, client, wav, tmp_path, capsys):
+    with small_disk(tmp_path, "256k") as disk:
+        (disk / "old.txt").write_text("before")
+        async with answering(client, b"x" * 500_000):
+            statuses = [
+                await transcribe_files(settings, [wav], disk / name, Wanted(PLEASE)) for name in ("old.txt", "new.txt")
+            ]
+        left = {path.name: path.read_text() for path in disk.iterdir()}
+
+    assert statuses == [1, 1]
+    assert left == {"old.txt": "before"}
+    said = capsys.readouterr().err.splitlines()
+    assert [line.endswith("cannot be written: No space left on device") for line in said] == [True, True]
+
+
+async def test_a_full_disk_behind_stdout_is_one_line(broker, client, wav):
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123 - a device
+        async with answering(client, b"one\n"):
+            status, _, said = await output(command(broker, "transcribe", wav, stdout=full))
+
+    assert (status, said) == (1, "transcriber: cannot be written: No space left on device\n")
 
 
 async def test_what_goes_wrong_with_one_file_is_one_line_and_the_others_are_done(settings, client, wav, capsysbinary):

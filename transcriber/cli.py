@@ -5,10 +5,12 @@ Status 0: a clean stop. 1: a crash. 2: usage or configuration. 3: could not star
 
 import argparse
 import asyncio
+import errno
 import json
 import logging
 import math
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, 
 from transcriber.bus import DECODING_THREAD
 from transcriber.cancelling import interrupt_on_sigterm
 from transcriber.clients import parsers
+from transcriber.clients.outputs import forget_stdout, reader_may_leave
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, StartError
@@ -31,6 +34,9 @@ from transcriber.models.store import remove_unfinished
 log = logging.getLogger(__name__)
 
 _LAST_S = 0.2
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""On a disk: nothing that a traceback would explain."""
 
 PROVISION_SETTINGS = (
     *CLIENT_SETTINGS, "durable", "backfill", "audio_", "transcript_", "stream_replicas", "partitions",
@@ -61,15 +67,27 @@ def _run(argv: Sequence[str] | None) -> int:
         settings = load_settings(**flags)
         configure_logging(settings.log_level, settings.log_format)
         run: Run = arguments.run
-        return run(settings, arguments)
+        status = run(settings, arguments)
+        with reader_may_leave():
+            sys.stdout.flush()  # whether there is room for what was said shows here
+        return status  # noqa: TRY300 - what it says is a part of it
     except (StartError, BadInputError) as error:
         sys.stderr.write(f"transcriber: {_printable(mask(str(error)))}\n")
         return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         return 130
-    except Exception:
-        log.exception("crashed")
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            sys.stderr.write(f"transcriber: {_no_room(error)}\n")
+            forget_stdout()
+        else:
+            log.exception("crashed")
         return 1
+
+
+def _no_room(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return _printable(f"{where}cannot be written: {error.strerror}")
 
 
 def _printable(text: str) -> str:
@@ -164,10 +182,13 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         if arguments.embedded:
+            from transcriber.bus.provision import fitted  # noqa: PLC0415
             from transcriber.demo.broker import EmbeddedBroker  # noqa: PLC0415
 
-            stores = settings.jetstream or settings.files
-            store = Path(stack.enter_context(TemporaryDirectory(prefix="transcriber-store-"))) if stores else None
+            store = None
+            if settings.jetstream or settings.files:
+                store = Path(stack.enter_context(TemporaryDirectory(prefix="transcriber-store-")))
+                settings = fitted(settings, shutil.disk_usage(store).free)
             broker = stack.enter_context(EmbeddedBroker(store=store))
             log.info("broker embedded", extra={"url": broker.url})
             settings = settings.model_copy(update={"nats_url": broker.url, "provision": True})

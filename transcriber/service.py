@@ -128,8 +128,11 @@ class _Service:
                 raise crash
 
     async def _start(self) -> None:
-        """Model, broker, subject; whatever fails, fails before "ready"."""
+        """Broker, model, subject; whatever fails, fails before "ready", and what is soon known fails first."""
         settings = self._settings
+        self._connection = connection = Connection()
+        await connection.open(settings, name=f"transcriber {settings.audio_subject}")
+        log.info("connected", extra={"server": connection.server})
         started_s = time.monotonic()
         self._pool = pool = await WorkerPool.start(settings, self._load)
         log.info(
@@ -152,9 +155,6 @@ class _Service:
             raise ConfigError(
                 f"WHISPER_LANGUAGES={settings.whisper_languages!r}: the model {pool.model.name} does not know {lacking[0]!r}"
             )
-        self._connection = connection = Connection()
-        await connection.open(settings, name=f"transcriber {settings.audio_subject}")
-        log.info("connected", extra={"server": connection.server})
         prefix = settings.transcript_subject_prefix
         self._publisher = Publisher(connection, prefix, self._telemetry, self._warnings)
         network = _load_network() if settings.cutting.listens else None

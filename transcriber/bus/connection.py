@@ -9,9 +9,12 @@ comes, and ``closed`` ends the process.
 """
 
 import asyncio
+import errno
 import logging
+import os
 import random
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -32,6 +35,8 @@ from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
 
+ADVISE_S = 1.0
+"""Seconds after which somebody who waits for a first connection is told what for."""
 RECONNECT_WAIT_S = 0.25
 REFUSALS = 5
 """Times in a row that a broker which once took us may refuse us: then the credentials are no longer ours."""
@@ -204,15 +209,37 @@ class Connection:
                 **options,
             )
         )
-        watched: set[asyncio.Future[Any]] = {connecting, self._refused}
-        await asyncio.wait(watched, timeout=settings.nats_connect_timeout_secs, return_when=asyncio.FIRST_COMPLETED)
-        if not connecting.done():
-            reason = self._refused.result() if self._refused.done() else self._last_error
+        try:
+            await self._await_first(connecting, mask(settings.nats_url), settings.nats_connect_timeout_secs)
+        except BrokerError:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
             await self.close()
-            raise BrokerError(f"NATS_URL={mask(settings.nats_url)}: {reason}")
+            raise
         connecting.result()
+
+    async def _await_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
+        """Wait for the first connection, and say before long what for.
+
+        Raises:
+            BrokerError: none within ``patience_s``, or it refuses us.
+        """
+        watched: set[asyncio.Future[Any]] = {connecting, self._refused}
+        advise_s = min(ADVISE_S, patience_s)
+        done, _ = await asyncio.wait(watched, timeout=advise_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done and patience_s > advise_s:
+            log.warning(
+                "no NATS server answers at %s: %s; NATS_URL says where one is, and it is tried for %g s more",
+                url,
+                self._last_error,
+                patience_s - advise_s,
+            )
+            await asyncio.wait(watched, timeout=patience_s - advise_s, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            return
+        if self._refused.done():
+            raise BrokerError(f"NATS_URL={url}: {self._refused.result()}")
+        raise BrokerError(f"NATS_URL={url}: no NATS server answers within {patience_s:g} s: {self._last_error}")
 
     async def watch(self) -> None:
         """Look until cancelled whether the connection lives, and mend it if not.
@@ -360,7 +387,7 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         """Runs inside the read loop: must not wait and must not raise."""
-        text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
+        text = in_words(error)
         self._failures += not self.connected
         if isinstance(error, nats_errors.SlowConsumerError):
             if on_drop := self.on_drop.get(error.sub):
@@ -393,7 +420,8 @@ class Connection:
         self.on_back()
 
     async def _on_closed(self) -> None:
-        self._give_up(f"the connection is closed for good: {mask(str(self.client.last_error or self._last_error))}")
+        last = self.client.last_error
+        self._give_up(f"the connection is closed for good: {in_words(last) if last else self._last_error}")
 
     def _give_up(self, reason: str) -> None:
         if not self._closing and not self.closed.done():
@@ -402,6 +430,19 @@ class Connection:
 
 def _ignore() -> None:
     """Nobody listens."""
+
+
+def in_words(error: Exception) -> str:
+    """What is wrong, for people who know no numbers of errors."""
+    text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
+    codes = [int(code) for code in re.findall(r"\[Errno (-?\d+)\]", text)]  # of each address that was tried
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, socket.gaierror):
+        return "there is no host of that name"
+    if errno.ECONNREFUSED in codes:
+        return "nothing listens there"
+    return os.strerror(codes[0]) if codes else text
 
 
 def _options(settings: Settings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ In: a configuration as it must be. Out: what was done, in a word, or one line th
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ OLDEST_SERVER = (2, 11)
 TIMEOUT_S = 5.0
 
 STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10_059, 10_014
+NO_STORAGE = 10_047
+"""A stream would reserve more than there is."""
 
 DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_threshold", "priority_timeout"})
 """Nanoseconds, as JetStream has them."""
@@ -105,8 +107,10 @@ def _as_good(name: str, want: Any, found: Any) -> bool:
 class Objects:
     """JetStream's own requests, as they are: what a newer server adds to a configuration survives our update."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, size_settings: Mapping[str, str] | None = None) -> None:
+        """``size_settings``: by stream, the setting that says how many bytes it may have."""
         self._connection = connection
+        self._size_settings = size_settings or {}
         server = connection.client.connected_server_version
         if (server.major, server.minor) < OLDEST_SERVER:
             found, needed = f"{server.major}.{server.minor}.{server.patch}", ".".join(map(str, OLDEST_SERVER))
@@ -172,10 +176,18 @@ class Objects:
         return answer and answer["config"]
 
     async def make_stream(self, config: StreamConfig) -> None:
-        await self._request(f"STREAM.CREATE.{config.name}", config.as_dict())
+        await self._put_stream("CREATE", config.as_dict())
 
     async def change_stream(self, config: dict[str, Any]) -> None:
-        await self._request(f"STREAM.UPDATE.{config['name']}", config)
+        await self._put_stream("UPDATE", config)
+
+    async def _put_stream(self, call: str, config: dict[str, Any]) -> None:
+        name = config["name"]
+        answer = await self._request(f"STREAM.{call}.{name}", config, absent=NO_STORAGE)
+        if answer is None:
+            setting = self._size_settings.get(name)
+            size = f"{setting}={config['max_bytes']}" if setting else f"{config['max_bytes']} bytes"
+            raise JetStreamError(f"the broker has no room for the stream {name}: {size} is more than it has left")
 
     async def contents(self, name: str, pattern: str) -> Contents:
         """What a stream keeps of the subjects that fit ``pattern``."""

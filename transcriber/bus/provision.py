@@ -7,6 +7,7 @@ In: settings. Out: JetStream objects that fit them, or one line that says what d
 ``progress``.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,20 @@ from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import PIN_GROUP, PIN_S
 from transcriber.bus.jetstream_objects import Contents, Objects
-from transcriber.bus.provision_files import DEDUPE_S, JOBS, file_streams, job_consumer, kept
+from transcriber.bus.object_store import stream_of
+from transcriber.bus.provision_files import (
+    DEDUPE_S,
+    FILES_BUCKET,
+    JOBS,
+    RESULTS_BUCKET,
+    file_streams,
+    job_consumer,
+    kept,
+)
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 COMMAND = "transcriber provision"
 FILES_COMMAND = f"{COMMAND} --files"
@@ -29,6 +41,9 @@ STORED_TYPES = ("final", "silence", "gap", "status", "revision", "end")
 """What is stored. A ``partial`` or ``progress`` is worth nothing later: it leaves as a plain message."""
 
 ACK_WAIT_S = 120.0
+MIN_STREAM_BYTES = 2**20
+"""The least that a setting allows."""
+
 MAX_ACK_PENDING = 100_000
 """Payloads on their way: half an hour of 20 ms. What is read is bounded by the daemon, never here."""
 
@@ -107,6 +122,54 @@ def consumer_config(settings: Settings, stream: str) -> PinnedConsumerConfig:
     )
 
 
+DISK_SHARE = 0.7
+"""Of what is free. nats-server reserves three quarters of it at most, and there may be less a moment later."""
+
+
+def _size_settings(settings: Settings) -> dict[str, str]:
+    """By stream, the setting that says how many bytes it may have."""
+    return {
+        settings.audio_stream: "audio_max_bytes",
+        settings.transcript_stream: "transcript_max_bytes",
+        stream_of(FILES_BUCKET): "files_max_bytes",
+        stream_of(RESULTS_BUCKET): "transcript_max_bytes",
+    }
+
+
+def fitted(settings: Settings, free_bytes: int) -> Settings:
+    """Settings whose streams have room where so much is free, for a broker of our own; what somebody has set stays.
+
+    Raises:
+        ConfigError: there is not enough even for small ones.
+    """
+    audio, text = stream_configs(settings)
+    configs = [*([audio] if settings.jetstream else []), text, *(file_streams(settings) if settings.files else ())]
+    names = [_size_settings(settings).get(config.name or "", "") for config in configs]
+    sizes = {name: getattr(settings, name) for name in names if name and name not in settings.model_fields_set}
+    adjustable = sum(sizes.get(name, 0) for name in names)
+    fixed = sum(config.max_bytes or 0 for config in configs) - adjustable
+    room = int(free_bytes * DISK_SHARE) - fixed
+    if room >= adjustable:
+        return settings
+    least = len([name for name in names if name in sizes]) * MIN_STREAM_BYTES
+    if room < least:
+        needed = int((fixed + least) / DISK_SHARE)
+        raise ConfigError(
+            f"JetStream needs {_mb(needed)} MB of disk, and {_mb(free_bytes)} MB are free: "
+            f"{', '.join(name.upper() for name in dict.fromkeys(names) if name)} say how much, TMPDIR says where"
+        )
+    less = {
+        name: MIN_STREAM_BYTES + (size - MIN_STREAM_BYTES) * (room - least) // (adjustable - least)
+        for name, size in sizes.items()
+    }
+    log.warning("the disk has room for less", extra={name.upper(): size for name, size in less.items()})
+    return settings.model_copy(update=less)
+
+
+def _mb(size: int) -> int:
+    return round(size / 2**20)
+
+
 async def check_streams(connection: Connection, settings: Settings) -> None:
     """See that both streams are there and that a daemon can live with them; their limits are the operator's.
 
@@ -124,7 +187,7 @@ async def ensure_streams(connection: Connection, settings: Settings) -> None:
     Raises:
         JetStreamError: one cannot be made, or does not fit.
     """
-    await _make_missing(Objects(connection), stream_configs(settings))
+    await _make_missing(_objects(connection, settings), stream_configs(settings))
     await check_streams(connection, settings)
 
 
@@ -146,7 +209,7 @@ async def ensure_files(connection: Connection, settings: Settings) -> None:
     Raises:
         JetStreamError: something cannot be made, or does not fit.
     """
-    objects = Objects(connection)
+    objects = _objects(connection, settings)
     await _make_missing(objects, _with_files(settings))
     await objects.settle_consumer(JOBS, job_consumer(), change=True)
     await check_files(connection, settings)
@@ -208,7 +271,7 @@ async def provision(
         say(f"{what} {outcome}\n")
 
     async with connected(settings, COMMAND) as connection:
-        objects = Objects(connection)
+        objects = _objects(connection, settings)
         for config in (*([audio] if durable else []), text, *(file_streams(settings) if settings.files else ())):
             told(f"stream {config.name}", await objects.settle_stream(config, change=not check))
         consumers = [(JOBS, job_consumer())] if settings.files else []
@@ -221,6 +284,10 @@ async def provision(
             outcome = "missing" if lost else await objects.settle_consumer(stream, consumer, change=not check)
             told(f"consumer {consumer.name}", outcome)
     return not check or set(outcomes.values()) == {"unchanged"}
+
+
+def _objects(connection: Connection, settings: Settings) -> Objects:
+    return Objects(connection, {stream: name.upper() for stream, name in _size_settings(settings).items()})
 
 
 async def _make_missing(objects: Objects, configs: Iterable[StreamConfig]) -> None:

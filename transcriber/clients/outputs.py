@@ -56,8 +56,12 @@ def reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Python would complain when it flushes stdout at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_stdout()
+
+
+def forget_stdout() -> None:
+    """Nobody gets what is still to be written; Python would complain when it flushes it at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str = "") -> None:
@@ -76,6 +80,9 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
             with target.open("wb") as file:
                 async for piece in pieces:
                     file.write(piece)
+                file.flush()
+                if target != place:
+                    os.fsync(file.fileno())  # some disks say only now that they are full
             if target != place:
                 target.replace(place)
         except BaseException:
@@ -83,6 +90,8 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
                 with suppress(OSError):
                     target.unlink()
             raise
+    except ConnectionError:  # a piece did not come
+        raise
     except OSError as error:
         raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
 
