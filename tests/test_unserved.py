@@ -1,5 +1,6 @@
 """Durable streams that are over: nobody serves them again, and their places are others'."""
 
+import asyncio
 import signal
 from contextlib import asynccontextmanager
 
@@ -7,7 +8,7 @@ import pytest
 
 from bench.chaos.readers import consumers
 from tests.filing import before
-from tests.harness import Daemon, until
+from tests.harness import PATIENCE_S, Daemon, until
 from tests.stored import ENV, WINDOW, provisioned, store, store_windows, until_acknowledged, until_ended, until_stored
 from transcriber.demo.broker import EmbeddedBroker
 
@@ -166,3 +167,30 @@ async def test_a_stream_without_a_consumer_holds_no_place_that_others_need(broke
         await until_ended(mouth, "a")
 
     assert found.text == ["2"]
+
+
+async def test_the_consumer_of_a_stream_that_came_and_went_is_removed_and_one_that_was_provisioned_is_not(
+    broker, tmp_path, mouth
+):
+    await provisioned(broker, "kept")
+    config = (await mouth.jetstream().consumer_info("AUDIO", "transcriber-kept")).config
+    async with Daemon(broker.url, tmp_path, **ENV, **SOON, AUDIO_MAX_AGE_SECS=3) as daemon:
+        for name in ("kept", "s"):
+            await speech(mouth, name, [1])
+            await until_ended(mouth, name)
+        async with asyncio.timeout(PATIENCE_S):
+            while "s" in await consumers(mouth):  # noqa: ASYNC110 - the broker does not say
+                await asyncio.sleep(0.05)
+        await looks(mouth, 2)
+        names = set(await consumers(mouth))
+        await speech(mouth, "s", [2])
+        found = await until_ended(mouth, "s", sessions=2)
+        perishable = (await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")).config
+        await provisioned(broker, "s")
+        permanent = (await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")).config
+        status, _ = await daemon.stop()
+
+    assert status == 0
+    assert names == {"kept"}
+    assert found.text == ["1", "2"]
+    assert [one.inactive_threshold for one in (config, perishable, permanent)] == [None, 3, None]

@@ -101,7 +101,9 @@ def _differences(
 
 def _as_good(name: str, want: Any, found: Any) -> bool:
     """A consumer made again at a sequence, as it is on servers before 2.14, is ours as well; and more than is needed is enough."""
-    return (name == "deliver_policy" and found == DeliverPolicy.BY_START_SEQUENCE) or (name in ABILITIES and not want)
+    if name == "deliver_policy":
+        return bool(found == DeliverPolicy.BY_START_SEQUENCE)
+    return (name in ABILITIES and not want) or (name == "inactive_threshold" and not found)
 
 
 class Objects:

@@ -228,10 +228,15 @@ async def check_consumer(connection: Connection, settings: Settings, stream: str
 async def ensure_consumer(connection: Connection, settings: Settings, stream: str) -> None:
     """Make the consumer of an audio stream, or change it where it can be changed.
 
+    Of many streams that come and go the broker removes it when nobody has asked it for audio for so long that none is left.
+
     Raises:
         JetStreamError: it cannot be made, or what differs cannot be changed.
     """
-    await Objects(connection).settle_consumer(settings.audio_stream, consumer_config(settings, stream), change=True)
+    config = consumer_config(settings, stream)
+    if settings.wildcard:
+        config = config.evolve(inactive_threshold=settings.audio_max_age_secs)
+    await Objects(connection).settle_consumer(settings.audio_stream, config, change=True)
 
 
 async def audio_subjects(connection: Connection, settings: Settings) -> Contents:
