@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -390,13 +391,29 @@ def test_seeds_differ_in_all_that_publishers_and_faults_can_do():
     recordings = [recording for plan in plans for recording in plan.recordings]
     payloads = [payload for recording in recordings for payload in recording.payloads]
 
-    assert {len(plan.streams) for plan in plans} == {1, 2, 3}
+    assert {len(plan.publishers) for plan in plans} == {1, 2, 3}
+    assert {len(plan.streams) - len(plan.publishers) for plan in plans} >= {0, 1, 2, 3}
     assert set().union(*(plan.kinds for plan in plans)) == set(DAEMON_FAULTS | BROKER_FAULTS) == set(Kind)
     assert {recording.session is None for recording in recordings} == {True, False}
     assert {"Audio-Offset" in payload.headers for payload in payloads} == {True, False}
     assert {len(payload.data) % 2 for payload in payloads} == {0, 1}
     assert {reason for recording in recordings for _, _, reason in recording.gaps} == {"lost_input", "bad_input"}
     assert {"Audio-End" in recording.payloads[-1].headers for recording in recordings} == {True, False}
+
+
+def test_streams_come_when_others_are_over_and_find_their_places():
+    moved = 0
+    for plan in (from_seed(seed) for seed in range(40)):
+        assert int(plan.settings["MAX_STREAMS"]) == len(plan.publishers)
+        for recordings in plan.publishers.values():
+            streams = {recording.stream for recording in recordings}
+            assert len(streams) in {1, len(recordings)}
+            for before, after in pairwise(recordings if len(streams) > 1 else ()):
+                moved += 1
+                assert "Audio-End" in before.payloads[-1].headers
+                assert before.payloads[-1].due_s <= after.payloads[0].due_s
+
+    assert moved > 20
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from itertools import count
+from operator import attrgetter
 from typing import Literal, Self
 
 import numpy as np
@@ -95,11 +96,13 @@ class Recording:
     """One session, and the truth about it.
 
     Attributes:
+        publisher: sends its recordings one after the other, on one stream or each on its own.
         session: its ``Audio-Session``; None: the publisher gave none.
         samples: (frames,) by the session's clock; 0 where frames were never published.
         gaps: start, length and reason of all gaps that there must be, and no others.
     """
 
+    publisher: str
     stream: str
     session: str | None
     payloads: tuple[Payload, ...]
@@ -153,10 +156,18 @@ class Plan:
     @property
     def streams(self) -> dict[str, list[Recording]]:
         """Recordings by stream, in order."""
-        streams: dict[str, list[Recording]] = {}
+        return self._by(attrgetter("stream"))
+
+    @property
+    def publishers(self) -> dict[str, list[Recording]]:
+        """Recordings by publisher, in order."""
+        return self._by(attrgetter("publisher"))
+
+    def _by(self, name: Callable[[Recording], str]) -> dict[str, list[Recording]]:
+        found: dict[str, list[Recording]] = {}
         for recording in self.recordings:
-            streams.setdefault(recording.stream, []).append(recording)
-        return streams
+            found.setdefault(name(recording), []).append(recording)
+        return found
 
     @property
     def audio_s(self) -> float:
@@ -178,8 +189,10 @@ def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons:
     speed, extra = SPEED[model], {"BUFFER_DURATION_SECS": str(rng.choice((0.5, 0.75, 1.0)))} if model == "fake" else {}
     if daemons > 1:
         number, speed, extra = (12 if quick else 40), 3.0, {"BUFFER_DURATION_SECS": "1.0", "PARTITIONS": str(daemons)}
-    streams = [_Publisher(rng, f"s{n}", model, speed) for n in range(number)]
-    recordings = [recording for stream in streams for recording in stream.recordings(length_s)]
+    publishers = [_Publisher(rng, f"s{n}", model, speed) for n in range(number)]
+    if daemons == 1:  # which streams are in a part nobody can tell
+        extra["MAX_STREAMS"] = str(number)
+    recordings = [r for publisher in publishers for r in publisher.recordings(length_s, moves=daemons == 1)]
     slow = model == "fake" and daemons == 1  # else nobody can tell the worker, or it would never catch up
     daemon_faults = [kind for kind in DAEMON_FAULTS if slow or kind is not Kind.SLOW_WORKER]
     broker_faults = [kind for kind in BROKER_FAULTS if disk or kind is not Kind.DISK_FULL]
@@ -256,16 +269,33 @@ SOURCES: dict[Model, Callable[[random.Random, int], Samples]] = {"fake": _ramp, 
 
 
 class _Publisher:
-    """One stream's publisher and its habits."""
+    """Who sends one recording after the other, and his habits."""
 
-    def __init__(self, rng: random.Random, stream: str, model: Model, speed: float) -> None:
-        self._rng, self._stream, self._model, self._speed = rng, stream, model, speed
+    def __init__(self, rng: random.Random, name: str, model: Model, speed: float) -> None:
+        self._rng, self._name, self._model, self._speed = rng, name, model, speed
         self._rate = RATE[model]
         self._offsets = rng.random() < 0.5
         self._sessions = rng.random() < 0.5
 
-    def recordings(self, length_s: float) -> list[Recording]:
-        """Two sessions, one after the other, in ``length_s`` seconds of the run's time."""
+    def recordings(self, length_s: float, *, moves: bool) -> list[Recording]:
+        """Sessions that follow each other in ``length_s`` seconds of the run's time; if it ``moves``, perhaps each on its own stream."""
+        return self._calls(length_s) if moves and self._rng.random() < 0.5 else self._sittings(length_s)
+
+    def _calls(self, length_s: float) -> list[Recording]:
+        """Two or three streams of one session each, of which one comes when the one before it has ended."""
+        rng = self._rng
+        number, begins_s = rng.randint(2, 3), 0.0
+        recordings = []
+        for call in range(number):
+            ends_s = length_s * (call + rng.uniform(0.8, 1.0)) / number
+            base = rng.randrange(10**6)
+            stream = f"{self._name}-{call}"
+            recordings.append(self._record(call, begins_s, ends_s - begins_s, base=base, says_end=True, stream=stream))
+            begins_s = ends_s + rng.uniform(0, 0.1)
+        return recordings
+
+    def _sittings(self, length_s: float) -> list[Recording]:
+        """Two sessions on one stream."""
         rng = self._rng
         first_s = length_s * rng.uniform(0.3, 0.7)
         long_enough = first_s * self._speed > BEGAN_AGAIN_S
@@ -282,9 +312,18 @@ class _Publisher:
         return self._record(0, 0.0, length_s, base=0, says_end=True, flaws=False)
 
     def _record(
-        self, number: int, at_s: float, length_s: float, *, base: int, says_end: bool, flaws: bool = True
+        self,
+        number: int,
+        at_s: float,
+        length_s: float,
+        *,
+        base: int,
+        says_end: bool,
+        flaws: bool = True,
+        stream: str | None = None,
     ) -> Recording:
-        rng, rate, session = self._rng, self._rate, f"{self._stream}-{number}" if self._sessions else None
+        """``stream`` is its own; None: the publisher's."""
+        rng, rate, session = self._rng, self._rate, f"{self._name}-{number}" if self._sessions else None
         samples = SOURCES[self._model](rng, int(length_s * self._speed * rate)).copy()
         always = {"Audio-Session": session} if session else {}
         if self._model == "fake" and rng.random() < 0.5:
@@ -298,7 +337,7 @@ class _Publisher:
 
         def add(data: bytes, start: int, **headers: str) -> None:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            payload_id = f"{self._stream}:{number}:{len(payloads)}"
+            payload_id = f"{self._name}:{number}:{len(payloads)}"
             payloads.append(Payload(payload_id, data, always | named, start, at_s + start / rate / self._speed))
 
         for start, end in _cuts(rng, len(samples), rate, holes):
@@ -332,7 +371,7 @@ class _Publisher:
                 Audio_End="1",
                 **({"Audio_Offset": str(base + len(samples))} if self._offsets else {}),
             )
-        return Recording(self._stream, session, tuple(payloads), samples, tuple(gaps))
+        return Recording(self._name, stream or self._name, session, tuple(payloads), samples, tuple(gaps))
 
     def _holes(self, frames: int) -> dict[int, int]:
         """Frames that are never published, from and to: in every other recording, one long hole or some that are bridged."""

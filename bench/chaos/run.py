@@ -126,7 +126,7 @@ async def _publish_through(plan: Plan, world: World, client: Client) -> None:
     """Publish everything while the faults happen; returns when both are over."""
     start_s = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
-        for recordings in plan.streams.values():
+        for recordings in plan.publishers.values():
             tasks.create_task(_publish(client, recordings, start_s))
         for hand in plan.hands:
             tasks.create_task(_let_happen(world, hand))
@@ -139,7 +139,7 @@ async def _let_happen(world: World, hand: tuple[Fault, ...]) -> None:
 
 
 async def _publish(client: Client, recordings: list[Recording], start_s: float) -> None:
-    """One stream's payloads, each at its time or when it can, one under way at a time: their order is that of storage."""
+    """One publisher's payloads, each at its time or when it can, one under way at a time: their order is that of storage."""
     for recording in recordings:
         for payload in recording.payloads:
             await asyncio.sleep(start_s + payload.due_s - time.monotonic())
