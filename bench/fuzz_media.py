@@ -115,7 +115,7 @@ def decode_all(data: bytes, limit_s: float = MAX_AUDIO_S) -> tuple[str, str]:
         media = open_media(data)
         for piece in media.pieces:
             frames, rest = divmod(len(piece.data), media.format.frame_bytes)
-            if piece.frame < end or rest or not 0 < frames <= media.format.rate:
+            if piece.frame < end or rest or not (0 < frames <= media.format.rate or piece.missing):
                 return "decoded", f"piece at {piece.frame} of {len(piece.data)} bytes after {end}"
             end = piece.frame + frames
             if end > limit_s * media.format.rate:

@@ -117,7 +117,7 @@ def test_the_headers_of_requests_and_refusals_are_described() -> None:
     assert asked["Response-Format"]["enum"] == list(FORMS)
     assert asked["Task"]["enum"] == list(TASKS)
     assert set(asked) == {"Response-Format", "Language", "Task", "Prompt", "traceparent"}
-    assert set(good) == {"Suppressed"}
+    assert set(good) == {"Suppressed", "Gaps"}
     assert set(refused) == {"Nats-Service-Error", "Nats-Service-Error-Code", "Retry-After"}
     assert all(header["description"] for header in (*asked.values(), *good.values(), *refused.values()))
 

@@ -191,7 +191,7 @@ async def test_all_words_of_one_speaker_gone_is_seen(broker, tmp_path):
             ("final", "0"),
             ("final", "1"),
         ]
-        account, suppressed = await check_whole(lambda: told(stored))
+        account, suppressed, *_ = await check_whole(lambda: told(stored))
         assert (account.frames, suppressed) == (RATE, ())
         with pytest.raises(TextGoneError):
             await check_whole(lambda: told(stored[2:]))

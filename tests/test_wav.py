@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.audio.wav import WavParser
+from transcriber.audio.wav import WavFiles, WavParser
 from transcriber.errors import BadInputError
 
 
@@ -26,11 +26,12 @@ def riff(*chunks: bytes, size: int | None = None) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) if size is None else size) + body
 
 
-def parse(data: bytes, cuts: list[int] | None = None) -> tuple[WavParser, bytes]:
-    parser, pcm, start = WavParser(), b"", 0
+def parse(data: bytes, cuts: list[int] | None = None, size: int | None = None) -> tuple[WavParser, bytes]:
+    parser, pcm, start = WavParser(size), b"", 0
     for end in [*sorted(cuts or []), len(data)]:
         pcm += parser.feed(data[start:end])
         start = max(start, end)
+    pcm += parser.finish()
     if parser.format is None:
         raise BadInputError("ends before its audio")
     return parser, pcm
@@ -82,7 +83,7 @@ def test_a_truncated_wav_gives_the_whole_frames_it_has(file, length) -> None:
     data, fmt, pcm = file
     parser = WavParser()
 
-    found = parser.feed(data[:length])
+    found = parser.feed(data[:length]) + parser.finish()
 
     assert pcm.startswith(found)
     assert len(found) % fmt.frame_bytes == 0
@@ -187,3 +188,94 @@ def test_a_chunk_that_claims_gigabytes_takes_no_memory() -> None:
     tracemalloc.stop()
 
     assert peak < 10 * len(piece)
+
+
+SOUND = np.random.default_rng(1).integers(-9_000, 9_000, 20_000, np.int16).tobytes()
+CUTS = st.lists(st.integers(0, 45_000), max_size=20)
+
+
+def data_chunk(pcm: bytes, size: int) -> bytes:
+    return b"data" + struct.pack("<I", size & 0xFFFF_FFFF) + pcm
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("size", [0, 2, 1000, 31_999, 2_000, 2**32 - 1, 2_000_000_000, 10**9, 2**30, 80_000])
+@given(cuts=CUTS)
+def test_audio_is_as_long_as_it_is_whatever_its_size_claims(channels, size, cuts) -> None:
+    data = riff(fmt(channels=channels), data_chunk(SOUND, size), size=(size + 36) % 2**32)
+
+    for file_bytes in (None, len(data)):
+        parser, found = parse(data, cuts, file_bytes)
+        # What is behind 80 000 bytes of which nobody knows that they never came is no audio.
+        assert found == SOUND
+        if file_bytes:
+            assert parser.frames in {None, len(SOUND) // 2 // channels}
+            assert parser.claimed == (40_000 // channels if size == 80_000 else 0)
+
+
+def test_a_size_that_wrapped_at_four_gigabytes_is_read_on() -> None:
+    """Its audio was 4 GiB longer than the header says; frames of six bytes do not begin where it says so."""
+    pcm = SOUND[: 30_000 - 30_000 % 6]
+
+    _, found = parse(riff(fmt(channels=2, bits=24), data_chunk(pcm, 2_000)))
+
+    assert found == pcm
+
+
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+@pytest.mark.parametrize("size", [len(SOUND), 0, 2**64 - 1, 2_000_000_000, 1000])
+def test_the_long_forms_are_read_whatever_their_sizes(magic, size) -> None:
+    long = chunk(b"ds64", struct.pack("<QQQI", (size + 100) % 2**64, size, 0, 0))
+    data = magic + b"\xff\xff\xff\xffWAVE" + long + fmt() + data_chunk(SOUND, 2**32 - 1)
+
+    for file_bytes in (None, len(data)):
+        _, found = parse(data, [], file_bytes)
+        assert found == SOUND
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        chunk(b"LIST", b"INFOISFT" + b"x" * 2001),
+        chunk(b"bext", b"x" * 5000) + chunk(b"iXML", b"<BWFXML/>" * 300),
+        chunk(b"Mine", b"x" * 3000),
+        b"TAG" + b"x" * 125,
+        b"\r\n--boundary--\r\n",
+    ],
+    ids=["LIST", "bext and iXML", "a chunk of somebody", "ID3v1", "the end of a form"],
+)
+@given(cuts=CUTS)
+def test_what_stands_behind_the_audio_is_not_heard(trailer, cuts) -> None:
+    data = riff(fmt(), chunk(b"data", SOUND)) + trailer
+
+    for file_bytes in (None, len(data)):
+        assert parse(data, cuts, file_bytes)[1] == SOUND
+
+
+def test_several_chunks_of_audio_follow_each_other() -> None:
+    data = riff(fmt(), chunk(b"data", SOUND), chunk(b"LIST", b"abc"), chunk(b"data", SOUND[::-1]))
+
+    assert parse(data)[1] == SOUND + SOUND[::-1]
+
+
+@pytest.mark.parametrize("size", [len(SOUND), 2**32 - 1, 0, 1000])
+@given(cuts=CUTS)
+def test_files_of_one_format_follow_each_other(size, cuts) -> None:
+    one = riff(fmt(), data_chunk(SOUND, size))
+    parser, pcm, start = WavFiles(), b"", 0
+
+    for end in [*sorted(cuts), 2 * len(one)]:
+        pcm += parser.feed((one + one)[start:end])
+        start = max(start, end)
+
+    assert pcm + parser.finish() == 2 * SOUND
+
+
+def test_a_file_of_another_format_behind_one_is_told() -> None:
+    parser = WavFiles()
+
+    pcm = parser.feed(riff(fmt(), chunk(b"data", SOUND)) + riff(fmt(rate=8_000), chunk(b"data", SOUND)))
+
+    assert pcm == SOUND
+    with pytest.raises(BadInputError, match=r"another WAV file behind it has another format: .*rate=8000"):
+        parser.finish()

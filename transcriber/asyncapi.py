@@ -12,6 +12,7 @@ from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, 
 from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.messages import (
     ANY_MESSAGE,
+    BRIDGED_S,
     MAX_HELD_BACK,
     End,
     Final,
@@ -75,7 +76,11 @@ _TEXT_HEADERS = {
     "Suppressed": (
         f"the first {MAX_HELD_BACK} windows whose text was held back, as JSON: a list of objects with `start` and `end`, in "
         "seconds, and `reason`; absent: there is none"
-    )
+    ),
+    "Gaps": (
+        f"the first {MAX_HELD_BACK} gaps of more than {BRIDGED_S:g} s, or of unknown length, as JSON: a list of objects with "
+        "`start` and `end`, in seconds, and `reason`; absent: all of it was read"
+    ),
 }
 _REFUSAL_HEADERS = {
     "Nats-Service-Error": "what is wrong, one line",

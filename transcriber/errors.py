@@ -16,6 +16,7 @@
             * ``EncryptedError``: what is in it is encrypted.
             * ``UnseekableError``: it cannot be read from a pipe.
             * ``TruncatedError``: it ends before its end.
+                * ``ClaimError``: or its header has never been right.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
     * ``RequestError``: this request is answered with an error.
     * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
@@ -123,6 +124,14 @@ class TruncatedError(MediaError):
     def __init__(self, message: str, frames: int) -> None:
         super().__init__(message)
         self.frames = frames
+
+
+class ClaimError(TruncatedError):
+    """There is less audio than the header claims: the file was cut off, or nobody ever filled in how long it is.
+
+    Attributes:
+        frames: what there is.
+    """
 
 
 class EngineError(TranscriberError):

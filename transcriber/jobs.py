@@ -109,7 +109,7 @@ class JobRecord(_Model):
     done_s: float = Field(0.0, ge=0, description="seconds of the file that are done, from its start")
     total_s: float | None = Field(None, description="length of the file in seconds; null: not known")
     eta_s: float | None = Field(None, description="seconds until it is done, as it goes now; null: not known")
-    error: str | None = Field(None, description="why it failed, or was begun again")
+    error: str | None = Field(None, description="why it failed, or was begun again, or what of it could not be read")
     suppressed: tuple[HeldBack, ...] = Field(
         (), max_length=MAX_HELD_BACK, description="the first windows whose text was held back; the `.json` has them all"
     )

@@ -30,11 +30,16 @@ JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 """The states of a job that do not change any more."""
 
+BRIDGED_S = 0.2
+"""A hole that is no longer is filled with silence, and the window goes on: a cut costs more words than the hole, up to twice
+as long (``bench/holes.py``), and nothing else to fill it with is clearly better.
+"""
+
 MAX_DETAIL = 200
 """Characters."""
 
 MAX_HELD_BACK = 20
-"""Windows whose text was held back, told beside a result; a ``verbose_json`` has all of them."""
+"""Windows whose text was held back, and gaps, told beside a result; a ``verbose_json`` has all of them."""
 
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -73,6 +78,14 @@ class HeldBack(_Model):
     start: Seconds = Field(description="of its window, from the session's start")
     end: Seconds
     reason: Suppressed
+
+
+class Unheard(_Model):
+    """Audio that was not transcribed; where it ends when it begins, nobody knows how much."""
+
+    start: Seconds
+    end: Seconds
+    reason: GapReason
 
 
 class Timing(_Model):
@@ -381,6 +394,13 @@ def held_back(message: AnyMessage) -> HeldBack | None:
     if not isinstance(message, Final) or message.suppressed is None:
         return None
     return HeldBack(start=message.start, end=message.start + message.duration, reason=message.suppressed)
+
+
+def unheard(message: AnyMessage) -> Unheard | None:
+    """What a message says that nobody will read, if it is more than a click."""
+    if not isinstance(message, Gap) or 0 < message.frames <= BRIDGED_S * message.rate:
+        return None
+    return Unheard(start=message.start, end=message.start + message.duration, reason=message.reason)
 
 
 def message_id(stream: str, session: str, start_frame: int, kind: str, rev: int, channel: int = 0) -> str:

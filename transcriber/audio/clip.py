@@ -6,6 +6,7 @@ In: its format and its PCM in pieces. Out: what covers it, in order.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from transcriber.audio.media_pieces import Piece
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, count_frames
 from transcriber.audio.session import Gap, Session, Silence, Window
@@ -36,8 +37,8 @@ class Ears:
     network: Network | None
     max_s: float
 
-    def cut(self, session_id: str, fmt: AudioFormat, pieces: Iterable[tuple[int, bytes]]) -> Clip:
-        """The clip of these pieces: index of the first frame, and whole frames of ``fmt``.
+    def cut(self, session_id: str, fmt: AudioFormat, pieces: Iterable[tuple[int, bytes] | Piece]) -> Clip:
+        """The clip of these pieces: index of the first frame, whole frames of ``fmt``, and perhaps why something is missing there.
 
         Raises:
             TooLongError: more audio than is taken.
@@ -47,10 +48,12 @@ class Ears:
         session.offsets = Offsets(fmt, Known(0, exact=True))
         found: list[Window | Silence | Gap] = []
         place, rest = 0, b""
-        for frame, data in pieces:
+        for frame, data, *missing in pieces:
             self.check_length(frame + count_frames(data, fmt), fmt.rate)
             found += session.feed(rest, offset=place)
             place, rest = frame, data
+            if any(missing):
+                found += [*session.feed(rest, offset=place), *session.skip(*missing)]
         if place > session.clock:  # it lies behind a hole
             found += session.feed(rest, offset=place)
             rest = b""

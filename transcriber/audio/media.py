@@ -5,26 +5,38 @@ file is written, nothing is decoded before it is asked for, and memory does not 
 pool's thread.
 """
 
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
+from transcriber.audio.media_parts import watch
 from transcriber.audio.media_pieces import Chunk, Finish, Media, Piece, join
+from transcriber.audio.media_rate import OneRate
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
-from transcriber.audio.sources import BytesSource, Reader, Source
-from transcriber.audio.wav import WavParser, is_wav
-from transcriber.errors import BadInputError, MediaError
+from transcriber.audio.sources import BytesSource, Reader, Source, read_exactly
+from transcriber.audio.wav import WavParser, is_wav, what_follows
+from transcriber.errors import BadInputError, ClaimError, MediaError, TruncatedError
+
+if TYPE_CHECKING:
+    from transcriber.audio.media_samples import Samples
 
 __all__ = ["Media", "Piece", "Source", "open_media"]
 
 _READ_BYTES = 2**16
 _MAX_HEADER_BYTES = 2**20
 """Of a WAV file; FFmpeg skips more than that faster."""
+_MAX_UNREAD = 100
+"""Files in a row, one behind the other, of which none can be read."""
 
 
 def open_media(source: Source | bytes, first: int = 0) -> Media:
     """A file or a clip; its first sound is decoded already.
+
+    Where other files lie behind it, theirs follows, made like that of the first.
 
     Its pieces begin with the frame ``first``. Only who has heard all before it, and found no hole, may name one: it need not be
     decoded again then.
@@ -33,27 +45,109 @@ def open_media(source: Source | bytes, first: int = 0) -> Media:
         MediaError: it cannot be read: what it is, what is in it, or where it comes from. One line.
     """
     reader = Reader(BytesSource(source) if isinstance(source, bytes) else source)
+    media, like = _open(reader, first, None)
+    return replace(media, pieces=_Files(media, reader, like, first).pieces())
+
+
+class _Files:
+    """A file, and those behind it. One that cannot be read, or not to its end, costs the others nothing."""
+
+    def __init__(self, media: Media, reader: Reader, like: "Samples | AudioFormat", first: int) -> None:
+        self._media, self._reader, self._like, self._first = media, reader, like, first
+        self._begin = self._end = 0  # of the file that is read now
+        self._heard = 0  # the place after the last sample
+
+    def pieces(self) -> Generator[Piece, None, int]:
+        """Those of all.
+
+        Raises:
+            MediaError: the last one cannot be read to its end.
+        """
+        pieces: Generator[Piece, None, int] | None = self._media.pieces
+        while pieces:
+            error = yield from self._file(pieces)
+            pieces = None
+            if self._first and not self._heard and self._behind(error):
+                # Of a file that was passed over to its end nobody knows to the frame where that is.
+                return (yield from self._all_over())
+            for _ in range(_MAX_UNREAD):
+                if pieces or not (following := self._behind(error)):
+                    break
+                if error and (isinstance(error, ClaimError) or not isinstance(error, TruncatedError)):
+                    yield Piece(self._end, b"", str(error))
+                self._reader, self._begin, error = following, self._end, None
+                try:
+                    pieces = _open(following, max(0, self._first - self._begin), self._like)[0].pieces
+                except MediaError as caught:
+                    error = caught
+            if error:
+                raise error
+        return self._end
+
+    def _all_over(self) -> Generator[Piece, None, int]:
+        whole = open_media(self._reader.source).pieces
+        with closing(whole):
+            for piece in whole:
+                if piece.frame >= self._first:
+                    yield piece
+        return self._end
+
+    def _file(self, pieces: Generator[Piece, None, int]) -> Generator[Piece, None, MediaError | None]:
+        """The pieces of one; returns why there are no more."""
+        begin, frame_bytes = self._begin, self._media.format.frame_bytes
+        with closing(pieces):
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as over:
+                    self._end = begin + over.value
+                    return None
+                except TruncatedError as error:
+                    self._end = begin + error.frames
+                    return type(error)(str(error), self._end)
+                except MediaError as error:
+                    return error
+                yield piece._replace(frame=begin + piece.frame)
+                self._end = self._heard = begin + piece.frame + len(piece.data) // frame_bytes
+
+    def _behind(self, error: MediaError | None) -> Reader | None:
+        """The next file, if there is one."""
+        if error and self._reader.error:
+            return None
+        following = self._reader.behind()
+        if following and isinstance(error, TruncatedError) and self._media.container == "mp3":
+            self._end = self._heard  # FFmpeg has guessed the length from the size of all of them
+        return following
+
+
+def _open(reader: Reader, first: int, like: Optional["Samples | AudioFormat"]) -> "tuple[Media, Samples | AudioFormat]":
+    """A file, and what its samples are like: those of the file before it, if there is one."""
     if is_wav(reader.peek(12)):
         try:
-            return _open_wav(reader, first)
+            return _open_wav(reader, first, like)
         except BadInputError as error:
             # More channels or another codec than we read ourselves, or nothing that anybody reads.
             if reader.seekable():
                 reader.seek(0)
                 with suppress(MediaError):
-                    return _open_other(reader, first)
+                    return _open_other(reader, first, like)
             raise MediaError(str(error)) from None
-    return _open_other(reader, first)
+    return _open_other(reader, first, like)
 
 
-def _open_other(reader: Reader, first: int) -> Media:
+def _open_other(
+    reader: Reader, first: int, like: Optional["Samples | AudioFormat"]
+) -> "tuple[Media, Samples | AudioFormat]":
     from transcriber.audio.media_ffmpeg import open_file  # noqa: PLC0415 - FFmpeg is 20 MB, and many daemons read no file
 
-    return open_file(reader, first)
+    return open_file(reader, first, like)
 
 
-def _open_wav(reader: Reader, first: int) -> Media:
-    parser, head = WavParser(reader.source.size), b""
+def _open_wav(
+    reader: Reader, first: int, like: Optional["Samples | AudioFormat"]
+) -> "tuple[Media, Samples | AudioFormat]":
+    watch(reader, "wav")
+    parser, head = WavParser(reader.source.size and reader.source.size - reader.start), b""
     while parser.format is None:
         if reader.tell() > _MAX_HEADER_BYTES:
             raise MediaError(f"no audio in the first {_MAX_HEADER_BYTES >> 20} MB of the WAV file")
@@ -63,29 +157,76 @@ def _open_wav(reader: Reader, first: int) -> Media:
         head = parser.feed(data)
     fmt = parser.format
     as_is = fmt.sample in {SampleFormat.S16LE, SampleFormat.F32LE}
-    out = fmt if as_is else AudioFormat(SampleFormat.F32LE, fmt.rate, fmt.channels)
-    finish = Finish(as_written=fmt.sample is SampleFormat.F32LE)
-    pieces = join(_wav_chunks(reader, parser, head, fmt), fmt.rate, parser.frames, first, finish)
-    return Media(out, parser.frames, "wav", str(fmt.sample).lower(), pieces)
+    alike = like or (fmt if as_is else AudioFormat(SampleFormat.F32LE, fmt.rate, fmt.channels))
+    out = alike if isinstance(alike, AudioFormat) else alike.format
+    finish = Finish(
+        None if isinstance(alike, AudioFormat) else alike.gains,
+        as_written=fmt.sample is SampleFormat.F32LE and out.sample is SampleFormat.F32LE,
+    )
+    length = (
+        None if parser.frames is None or _goes_on(reader, parser) else _frames_at(parser.frames, fmt.rate, out.rate)
+    )
+    claimed = _frames_at(parser.claimed, fmt.rate, out.rate)
+    chunks = _wav_chunks(reader, parser, head, fmt)
+    if like is not None:
+        chunks = _alike(chunks, alike, fmt)
+    return Media(
+        out, length, "wav", str(fmt.sample).lower(), join(chunks, out.rate, None, first, finish, claimed)
+    ), alike
 
 
-def _wav_chunks(reader: Reader, parser: WavParser, pcm: bytes, fmt: AudioFormat) -> Generator[Chunk, None, None]:
+def _frames_at(frames: int, rate: int, to_rate: int) -> int:
+    return frames if rate == to_rate else frames * to_rate // rate
+
+
+def _goes_on(reader: Reader, parser: WavParser) -> bool:
+    """Whether there is audio where the header lets it end, or another file."""
+    if parser.audio_end is None or not reader.seekable():
+        return False
+    at = reader.start + parser.audio_end
+    behind = read_exactly(reader.source, at, 13)
+    left_bytes = (reader.source.size or 0) - at
+    follows = {what_follows(behind[pad : pad + 12], left_bytes) for pad in (0, parser.audio_end % 2)}
+    return len(behind) > 12 and "chunk" not in follows  # noqa: PLR2004 - a name and a size, and padding
+
+
+def _alike(chunks: Iterator[Chunk], like: "Samples | AudioFormat", fmt: AudioFormat) -> Iterator[Chunk]:
+    """The samples of a WAV file as those of the file before it."""
+    from transcriber.audio.media_samples import Samples  # noqa: PLC0415 - it needs FFmpeg, too
+
+    samples = Samples(like) if isinstance(like, AudioFormat) else like
+    rates, place = OneRate(samples.format.rate), 0
+    for _, chunk in chunks:
+        made = samples.of_array(chunk)
+        frames = rates.frames(len(made), fmt.rate)
+        yield from rates.add(place, frames, made, fmt.rate)
+        place += frames
+    yield from rates.flush()
+
+
+def _wav_chunks(reader: Reader, parser: WavParser, pcm: bytes, fmt: AudioFormat) -> Iterator[Chunk]:
     frame, size = 0, max(_READ_BYTES, fmt.rate * fmt.frame_bytes)
-    while True:
+    data = b"begun"
+    while data or pcm:
         if pcm:
             reader.heard()
-            match fmt.sample:
-                case SampleFormat.S16LE:
-                    samples = np.frombuffer(pcm, "<i2").reshape(-1, fmt.channels)
-                case SampleFormat.F32LE:
-                    samples = np.frombuffer(pcm, "<f4").reshape(-1, fmt.channels)
-                case _:
-                    samples = decode(pcm, fmt, split=True).T
+            samples = _samples(pcm, fmt)
             yield frame, samples
             frame += len(samples)
+        elif not data:
+            break
         data = reader.read(size)
-        if not data:
-            if reader.error:
-                raise reader.error
-            return
-        pcm = parser.feed(data)
+        pcm = parser.feed(data) if data else parser.finish()
+    if reader.error:
+        raise reader.error
+
+
+def _samples(pcm: bytes, fmt: AudioFormat) -> NDArray[Any]:
+    """(frames, channels) int16 or float32."""
+    match fmt.sample:
+        case SampleFormat.S16LE:
+            return np.frombuffer(pcm, "<i2").reshape(-1, fmt.channels)
+        case SampleFormat.F32LE:
+            return np.frombuffer(pcm, "<f4").reshape(-1, fmt.channels)
+        case _:
+            return decode(pcm, fmt, split=True).T

@@ -11,20 +11,27 @@ from itertools import chain
 from typing import Any
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Disposition
+from numpy.typing import NDArray
 
 from transcriber.audio.icy import without_titles
 from transcriber.audio.media_kinds import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
 from transcriber.audio.media_outline import Outline
+from transcriber.audio.media_parts import first_pages, first_time, last_granule, watch
 from transcriber.audio.media_pieces import CLEARLY_S, Chunk, Finish, Media, join
-from transcriber.audio.media_samples import Samples
+from transcriber.audio.media_rate import OneRate
+from transcriber.audio.media_samples import Samples, is_read
+from transcriber.audio.media_sizes import mend_sizes
 from transcriber.audio.media_timeline import Timeline
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.mp4 import check_mp4
 from transcriber.audio.mpeg import LOOK_BYTES, check_clear
+from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.sources import Reader
+from transcriber.audio.wav import is_placeholder
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26
@@ -55,6 +62,8 @@ _MORE_OPTIONS = {
 _FRAMES_ALONE = frozenset({"", "aac", "mp3"})
 """Kinds of which a station's stream is."""
 _BUFFER_BYTES = 32_768
+_MAX_SILENCE = 8192
+"""Frames at once."""
 _MAX_CHANNELS = 64
 _MAX_PACKET_BYTES = 2**23
 _MAX_FRAME_SAMPLES = 2**22
@@ -63,9 +72,13 @@ _NEEDED = {"flac": 1, "mp3": 64}
 """By demuxer: to decode a packet to the last bit alike so many packets are needed, itself included. A frame of FLAC stands alone; one
 of MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
 _TELL_FILE_LENGTH = frozenset({"matroska", "flv"})
-"""Demuxers that know how long the file is, not each stream of it."""
-_ONE_PART = frozenset({"asf", "avi", "caf", "w64"})
+"""Demuxers that know where the file ends, not each stream of it."""
+_ONE_PART = frozenset({"asf", "avi"})
 """Kinds in which all audio is in one part; their demuxers take its end for that of the file."""
+_CLAIM_LENGTH = frozenset({"wav", "aiff", "au", "caf", "w64"})
+"""Demuxers of files whose header claims a length that nobody may ever have filled in."""
+_WITHOUT_CLOCK = frozenset({"", "aac", "mp3", "flac"})
+"""Demuxers of files without time stamps: FFmpeg counts on at the rate with which they began."""
 _MAX_ERRORS = 2000
 """Packets in a row that cannot be decoded: half a minute and more."""
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
@@ -79,8 +92,10 @@ ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_MALLOC_BYTES))  
 av.logging.set_level(None)
 
 
-def open_file(reader: Reader, first: int) -> Media:
+def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = None) -> tuple[Media, Samples]:
     """Open a file and decode its first frame, which tells what the container may not; its pieces begin with the frame ``first``.
+
+    Where it lies behind another file its samples are made ``like`` those.
 
     Raises:
         MediaError: it cannot be read, or there is no sound in it.
@@ -90,6 +105,7 @@ def open_file(reader: Reader, first: int) -> Media:
     if not head:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
+    given = reader
     if kind in _FRAMES_ALONE and not reader.start:
         reader = without_titles(reader)
         head = reader.peek(HEAD_BYTES)
@@ -99,9 +115,18 @@ def open_file(reader: Reader, first: int) -> Media:
         check_clear(kind, reader.peek(LOOK_BYTES))
     outline = Outline(kind, head)
     reader.seen = outline.see
+    mend_sizes(reader, kind)
+    serials = [serial for _, serial in first_pages(reader)] if kind == "ogg" else []
+    # FFmpeg begins to count at 0 in FLAC, whatever its first page says.
+    times = [first_time(reader, serial) for serial in serials] if b"\x7fFLAC" in reader.peek(512) else []
+    if reader is given:
+        watch(reader, kind)
     container = _open(reader, kind)
     try:
-        return _Decoder(reader, container, kind, outline).media(first)
+        alike = Samples(like) if isinstance(like, AudioFormat) else like
+        decoder = _Decoder(reader, container, kind, outline, alike)
+        decoder.serials, decoder.times = serials, times
+        return decoder.media(first)
     except BaseException:
         container.close()
         raise
@@ -134,9 +159,20 @@ def _words(error: Exception) -> str:
 
 
 class _Decoder:
-    """One file, while it is decoded."""
+    """One file, while it is decoded.
 
-    def __init__(self, reader: Reader, container: InputContainer, kind: str, outline: Outline) -> None:
+    Attributes:
+        serials: of an Ogg file, the numbers of its streams.
+        times: of one with FLAC, the first time in each, and how many packets end by then.
+    """
+
+    def __init__(
+        self, reader: Reader, container: InputContainer, kind: str, outline: Outline, like: Samples | None
+    ) -> None:
+        self.serials: list[int] = []
+        self.times: list[tuple[int, int] | None] = []
+        self._untimed = 0  # so many frames have time stamps that are none
+        self._like = like
         self._reader = reader
         self._container = container
         self._kind = kind
@@ -158,49 +194,77 @@ class _Decoder:
         self._passing = 0  # so many packets before the first that is wanted must be decoded; 0: all, from now on
         self._first = 0
         self._before: av.Packet[av.AudioStream] | None = None  # the packet before this one
+        self._sort = b""  # of the packets that are passed over
 
-    def media(self, first_frame: int) -> Media:
+    def media(self, first_frame: int) -> tuple[Media, Samples]:
         """The file, once its first frame is decoded."""
         frames = self._frames()
         first = next(frames, None)
         if first is None:
             raise NoAudioError("no sound in it can be decoded")
-        self._samples = Samples(first)
+        self._samples = self._like or Samples(first)
         fmt = self._samples.format
         self._scale = (self._base.numerator * fmt.rate, self._base.denominator)
-        length, promised = self._length()
-        frames = self._to_the_end(frames, length)
+        self._timeline = Timeline(fmt.rate, self._origin(first))
+        length, promised, claimed = self._length()
         container = self._container.format.name.partition(",")[0]
         if first_frame:
             self._first, self._passing = first_frame, _NEEDED.get(self._kind, 0)
         noticed = Noticed()
         finish = Finish(self._samples.gains, noticed, as_written=self._codec.name.startswith("pcm_f"))
-        pieces = join(self._chunks(first, frames), fmt.rate, length if promised else None, first_frame, finish)
+        chunks = self._to_the_end(self._chunks(first, frames), length)
+        pieces = join(chunks, fmt.rate, promised, first_frame, finish, claimed)
         # Of fragments it is that of those which were looked at.
         told = None if self._outline.fragmented else length
-        return Media(fmt, told, container, self._codec.name, pieces, noticed)
+        return Media(fmt, told, container, self._codec.name, pieces, noticed), self._samples
 
-    def _length(self) -> tuple[int | None, bool]:
-        """The length in frames, None where it were a guess; and whether so much must come."""
+    def _length(self) -> tuple[int | None, int | None, int]:
+        """In frames: the length, None where it were a guess; how much must come, None where nobody promised; what is claimed."""
         told = tells_length(self._kind, self._reader)
+        length = self._in_frames(self._stream.duration or 0)
+        if self._kind in _CLAIM_LENGTH:
+            return self._there(length)
         if self._kind in _TELL_FILE_LENGTH:
-            # It is the length of the longest stream, which may be another one.
-            promised = told and len(self._container.streams) == 1
-            length = (self._container.duration or 0) * self._samples.format.rate // av.time_base
-        else:
-            promised, length = told, self._in_frames(self._stream.duration or 0)
-        # The end of an Ogg file tells how long it is, not how long it should be.
-        return length if length > 0 and (told or self._kind == "ogg") else None, promised
+            # It is the end of the longest stream, which may be another one.
+            end = (self._container.duration or 0) * self._samples.format.rate // av.time_base
+            length = max(0, end - self._timeline.origin) if end > self._timeline.origin else end
+            told_of_it = told and len(self._container.streams) == 1
+            return length if told and length else None, length if told_of_it and length else None, 0
+        if self._kind == "ogg":
+            return self._end_of_ogg(), None, 0
+        if self._kind == "mov" and self._stream.start_time:
+            length += max(0, self._in_frames(self._stream.start_time) - self._timeline.origin)
+        return (length, length, 0) if told and length > 0 else (None, None, 0)
 
-    def _to_the_end(self, frames: Iterator[av.AudioFrame], length: int | None) -> Iterator[av.AudioFrame]:
-        """The frames of a file of which ``length`` is known, which may be longer than its sound, or shorter.
+    def _there(self, claimed: int) -> tuple[int | None, int | None, int]:
+        """The same, of a length that is only a claim: there is no more than the bytes of the file."""
+        size, bits = self._reader.source.size, self._codec.bit_rate or 0
+        if size is None or not bits:
+            return claimed or None, None, claimed
+        size -= self._reader.start
+        rate = self._samples.format.rate
+        there, claimed_bytes = size * 8 * rate // bits, claimed * bits // (8 * rate)
+        if claimed <= there:
+            return claimed or None, None, 0
+        return there or None, None, 0 if is_placeholder(claimed_bytes, size) else claimed
+
+    def _end_of_ogg(self) -> int | None:
+        """Where an Ogg file ends; None where another stream ends there."""
+        if self._stream.index >= len(self.serials):
+            return None
+        granule = last_granule(self._reader, self.serials[self._stream.index])
+        length = self._in_frames(granule) - self._timeline.origin if granule else 0
+        return length if length > 0 else None
+
+    def _to_the_end(self, chunks: Iterator[Chunk], length: int | None) -> Iterator[Chunk]:
+        """The chunks of a file of which ``length`` is known, which may be longer than its sound, or shorter.
 
         Raises:
             TruncatedError: its end is cut off, and sound with it.
             MediaError: as well, but how much is not known.
         """
-        yield from frames
-        end, reach = self._reader.end, self._outline.reach
+        yield from chunks
+        end, reach = self._reader.size, self._outline.reach
         if end is None or reach <= end:
             return
         rate, frame = self._samples.format.rate, self._timeline.frame
@@ -252,7 +316,9 @@ class _Decoder:
         wanted = self._timeline.frame + self._passing * frames > self._first
         # A lost one that is shorter than what is rounded leaves no hole, so that nobody would know of it.
         follows = before and before.pts is not None and packet.pts == before.pts + (before.duration or 0)
-        if not (follows and exact) or frames <= self._timeline.rounding or wanted:
+        sort = _sort(self._kind, packet)
+        self._sort = self._sort or sort
+        if not (follows and exact and sort == self._sort) or frames <= self._timeline.rounding or wanted:
             self._passing = 0
             return False
         self._timeline.frame += frames
@@ -273,15 +339,30 @@ class _Decoder:
         raise self._reader.error or MediaError("the container is broken")
 
     def _chunks(self, first: av.AudioFrame, frames: Iterator[av.AudioFrame]) -> Iterator[Chunk]:
-        """The frames as samples with their places."""
+        """The frames as samples with their places, all at one rate."""
+        rates, timeline = OneRate(self._samples.format.rate), self._timeline
+        counted = False  # the time stamps are worth nothing
         try:
-            self._timeline = timeline = Timeline(self._samples.format.rate, self._origin(first))
             for frame in chain([first], frames):
+                if not is_read(frame.sample_rate):  # broken
+                    timeline.lose(rates.frames(frame.samples, frame.sample_rate) if frame.sample_rate > 0 else 0)
+                    continue
+                samples, end = self._samples.of(frame), timeline.frame
+                leading = self._lost is None and timeline.at_start
                 if self._lost is not None:
                     timeline.lose(self._in_frames(self._lost))
-                samples = self._samples.of(frame)
-                stamp = None if frame.pts is None else self._in_frames(frame.pts)
-                yield timeline.place(stamp, len(samples)), samples
+                counted |= frame.sample_rate != rates.rate and self._kind in _WITHOUT_CLOCK
+                stamp = None if frame.pts is None or counted else self._in_frames(frame.pts)
+                if self._untimed:
+                    self._untimed, stamp = self._untimed - 1, None
+                count = rates.frames(len(samples), frame.sample_rate)
+                place = timeline.place(stamp, count)
+                if leading and place > end:  # the picture began before the sound, and nothing is missing
+                    yield from rates.flush()
+                    yield from _silence(end, place, samples)
+                yield from rates.add(place, count, samples, frame.sample_rate)
+            yield from rates.flush()
+            yield timeline.frame, self._samples.none()  # what was passed over counts, too
         finally:
             self._container.close()
 
@@ -290,11 +371,34 @@ class _Decoder:
         starts = [
             stream.start_time * stream.time_base
             for stream in self._container.streams
-            if stream.start_time is not None and stream.time_base
+            if stream.type in {"audio", "video"}
+            and not stream.disposition & Disposition.attached_pic
+            and stream.start_time is not None
+            and stream.time_base
         ]
+        if (
+            self._codec.name == "flac"
+            and self._stream.index < len(self.times)
+            and (time := self.times[self._stream.index])
+        ):
+            self._untimed = time[1]
+            return max(0, time[0] - time[1] * first.samples)
         if self._stream.start_time is None:
             return self._in_frames((first.pts or 0) - (self._lost or 0))
         return int(min(starts) * self._samples.format.rate + Fraction(1, 2))
+
+
+def _silence(start: int, end: int, like: NDArray[Any]) -> Iterator[Chunk]:
+    """Nothing to be heard, as samples like these."""
+    nothing = np.zeros((_MAX_SILENCE, like.shape[1]), like.dtype)
+    for place in range(start, end, _MAX_SILENCE):
+        yield place, nothing[: end - place]
+
+
+def _sort(kind: str, packet: "av.Packet[av.AudioStream]") -> bytes:
+    """What its header says of a packet's rate: packets of different rates may last as long."""
+    head = bytes(memoryview(packet)[:3]).ljust(3, b"\0")
+    return bytes([head[1] & 0x1E, head[2] & 0x0C]) if kind == "mp3" else bytes([head[2] & 0x0F])
 
 
 def _choose(container: InputContainer) -> av.AudioStream:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from transcriber.audio.mixing import Noticed, mix_many
 from transcriber.audio.pcm import MAX_FLOAT_PEAK, AudioFormat, is_unscaled, peak_of
-from transcriber.errors import TranscriberError, TruncatedError
+from transcriber.errors import ClaimError, TranscriberError, TruncatedError
 
 CLEARLY_S = 0.5
 """Containers round the length, and count what codecs put before and after; so much missing is no truncation."""
@@ -27,10 +27,12 @@ class Piece(NamedTuple):
     Attributes:
         frame: place of its first frame, at the format's rate; it jumps ahead where something could not be decoded.
         data: whole interleaved frames of the file's format, at most a second.
+        missing: why something is missing here, nobody knows how much; then there are no data.
     """
 
     frame: int
     data: bytes
+    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Media:
         frames: its length, where the container tells.
         container: such as ``ogg``.
         codec: such as ``opus``.
-        pieces: the audio, decoded as it is asked for; the same for the same bytes. ``close()`` frees the decoder.
+        pieces: the audio, decoded as it is asked for; the same for the same bytes. It returns the place after the last frame, and
+            ``close()`` frees the decoder.
         noticed: what showed so far while more than two channels were mixed.
     """
 
@@ -50,7 +53,7 @@ class Media:
     frames: int | None
     container: str
     codec: str
-    pieces: Generator[Piece, None, None]
+    pieces: Generator[Piece, None, int]
     noticed: Noticed = field(default_factory=Noticed)
 
 
@@ -92,8 +95,13 @@ class Finish:
 
 
 def join(
-    chunks: Iterator[Chunk], rate: int, promised: int | None, first: int = 0, finish: Finish | None = None
-) -> Generator[Piece, None, None]:
+    chunks: Iterator[Chunk],
+    rate: int,
+    promised: int | None,
+    first: int = 0,
+    finish: Finish | None = None,
+    claimed: int = 0,
+) -> Generator[Piece, None, int]:
     """Chunks of any length as pieces.
 
     Args:
@@ -102,29 +110,40 @@ def join(
         promised: the length, if the container is to be trusted with it.
         first: what comes before this place, where a piece begins, is left out.
         finish: makes of samples what is heard.
+        claimed: the length that a header claims, which may never have been right.
+
+    Returns:
+        The place after the last frame.
 
     Raises:
         TruncatedError: the last chunk ends clearly before ``promised``.
+        ClaimError: or before ``claimed``.
     """
     finish = finish or Finish()
     if finish.as_written:  # what its floats mean shows in the pieces before
-        slab = _Slab(rate, 0, finish)
-        yield from (piece for piece in _pieces(chunks, slab, 0) if piece.frame >= first)
+        end = yield from _pieces(chunks, _Slab(rate, 0, finish), first)
     else:
-        slab = _Slab(rate, first, finish)
-        yield from _pieces(chunks, slab, first)
-    if promised is not None and slab.end < promised - rate * CLEARLY_S:
-        raise TruncatedError(f"it ends after {slab.end / rate:.1f} s of {promised / rate:.1f} s", promised)
+        end = yield from _pieces(chunks, _Slab(rate, first, finish), first)
+    clearly = end + rate * CLEARLY_S
+    if promised is not None and clearly < promised:
+        raise TruncatedError(f"it ends after {end / rate:.1f} s of {promised / rate:.1f} s", promised)
+    if clearly < claimed:
+        raise ClaimError(f"its header claims {claimed / rate:.1f} s, and there are {end / rate:.1f} s", end)
+    return end
 
 
-def _pieces(chunks: Iterator[Chunk], slab: "_Slab", first: int) -> Iterator[Piece]:
+def _pieces(chunks: Iterator[Chunk], slab: "_Slab", first: int) -> Generator[Piece, None, int]:
+    end, start = 0, slab.end
     try:
         for place, samples in chunks:
-            yield from slab.add(place, samples) if place >= first else slab.add(first, samples[first - place :])
+            end = place + len(samples)
+            pieces = slab.add(place, samples) if place >= start else slab.add(start, samples[start - place :])
+            yield from (piece for piece in pieces if piece.frame >= first)
     except TranscriberError:
-        yield from slab.rest()
+        yield from (piece for piece in slab.rest() if piece.frame >= first)
         raise
-    yield from slab.rest()
+    yield from (piece for piece in slab.rest() if piece.frame >= first)
+    return end
 
 
 class _Slab:

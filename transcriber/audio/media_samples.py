@@ -24,17 +24,29 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 
 class Samples:
-    """Makes all frames of a file look like the first.
+    """Makes all samples of a file look like the first, but for their rate.
 
     Attributes:
         format: S16LE where the first frame has no more than 16 bits, else F32LE; more than two channels are to be one.
         gains: at which they are to be mixed, (channels,); None: there are no more than two.
     """
 
-    def __init__(self, first: av.AudioFrame) -> None:
-        """Raises MediaError: its rate is none that is read."""
+    def __init__(self, first: av.AudioFrame | AudioFormat) -> None:
+        """Like the first frame, or S16LE or F32LE of any format.
+
+        Raises:
+            MediaError: its rate is none that is read.
+        """
+        self._packer: av.AudioResampler | None = None
+        self._usual = ""
+        self.gains: NDArray[np.float32] | None = None
+        if isinstance(first, AudioFormat):
+            self.format, self._channels = first, first.channels
+            self._as_is = "s16" if first.sample is SampleFormat.S16LE else "flt"
+            self._dtype = _DTYPES[self._as_is]
+            return
         rate, channels = first.sample_rate, first.layout.nb_channels
-        if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        if not is_read(rate):
             raise MediaError(f"{rate} Hz; {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} are read")
         mixed = channels > MAX_CHANNELS
         narrow = first.format.packed.name in {"u8", "s16"} and not mixed
@@ -46,16 +58,13 @@ class Samples:
         self._dtype = _DTYPES[self._as_is]
         # Of one channel, planar and packed are the same; most frames are like this one, and 20 ms of Opus are decoded in 15 us.
         self._usual = first.format.name if first.format.packed.name == self._as_is and channels == 1 else ""
-        self._packer: av.AudioResampler | None = None
 
     def of(self, frame: av.AudioFrame) -> NDArray[Any]:
-        """(frames, channels of the first frame) int16 or float32.
+        """(frames, channels of the first frame) int16 or float32, at the rate of ``frame``.
 
         Raises:
-            MediaError: the rate is another one, or its channels cannot be read.
+            MediaError: its channels cannot be read.
         """
-        if frame.sample_rate != self.format.rate:
-            raise MediaError(f"the sample rate changes from {self.format.rate} to {frame.sample_rate} Hz")
         channels = frame.layout.nb_channels
         samples: NDArray[Any]
         if channels == 1 and frame.format.name == self._usual:
@@ -70,6 +79,24 @@ class Samples:
             samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
             if channels != self._channels:
                 samples = self._alike(samples, _gains(frame))
+        return self._as_format(samples)
+
+    def of_array(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """The same of (frames, 1 or 2) int16 or float32 in about [-1, 1]."""
+        if samples.dtype == self._dtype and samples.shape[1] == self._channels:
+            return samples
+        scaled = samples.astype(np.float32)
+        if samples.dtype == np.int16:
+            scaled *= np.float32(2.0**-15)
+        if scaled.shape[1] != self._channels:
+            scaled = self._alike(np.ascontiguousarray(scaled), np.ones(1, np.float32))
+        return self._as_format(scaled)
+
+    def none(self) -> NDArray[Any]:
+        """No samples."""
+        return np.empty((0, self._channels), np.int16 if self.format.sample is SampleFormat.S16LE else np.float32)
+
+    def _as_format(self, samples: NDArray[np.float32]) -> NDArray[Any]:
         if self.format.sample is SampleFormat.S16LE:
             return np.clip(np.rint(np.nan_to_num(samples) * 2**15), -(2**15), 2**15 - 1).astype(np.int16)
         return np.ascontiguousarray(samples)
@@ -94,6 +121,11 @@ class Samples:
             else:
                 return packed
         raise MediaError(f"{frame.layout.nb_channels} channels that cannot be read")
+
+
+def is_read(rate: int) -> bool:
+    """Whether samples of so many a second are read."""
+    return MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE
 
 
 def _gains(frame: av.AudioFrame) -> NDArray[np.float32]:

@@ -13,18 +13,23 @@ class Timeline:
 
     Attributes:
         frame: place of the next frame, if nothing is missing before it.
+        origin: what the first frame's time stamp would be, in frames, if nothing is missing before it.
         rounding: where so much or less is lost, no hole is left, in frames.
     """
 
     def __init__(self, rate: int, origin: int) -> None:
-        """``origin`` is what the first frame's time stamp would be, in frames, if nothing is missing before it."""
         self.frame = 0
         self._jitter = int(rate * _JITTER_S)
         self.rounding = int(rate * _ROUNDING_S)
         self._max_hole = int(rate * _MAX_HOLE_S)
-        self._origin = origin
+        self.origin = origin
         self._lost = 0  # frames that could not be decoded since the last that could
         self._losing = False
+
+    @property
+    def at_start(self) -> bool:
+        """Whether no more has come than a codec may put before the sound."""
+        return self.frame <= self._jitter
 
     def lose(self, frames: int) -> None:
         """A packet could not be decoded: ``frames`` is its length, 0 where nobody knows."""
@@ -36,13 +41,13 @@ class Timeline:
 
         They follow those before, or leave a hole; they never lie over them.
         """
-        ahead = self._lost if stamp is None else stamp - self._origin - self.frame
+        ahead = self._lost if stamp is None else stamp - self.origin - self.frame
         if not -self._jitter <= ahead <= self._max_hole:
             # Another recording joined to this one, or nonsense: its time stamps count from here.
             ahead = self._lost
-            self._origin = (stamp or 0) - self.frame - ahead
+            self.origin = (stamp or 0) - self.frame - ahead
         elif not self.frame and not self._losing and abs(ahead) <= self._jitter:
-            self._origin += ahead  # what is cut off at the start is not counted the same everywhere
+            self.origin += ahead  # what is cut off at the start is not counted the same everywhere
         if ahead > (self.rounding if self._losing else self._jitter):
             self.frame += ahead
         self._lost, self._losing = 0, False

@@ -20,16 +20,10 @@ from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
 from transcriber.audio.speech import Network
 from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError
-from transcriber.messages import NEVER_CAME, GapReason
+from transcriber.messages import BRIDGED_S, NEVER_CAME, GapReason
 
 BEGAN_AGAIN_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
-
-
-BRIDGED_S = 0.2
-"""A hole that is no longer is filled with silence, and the window goes on: a cut costs more words than the hole, up to twice
-as long (``bench/holes.py``), and nothing else to fill it with is clearly better.
-"""
 
 
 class Place(NamedTuple):

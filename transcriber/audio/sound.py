@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from transcriber.audio.pcm import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type, why_unfit
-from transcriber.audio.wav import WavParser, is_wav
+from transcriber.audio.wav import WavFiles, is_wav
 from transcriber.errors import BadInputError
 
 _WAV_HEAD_BYTES = 12
@@ -82,8 +82,8 @@ def _without_header(payload: bytes) -> tuple[bytes, AudioFormat]:
     Raises:
         BadInputError: it is not whole, or says a format that is not read.
     """
-    parser = WavParser(len(payload))
-    pcm = parser.feed(payload)
+    parser = WavFiles(len(payload))
+    pcm = parser.feed(payload) + parser.finish()
     if parser.format is None:
         raise BadInputError(f"no whole WAV header in {len(payload)} bytes")
     return pcm, parser.format

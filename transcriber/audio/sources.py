@@ -1,5 +1,6 @@
 """Where the bytes of a file come from. In: random access, or a pipe. Out: the bytes in order, as a decoder reads them."""
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +14,9 @@ _SEEK_BYTES = 4096
 
 _SKIP_BYTES = 2**16
 _END = 2
+
+MARK_BYTES = 128
+"""No pattern that is watched for is longer."""
 
 
 class Source(Protocol):
@@ -55,21 +59,32 @@ class Reader:
     It raises nothing into FFmpeg, which would swallow it or show it at another place: what went wrong is kept, and there is
     nothing more to read.
 
+    Several files may lie one behind the other: each has a reader of its own, which ends where the next one begins.
+
     Attributes:
         error: why there is nothing more to read.
         start: where the file begins for FFmpeg: behind what is not its business.
         seen: told of all that is read: where it lies from the start on, and what it is.
+        end: where another file begins, from ``start`` on; None: none is known of.
+        in_order: it is read from its beginning to its end, even where it could go back.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, start: int = 0, head: bytes = b"") -> None:
+        """``head`` are bytes of the source from ``start`` on that were read already, as a pipe gives them only once."""
         self.source = source
         self.error: Exception | None = None
-        self.start = 0
+        self.start = start
+        self.end: int | None = None
+        self.in_order = False
         self.seen: Callable[[int, bytes], object] = _ignore
         self._at = 0
-        self._end: int | None = None  # where there was nothing more
-        self._head = b""  # of the source from the start on, as a pipe gives it only once
+        self._ended: int | None = None  # where there was nothing more
+        self._head = head
         self._silent_bytes = 0
+        self._mark: re.Pattern[bytes] | None = None
+        self._watched = 0  # up to here it was looked for the mark
+        self._ahead = b""  # read from there on, and not given to anybody
+        self._tail = b""  # of the head, in which it may begin
 
     def peek(self, count: int) -> bytes:
         """The first ``count`` bytes from the start on, or all that there are; call it before reading.
@@ -101,7 +116,39 @@ class Reader:
         """Sound was decoded: what is read from now on is counted anew."""
         self._silent_bytes = 0
 
+    def watch(self, mark: re.Pattern[bytes], start: int) -> None:
+        """Let the file end where ``mark`` is found in what is read in order, ``start`` bytes from its beginning or later."""
+        self._mark, self._watched, self._ahead = mark, max(start, len(self._head)), b""
+        known = self._head[: self.end]
+        found = mark.search(known, start)
+        self.end = found.start() if found else self.end
+        self._tail = known[start:][-MARK_BYTES:]
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """Let the file have ``data`` at this place, of its first bytes."""
+        self.peek(offset + len(data))
+        self._head = self._head[:offset] + data + self._head[offset + len(data) :]
+
+    def behind(self) -> "Reader | None":
+        """The file that begins where this one ends; None if there is none. This one is read no more.
+
+        Raises:
+            Exception: what the source raises, or that there is no sound for too long.
+        """
+        self._at = max(self._at, self._watched)
+        while self._mark and self.end is None and self._read(_SKIP_BYTES):
+            self._at = self._watched
+        if self.error:
+            raise self.error
+        if self.end is None:
+            return None
+        known = self._head[self.end :] + (self._ahead[max(0, self.end - self._watched) :] if self._mark else b"")
+        reader = Reader(self.source, self.start + self.end, known)
+        reader._silent_bytes = self._silent_bytes + _SEEK_BYTES
+        return reader
+
     def read(self, count: int) -> bytes:
+        count = count if self.end is None else max(0, min(count, self.end - self._at))
         piece = self._head[self._at : self._at + count] or self._read(count)
         self.seen(self._at, piece)
         self._at += len(piece)
@@ -109,7 +156,7 @@ class Reader:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == _END:
-            offset += (self.source.size or 0) - self.start
+            offset += (self.source.size or 0) - self.start if self.end is None else self.end
         elif whence:
             offset += self._at
         if offset < 0:
@@ -122,24 +169,55 @@ class Reader:
         return self._at
 
     def seekable(self) -> bool:
-        return self.source.size is not None
+        return self.source.size is not None and not self.in_order
 
     @property
-    def end(self) -> int | None:
-        """How many bytes there are from the start on; None: a pipe that has not ended yet."""
-        return self._end if self.source.size is None else self.source.size - self.start
+    def size(self) -> int | None:
+        """How many bytes the file has from its start on; None: a pipe that has not ended yet."""
+        if self.end is not None:
+            return self.end
+        return self._ended if self.source.size is None else self.source.size - self.start
 
     def _read(self, count: int) -> bytes:
-        if self.error:
+        if self.error or not count:
             return b""
         try:
-            piece = self.source.read_at(self.start + self._at, count)
+            if self._mark and self._at <= self._watched:
+                # What was looked through is read again up to there, and no further.
+                piece = (
+                    self._look(count)
+                    if self._at == self._watched
+                    else self._fetch(min(count, self._watched - self._at))
+                )
+            else:
+                piece = self._fetch(count)
         except Exception as error:  # noqa: BLE001 - raised again once FFmpeg is left
             self.error = error
             return b""
         self._count(len(piece))
-        if count and not piece:
-            self._end = self._at
+        if not piece:
+            self._ended = self._at
+        return piece
+
+    def _fetch(self, count: int) -> bytes:
+        return self.source.read_at(self.start + self._at, count)
+
+    def _look(self, count: int) -> bytes:
+        """The next bytes, before the mark if that is found."""
+        at = self._watched
+        while len(self._ahead) <= (MARK_BYTES if self.end is None else 0) and (
+            more := self.source.read_at(self.start + at + len(self._ahead), max(count, MARK_BYTES))
+        ):
+            self._ahead += more
+        if self.end is None:
+            known = self._tail + self._ahead
+            if found := self._mark.search(known) if self._mark else None:
+                self.end = at + found.start() - len(self._tail)
+            self._tail = b""
+        held_back = MARK_BYTES if self.end is None and len(self._ahead) > MARK_BYTES else 0
+        sure = len(self._ahead) - held_back if self.end is None else max(0, self.end - at)
+        piece, self._ahead = self._ahead[: min(count, sure)], self._ahead[min(count, sure) :]
+        self._watched += len(piece)
         return piece
 
     def _count(self, count: int) -> None:

@@ -1,12 +1,15 @@
 """WAV files as they arrive. In: the bytes of a RIFF WAVE file, cut anywhere. Out: its format and its PCM.
 
-Reads PCM of 8, 16, 24 and 32 bits, 32-bit float, mu-law and A-law, WAVE_FORMAT_EXTENSIBLE, and files
-whose sizes were never filled in because they came through a pipe.
+Reads PCM of 8, 16, 24 and 32 bits, 32-bit float, mu-law and A-law, WAVE_FORMAT_EXTENSIBLE, the long forms RF64 and BW64, and
+files whose sizes are wrong: never filled in because they came through a pipe, filled in too early, or wrapped at 4 GiB. Audio
+ends where something else begins, whatever the sizes claim.
 Memory is bounded by the piece that was fed in.
 """
 
+import re
 import struct
 import sys
+from typing import Literal
 
 from transcriber.audio.pcm import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
@@ -25,13 +28,51 @@ _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 """What follows the format tag in the GUID of an extensible format."""
 
 _MAX_FORMAT_BYTES = 1024
-_HUGE_BYTES = 0x7FFF_0000
+HUGE_BYTES = 0x7FFF_0000
 """From here on a size is what a writer into a pipe puts where it cannot know: read to the end, unless the file is that long."""
+_UNLIKELY_BYTES, _UNLIKELY = 2**29, 8
+"""So is a size from here on, where there is not an eighth of it: 1 000 000 000, 2 000 000 000 and the like."""
+
+_KINDS = (b"RIFF", b"RF64", b"BW64")
+BEGINNING = re.compile(rb"R(?:IFF|F64).{4}WAVE(?:fmt |ds64|JUNK|junk|bext|LIST|PAD )", re.DOTALL)
+"""What nothing but the beginning of a WAV file looks like. With the letter in front it is searched ten times as fast."""
+_BEGINNING_BYTES = 16
+_CHUNKS = frozenset({
+    b"LIST", b"list", b"INFO", b"id3 ", b"ID3 ", b"fact", b"cue ", b"plst", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"chna", b"umid",
+    b"JUNK", b"junk", b"PAD ", b"FLLR", b"Fake", b"PEAK", b"LGWV", b"_PMX", b"aXML", b"acid", b"strc", b"afsp", b"cart", b"levl", b"link",
+    b"data", b"note", b"labl", b"DISP", b"MEXT", b"qlty", b"mext", b"regn", b"minf", b"elm1", b"ovwf", b"umd ", b"SAUR", b"ResU", b"tlst",
+})  # fmt: skip
+"""What is known to come behind audio."""
+_TRAILER_BYTES = 1024
+"""No more of what nobody knows is taken for a trailer of some other program; more of it is audio."""
+_MAX_CHUNK_BYTES = 2**20
+"""Of a chunk with a name that nobody knows, where the size of the file is not known."""
 
 
 def is_wav(head: bytes) -> bool:
     """Whether a file that begins with these twelve bytes is one."""
-    return head[:4] == b"RIFF" and head[8:12] == b"WAVE"
+    return head[:4] in _KINDS and head[8:12] == b"WAVE"
+
+
+def is_placeholder(claimed_bytes: int, file_bytes: int) -> bool:
+    """Whether a size that is more than a file of so many bytes has, 0 if not known, was surely never meant."""
+    return claimed_bytes >= HUGE_BYTES or (
+        claimed_bytes >= _UNLIKELY_BYTES and bool(file_bytes) and file_bytes * _UNLIKELY < claimed_bytes
+    )
+
+
+def what_follows(
+    behind: bytes, left_bytes: int | None, order: Literal["little", "big"] = "little"
+) -> Literal["chunk", "file", "audio"]:
+    """What begins where audio should end: with these bytes, twelve if there are as many, of ``left_bytes`` in all if known."""
+    if is_wav(behind[:12]) or (behind[:4] == b"FORM" and behind[8:11] == b"AIF"):
+        return "file"
+    name, size = behind[:4], int.from_bytes(behind[4:8], order)
+    if name in _CHUNKS:
+        return "chunk"
+    printable = len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)  # noqa: PLR2004 - ASCII
+    fits = 8 + size <= left_bytes if left_bytes is not None else size <= _MAX_CHUNK_BYTES
+    return "chunk" if printable and fits else "audio"
 
 
 class WavParser:
@@ -39,7 +80,10 @@ class WavParser:
 
     Attributes:
         format: format of the bytes that come out; None until the audio begins.
-        frames: how many frames the header promises; None where it does not know.
+        frames: how many frames there are, as far as the header and the file's size tell; None where they do not.
+        claimed: how many the header claims, where that is more; 0: it does not, or nobody would believe it.
+        audio_end: where the audio should end, in bytes of the file; None where nobody knows.
+        behind: with what another file begins behind it, once that is seen; nothing more is to be fed then.
     """
 
     def __init__(self, file_bytes: int | None = None) -> None:
@@ -47,13 +91,18 @@ class WavParser:
         self._file_bytes = file_bytes or 0
         self.format: AudioFormat | None = None
         self.frames: int | None = None
-        self._pending = bytearray()  # an unfinished header or frame
+        self.claimed = 0
+        self.audio_end: int | None = None
+        self.behind: bytes | None = None
+        self._pending = bytearray()  # an unfinished header or frame, or what may be another file
+        self._at = 0  # of what is pending, in bytes of the file
         self._riff_bytes = -1  # what RIFF claims; -1 before it
-        self._header_bytes = 0  # behind the 8 bytes that the RIFF size does not count
+        self._long_bytes: int | None = None  # the size of the audio, where it is too long for its own chunk
         self._skip_bytes = 0  # of a chunk that is not ours
         self._format: AudioFormat | None = None  # read, but the audio has not begun
         self._frame_bytes = 0
-        self._audio_bytes: int | None = None  # still to come; None before the audio
+        self._audio_bytes: int | None = None  # still to come in this chunk; None outside of one
+        self._over = False  # what comes is no audio
 
     def feed(self, data: bytes) -> bytes:
         """Whole frames of PCM from the next piece of the file; empty within headers and behind the audio.
@@ -62,21 +111,72 @@ class WavParser:
             BadInputError: not a WAV file, or one of a format that is not read.
         """
         self._pending += data
-        while self._audio_bytes is None:
-            if not self._read_header():
-                return b""
-        usable = min(len(self._pending), self._audio_bytes)
-        usable -= usable % self._frame_bytes
-        pcm = bytes(memoryview(self._pending)[:usable])
-        self._audio_bytes -= usable
-        # The rest is the start of a frame or, behind the audio, other chunks.
-        del self._pending[: usable if self._audio_bytes >= self._frame_bytes else None]
+        return self._read(last=False)
+
+    def finish(self) -> bytes:
+        """No more comes: the frames that were held back because they might have been something else."""
+        return self._read(last=True)
+
+    def _read(self, *, last: bool) -> bytes:
+        pcm = b""
+        while not self._over:
+            if self._audio_bytes is None:
+                if not self._read_header():
+                    break
+            else:
+                pcm += self._read_audio(last=last)
+                if self._audio_bytes >= self._frame_bytes or not self._look_behind(last=last):
+                    break
+        if self._over:
+            self._pending.clear()
         return pcm
+
+    def _read_audio(self, *, last: bool) -> bytes:
+        """The frames of this chunk that have come."""
+        left = self._audio_bytes or 0
+        usable = min(len(self._pending), left)
+        if left > sys.maxsize // 2:  # nobody knows where it ends
+            if found := BEGINNING.search(self._pending):
+                usable = found.start()
+                self._end(usable)
+            elif not last:
+                usable = max(0, usable - _BEGINNING_BYTES + 1)
+        usable -= usable % self._frame_bytes
+        self._audio_bytes = left - usable
+        return self._take(usable)
+
+    def _look_behind(self, *, last: bool) -> bool:
+        """The audio should be over: find out whether it is. False if more must come first."""
+        rest = self._audio_bytes or 0  # part of a frame
+        left_bytes = self._file_bytes - self._at - rest if self._file_bytes else None
+        if self._over or (len(self._pending) < rest + 13 and not last):
+            return self._over
+        for start in {rest + (self._at + rest) % 2, rest}:
+            behind = bytes(self._pending[start : start + 12])
+            match what_follows(behind, left_bytes) if len(behind) > 7 else "":  # noqa: PLR2004 - a name and a size
+                case "file":
+                    self._end(start)
+                    return True
+                case "chunk":
+                    self._take(start)
+                    self._audio_bytes = None
+                    return True
+                case _:
+                    pass
+        if len(self._pending) - rest > _TRAILER_BYTES:
+            self._audio_bytes, self.frames, self.audio_end = sys.maxsize, None, None  # the size was too small
+            return True
+        self._over = last
+        return last
+
+    def _end(self, count: int) -> None:
+        """Another file begins after so many of the bytes that are pending."""
+        self.behind, self._over = bytes(self._pending[count:]), True
 
     def _take(self, count: int) -> bytes:
         taken = bytes(memoryview(self._pending)[:count])
         del self._pending[:count]
-        self._header_bytes += len(taken)
+        self._at += len(taken)
         return taken
 
     def _read_header(self) -> bool:
@@ -89,6 +189,10 @@ class WavParser:
         if len(self._pending) < 8:  # noqa: PLR2004 - a chunk's name and size
             return False
         name, size = struct.unpack_from("<4sI", self._pending)
+        return self._read_chunk(name, size) if self.format is None else self._read_trailer(name, size)
+
+    def _read_chunk(self, name: bytes, size: int) -> bool:
+        """A chunk before the audio, or its beginning."""
         match name:
             case b"fmt ":
                 if size > _MAX_FORMAT_BYTES:
@@ -97,6 +201,11 @@ class WavParser:
                     return False
                 self._read_format(self._take(8 + size)[8:])
                 self._skip_bytes = size % 2
+            case b"ds64":
+                if len(self._pending) < 24:  # noqa: PLR2004 - its size, that of the file, that of the audio
+                    return False
+                self._long_bytes = int.from_bytes(self._pending[16:24], "little")
+                self._skip_bytes = 8 + size + size % 2
             case b"data":
                 self._take(8)
                 self._begin_audio(size)
@@ -104,14 +213,30 @@ class WavParser:
                 self._skip_bytes = 8 + size + size % 2
         return True
 
+    def _read_trailer(self, name: bytes, size: int) -> bool:
+        """A chunk behind the audio."""
+        if len(self._pending) < 12 and name in _KINDS:  # noqa: PLR2004 - as much as tells a file
+            return False
+        match what_follows(bytes(self._pending[:12]), None):
+            case "file":
+                self._end(0)
+            case "chunk" if name == b"data":
+                self._take(8)
+                self._audio_bytes = size
+            case "chunk":
+                self._skip_bytes = 8 + size + size % 2
+            case _:
+                self._over = True
+        return not self._over
+
     def _read_riff(self) -> bool:
         # Something else is refused at its first bytes, however slowly the others come.
-        if not b"RIFF".startswith(self._pending[:4]) or not b"WAVE".startswith(self._pending[8:12]):
+        begun = bytes(self._pending[:4])
+        if not any(kind.startswith(begun) for kind in _KINDS) or not b"WAVE".startswith(self._pending[8:12]):
             raise BadInputError("not a WAV file (RIFF WAVE)")
         if len(self._pending) < 12:  # noqa: PLR2004 - RIFF, size, WAVE
             return False
         self._riff_bytes = int.from_bytes(self._take(12)[4:8], "little")
-        self._header_bytes = 4
         return True
 
     def _read_format(self, chunk: bytes) -> None:
@@ -135,8 +260,71 @@ class WavParser:
     def _begin_audio(self, size: int) -> None:
         if self._format is None:
             raise BadInputError("the WAV file has audio before its format")
+        if size == 2**32 - 1 and self._long_bytes:
+            size = self._long_bytes
+        room = self._file_bytes - self._at if self._file_bytes else None
         # 0 is the size in a file that was never finished, unless the RIFF goes on behind it.
-        unfinished = size == 0 and not self._header_bytes < self._riff_bytes < _HUGE_BYTES
-        known = not unfinished and (size < _HUGE_BYTES or 8 + self._header_bytes + size <= self._file_bytes)
+        unfinished = size == 0 and not self._at - 8 < self._riff_bytes < HUGE_BYTES
+        known = not unfinished and (size <= room if room is not None else size < HUGE_BYTES)
         self._audio_bytes = size if known else sys.maxsize
-        self.format, self.frames = self._format, size // self._frame_bytes if known else None
+        self.audio_end = self._at + size if known else None
+        self.format, frames = self._format, size // self._frame_bytes
+        if room is None:
+            self.frames = frames if known and size < _UNLIKELY_BYTES else None
+            self.claimed = self.frames or 0
+        else:
+            self.frames = frames if known else room // self._frame_bytes
+            self.claimed = 0 if known or is_placeholder(size, self._file_bytes) else frames
+
+
+class WavFiles:
+    """Takes WAV files of one format, one behind the other, in pieces and gives their samples.
+
+    Attributes:
+        frames: how many the first one has, as its parser has them.
+    """
+
+    def __init__(self, file_bytes: int | None = None) -> None:
+        self._parser = WavParser(file_bytes)
+        self.format: AudioFormat | None = None
+        self.frames: int | None = None
+        self._error: BadInputError | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """As that of ``WavParser``.
+
+        Raises:
+            BadInputError: the same, or a file behind it has another format, or is none that is read.
+        """
+        if self._error:
+            raise self._error
+        return self._go_on(self._parser.feed(data), last=False)
+
+    def finish(self) -> bytes:
+        """As that of ``WavParser``; raises as ``feed``."""
+        pcm = self._go_on(self._parser.finish(), last=True)
+        if self._error:
+            raise self._error
+        return pcm
+
+    def _go_on(self, pcm: bytes, *, last: bool) -> bytes:
+        """These samples and those of files that begin behind them; what is wrong with one is raised after what comes before it."""
+        pcm = self._of_format(pcm)
+        while self._error is None and (behind := self._parser.behind) is not None:
+            self._parser = WavParser()
+            try:
+                pcm += self._of_format(self._parser.feed(behind) + (self._parser.finish() if last else b""))
+            except BadInputError as error:
+                self._error = error
+        return pcm
+
+    def _of_format(self, pcm: bytes) -> bytes:
+        fmt = self._parser.format
+        if self.format is None:
+            self.format, self.frames = fmt, self._parser.frames
+        elif fmt not in {None, self.format}:
+            self._error = BadInputError(
+                f"another WAV file behind it has another format: {fmt.content_type if fmt else None}"
+            )
+            return b""
+        return pcm

@@ -64,6 +64,7 @@ class Payload(NamedTuple):
         stored_at: when the broker stored it.
         data, headers: as published.
         lost_before: whether payloads before it may have been thrown away, by the stream's limits.
+        missing: why there are no data, though there should be some; None if all is well.
     """
 
     seq: int
@@ -71,6 +72,7 @@ class Payload(NamedTuple):
     data: bytes
     headers: Mapping[str, str] | None
     lost_before: bool = False
+    missing: str | None = None
 
 
 class _Delivery(NamedTuple):

@@ -59,7 +59,7 @@ class FileFeed:
         self._first = found.seq
         self._end_frame = first_frame(found)  # of the file, as far as it was read
         self._taken = found.seq - 1 if self._end_frame else 0  # payloads, those included that are passed over
-        self._over = False
+        self._read_all = self._over = False
 
     @property
     def left(self) -> bool:
@@ -89,17 +89,23 @@ class FileFeed:
 
     async def _read(self) -> Payload:
         self._taken += 1
-        with suppress(StopAsyncIteration):
-            try:
-                piece = await anext(self._pieces)
-            except TruncatedError as error:
-                self._broken(error)
-                self._frames = error.frames
-            except MediaError as error:
-                self._broken(error)
-            else:
-                self._end_frame = piece.frame + len(piece.data) // self._frame_bytes
-                return self._payload(piece.data, piece.frame)
+        if not self._read_all:
+            with suppress(StopAsyncIteration):
+                try:
+                    piece = await anext(self._pieces)
+                except MediaError as error:
+                    self._broken(error)
+                    if isinstance(error, TruncatedError):
+                        self._frames = error.frames
+                    if self._end_frame >= (self._frames or 0):  # there will be no hole that tells of it
+                        self._read_all = True
+                        return self._missing(self._end_frame, str(error))
+                else:
+                    self._end_frame = piece.frame + len(piece.data) // self._frame_bytes
+                    if piece.missing:
+                        self._broken(MediaError(piece.missing))
+                        return self._missing(piece.frame, piece.missing)
+                    return self._payload(piece.data, piece.frame)
         self._over = True
         # What a broken file does not hold is a hole at its end; where nothing is missing, what the container claims is
         # a guess at best.
@@ -111,6 +117,10 @@ class FileFeed:
             raise error
         log.warning("a file cannot be read to its end: %s", error, extra={"job": self._job})
         self.error = error
+
+    def _missing(self, frame: int, why: str) -> Payload:
+        """What stands where something is missing, nobody knows how much."""
+        return self._payload(b"", frame)._replace(missing=why)
 
     def _payload(self, data: bytes, frame: int, more: dict[str, str] | None = None) -> Payload:
         headers = self._headers | {"Audio-Offset": str(frame)} | (more or {})

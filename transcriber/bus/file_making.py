@@ -13,7 +13,7 @@ from transcriber.audio.media import Media
 from transcriber.bus.decoding import open_file
 from transcriber.bus.file_feed import FileFeed, first_frame
 from transcriber.bus.file_record import FileRecord
-from transcriber.bus.file_results import check_whole, stored_messages, write_results
+from transcriber.bus.file_results import Whole, check_whole, stored_messages, write_results
 from transcriber.bus.file_text import FileText
 from transcriber.bus.file_voices import labelled
 from transcriber.bus.jetstream import JetStream
@@ -24,7 +24,7 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.stream_report import Surroundings
 from transcriber.engine.job import what_lacks
 from transcriber.errors import ObjectError, UnfitError
-from transcriber.messages import Checkpoint, End
+from transcriber.messages import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ class FileMaking:
             if not await self._text.run(partial(self._read, stack)):
                 return None
         messages = stored = stored_messages(self._room.jetstream, self._around.settings, submission.job)
-        account, suppressed = await check_whole(stored)
+        whole = await check_whole(stored)
+        account = whole.account
         if submission.speakers == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
@@ -74,18 +75,20 @@ class FileMaking:
         await check_whole(stored)  # none of it went meanwhile
         return {
             "results": results,
-            "suppressed": suppressed,
+            "suppressed": whole.suppressed,
             "done_s": account.duration,
             "total_s": account.duration,
             "eta_s": 0.0,
-            "error": self._missing(account),
+            "error": self._missing(whole),
         }
 
-    def _missing(self, account: End) -> str | None:
-        """What is to be said of a file that could not be read to its end."""
-        if self._feed:
-            return str(self._feed.error) if self._feed.error else None
-        return f"{account.lost_s:.2f} s of it could not be read" if account.lost_frames else None  # another has read it
+    def _missing(self, whole: Whole) -> str | None:
+        """What is to be said of a file that could not be read to its end, or not all of it; another daemon may have tried."""
+        if self._feed and self._feed.error:
+            return str(self._feed.error)
+        if whole.unread_s:
+            return f"{whole.unread_s:.2f} s of it could not be read"
+        return f"something could not be read at {whole.unread} places" if whole.unread else None
 
     async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
         """The audio, from where ``found`` stands; ``stack`` closes it."""

@@ -5,6 +5,7 @@ Messages are read as they are written, so that memory does not grow with the fil
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.object_store import Bucket
@@ -18,16 +19,19 @@ from transcriber.messages import (
     End,
     Final,
     Gap,
+    GapReason,
     HeldBack,
     Silence,
     Status,
     held_back,
+    unheard,
 )
 from transcriber.text.results import Form, Result, writer
 
 Messages = Callable[[], AsyncIterator[AnyMessage]]
 """All messages of a job, from the first on, each time it is called."""
 
+_UNREAD: frozenset[GapReason] = frozenset({"lost_input", "bad_input"})
 _FORMS: dict[str, Form] = {"json": "verbose_json", "srt": "srt", "vtt": "vtt", "txt": "text"}
 
 
@@ -49,8 +53,24 @@ def result_names(job: str) -> tuple[str, ...]:
     return tuple(f"{job}.{form}" for form in RESULT_FORMS)
 
 
-async def check_whole(messages: Messages) -> tuple[End, tuple[HeldBack, ...]]:
-    """See that every frame is told of; returns the account, and the first windows whose text was held back.
+class Whole(NamedTuple):
+    """A job whose text is all there.
+
+    Attributes:
+        account: of its frames.
+        suppressed: the first windows whose text was held back.
+        unread_s: seconds of it that could not be read.
+        unread: how often something could not be read, nobody knows how much.
+    """
+
+    account: End
+    suppressed: tuple[HeldBack, ...]
+    unread_s: float
+    unread: int
+
+
+async def check_whole(messages: Messages) -> Whole:
+    """See that every frame is told of.
 
     Raises:
         TextGoneError: the stream's limits have taken some of it.
@@ -58,10 +78,14 @@ async def check_whole(messages: Messages) -> tuple[End, tuple[HeldBack, ...]]:
     told: Counter[str | None] = Counter()
     first = end = None
     suppressed: list[HeldBack] = []
+    unread_s, unread = 0.0, 0
     async for message in messages():
         first = first or message
         if len(suppressed) < MAX_HELD_BACK and (held := held_back(message)):
             suppressed.append(held)
+        if (lost := unheard(message)) and lost.reason in _UNREAD:
+            unread_s += lost.end - lost.start
+            unread += lost.end == lost.start
         match message:
             case Final() | Silence() | Gap():
                 told[message.speaker] += message.frames
@@ -72,7 +96,7 @@ async def check_whole(messages: Messages) -> tuple[End, tuple[HeldBack, ...]]:
     begun = isinstance(first, Status) and first.state == "started"
     if end is None or not begun or any(frames + of_all != end.frames for frames in (told.values() or (0,))):
         raise TextGoneError("some of its text is gone already: TRANSCRIPT_MAX_AGE_SECS, TRANSCRIPT_MAX_BYTES")
-    return end, tuple(suppressed)
+    return Whole(end, tuple(suppressed), unread_s, unread)
 
 
 async def write_results(bucket: Bucket, submission: Submission, messages: Messages) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from transcriber.bus.stream_report import TOLD_OF, Arrival, StreamReport, Surrou
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
-from transcriber.messages import AnyMessage, PlaceState
+from transcriber.messages import AnyMessage, GapReason, PlaceState
 
 POLL_S = 0.5
 
@@ -209,7 +209,7 @@ class Intake:
                 self._torn = lost_before
                 headers, events = NO_HEADERS, self._contend(verdict)
             else:
-                events = self._audio.feed(payload.data, headers, "lost_input" if lost_before else None)
+                events = self._hear(payload, headers, "lost_input" if lost_before else None)
             if payload.data and verdict not in REFUSALS:
                 self.heard_at = payload.stored_at
                 self._without_audio.broken()
@@ -243,6 +243,11 @@ class Intake:
             self._tell_contended(self.session, verdict, arrival)
             self._tell_stalled(self.session, arrival, stalled=False)
             self._report.guess(self.session, self._worker, arrival)
+
+    def _hear(self, payload: Payload, headers: AudioHeaders, lost_before: GapReason | None) -> Sequence[Event]:
+        if payload.missing:
+            raise BadInputError(payload.missing)
+        return self._audio.feed(payload.data, headers, lost_before)
 
     def _contend(self, verdict: Verdict) -> Sequence[Event]:
         """A payload is of another publisher, and not heard."""

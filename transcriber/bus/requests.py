@@ -8,7 +8,7 @@ and tells them as a live stream is told, but to nobody: what is told becomes the
 import asyncio
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,7 @@ import numpy as np
 from nats.aio.msg import Msg
 
 from transcriber.audio.clip import Clip, Ears
-from transcriber.audio.media import open_media
+from transcriber.audio.media import Piece, open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.window import Cutting
@@ -33,8 +33,8 @@ from transcriber.engine.job_queue import OTHER_BOUNDS
 from transcriber.engine.languages import WHISPER_LANGUAGES
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
-from transcriber.errors import BadInputError, EngineError, RequestError, TooLongError
-from transcriber.messages import MAX_HELD_BACK, AnyMessage, held_back
+from transcriber.errors import BadInputError, ClaimError, EngineError, RequestError, TooLongError
+from transcriber.messages import MAX_HELD_BACK, AnyMessage, held_back, unheard
 from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 
@@ -172,7 +172,7 @@ class Requests:
         report.ended(clip.session)
         messages = [build() for build, *_ in told.take()]
         text = render(messages, Result(asked.form, asked.task)).encode()
-        headers = _suppressed(messages)
+        headers = _told_beside(messages)
         size = len(text) + sum(len(name) + len(value) for name, value in headers.items())
         if size > self._connection.client.max_payload - HEADER_ROOM:
             raise RequestError(413, f"the answer has {size} bytes, more than one message may; {STORE}")
@@ -211,10 +211,12 @@ class Requests:
                 raise self._full()
 
 
-def _suppressed(messages: Iterable[AnyMessage]) -> dict[str, str]:
-    """The header that tells what is held back; none where nothing is."""
+def _told_beside(messages: Sequence[AnyMessage]) -> dict[str, str]:
+    """The headers that tell what is held back, and what could not be read; none where nothing is."""
     held = [found.model_dump() for message in messages if (found := held_back(message))]
-    return {"Suppressed": json.dumps(held[:MAX_HELD_BACK])} if held else {}
+    gaps = [gap.model_dump() for message in messages if (gap := unheard(message))]
+    lists = {"Suppressed": held, "Gaps": gaps}
+    return {name: json.dumps(ranges[:MAX_HELD_BACK]) for name, ranges in lists.items() if ranges}
 
 
 def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
@@ -223,9 +225,17 @@ def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
     with closing(media.pieces):
         if media.frames is not None:
             ears.check_length(media.frames, media.format.rate)
-        clip = ears.cut(session_id, media.format, media.pieces)
+        clip = ears.cut(session_id, media.format, _claims_told(media.pieces))
         clip.session.noticed.opposed += media.noticed.opposed
         return clip
+
+
+def _claims_told(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces, and at the end what the header claims beyond them: it may never have been right, so they are all there is."""
+    try:
+        yield from pieces
+    except ClaimError as error:
+        yield Piece(error.frames, b"", str(error))
 
 
 def _job(report: StreamReport, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:

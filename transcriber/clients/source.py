@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.audio.wav import WavParser, is_wav
+from transcriber.audio.wav import WavFiles, is_wav
 from transcriber.bus.decoding import open_file
 from transcriber.errors import BadInputError, ConfigError, UnseekableError
 
@@ -217,7 +217,7 @@ async def _decoded(source: _File | _Pipe) -> AsyncIterator[AudioSource]:
 
 async def _parse_wav(pieces: AsyncIterator[bytes], size: int | None) -> AudioSource:
     """The WAV file of ``size`` bytes in ``pieces``, read up to its audio."""
-    parser, first = WavParser(size), b""
+    parser, first = WavFiles(size), b""
     async for piece in pieces:
         first = parser.feed(piece)
         if parser.format:
@@ -229,5 +229,6 @@ async def _parse_wav(pieces: AsyncIterator[bytes], size: int | None) -> AudioSou
         yield first
         async for piece in pieces:
             yield parser.feed(piece)
+        yield parser.finish()
 
     return AudioSource(parser.format, parser.frames, audio())

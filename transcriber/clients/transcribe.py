@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from nats.aio.msg import Msg
 from pydantic import TypeAdapter, ValidationError
@@ -28,10 +29,12 @@ from transcriber.clients.source import ByteSource, open_bytes
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.jobs import JobRecord, Submission, new_job_id, new_object_name
-from transcriber.messages import HeldBack, JobState
+from transcriber.messages import HeldBack, JobState, Unheard
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
+
+_Listed = TypeVar("_Listed")
 
 REQUEST_S = 60.0
 """For the answer to a request, with all its tries."""
@@ -43,6 +46,7 @@ MAX_TOLD = 5
 
 _MB = 1e6
 _HELD_BACK = TypeAdapter(list[HeldBack])
+_UNHEARD = TypeAdapter(list[Unheard])
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Wanted:
 
 
 class _FailedError(TranscriberError):
-    """A job was taken and did not give its text; the message says how it goes on."""
+    """A job was taken and did not give its text, or not all of it; the message says how it goes on, or what is missing."""
 
 
 async def transcribe_files(settings: Settings, files: list[Path | None], output: Path | None, wanted: Wanted) -> int:
@@ -156,7 +160,9 @@ class _Asking:
             answer = await self._request(b"".join(head)) if whole else None
             if answer is not None:
                 await write(once(answer.data), place, head=self._head(file))
-                self._tell_suppressed(file, _suppressed(answer))
+                self._tell_suppressed(file, _listed(answer, "Suppressed", _HELD_BACK))
+                if gaps := _listed(answer, "Gaps", _UNHEARD):
+                    raise _FailedError(_told_ranges("not transcribed", gaps))
                 return
         try:
             await self._jobs.check()
@@ -219,6 +225,8 @@ class _Asking:
             raise _FailedError(record.line)
         await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
         self._tell_suppressed(file, record.suppressed)
+        if record.error:
+            raise _FailedError(record.error)
 
     def _tell_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
         """Where there is less text than whisper gave, say so; an empty result looks like silence."""
@@ -265,14 +273,18 @@ def told_suppressed(suppressed: Sequence[HeldBack]) -> str:
     >>> told_suppressed([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
     'text held back: 00:00-00:05 repetition, 01:10-01:15 rate'
     """
-    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in suppressed[:MAX_TOLD])
-    return f"text held back: {some}{' and more' if len(suppressed) > MAX_TOLD else ''}"
+    return _told_ranges("text held back", suppressed)
 
 
-def _suppressed(answer: Msg) -> list[HeldBack]:
-    """What a daemon says that it held back; nothing, if we cannot read that."""
+def _told_ranges(what: str, ranges: Sequence[HeldBack | Unheard]) -> str:
+    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in ranges[:MAX_TOLD])
+    return f"{what}: {some}{' and more' if len(ranges) > MAX_TOLD else ''}"
+
+
+def _listed(answer: Msg, header: str, of: TypeAdapter[list[_Listed]]) -> list[_Listed]:
+    """What a daemon lists in a header; nothing, if we cannot read that."""
     try:
-        return _HELD_BACK.validate_json((answer.headers or {}).get("Suppressed", "[]"))
+        return of.validate_json((answer.headers or {}).get(header, "[]"))
     except ValidationError:
         return []
 
