@@ -326,15 +326,6 @@ def test_a_second_that_is_missing_in_a_webm_file_is_a_hole_of_a_second():
     assert abs(holes[0] - 48_000) <= 96
 
 
-def test_recordings_that_are_joined_follow_each_other():
-    one = make("ogg opus")
-
-    media = open_media(one + one.replace(one[14:18], b"abcd"))
-    frames = sum(len(piece.data) for piece in media.pieces) // media.format.frame_bytes
-
-    assert frames >= len(SPEECH)
-
-
 @pytest.mark.parametrize(("layout", "container", "codec"), [
     ("5.1", "flac", "flac"), ("7.1", "flac", "flac"), ("7.1", "ipod", "aac"), ("7.1", "ogg", "libopus"), ("5.1", "wav", "pcm_s16le"),
     ("16 channels", "wav", "pcm_s16le"), ("3 channels", "au", "pcm_s16be"),

@@ -8,7 +8,8 @@ import pytest
 from bench.media_files import KINDS, Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm, speech_at
 from transcriber.audio import media as media_module
-from transcriber.audio.media import open_media
+from transcriber.audio.media import Piece, open_media
+from transcriber.audio.media_pieces import Chunk
 from transcriber.audio.media_rate import OneRate
 from transcriber.audio.pcm import SampleFormat
 from transcriber.errors import ClaimError, MediaError, TruncatedError
@@ -145,8 +146,13 @@ def test_however_many_files_cannot_be_read_it_ends():
 
 
 def test_a_long_chain_takes_no_more_than_a_link(monkeypatch):
-    opened = []
-    monkeypatch.setattr(media_module, "_open", lambda *args, real=media_module._open: opened.append(1) or real(*args))
+    opened: list[bytes] = []
+
+    def opening(reader, first, like, real=media_module._open):
+        opened.append(reader.peek(4))
+        return real(reader, first, like)
+
+    monkeypatch.setattr(media_module, "_open", opening)
 
     media = open_media(Trickle(b"".join(OGG[name] for name in ("opus", "vorbis 44", "flac 8") * 20)))
 
@@ -179,7 +185,8 @@ def test_floats_and_integers_follow_each_other_as_loud(name):
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_samples_of_another_rate_tile_as_those_of_one(rates, dtype):
     rate, other = rates
-    one, dice, place, out = OneRate(rate), np.random.default_rng(1), 0, []
+    one, dice, place = OneRate(rate), np.random.default_rng(1), 0
+    out: list[Chunk] = []
     for _ in range(60):
         now = rate if dice.random() < 0.3 else other
         count = int(dice.integers(1, 4000))
@@ -199,7 +206,7 @@ def test_samples_of_another_rate_tile_as_those_of_one(rates, dtype):
 def test_a_claim_of_more_than_there_is_is_told_and_no_length(name):
     data = make(name)
     cut = data[: len(data) * 6 // 10]
-    pieces = []
+    pieces: list[Piece] = []
 
     media = open_media(cut)
     with pytest.raises(ClaimError, match=r"its header claims 2.1 s, and there are 1.3 s") as caught:

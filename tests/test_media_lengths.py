@@ -16,7 +16,7 @@ from transcriber.audio.media import open_media
 SPEECH_S = len(SPEECH) / 48_000
 
 
-def film(container: str, codec: str, sound_at: float, picture_at: float | None = 0.0, **options: str) -> bytes:
+def film(container, codec, sound_at, picture_at=0.0, **options):
     """Speech that begins at ``sound_at`` seconds, and a picture, if any, at ``picture_at``, each with its own time stamps."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options) as out:
@@ -42,7 +42,7 @@ def film(container: str, codec: str, sound_at: float, picture_at: float | None =
     return buffer.getvalue()
 
 
-def moved(packets: list, by_s: float) -> list:
+def moved(packets, by_s):
     """The packets, so many seconds later."""
     for packet in packets:
         if packet.pts is not None:
@@ -85,6 +85,7 @@ def test_sound_that_begins_after_the_picture_is_where_it_is_in_the_film_and_noth
 
     assert len(heard) / 48_000 == pytest.approx(starts_s + SPEECH_S, abs=0.1)
     # Matroska tells the length of the film.
+    assert media.frames
     assert media.frames / 48_000 >= starts_s + SPEECH_S - 0.1
     assert media.frames / 48_000 <= abs(sound_at - picture_at) * 2 + SPEECH_S + 0.1
     quiet = heard[: int(max(0, starts_s - 0.1) * 48_000)]
@@ -98,7 +99,7 @@ def test_a_cover_picture_begins_no_film():
     """It stands at 0, wherever the sound begins."""
     data = film("mp4", "aac", 1000.0, None)
     buffer = io.BytesIO()
-    with av.open(io.BytesIO(data)) as source, av.open(buffer, "w", format="mp4") as out:
+    with av.open(io.BytesIO(data), "r") as source, av.open(buffer, "w", format="mp4") as out:
         voice = out.add_stream_from_template(source.streams.audio[0])
         cover = out.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 16, 16, "yuvj420p"

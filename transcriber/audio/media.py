@@ -18,7 +18,7 @@ from transcriber.audio.media_pieces import Chunk, Finish, Media, Piece, join
 from transcriber.audio.media_rate import OneRate
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.sources import BytesSource, Reader, Source, read_exactly
-from transcriber.audio.wav import WavParser, is_wav, what_follows
+from transcriber.audio.wav import TRAILER_BYTES, WavParser, is_wav, what_follows
 from transcriber.errors import BadInputError, ClaimError, MediaError, TruncatedError
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _goes_on(reader: Reader, parser: WavParser) -> bool:
     behind = read_exactly(reader.source, at, 13)
     left_bytes = (reader.source.size or 0) - at
     follows = {what_follows(behind[pad : pad + 12], left_bytes) for pad in (0, parser.audio_end % 2)}
-    return len(behind) > 12 and "chunk" not in follows  # noqa: PLR2004 - a name and a size, and padding
+    return "file" in follows or (left_bytes > TRAILER_BYTES and "chunk" not in follows)
 
 
 def _alike(chunks: Iterator[Chunk], like: "Samples | AudioFormat", fmt: AudioFormat) -> Iterator[Chunk]:

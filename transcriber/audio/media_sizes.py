@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from transcriber.audio.sources import Reader, read_exactly
-from transcriber.audio.wav import HUGE_BYTES, what_follows
+from transcriber.audio.wav import HUGE_BYTES, TRAILER_BYTES, what_follows
 
 _MAX_CHUNKS = 1000
 _MAX_HEADER_BYTES = 2**20
-_TRAILER_BYTES = 1024
 _ANY_BYTES = 2**32 - 1
 _MOST_BYTES = 2**31 - 2
 
@@ -76,7 +75,7 @@ def _mend_caf(reader: Reader) -> None:
             left_bytes = (reader.source.size or 0) - reader.start - at - size
             behind = read_exactly(reader.source, reader.start + at + size, 12)
             chunk = behind[:4].isalnum() and 0 <= int.from_bytes(behind[4:], "big") <= left_bytes
-            if left_bytes > _TRAILER_BYTES and not chunk:
+            if left_bytes > TRAILER_BYTES and not chunk:
                 reader.patch(at - 8, struct.pack(">q", -1))  # to the end
             return
 
@@ -103,4 +102,4 @@ def _is_wrong(reader: Reader, at: int, size: int, order: Literal["little", "big"
         return size >= HUGE_BYTES
     behind = read_exactly(reader.source, reader.start + at + size, 13)
     kinds = {what_follows(behind[pad : pad + 12], left_bytes, order) for pad in (0, size % 2)}
-    return kinds == {"audio"} and left_bytes > _TRAILER_BYTES
+    return kinds == {"audio"} and left_bytes > TRAILER_BYTES

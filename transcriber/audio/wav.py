@@ -43,7 +43,7 @@ _CHUNKS = frozenset({
     b"data", b"note", b"labl", b"DISP", b"MEXT", b"qlty", b"mext", b"regn", b"minf", b"elm1", b"ovwf", b"umd ", b"SAUR", b"ResU", b"tlst",
 })  # fmt: skip
 """What is known to come behind audio."""
-_TRAILER_BYTES = 1024
+TRAILER_BYTES = 1024
 """No more of what nobody knows is taken for a trailer of some other program; more of it is audio."""
 _MAX_CHUNK_BYTES = 2**20
 """Of a chunk with a name that nobody knows, where the size of the file is not known."""
@@ -163,7 +163,7 @@ class WavParser:
                     return True
                 case _:
                     pass
-        if len(self._pending) - rest > _TRAILER_BYTES:
+        if len(self._pending) - rest > TRAILER_BYTES:
             self._audio_bytes, self.frames, self.audio_end = sys.maxsize, None, None  # the size was too small
             return True
         self._over = last
@@ -322,9 +322,7 @@ class WavFiles:
         fmt = self._parser.format
         if self.format is None:
             self.format, self.frames = fmt, self._parser.frames
-        elif fmt not in {None, self.format}:
-            self._error = BadInputError(
-                f"another WAV file behind it has another format: {fmt.content_type if fmt else None}"
-            )
+        elif fmt is not None and fmt != self.format:
+            self._error = BadInputError(f"another WAV file behind it has another format: {fmt.content_type}")
             return b""
         return pcm
