@@ -36,7 +36,7 @@ ABILITIES = frozenset({"allow_direct", "allow_rollup_hdrs"})
 STREAM_NEEDS = (*sorted(LIMITS), "subjects", "subject_transform", "retention", "storage", "max_msgs_per_subject",
                 "no_ack", "sealed", *sorted(ABILITIES))  # fmt: skip
 CONSUMER_NEEDS = ("filter_subject", "filter_subjects", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending",
-                  "deliver_policy", "deliver_subject", "replay_policy", "inactive_threshold", "headers_only", "backoff",
+                  "deliver_policy", "deliver_subject", "replay_policy", "headers_only", "backoff",
                   "rate_limit_bps", "mem_storage", "priority_groups", "priority_policy", "priority_timeout")  # fmt: skip
 FIXED = frozenset({"retention", "storage", "sealed", "filter_subject", "filter_subjects", "ack_policy", "deliver_policy",
                    "deliver_subject", "replay_policy", "mem_storage"})  # fmt: skip
@@ -101,9 +101,7 @@ def _differences(
 
 def _as_good(name: str, want: Any, found: Any) -> bool:
     """A consumer made again at a sequence, as it is on servers before 2.14, is ours as well; and more than is needed is enough."""
-    if name == "deliver_policy":
-        return bool(found == DeliverPolicy.BY_START_SEQUENCE)
-    return (name in ABILITIES and not want) or (name == "inactive_threshold" and not found)
+    return (name == "deliver_policy" and found == DeliverPolicy.BY_START_SEQUENCE) or (name in ABILITIES and not want)
 
 
 class Objects:
