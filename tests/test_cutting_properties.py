@@ -176,11 +176,17 @@ def test_a_window_that_closes_is_cut_as_was_foretold(audio, fmt, cutting, sizes)
     for piece in sliced(payload, fmt, sizes):
         for channel, cut in run.push(piece, eager=True):
             told = foretold.pop(channel, None)
-            if told and told.frames == cut.frames:  # else somebody spoke again
+            if told and not spoke_again(told, cut, cutting):
                 assert described(told) == described(cut)
         for channel, cutter in enumerate(run.cutters):
             if cutter.closing:
                 foretold[channel] = cutter.closing_cut()
+
+
+def spoke_again(told, cut, cutting):
+    """Whether the window has speech behind the place where it was to end, or in the silence that the next one was to have."""
+    heard = [] if cut.speech is None or told.speech is None else cut.speech[len(told.speech) :]
+    return cut.frames != told.frames and (cut.frames < told.frames or max(heard, default=0) >= cutting.threshold)
 
 
 def described(cut):

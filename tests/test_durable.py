@@ -99,6 +99,18 @@ async def test_window_that_kills_the_daemon_is_a_gap_after_so_many_daemons(broke
     found.check(15 * WINDOW)
 
 
+async def test_what_kills_a_daemon_that_only_guesses_is_a_gap_too(broker, tmp_path, mouth):
+    """A window that is still open has no attempt on record; what died of it may only be tried as a window."""
+    guesses = {"PARTIAL_INTERVAL_SECS": 0.1, "BUFFER_DURATION_SECS": 2, "HEARTBEAT_TIMEOUT_SECS": 1}
+    await provisioned(broker)
+    async with Restarted(broker, tmp_path, **ENV | guesses, FAKE_CRASH_AT=300, MAX_ATTEMPTS=2) as place:
+        await store(mouth, "s", level(300, WINDOW), offset=0)
+        found = await until_stored(mouth, lambda found: bool(found.gaps))
+
+    assert found.gaps == [("engine_error", 0, WINDOW)]
+    assert place.deaths == 3  # the first of them of a guess
+
+
 @pytest.mark.parametrize("last", ["?", "1e3", "", "9" * 5000])
 async def test_what_others_send_to_where_audio_comes_ends_nothing(broker, tmp_path, mouth, last):
     """Whoever may see our requests knows where their answers go."""

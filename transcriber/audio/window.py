@@ -68,8 +68,8 @@ MIN_SILENCE_FRAMES = 16
 SETTLED_FRAMES = 31
 """A second: where nobody has spoken for so long, no word is cut."""
 
-PAUSE_FRAMES = 5
-"""A longer silence than within most words: perhaps speech ends."""
+PAUSE_FRAMES, SOON_FRAMES = 5, 8
+"""A longer silence than within most words: perhaps speech ends; and so soon it is known how the window ends if it does."""
 
 BREATH_FRAMES = 10
 """Speech frames further apart do not begin one utterance together."""
@@ -229,19 +229,24 @@ class WindowCutter:
 
     @property
     def pauses(self) -> bool:
-        """Whether speech may be ending: whoever can wait waits for what comes of it."""
-        return self._may_end and self._silence_frames >= PAUSE_FRAMES
+        """Whether speech may be ending, and the window soon be ``closing``: a guess had better wait for that."""
+        return self._may_end and self._silence_frames >= max(PAUSE_FRAMES, self._closing_frames - SOON_FRAMES)
 
     @property
     def closing(self) -> bool:
         """Whether all samples are there of the window as it ends unless somebody speaks again."""
-        heard = self._silence_frames >= self._endpoint_frames - self._endpoint_frames // 2
+        heard = self._silence_frames >= self._closing_frames
         return self._may_end and heard and self._end_of_speech < output_samples(self.limit, self._rate)
 
     @property
     def _may_end(self) -> bool:
         """Whether silence ends the open window."""
         return self._endpoint_frames > 0 and self._detector is not None and (self._open.spoken or self._follows)
+
+    @property
+    def _closing_frames(self) -> int:
+        """The silence that belongs to the window which it ends."""
+        return self._endpoint_frames - self._endpoint_frames // 2
 
     @property
     def _silence_frames(self) -> int:

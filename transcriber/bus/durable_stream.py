@@ -90,7 +90,7 @@ class DurableStream:
 
     def _is_well(self) -> bool:
         """Whether no window is suspected, or may soon be, that an earlier daemon died of it."""
-        return not ((self._intake.resuming or self._log.attempts) and (self.session or len(self._log)))
+        return not (self._intake.wary and (self.session or len(self._log)))
 
     @property
     def session(self) -> Session | None:

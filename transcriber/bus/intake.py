@@ -242,7 +242,16 @@ class Intake:
                 self._report.notice(self.session)
             self._tell_contended(self.session, verdict, arrival)
             self._tell_stalled(self.session, arrival, stalled=False)
-            self._report.guess(self.session, self._worker, arrival)
+            self._guess(self.session, arrival)
+
+    def _guess(self, session: Session, arrival: Arrival) -> None:
+        if not self.wary:
+            self._report.guess(session, self._worker, arrival)
+
+    @property
+    def wary(self) -> bool:
+        """Whether what comes next may have killed a daemon: only an attempt that is counted may be made of it."""
+        return self.resuming or self._log.attempts > 0
 
     def _hear(self, payload: Payload, headers: AudioHeaders, lost_before: GapReason | None) -> Sequence[Event]:
         if payload.missing:

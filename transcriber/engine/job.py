@@ -231,6 +231,10 @@ class Job:
         speech = self.speech_s, self.speech_prob
         return self.stream, self.lead_s, self.language, self.translate, self.vocabulary, said, trail, speech
 
+    def foretells(self, final: "Job") -> bool:
+        """Whether ``final`` may be of the window of which it is heard ahead. Any thread."""
+        return self.trail is final.trail and len(self.samples) == len(final.samples)
+
     def prompt_in(self, language: str | None) -> str:
         """Its vocabulary, and what its speaker said just before, if that may be trusted and is in the same language.
 

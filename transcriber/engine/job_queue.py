@@ -6,7 +6,7 @@ In: jobs, put by the event loop, which never waits. Out: jobs, taken by the work
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Condition
 
 from transcriber.engine.job import Job, Lane
@@ -72,8 +72,9 @@ class JobQueue:
     def presses(self, job: Job) -> bool:
         """Whether something waits that ``job``, a partial or a second pass, must not keep waiting."""
         finals = len(self._finals)
-        if job.ahead:  # the final of its own window waits for nothing else
-            finals -= self._finals.waiting(job.stream)
+        if finals and job.ahead:
+            with self._changed:  # its own final waits for nothing else
+                finals -= sum(job.foretells(final) for final in self._finals.of(job.stream))
         return bool(self._closed or finals > 0 or len(self._lanes[Lane.REQUEST]))
 
     def has_room(self, lane: Lane) -> bool:
@@ -170,9 +171,9 @@ class _Lane:
     def __len__(self) -> int:
         return len(self._due)
 
-    def waiting(self, stream: str) -> int:
-        """How many jobs of one stream wait. Any thread, without the lock: as of just now."""
-        return len(self._streams.get(stream, ()))
+    def of(self, stream: str) -> Iterable[Job]:
+        """The waiting jobs of one stream."""
+        return self._streams.get(stream, ())
 
     def put(self, job: Job) -> Job | None:
         refused = None

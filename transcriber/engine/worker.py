@@ -86,9 +86,9 @@ class Worker:
 
     @property
     def busy_s(self) -> float:
-        """Seconds spent on jobs so far, the running one included; but not on what fills the time that is left over."""
+        """Seconds spent on jobs so far, the running one included; but not on guesses and what is heard once more."""
         job = self._job
-        return self._busy_s + (time.monotonic() - job.started_s if job and job.lane not in LEFT_OVER else 0.0)
+        return self._busy_s + (time.monotonic() - job.started_s if job and _is_work(job) else 0.0)
 
     @property
     def overdue(self) -> bool:
@@ -169,7 +169,7 @@ class Worker:
         finally:
             job.followed(transcript)
             job.finished_s = time.monotonic()
-            if job.lane not in LEFT_OVER:
+            if _is_work(job):
                 self._busy_s += job.finished_s - job.started_s
             self._job = None
 
@@ -201,8 +201,9 @@ class Worker:
         """Event loop only."""
         rtf = (job.finished_s - job.started_s) / self._duration_s
         # What failed at once says nothing about speed, and a queue that grew by it would be too long.
-        measured = job.lane is Lane.FINAL and not job.answered_ahead
-        counts = measured and (isinstance(outcome, Transcript) or rtf > self.capacity.rtf)
+        answered = isinstance(outcome, Transcript)
+        final = job.lane is Lane.FINAL and not job.answered_ahead
+        counts = (final and (answered or rtf > self.capacity.rtf)) or (job.ahead and answered)
         if counts and self.capacity.follow(rtf):
             self.queue.capacity = self.capacity.places
             log.info(
@@ -220,6 +221,11 @@ class Worker:
         # The loop is closed when an abandoned job comes back after all; nobody waits for it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
+
+
+def _is_work(job: Job) -> bool:
+    """Whether the time it takes would be needed in any case; of what is heard ahead that is likely."""
+    return job.lane not in LEFT_OVER or job.ahead
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:
