@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.pauses import EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
+from transcriber.engine.pauses import BREATH_S, EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
 
 ALL = (-100.0, 100.0)
+
+
+INSTANT_S = 1e-6
+
+
+def start(pauses, time_s):
+    return pauses.word(time_s, time_s + INSTANT_S)[0]
+
+
+def end(pauses, time_s):
+    return pauses.word(time_s - INSTANT_S, time_s)[1]
 
 
 def words_in(phrases, pauses):
@@ -18,7 +29,7 @@ def words_in(phrases, pauses):
         step_s = (phrase.end_s - phrase.start_s) / phrase.letters
         for n in range(phrase.letters):
             begin_s, end_s = phrase.start_s + n * step_s, phrase.start_s + (n + 1) * step_s
-            found.append((pauses.start(begin_s), pauses.end(end_s)))
+            found.append(pauses.word(begin_s, end_s))
     return found
 
 
@@ -27,46 +38,57 @@ def test_nothing_moves_where_all_is_speech_or_nothing_is_known():
     times_s = [0.0, 0.7, 2.0, 2.2, 2.5, 4.9, 5.0, 7.0]
 
     for pauses in (Pauses(), Pauses(phrases), Pauses(phrases, [(-1.0, 6.0)], ALL), Pauses((), [(3.0, 4.0)], ALL)):
-        assert [pauses.start(at_s) for at_s in times_s] == pytest.approx(times_s)
-        assert [pauses.end(at_s) for at_s in times_s] == pytest.approx(times_s)
+        assert [start(pauses, at_s) for at_s in times_s] == pytest.approx(times_s)
+        assert [end(pauses, at_s) for at_s in times_s] == pytest.approx(times_s)
 
 
 def test_where_nobody_speaks_at_all_the_stamps_stand():
     pauses = Pauses([Phrase(0.0, 4.0, 20)], [], ALL)
 
-    assert (pauses.start(0.0), pauses.start(2.0), pauses.end(4.0)) == (0.0, 2.0, 4.0)
+    assert (start(pauses, 0.0), start(pauses, 2.0), end(pauses, 4.0)) == (0.0, 2.0, 4.0)
 
 
 def test_a_phrase_that_begins_in_the_silence_before_speech_is_said_where_speech_is():
     pauses = Pauses([Phrase(0.0, 25.0, 40)], [(20.0, 25.0)], ALL)
 
-    assert pauses.start(0.0) == pytest.approx(20.0 - EDGE_S)
-    assert pauses.start(12.5) == pytest.approx(22.5, abs=0.1)
-    assert pauses.end(25.0) == pytest.approx(25.0)
+    assert start(pauses, 0.0) == pytest.approx(20.0 - EDGE_S)
+    assert start(pauses, 12.5) == pytest.approx(22.5, abs=0.1)
+    assert end(pauses, 25.0) == pytest.approx(25.0)
 
 
 def test_words_share_the_speech_on_both_sides_of_a_pause():
     pauses = Pauses([Phrase(0.0, 16.0, 40)], [(0.0, 2.0), (14.0, 16.0)], ALL)
 
     # Half of the letters are said before the pause: there one word ends and the next begins.
-    assert pauses.end(8.0) == pytest.approx(2.0, abs=0.1)
-    assert pauses.start(8.0) == pytest.approx(14.0, abs=0.1)
+    assert end(pauses, 8.0) == pytest.approx(2.0, abs=0.1)
+    assert start(pauses, 8.0) == pytest.approx(14.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("letters_before", "said"), [(6, (0.0, 1.0)), (2, (8.0, 9.0))])
+def test_a_word_that_lies_on_both_sides_of_a_pause_is_said_where_most_of_it_lies(letters_before, said):
+    """Of the eighteen letters of the phrase nine are said before the pause; the word has eight."""
+    pauses = Pauses([Phrase(0.0, 18.0, 18)], [(0.0, 1.0), (8.0, 9.0)], ALL)
+    begin_s = 9.0 - letters_before
+
+    begin, end = pauses.word(begin_s, begin_s + 8.0)
+
+    assert said[0] - 0.1 <= begin < end <= said[1] + 0.1
 
 
 def test_stamps_that_the_speech_agrees_with_keep_words_on_their_side_of_a_pause():
     phrases = [Phrase(0.0, 2.0, 10), Phrase(2.0, 16.0, 60)]
     pauses = Pauses(phrases, [(0.0, 2.0), (14.0, 16.0)], ALL)
 
-    assert pauses.start(1.0) == pytest.approx(1.0)
-    assert pauses.start(2.0) == pytest.approx(14.0, abs=0.1)
+    assert start(pauses, 1.0) == pytest.approx(1.0)
+    assert start(pauses, 2.0) == pytest.approx(14.0, abs=0.1)
 
 
 def test_a_phrase_without_speech_takes_the_speech_beside_it_that_is_nobodys():
     before, after = [(5.0, 6.0)], [(12.0, 13.0)]
 
-    assert Pauses([Phrase(0.0, 2.0, 10)], after, ALL).start(0.0) == pytest.approx(12.0 - EDGE_S)
-    assert Pauses([Phrase(8.0, 9.0, 10)], before, ALL).end(9.0) == pytest.approx(6.0 + EDGE_S)
-    assert Pauses([Phrase(8.0, 9.0, 10)], [*before, *after], ALL).start(8.0) == pytest.approx(5.0 - EDGE_S)
+    assert start(Pauses([Phrase(0.0, 2.0, 10)], after, ALL), 0.0) == pytest.approx(12.0 - EDGE_S)
+    assert end(Pauses([Phrase(8.0, 9.0, 10)], before, ALL), 9.0) == pytest.approx(6.0 + EDGE_S)
+    assert start(Pauses([Phrase(8.0, 9.0, 10)], [*before, *after], ALL), 8.0) == pytest.approx(5.0 - EDGE_S)
 
 
 def test_a_phrase_that_is_too_long_for_its_speech_shares_that_of_its_neighbour_by_letters():
@@ -74,41 +96,41 @@ def test_a_phrase_that_is_too_long_for_its_speech_shares_that_of_its_neighbour_b
     phrases = [Phrase(0.0, 5.0, 30), Phrase(5.0, 25.0, 60)]
     pauses = Pauses(phrases, [(19.0, 25.0)], ALL)
 
-    assert pauses.start(0.0) == pytest.approx(19.0 - EDGE_S)
-    assert pauses.end(5.0) == pytest.approx(21.0, abs=0.1)
-    assert pauses.start(5.0) == pytest.approx(21.0, abs=0.1)
-    assert pauses.end(25.0) == pytest.approx(25.0, abs=0.1)
+    assert start(pauses, 0.0) == pytest.approx(19.0 - EDGE_S)
+    assert end(pauses, 5.0) == pytest.approx(21.0, abs=0.1)
+    assert start(pauses, 5.0) == pytest.approx(21.0, abs=0.1)
+    assert end(pauses, 25.0) == pytest.approx(25.0, abs=0.1)
 
 
 def test_a_phrase_in_the_silence_after_speech_joins_what_was_said_before_it():
     phrases = [Phrase(0.0, 3.0, 40), Phrase(3.0, 8.0, 20), Phrase(20.0, 22.0, 20)]
     pauses = Pauses(phrases, [(0.0, 3.0), (20.0, 22.0)], ALL)
 
-    assert pauses.start(3.0) == pytest.approx(2.0, abs=0.1)
-    assert pauses.end(8.0) == pytest.approx(3.0, abs=0.1)
-    assert pauses.start(20.0) == pytest.approx(20.0, abs=0.1)
+    assert start(pauses, 3.0) == pytest.approx(2.0, abs=0.1)
+    assert end(pauses, 8.0) == pytest.approx(3.0, abs=0.1)
+    assert start(pauses, 20.0) == pytest.approx(20.0, abs=0.1)
 
 
 def test_a_click_holds_no_word_unless_there_is_nothing_else():
     click = (3.0, 3.0 + LEAST_S / 2)
     phrase = Phrase(0.0, 25.0, 40)
 
-    assert Pauses([phrase], [click, (20.0, 25.0)], ALL).start(0.0) == pytest.approx(20.0 - EDGE_S)
-    assert Pauses([phrase], [click], ALL).start(0.0) == pytest.approx(click[0] - EDGE_S)
+    assert start(Pauses([phrase], [click, (20.0, 25.0)], ALL), 0.0) == pytest.approx(20.0 - EDGE_S)
+    assert start(Pauses([phrase], [click], ALL), 0.0) == pytest.approx(click[0] - EDGE_S)
 
 
 def test_a_breath_is_no_pause():
     pauses = Pauses([Phrase(0.0, 4.0, 40)], [(0.0, 1.9), (2.1, 4.0)], ALL)
 
-    assert [pauses.start(at_s) for at_s in (1.95, 2.05)] == pytest.approx([1.95, 2.05])
+    assert [start(pauses, at_s) for at_s in (1.95, 2.05)] == pytest.approx([1.95, 2.05])
 
 
 def test_what_is_not_known_counts_as_speech():
     pauses = Pauses([Phrase(-4.0, 4.0, 40)], [(3.0, 4.0)], (0.0, 4.0))
 
-    assert pauses.start(-4.0) == -4.0
-    assert pauses.end(4.0) == pytest.approx(4.0)
-    assert pauses.start(4.0 - 8.0 / 5 + 0.3) >= 3.0 - EDGE_S, "of the five seconds, the last is after the pause"
+    assert start(pauses, -4.0) == -4.0
+    assert end(pauses, 4.0) == pytest.approx(4.0)
+    assert start(pauses, 4.0 - 8.0 / 5 + 0.3) >= 3.0 - EDGE_S, "of the five seconds, the last is after the pause"
 
 
 def test_frames_of_speech_are_ranges():
@@ -147,6 +169,10 @@ def test_words_stay_in_order_and_out_of_pauses(answer):
     assert all(one[1] <= other[0] + 1e-6 for one, other in pairwise(said))
     if not speech:
         return
+    gaps = [(one[1] + EDGE_S, other[0] - EDGE_S) for one, other in pairwise(speech) if other[0] - one[1] >= BREATH_S]
+    moved = [word for phrase in phrases for word in [pauses.word(*phrase[:2])] if word != phrase[:2]]
+    for begin, end in moved:
+        assert not any(begin < gap[0] - 1e-6 and gap[1] + 1e-6 < end for gap in gaps)
     heard = [(begin - EDGE_S, end + EDGE_S) for begin, end in speech]
     for begin, end in said:
         for at_s in (begin, end):

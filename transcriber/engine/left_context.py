@@ -216,8 +216,8 @@ def of_these(transcript: Transcript, found: Sequence[Placed], heard: Heard, firs
         parts = list(group)
         start_s, end_s = parts[0].start_s, parts[-1].end_s
         if number >= 0:
-            start_s = max(heard.pauses.start(start_s), least_s)
-            end_s = least_s = max(heard.pauses.end(end_s), start_s)
+            start_s, end_s = (max(time_s, least_s) for time_s in heard.pauses.word(start_s, end_s))
+            least_s = end_s
         start_s, end_s = (min(time_s, heard.end_s) - heard.start_s for time_s in (start_s, end_s))
         words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
     timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)

@@ -84,15 +84,20 @@ class Pauses:
         heard = [(-math.inf, known[0]), *_utterances(speech, known), (known[1], math.inf)]
         self._groups = _grouped([phrase for phrase in phrases if phrase.end_s > phrase.start_s], heard)
 
-    def start(self, time_s: float) -> float:
-        """When a word is begun that begins at ``time_s`` by the stamps."""
+    def word(self, start_s: float, end_s: float) -> Range:
+        """When a word is said that lies there by the stamps: in one breath."""
+        begin_s, over_s = self._start(start_s), self._end(end_s)
+        said = [(max(begin_s, one[0]), min(over_s, one[1])) for group in self._groups for one in group.speech]
+        parts = [(begin, end) for begin, end in said if begin < end]
+        return max(parts, key=lambda part: part[1] - part[0]) if len(parts) > 1 else (begin_s, max(begin_s, over_s))
+
+    def _start(self, time_s: float) -> float:
         for group in self._groups:
             if group.phrases[0].start_s <= time_s < group.phrases[-1].end_s:
                 return _place(group, time_s, beginning=True)
         return time_s
 
-    def end(self, time_s: float) -> float:
-        """When a word is over that ends at ``time_s`` by the stamps."""
+    def _end(self, time_s: float) -> float:
         for group in self._groups:
             if group.phrases[0].start_s < time_s <= group.phrases[-1].end_s:
                 return _place(group, time_s, beginning=False)
