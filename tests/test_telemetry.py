@@ -75,7 +75,7 @@ EXPECTED = {  # DESIGN 1.6
 }
 REASONS = {
     "transcriber.jobs.dropped": {"queue_full", "engine_error", "shutdown"},
-    "transcriber.text.suppressed": {"no_speech", "token_cap", "log_probability", "repetition", "rate"},
+    "transcriber.text.suppressed": {"no_speech", "token_cap", "log_probability", "repetition", "rate", "max_payload"},
     "transcriber.chunks.dropped": {"bad_input", "slow_consumer", "overlap", "contended", "too_many_streams"},
     "transcriber.chunks.odd": {"header", "bytes"},
     "transcriber.gaps": {"queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"},
