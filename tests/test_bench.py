@@ -31,7 +31,7 @@ MESSAGE = {
     "received_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 BENCHES = (
-    "capacity", "chaos", "contexts", "durable", "false_text", "files", "fuzz_media", "gate", "gpu", "guards", "holes", "ingest", "memory", "oneshot", "partials", "peers", "pipeline", "resampler", "threads", "voices", "words",
+    "capacity", "chaos", "contexts", "durable", "false_text", "files", "fuzz_media", "gate", "gpu", "guards", "holes", "ingest", "memory", "oneshot", "partials", "peers", "pipeline", "resampler", "threads", "voices", "word_times", "words",
 )  # fmt: skip
 
 
