@@ -3,6 +3,8 @@
 import asyncio
 import signal
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,10 @@ from bench.chaos.readers import consumers
 from tests.filing import before
 from tests.harness import PATIENCE_S, Daemon, until
 from tests.stored import ENV, WINDOW, provisioned, store, store_windows, until_acknowledged, until_ended, until_stored
+from transcriber.bus import unserved
+from transcriber.bus.client import connected
+from transcriber.bus.unserved import Unserved
+from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
 
 LOOK = "$JS.API.STREAM.INFO.AUDIO"
@@ -194,3 +200,33 @@ async def test_the_consumer_of_a_stream_that_came_and_went_is_removed_and_one_th
     assert names == {"kept"}
     assert found.text == ["1", "2"]
     assert thresholds == [3, None]
+
+
+async def test_all_of_which_there_may_be_something_new_are_asked_for_in_turn(broker, mouth, monkeypatch):
+    monkeypatch.setattr(unserved, "MOST_DOUBTS", 1)
+    await provisioned(broker)
+    config = (await mouth.jetstream().stream_info("AUDIO")).config
+    await mouth.jetstream().update_stream(config.evolve(max_msgs=6))
+    names: list[str] = ["a", "b", "c"]
+    found: list[str] = []
+    settings = load_settings(nats_url=broker.url, durable=True)
+    around: Any = SimpleNamespace(settings=settings)
+
+    def serve(name):
+        found.append(name)
+        return True
+
+    async with connected(settings, "test") as connection:
+        streams = Unserved(connection, around)
+        await streams.look((), serve)
+        for name in names * 2:
+            streams.over(name, await store(mouth, name, b"old"))
+        await streams.look((), serve)
+        at_first = list(found)
+        for name in names * 2:  # as many as before of each
+            await store(mouth, name, b"new")
+        for _ in names:
+            await streams.look(found, serve)
+
+    assert at_first == []
+    assert sorted(found) == names

@@ -30,10 +30,9 @@ class Unserved:
     def __init__(self, connection: Connection, around: Surroundings) -> None:
         self._connection, self._around = connection, around
         self._jetstream = JetStream(connection)
-        self._read: dict[
-            str, int
-        ] = {}  # of streams that are over: what follows would be new; first who was not asked for longest
-        self._due: set[str] = set()  # to be asked for in any case
+        self._read: dict[str, int] = {}  # of streams that are over: what follows would be new
+        self._due: set[str] = set()  # to be asked for at the next look
+        self._doubted: dict[str, None] = {}  # to be asked for in turn
         self._seen = Contents({}, 0, 0, datetime.min.replace(tzinfo=UTC))  # at the last look
         self._counts: Counter[str] = Counter()  # of that, by stream
 
@@ -70,9 +69,14 @@ class Unserved:
     def _to_ask(self, counts: Counter[str], found: Contents) -> list[str]:
         """Those of which there may be something new."""
         grown = [name for name, messages in counts.items() if messages > self._counts[name] or name in self._due]
+        # What came may be as much as what went.
         went = found.first_seq != self._seen.first_seq
-        doubtful = [name for name in self._read if went or counts[name] < self._counts[name]]
-        return list(dict.fromkeys((*grown, *doubtful[:MOST_DOUBTS])))
+        self._doubted |= dict.fromkeys(name for name in self._read if went or counts[name] < self._counts[name])
+        self._doubted = {name: None for name in self._doubted if name in self._read}
+        doubtful = list(self._doubted)[:MOST_DOUBTS]
+        for name in doubtful:
+            del self._doubted[name]
+        return list(dict.fromkeys((*grown, *doubtful)))
 
     async def _has_something(self, name: str, found: Contents) -> bool:
         """Whether audio of a stream was not read, or not all of it was told."""
@@ -88,7 +92,6 @@ class Unserved:
             subject = provision.stored_subject(settings, name)
             if await self._jetstream.message(settings.audio_stream, seq=read + 1, next_by_subj=subject):
                 return True
-        self._read.pop(name, None)  # to be asked last when it is in doubt again
         self._read[name] = read
         return False
 
