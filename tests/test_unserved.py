@@ -14,9 +14,12 @@ from tests.harness import PATIENCE_S, Daemon, until
 from tests.stored import ENV, WINDOW, provisioned, store, store_windows, until_acknowledged, until_ended, until_stored
 from transcriber.bus import unserved
 from transcriber.bus.client import connected
+from transcriber.bus.connection import Connection
+from transcriber.bus.jetstream import JetStream
 from transcriber.bus.unserved import Unserved
 from transcriber.config import load_settings
 from transcriber.demo.broker import EmbeddedBroker
+from transcriber.errors import UnansweredError
 
 LOOK = "$JS.API.STREAM.INFO.AUDIO"
 FOR_EVER = {"STREAM_IDLE_SECS": 3600}
@@ -28,6 +31,16 @@ SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.bus.feed:PULL_S=2"}
 def broker(tmp_path):
     with EmbeddedBroker(store=tmp_path / "store") as running:
         yield running
+
+
+def noting(names, *, there_is_room=True):
+    """Takes note of who is to be served."""
+
+    def serve(name):
+        names.append(name)
+        return there_is_room
+
+    return serve
 
 
 async def requests(client, subject):
@@ -212,21 +225,59 @@ async def test_all_of_which_there_may_be_something_new_are_asked_for_in_turn(bro
     settings = load_settings(nats_url=broker.url, durable=True)
     around: Any = SimpleNamespace(settings=settings)
 
-    def serve(name):
-        found.append(name)
-        return True
-
     async with connected(settings, "test") as connection:
         streams = Unserved(connection, around)
-        await streams.look((), serve)
+        await streams.look((), noting(found))
         for name in names * 2:
             streams.over(name, await store(mouth, name, b"old"))
-        await streams.look((), serve)
+        await streams.look((), noting(found))
         at_first = list(found)
         for name in names * 2:  # as many as before of each
             await store(mouth, name, b"new")
         for _ in names:
-            await streams.look(found, serve)
+            await streams.look(found, noting(found))
 
     assert at_first == []
     assert sorted(found) == names
+
+
+async def test_a_stream_that_waits_for_a_place_is_asked_for_again_if_nobody_answered(broker, mouth):
+    await provisioned(broker)
+    await store(mouth, "a", b"new")
+    settings = load_settings(nats_url=broker.url, durable=True)
+    around: Any = SimpleNamespace(settings=settings)
+    served: list[str] = []
+
+    async with connected(settings, "test") as connection:
+        streams = Unserved(connection, around)
+        await streams.look((), lambda _: False)
+        answering, streams._jetstream = streams._jetstream, JetStream(Connection())
+        with pytest.raises(UnansweredError):
+            await streams.look((), lambda _: False)
+        streams._jetstream = answering
+        await streams.look((), noting(served))
+
+    assert served == ["a"]
+
+
+async def test_where_there_is_no_place_nobody_else_is_asked_for(broker, mouth):
+    await provisioned(broker)
+    names = [f"s{number}" for number in range(2 * unserved.AT_ONCE)]
+    for name in names:
+        await store(mouth, name, b"new")
+    settings = load_settings(nats_url=broker.url, durable=True)
+    around: Any = SimpleNamespace(settings=settings)
+    offered: list[str] = []
+    served: list[str] = []
+
+    async with connected(settings, "test") as connection:
+        streams = Unserved(connection, around)
+        await streams.look((), noting(offered, there_is_room=False))
+        asked = await requests(mouth, "$JS.API.DIRECT.GET.TRANSCRIPTS.>")
+        await streams.look((), lambda _: False)
+        few = len(asked)
+        await streams.look((), noting(served))
+
+    assert len(offered) == 1
+    assert few <= unserved.AT_ONCE
+    assert sorted(served) == sorted(names)

@@ -5,19 +5,21 @@ then those that only the next daemon would look for, at last the end of its text
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 from transcriber.logs import RateLimited
 from transcriber.messages import AnyMessage, Final, Partial, Revision
-from transcriber.telemetry import Telemetry
+from transcriber.telemetry import Counters
 from transcriber.text.lines import clusters
 
 
-def fitted(message: AnyMessage, room_bytes: int, telemetry: Telemetry, warnings: RateLimited) -> AnyMessage:
-    """As ``fitting``; what is left out is logged, and counted if it is text."""
+def fitted(message: AnyMessage, room_bytes: int, counters: Callable[[], Counters], warnings: RateLimited) -> AnyMessage:
+    """As ``fitting``; what is left out is logged, and counted by ``counters`` if it is text."""
     fits = fitting(message, room_bytes)
     if fits is not message:
         shortened = isinstance(fits, Final | Revision) and fits.suppressed == "max_payload"
-        telemetry.counters(message.stream).text_suppressed["max_payload"] += shortened
+        if shortened:
+            counters().text_suppressed["max_payload"] += 1
         what = "the end of its text is" if shortened else "the times of its words are"
         warnings.warning(
             "max_payload", "a %s is too large for the broker: %s left out", fits.type, what, stream=fits.stream

@@ -46,7 +46,6 @@ class Ledger:
         self._prefix = f"{settings.transcript_subject_prefix}.{name}"
         self._subjects = f"{self._prefix}.*"
         self._warnings = around.warnings
-        self._telemetry = around.telemetry
         self._counters = counters
         self.last_seq = 0
         self.stored_at: datetime | None = None
@@ -65,7 +64,7 @@ class Ledger:
         """
         headers = {"Nats-Msg-Id": message_id, "traceparent": traceparent, f"{FENCE}-Subject": self._subjects}
         room_bytes = self._jetstream.room(headers) - FENCE_ROOM
-        message = fitted(message, room_bytes, self._telemetry, self._warnings)
+        message = fitted(message, room_bytes, lambda: self._counters, self._warnings)
         await self._store(f"{self._prefix}.{message.type}", message, headers)
         return message
 

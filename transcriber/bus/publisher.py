@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from transcriber.bus.connection import Connection
 from transcriber.bus.fitting import fitted
@@ -69,7 +70,8 @@ class Publisher:
             ),
             "traceparent": outgoing.traceparent,
         }
-        message = fitted(message, self._connection.room(headers), self._telemetry, self._warnings)
+        counters = partial(self._telemetry.counters, message.stream)
+        message = fitted(message, self._connection.room(headers), counters, self._warnings)
         subject = f"{self._prefix}.{message.stream}.{message.type}"
         if not await self._connection.publish(subject, message.model_dump_json(by_alias=True).encode(), headers):
             self.unsent += 1

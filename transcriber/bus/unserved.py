@@ -7,6 +7,7 @@ comes, as in a stream that is full, nothing changes. So that tells whom to ask f
 that was read.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Container
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ from transcriber.errors import RefusedError
 
 MOST_DOUBTS = 100
 """Streams asked for at a look though there are not more messages of them: an hour of calls is thousands that are over."""
+
+AT_ONCE = 32
+"""Streams asked for together."""
 
 
 class Unserved:
@@ -57,14 +61,20 @@ class Unserved:
         anew = found.made_at != self._seen.made_at
         self._read = {} if anew else {name: read for name, read in self._read.items() if name in counts}
         self._due.intersection_update(counts)
-        for name in self._to_ask(counts, found):
-            self._due.discard(name)
-            if name in served or not await self._has_something(name, found):
-                continue
-            self._read.pop(name, None)
-            if not serve(name):
-                self._due.add(name)
+        asked = self._to_ask(counts, found)
+        self._due |= set(asked)  # whoever is not answered for is asked for again
         self._seen, self._counts = found, counts
+        for at in range(0, len(asked), AT_ONCE):
+            names = [name for name in asked[at : at + AT_ONCE] if name not in served]
+            answers = await asyncio.gather(*(self._has_something(name, found) for name in names))
+            self._due.difference_update(asked[at : at + AT_ONCE])
+            wanting = [name for name, has_something in zip(names, answers, strict=True) if has_something]
+            for name in wanting:
+                self._read.pop(name, None)
+            refused = next((number for number, name in enumerate(wanting) if not serve(name)), None)
+            if refused is not None:  # the others would have no place either
+                self._due.update(wanting[refused:], asked[at + AT_ONCE :])
+                return
 
     def _to_ask(self, counts: Counter[str], found: Contents) -> list[str]:
         """Those of which there may be something new."""
