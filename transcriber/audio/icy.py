@@ -33,11 +33,17 @@ class _Audio:
 
     def __init__(self, reader: Reader, interval: int) -> None:
         self._reader, self._interval = reader, interval
+        self._begin()
+
+    def _begin(self) -> None:
         self._given = 0
-        self._left = interval  # until the next title
+        self._left = self._interval  # until the next title
         self._pending = b""  # what was taken for one
 
     def read_at(self, offset: int, length: int) -> bytes:
+        if not offset and self._given and self._reader.seekable():
+            self._reader.seek(0)
+            self._begin()
         if offset != self._given:
             raise UnseekableError("a recording with titles in it cannot go back")
         if not self._left:

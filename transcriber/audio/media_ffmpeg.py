@@ -17,7 +17,6 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
-from transcriber.audio.icy import without_titles
 from transcriber.audio.media_kinds import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
 from transcriber.audio.media_outline import Outline
 from transcriber.audio.media_parts import first_pages, first_time, last_granule, watch
@@ -31,7 +30,7 @@ from transcriber.audio.mp4 import check_mp4
 from transcriber.audio.mpeg import LOOK_BYTES, check_clear
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.sources import Reader
-from transcriber.audio.wav import is_placeholder
+from transcriber.audio.wav import HUGE_BYTES, is_placeholder
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26
@@ -52,15 +51,18 @@ _OPTIONS = {
     "probesize": "262144",
     "analyzeduration": "2000000",  # microseconds
 }
-_LONG_LOOK = {"probesize": "5000000", "analyzeduration": "10000000"}
-"""For demuxers that learn of a stream from its first packet, which comes behind some of a film's picture."""
+_FOUND_LATE = {"max_streams": "24"}
+"""For demuxers that learn of a stream from its first packet. Where it comes after the file is open, PyAV looks beyond the bytes that it
+has asked for, one for each stream that it knew of; nobody gets fewer than 24."""
+_LONG_LOOK = _FOUND_LATE | {"probesize": "5000000", "analyzeduration": "10000000"}
+"""As well; and that packet comes behind some of a film's picture."""
 _MORE_OPTIONS = {
     "mpegts": _LONG_LOOK,
     "mpeg": _LONG_LOOK,
+    "flv": _FOUND_LATE,
+    "ogg": _FOUND_LATE,
     "": {"format_whitelist": "aac,mp3"},  # tried where the first bytes tell nothing: these files may begin anywhere
 }
-_FRAMES_ALONE = frozenset({"", "aac", "mp3"})
-"""Kinds of which a station's stream is."""
 _BUFFER_BYTES = 32_768
 _MAX_SILENCE = 8192
 """Frames at once."""
@@ -72,8 +74,8 @@ _NEEDED = {"flac": 1, "mp3": 64}
 """By demuxer: to decode a packet to the last bit alike so many packets are needed, itself included. A frame of FLAC stands alone; one
 of MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
 _TELL_FILE_LENGTH = frozenset({"matroska", "flv"})
-"""Demuxers that know where the file ends, not each stream of it."""
-_ONE_PART = frozenset({"asf", "avi"})
+"""Demuxers that know how long the file is, not each stream of it."""
+_ONE_PART = frozenset({"asf", "avi", "caf", "w64"})
 """Kinds in which all audio is in one part; their demuxers take its end for that of the file."""
 _CLAIM_LENGTH = frozenset({"wav", "aiff", "au", "caf", "w64"})
 """Demuxers of files whose header claims a length that nobody may ever have filled in."""
@@ -105,27 +107,21 @@ def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = N
     if not head:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
-    given = reader
-    if kind in _FRAMES_ALONE and not reader.start:
-        reader = without_titles(reader)
-        head = reader.peek(HEAD_BYTES)
     if kind == "mov":
         check_mp4(reader)
     if kind in {"mpegts", "mpeg"}:
         check_clear(kind, reader.peek(LOOK_BYTES))
-    outline = Outline(kind, head)
-    reader.seen = outline.see
     mend_sizes(reader, kind)
     serials = [serial for _, serial in first_pages(reader)] if kind == "ogg" else []
     # FFmpeg begins to count at 0 in FLAC, whatever its first page says.
     times = [first_time(reader, serial) for serial in serials] if b"\x7fFLAC" in reader.peek(512) else []
-    if reader is given:
-        watch(reader, kind)
+    watch(reader, kind)
+    outline = Outline(kind, head)
+    reader.seen = outline.see
     container = _open(reader, kind)
     try:
-        alike = Samples(like) if isinstance(like, AudioFormat) else like
-        decoder = _Decoder(reader, container, kind, outline, alike)
-        decoder.serials, decoder.times = serials, times
+        decoder = _Decoder(reader, container, kind, Samples(like) if isinstance(like, AudioFormat) else like)
+        decoder.serials, decoder.times, decoder.outline = serials, times, outline
         return decoder.media(first)
     except BaseException:
         container.close()
@@ -164,19 +160,18 @@ class _Decoder:
     Attributes:
         serials: of an Ogg file, the numbers of its streams.
         times: of one with FLAC, the first time in each, and how many packets end by then.
+        outline: follows where its parts end.
     """
 
-    def __init__(
-        self, reader: Reader, container: InputContainer, kind: str, outline: Outline, like: Samples | None
-    ) -> None:
+    def __init__(self, reader: Reader, container: InputContainer, kind: str, like: Samples | None) -> None:
         self.serials: list[int] = []
         self.times: list[tuple[int, int] | None] = []
+        self.outline = Outline(kind, b"")
         self._untimed = 0  # so many frames have time stamps that are none
         self._like = like
         self._reader = reader
         self._container = container
         self._kind = kind
-        self._outline = outline
         self._stream = _choose(container)
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1
@@ -207,15 +202,15 @@ class _Decoder:
         self._scale = (self._base.numerator * fmt.rate, self._base.denominator)
         self._timeline = Timeline(fmt.rate, self._origin(first))
         length, promised, claimed = self._length()
+        frames = self._to_the_end(frames, length)
         container = self._container.format.name.partition(",")[0]
         if first_frame:
             self._first, self._passing = first_frame, _NEEDED.get(self._kind, 0)
         noticed = Noticed()
         finish = Finish(self._samples.gains, noticed, as_written=self._codec.name.startswith("pcm_f"))
-        chunks = self._to_the_end(self._chunks(first, frames), length)
-        pieces = join(chunks, fmt.rate, promised, first_frame, finish, claimed)
+        pieces = join(self._chunks(first, frames), fmt.rate, promised, first_frame, finish, claimed)
         # Of fragments it is that of those which were looked at.
-        told = None if self._outline.fragmented else length
+        told = None if self.outline.fragmented else length
         return Media(fmt, told, container, self._codec.name, pieces, noticed), self._samples
 
     def _length(self) -> tuple[int | None, int | None, int]:
@@ -256,21 +251,23 @@ class _Decoder:
         length = self._in_frames(granule) - self._timeline.origin if granule else 0
         return length if length > 0 else None
 
-    def _to_the_end(self, chunks: Iterator[Chunk], length: int | None) -> Iterator[Chunk]:
-        """The chunks of a file of which ``length`` is known, which may be longer than its sound, or shorter.
+    def _to_the_end(self, frames: Iterator[av.AudioFrame], length: int | None) -> Iterator[av.AudioFrame]:
+        """The frames of a file of which ``length`` is known, which may be longer than its sound, or shorter.
 
         Raises:
             TruncatedError: its end is cut off, and sound with it.
             MediaError: as well, but how much is not known.
         """
-        yield from chunks
-        end, reach = self._reader.size, self._outline.reach
+        yield from frames
+        end, reach = self._reader.length, self.outline.reach
         if end is None or reach <= end:
             return
         rate, frame = self._samples.format.rate, self._timeline.frame
         if length is not None and frame < length - rate * CLEARLY_S:
             raise TruncatedError(f"it ends after {frame / rate:.1f} s of {length / rate:.1f} s", length)
-        if self._outline.fragmented or self._kind in _ONE_PART:
+        # Of 64 bits much is no placeholder yet.
+        filled_in = not is_placeholder(min(reach, HUGE_BYTES - 1), end)
+        if self.outline.fragmented or (self._kind in _ONE_PART and filled_in):
             raise MediaError(f"it is cut off: it has {end} bytes of {reach} or more")
 
     def _in_frames(self, ticks: int) -> int:
@@ -331,6 +328,8 @@ class _Decoder:
         for _ in range(_MAX_ERRORS):
             try:
                 yield from self._container.demux(self._stream)
+            except IndexError:
+                pass  # PyAV's, at the end of a stream that it found late; ours has ended before
             except _WRONG:
                 continue
             if self._reader.error:

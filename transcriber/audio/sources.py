@@ -64,9 +64,9 @@ class Reader:
     Attributes:
         error: why there is nothing more to read.
         start: where the file begins for FFmpeg: behind what is not its business.
-        seen: told of all that is read: where it lies from the start on, and what it is.
         end: where another file begins, from ``start`` on; None: none is known of.
         in_order: it is read from its beginning to its end, even where it could go back.
+        seen: told of all that is read: where it lies from the start on, and what it is.
     """
 
     def __init__(self, source: Source, start: int = 0, head: bytes = b"") -> None:
@@ -77,8 +77,8 @@ class Reader:
         self.end: int | None = None
         self.in_order = False
         self.seen: Callable[[int, bytes], object] = _ignore
+        self._over: int | None = None  # where there was nothing more
         self._at = 0
-        self._ended: int | None = None  # where there was nothing more
         self._head = head
         self._silent_bytes = 0
         self._mark: re.Pattern[bytes] | None = None
@@ -172,11 +172,11 @@ class Reader:
         return self.source.size is not None and not self.in_order
 
     @property
-    def size(self) -> int | None:
-        """How many bytes the file has from its start on; None: a pipe that has not ended yet."""
+    def length(self) -> int | None:
+        """How many bytes there are from the start on; None: a pipe that has not ended yet."""
         if self.end is not None:
             return self.end
-        return self._ended if self.source.size is None else self.source.size - self.start
+        return self._over if self.source.size is None else self.source.size - self.start
 
     def _read(self, count: int) -> bytes:
         if self.error or not count:
@@ -196,7 +196,7 @@ class Reader:
             return b""
         self._count(len(piece))
         if not piece:
-            self._ended = self._at
+            self._over = self._at
         return piece
 
     def _fetch(self, count: int) -> bytes:
