@@ -1,6 +1,6 @@
 """Broken files, thousands of them: does the decoder crash, hang or keep memory?
 
-In: one short file of each kind, and a seed. Each is mutated (bits, cuts, splices of two files, extreme numbers in headers, garbage),
+In: one short file of each kind, and a seed. Each is mutated (bits, cuts, splices of two files, one behind the other, extreme numbers in headers, garbage),
 opened and decoded to its end in a child process. Out: how many were decoded or refused and with which errors, the longest time one
 took, the child's memory before and after, and every crash, hang or error that is not one line of ours, with what is needed to repeat it.
 """
@@ -88,7 +88,12 @@ def _splice(data: bytearray, dice: random.Random, files: list[bytes]) -> bytearr
     return data[: dice.randrange(len(data))] + other[dice.randrange(len(other)) :]
 
 
-MUTATIONS = (_flip, _flip_header, _cut, _remove, _insert, _extreme, _extreme_end, _splice)
+def _append(data: bytearray, dice: random.Random, files: list[bytes]) -> bytearray:
+    """Another file behind it, or itself."""
+    return data + dice.choice((bytes(data), dice.choice(files)))
+
+
+MUTATIONS = (_flip, _flip_header, _cut, _remove, _insert, _extreme, _extreme_end, _splice, _append)
 
 
 def mutate(files: list[bytes], dice: random.Random) -> bytes:

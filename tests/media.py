@@ -1,5 +1,8 @@
 """Audio files for tests, and sources that give them in other ways than all at once."""
 
+import io
+
+import av
 import numpy as np
 
 from bench.media_files import KINDS, encode, resampled
@@ -56,6 +59,17 @@ def make(name: str, rate: int | None = None, channels: int | None = None) -> byt
     kind = KINDS[name]
     rate = rate or kind.rate
     return encode(kind, speech_at(rate, channels or kind.channels[0]), rate)
+
+
+def without_packets(data: bytes, container: str, missing: range) -> bytes:
+    buffer = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as source, av.open(buffer, "w", format=container) as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for number, packet in enumerate(source.demux(source.streams.audio[0])):
+            if packet.size and number not in missing:
+                packet.stream = stream
+                out.mux(packet)
+    return buffer.getvalue()
 
 
 def pcm(media: Media) -> np.ndarray:

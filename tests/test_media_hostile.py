@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 from bench.fuzz_media import decode_all, mutate, originals
 from bench.media_files import KINDS, encode
 from tests.encoding import blocks, cluster, element, opus_head, track, webm_head
-from tests.media import SPEECH, Claim, Trickle, make, pcm
+from tests.media import SPEECH, Claim, Trickle, make, pcm, without_packets
 from transcriber.audio.media import Piece, open_media
 from transcriber.audio.media_pieces import join
 from transcriber.audio.media_timeline import Timeline
@@ -305,17 +305,6 @@ def test_what_was_lost_in_a_flac_file_is_a_hole_of_that_length():
     for piece in pieces:
         frames = len(piece.data) // 2
         assert piece.data == SPEECH[piece.frame : piece.frame + frames].tobytes()
-
-
-def without_packets(data: bytes, container: str, missing: range) -> bytes:
-    buffer = io.BytesIO()
-    with av.open(io.BytesIO(data), "r") as source, av.open(buffer, "w", format=container) as out:
-        stream = out.add_stream_from_template(source.streams.audio[0])
-        for number, packet in enumerate(source.demux(source.streams.audio[0])):
-            if packet.size and number not in missing:
-                packet.stream = stream
-                out.mux(packet)
-    return buffer.getvalue()
 
 
 def test_a_second_that_is_missing_in_a_webm_file_is_a_hole_of_a_second():

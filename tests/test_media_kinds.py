@@ -6,14 +6,12 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
-from bench.media_files import KINDS, Kind, encode
+from bench.media_files import Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm
-from transcriber.audio.icy import without_titles
 from transcriber.audio.media import Piece, open_media
 from transcriber.audio.media_outline import Outline
-from transcriber.audio.sources import BytesSource, Reader
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError
 
 SECTOR, PACKET = 2048, 188
@@ -176,84 +174,6 @@ def test_an_outline_is_the_same_however_its_bytes_come_and_never_fails(kind, dat
         in_pieces.see(start, data[start:end])
 
     assert at_once.reach == in_pieces.reach >= 0
-
-
-def with_titles(data: bytes, interval: int, titles: list[bytes]) -> bytes:
-    """As a server sends it; a title that has not changed is not sent again."""
-    out, wanted = b"", iter(titles)
-    for at in range(0, len(data), interval):
-        block = data[at : at + interval]
-        title = next(wanted, b"") if len(block) == interval else None
-        out += block
-        if title is not None:
-            units = -(-len(title) // 16)
-            out += bytes([units]) + title.ljust(16 * units, b"\0")
-    return out
-
-
-TITLES = st.one_of(
-    st.just(b""),
-    st.text(max_size=40).map(lambda name: f"StreamTitle='{name}';StreamUrl='';".encode()),
-    st.just(b"adw_ad='true';durationMilliseconds='30000';"),
-)
-
-
-@settings(deadline=None)
-@given(
-    data=st.randoms(use_true_random=False).map(lambda dice: dice.randbytes(dice.randrange(2000, 9000))),
-    interval=st.integers(256, 1000),
-    titles=st.lists(TITLES, max_size=8),
-    piece=st.integers(1, 3000),
-)
-def test_what_a_station_sends_between_is_left_out(data, interval, titles, piece):
-    reader = without_titles(Reader(BytesSource(with_titles(data, interval, [b"StreamTitle='Radio';", *titles]))))
-
-    heard = b""
-    while part := reader.read(piece):
-        heard += part
-
-    assert heard == data
-    assert not reader.error
-
-
-STATION = Kind("mp3", "libmp3lame", {"id3v2_version": "0", "write_xing": "0"}, bit_rate=96_000)
-
-
-@pytest.mark.parametrize("kind", [STATION, KINDS["adts"]], ids=["mp3", "aac"])
-@pytest.mark.parametrize("interval", [1024, 8192, 65_536])
-@pytest.mark.parametrize("pipe", [False, True])
-def test_titles_of_a_station_cost_no_audio(kind, interval, pipe):
-    data = encode(kind, np.tile(SPEECH, (8, 1)), 48_000)
-    recorded = with_titles(data, interval, [b"StreamTitle='News at ten';", b"", b"", b"StreamTitle='It\xe4's over';"])
-
-    heard = pcm(open_media(Trickle(recorded, pipe=pipe)))
-
-    assert np.array_equal(heard, pcm(open_media(Trickle(data, pipe=True))))
-
-
-def test_a_title_that_is_none_ends_the_leaving_out():
-    """Whoever recorded it lost something: what follows is all read."""
-    data = random.Random(3).randbytes(5000)
-    recorded = with_titles(data, 1000, [b"StreamTitle='Radio';"])
-    broken = recorded[:2500] + recorded[2507:]
-
-    reader = without_titles(Reader(BytesSource(broken)))
-    heard = b""
-    while part := reader.read(700):
-        heard += part
-
-    assert heard[:2000] == data[:2000]
-    assert data[3000:4000] in heard
-    assert data[4000:] in heard
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff", b"\xff\xfb" + bytes(100), b"StreamTitle='a';" * 40, b"\0" * 300 + b"StreamTitle='a';"]
-)
-def test_where_no_titles_are_nothing_is_left_out(data):
-    reader = Reader(BytesSource(data))
-
-    assert without_titles(reader) is reader
 
 
 def test_an_index_alone_is_no_audio():

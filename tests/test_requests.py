@@ -18,6 +18,7 @@ from nats.errors import NoRespondersError
 from bench.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
 from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, settled, speak, until
+from tests.media import make, without_packets
 from tests.stopwatch import Stopwatch
 from transcriber.bus.client import connected
 from transcriber.bus.micro import Endpoint, MicroService
@@ -136,6 +137,28 @@ async def test_what_is_held_back_is_told_whatever_the_form(broker, tmp_path, mou
     assert replies["text"].data == b""
 
 
+async def test_what_of_a_clip_was_not_read_is_told_whatever_the_form(broker, tmp_path, mouth):
+    """A second is missing in one; of the other the header claims more than there is."""
+    webm = without_packets(make("webm opus"), "webm", range(30, 80))
+    cut = wav(level(5, 10 * RATE))[: 44 + 4 * RATE]
+    async with Daemon(broker.url, tmp_path):
+        replies = {form: await ask(mouth, webm, response_format=form) for form in FORMS}
+        claimed = await ask(mouth, cut, response_format="verbose_json")
+        whole = await ask(mouth, clip(5), response_format="json")
+
+    for form, reply in replies.items():
+        (gap,) = json.loads(reply.headers["Gaps"])
+        assert gap == {
+            "start": pytest.approx(0.6, abs=0.03),
+            "end": pytest.approx(1.6, abs=0.03),
+            "reason": "lost_input",
+        }, form
+    assert json.loads(claimed.headers["Gaps"]) == [{"start": 2.0, "end": 2.0, "reason": "bad_input"}]
+    said = json.loads(claimed.data)
+    assert (said["duration"], said["gaps"][0]["detail"]) == (2.0, "its header claims 10.0 s, and there are 2.0 s")
+    assert not whole.headers
+
+
 async def test_a_long_clip_names_the_first_windows_that_are_held_back_beside_the_text_and_all_of_them_in_it(
     broker, tmp_path, mouth
 ):
@@ -212,7 +235,7 @@ async def test_what_is_asked_for_reaches_the_model(broker, tmp_path, mouth):
     [
         (b"", {}, ""),
         (b"no audio at all", {}, ""),
-        (clip(5, 3)[:50_000], {}, ""),
+        (make("flac")[:50_000], {}, "it ends after"),
         (wav(b""), {}, "no audio"),
         (clip(5), {"response_format": "docx"}, "Response-Format is none of json, verbose_json"),
         (clip(5), {"task": "summarize"}, "Task is none of transcribe, translate"),

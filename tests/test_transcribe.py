@@ -144,6 +144,19 @@ async def test_several_files_come_in_order_one_after_the_other(
     assert [message.data for message in asked] == [clip(7), clip(8)]
 
 
+async def test_a_text_with_something_missing_is_written_and_the_status_says_so(settings, client, wav, capsysbinary):
+    async def answer(message):
+        gaps = '[{"start": 5, "end": 7.5, "reason": "lost_input"}, {"start": 61, "end": 61, "reason": "bad_input"}]'
+        await client.publish(message.reply, b"one\n", headers={"Gaps": gaps})
+
+    await client.subscribe("transcriber.transcribe", cb=answer)
+    await client.flush()
+    status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+
+    line = f"transcriber: {wav}: not transcribed: 00:05-00:07 lost_input, 01:01-01:01 bad_input\n"
+    assert (status, capsysbinary.readouterr()) == (1, (b"one\n", line.encode()))
+
+
 async def test_results_go_to_a_directory_under_the_files_names(settings, client, wav, tmp_path, capsysbinary):
     wav.with_name("more.mp3").write_bytes(clip(8))
     async with answering(client, b"WEBVTT\n\n"):
@@ -255,6 +268,17 @@ async def test_nobody_there_or_nobody_who_answers_is_said(settings, client, wav,
         f"transcriber: {wav}: no daemon answers on transcriber.transcribe (SERVICE=1)",
         f"transcriber: {wav}: no answer on transcriber.transcribe within 0.3 s",
     ]
+
+
+async def test_a_job_that_could_not_read_all_gives_its_text_and_a_status(broker, settings, wav, capsysbinary):
+    async def work(office, submission):
+        await office.finish(submission.job, error="it ends after 5.0 s of 9.0 s")
+
+    async with standing_in(broker, settings, work):
+        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+
+    said = f"transcriber: {wav}: it ends after 5.0 s of 9.0 s\n"
+    assert (status, capsysbinary.readouterr()) == (1, (RESULTS["txt"].encode(), said.encode()))
 
 
 @needs.weights

@@ -1,74 +1,91 @@
-"""Titles in a recording of internet radio. In: bytes as a server sends them (ICY). Out: the bytes of the audio alone.
+"""Titles that an internet radio sends between the bytes of its sound. In: a recording of all it sent. Out: the sound alone.
 
-Behind every so many bytes of audio comes one that says how long the title is, in units of 16, and the title. Who records a station
-with a plain HTTP client has them in the file, where each would cost a frame of MP3, or several of AAC.
+After so many bytes, always the same number, comes one that says how long a title follows, in units of 16 bytes; mostly none. A
+decoder takes it for sound: it stumbles, and in AAC it finds its way again only after a while.
 """
 
-import re
-import sys
+from collections.abc import Iterator
 
-from transcriber.audio.sources import Reader
-from transcriber.errors import UnseekableError
+from transcriber.audio.sources import Source, read_exactly
 
-MAX_INTERVAL_BYTES = 2**16
-_MIN_INTERVAL_BYTES = 256
+_MARK = b"StreamTitle='"
+_LOOK_BYTES = 2**17
 _UNIT_BYTES = 16
-_FIRST = re.compile(rb"(.)StreamTitle='", re.DOTALL)
-_TITLE = re.compile(rb"\w{1,64}='")
+_INTERVALS = (8192, 16_000, 16_384, 32_768, 4096, 24_576, 8000, 2048, 1024, 65_536)
+"""What radios use, for a recording that begins between two titles."""
+_LEAST_INTERVAL = 512
+_CHECKS = 5
 
 
-def without_titles(reader: Reader) -> Reader:
-    """What to read instead of ``reader``, of which nothing was read yet; it cannot go back where there are titles."""
-    head = reader.peek(MAX_INTERVAL_BYTES + 2 * _UNIT_BYTES)
-    first = _FIRST.search(head)
-    if first is None or first.start() < _MIN_INTERVAL_BYTES or first[1] == b"\0":
-        return reader
-    return Reader(_Audio(reader, first.start()))
+class SoundSource:
+    """Random access to the sound; how long it is nobody knows.
 
+    Attributes:
+        size: None.
+    """
 
-class _Audio:
-    """A source without what lies behind each ``interval`` bytes of ``reader``, as long as that is a title."""
-
-    size = None
-
-    def __init__(self, reader: Reader, interval: int) -> None:
-        self._reader, self._interval = reader, interval
-        self._begin()
-
-    def _begin(self) -> None:
-        self._given = 0
-        self._left = self._interval  # until the next title
-        self._pending = b""  # what was taken for one
+    def __init__(self, source: Source, start: int, first: int, interval: int) -> None:
+        """``source`` from ``start`` on, of which ``first`` bytes are sound, and ``interval`` bytes after each title."""
+        self.size: int | None = None
+        self._source, self._first, self._interval = source, first, interval
+        self._begins = [start]  # where the sound goes on behind each title
 
     def read_at(self, offset: int, length: int) -> bytes:
-        if not offset and self._given and self._reader.seekable():
-            self._reader.seek(0)
-            self._begin()
-        if offset != self._given:
-            raise UnseekableError("a recording with titles in it cannot go back")
-        if not self._left:
-            self._left = self._interval
-            self._pass_title()
-        piece = self._pending[:length] or self._read(min(length, self._left))
-        self._pending = self._pending[len(piece) :]
-        self._left -= len(piece)
-        self._given += len(piece)
-        return piece
+        number, within = 0, offset
+        if offset >= self._first:
+            number, within = divmod(offset - self._first, self._interval)
+            number += 1
+        while len(self._begins) <= number:
+            end = self._begins[-1] + (self._interval if len(self._begins) > 1 else self._first)
+            units = self._source.read_at(end, 1)
+            if not units:
+                return b""
+            self._begins.append(end + 1 + units[0] * _UNIT_BYTES)
+        left = (self._interval if number else self._first) - within
+        return self._source.read_at(self._begins[number] + within, min(length, left))
 
-    def _pass_title(self) -> None:
-        units = self._read(1)
-        title = b""
-        while (
-            units and len(title) < _UNIT_BYTES * units[0] and (piece := self._read(_UNIT_BYTES * units[0] - len(title)))
-        ):
-            title += piece
-        if title and not _TITLE.match(title):
-            # The recorder lost something: from here on nobody knows where the titles are.
-            self._pending, self._left = units + title, sys.maxsize
 
-    def _read(self, count: int) -> bytes:
-        piece = self._reader.read(count)
-        self._reader.heard()  # who reads from here counts
-        if not piece and self._reader.error:
-            raise self._reader.error
-        return piece
+def without_titles(source: Source, start: int) -> SoundSource | None:
+    """The sound of a recording of MP3 or AAC that begins at ``start``; None where there are no titles in it, or from a pipe."""
+    if source.size is None:
+        return None
+    head = read_exactly(source, start, _LOOK_BYTES)
+    at = head.find(_MARK) - 1
+    if at < 0 or not _is_title(head[at:]):
+        return None
+    for interval in _from_the_start(head, at):
+        if _fits(source, start + at, interval) is not None:
+            return SoundSource(source, start, interval, interval)
+    for interval in _INTERVALS:
+        if _fits(source, start + at, interval):
+            return SoundSource(source, start, at % (interval + 1), interval)
+    return None
+
+
+def _from_the_start(head: bytes, at: int) -> Iterator[int]:
+    """How far apart titles may be, if that at ``at`` is the first that is not empty of a recording from the beginning on."""
+    for before in range(at // _LEAST_INTERVAL):  # so many empty ones
+        interval, rest = divmod(at - before, before + 1)
+        if not rest and not any(head[interval : at : interval + 1]):
+            yield interval
+
+
+def _fits(source: Source, at: int, interval: int) -> int | None:
+    """How many titles that are not empty follow the one at ``at`` in this distance, as far as it is looked; None: it is another."""
+    titles = -1
+    for _ in range(_CHECKS):
+        units = read_exactly(source, at, 1)
+        if not units:
+            break
+        if units[0]:
+            if not _is_title(read_exactly(source, at, 1 + units[0] * _UNIT_BYTES)):
+                return None
+            titles += 1
+        at += 1 + units[0] * _UNIT_BYTES + interval
+    return titles
+
+
+def _is_title(data: bytes) -> bool:
+    """Whether ``data`` begins with how long a title is, and the title."""
+    block = data[1 : 1 + data[0] * _UNIT_BYTES]
+    return block.startswith(_MARK) and block.rstrip(b"\0").endswith(b"';")

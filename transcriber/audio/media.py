@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.icy import without_titles
-from transcriber.audio.media_kinds import HEAD_BYTES, find_kind
 from transcriber.audio.media_parts import watch
 from transcriber.audio.media_pieces import Chunk, Finish, Media, Piece, join
 from transcriber.audio.media_rate import OneRate
@@ -31,8 +29,6 @@ __all__ = ["Media", "Piece", "Source", "open_media"]
 _READ_BYTES = 2**16
 _MAX_HEADER_BYTES = 2**20
 """Of a WAV file; FFmpeg skips more than that faster."""
-_FRAMES_ALONE = frozenset({"", "aac", "mp3"})
-"""Kinds of which a station's stream is."""
 _MAX_UNREAD = 100
 """Files in a row, one behind the other, of which none can be read."""
 
@@ -49,8 +45,6 @@ def open_media(source: Source | bytes, first: int = 0) -> Media:
         MediaError: it cannot be read: what it is, what is in it, or where it comes from. One line.
     """
     reader = Reader(BytesSource(source) if isinstance(source, bytes) else source)
-    if find_kind(reader.peek(HEAD_BYTES)) in _FRAMES_ALONE:
-        reader = without_titles(reader)
     media, like = _open(reader, first, None)
     return replace(media, pieces=_Files(media, reader, like, first).pieces())
 

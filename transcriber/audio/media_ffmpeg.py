@@ -17,6 +17,7 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
+from transcriber.audio.icy import without_titles
 from transcriber.audio.media_kinds import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
 from transcriber.audio.media_outline import Outline
 from transcriber.audio.media_parts import first_pages, first_time, last_granule, watch
@@ -63,6 +64,8 @@ _MORE_OPTIONS = {
     "ogg": _FOUND_LATE,
     "": {"format_whitelist": "aac,mp3"},  # tried where the first bytes tell nothing: these files may begin anywhere
 }
+_FRAMES_ALONE = frozenset({"", "aac", "mp3"})
+"""Kinds of which a station's stream is."""
 _BUFFER_BYTES = 32_768
 _MAX_SILENCE = 8192
 """Frames at once."""
@@ -107,6 +110,10 @@ def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = N
     if not head:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
+    if kind in _FRAMES_ALONE and (sound := without_titles(reader.source, reader.start)):
+        reader.read_instead(sound)
+        head = reader.peek(HEAD_BYTES)
+        kind = find_kind(head)
     if kind == "mov":
         check_mp4(reader)
     if kind in {"mpegts", "mpeg"}:

@@ -116,6 +116,10 @@ class Reader:
         """Sound was decoded: what is read from now on is counted anew."""
         self._silent_bytes = 0
 
+    def read_instead(self, source: Source) -> None:
+        """Let the file be ``source``; call it before reading."""
+        self.source, self.start, self._head = source, 0, b""
+
     def watch(self, mark: re.Pattern[bytes], start: int) -> None:
         """Let the file end where ``mark`` is found in what is read in order, ``start`` bytes from its beginning or later."""
         self._mark, self._watched, self._ahead = mark, max(start, len(self._head)), b""

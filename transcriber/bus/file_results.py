@@ -3,7 +3,7 @@
 Messages are read as they are written, so that memory does not grow with the file; for each document once more.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ async def check_whole(messages: Messages) -> Whole:
     Raises:
         TextGoneError: the stream's limits have taken some of it.
     """
-    told: Counter[str | None] = Counter()
+    told: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
     first = end = None
     suppressed: list[HeldBack] = []
     unread_s, unread = 0.0, 0
@@ -88,15 +88,31 @@ async def check_whole(messages: Messages) -> Whole:
             unread += lost.end == lost.start
         match message:
             case Final() | Silence() | Gap():
-                told[message.speaker] += message.frames
+                _tile(told[message.speaker], message.start_frame, message.frames)
             case End():
                 end = message
-    of_all = told.pop(None, 0)
+    of_all = told.pop(None, [])
     # The oldest goes first; the frames alone do not tell of a speaker all of whose words are gone.
     begun = isinstance(first, Status) and first.state == "started"
-    if end is None or not begun or any(frames + of_all != end.frames for frames in (told.values() or (0,))):
+    if end is None or not begun or any(_reached(of_all + ranges) != end.frames for ranges in (told.values() or ([],))):
         raise TextGoneError("some of its text is gone already: TRANSCRIPT_MAX_AGE_SECS, TRANSCRIPT_MAX_BYTES")
     return Whole(end, tuple(suppressed), unread_s, unread)
+
+
+def _tile(ranges: list[tuple[int, int]], start: int, frames: int) -> None:
+    """Add a range to those that are told, most of which follow each other."""
+    end = start + frames
+    if ranges and ranges[-1][1] == start:
+        start = ranges.pop()[0]
+    ranges.append((start, end))
+
+
+def _reached(ranges: list[tuple[int, int]]) -> int:
+    """How far they reach from 0 without a hole; some lie within others: a short gap in the window that bridges it."""
+    reached = 0
+    for start, end in sorted(ranges):
+        reached = max(reached, end) if start <= reached else reached
+    return reached
 
 
 async def write_results(bucket: Bucket, submission: Submission, messages: Messages) -> tuple[str, ...]:

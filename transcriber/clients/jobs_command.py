@@ -74,6 +74,8 @@ async def get_result(settings: Settings, job: str, form: Form, output: Path | No
         await fetch(jobs, job, form, place)
         if record.suppressed:
             sys.stderr.write(f"transcriber: {job}: {told_suppressed(record.suppressed)}\n")
+        if record.error:
+            raise ObjectError(record.error)
 
     (place,) = places([Path(job)], output, form)
     return await _with_jobs(settings, job, get)
