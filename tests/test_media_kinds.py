@@ -60,13 +60,20 @@ def test_amr_wb_is_read():
     assert len(pcm(media)) == 16_000
 
 
+def scramble(data, at, bits):
+    """Encrypt a packet, as it were, and let its header say so."""
+    payload = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
+    data[at + 3] |= bits
+    data[payload : at + PACKET] = bytes(byte ^ 0x5A for byte in data[payload : at + PACKET])
+
+
 @pytest.mark.parametrize("bits", [0x40, 0x80, 0xC0])
 def test_an_encrypted_broadcast_says_so(bits):
     data = bytearray(make("ts film"))
     for at in range(0, len(data), PACKET):
         pid = int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF
         if 0x100 <= pid < 0x1000:  # pictures and sound, as FFmpeg numbers them
-            data[at + 3] |= bits
+            scramble(data, at, bits)
 
     with pytest.raises(EncryptedError, match="the audio is encrypted"):
         open_media(bytes(data))
@@ -76,9 +83,39 @@ def test_pictures_that_are_encrypted_cost_no_sound():
     data = bytearray(make("ts film"))
     for at in range(0, len(data), PACKET):
         if int.from_bytes(data[at + 1 : at + 3], "big") & 0x1FFF == 0x100:
-            data[at + 3] |= 0x80
+            scramble(data, at, 0x80)
 
     assert np.array_equal(pcm(open_media(bytes(data))), pcm(open_media(make("ts film"))))
+
+
+def test_a_broadcast_of_which_nothing_is_known_is_no_crash():
+    packet = bytearray(PACKET)
+    packet[:5] = b"\x47\x40\0\x30" + bytes([PACKET - 8])  # three bytes are left for what begins in it
+    packet[-3:] = b"\0\0\1"
+
+    with pytest.raises(MediaError):
+        open_media(bytes(packet) * 40)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [("matroska", b"\xec\x80"), ("avi", b"JUNK\0\0\0\0"), ("mov", b"\0\0\0\x08free"), ("mov", b"\0\0\0\x08mdat")],
+)
+def test_millions_of_tiny_parts_keep_nobody_busy(kind, part):
+    outline = Outline(kind, part)
+    parse, seen = outline._parse, 0
+    assert parse
+
+    def count(header):
+        nonlocal seen
+        seen += 1
+        return parse(header)
+
+    outline._parse = count
+
+    outline.see(0, part * 1_000_000)
+
+    assert 1000 < seen < 20_000
 
 
 def test_the_noise_of_an_encrypted_disc_is_not_heard():

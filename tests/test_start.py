@@ -281,6 +281,14 @@ def test_what_a_full_disk_has_no_room_for_is_one_line(arguments):
     assert (done.returncode, done.stderr) == (1, "transcriber: cannot be written: No space left on device\n")
 
 
+def test_a_command_whose_stdout_is_closed_does_what_it_can():
+    line = f"exec {sys.executable} -m transcriber models pull demo >&-"
+
+    done = subprocess.run(["/bin/sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def small_broker(folder, max_file_store):
     text = f'jetstream {{ store_dir: "{folder}/store", max_file_store: {max_file_store} }}'
     return EmbeddedBroker(*conf(folder, text))

@@ -203,6 +203,19 @@ async def test_a_result_that_cannot_be_written_whole_leaves_what_was_there(setti
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full.txt", "talk.wav", "text.txt"]
 
 
+async def test_a_pipe_that_nobody_reads_any_more_is_one_line(settings, client, wav, tmp_path, capsys):
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    async with answering(client, b"x" * 500_000):
+        transcribing = asyncio.create_task(transcribe_files(settings, [wav], place, Wanted(PLEASE)))
+        reader = await asyncio.to_thread(place.open, "rb")
+        await asyncio.to_thread(reader.read, 1)
+        reader.close()
+        status = await transcribing
+
+    assert (status, capsys.readouterr().err) == (1, f"transcriber: {wav}: {place}: cannot be written: Broken pipe\n")
+
+
 async def test_a_full_disk_leaves_no_half_result_and_keeps_what_was_there(settings, client, wav, tmp_path, capsys):
     with small_disk(tmp_path, "256k") as disk:
         (disk / "old.txt").write_text("before")

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.
         remove_unfinished()
         logging.shutdown()
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         os._exit(status)
     return status
 
@@ -68,8 +69,9 @@ def _run(argv: Sequence[str] | None) -> int:
         configure_logging(settings.log_level, settings.log_format)
         run: Run = arguments.run
         status = run(settings, arguments)
-        with reader_may_leave():
-            sys.stdout.flush()  # whether there is room for what was said shows here
+        if sys.stdout:  # None where it was closed
+            with reader_may_leave():
+                sys.stdout.flush()  # whether there is room for what was said shows here
         return status  # noqa: TRY300 - what it says is a part of it
     except (StartError, BadInputError) as error:
         sys.stderr.write(f"transcriber: {_printable(mask(str(error)))}\n")

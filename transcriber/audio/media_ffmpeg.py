@@ -28,7 +28,7 @@ from transcriber.audio.media_sizes import mend_sizes
 from transcriber.audio.media_timeline import Timeline
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.mp4 import check_mp4
-from transcriber.audio.mpeg import LOOK_BYTES, check_clear
+from transcriber.audio.mpeg import LOOK_BYTES, check_clear, is_scrambled
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.sources import Reader
 from transcriber.audio.wav import HUGE_BYTES, is_placeholder
@@ -116,8 +116,9 @@ def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = N
         kind = find_kind(head)
     if kind == "mov":
         check_mp4(reader)
-    if kind in {"mpegts", "mpeg"}:
-        check_clear(kind, reader.peek(LOOK_BYTES))
+    if kind == "mpeg":
+        check_clear(reader.peek(LOOK_BYTES))
+    scrambled = kind == "mpegts" and is_scrambled(reader.peek(LOOK_BYTES))
     mend_sizes(reader, kind)
     serials = [serial for _, serial in first_pages(reader)] if kind == "ogg" else []
     # FFmpeg begins to count at 0 in FLAC, whatever its first page says.
@@ -130,8 +131,10 @@ def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = N
         decoder = _Decoder(reader, container, kind, Samples(like) if isinstance(like, AudioFormat) else like)
         decoder.serials, decoder.times, decoder.outline = serials, times, outline
         return decoder.media(first)
-    except BaseException:
+    except BaseException as error:
         container.close()
+        if scrambled and isinstance(error, MediaError):  # nothing of it is clear
+            raise EncryptedError("the audio is encrypted") from None
         raise
 
 

@@ -45,6 +45,8 @@ _BOXES = frozenset({b"moov", b"moof", b"mdat", b"ftyp", b"styp", b"sidx", b"ssix
 _FILE_SIZE = re.compile(rb"\0\x08filesize\0(.{8})", re.DOTALL)
 """In what an FLV file tells of itself."""
 _UNKNOWN_BYTES = 0xFFFF_FFFF
+_PARTS, _PART_BYTES = 4096, 512
+"""So many parts are followed, and one more for each so many bytes: who makes a file of tiny ones has nobody busy with them."""
 
 
 class Outline:
@@ -62,6 +64,7 @@ class Outline:
         self._parse = _PARSERS.get(kind)
         self._at = 0  # where the next header begins
         self._header = b""  # of it, as far as it has come
+        self._spare = _PARTS
         if kind == "flv" and (found := _FILE_SIZE.search(head)):
             size = struct.unpack(">d", found[1])[0]
             self.reach = int(size) if 0 < size < 2**50 else 0
@@ -85,6 +88,9 @@ class Outline:
             self.fragmented |= part.fragment
             self._at += part.length
             self._header = b""
+            self._spare += part.length // _PART_BYTES - 1
+            if self._spare < 0:
+                self._parse = None
 
 
 def _box(header: bytes) -> _Part | None:
@@ -153,7 +159,7 @@ def _element(header: bytes) -> _Part | None:
     if element is None:
         return None
     if element.id == _SEGMENT:
-        return _Part(element.body, element.body + element.size if element.size else 0)
+        return _Part(element.body)  # its size counts what stands behind the audio, too
     if element.size is None or element.id not in _EBML_PARTS | {_CLUSTER}:
         raise BadInputError("no element with a size")
     size = element.body + element.size

@@ -32,28 +32,20 @@ def find_packets(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def check_clear(kind: str, head: bytes) -> None:
-    """See that the audio of a stream that begins so, with ``LOOK_BYTES`` of it, can be heard.
+def check_clear(head: bytes) -> None:
+    """See that the audio of a disc that begins so, with ``LOOK_BYTES`` of it, can be heard.
 
     Raises:
         EncryptedError: it is encrypted.
     """
-    found = set(_of_broadcast(head) if kind == "mpegts" else _of_disc(head))
-    if found == {True}:
+    if set(_of_disc(head)) == {True}:
         raise EncryptedError("the audio is encrypted")
 
 
-def _of_broadcast(head: bytes) -> Iterator[bool]:
-    """For each packet that is encrypted, and each in which clear audio begins, whether it is."""
+def is_scrambled(head: bytes) -> bool:
+    """Whether some of a broadcast that begins so is encrypted; it may be the picture, or another programme."""
     start, size = find_packets(head) or (0, len(head) + 1)
-    for at in range(start, len(head) - 188, size):
-        packet = head[at : at + 188]
-        if packet[3] & 0xC0:
-            yield True
-        elif packet[1] & 0x40 and packet[3] & 0x10:  # something begins
-            payload = packet[5 + packet[4] if packet[3] & 0x20 else 4 :]
-            if payload.startswith(_START) and payload[3] in _AUDIO:
-                yield False
+    return any(head[at + 3] & 0xC0 for at in range(start, len(head) - 3, size))
 
 
 def _of_disc(head: bytes) -> Iterator[bool]:

@@ -90,9 +90,9 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
                 with suppress(OSError):
                     target.unlink()
             raise
-    except ConnectionError:  # a piece did not come
-        raise
     except OSError as error:
+        if isinstance(error, ConnectionError) and not isinstance(error, BrokenPipeError):
+            raise  # a piece did not come
         raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
 
 
