@@ -203,15 +203,18 @@ async def test_a_result_that_cannot_be_written_whole_leaves_what_was_there(setti
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full.txt", "talk.wav", "text.txt"]
 
 
+def read_a_little(place):
+    with place.open("rb") as pipe:
+        assert pipe.read(1)
+
+
 async def test_a_pipe_that_nobody_reads_any_more_is_one_line(settings, client, wav, tmp_path, capsys):
     place = tmp_path / "pipe"
     os.mkfifo(place)
     async with answering(client, b"x" * 500_000):
-        transcribing = asyncio.create_task(transcribe_files(settings, [wav], place, Wanted(PLEASE)))
-        reader = await asyncio.to_thread(place.open, "rb")
-        await asyncio.to_thread(reader.read, 1)
-        reader.close()
-        status = await transcribing
+        reading = asyncio.create_task(asyncio.to_thread(read_a_little, place))
+        status = await transcribe_files(settings, [wav], place, Wanted(PLEASE))
+        await reading
 
     assert (status, capsys.readouterr().err) == (1, f"transcriber: {wav}: {place}: cannot be written: Broken pipe\n")
 

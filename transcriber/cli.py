@@ -46,6 +46,9 @@ PROVISION_SETTINGS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    # Where whoever called us has closed them there are none, and what is opened first would be written to.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as we live
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     status = _run(argv)
     for thread in threading.enumerate():
         if thread.name.startswith(DECODING_THREAD):
@@ -55,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.
         remove_unfinished()
         logging.shutdown()
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
         os._exit(status)
     return status
 
@@ -69,9 +71,8 @@ def _run(argv: Sequence[str] | None) -> int:
         configure_logging(settings.log_level, settings.log_format)
         run: Run = arguments.run
         status = run(settings, arguments)
-        if sys.stdout:  # None where it was closed
-            with reader_may_leave():
-                sys.stdout.flush()  # whether there is room for what was said shows here
+        with reader_may_leave():
+            sys.stdout.flush()  # whether there is room for what was said shows here
         return status  # noqa: TRY300 - what it says is a part of it
     except (StartError, BadInputError) as error:
         sys.stderr.write(f"transcriber: {_printable(mask(str(error)))}\n")
