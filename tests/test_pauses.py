@@ -6,30 +6,32 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.pauses import BREATH_S, EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
+from transcriber.engine.pauses import EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
 
 ALL = (-100.0, 100.0)
 
 
-INSTANT_S = 1e-6
-
-
 def start(pauses, time_s):
-    return pauses.word(time_s, time_s + INSTANT_S)[0]
+    """Where a short word begins that does so at a time by the stamps."""
+    return place(pauses, time_s, time_s + 0.001)[0]
 
 
 def end(pauses, time_s):
-    return pauses.word(time_s - INSTANT_S, time_s)[1]
+    return place(pauses, time_s - 0.001, time_s)[1]
 
 
-def words_in(phrases, pauses):
+def place(pauses, start_s, end_s):
+    """Of a word that is not the first of its answer."""
+    return pauses.place([(-50.0, -50.0), (start_s, end_s)])[1]
+
+
+def letters_of(phrases):
     """Each letter of the phrases as a word of its own: (begin, end)."""
-    found = []
+    found: list[tuple[float, float]] = []
     for phrase in phrases:
         step_s = (phrase.end_s - phrase.start_s) / phrase.letters
-        for n in range(phrase.letters):
-            begin_s, end_s = phrase.start_s + n * step_s, phrase.start_s + (n + 1) * step_s
-            found.append(pauses.word(begin_s, end_s))
+        stamps_s = [phrase.start_s + n * step_s for n in range(phrase.letters + 1)]
+        found += pairwise(stamps_s)
     return found
 
 
@@ -62,17 +64,6 @@ def test_words_share_the_speech_on_both_sides_of_a_pause():
     # Half of the letters are said before the pause: there one word ends and the next begins.
     assert end(pauses, 8.0) == pytest.approx(2.0, abs=0.1)
     assert start(pauses, 8.0) == pytest.approx(14.0, abs=0.1)
-
-
-@pytest.mark.parametrize(("letters_before", "said"), [(6, (0.0, 1.0)), (2, (8.0, 9.0))])
-def test_a_word_that_lies_on_both_sides_of_a_pause_is_said_where_most_of_it_lies(letters_before, said):
-    """Of the eighteen letters of the phrase nine are said before the pause; the word has eight."""
-    pauses = Pauses([Phrase(0.0, 18.0, 18)], [(0.0, 1.0), (8.0, 9.0)], ALL)
-    begin_s = 9.0 - letters_before
-
-    begin, end = pauses.word(begin_s, begin_s + 8.0)
-
-    assert said[0] - 0.1 <= begin < end <= said[1] + 0.1
 
 
 def test_stamps_that_the_speech_agrees_with_keep_words_on_their_side_of_a_pause():
@@ -119,18 +110,42 @@ def test_a_click_holds_no_word_unless_there_is_nothing_else():
     assert start(Pauses([phrase], [click], ALL), 0.0) == pytest.approx(click[0] - EDGE_S)
 
 
+def test_a_word_across_a_pause_is_said_on_the_side_where_more_of_it_is():
+    pauses = Pauses([Phrase(0.0, 16.0, 40)], [(0.0, 2.0), (14.0, 16.0)], ALL)
+
+    assert place(pauses, 7.0, 8.5) == pytest.approx((1.8, 2.06), abs=0.05)
+    assert place(pauses, 7.9, 9.0) == pytest.approx((13.94, 14.2), abs=0.05)
+
+
+def test_times_that_were_rounded_are_those_of_the_stamps():
+    pauses = Pauses([Phrase(0.0004, 25.0004, 40)], [(20.0, 25.0)], ALL)
+
+    assert place(pauses, 0.0, 0.625)[0] == pytest.approx(20.0 - EDGE_S, abs=0.01)
+    assert place(pauses, 24.375, 25.001)[1] == pytest.approx(25.0, abs=0.01)
+
+
 def test_a_breath_is_no_pause():
     pauses = Pauses([Phrase(0.0, 4.0, 40)], [(0.0, 1.9), (2.1, 4.0)], ALL)
 
     assert [start(pauses, at_s) for at_s in (1.95, 2.05)] == pytest.approx([1.95, 2.05])
 
 
-def test_what_is_not_known_counts_as_speech():
-    pauses = Pauses([Phrase(-4.0, 4.0, 40)], [(3.0, 4.0)], (0.0, 4.0))
+def test_what_is_new_is_not_said_in_what_comes_before_its_window():
+    """Seven seconds of silence before a window are heard with it, of which the detector knows two."""
+    pauses = Pauses([Phrase(-7.5, 3.0, 40)], [(-2.0, -1.8), (0.25, 3.0)], (-2.0, 3.0))
 
-    assert start(pauses, -4.0) == -4.0
-    assert end(pauses, 4.0) == pytest.approx(4.0)
-    assert start(pauses, 4.0 - 8.0 / 5 + 0.3) >= 3.0 - EDGE_S, "of the five seconds, the last is after the pause"
+    found = pauses.place([(-7.5, -2.25), (-2.25, 3.0)], -0.5)
+
+    assert found == [pytest.approx(times_s, abs=0.1) for times_s in ((0.25, 1.6), (1.6, 3.0))]
+
+
+def test_words_that_were_written_before_take_no_speech_from_those_that_are_new():
+    pauses = Pauses([Phrase(-4.0, 4.0, 40)], [(-2.0, -1.0), (3.0, 4.0)], (-2.0, 4.0))
+
+    # The first half of the phrase is another window's.
+    found = pauses.place([(0.0, 2.0), (2.0, 4.0)], -0.5)
+
+    assert found == [pytest.approx(times_s, abs=0.1) for times_s in ((3.0, 3.5), (3.5, 4.0))]
 
 
 def test_frames_of_speech_are_ranges():
@@ -163,19 +178,15 @@ def test_words_stay_in_order_and_out_of_pauses(answer):
     phrases, speech, known = answer
     pauses = Pauses(phrases, speech, known)
 
-    said = words_in([phrase for phrase in phrases if phrase.end_s > phrase.start_s], pauses)
+    said = pauses.place(letters_of([phrase for phrase in phrases if phrase.end_s > phrase.start_s]), known[0])
 
     assert all(begin <= end + 1e-6 for begin, end in said)
     assert all(one[1] <= other[0] + 1e-6 for one, other in pairwise(said))
     if not speech:
         return
-    gaps = [(one[1] + EDGE_S, other[0] - EDGE_S) for one, other in pairwise(speech) if other[0] - one[1] >= BREATH_S]
-    moved = [word for phrase in phrases for word in [pauses.word(*phrase[:2])] if word != phrase[:2]]
-    for begin, end in moved:
-        assert not any(begin < gap[0] - 1e-6 and gap[1] + 1e-6 < end for gap in gaps)
     heard = [(begin - EDGE_S, end + EDGE_S) for begin, end in speech]
     for begin, end in said:
         for at_s in (begin, end):
-            unknown = not known[0] < at_s < known[1]
+            unknown = at_s >= known[1]
             breath = any(a - 0.4 <= at_s <= b + 0.4 for a, b in heard)
             assert unknown or breath

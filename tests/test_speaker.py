@@ -233,3 +233,16 @@ def test_without_a_detector_words_stay_where_the_model_puts_them():
     window, answer = heard_in(None)
 
     assert Speaker(load_settings()).final(window, answer).words == answer.words
+
+
+def test_out_of_pauses_nothing_is_told_but_other_times():
+    """What the next window is compared with is what whisper said, so that texts do not depend on the detector's frames."""
+    with_speech, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
+    without, _ = heard_in(None)
+    one, other = Speaker(load_settings()), Speaker(load_settings())
+
+    told, plain = one.final(with_speech, answer), other.final(without, answer)
+
+    assert told.text == plain.text
+    assert told.words != plain.words
+    assert one.state() == other.state()

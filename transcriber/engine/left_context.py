@@ -211,13 +211,16 @@ def of_these(transcript: Transcript, found: Sequence[Placed], heard: Heard, firs
     What another window held back stays where it was.
     """
     words: list[Word] = []
+    groups = [list(group) for _, group in groupby(found, lambda word: word.of)]
+    own_s = [(parts[0].start_s, parts[-1].end_s) for parts in groups if parts[0].of >= 0]
+    told_s = iter(heard.pauses.place(own_s, first_s))
     least_s = first_s
-    for number, group in groupby(found, lambda word: word.of):
-        parts = list(group)
+    for parts in groups:
         start_s, end_s = parts[0].start_s, parts[-1].end_s
-        if number >= 0:
-            start_s, end_s = (max(time_s, least_s) for time_s in heard.pauses.word(start_s, end_s))
-            least_s = end_s
+        if parts[0].of >= 0:
+            start_s, end_s = next(told_s)
+            start_s = max(start_s, least_s)
+            end_s = least_s = max(end_s, start_s)
         start_s, end_s = (min(time_s, heard.end_s) - heard.start_s for time_s in (start_s, end_s))
         words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
     timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)

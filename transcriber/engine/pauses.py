@@ -41,12 +41,12 @@ class Phrase(NamedTuple):
 
     Attributes:
         start_s, end_s: the stamps.
-        letters: how long it takes to say, at least 1 (see ``guards.letters``).
+        letters: how long it takes to say, more than 0 (see ``guards.letters``).
     """
 
     start_s: float
     end_s: float
-    letters: int
+    letters: float
 
 
 class _Group:
@@ -64,7 +64,7 @@ class _Group:
         return max(self.phrases[-1].end_s, self.speech[-1][1] if self.speech else -math.inf)
 
     @property
-    def letters(self) -> int:
+    def letters(self) -> float:
         return sum(phrase.letters for phrase in self.phrases)
 
     @property
@@ -72,36 +72,66 @@ class _Group:
         """Whether nobody could have said it in its speech."""
         return _length(self.speech) < self.letters / FASTEST
 
+    def place(self, start_s: float, end_s: float) -> Range:
+        """Where in its speech a word lies: as far as the letters before it, and its own, have come."""
+        begun_s, over_s = (self._spoken_s(at_s) for at_s in (start_s, end_s))
+        best, most_s, past_s = (start_s, end_s), -math.inf, 0.0
+        for begin, end in self.speech:
+            here = [min(max(begin + spoken_s - past_s, begin), end) for spoken_s in (begun_s, over_s)]
+            past_s += end - begin
+            within_s = min(over_s, past_s) - max(begun_s, past_s - (end - begin))
+            if within_s > most_s:
+                best, most_s = (here[0], here[1]), within_s
+        return best
+
+    def _spoken_s(self, time_s: float) -> float:
+        """Seconds of its speech that are over at a time by the stamps."""
+        said = 0.0
+        for phrase in self.phrases:
+            share = (time_s - phrase.start_s) / (phrase.end_s - phrase.start_s)
+            said += phrase.letters * min(1.0, max(0.0, share))
+        return _length(self.speech) * said / self.letters
+
 
 class Pauses:
     """Of one answer. Immutable."""
 
     def __init__(self, phrases: Sequence[Phrase] = (), speech: Iterable[Range] = (), known: Range = (0.0, 0.0)) -> None:
-        """``phrases`` and ``speech`` are in order, in seconds of the same clock; what is beyond ``known`` counts as speech.
+        """``phrases`` and ``speech`` are in order, in seconds of the same clock. What comes after ``known`` counts as speech.
 
         Without phrases, or where nobody speaks, no time is changed.
         """
-        heard = [(-math.inf, known[0]), *_utterances(speech, known), (known[1], math.inf)]
-        self._groups = _grouped([phrase for phrase in phrases if phrase.end_s > phrase.start_s], heard)
+        self._phrases = tuple(phrases)
+        self._known_s = known[0]
+        self._heard = [*_utterances(speech, known), (known[1], math.inf)] if phrases else []
 
-    def word(self, start_s: float, end_s: float) -> Range:
-        """When a word is said that lies there by the stamps: in one breath."""
-        begin_s, over_s = self._start(start_s), self._end(end_s)
-        said = [(max(begin_s, one[0]), min(over_s, one[1])) for group in self._groups for one in group.speech]
-        parts = [(begin, end) for begin, end in said if begin < end]
-        return max(parts, key=lambda part: part[1] - part[0]) if len(parts) > 1 else (begin_s, max(begin_s, over_s))
+    def place(self, words: Sequence[Range], first_s: float = -math.inf) -> list[Range]:
+        """When words are said that lie there by the stamps, in order: each before a pause or after it, wherever more of it is.
 
-    def _start(self, time_s: float) -> float:
-        for group in self._groups:
-            if group.phrases[0].start_s <= time_s < group.phrases[-1].end_s:
-                return _place(group, time_s, beginning=True)
-        return time_s
+        None is said before ``first_s``. What the answer says before the first of them is somebody else's, and takes no speech from them.
+        """
+        if not words or not self._heard[:-1]:  # nobody speaks, as far as is known
+            return list(words)
+        heard = _within(self._heard, max(first_s, self._known_s), math.inf)
+        groups = _grouped([cut for phrase in self._phrases if (cut := _from(phrase, words[0][0]))], heard)
+        return [_placed(groups, *word) for word in words]
 
-    def _end(self, time_s: float) -> float:
-        for group in self._groups:
-            if group.phrases[0].start_s < time_s <= group.phrases[-1].end_s:
-                return _place(group, time_s, beginning=False)
-        return time_s
+
+def _from(phrase: Phrase, time_s: float) -> Phrase | None:
+    """What is left of a phrase from a time on, by its letters."""
+    if phrase.end_s <= max(phrase.start_s, time_s):
+        return None
+    start_s = max(phrase.start_s, time_s)
+    share = (phrase.end_s - start_s) / (phrase.end_s - phrase.start_s)
+    return Phrase(start_s, phrase.end_s, phrase.letters * share)
+
+
+def _placed(groups: Sequence[_Group], start_s: float, end_s: float) -> Range:
+    middle_s = (start_s + end_s) / 2
+    for group in groups:
+        if group.phrases[0].start_s <= middle_s <= group.phrases[-1].end_s:
+            return group.place(start_s, end_s)
+    return start_s, end_s
 
 
 def spoken_ranges(speech: NDArray[np.float32], threshold: float, start_s: float) -> tuple[Range, ...]:
@@ -129,7 +159,7 @@ def _grouped(phrases: Sequence[Phrase], heard: Sequence[Range]) -> list[_Group]:
         if group.lacks:
             before_s = groups[number - 1].end_s if number else -math.inf
             after_s = groups[number + 1].start_s if number + 1 < len(groups) else math.inf
-            _take_beside(group, _within(heard[1:-1], before_s, after_s))
+            _take_beside(group, _within(heard[:-1], before_s, after_s))
     while len(groups) > 1 and (lacking := next((n for n, group in enumerate(groups) if group.lacks), None)) is not None:
         first = lacking - 1 if lacking and _nearer_before(groups, lacking) else lacking
         first = min(first, len(groups) - 2)
@@ -155,22 +185,6 @@ def _nearer_before(groups: Sequence[_Group], number: int) -> bool:
     since_s = phrases[0].start_s - before[-1][1] if before else math.inf
     until_s = after[0][0] - phrases[-1].end_s if after else math.inf
     return since_s < until_s
-
-
-def _place(group: _Group, time_s: float, *, beginning: bool) -> float:
-    """Where in the group's speech a time lies: as far as the letters before it have come."""
-    said = 0.0
-    for phrase in group.phrases:
-        share = (time_s - phrase.start_s) / (phrase.end_s - phrase.start_s)
-        said += phrase.letters * min(1.0, max(0.0, share))
-    left_s = _length(group.speech) * said / group.letters
-    for number, (begin, end) in enumerate(group.speech):
-        last = number == len(group.speech) - 1
-        # At the end of an utterance a word ends; the next one begins with the next.
-        if last or left_s < end - begin - 1e-9 or (not beginning and left_s <= end - begin + 1e-9):
-            return min(begin + left_s, end)
-        left_s = max(0.0, left_s - (end - begin))
-    return time_s
 
 
 def _within(ranges: Iterable[Range], start_s: float, end_s: float) -> list[Range]:

@@ -416,8 +416,11 @@ def _out_of_pauses(words: list[Placed], answer: Transcript, start_s: float, end_
     speech = [(start_s + begin_s, start_s + stop_s) for begin_s, stop_s in sound.speech]
     phrases = replace(answer, lead_s=sound.lead_s).phrases_from(start_s)
     pauses = Pauses(phrases, speech, (start_s, end_s))
-    said = (pauses.word(word.start_s, word.end_s) for word in words)
-    return [word._replace(start_s=start_s, end_s=end_s) for word, (start_s, end_s) in zip(words, said, strict=True)]
+    first = first_from(start_s, words)  # what is heard before it was told by others
+    times_s = pauses.place([(word.start_s, word.end_s) for word in words[first:]], start_s)
+    return words[:first] + [
+        word._replace(start_s=one[0], end_s=one[1]) for word, one in zip(words[first:], times_s, strict=True)
+    ]
 
 
 def _less_sure(passage: Passage, answer: Transcript) -> bool:
