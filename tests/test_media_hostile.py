@@ -307,6 +307,21 @@ def test_what_was_lost_in_a_flac_file_is_a_hole_of_that_length():
         assert piece.data == SPEECH[piece.frame : piece.frame + frames].tobytes()
 
 
+def test_what_was_overwritten_in_an_mp3_file_is_a_hole_of_about_that_length():
+    """It has no time stamps: bytes are all that tells."""
+    data = bytearray(encode(KINDS["mp3 cbr"], np.tile(SPEECH, (4, 1)), 48_000))
+    data[30_000:54_000] = bytes(24_000)
+
+    media = open_media(bytes(data))
+    pieces = list(media.pieces)
+
+    ends = [piece.frame + len(piece.data) // media.format.frame_bytes for piece in pieces]
+    holes = [piece.frame - end for piece, end in zip(pieces[1:], ends, strict=False) if piece.frame != end]
+    assert len(holes) == 1
+    assert holes[0] / 48_000 == pytest.approx(2.0, abs=0.15)
+    assert ends[-1] / 48_000 == pytest.approx(4 * len(SPEECH) / 48_000, abs=0.2)
+
+
 def test_a_second_that_is_missing_in_a_webm_file_is_a_hole_of_a_second():
     media = open_media(without_packets(make("webm opus"), "webm", range(30, 80)))
     pieces = list(media.pieces)

@@ -71,6 +71,8 @@ _MAX_SILENCE = 8192
 """Frames at once."""
 _MAX_CHANNELS = 64
 _MAX_PACKET_BYTES = 2**23
+_MAX_RAW_PACKET_BYTES = 2881
+"""No frame of MP3 is larger."""
 _MAX_FRAME_SAMPLES = 2**22
 """In one decoded frame, of all channels."""
 _NEEDED = {"flac": 1, "mp3": 64}
@@ -82,8 +84,8 @@ _ONE_PART = frozenset({"asf", "avi", "caf", "w64"})
 """Kinds in which all audio is in one part; their demuxers take its end for that of the file."""
 _CLAIM_LENGTH = frozenset({"wav", "aiff", "au", "caf", "w64"})
 """Demuxers of files whose header claims a length that nobody may ever have filled in."""
-_WITHOUT_CLOCK = frozenset({"", "aac", "mp3", "flac"})
-"""Demuxers of files without time stamps: FFmpeg counts on at the rate with which they began."""
+_WITHOUT_CLOCK = frozenset({"", "aac", "mp3"})
+"""Demuxers of files without time stamps: FFmpeg counts on, whatever lies between the packets, and at the rate with which they began."""
 _MAX_ERRORS = 2000
 """Packets in a row that cannot be decoded: half a minute and more."""
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
@@ -199,6 +201,7 @@ class _Decoder:
         self._passing = 0  # so many packets before the first that is wanted must be decoded; 0: all, from now on
         self._first = 0
         self._before: av.Packet[av.AudioStream] | None = None  # the packet before this one
+        self._packet_bytes = self._packet_count = 0
         self._sort = b""  # of the packets that are passed over
 
     def media(self, first_frame: int) -> tuple[Media, Samples]:
@@ -293,6 +296,8 @@ class _Decoder:
         """
         errors = 0
         for packet in self._packets():
+            self._packet_bytes += packet.size
+            self._packet_count += 1
             if self._passing and self._passes(packet):
                 continue
             self._before = packet
@@ -306,7 +311,7 @@ class _Decoder:
                 errors += 1
                 if errors > _MAX_ERRORS:
                     raise MediaError(f"{errors} packets in a row cannot be decoded") from None
-                self._lost = (self._lost or 0) + (packet.duration or 0)
+                self._lost = (self._lost or 0) + self._length_of(packet)
                 continue
             for frame in frames:
                 if frame.samples:
@@ -314,6 +319,14 @@ class _Decoder:
                     self._reader.heard()
                     yield frame
                     self._lost = None
+
+    def _length_of(self, packet: "av.Packet[av.AudioStream]") -> int:
+        """How long a packet is that cannot be decoded; in MP3 and AAC it may be whatever lies between two that can."""
+        duration = packet.duration or 0
+        if self._kind not in _WITHOUT_CLOCK or packet.size <= _MAX_RAW_PACKET_BYTES:
+            return duration
+        before = self._packet_bytes - packet.size
+        return duration * round(packet.size * (self._packet_count - 1) / before) if before else duration
 
     def _passes(self, packet: "av.Packet[av.AudioStream]") -> bool:
         """Whether a packet need not be decoded. Only where it is sure how many frames are in it, and that they are not wanted."""
@@ -350,7 +363,7 @@ class _Decoder:
     def _chunks(self, first: av.AudioFrame, frames: Iterator[av.AudioFrame]) -> Iterator[Chunk]:
         """The frames as samples with their places, all at one rate."""
         rates, timeline = OneRate(self._samples.format.rate), self._timeline
-        counted = False  # the time stamps are worth nothing
+        clock = self._kind not in _WITHOUT_CLOCK
         try:
             for frame in chain([first], frames):
                 if not is_read(frame.sample_rate):  # broken
@@ -360,8 +373,7 @@ class _Decoder:
                 leading = self._lost is None and timeline.at_start
                 if self._lost is not None:
                     timeline.lose(self._in_frames(self._lost))
-                counted |= frame.sample_rate != rates.rate and self._kind in _WITHOUT_CLOCK
-                stamp = None if frame.pts is None or counted else self._in_frames(frame.pts)
+                stamp = self._in_frames(frame.pts) if clock and frame.pts is not None else None
                 if self._untimed:
                     self._untimed, stamp = self._untimed - 1, None
                 count = rates.frames(len(samples), frame.sample_rate)
