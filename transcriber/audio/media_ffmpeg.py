@@ -32,7 +32,7 @@ from transcriber.audio.mpeg import LOOK_BYTES, check_clear, is_scrambled
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.sources import Reader
 from transcriber.audio.wav import HUGE_BYTES, is_placeholder
-from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
+from transcriber.errors import ClaimError, EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26
 """FFmpeg allocates no more at once: sizes in a file are claims."""
@@ -269,7 +269,7 @@ class _Decoder:
 
         Raises:
             TruncatedError: its end is cut off, and sound with it.
-            MediaError: as well, but how much is not known.
+            ClaimError: as well, but how much is not known.
         """
         yield from frames
         end, reach = self._reader.length, self.outline.reach
@@ -281,7 +281,7 @@ class _Decoder:
         # Of 64 bits much is no placeholder yet.
         filled_in = not is_placeholder(min(reach, HUGE_BYTES - 1), end)
         if self.outline.fragmented or (self._kind in _ONE_PART and filled_in):
-            raise MediaError(f"it is cut off: it has {end} bytes of {reach} or more")
+            raise ClaimError(f"it is cut off: it has {end} bytes of {reach} or more", frame)
 
     def _in_frames(self, ticks: int) -> int:
         """A time of the stream in frames."""
