@@ -116,7 +116,7 @@ async def test_what_is_missing_of_a_broken_file_is_said_also_by_who_only_writes_
             record = await desk.over(job)
 
     assert (record.state, record.attempts) == ("done", 2)
-    assert record.error == "5.00 s of it could not be read"
+    assert record.error == "its header claims 10.0 s, and there are 5.0 s"
 
 
 @pytest.mark.parametrize("place", ["ledger:Ledger.append:5", "object_store:Bucket.put:3"], ids=["text", "results"])

@@ -114,7 +114,10 @@ class _Files:
         """The next file, if there is one."""
         if error and self._reader.error:
             return None
-        following = self._reader.behind()
+        try:
+            following = self._reader.behind()
+        except MediaError:  # much that is no sound
+            return None
         if following and isinstance(error, TruncatedError) and self._media.container == "mp3":
             self._end = self._heard  # FFmpeg has guessed the length from the size of all of them
         return following

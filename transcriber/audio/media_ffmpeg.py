@@ -124,7 +124,7 @@ def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = N
     mend_sizes(reader, kind)
     serials = [serial for _, serial in first_pages(reader)] if kind == "ogg" else []
     # FFmpeg begins to count at 0 in FLAC, whatever its first page says.
-    times = [first_time(reader, serial) for serial in serials] if b"\x7fFLAC" in reader.peek(512) else []
+    times = [first_time(reader, serial) for serial in serials] if serials and b"\x7fFLAC" in reader.peek(512) else []
     watch(reader, kind)
     outline = Outline(kind, head)
     reader.seen = outline.see

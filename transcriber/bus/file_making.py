@@ -86,9 +86,7 @@ class FileMaking:
         """What is to be said of a file that could not be read to its end, or not all of it; another daemon may have tried."""
         if self._feed and self._feed.error:
             return str(self._feed.error)
-        if whole.unread_s:
-            return f"{whole.unread_s:.2f} s of it could not be read"
-        return f"something could not be read at {whole.unread} places" if whole.unread else None
+        return f"{whole.unread_s:.2f} s of it could not be read" if whole.unread_s else whole.unread
 
     async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
         """The audio, from where ``found`` stands; ``stack`` closes it."""

@@ -87,6 +87,8 @@ class FileRecord:
     def _look(self) -> dict[str, Any]:
         """How far it is, as fields of a record."""
         done_s, total_s = max(self.record.done_s, self._text.done_s), self._total_s
+        if total_s is not None and done_s > total_s:
+            total_s = None  # others follow the file that told its length
         heard_s, took_s = done_s - self._done_before_s, time.monotonic() - self._began_s
         left_s = max(0.0, total_s - done_s) if total_s is not None else None
         eta_s = took_s * left_s / heard_s if left_s is not None and heard_s > 0 else None

@@ -60,13 +60,13 @@ class Whole(NamedTuple):
         account: of its frames.
         suppressed: the first windows whose text was held back.
         unread_s: seconds of it that could not be read.
-        unread: how often something could not be read, nobody knows how much.
+        unread: why something could not be read, nobody knows how much; None: there is no such place.
     """
 
     account: End
     suppressed: tuple[HeldBack, ...]
     unread_s: float
-    unread: int
+    unread: str | None
 
 
 async def check_whole(messages: Messages) -> Whole:
@@ -78,14 +78,14 @@ async def check_whole(messages: Messages) -> Whole:
     told: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
     first = end = None
     suppressed: list[HeldBack] = []
-    unread_s, unread = 0.0, 0
+    unread_s, unread = 0.0, None
     async for message in messages():
         first = first or message
         if len(suppressed) < MAX_HELD_BACK and (held := held_back(message)):
             suppressed.append(held)
-        if (lost := unheard(message)) and lost.reason in _UNREAD:
-            unread_s += lost.end - lost.start
-            unread += lost.end == lost.start
+        if isinstance(message, Gap) and message.reason in _UNREAD and unheard(message):
+            unread_s += message.duration
+            unread = unread if message.frames else unread or message.detail
         match message:
             case Final() | Silence() | Gap():
                 _tile(told[message.speaker], message.start_frame, message.frames)
