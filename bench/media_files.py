@@ -57,7 +57,7 @@ _OPUS_RATES = (8_000, 16_000, 48_000)
 _FILM_RATES = (44_100, 48_000)
 _BLU_RAY = {"mpegts_m2ts_mode": "1"}
 
-KINDS = {
+_KINDS = {
     "wav s16": Kind("wav", "pcm_s16le", lossless=True),
     "wav s24": Kind("wav", "pcm_s24le", lossless=True),
     "wav f32": Kind("wav", "pcm_f32le", lossless=True),
@@ -102,6 +102,9 @@ KINDS = {
     "rf64": Kind("wav", "pcm_s16le", {"rf64": "always"}, lossless=True),
     "bw64": Kind("wav", "pcm_s24le", {"rf64": "always"}, lossless=True, magic=b"BW64"),
 }
+
+KINDS = {name: kind for name, kind in _KINDS.items() if kind.codec in av.codec.codecs_available}
+"""Those that this PyAV encodes: that of Python 3.12 and newer may come without AMR."""
 
 
 def encode(kind: Kind, samples: Samples, rate: int) -> bytes:

@@ -195,7 +195,7 @@ def test_a_fragment_is_all_there_or_the_file_is_cut_off():
     for number, (edge, following) in enumerate(itertools.pairwise(edges[1:])):
         assert len(pcm(open_media(whole[:edge]))) < everything * (number + 2) / len(edges)
         for cut in (edge + 8, edge + 100, following - 1):
-            with pytest.raises(MediaError, match=r"^(it ends after|it is cut off: it has|its header claims) .*"):
+            with pytest.raises(MediaError, match=r"^(it ends after|it is cut off: it has|a broken mov file: ).*"):
                 list(open_media(whole[:cut]).pieces)
 
 
@@ -215,7 +215,7 @@ def test_an_outline_is_the_same_however_its_bytes_come_and_never_fails(kind, dat
 
 def test_an_index_alone_is_no_audio():
     with pytest.raises(NoAudioError, match="without an index"):
-        open_media(make("3gp")[: len(make("3gp")) // 2])
+        open_media(make("m4a")[: len(make("m4a")) // 2])
 
 
 def test_a_cut_file_that_tells_its_length_tells_what_is_missing():
