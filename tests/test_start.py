@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 
 from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, small_disk, speak
 from transcriber.bus.connection import in_words
-from transcriber.bus.provision import DISK_SHARE, fitted, stream_configs
+from transcriber.bus.provision import DISK_SHARE, fitted_to_disk, stream_configs
 from transcriber.bus.provision_files import file_streams
 from transcriber.config import Settings
 from transcriber.demo.broker import EmbeddedBroker
@@ -327,9 +327,9 @@ def test_an_embedded_broker_is_asked_for_no_more_than_is_free(free_bytes, durabl
     least = dict.fromkeys(("audio_max_bytes", "transcript_max_bytes", "files_max_bytes"), 2**20) | given_
     if reserved(settings.model_copy(update=least)) > free_bytes * DISK_SHARE:
         with pytest.raises(ConfigError, match="FILES_MAX_BYTES say how much, TMPDIR says where"):
-            fitted(settings, free_bytes)
+            fitted_to_disk(settings, free_bytes)
         return
-    fit = fitted(settings, free_bytes)
+    fit = fitted_to_disk(settings, free_bytes)
 
     assert reserved(fit) <= free_bytes * DISK_SHARE
     assert {name: getattr(fit, name) for name in given_} == given_

@@ -185,13 +185,13 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         if arguments.embedded:
-            from transcriber.bus.provision import fitted  # noqa: PLC0415
+            from transcriber.bus.provision import fitted_to_disk  # noqa: PLC0415
             from transcriber.demo.broker import EmbeddedBroker  # noqa: PLC0415
 
             store = None
             if settings.jetstream or settings.files:
                 store = Path(stack.enter_context(TemporaryDirectory(prefix="transcriber-store-")))
-                settings = fitted(settings, shutil.disk_usage(store).free)
+                settings = fitted_to_disk(settings, shutil.disk_usage(store).free)
             broker = stack.enter_context(EmbeddedBroker(store=store))
             log.info("broker embedded", extra={"url": broker.url})
             settings = settings.model_copy(update={"nats_url": broker.url, "provision": True})

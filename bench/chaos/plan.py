@@ -365,12 +365,8 @@ class _Publisher:
             elif flaws and rng.random() < 0.03:
                 add(b"", end)
         if says_end:
-            add(
-                b"",
-                len(samples),
-                Audio_End="1",
-                **({"Audio_Offset": str(base + len(samples))} if self._offsets else {}),
-            )
+            offset = {"Audio_Offset": str(base + len(samples))} if self._offsets else {}
+            add(b"", len(samples), Audio_End="1", **offset)
         return Recording(self._name, stream or self._name, session, tuple(payloads), samples, tuple(gaps))
 
     def _holes(self, frames: int) -> dict[int, int]:

@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -130,9 +130,8 @@ def open_file(reader: Reader, first: int, like: AudioFormat | Samples | None = N
     reader.seen = outline.see
     container = _open(reader, kind)
     try:
-        decoder = _Decoder(reader, container, kind, Samples(like) if isinstance(like, AudioFormat) else like)
-        decoder.serials, decoder.times, decoder.outline = serials, times, outline
-        return decoder.media(first)
+        alike = Samples(like) if isinstance(like, AudioFormat) else like
+        return _Decoder(reader, container, kind, _Known(outline, serials, times), alike).media(first)
     except BaseException as error:
         container.close()
         if scrambled and isinstance(error, MediaError):  # nothing of it is clear
@@ -166,19 +165,27 @@ def _words(error: Exception) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
-class _Decoder:
-    """One file, while it is decoded.
+class _Known(NamedTuple):
+    """What we know of a file and FFmpeg does not.
 
     Attributes:
+        outline: follows where its parts end.
         serials: of an Ogg file, the numbers of its streams.
         times: of one with FLAC, the first time in each, and how many packets end by then.
-        outline: follows where its parts end.
     """
 
-    def __init__(self, reader: Reader, container: InputContainer, kind: str, like: Samples | None) -> None:
-        self.serials: list[int] = []
-        self.times: list[tuple[int, int] | None] = []
-        self.outline = Outline(kind, b"")
+    outline: Outline
+    serials: list[int]
+    times: list[tuple[int, int] | None]
+
+
+class _Decoder:
+    """One file, while it is decoded."""
+
+    def __init__(
+        self, reader: Reader, container: InputContainer, kind: str, known: _Known, like: Samples | None
+    ) -> None:
+        self._known = known
         self._untimed = 0  # so many frames have time stamps that are none
         self._like = like
         self._reader = reader
@@ -223,7 +230,7 @@ class _Decoder:
         finish = Finish(self._samples.gains, noticed, as_written=self._codec.name.startswith("pcm_f"))
         pieces = join(self._chunks(first, frames), fmt.rate, promised, first_frame, finish, claimed)
         # Of fragments it is that of those which were looked at.
-        told = None if self.outline.fragmented else length
+        told = None if self._known.outline.fragmented else length
         return Media(fmt, told, container, self._codec.name, pieces, noticed), self._samples
 
     def _length(self) -> tuple[int | None, int | None, int]:
@@ -258,9 +265,9 @@ class _Decoder:
 
     def _end_of_ogg(self) -> int | None:
         """Where an Ogg file ends; None where another stream ends there."""
-        if self._stream.index >= len(self.serials):
+        if self._stream.index >= len(self._known.serials):
             return None
-        granule = last_granule(self._reader, self.serials[self._stream.index])
+        granule = last_granule(self._reader, self._known.serials[self._stream.index])
         length = self._in_frames(granule) - self._timeline.origin if granule else 0
         return length if length > 0 else None
 
@@ -272,7 +279,7 @@ class _Decoder:
             ClaimError: as well, but how much is not known.
         """
         yield from frames
-        end, reach = self._reader.length, self.outline.reach
+        end, reach = self._reader.length, self._known.outline.reach
         if end is None or reach <= end:
             return
         rate, frame = self._samples.format.rate, self._timeline.frame
@@ -280,7 +287,7 @@ class _Decoder:
             raise TruncatedError(f"it ends after {frame / rate:.1f} s of {length / rate:.1f} s", length)
         # Of 64 bits much is no placeholder yet.
         filled_in = not is_placeholder(min(reach, HUGE_BYTES - 1), end)
-        if self.outline.fragmented or (self._kind in _ONE_PART and filled_in):
+        if self._known.outline.fragmented or (self._kind in _ONE_PART and filled_in):
             raise ClaimError(f"it is cut off: it has {end} bytes of {reach} or more", frame)
 
     def _in_frames(self, ticks: int) -> int:
@@ -399,8 +406,8 @@ class _Decoder:
         ]
         if (
             self._codec.name == "flac"
-            and self._stream.index < len(self.times)
-            and (time := self.times[self._stream.index])
+            and self._stream.index < len(self._known.times)
+            and (time := self._known.times[self._stream.index])
         ):
             self._untimed = time[1]
             return max(0, time[0] - time[1] * first.samples)

@@ -16,7 +16,7 @@ from transcriber.audio.mixing import Noticed
 from transcriber.audio.pcm import AudioFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.speech import FRAME_SAMPLES, Network
-from transcriber.audio.window import Cut, Cutting, WindowCutter
+from transcriber.audio.window import BEFORE_S, Cut, Cutting, WindowCutter
 
 BLOCK_S = 0.1
 """Seconds of audio that are decoded, resampled and listened to at once: per 20 ms payload that would cost twice as much."""
@@ -24,7 +24,7 @@ BLOCK_S = 0.1
 LATE_BLOCK_S = 0.02
 """The same where a window may be full: it need not wait for the rest of a long block."""
 
-PRE_ROLL_S = 2
+PRE_ROLL_S = BEFORE_S
 """How long before its window a pair of ears opens: for a second it takes whatever it hears for a rise, and it needs to have
 heard some noise to know one."""
 

@@ -74,8 +74,10 @@ PAUSE_FRAMES, SOON_FRAMES = 5, 8
 BREATH_FRAMES = 10
 """Speech frames further apart do not begin one utterance together."""
 
-BEFORE_FRAMES = 2 * TARGET_SAMPLE_RATE // FRAME_SAMPLES
-"""What of the time before a window is known of who spoke: 2 s, as much as ears hear that open for it."""
+BEFORE_S = 2
+"""Of the time before a window so much is known of who spoke."""
+
+BEFORE_FRAMES = BEFORE_S * TARGET_SAMPLE_RATE // FRAME_SAMPLES
 
 SILENT_POWER = 1e-9
 """-90 dBFS: quieter does not count."""

@@ -317,7 +317,8 @@ class Connection:
 
     def room(self, headers: dict[str, str]) -> int:
         """Bytes that the broker takes in one message beside these headers."""
-        return self.client.max_payload - HEADER_ROOM - sum(len(name) + len(value) for name, value in headers.items())
+        header_bytes = sum(len(name) + len(value.encode()) for name, value in headers.items())
+        return self.client.max_payload - HEADER_ROOM - header_bytes
 
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None, reply: str = ""

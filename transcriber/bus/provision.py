@@ -136,7 +136,7 @@ def _size_settings(settings: Settings) -> dict[str, str]:
     }
 
 
-def fitted(settings: Settings, free_bytes: int) -> Settings:
+def fitted_to_disk(settings: Settings, free_bytes: int) -> Settings:
     """Settings whose streams have room where so much is free, for a broker of our own; what somebody has set stays.
 
     Raises:

@@ -21,7 +21,7 @@ from transcriber.audio.media import Piece, open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.window import Cutting
-from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.connection import Connection
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.micro import STOPPING, Reply
 from transcriber.bus.places import Places
@@ -173,9 +173,8 @@ class Requests:
         messages = [build() for build, *_ in told.take()]
         text = render(messages, Result(asked.form, asked.task)).encode()
         headers = _told_beside(messages)
-        size = len(text) + sum(len(name) + len(value) for name, value in headers.items())
-        if size > self._connection.client.max_payload - HEADER_ROOM:
-            raise RequestError(413, f"the answer has {size} bytes, more than one message may; {STORE}")
+        if len(text) > self._connection.room(headers):
+            raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {STORE}")
         return Reply(text, headers or None)
 
     async def _hear(

@@ -11,7 +11,7 @@ from pathlib import Path
 from transcriber.audio.headers import MAX_PROMPT
 from transcriber.audio.pcm import AudioFormat
 from transcriber.bus.client import connected
-from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.connection import Connection
 from transcriber.clients.bar import bar, notes
 from transcriber.clients.payloads import end_payload, timed_payloads
 from transcriber.clients.source import AudioSource, open_source
@@ -130,7 +130,7 @@ async def publish(
         raise ConfigError(f"--chunk-ms={chunk_ms}: must be from 1 to 1000")
     prompt = _one_line(prompt)
     size_bytes = fmt.rate * chunk_ms // 1000 * fmt.frame_bytes
-    if size_bytes > connection.client.max_payload - HEADER_ROOM - len(prompt.encode()):
+    if size_bytes > connection.room({"Prompt": prompt}):
         raise ConfigError(f"--chunk-ms={chunk_ms}: {size_bytes} bytes are more than the broker's max_payload allows")
     session = session or new_ulid()
     wishes = {"Language": language, "Prompt": prompt}

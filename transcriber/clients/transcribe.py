@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from pydantic import TypeAdapter, ValidationError
 
 from transcriber.bus.client import connected
-from transcriber.bus.connection import HEADER_ROOM, Connection
+from transcriber.bus.connection import Connection
 from transcriber.clients.bar import bar, notes
 from transcriber.clients.job_client import Following, Jobs
 from transcriber.clients.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
@@ -136,8 +136,7 @@ class _Asking:
             "Prompt": task.prompt,
         }
         self._headers = {name: value for name, value in headers.items() if value}
-        header_bytes = sum(len(name) + len(value.encode()) for name, value in self._headers.items())
-        self._room = connection.client.max_payload - HEADER_ROOM - header_bytes
+        self._room = connection.room(self._headers)
 
     async def try_file(self, file: Path | None, place: Path | None) -> bool:
         """Whether all went well; if not, it was said why."""
