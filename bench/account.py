@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from bench.paced import PAYLOAD_FRAMES, Plan
 from transcriber.bus.client import Received, parse_transcript
-from transcriber.messages import End, Final, Gap, Partial
+from transcriber.schema.messages import End, Final, Gap, Partial
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.demo.wer import words
+from transcriber.testing.wer import words
 
 AT_CUT_S = 0.5
 """An error this close to a cut is blamed on it."""

@@ -34,8 +34,8 @@ from bench.spoken import model_and_speech
 from bench.variants import ALONE
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import available_cores, load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Final, Metrics
+from transcriber.schema.messages import Final, Metrics
+from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 FIRST, FACTOR = 0.5, 1.3

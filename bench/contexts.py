@@ -30,11 +30,11 @@ from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, wit
 from bench.report import Results, interval, note, quantiles, run
 from bench.spoken import share
 from transcriber.config import load_settings
-from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
 from transcriber.engine.whisper import load_model
 from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model
+from transcriber.testing.wer import words
 
 WINDOW_S = 5.0
 FULL = 0

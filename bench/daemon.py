@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.daemon import DaemonProcess
 from transcriber.engine.job import Transcript, Word
 from transcriber.logs import configure
 from transcriber.service import serve
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.daemon import DaemonProcess
 
 PLAIN = {
     "BUFFER_CUT": "fixed",

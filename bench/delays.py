@@ -13,7 +13,7 @@ from bench.alignment import Pair, Spoken, align
 from bench.playing import Played
 from bench.report import Results, quantiles
 from bench.scoring import percent, said_in, spoken_in
-from transcriber.messages import Final, Partial
+from transcriber.schema.messages import Final, Partial
 
 PAUSE_S = 0.5
 """So long a pause ends an utterance."""

@@ -28,9 +28,9 @@ from transcriber.bus.client import Received, connected, subscribe
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import FENCE, JetStream
 from transcriber.config import Settings, load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Final
 from transcriber.models.catalog import DEMO
+from transcriber.schema.messages import Final
+from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 PATIENCE_S = 120.0

@@ -23,11 +23,11 @@ from bench.scoring import heard_in, percent
 from transcriber.audio.session import Window
 from transcriber.audio.silero import Silero
 from transcriber.config import load_settings
-from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
+from transcriber.testing.wer import words
 
 NOISES = ("white", "pink", "babble", "hum", "tones", *WITHOUT_SPEECH)
 SILENCE = "silence"

@@ -20,8 +20,8 @@ import numpy as np
 from bench.media_files import KINDS, encode, resampled
 from bench.report import Results, note, run
 from transcriber.audio.media import open_media
-from transcriber.demo.speech import load_speech
 from transcriber.errors import BadInputError
+from transcriber.testing.speech import load_speech
 
 LIMIT_S = 20.0
 """For one file; it is then called a hang."""

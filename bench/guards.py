@@ -29,12 +29,12 @@ from bench.report import Results, note, quantiles, run
 from bench.spoken import spoken_to
 from transcriber.audio.silero import Silero
 from transcriber.config import load_settings
-from transcriber.demo.wer import words
 from transcriber.engine.context import Context
 from transcriber.engine.job import SpeechModel, Transcript
 from transcriber.engine.whisper import load_model
 from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model
+from transcriber.testing.wer import words
 
 VOCABULARY = "Gale warning, north channel, knots, harbour, berth, tide, vessel."
 CONDITIONS = {"white_5_db": ("white", 5.0), "music_10_db": ("music", 10.0), "babble_10_db": ("babble", 10.0)}

@@ -21,8 +21,8 @@ from bench.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publi
 from bench.report import Results, note, quantiles, run
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import End
+from transcriber.schema.messages import End
+from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 COUNTS = (50, 100, 200, 300, 400, 600, 800, 1000)

@@ -36,9 +36,9 @@ from transcriber.audio.speech import Network
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
 from transcriber.engine.whisper import load_model
-from transcriber.messages import Final, Word
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
+from transcriber.schema.messages import Final, Word
 
 CORPORA = ("readings", "dialogues")
 FORMAT = AudioFormat(SampleFormat.F32LE, WHISPER_SAMPLE_RATE)

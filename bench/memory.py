@@ -22,9 +22,9 @@ from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, run
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Metrics
 from transcriber.models.catalog import DEMO
+from transcriber.schema.messages import Metrics
+from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 HALF_WINDOW = int(WINDOW_S / 2 / PAYLOAD_S)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 from bench.alignment import UNKNOWN_S, Spoken, align, spread_over
-from transcriber.demo.wer import words
 from transcriber.models.catalog import DEMO
+from transcriber.testing.wer import words
 
 Split = Callable[[str], list[str]]
 """A text's words, as they are compared."""

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from bench.recordings import Recording
 from transcriber.audio.pcm import AudioFormat
-from transcriber.demo.speech import load_speech
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
+from transcriber.testing.speech import load_speech
 
 FORMAT = AudioFormat()
 PAYLOAD_S = 0.02

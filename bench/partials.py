@@ -36,8 +36,8 @@ from bench.report import Results, note, quantiles, run
 from bench.spoken import model_and_speech
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Final, Metrics
+from transcriber.schema.messages import Final, Metrics
+from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 LOAD = 0.6

@@ -23,11 +23,11 @@ from transcriber.audio.window import Cutting
 from transcriber.bus.client import Received, connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
 from transcriber.engine.whisper import load_model
-from transcriber.messages import Final, Timing
 from transcriber.models.catalog import DEMO, DEMO_MODEL
+from transcriber.schema.messages import Final, Timing
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 STREAMS = 5
 """A window a second, which takes whisper a fraction of it, here and there."""

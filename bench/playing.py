@@ -27,7 +27,7 @@ from transcriber.bus.client import Received, connected, parse_transcript, subscr
 from transcriber.bus.connection import Connection
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.messages import AnyMessage, End, Final, Gap, Metrics, Partial
+from transcriber.schema.messages import AnyMessage, End, Final, Gap, Metrics, Partial
 
 APART_S = 1.25
 """Streams that are played at once begin so long after each other, so that their windows do not come together."""

@@ -17,8 +17,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import Resampler
-from transcriber.demo import speech
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
+from transcriber.testing import speech
 
 Samples = NDArray[np.float32]
 Entry = dict[str, Any]

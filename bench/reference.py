@@ -17,9 +17,9 @@ from bench.recordings import Recording, Samples, some_of
 from bench.report import Results
 from bench.scoring import Errors, text_errors
 from transcriber.config import load_settings
-from transcriber.demo.wer import words
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper import SAMPLES_PER_POSITION, load_model
+from transcriber.testing.wer import words
 
 FULL_S = 30
 """Whisper's own window."""

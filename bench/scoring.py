@@ -21,8 +21,8 @@ from bench.normal import Split, timed, word_errors
 from bench.playing import Played
 from bench.recordings import Recording
 from bench.report import Results, interval
-from transcriber.demo.wer import words
-from transcriber.messages import Final, Partial
+from transcriber.schema.messages import Final, Partial
+from transcriber.testing.wer import words
 
 KINDS = ("changed", "lost", "invented", "doubled")
 NONE_SEEN = 3.69

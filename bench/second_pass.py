@@ -28,9 +28,9 @@ from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.second_pass import Passage
 from transcriber.engine.whisper import load_model
-from transcriber.messages import Final, Word
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
+from transcriber.schema.messages import Final, Word
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -26,7 +26,7 @@ from transcriber.engine.clustering import Clustering, unit
 from transcriber.engine.voice_network import VoiceNetwork
 from transcriber.engine.voice_weights import SIZE, weights_file
 from transcriber.engine.voices import ALIKE, ByVoice, Follower, Network
-from transcriber.messages import Final, Timing, Word
+from transcriber.schema.messages import Final, Timing, Word
 from transcriber.text.turns import relabelled, turns
 
 SEED = 7

@@ -35,10 +35,10 @@ from bench.scoring import Errors, score
 from bench.spoken import spoken_to
 from bench.variants import CUTS, DEFAULT, GATES, QUICK_VARIANTS, VARIANTS
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.wer import words
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.wer import words
 
 PARTS = ("reference", "words", "delays", "false_text")
 

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, settings
 
 from tests import environment
 from tests.harness import Ears, free_port
-from transcriber.demo import daemon
-from transcriber.demo.broker import EmbeddedBroker
+from transcriber.testing import daemon
+from transcriber.testing.broker import EmbeddedBroker
 
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

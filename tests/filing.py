@@ -23,10 +23,10 @@ from transcriber.bus.object_reader import ObjectReader
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, JOBS, RESULTS_BUCKET
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import UnansweredError
-from transcriber.jobs import RESULT_FORMS, Submission, new_job_id
-from transcriber.messages import Final
+from transcriber.schema.file_jobs import RESULT_FORMS, Submission, new_job_id
+from transcriber.schema.messages import Final
+from transcriber.testing.broker import EmbeddedBroker
 
 RATE = 16_000
 ENV = {"FILES": 1, "FILE_WINDOW_SECS": 2, "FAKE_WORD_S": 0.5}

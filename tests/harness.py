@@ -23,8 +23,8 @@ import pytest
 from bench.chaos.world import may_fill_a_disk
 from bench.daemon import PLAIN
 from tests.stopwatch import Stopwatch
-from transcriber.demo.account import account_errors
-from transcriber.messages import ANY_MESSAGE, End, Final, Partial, Progress, Status, Transcribed
+from transcriber.schema.messages import ANY_MESSAGE, End, Final, Partial, Progress, Status, Transcribed
+from transcriber.testing.verify import account_errors
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 120.0

@@ -8,8 +8,8 @@ import numpy as np
 from bench.media_files import KINDS, encode, resampled
 from transcriber.audio.media import Media
 from transcriber.audio.pcm import decode
-from transcriber.demo.speech import load_speech
 from transcriber.errors import UnseekableError
+from transcriber.testing.speech import load_speech
 
 SPEECH = np.frombuffer(load_speech()[0].pcm, "<i2").reshape(-1, 1)[:100_777]
 """2.1 s at 48 kHz."""

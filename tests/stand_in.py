@@ -14,8 +14,8 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.clients.job_client import Jobs
 from transcriber.errors import RequestError
-from transcriber.jobs import Submission
-from transcriber.messages import Progress
+from transcriber.schema.file_jobs import Submission
+from transcriber.schema.messages import Progress
 
 RESULTS = {
     "txt": "one two\n",

@@ -12,8 +12,8 @@ from bench.chaos.readers import consumers, read_texts
 from tests.harness import PATIENCE_S, Daemon, level
 from transcriber.bus.provision import provision
 from transcriber.config import load_settings
-from transcriber.demo.account import account_errors
-from transcriber.messages import End, Final, Gap, Partial, Silence, Status
+from transcriber.schema.messages import End, Final, Gap, Partial, Silence, Status
+from transcriber.testing.verify import account_errors
 
 RATE = 16_000
 WINDOW = RATE // 2

@@ -10,8 +10,8 @@ from tests.harness import Daemon, until
 from tests.stopwatch import Stopwatch
 from tests.stored import ENV, WINDOW, Restarted, provisioned, store, store_windows, stored, until_ended, until_stored
 from transcriber.bus.backfill import _union
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import End, Final, Gap, Revision
+from transcriber.schema.messages import End, Final, Gap, Revision
+from transcriber.testing.broker import EmbeddedBroker
 
 BACKFILL = ENV | {"DURABLE": 0, "BACKFILL": 1, "TRANSCRIPTION_QUEUE_CAPACITY": 2}
 

@@ -23,8 +23,8 @@ from tests.harness import PATIENCE_S, ROOT, settled, until
 from tests.stopwatch import Stopwatch
 from transcriber.bus.client import connected, subscribe
 from transcriber.config import load_settings
-from transcriber.messages import End, Final, Gap
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.schema.messages import End, Final, Gap
 
 MESSAGE = {
     "stream": "a", "session": "s", "rate": 48_000, "start_frame": 0, "frames": 0, "start": 0.0, "duration": 0.0,

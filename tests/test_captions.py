@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.messages import End, Final, Gap, Partial, Revision, Silence, Status, Timing, Transcribed
+from transcriber.schema.messages import End, Final, Gap, Partial, Revision, Silence, Status, Timing, Transcribed
 from transcriber.text.captions import Cues, Line, text_line
 
 RATE = 48_000

@@ -13,7 +13,7 @@ from transcriber.audio.opus_decoder import OpusDecoder
 from transcriber.bus.chunks import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, Chunks
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.stream_report import Arrival
-from transcriber.demo.speech import load_speech
+from transcriber.testing.speech import load_speech
 
 OPUS = AudioHeaders(content_type="audio/opus")
 WEBM = AudioHeaders(content_type="audio/webm")

@@ -9,8 +9,8 @@ import pytest
 
 from bench.decoding import Doubts, _said_in, _weigh, settings_of
 from bench.recordings import Recording, Word
-from transcriber.demo.wer import words
 from transcriber.engine.job import Job, Transcript
+from transcriber.testing.wer import words
 
 LOOP = Transcript("gale gale gale gale", (), "en", -0.1, None, 1.0, doubt="repetition")
 RIGHT = Transcript("gale warning tonight", (), "en", -0.1, None, 2.0)

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from transcriber.demo.account import account_errors
-from transcriber.messages import AnyMessage, End, Final, Gap, GapReason, Silence, Status
+from transcriber.schema.messages import AnyMessage, End, Final, Gap, GapReason, Silence, Status
+from transcriber.testing.verify import account_errors
 
 
 def common(start: int, frames: int) -> dict[str, Any]:

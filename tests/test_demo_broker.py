@@ -10,10 +10,10 @@ import pytest
 
 from tests.harness import PATIENCE_S
 from transcriber.bus.client import connected, subscribe
+from transcriber.child_process import tethered
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError
-from transcriber.tether import tethered
+from transcriber.testing.broker import EmbeddedBroker
 
 
 def gone(pid: int) -> bool:
@@ -88,7 +88,7 @@ def test_a_broker_that_was_killed_can_still_be_stopped() -> None:
 
 def test_a_broker_does_not_outlive_a_killed_parent() -> None:
     code = (
-        "from transcriber.demo.broker import EmbeddedBroker\n"
+        "from transcriber.testing.broker import EmbeddedBroker\n"
         "broker = EmbeddedBroker(); broker.start(); print(broker.process.pid, flush=True); input()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:

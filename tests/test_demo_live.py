@@ -8,9 +8,9 @@ import pytest
 from tests.harness import Daemon, speak
 from tests.test_speakers import interleaved
 from transcriber.audio.resampler import Resampler
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
-from transcriber.demo.wer import word_errors, words
-from transcriber.messages import Final, Partial
+from transcriber.schema.messages import Final, Partial
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
+from transcriber.testing.wer import word_errors, words
 
 MAX_WER = 0.2
 BLOCK_S = 0.1

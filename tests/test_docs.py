@@ -13,7 +13,7 @@ import transcriber
 from transcriber.audio import media_ffmpeg, media_kinds
 from transcriber.audio.headers import AudioHeaders
 from transcriber.config import settings_fields, settings_table
-from transcriber.messages import ANY_MESSAGE, Final
+from transcriber.schema.messages import ANY_MESSAGE, Final
 from transcriber.telemetry import INSTRUMENTS
 
 ROOT = Path(__file__).parents[1]

@@ -26,8 +26,8 @@ from tests.stored import (
 from tests.test_fuzz import POISON, publication
 from tests.test_speakers import STEREO, both
 from tests.test_start import run
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import End, Final, Gap, Partial
+from transcriber.schema.messages import End, Final, Gap, Partial
+from transcriber.testing.broker import EmbeddedBroker
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
 from transcriber.audio.stream import Started, Stream
 from transcriber.audio.window import Cutting
-from transcriber.demo.speech import load_speech
+from transcriber.testing.speech import load_speech
 
 MS = RATE // 1000
 PRE_SKIP = 312

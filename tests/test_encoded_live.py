@@ -9,9 +9,9 @@ import pytest
 from tests.encoding import RATE, cluster, encode, ogg_page, opus_packets, sliced
 from tests.harness import PATIENT_STOP, Daemon, settled, speak, until
 from transcriber.audio.webm import WebmDemuxer
-from transcriber.demo.speech import load_speech
-from transcriber.demo.wer import word_errors, words
-from transcriber.messages import End, Final, Gap, Status
+from transcriber.schema.messages import End, Final, Gap, Status
+from transcriber.testing.speech import load_speech
+from transcriber.testing.wer import word_errors, words
 
 FASTER = 8
 SEED = random.randrange(2**32)

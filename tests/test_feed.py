@@ -15,8 +15,8 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.feed import Feed, Payload
 from transcriber.bus.provision import consumer_name
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import RefusedError
+from transcriber.testing.broker import EmbeddedBroker
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from transcriber.bus.places import Places
 from transcriber.config import load_settings
 from transcriber.engine.job import Lane
 from transcriber.engine.job_queue import JobQueue
-from transcriber.jobs import Submission
 from transcriber.logs import RateLimited
+from transcriber.schema.file_jobs import Submission
 from transcriber.telemetry import Telemetry
 
 __all__ = ["broker"]

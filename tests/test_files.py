@@ -10,7 +10,7 @@ import nats
 import numpy as np
 import pytest
 
-import transcriber.demo
+import transcriber.testing
 from bench.media_files import KINDS, encode
 from tests import needs
 from tests.asking import ask, clip
@@ -19,13 +19,13 @@ from tests.harness import Daemon, Ears, level, speak, until
 from tests.media import make, without_packets
 from tests.stopwatch import Stopwatch
 from transcriber.audio.media import open_media
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.jobs import RESULT_FORMS
-from transcriber.messages import End, Final, Gap, Progress
+from transcriber.schema.file_jobs import RESULT_FORMS
+from transcriber.schema.messages import End, Final, Gap, Progress
+from transcriber.testing.broker import EmbeddedBroker
 
 __all__ = ["broker", "quick", "slow"]
 
-SPEECH = Path(transcriber.demo.__file__).parent / "speech"
+SPEECH = Path(transcriber.testing.__file__).parent / "speech"
 
 
 async def first_submission(desk, daemon, audio):

@@ -36,9 +36,9 @@ from transcriber.bus.jobs import Kept
 from transcriber.bus.object_store import stream_of
 from transcriber.bus.provision_files import JOB_CONSUMER, JOBS
 from transcriber.config import JOB_SUBJECT
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
-from transcriber.messages import End
+from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
+from transcriber.schema.messages import End
+from transcriber.testing.broker import EmbeddedBroker
 
 __all__ = ["broker", "quick", "slow"]
 

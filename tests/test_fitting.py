@@ -10,8 +10,8 @@ from tests.harness import Daemon, Ears, level, speak, until
 from tests.stored import ENV, RATE, provisioned, store, until_ended
 from tests.test_captions import final
 from transcriber.bus import fitting as bus_fitting
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Checkpoint, Final, SessionState, SpeakerState, Status, Word, WrittenState
+from transcriber.schema.messages import Checkpoint, Final, SessionState, SpeakerState, Status, Word, WrittenState
+from transcriber.testing.broker import EmbeddedBroker
 
 HEADER_ROOM = 4096
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness import Daemon, level, speak, until
 from transcriber.audio.pcm import SampleFormat
-from transcriber.messages import End, Gap
+from transcriber.schema.messages import End, Gap
 
 MESSAGES = 100_000
 RATE = 8_000  # messages a second

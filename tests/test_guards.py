@@ -12,7 +12,7 @@ from transcriber.engine.guards import (
     letters,
     suppression,
 )
-from transcriber.messages import Suppressed
+from transcriber.schema.messages import Suppressed
 
 
 def judged(tokens, avg_logprob=-0.2, steps=20, max_steps=65):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from transcriber.audio.headers import MAX_OFFSET, MAX_PROMPT, NO_HEADERS, AudioHeaders, parse_headers, parse_time
-from transcriber.engine.languages import WHISPER_LANGUAGES, language_code
+from transcriber.schema.languages import WHISPER_LANGUAGES, language_code
 
 
 def test_no_headers_say_nothing():

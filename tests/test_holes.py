@@ -23,9 +23,9 @@ from bench.normal import word_errors
 from bench.recordings import BUNDLED, Recording, read_folder
 from transcriber.audio.silero import Silero
 from transcriber.config import load_settings
-from transcriber.demo.wer import words
 from transcriber.engine.guards import Doubt
 from transcriber.engine.job import Transcript
+from transcriber.testing.wer import words
 
 SECOND = 16_000
 BRIDGES = [name for name, filling in FILLINGS.items() if filling]

@@ -18,10 +18,17 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision import ensure_files
 from transcriber.bus.provision_files import FILES_BUCKET, job_consumer
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import FencedError, RequestError
-from transcriber.jobs import WINDOWS_FOR_AN_ATTEMPT, Answer, JobRecord, Submission, most_attempts, new_job_id
-from transcriber.messages import JobState
+from transcriber.schema.file_jobs import (
+    WINDOWS_FOR_AN_ATTEMPT,
+    Answer,
+    JobRecord,
+    Submission,
+    most_attempts,
+    new_job_id,
+)
+from transcriber.schema.messages import JobState
+from transcriber.testing.broker import EmbeddedBroker
 
 
 @pytest.fixture

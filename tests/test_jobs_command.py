@@ -16,10 +16,10 @@ from transcriber.bus.client import connected, subscribe
 from transcriber.clients.jobs_command import cancel_job, get_result, show_jobs
 from transcriber.clients.listen import listen, listen_and_print
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, JetStreamError
-from transcriber.jobs import JobRecord, Submission, new_object_name
-from transcriber.messages import HeldBack
+from transcriber.schema.file_jobs import JobRecord, Submission, new_object_name
+from transcriber.schema.messages import HeldBack
+from transcriber.testing.broker import EmbeddedBroker
 
 FIRST, SECOND, THIRD = "job=1", "job=2", "job=3"
 

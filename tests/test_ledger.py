@@ -18,13 +18,13 @@ from transcriber.bus.jetstream import JetStream
 from transcriber.bus.ledger import Ledger
 from transcriber.bus.places import Places
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import JobQueue
 from transcriber.errors import FencedError, UnansweredError
 from transcriber.logs import RateLimited
-from transcriber.messages import Checkpoint, Status
+from transcriber.schema.messages import Checkpoint, Status
 from transcriber.telemetry import Telemetry
+from transcriber.testing.broker import EmbeddedBroker
 
 
 @pytest.fixture

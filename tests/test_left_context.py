@@ -5,7 +5,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from transcriber.engine.job import Transcript, Word, written
 from transcriber.engine.left_context import Heard, LeftContext, Written
-from transcriber.messages import WrittenState
+from transcriber.schema.messages import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5
 WORD_S = 0.3

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from tests.harness import Daemon, level, speak, until
 from transcriber.asyncapi import message_schema
-from transcriber.messages import End, Final, Gap, Status
+from transcriber.schema.messages import End, Final, Gap, Status
 
 RATE = 48_000
 WINDOW = RATE // 2

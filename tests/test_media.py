@@ -11,10 +11,10 @@ from transcriber.audio.media import open_media
 from transcriber.audio.media_samples import Samples
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
-from transcriber.demo.speech import load_speech
-from transcriber.demo.wer import word_errors, words
 from transcriber.engine.whisper import load_model
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.testing.speech import load_speech
+from transcriber.testing.wer import word_errors, words
 
 
 def signal_to_noise_db(original: np.ndarray, heard: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from transcriber.asyncapi import message_schema
-from transcriber.messages import (
+from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,
     End,

@@ -15,7 +15,7 @@ from tests.media import Trickle, pcm, speech_at
 from transcriber.audio.media import open_media
 from transcriber.audio.mixing import OPPOSED, Noticed, gains, mix_many, mix_two
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
-from transcriber.messages import Final
+from transcriber.schema.messages import Final
 
 RATE = 16_000
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests import needs
-from transcriber.demo.speech import load_speech
-from transcriber.demo.wer import word_errors, words
 from transcriber.engine.kernels import processor_flags
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.quantize import quantized
+from transcriber.testing.speech import load_speech
+from transcriber.testing.wer import word_errors, words
 
 ROOT = Path(__file__).parent.parent
 FEATURES = {

@@ -32,10 +32,10 @@ from transcriber.bus.provision import (
 )
 from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError
-from transcriber.jobs import Answer, Submission
-from transcriber.messages import ANY_MESSAGE, End, Final
+from transcriber.schema.file_jobs import Answer, Submission
+from transcriber.schema.messages import ANY_MESSAGE, End, Final
+from transcriber.testing.broker import EmbeddedBroker
 
 CONFIG = Path(__file__).parents[1] / "k8s/nats/nats.conf"
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench.alignment import Spoken
 from bench.normal import count_errors, split_for, timed, whisper_words, word_errors
-from transcriber.demo.wer import words
+from transcriber.testing.wer import words
 
 
 def toy(text):

@@ -22,9 +22,7 @@ from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader
 from transcriber.bus.object_source import StoredSource
 from transcriber.bus.object_store import Bucket, ObjectInfo
 from transcriber.bus.object_upload import CHUNK_BYTES
-from transcriber.cancelling import AGAIN_S, cancel
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import (
     DigestError,
     LinkError,
@@ -34,6 +32,8 @@ from transcriber.errors import (
     SourceClosedError,
     UnansweredError,
 )
+from transcriber.tasks import AGAIN_S, cancel
+from transcriber.testing.broker import EmbeddedBroker
 
 SETUP = pytest.mark.usefixtures("theirs")
 

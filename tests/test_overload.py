@@ -6,7 +6,7 @@ import pytest
 
 from tests.harness import Daemon, level, speak, until
 from tests.stopwatch import Stopwatch
-from transcriber.messages import End, Final, Gap
+from transcriber.schema.messages import End, Final, Gap
 
 RATE = 16_000
 WINDOW = RATE // 2

@@ -4,7 +4,7 @@ import asyncio
 
 from tests.harness import PATIENCE_S, Daemon, level, speak, until
 from tests.stopwatch import Stopwatch
-from transcriber.messages import Final, Gap, Partial
+from transcriber.schema.messages import Final, Gap, Partial
 
 RATE = 16_000
 HALF = RATE // 2

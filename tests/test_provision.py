@@ -26,9 +26,9 @@ from transcriber.bus.provision import (
     stream_configs,
 )
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError, JetStreamError
-from transcriber.messages import ANY_MESSAGE
+from transcriber.schema.messages import ANY_MESSAGE
+from transcriber.testing.broker import EmbeddedBroker
 
 FIRST = ["stream AUDIO created", "stream TRANSCRIPTS created"]
 AGAIN = ["stream AUDIO unchanged", "stream TRANSCRIPTS unchanged"]

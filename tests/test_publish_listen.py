@@ -28,9 +28,9 @@ from transcriber.clients.listen import listen, listen_and_print
 from transcriber.clients.publish import publish, publish_file
 from transcriber.clients.source import AudioSource, open_source
 from transcriber.config import Settings, load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BadInputError, BrokerError, ConfigError
-from transcriber.messages import End, Final, Gap, Revision, message_id
+from transcriber.schema.messages import End, Final, Gap, Revision, message_id
+from transcriber.testing.broker import EmbeddedBroker
 
 PCM = bytes(range(256)) * 300
 

@@ -11,8 +11,8 @@ from tests.asking import ask, wav
 from tests.filing import broker, office
 from tests.harness import Daemon, Ears, speak
 from tests.weights import real_model
-from transcriber.demo.speech import load_public_speech
-from transcriber.messages import Status
+from transcriber.schema.messages import Status
+from transcriber.testing.speech import load_public_speech
 from transcriber.text.captions import Cues
 
 __all__ = ["broker"]

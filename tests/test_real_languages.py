@@ -8,7 +8,7 @@ from bench.spoken_languages import Reader
 from tests.harness import Daemon, speak, until
 from tests.weights import real_model
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.messages import Final, Silence
+from transcriber.schema.messages import Final, Silence
 
 PAYLOAD_BYTES = 3_200
 WINDOW_S = 5.0

@@ -12,10 +12,10 @@ import pytest
 from bench.speakers import other_voices
 from tests.harness import PATIENCE_S, Daemon, speak, until
 from tests.weights import real_model
-from transcriber.demo import speech
-from transcriber.demo.speech import load_public_speech
-from transcriber.demo.wer import word_errors, words
-from transcriber.messages import Final, Revision
+from transcriber.schema.messages import Final, Revision
+from transcriber.testing import speech
+from transcriber.testing.speech import load_public_speech
+from transcriber.testing.wer import word_errors, words
 from transcriber.text.revisions import newest
 
 PEOPLE = load_public_speech()

@@ -23,7 +23,7 @@ from transcriber.audio.silero import Silero
 from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.window import Cutting, WindowCutter
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 EAR = Ear()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -24,9 +24,9 @@ from transcriber.bus.client import connected
 from transcriber.bus.micro import Endpoint, MicroService
 from transcriber.bus.request_headers import FORMS
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
-from transcriber.messages import MAX_HELD_BACK, Final, Gap
+from transcriber.schema.messages import MAX_HELD_BACK, Final, Gap
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 from transcriber.text.captions import clock
 
 HELD_S = 3600

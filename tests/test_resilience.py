@@ -9,8 +9,8 @@ import pytest
 
 from tests.harness import Daemon, Ears, free_port, level, settled, speak, until
 from tests.proxy import Proxy
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import End, Final, Gap
+from transcriber.schema.messages import End, Final, Gap
+from transcriber.testing.broker import EmbeddedBroker
 
 RATE = 16_000
 WINDOW = RATE // 2

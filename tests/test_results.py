@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.test_captions import CUE, RATE, end, final, gap, said, silence, started
-from transcriber.messages import AnyMessage, Final, Word
+from transcriber.schema.messages import AnyMessage, Final, Word
 from transcriber.text.captions import Cues
 from transcriber.text.lines import LINE_COLUMNS, columns
 from transcriber.text.phrases import MAX_PHRASE_S, SHORTEST_S, Timeline

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from tests.harness import PATIENT_STOP, Daemon, Ears, level, speak, until
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import End, Final, Gap
+from transcriber.schema.messages import End, Final, Gap
+from transcriber.testing.broker import EmbeddedBroker
 
 RATE = 16_000
 WINDOW = RATE // 2

@@ -13,7 +13,7 @@ from transcriber.bus.speaker import Speaker
 from transcriber.config import load_settings
 from transcriber.engine.job import Transcript, Word
 from transcriber.engine.pauses import FRAME_S, Phrase
-from transcriber.messages import SpeakerState
+from transcriber.schema.messages import SpeakerState
 
 RATE = 16_000
 SESSION = Session("s", AudioFormat(rate=RATE), Cutting(1.0), None, max_hole_s=1.0)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.harness import PATIENCE_S, Daemon, level, speak, until
 from tests.test_partials import until_heard
-from transcriber.demo.speech import load_speech
-from transcriber.messages import Final, Gap, Partial, Silence
+from transcriber.schema.messages import Final, Gap, Partial, Silence
+from transcriber.testing.speech import load_speech
 
 RATE = 16_000
 WINDOW = RATE // 2

@@ -10,8 +10,8 @@ from tests.harness import Daemon, speak, until
 from tests.test_speakers import interleaved
 from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.window import HELD_BACK_FRAMES
-from transcriber.demo.speech import load_speech
-from transcriber.messages import End, Final, Partial, Silence, Status
+from transcriber.schema.messages import End, Final, Partial, Silence, Status
+from transcriber.testing.speech import load_speech
 
 RATE = 48_000
 BLOCK = 2 * 4_800

@@ -20,9 +20,9 @@ from transcriber.bus.connection import in_words
 from transcriber.bus.provision import DISK_SHARE, fitted_to_disk, stream_configs
 from transcriber.bus.provision_files import file_streams
 from transcriber.config import Settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW = 24_000
 

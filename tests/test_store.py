@@ -22,8 +22,8 @@ from transcriber.clients import store
 from transcriber.clients.publish import publish
 from transcriber.clients.source import AudioSource
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import BrokerError
+from transcriber.testing.broker import EmbeddedBroker
 
 FORMAT = AudioFormat(SampleFormat.S16LE, 16_000, 1)
 PCM = bytes(number % 251 for number in range(16_000 * 2 * 20))

@@ -29,7 +29,7 @@ from transcriber import __version__, logs
 from transcriber.config import load_settings
 from transcriber.engine.job import Job, Lane
 from transcriber.errors import ConfigError
-from transcriber.messages import Latency, Metrics
+from transcriber.schema.messages import Latency, Metrics
 from transcriber.telemetry import INSTRUMENTS, Telemetry, session_traceparent, valid_traceparent
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -21,13 +21,13 @@ from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
 from tests.terminal import Terminal
 from transcriber.clients import job_client
-from transcriber.clients.outputs import places
 from transcriber.clients.transcribe import Wanted, told, told_suppressed, transcribe_files
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import ConfigError, RequestError
-from transcriber.jobs import Submission, file_name
-from transcriber.messages import HeldBack
+from transcriber.schema.file_jobs import Submission, file_name
+from transcriber.schema.messages import HeldBack
+from transcriber.terminal.output_files import places
+from transcriber.testing.broker import EmbeddedBroker
 from transcriber.text.results import Form
 
 PLEASE = Submission(object="-")

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.messages import Final, Timing, Word
+from transcriber.schema.messages import Final, Timing, Word
 from transcriber.text.turns import LONGEST_S, PAUSE_S, relabelled, turns
 
 RATE = 48_000

@@ -18,8 +18,8 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import JetStream
 from transcriber.bus.unserved import Unserved
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
 from transcriber.errors import UnansweredError
+from transcriber.testing.broker import EmbeddedBroker
 
 LOOK = "$JS.API.STREAM.INFO.AUDIO"
 FOR_EVER = {"STREAM_IDLE_SECS": 3600}

@@ -12,8 +12,8 @@ from tests.stopwatch import Stopwatch
 from transcriber.bus import connection as connection_module
 from transcriber.bus.client import connected
 from transcriber.config import load_settings
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.messages import Final
+from transcriber.schema.messages import Final
+from transcriber.testing.broker import EmbeddedBroker
 
 RATE = 16_000
 WINDOW = RATE // 2

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.demo.wer import word_errors, words
+from transcriber.testing.wer import word_errors, words
 
 sentences = st.lists(st.sampled_from(["wind", "north", "five", "out"]), max_size=8).map(" ".join)
 

@@ -20,9 +20,9 @@ from bench.recordings import Recording, Sentence, Word
 from bench.reference import IN_ONE_GO, SENTENCES, reference
 from bench.scoring import KINDS as ERRORS, Errors, heard_in, said_in, score, text_errors
 from bench.spoken import share
-from transcriber.demo.wer import word_errors
-from transcriber.messages import End, Final, Gap, Partial, Timing, Word as HeardWord
 from transcriber.models.catalog import DEMO_MODEL as DEMO
+from transcriber.schema.messages import End, Final, Gap, Partial, Timing, Word as HeardWord
+from transcriber.testing.wer import word_errors
 
 SECOND = 16_000
 MESSAGE = {"stream": "played-0", "session": "s", "rate": SECOND, "received_at": "2026-01-01T00:00:00Z"}

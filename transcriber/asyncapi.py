@@ -9,8 +9,8 @@ from transcriber import __version__
 from transcriber.audio.headers import MAX_PROMPT
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
-from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
-from transcriber.messages import (
+from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
+from transcriber.schema.messages import (
     ANY_MESSAGE,
     BRIDGED_S,
     MAX_HELD_BACK,

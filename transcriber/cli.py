@@ -19,17 +19,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from transcriber import __version__
-from transcriber.arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
 from transcriber.bus import DECODING_THREAD
-from transcriber.cancelling import interrupt_on_sigterm
+from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
 from transcriber.clients import parsers
-from transcriber.clients.outputs import forget_stdout, reader_may_leave
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, StartError
 from transcriber.logs import configure as configure_logging
 from transcriber.models import command as model_commands
 from transcriber.models.store import remove_unfinished
+from transcriber.tasks import interrupt_on_sigterm
+from transcriber.terminal.output_files import forget_stdout, reader_may_leave
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if arguments.embedded:
             from transcriber.bus.provision import fitted_to_disk  # noqa: PLC0415
-            from transcriber.demo.broker import EmbeddedBroker  # noqa: PLC0415
+            from transcriber.testing.broker import EmbeddedBroker  # noqa: PLC0415
 
             store = None
             if settings.jetstream or settings.files:

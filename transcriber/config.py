@@ -20,8 +20,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.audio.speech import THRESHOLD
 from transcriber.audio.window import Cutting
-from transcriber.engine.languages import WHISPER_LANGUAGES, language_code
 from transcriber.errors import ConfigError
+from transcriber.schema.languages import WHISPER_LANGUAGES, language_code
 
 FORCED_AUDIO_CTX = "force:256"
 MIN_AUDIO_CTX = 512

@@ -32,13 +32,13 @@ from transcriber.bus.durable import DurableIngest
 from transcriber.bus.live import LiveIngest
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.stream_report import Surroundings
-from transcriber.cancelling import cancel
 from transcriber.config import Settings
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import ConfigError
 from transcriber.health import Health
 from transcriber.logs import RateLimited
+from transcriber.tasks import cancel
 from transcriber.telemetry import Telemetry
 
 log = logging.getLogger(__name__)

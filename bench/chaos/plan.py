@@ -16,8 +16,8 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
-from transcriber.messages import GapReason
+from transcriber.schema.messages import GapReason
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 Samples = NDArray[np.int16]
 Model = Literal["fake", "demo", "tiny.en"]

@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 
 from bench.chaos.plan import Recording, Samples
-from transcriber.demo.account import account_errors, tiling
-from transcriber.messages import AnyMessage, End, Final, Gap, Partial, Silence, Status, message_id
+from transcriber.schema.messages import AnyMessage, End, Final, Gap, Partial, Silence, Status, message_id
+from transcriber.testing.verify import account_errors, tiling
 
 Tile = Final | Silence | Gap
 

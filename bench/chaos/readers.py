@@ -6,7 +6,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bench.chaos.proof import Acknowledged, StoredAudio, StoredText
 from bench.chaos.world import AUDIO, TEXT
-from transcriber.messages import ANY_MESSAGE
+from transcriber.schema.messages import ANY_MESSAGE
 
 _BATCH = 1000
 

@@ -22,8 +22,8 @@ from typing import ClassVar, Self
 from bench.chaos.plan import Fault, Kind, Model
 from bench.daemon import PLAIN
 from tests.proxy import Proxy
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.daemon import DaemonProcess
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.daemon import DaemonProcess
 
 AUDIO, TEXT = "AUDIO", "TRANSCRIPTS"
 

@@ -19,10 +19,10 @@ from bench.oneshot import make_clips
 from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles
 from transcriber.bus.client import parse_transcript, subscribe
-from transcriber.cancelling import cancel
 from transcriber.clients.service_client import ask
 from transcriber.config import REQUEST_SUBJECT
-from transcriber.messages import End, Final, Gap
+from transcriber.schema.messages import End, Final, Gap
+from transcriber.tasks import cancel
 
 PHASES = ("alone", "file", "file and requests")
 REQUESTS = 16

@@ -10,8 +10,8 @@ from bench.files.make import LongFile
 from bench.files.office import Job, Office, office
 from bench.memory import WARM, trend
 from bench.report import Results, note
-from transcriber.cancelling import cancel
-from transcriber.messages import OVER, AnyMessage, End, Final, Progress, Silence
+from transcriber.schema.messages import OVER, AnyMessage, End, Final, Progress, Silence
+from transcriber.tasks import cancel
 
 FILES = {"FILES": "1", "PROVISION": "1"}
 SAMPLES_SHOWN = 40

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench.media_files import resampled
 from bench.report import note
-from transcriber.demo.speech import SPEECH_FORMAT, load_speech
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 Samples = NDArray[np.int16]
 """(n,)"""

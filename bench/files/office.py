@@ -14,9 +14,9 @@ from transcriber.bus.file_results import stored_messages
 from transcriber.bus.jetstream import JetStream
 from transcriber.clients.job_client import Following, Jobs
 from transcriber.config import Settings, load_settings
-from transcriber.demo.account import account_errors
-from transcriber.jobs import RESULT_FORMS, JobRecord, Submission
-from transcriber.messages import AnyMessage
+from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission
+from transcriber.schema.messages import AnyMessage
+from transcriber.testing.verify import account_errors
 
 READ_BYTES = 2**20
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from transcriber.audio.pcm import media_type
-from transcriber.engine.languages import language_code
+from transcriber.schema.languages import language_code
 
 MAX_OFFSET = 2**53
 """Frames: the largest whole number that JSON readers keep exact."""

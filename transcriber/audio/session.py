@@ -20,7 +20,7 @@ from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
 from transcriber.audio.speech import Network
 from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError
-from transcriber.messages import BRIDGED_S, NEVER_CAME, GapReason
+from transcriber.schema.messages import BRIDGED_S, NEVER_CAME, GapReason
 
 BEGAN_AGAIN_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""

@@ -14,7 +14,7 @@ from transcriber.audio.sound import Odd, Sound, read_sound
 from transcriber.audio.speech import Network
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError
-from transcriber.messages import GapReason
+from transcriber.schema.messages import GapReason
 
 
 @dataclass(frozen=True, slots=True)

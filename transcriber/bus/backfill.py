@@ -22,7 +22,7 @@ from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError, RefusedError, UnansweredError
-from transcriber.messages import (
+from transcriber.schema.messages import (
     ANY_MESSAGE,
     NEVER_CAME,
     AnyMessage,

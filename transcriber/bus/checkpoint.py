@@ -11,7 +11,7 @@ from transcriber.audio.session import Bookmark, Place, Session
 from transcriber.audio.speech import Network
 from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
-from transcriber.messages import (
+from transcriber.schema.messages import (
     AccountState,
     Checkpoint,
     ClaimState,

@@ -18,7 +18,7 @@ from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.stream_report import Arrival
 from transcriber.errors import BadInputError
-from transcriber.messages import GapReason
+from transcriber.schema.messages import GapReason
 
 MAX_WAITING_BYTES = 2**19
 """Of one stream: two minutes at 32 kbit/s. One chunk may always wait, whatever its size."""

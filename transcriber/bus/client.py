@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings
-from transcriber.messages import ANY_MESSAGE, AnyMessage
+from transcriber.schema.messages import ANY_MESSAGE, AnyMessage
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from transcriber.bus.ingest import Ingest
 from transcriber.bus.places import Places
 from transcriber.bus.stream_report import Surroundings
 from transcriber.bus.unserved import Unserved
-from transcriber.cancelling import cancel
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import JetStreamError, RefusedError, UnansweredError
+from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 

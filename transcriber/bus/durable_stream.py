@@ -22,10 +22,10 @@ from transcriber.bus.stored_second_pass import StoredSecondPass
 from transcriber.bus.stream_log import StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.bus.tale import Tale, Told, age_s
-from transcriber.cancelling import cancel
 from transcriber.engine.worker import Worker
 from transcriber.errors import BrokerError, FencedError, JetStreamError, RefusedError, UnansweredError
-from transcriber.messages import Checkpoint
+from transcriber.schema.messages import Checkpoint
+from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from transcriber.audio.media import Piece
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.bus.feed import Payload
 from transcriber.errors import MediaError, TruncatedError
-from transcriber.messages import Checkpoint
+from transcriber.schema.messages import Checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from transcriber.bus.object_store import Bucket
 from transcriber.bus.stream_report import Surroundings
 from transcriber.engine.job import what_lacks
 from transcriber.errors import ObjectError, UnfitError
-from transcriber.messages import Checkpoint
+from transcriber.schema.messages import Checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.bus.file_text import FileText
 from transcriber.bus.jobs import JobDesk, Kept
 from transcriber.bus.stream_report import Surroundings
-from transcriber.jobs import JobRecord
-from transcriber.messages import Progress
+from transcriber.schema.file_jobs import JobRecord
+from transcriber.schema.messages import Progress
 from transcriber.telemetry import session_traceparent
 
 PROGRESS_S = 1.0

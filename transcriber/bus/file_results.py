@@ -11,8 +11,8 @@ from transcriber.bus.jetstream import JetStream
 from transcriber.bus.object_store import Bucket
 from transcriber.config import Settings
 from transcriber.errors import TextGoneError
-from transcriber.jobs import RESULT_FORMS, Submission
-from transcriber.messages import (
+from transcriber.schema.file_jobs import RESULT_FORMS, Submission
+from transcriber.schema.messages import (
     ANY_MESSAGE,
     MAX_HELD_BACK,
     AnyMessage,

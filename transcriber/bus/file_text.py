@@ -16,12 +16,12 @@ from transcriber.bus.places import Places
 from transcriber.bus.stream_log import StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings, Wish
 from transcriber.bus.tale import Tale, Told
-from transcriber.cancelling import cancel
 from transcriber.config import Settings
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
-from transcriber.jobs import Submission
-from transcriber.messages import Checkpoint
+from transcriber.schema.file_jobs import Submission
+from transcriber.schema.messages import Checkpoint
+from transcriber.tasks import cancel
 
 NO_HOLE_IS_TOO_LONG_S = 1e9
 

@@ -14,7 +14,7 @@ from transcriber.bus.decoding import run_alone
 from transcriber.bus.file_results import Messages
 from transcriber.engine.voices import ByVoice, Follower
 from transcriber.errors import MediaError
-from transcriber.messages import AnyMessage, Final
+from transcriber.schema.messages import AnyMessage, Final
 from transcriber.text.turns import relabelled, turns
 
 

@@ -18,7 +18,6 @@ from transcriber.bus.file_text import FileText, file_settings
 from transcriber.bus.jetstream import NO_RESOURCES, OUT_OF_STORAGE, STREAM_FULL
 from transcriber.bus.jobs import Kept
 from transcriber.bus.places import Places
-from transcriber.cancelling import cancel
 from transcriber.engine.worker import Worker
 from transcriber.errors import (
     FencedError,
@@ -29,8 +28,9 @@ from transcriber.errors import (
     UnansweredError,
     UnfitError,
 )
-from transcriber.jobs import JobRecord, most_attempts
-from transcriber.messages import JobState
+from transcriber.schema.file_jobs import JobRecord, most_attempts
+from transcriber.schema.messages import JobState
+from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 

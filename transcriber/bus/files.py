@@ -12,11 +12,11 @@ from transcriber.bus.file_work import RETRY_S, FileWork
 from transcriber.bus.job_feed import JobFeed, TakenJob
 from transcriber.bus.jobs import Kept
 from transcriber.bus.places import Places
-from transcriber.cancelling import cancel
 from transcriber.engine.job import Lane
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
 from transcriber.errors import FencedError, RefusedError, UnansweredError
+from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 

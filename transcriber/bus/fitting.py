@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from transcriber.logs import RateLimited
-from transcriber.messages import AnyMessage, Final, Partial, Revision
+from transcriber.schema.messages import AnyMessage, Final, Partial, Revision
 from transcriber.telemetry import Counters
 from transcriber.text.lines import clusters
 

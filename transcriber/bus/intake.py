@@ -26,7 +26,7 @@ from transcriber.bus.stream_report import TOLD_OF, Arrival, StreamReport, Surrou
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
-from transcriber.messages import AnyMessage, GapReason, PlaceState
+from transcriber.schema.messages import AnyMessage, GapReason, PlaceState
 
 POLL_S = 0.5
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from transcriber.bus.jobs import JobDesk, first_line
 from transcriber.errors import ObjectError, RefusedError, RequestError, UnansweredError
-from transcriber.jobs import Answer, Cancellation, Submission
+from transcriber.schema.file_jobs import Answer, Cancellation, Submission
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from nats.aio.msg import Msg
 from transcriber.bus.connection import Connection
 from transcriber.bus.jobs import parse_record
 from transcriber.bus.provision_files import ACK_WAIT_S, JOB_CONSUMER, JOBS
-from transcriber.cancelling import cancel
-from transcriber.jobs import JobRecord
 from transcriber.logs import RateLimited
+from transcriber.schema.file_jobs import JobRecord
+from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
 from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.engine.voice_weights import INSTALL, weights_file
 from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError
-from transcriber.jobs import Answer, JobRecord, Submission
 from transcriber.logs import RateLimited
+from transcriber.schema.file_jobs import Answer, JobRecord, Submission
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from transcriber.bus.fitting import fitted
 from transcriber.bus.jetstream import FENCE, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.stream_report import Surroundings
 from transcriber.errors import FencedError, RefusedError, UnansweredError
-from transcriber.messages import AnyMessage, Checkpoint
+from transcriber.schema.messages import AnyMessage, Checkpoint
 from transcriber.telemetry import Counters
 
 RETRY_S = 0.2

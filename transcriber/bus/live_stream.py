@@ -21,7 +21,7 @@ from transcriber.bus.stream_report import TOLD_OF, Arrival, StreamReport, Surrou
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError
-from transcriber.messages import GapReason
+from transcriber.schema.messages import GapReason
 from transcriber.ulid import new_ulid
 
 

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transcriber.bus.jetstream import STREAM_FULL, JetStream
 from transcriber.bus.object_upload import DIGEST, Upload
-from transcriber.cancelling import to_its_end
 from transcriber.errors import LinkError, ObjectError, RefusedError, UnansweredError
+from transcriber.tasks import to_its_end
 from transcriber.ulid import new_ulid
 
 META_TRIES = 10

@@ -12,7 +12,7 @@ from functools import partial
 from transcriber.bus.connection import Connection
 from transcriber.bus.fitting import fitted
 from transcriber.logs import RateLimited
-from transcriber.messages import AnyMessage, message_id
+from transcriber.schema.messages import AnyMessage, message_id
 from transcriber.telemetry import Telemetry
 
 log = logging.getLogger(__name__)

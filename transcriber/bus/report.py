@@ -17,7 +17,7 @@ from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings, mask
 from transcriber.engine.job import Job, Transcript
 from transcriber.engine.second_pass import Passage
-from transcriber.messages import (
+from transcriber.schema.messages import (
     MAX_DETAIL,
     AnyMessage,
     End,

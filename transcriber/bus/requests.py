@@ -30,11 +30,11 @@ from transcriber.bus.stream_report import Arrival, StreamReport, Surroundings, W
 from transcriber.bus.tale import Told
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.job_queue import OTHER_BOUNDS
-from transcriber.engine.languages import WHISPER_LANGUAGES
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, ClaimError, EngineError, RequestError, TooLongError
-from transcriber.messages import MAX_HELD_BACK, AnyMessage, held_back, unheard
+from transcriber.schema.languages import WHISPER_LANGUAGES
+from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, unheard
 from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 

@@ -16,7 +16,7 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
 from transcriber.engine.second_pass import Part, Passage, Passages, Sound, revised, sound_of
 from transcriber.engine.worker import Worker
-from transcriber.messages import LeftOut
+from transcriber.schema.messages import LeftOut
 from transcriber.telemetry import Counters
 
 KEPT_S = 60.0

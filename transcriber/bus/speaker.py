@@ -14,7 +14,7 @@ from transcriber.engine.job import Transcript, written
 from transcriber.engine.left_context import Heard, LeftContext, Written
 from transcriber.engine.pauses import FRAME_S, Pauses, spoken_ranges
 from transcriber.engine.spoken import Spoken
-from transcriber.messages import SpeakerState, SpokenState, WrittenState
+from transcriber.schema.messages import SpeakerState, SpokenState, WrittenState
 
 MAX_QUIET = 64
 """Ranges without a word that are kept apart: far more than windows that can wait for their text."""

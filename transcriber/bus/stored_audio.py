@@ -13,7 +13,7 @@ from transcriber.bus.jetstream import JetStream
 from transcriber.bus.ledger import read_checkpoint
 from transcriber.bus.stream_report import Surroundings
 from transcriber.errors import BadInputError
-from transcriber.messages import Checkpoint
+from transcriber.schema.messages import Checkpoint
 
 
 class StoredAudio:

@@ -25,7 +25,7 @@ from transcriber.engine.left_context import Placed
 from transcriber.engine.second_pass import Part, Passage, Passages, Piece, Sound, revised, sound_of
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
-from transcriber.messages import (
+from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,
     Checkpoint,

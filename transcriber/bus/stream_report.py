@@ -26,7 +26,7 @@ from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Tran
 from transcriber.engine.second_pass import Passage, Sound
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
-from transcriber.messages import AnyMessage, StreamState, Timing, message_id
+from transcriber.schema.messages import AnyMessage, StreamState, Timing, message_id
 from transcriber.telemetry import Counters, Telemetry, valid_traceparent
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from transcriber.bus.stream_log import Entry, StreamLog
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.engine.job import Job, Outcome
 from transcriber.errors import EngineError
-from transcriber.messages import AnyMessage, message_id
+from transcriber.schema.messages import AnyMessage, message_id
 
 log = logging.getLogger(__name__)
 

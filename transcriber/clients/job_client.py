@@ -24,8 +24,8 @@ from transcriber.bus.provision_files import FILES_BUCKET, RECORDS, RESULTS_BUCKE
 from transcriber.clients.service_client import STOPPING, ask
 from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
-from transcriber.jobs import Answer, Cancellation, JobRecord, Submission
-from transcriber.messages import OVER, JobState, Progress
+from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
+from transcriber.schema.messages import OVER, JobState, Progress
 
 log = logging.getLogger(__name__)
 

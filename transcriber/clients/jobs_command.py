@@ -10,12 +10,12 @@ from rich.table import Table
 
 from transcriber.bus.client import connected
 from transcriber.clients.job_client import Jobs
-from transcriber.clients.outputs import places, reader_may_leave
 from transcriber.clients.transcribe import fetch, told_suppressed
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
-from transcriber.jobs import JobRecord, file_name, is_job_id
-from transcriber.messages import JobState
+from transcriber.schema.file_jobs import JobRecord, file_name, is_job_id
+from transcriber.schema.messages import JobState
+from transcriber.terminal.output_files import places, reader_may_leave
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Literal, TextIO
 
 from transcriber.bus.client import Received, connected, parse_transcript, subscribe
-from transcriber.clients.outputs import reader_may_leave
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
-from transcriber.jobs import is_job_id
-from transcriber.messages import OVER, AnyMessage, End, Partial, Progress
+from transcriber.schema.file_jobs import is_job_id
+from transcriber.schema.messages import OVER, AnyMessage, End, Partial, Progress
+from transcriber.terminal.output_files import reader_may_leave
 from transcriber.text.captions import Cues, text_line
 from transcriber.text.revisions import newest
 

@@ -8,13 +8,13 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from transcriber.arguments import CLIENT_SETTINGS, Commands, add_settings, command
 from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
-from transcriber.cancelling import interrupt_on_sigterm
+from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, add_settings, command
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
-from transcriber.jobs import Submission
-from transcriber.messages import JobState
+from transcriber.schema.file_jobs import Submission
+from transcriber.schema.messages import JobState
+from transcriber.tasks import interrupt_on_sigterm
 from transcriber.text.results import Form
 
 

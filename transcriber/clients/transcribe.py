@@ -21,15 +21,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection
-from transcriber.clients.bar import bar, notes
 from transcriber.clients.job_client import Following, Jobs
-from transcriber.clients.outputs import SUFFIXES, joined, once, places, reader_may_leave, shown, write
 from transcriber.clients.service_client import ask
 from transcriber.clients.source import ByteSource, open_bytes
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
-from transcriber.jobs import JobRecord, Submission, new_job_id, new_object_name
-from transcriber.messages import HeldBack, JobState, Unheard
+from transcriber.schema.file_jobs import JobRecord, Submission, new_job_id, new_object_name
+from transcriber.schema.messages import HeldBack, JobState, Unheard
+from transcriber.terminal.output_files import SUFFIXES, joined, once, places, reader_may_leave, shown, write
+from transcriber.terminal.progress_bar import bar, notes
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form

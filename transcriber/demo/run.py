@@ -17,17 +17,17 @@ from transcriber.bus.connection import Connection
 from transcriber.clients.publish import publish
 from transcriber.clients.source import AudioSource
 from transcriber.config import Settings
-from transcriber.demo.account import account_errors
-from transcriber.demo.broker import EmbeddedBroker
-from transcriber.demo.daemon import DaemonProcess
 from transcriber.demo.screen import Score, Screen
-from transcriber.demo.speech import Recording, load_public_speech, load_speech
-from transcriber.demo.wer import word_errors, words
 from transcriber.errors import ModelError
-from transcriber.messages import AnyMessage, End, Final, Metrics
 from transcriber.models.catalog import DEMO
 from transcriber.models.command import shown
 from transcriber.models.find import find_named_model
+from transcriber.schema.messages import AnyMessage, End, Final, Metrics
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.daemon import DaemonProcess
+from transcriber.testing.speech import Recording, load_public_speech, load_speech
+from transcriber.testing.verify import account_errors
+from transcriber.testing.wer import word_errors, words
 from transcriber.text.captions import Line, text_line
 
 WHISPER = "tiny.en"

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from transcriber.messages import Latency, Metrics
+from transcriber.schema.messages import Latency, Metrics
 from transcriber.text.captions import Line
 
 

@@ -14,7 +14,7 @@ from transcriber.engine.context import Trail
 from transcriber.engine.guards import Doubt, doubt_of_new, said_in_time, suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, SpeechModel, Transcript
 from transcriber.errors import EngineError
-from transcriber.messages import Suppressed
+from transcriber.schema.messages import Suppressed
 
 PARTIAL_S = (MIN_AUDIO_CTX - SPARE_POSITIONS) / POSITIONS_PER_SECOND
 """A partial must be soon: it hears no more than the least context holds."""

@@ -7,8 +7,8 @@ words and one hole in the audio are each enough to forget everything.
 
 from typing import TYPE_CHECKING
 
-from transcriber.engine.languages import WITHOUT_SPACES
 from transcriber.engine.spoken import Spoken
+from transcriber.schema.languages import WITHOUT_SPACES
 
 if TYPE_CHECKING:
     from transcriber.engine.job import Transcript

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
-from transcriber.messages import Suppressed
+from transcriber.schema.messages import Suppressed
 
 Doubt = Literal["token_cap", "gave_up", "log_probability", "repetition"]
 

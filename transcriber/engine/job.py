@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from transcriber.engine.context import Context, Trail
 from transcriber.engine.guards import Doubt
-from transcriber.engine.languages import WITHOUT_SPACES
 from transcriber.engine.pauses import Phrase
 from transcriber.engine.spoken import Odds, Spoken
 from transcriber.errors import EngineError
-from transcriber.messages import Suppressed
+from transcriber.schema.languages import WITHOUT_SPACES
+from transcriber.schema.messages import Suppressed
 
 WHISPER_SAMPLE_RATE = 16_000
 """Hz; the only rate whisper takes."""

@@ -21,8 +21,8 @@ from itertools import groupby, starmap
 from typing import NamedTuple
 
 from transcriber.engine.job import Transcript, Word
-from transcriber.engine.languages import WITHOUT_SPACES
 from transcriber.engine.pauses import Pauses
+from transcriber.schema.languages import WITHOUT_SPACES
 
 FAR_S = 3.0
 """Two passes put the same word never so far apart."""

@@ -24,7 +24,7 @@ from transcriber.audio.speech import THRESHOLD, speech_probability, speech_secon
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript, Word
 from transcriber.engine.left_context import Heard, Placed, bare, first_from, nearest_beginning, of_these, placed
 from transcriber.engine.pauses import Pauses, Range, spoken_ranges
-from transcriber.messages import Final
+from transcriber.schema.messages import Final
 
 EDGE_S = 1.0
 """What is heard before and after a passage that is cut in the midst of speech."""

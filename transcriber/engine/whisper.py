@@ -29,7 +29,6 @@ from transcriber.engine.context import ending
 from transcriber.engine.guards import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
-from transcriber.engine.languages import FEW_TOKENS, WHISPER_LANGUAGES, WITHOUT_SPACES
 from transcriber.engine.mel import LogMel, frames_within
 from transcriber.engine.self_test import check_kernels
 from transcriber.engine.spoken import Odds
@@ -37,6 +36,7 @@ from transcriber.engine.words import Token, clean_text, join_words, phrases
 from transcriber.errors import ConfigError, EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL, model_name
 from transcriber.models.ggml import ModelShape, check_model_file, read_mel_filters
+from transcriber.schema.languages import FEW_TOKENS, WHISPER_LANGUAGES, WITHOUT_SPACES
 
 log = logging.getLogger(__name__)
 

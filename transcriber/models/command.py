@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from transcriber.arguments import Commands, Run, add_settings, command
-from transcriber.cancelling import interrupt_on_sigterm
+from transcriber.cli_arguments import Commands, Run, add_settings, command
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, model_path
 from transcriber.models.progress import Draw, draw_nothing
+from transcriber.tasks import interrupt_on_sigterm
 
 SETTINGS = ("whisper_model_dir", "whisper_model_hub", "log_")
 KIND_NAMES = ("f16", "q8_0", "q5_1")
@@ -128,7 +128,7 @@ def shown() -> Iterator[Draw]:
     if not sys.stderr.isatty():
         yield draw_nothing
         return
-    from transcriber.clients.bar import bar, notes  # noqa: PLC0415 - as above
+    from transcriber.terminal.progress_bar import bar, notes  # noqa: PLC0415 - as above
 
     with bar(notes()) as draw:
         yield draw

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Unpack
 from transcriber.config import Settings
 from transcriber.engine.job import Job
 from transcriber.errors import ConfigError
-from transcriber.messages import Latency, Metrics
+from transcriber.schema.messages import Latency, Metrics
 from transcriber.telemetry.environment import read_signal
 from transcriber.telemetry.figures import Counters, Figures, Readings
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS, Instrument

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
 from transcriber.audio.sound import OddReason
-from transcriber.messages import GapReason, Latency, LeftOut, Suppressed
+from transcriber.schema.messages import GapReason, Latency, LeftOut, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
 MAX_STREAM_SERIES = 300

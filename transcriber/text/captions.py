@@ -10,7 +10,7 @@ import html
 from dataclasses import dataclass
 from typing import Literal
 
-from transcriber.messages import OVER, AnyMessage, End, Final, Gap, Progress, Revision, Status
+from transcriber.schema.messages import OVER, AnyMessage, End, Final, Gap, Progress, Revision, Status
 from transcriber.text.lines import wrapped
 from transcriber.text.phrases import SHORTEST_S, Phrase, Timeline, clean
 

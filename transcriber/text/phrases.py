@@ -13,8 +13,8 @@ from copy import deepcopy
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from transcriber.engine.languages import WITHOUT_SPACES
-from transcriber.messages import AnyMessage, End, Final, Gap, Silence, Status, Word
+from transcriber.schema.languages import WITHOUT_SPACES
+from transcriber.schema.messages import AnyMessage, End, Final, Gap, Silence, Status, Word
 from transcriber.text.lines import LINE_COLUMNS, clusters, columns, wrapped
 
 LINES = 2

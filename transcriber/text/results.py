@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from transcriber.messages import AnyMessage, Final, Gap, Word, held_back
+from transcriber.schema.messages import AnyMessage, Final, Gap, Word, held_back
 from transcriber.text.captions import Cues, phrase_text, speaker_name
 from transcriber.text.phrases import Phrase, Timeline
 

@@ -5,7 +5,7 @@ In: a session's messages, in order. Out: the same, and each revision in the plac
 
 from collections.abc import Iterable
 
-from transcriber.messages import AnyMessage, Final, Gap, Revision, message_id
+from transcriber.schema.messages import AnyMessage, Final, Gap, Revision, message_id
 
 
 def newest(messages: Iterable[AnyMessage]) -> list[AnyMessage]:

@@ -10,7 +10,7 @@ from itertools import accumulate, groupby, islice, pairwise
 from operator import itemgetter
 from typing import NamedTuple
 
-from transcriber.messages import Final, Word
+from transcriber.schema.messages import Final, Word
 from transcriber.text.phrases import SENTENCE_ENDS
 
 PAUSE_S = 0.3

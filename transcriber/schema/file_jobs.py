@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
-from transcriber.engine.languages import language_code
-from transcriber.messages import MAX_HELD_BACK, OVER, HeldBack, JobState
+from transcriber.schema.languages import language_code
+from transcriber.schema.messages import MAX_HELD_BACK, OVER, HeldBack, JobState
 from transcriber.ulid import CROCKFORD, new_ulid
 
 JOB_ID = r"job=[A-Za-z0-9_-]{1,60}"

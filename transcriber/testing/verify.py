@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
-from transcriber.messages import NEVER_CAME, AnyMessage, End, Final, Gap, Silence
+from transcriber.schema.messages import NEVER_CAME, AnyMessage, End, Final, Gap, Silence
 
 BRIDGED = NEVER_CAME | {"bad_input"}
 """Reasons of gaps that may lie within windows."""

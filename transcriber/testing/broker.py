@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from transcriber.child_process import stop, tethered
 from transcriber.errors import BrokerError
-from transcriber.tether import stop, tethered
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0

@@ -9,9 +9,9 @@ import tempfile
 from types import TracebackType
 from typing import ClassVar, Self
 
+from transcriber.child_process import stop, tethered
 from transcriber.config import settings_fields
 from transcriber.models.find import named_file
-from transcriber.tether import stop, tethered
 
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05

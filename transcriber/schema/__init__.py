@@ -1,0 +1,1 @@
+"""What crosses the bus, as plain data: messages, file jobs, languages, and when a payload came. No I/O."""

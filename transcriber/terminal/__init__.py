@@ -1,0 +1,1 @@
+"""What commands show and write on the machine they run on: progress bars, output files."""
