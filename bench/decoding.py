@@ -30,7 +30,7 @@ from bench.report import Results, note, quantiles, run
 from bench.scoring import Errors, score
 from bench.spoken import spoken_to
 from transcriber.audio.session import Window
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.ask import ask
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Transcript

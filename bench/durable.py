@@ -21,8 +21,8 @@ from bench.paced import FORMAT, speech
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.session import Window
-from transcriber.audio.silero import Silero
 from transcriber.audio.stream import Stream
+from transcriber.audio.vad.silero import Silero
 from transcriber.bus import provision
 from transcriber.bus.client import Received, connected, subscribe
 from transcriber.bus.connection import Connection

@@ -21,7 +21,7 @@ from bench.recordings import SEED, Recording, Samples
 from bench.report import Results, note, run
 from bench.scoring import heard_in, percent
 from transcriber.audio.session import Window
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper import load_model

@@ -27,7 +27,7 @@ from bench.recordings import Recording, Samples
 from bench.repeated import repeated
 from bench.report import Results, note, quantiles, run
 from bench.spoken import spoken_to
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.context import Context
 from transcriber.engine.job import SpeechModel, Transcript

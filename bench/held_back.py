@@ -17,7 +17,7 @@ from bench.offline import Noting, Offline
 from bench.recordings import Recording, Word
 from bench.report import Results, quantiles
 from transcriber.audio.session import Window
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings
 from transcriber.engine.guards import UNHEARD_SPEECH_S, letters
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel

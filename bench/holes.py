@@ -31,8 +31,8 @@ from bench.report import Results, interval, note, run
 from bench.spoken import share
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.silero import Silero
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
 from transcriber.engine.whisper import load_model

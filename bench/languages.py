@@ -24,8 +24,8 @@ from bench.report import Results, note, run
 from bench.spoken_languages import SENTENCES, VARIANTS, Reader
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Session, Window
-from transcriber.audio.silero import Silero
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, MultilingualModel
 from transcriber.engine.spoken import Odds

@@ -31,8 +31,8 @@ from bench.scoring import heard_in, said_in, score
 from bench.spoken import spoken_to
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.silero import Silero
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
 from transcriber.engine.whisper import load_model

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.session import Silence, Window
-from transcriber.audio.speech import speech_probability, speech_seconds
+from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript

@@ -27,10 +27,10 @@ from bench.daemon import MeasuredDaemon, StubbedDaemon
 from bench.media_files import KINDS, encode
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.clip import Ears
-from transcriber.audio.media import open_media
+from transcriber.audio.media.open import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Window
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.audio.window import Cutting
 from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bench.daemon import PLAIN, MeasuredDaemon
 from bench.paced import PAYLOAD_S
 from bench.report import Results, note, quantiles, run
-from transcriber.audio.run import Run
+from transcriber.audio.contiguous import Run
 from transcriber.audio.window import Cutting
 from transcriber.bus.client import Received, connected
 from transcriber.bus.connection import Connection

@@ -11,9 +11,9 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.report import Results, note, run
+from transcriber.audio.contiguous import Run
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.run import Run
 from transcriber.audio.window import Cutting
 
 PAYLOAD_MS = 20

@@ -23,7 +23,7 @@ from bench.report import Results, note, run
 from bench.scoring import Errors, heard_in, said_in, score, text_errors
 from bench.spoken import spoken_to
 from transcriber.audio.session import Silence, Window
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
 from transcriber.engine.second_pass import Passage

@@ -21,7 +21,7 @@ from bench.recordings import Recording, Samples, Word
 from bench.report import Results, note, run
 from bench.scoring import raw_words, said_in
 from bench.spoken import spoken_to
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
 from transcriber.engine.whisper import load_model

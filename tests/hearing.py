@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from transcriber.audio.speech import FRAME_SAMPLES, State
+from transcriber.audio.vad.detector import FRAME_SAMPLES, State
 
 BEAT = FRAME_SAMPLES
 LOUD = 0.05

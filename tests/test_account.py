@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.audio.account import Account, Fate
+from transcriber.audio.frame_account import Account, Fate
 
 
 class Ledger:

@@ -12,7 +12,7 @@ from bench.chaos.command import figures, play_all, table
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, covering, fake_text, from_seed
 from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, consumer_errors, judge
 from bench.chaos.world import may_fill_a_disk
-from transcriber.audio.account import Fate
+from transcriber.audio.frame_account import Fate
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap as GapEvent, Window

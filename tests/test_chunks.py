@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.encoding import RATE, cluster, encode, opus_packets, simple_block, sliced, webm_head
+from transcriber.audio.codecs.opus_decoder import OpusDecoder
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.opus_decoder import OpusDecoder
 from transcriber.bus.chunks import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, Chunks
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.stream_report import Arrival

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from transcriber.audio.clip import Ears
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
-from transcriber.audio.speech import State
+from transcriber.audio.vad.detector import State
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError, TooLongError
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.hearing import BEAT, LOUD, Ear, hiss, joined, silence, speech
 from transcriber.audio.resampler import output_samples
-from transcriber.audio.speech import MIN_SPEECH_FRAMES
+from transcriber.audio.vad.detector import MIN_SPEECH_FRAMES
 from transcriber.audio.window import (
     BEFORE_FRAMES,
     HELD_BACK_FRAMES,

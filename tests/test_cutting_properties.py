@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear
+from transcriber.audio.contiguous import FreshRun, Run
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler, output_samples
-from transcriber.audio.run import FreshRun, Run
-from transcriber.audio.silero import Silero
-from transcriber.audio.speech import FRAME_SAMPLES, SpeechDetector, has_speech
+from transcriber.audio.vad.detector import FRAME_SAMPLES, SpeechDetector, has_speech
+from transcriber.audio.vad.silero import Silero
 from transcriber.audio.window import Cut, Cutting
 
 SILERO = Silero()

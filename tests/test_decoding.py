@@ -8,7 +8,7 @@ import pytest
 
 from tests.harness import PATIENCE_S, until
 from tests.media import Trickle, make
-from transcriber.audio.media import open_media
+from transcriber.audio.media.open import open_media
 from transcriber.bus import DECODING_THREAD
 from transcriber.bus.decoding import Decoding, open_file
 from transcriber.errors import MediaError

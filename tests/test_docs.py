@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import transcriber
-from transcriber.audio import media_ffmpeg, media_kinds
 from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.media import ffmpeg as media_ffmpeg, sniff as media_kinds
 from transcriber.config import settings_fields, settings_table
 from transcriber.schema.messages import ANY_MESSAGE, Final
 from transcriber.telemetry import INSTRUMENTS

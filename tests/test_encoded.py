@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
-from transcriber.audio.encoded import PIECE_FRAMES, EncodedStream, Encoding, Piece, parse_encoding
+from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, Began, Broken
+from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, EncodedStream, Encoding, Piece, parse_encoding
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.opus import MAX_PACKET_FRAMES, Began, Broken
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
 from transcriber.audio.stream import Started, Stream

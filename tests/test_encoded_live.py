@@ -8,7 +8,7 @@ import pytest
 
 from tests.encoding import RATE, cluster, encode, ogg_page, opus_packets, sliced
 from tests.harness import PATIENT_STOP, Daemon, settled, speak, until
-from transcriber.audio.webm import WebmDemuxer
+from transcriber.audio.codecs.webm import WebmDemuxer
 from transcriber.schema.messages import End, Final, Gap, Status
 from transcriber.testing.speech import load_speech
 from transcriber.testing.wer import word_errors, words
@@ -170,7 +170,7 @@ async def test_sigterm_at_any_moment_accounts_for_every_frame(broker, tmp_path, 
 async def test_sigterm_does_not_wait_for_a_decoder_that_hangs(broker, tmp_path, mouth, ears):
     """It would hang for an hour."""
     pcm = load_speech()[0].pcm
-    hang = "transcriber.audio.opus_decoder:OpusDecoder.decode:101 HANG"
+    hang = "transcriber.audio.codecs.opus_decoder:OpusDecoder.decode:101 HANG"
     async with Daemon(broker.url, tmp_path, **ENV, FAKE_BEFORE=hang) as daemon:
         for chunk in chunks_of(recording(0, "webm"), chunk_s=0.1, pcm=pcm):
             await speak(mouth, "s", chunk, content_type="audio/webm")

@@ -18,7 +18,7 @@ from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, offi
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.media import make, without_packets
 from tests.stopwatch import Stopwatch
-from transcriber.audio.media import open_media
+from transcriber.audio.media.open import open_media
 from transcriber.schema.file_jobs import RESULT_FORMS
 from transcriber.schema.messages import End, Final, Gap, Progress
 from transcriber.testing.broker import EmbeddedBroker

@@ -21,7 +21,7 @@ from bench.holes import (
 )  # fmt: skip
 from bench.normal import word_errors
 from bench.recordings import BUNDLED, Recording, read_folder
-from transcriber.audio.silero import Silero
+from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.guards import Doubt
 from transcriber.engine.job import Transcript

@@ -8,9 +8,9 @@ from hypothesis import given, strategies as st
 
 from bench.media_files import KINDS, Kind, encode
 from tests.media import Trickle, speech_at
-from transcriber.audio.icy import without_titles
-from transcriber.audio.media import open_media
-from transcriber.audio.sources import BytesSource
+from transcriber.audio.media.icy import without_titles
+from transcriber.audio.media.open import open_media
+from transcriber.audio.media.sources import BytesSource
 
 PLAIN_MP3 = Kind("mp3", "libmp3lame", {"id3v2_version": "0", "write_xing": "0"}, bit_rate=64_000)
 SOUND = {

@@ -7,8 +7,8 @@ import soxr
 
 from bench.media_files import KINDS, Kind, encode, resampled
 from tests.media import Trickle, make, pcm, speech_at
-from transcriber.audio.media import open_media
-from transcriber.audio.media_samples import Samples
+from transcriber.audio.media.open import open_media
+from transcriber.audio.media.samples import Samples
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
 from transcriber.engine.whisper import load_model

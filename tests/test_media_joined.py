@@ -7,10 +7,10 @@ import pytest
 
 from bench.media_files import KINDS, Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm, speech_at
-from transcriber.audio import media as media_module
-from transcriber.audio.media import Piece, open_media
-from transcriber.audio.media_pieces import Chunk
-from transcriber.audio.media_rate import OneRate
+from transcriber.audio.media import open as media_module
+from transcriber.audio.media.open import Piece, open_media
+from transcriber.audio.media.pieces import Chunk
+from transcriber.audio.media.rate import OneRate
 from transcriber.audio.pcm import SampleFormat
 from transcriber.errors import ClaimError, MediaError, TruncatedError
 

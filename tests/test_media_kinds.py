@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 
 from bench.media_files import Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm
-from transcriber.audio.media import Piece, open_media
-from transcriber.audio.media_outline import Outline
+from transcriber.audio.media.open import Piece, open_media
+from transcriber.audio.media.outline import Outline
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError
 
 SECTOR, PACKET = 2048, 188

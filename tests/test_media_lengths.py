@@ -11,7 +11,7 @@ from av.stream import Disposition
 
 from bench.media_files import KINDS, encode
 from tests.media import SPEECH, make, pcm, speech_at
-from transcriber.audio.media import open_media
+from transcriber.audio.media.open import open_media
 
 SPEECH_S = len(SPEECH) / 48_000
 

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from tests.asking import ask, text
 from tests.harness import Daemon, level, speak, until
 from tests.media import Trickle, pcm, speech_at
-from transcriber.audio.media import open_media
+from transcriber.audio.media.open import open_media
 from transcriber.audio.mixing import OPPOSED, Noticed, gains, mix_many, mix_two
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.schema.messages import Final

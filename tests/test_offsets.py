@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
-from transcriber.audio.account import Fate
+from transcriber.audio.frame_account import Fate
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
-from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.stream import Ended, Stream
+from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.window import Cutting
 
 RATE = 16_000

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.encoding import ogg_page, opus_head
-from transcriber.audio.ogg import OggDemuxer
-from transcriber.audio.opus import Began, Broken, Head, Packet
+from transcriber.audio.codecs.ogg import OggDemuxer
+from transcriber.audio.codecs.opus import Began, Broken, Head, Packet
 
 P20 = b"\xf8\xff\xfe"  # 20 ms of silence
 HEAD = ogg_page(opus_head(), flags=2)

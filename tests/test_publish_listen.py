@@ -19,7 +19,7 @@ from bench.media_files import KINDS, encode
 from tests.harness import until
 from tests.media import SPEECH, make
 from transcriber.audio.headers import parse_headers
-from transcriber.audio.media import open_media
+from transcriber.audio.media.open import open_media
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.bus import DECODING_THREAD
 from transcriber.bus.client import connected, subscribe

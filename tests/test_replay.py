@@ -12,16 +12,16 @@ from hypothesis import given, settings, strategies as st
 
 from tests.hearing import BEAT, Ear, joined, silence, speech
 from tests.test_cutting_properties import AUDIO, CUTTINGS, FORMATS, SIZES, sliced
-from transcriber.audio.account import Account, Fate
+from transcriber.audio.contiguous import PRE_ROLL_S, FreshRun, Run
+from transcriber.audio.frame_account import Account, Fate
 from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.run import PRE_ROLL_S, FreshRun, Run
 from transcriber.audio.session import Bookmark, Gap, Place, Session, Silence, Window, replay_from
-from transcriber.audio.silero import Silero
-from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.stream import Ended, Started, Stream
+from transcriber.audio.vad.detector import FRAME_SAMPLES
+from transcriber.audio.vad.silero import Silero
 from transcriber.audio.window import Cutting, WindowCutter
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 

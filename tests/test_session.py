@@ -10,13 +10,13 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
-from transcriber.audio.account import Fate
+from transcriber.audio.frame_account import Fate
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
+from transcriber.audio.payload import Odd
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.sound import Odd
-from transcriber.audio.speech import FRAME_SAMPLES
 from transcriber.audio.stream import Ended, Started, Stream
+from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.window import PRE_ROLL_FRAMES, Cutting
 from transcriber.errors import BadInputError
 

@@ -12,8 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench.noise import KINDS, at_level, mixed, pink
 from bench.recordings import BUNDLED, read_folder
-from transcriber.audio.silero import Silero
-from transcriber.audio.speech import (
+from transcriber.audio.vad.detector import (
     CONTEXT_SAMPLES,
     FIRST_FRAMES,
     FRAME_SAMPLES,
@@ -24,6 +23,7 @@ from transcriber.audio.speech import (
     SpeechDetector,
     has_speech,
 )
+from transcriber.audio.vad.silero import Silero
 
 ROOT = Path(__file__).parents[1]
 RATE = 16_000
@@ -269,7 +269,7 @@ WHOLE = frames(MIXTURE)
 
 
 def test_the_runtime_of_the_network_tells_its_maker_nothing(tmp_path):
-    code = "from transcriber.audio.silero import Silero; Silero()"
+    code = "from transcriber.audio.vad.silero import Silero; Silero()"
     homes = {name: str(tmp_path) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
     subprocess.run([sys.executable, "-c", code], env=os.environ | homes, check=True, cwd=ROOT)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.encoding import block, blocks, cluster, element, opus_head, simple_block, sliced, track, unsized, webm_head
-from transcriber.audio.opus import Began, Broken, Head, Packet
-from transcriber.audio.webm import WebmDemuxer
+from transcriber.audio.codecs.opus import Began, Broken, Head, Packet
+from transcriber.audio.codecs.webm import WebmDemuxer
 
 P20 = b"\xf8\xff\xfe"  # 20 ms of silence
 LONGER = b"\xf8\xff\xfe" + bytes(300)

@@ -5,9 +5,9 @@ import pytest
 import soxr
 from hypothesis import given, settings, strategies as st
 
+from transcriber.audio.contiguous import Run
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import Resampler, output_samples
-from transcriber.audio.run import Run
 from transcriber.audio.window import Cutting
 
 RATES = st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])

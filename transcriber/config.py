@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
-from transcriber.audio.speech import THRESHOLD
+from transcriber.audio.vad.detector import THRESHOLD
 from transcriber.audio.window import Cutting
 from transcriber.errors import ConfigError
 from transcriber.schema.languages import WHISPER_LANGUAGES, language_code

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from transcriber import __version__
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
 from transcriber.bus.asking import Asking
 from transcriber.bus.connection import Connection
 from transcriber.bus.durable import DurableIngest
@@ -254,7 +254,7 @@ def _crash_of(futures: Iterable[asyncio.Future[Any]]) -> BaseException | None:
 
 def _load_network() -> Network:
     """Who hears whether anybody speaks."""
-    from transcriber.audio.silero import Silero  # noqa: PLC0415 - its runtime takes time and memory
+    from transcriber.audio.vad.silero import Silero  # noqa: PLC0415 - its runtime takes time and memory
 
     return Silero()
 

@@ -6,11 +6,11 @@ In: its format and its PCM in pieces. Out: what covers it, in order.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from transcriber.audio.media_pieces import Piece
+from transcriber.audio.media.pieces import Piece
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, count_frames
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError, TooLongError
 

@@ -11,7 +11,7 @@ What is decided depends on the messages and their times alone, so that whoever g
 from enum import Enum, auto
 from typing import NamedTuple
 
-from transcriber.audio.encoded import parse_encoding
+from transcriber.audio.codecs.stream_decoder import parse_encoding
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError

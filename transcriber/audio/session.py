@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.account import Account, Fate
+from transcriber.audio.contiguous import FreshRun, Run, first_heard, heard_channels
+from transcriber.audio.frame_account import Account, Fate
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.run import FreshRun, Run, first_heard, heard_channels
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import BRIDGED_S, NEVER_CAME, GapReason

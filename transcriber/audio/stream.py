@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.payload import Odd, Sound, read_sound
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.sound import Odd, Sound, read_sound
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import GapReason

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.speech import (
+from transcriber.audio.vad.detector import (
     FRAME_SAMPLES,
     MIN_SPEECH_FRAMES,
     THRESHOLD,

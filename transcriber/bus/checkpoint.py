@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from transcriber.audio.account import Account
 from transcriber.audio.contention import Claim, Contenders
+from transcriber.audio.frame_account import Account
 from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import parse_content_type
 from transcriber.audio.session import Bookmark, Place, Session
-from transcriber.audio.speech import Network
+from transcriber.audio.vad.detector import Network
 from transcriber.bus.report import SessionReport
 from transcriber.config import Settings
 from transcriber.schema.messages import (

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from transcriber.audio.encoded import EncodedStream, Encoding, Found, Piece, parse_encoding
+from transcriber.audio.codecs.opus import Began, Broken
+from transcriber.audio.codecs.stream_decoder import EncodedStream, Encoding, Found, Piece, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.opus import Began, Broken
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.bus.decoding import Decoding
 from transcriber.bus.stream_report import Arrival

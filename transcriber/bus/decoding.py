@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from transcriber.audio.media import Media, Piece, Source, open_media
+from transcriber.audio.media.open import Media, Piece, Source, open_media
 from transcriber.bus import DECODING_THREAD
 
 THREADS = 2

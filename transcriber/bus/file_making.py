@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from transcriber.audio.media import Media
+from transcriber.audio.media.open import Media
 from transcriber.bus.decoding import open_file
 from transcriber.bus.file_feed import FileFeed, first_frame
 from transcriber.bus.file_record import FileRecord

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing, suppress
 
-from transcriber.audio.media import Piece, Source, open_media
+from transcriber.audio.media.open import Piece, Source, open_media
 from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.bus.decoding import run_alone

@@ -16,8 +16,8 @@ from typing import NamedTuple, Protocol
 from transcriber.audio.contention import REFUSALS, Contenders, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.offsets import Known
+from transcriber.audio.payload import Odd
 from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
-from transcriber.audio.sound import Odd
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.checkpoint import Cursor
 from transcriber.bus.feed import Payload

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from transcriber.audio.codecs.stream_decoder import parse_encoding
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
-from transcriber.audio.encoded import parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
+from transcriber.audio.payload import Odd
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.sound import Odd
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.bus.chunks import Chunk, Chunks, Listener
 from transcriber.bus.second_pass import SecondPass

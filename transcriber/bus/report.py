@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from transcriber.audio.account import Fate
+from transcriber.audio.frame_account import Fate
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.speaker import Speaker

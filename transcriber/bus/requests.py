@@ -17,7 +17,7 @@ import numpy as np
 from nats.aio.msg import Msg
 
 from transcriber.audio.clip import Clip, Ears
-from transcriber.audio.media import Piece, open_media
+from transcriber.audio.media.open import Piece, open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.window import Cutting

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from transcriber.audio.account import Fate
 from transcriber.audio.contention import Verdict
+from transcriber.audio.frame_account import Fate
 from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.payload import Odd
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.sound import Odd
-from transcriber.audio.speech import Network, speech_probability, speech_seconds
+from transcriber.audio.vad.detector import Network, speech_probability, speech_seconds
 from transcriber.bus.publisher import Publisher
 from transcriber.bus.report import Outbox, SessionReport
 from transcriber.bus.second_pass import SecondPass

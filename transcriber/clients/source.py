@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from transcriber.audio.codecs.wav import WavFiles, is_wav
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.audio.wav import WavFiles, is_wav
 from transcriber.bus.decoding import open_file
 from transcriber.errors import BadInputError, ConfigError, UnseekableError
 

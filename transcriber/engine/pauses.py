@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.audio.speech import FRAME_SAMPLES
+from transcriber.audio.vad.detector import FRAME_SAMPLES
 
 FRAME_S = FRAME_SAMPLES / TARGET_SAMPLE_RATE
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.session import Silence, Window
-from transcriber.audio.speech import THRESHOLD, speech_probability, speech_seconds
+from transcriber.audio.vad.detector import THRESHOLD, speech_probability, speech_seconds
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript, Word
 from transcriber.engine.left_context import Heard, Placed, bare, first_from, nearest_beginning, of_these, placed
 from transcriber.engine.pauses import Pauses, Range, spoken_ranges

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
-from transcriber.audio.sound import OddReason
+from transcriber.audio.payload import OddReason
 from transcriber.schema.messages import GapReason, Latency, LeftOut, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 

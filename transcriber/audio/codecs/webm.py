@@ -8,8 +8,8 @@ on at the next block of our track, or cluster, that is followed by another eleme
 
 from collections.abc import Iterator
 
-from transcriber.audio.ebml import Element, header, number, unsigned
-from transcriber.audio.matroska import (
+from transcriber.audio.codecs.ebml import Element, header, number, unsigned
+from transcriber.audio.codecs.matroska import (
     BLOCK,
     BLOCK_GROUP,
     CLUSTER,
@@ -27,8 +27,8 @@ from transcriber.audio.matroska import (
     parse_tracks,
     track_bytes,
 )
-from transcriber.audio.opus import OPUS_RATE, Began, Broken, Event, Packet, packet_frames
-from transcriber.audio.webm_search import MAX_AUDIO_BLOCK_BYTES, find_place
+from transcriber.audio.codecs.opus import OPUS_RATE, Began, Broken, Event, Packet, packet_frames
+from transcriber.audio.codecs.webm_resync import MAX_AUDIO_BLOCK_BYTES, find_place
 from transcriber.errors import BadInputError
 
 MAX_ELEMENT_BYTES = 2**16

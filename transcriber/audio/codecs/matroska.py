@@ -6,8 +6,8 @@ In: contents of elements. Out: what they say.
 import struct
 from typing import NamedTuple
 
-from transcriber.audio.ebml import children, number, signed, unsigned
-from transcriber.audio.opus import OPUS_RATE, Head, parse_head
+from transcriber.audio.codecs.ebml import children, number, signed, unsigned
+from transcriber.audio.codecs.opus import OPUS_RATE, Head, parse_head
 from transcriber.errors import BadInputError
 
 EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675

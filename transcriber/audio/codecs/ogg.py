@@ -7,7 +7,7 @@ the next one that is whole.
 
 from collections.abc import Iterator
 
-from transcriber.audio.ogg_page import (
+from transcriber.audio.codecs.ogg_page import (
     BEGINS,
     CAPTURE,
     CONTINUED,
@@ -20,7 +20,7 @@ from transcriber.audio.ogg_page import (
     page_serial,
     parse_page,
 )
-from transcriber.audio.opus import HEAD, Began, Broken, Event, Packet, packet_frames, parse_head
+from transcriber.audio.codecs.opus import HEAD, Began, Broken, Event, Packet, packet_frames, parse_head
 from transcriber.errors import BadInputError
 
 MAX_PACKET_BYTES = 65_536

@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from transcriber.audio.media_pieces import Chunk
+from transcriber.audio.media.pieces import Chunk
 
 _BLOCK_S = 0.5
 """So much is resampled at once: from 8 000 to 192 000 Hz it becomes 24 times as much."""

@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from transcriber.audio.sources import Reader, read_exactly
-from transcriber.audio.wav import HUGE_BYTES, TRAILER_BYTES, what_follows
+from transcriber.audio.codecs.wav import HUGE_BYTES, TRAILER_BYTES, what_follows
+from transcriber.audio.media.sources import Reader, read_exactly
 
 _MAX_CHUNKS = 1000
 _MAX_HEADER_BYTES = 2**20

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.media_parts import watch
-from transcriber.audio.media_pieces import Chunk, Finish, Media, Piece, join
-from transcriber.audio.media_rate import OneRate
+from transcriber.audio.codecs.wav import TRAILER_BYTES, WavParser, is_wav, what_follows
+from transcriber.audio.media.parts import watch
+from transcriber.audio.media.pieces import Chunk, Finish, Media, Piece, join
+from transcriber.audio.media.rate import OneRate
+from transcriber.audio.media.sources import BytesSource, Reader, Source, read_exactly
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
-from transcriber.audio.sources import BytesSource, Reader, Source, read_exactly
-from transcriber.audio.wav import TRAILER_BYTES, WavParser, is_wav, what_follows
 from transcriber.errors import BadInputError, ClaimError, MediaError, TruncatedError
 
 if TYPE_CHECKING:
-    from transcriber.audio.media_samples import Samples
+    from transcriber.audio.media.samples import Samples
 
 __all__ = ["Media", "Piece", "Source", "open_media"]
 
@@ -141,7 +141,7 @@ def _open(reader: Reader, first: int, like: Optional["Samples | AudioFormat"]) -
 def _open_other(
     reader: Reader, first: int, like: Optional["Samples | AudioFormat"]
 ) -> "tuple[Media, Samples | AudioFormat]":
-    from transcriber.audio.media_ffmpeg import open_file  # noqa: PLC0415 - FFmpeg is 20 MB, and many daemons read no file
+    from transcriber.audio.media.ffmpeg import open_file  # noqa: PLC0415 - FFmpeg is 20 MB, and many daemons read no file
 
     return open_file(reader, first, like)
 
@@ -195,7 +195,7 @@ def _goes_on(reader: Reader, parser: WavParser) -> bool:
 
 def _alike(chunks: Iterator[Chunk], like: "Samples | AudioFormat", fmt: AudioFormat) -> Iterator[Chunk]:
     """The samples of a WAV file as those of the file before it."""
-    from transcriber.audio.media_samples import Samples  # noqa: PLC0415 - it needs FFmpeg, too
+    from transcriber.audio.media.samples import Samples  # noqa: PLC0415 - it needs FFmpeg, too
 
     samples = Samples(like) if isinstance(like, AudioFormat) else like
     rates, place = OneRate(samples.format.rate), 0

@@ -17,21 +17,21 @@ from av.error import FFmpegError
 from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
-from transcriber.audio.icy import without_titles
-from transcriber.audio.media_kinds import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
-from transcriber.audio.media_outline import Outline
-from transcriber.audio.media_parts import first_pages, first_time, last_granule, watch
-from transcriber.audio.media_pieces import CLEARLY_S, Chunk, Finish, Media, join
-from transcriber.audio.media_rate import OneRate
-from transcriber.audio.media_samples import Samples, is_read
-from transcriber.audio.media_sizes import mend_sizes
-from transcriber.audio.media_timeline import Timeline
+from transcriber.audio.codecs.wav import HUGE_BYTES, is_placeholder
+from transcriber.audio.media.icy import without_titles
+from transcriber.audio.media.mp4_check import check_mp4
+from transcriber.audio.media.mpeg import LOOK_BYTES, check_clear, is_scrambled
+from transcriber.audio.media.outline import Outline
+from transcriber.audio.media.parts import first_pages, first_time, last_granule, watch
+from transcriber.audio.media.pieces import CLEARLY_S, Chunk, Finish, Media, join
+from transcriber.audio.media.rate import OneRate
+from transcriber.audio.media.samples import Samples, is_read
+from transcriber.audio.media.sizes import mend_sizes
+from transcriber.audio.media.sniff import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
+from transcriber.audio.media.sources import Reader
+from transcriber.audio.media.timeline import Timeline
 from transcriber.audio.mixing import Noticed
-from transcriber.audio.mp4 import check_mp4
-from transcriber.audio.mpeg import LOOK_BYTES, check_clear, is_scrambled
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.sources import Reader
-from transcriber.audio.wav import HUGE_BYTES, is_placeholder
 from transcriber.errors import ClaimError, EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from transcriber.audio.ebml import header as ebml_header
+from transcriber.audio.codecs.ebml import header as ebml_header
 from transcriber.errors import BadInputError
 
 

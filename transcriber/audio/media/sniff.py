@@ -2,8 +2,8 @@
 
 import re
 
-from transcriber.audio.mpeg import find_packets
-from transcriber.audio.sources import Reader
+from transcriber.audio.media.mpeg import find_packets
+from transcriber.audio.media.sources import Reader
 
 _MAGIC = (
     (0, b"fLaC", "flac"), (0, b"OggS", "ogg"), (0, b"\x1a\x45\xdf\xa3", "matroska"), (0, b".snd", "au"), (0, b"caff", "caf"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.pcm import AudioFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
-from transcriber.audio.speech import FRAME_SAMPLES, Network
+from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
 from transcriber.audio.window import BEFORE_S, Cut, Cutting, WindowCutter
 
 BLOCK_S = 0.1

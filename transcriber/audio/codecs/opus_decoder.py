@@ -6,7 +6,7 @@ In: packets, one after the other. Out: S16LE at 48 kHz, with one channel or two.
 import av
 from av.error import FFmpegError
 
-from transcriber.audio.opus import HEAD, OPUS_RATE, Head
+from transcriber.audio.codecs.opus import HEAD, OPUS_RATE, Head
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 

@@ -7,7 +7,7 @@ also takes encrypted packets for broken ones. So the boxes are read here first: 
 import struct
 from dataclasses import dataclass, field
 
-from transcriber.audio.sources import Reader, Source, read_exactly
+from transcriber.audio.media.sources import Reader, Source, read_exactly
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
 
 MAX_PACKETS = 2_500_000

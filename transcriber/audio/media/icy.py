@@ -6,7 +6,7 @@ decoder takes it for sound: it stumbles, and in AAC it finds its way again only 
 
 from collections.abc import Iterator
 
-from transcriber.audio.sources import Source, read_exactly
+from transcriber.audio.media.sources import Source, read_exactly
 
 _MARK = b"StreamTitle='"
 _LOOK_BYTES = 2**17

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from transcriber.audio.speech import State
+from transcriber.audio.vad.detector import State
 
 WEIGHTS = "silero_vad.onnx"
 STATE_SHAPE = (1, 1, 128)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from transcriber.audio.ogg import OggDemuxer
-from transcriber.audio.opus import (
+from transcriber.audio.codecs.ogg import OggDemuxer
+from transcriber.audio.codecs.opus import (
     MAX_PACKET_FRAMES,
     OPUS_RATE,
     Began,
@@ -21,13 +21,13 @@ from transcriber.audio.opus import (
     packet_channels,
     packet_frames,
 )
+from transcriber.audio.codecs.webm import WebmDemuxer
 from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
 from transcriber.audio.session import BEGAN_AGAIN_S
-from transcriber.audio.webm import WebmDemuxer
 from transcriber.errors import BadInputError
 
 if TYPE_CHECKING:
-    from transcriber.audio.opus_decoder import OpusDecoder
+    from transcriber.audio.codecs.opus_decoder import OpusDecoder
 
 PIECE_FRAMES = OPUS_RATE
 """A piece has at most so many, and those of one packet."""
@@ -235,6 +235,6 @@ class EncodedStream:
 
 
 def _new_decoder(head: Head) -> "OpusDecoder":
-    from transcriber.audio.opus_decoder import OpusDecoder  # noqa: PLC0415 - FFmpeg is 20 MB, and most streams are PCM
+    from transcriber.audio.codecs.opus_decoder import OpusDecoder  # noqa: PLC0415 - FFmpeg is 20 MB, and most streams are PCM
 
     return OpusDecoder(head)

@@ -6,8 +6,8 @@ That is a recording, a cluster, or a block of our track that is followed by anot
 import re
 from functools import cache
 
-from transcriber.audio.ebml import header
-from transcriber.audio.matroska import track_bytes
+from transcriber.audio.codecs.ebml import header
+from transcriber.audio.codecs.matroska import track_bytes
 
 MAX_AUDIO_BLOCK_BYTES = 2**14
 """A damaged size makes us wait for so many bytes at most: some seconds of speech."""

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from itertools import islice, takewhile
 
-from transcriber.audio.ogg_page import BEGINS, CAPTURE, HEADER_BYTES, page_serial
-from transcriber.audio.sources import Reader, read_exactly
-from transcriber.audio.wav import BEGINNING
+from transcriber.audio.codecs.ogg_page import BEGINS, CAPTURE, HEADER_BYTES, page_serial
+from transcriber.audio.codecs.wav import BEGINNING
+from transcriber.audio.media.sources import Reader, read_exactly
 
 MARKS = {
     "ogg": re.compile(rb"OggS\0[\2\6]\0{8}.{4}\0{4}", re.DOTALL),

@@ -1,0 +1,1 @@
+"""Voice activity: where somebody speaks. Pure, as ``audio`` is."""
