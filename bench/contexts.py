@@ -31,7 +31,7 @@ from bench.report import Results, interval, note, quantiles, run
 from bench.spoken import share
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model
 from transcriber.testing.wer import words

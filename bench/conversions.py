@@ -24,10 +24,10 @@ from bench.recordings import BUNDLED, Samples
 from bench.report import Results, note, run
 from transcriber.audio.resampler import Resampler
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.engine.mel import LogMel
-from transcriber.models.convert import convert_folder
+from transcriber.engine.whisper.mel import LogMel
+from transcriber.models.conversion.convert import convert_folder
+from transcriber.models.conversion.quantize import KINDS
 from transcriber.models.ggml import check_model_file, read_mel_filters
-from transcriber.models.quantize import KINDS
 
 WINDOW_S, FRAMES = 5, 3000
 WINDOWS, QUICK_WINDOWS = 100, 6

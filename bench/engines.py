@@ -109,7 +109,7 @@ class Ours:
     def __call__(self, model: str, threads: int) -> Transcribe:
         from bench.shapes import find  # noqa: PLC0415
         from transcriber.config import load_settings  # noqa: PLC0415
-        from transcriber.engine.whisper import load_model  # noqa: PLC0415
+        from transcriber.engine.whisper.model import load_model  # noqa: PLC0415
 
         path = find(model if self.kind == "f16" else f"{model}-{self.kind}")
         loaded = load_model(path, load_settings(whisper_threads=self.threads or threads, whisper_device=self.device))

@@ -24,7 +24,7 @@ from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
 from transcriber.testing.wer import words

@@ -19,7 +19,7 @@ from bench.report import Results, quantiles
 from transcriber.audio.session import Window
 from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings
-from transcriber.engine.guards import UNHEARD_SPEECH_S, letters
+from transcriber.engine.hallucination import UNHEARD_SPEECH_S, letters
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
 
 WORDS_S = 0.3

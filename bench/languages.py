@@ -28,8 +28,8 @@ from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, MultilingualModel
-from transcriber.engine.spoken import Odds
-from transcriber.engine.whisper import load_model
+from transcriber.engine.language_evidence import Odds
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.find import find_named_model
 
 Samples = NDArray[np.float32]

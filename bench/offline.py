@@ -15,9 +15,9 @@ from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
-from transcriber.engine.listen import listen
-from transcriber.engine.second_pass import Part, Passage, Passages, revised, sound_of
-from transcriber.engine.spoken import Spoken
+from transcriber.engine.language_detection import listen
+from transcriber.engine.language_evidence import Spoken
+from transcriber.pipeline.passages import Part, Passage, Passages, revised, sound_of
 
 
 class Call(NamedTuple):

@@ -35,7 +35,7 @@ from transcriber.audio.window import Cutting
 from transcriber.bus.client import connected
 from transcriber.bus.connection import Connection
 from transcriber.config import REQUEST_SUBJECT, Settings, load_settings
-from transcriber.engine.whisper import WhisperModel, load_model
+from transcriber.engine.whisper.model import WhisperModel, load_model
 from transcriber.models.catalog import DEMO, DEMO_MODEL
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech

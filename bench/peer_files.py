@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from bench.shapes import made
 from transcriber.models.catalog import PACKAGES
-from transcriber.models.convert import open_checkpoint
+from transcriber.models.conversion.convert import open_checkpoint
 from transcriber.models.index import Wheels, download_wheels
 
 

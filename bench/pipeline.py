@@ -23,7 +23,7 @@ from transcriber.audio.window import Cutting
 from transcriber.bus.client import Received, connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO, DEMO_MODEL
 from transcriber.schema.messages import Final, Timing
 from transcriber.testing.broker import EmbeddedBroker

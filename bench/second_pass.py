@@ -26,10 +26,10 @@ from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
-from transcriber.engine.second_pass import Passage
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
+from transcriber.pipeline.passages import Passage
 from transcriber.schema.messages import Final, Word
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from transcriber.config import load_settings
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.models.conversion.quantize import KINDS, quantized
 from transcriber.models.find import find_named_model
 from transcriber.models.ggml import HEADER_BYTES, read_vocabulary
-from transcriber.models.quantize import KINDS, quantized
 
 Weights = dict[str, NDArray[np.float32]]
 """By the names of openai-whisper."""

@@ -26,7 +26,7 @@ from bench.shapes import MADE, WINDOW_S, find
 from transcriber.config import available_cores, load_settings
 from transcriber.engine.job import Job, Outcome
 from transcriber.engine.pool import WorkerPool
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 from transcriber.models.catalog import DEMO

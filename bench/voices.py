@@ -22,12 +22,12 @@ from bench.noise import mixed, pink
 from bench.recordings import BUNDLED, read_folder
 from bench.report import Results, note, run
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.engine.clustering import Clustering, unit
-from transcriber.engine.voice_network import VoiceNetwork
-from transcriber.engine.voice_weights import SIZE, weights_file
-from transcriber.engine.voices import ALIKE, ByVoice, Follower, Network
+from transcriber.diarization.clustering import Clustering, unit
+from transcriber.diarization.embedding import VoiceNetwork
+from transcriber.diarization.labeller import ALIKE, ByVoice, Follower, Network
+from transcriber.diarization.turns import relabelled, turns
+from transcriber.diarization.weights import SIZE, weights_file
 from transcriber.schema.messages import Final, Timing, Word
-from transcriber.text.turns import relabelled, turns
 
 SEED = 7
 SPEAKERS = (1, 2, 3, 4)

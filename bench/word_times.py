@@ -24,7 +24,7 @@ from bench.spoken import spoken_to
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.find import find_named_model
 
 CORPORA = ("readings", "dialogues")

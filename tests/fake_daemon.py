@@ -28,9 +28,9 @@ import numpy as np
 
 from transcriber import cli
 from transcriber.config import load_settings
-from transcriber.engine.guards import Doubt
+from transcriber.engine.hallucination import Doubt
 from transcriber.engine.job import Transcript, Word
-from transcriber.engine.spoken import Odds
+from transcriber.engine.language_evidence import Odds
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
 from transcriber.service import serve

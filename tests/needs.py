@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from transcriber.engine.kernels import processor_flags
-from transcriber.engine.voice_weights import INSTALL, weights_file
+from transcriber.diarization.weights import INSTALL, weights_file
+from transcriber.engine.whisper.kernels import processor_flags
 
 weights = pytest.mark.skipif(weights_file() is None, reason=f"no weights that tell voices apart: {INSTALL}")
 amx = pytest.mark.skipif("amx_int8" not in processor_flags(), reason="this processor has no AMX")

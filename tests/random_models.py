@@ -6,8 +6,8 @@ import struct
 
 import numpy as np
 
-from transcriber.models.layout import Dimensions
-from transcriber.models.vocabulary import LETTERS, TIMES
+from transcriber.models.conversion.layout import Dimensions
+from transcriber.models.conversion.vocabulary import LETTERS, TIMES
 
 D, HEADS = 64, 2
 ENGLISH = Dimensions(51_864, 1_500, D, HEADS, 2, 448, HEADS, 2, 80)

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from transcriber.engine.agreement import Agreement
 from transcriber.engine.job import Word
+from transcriber.pipeline.local_agreement import Agreement
 
 WORD_S = 0.2
 

@@ -14,7 +14,7 @@ from transcriber.config import Settings, queue_capacity
 from transcriber.engine.calibrate import Row, best, calibrate, streams_held
 from transcriber.engine.job import Job, Transcript
 from transcriber.engine.job_queue import JobQueue
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.errors import EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
 

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.context import MAX_CHARS, Context, ending
 from transcriber.engine.job import Transcript
+from transcriber.engine.prompt import MAX_CHARS, Context, ending
 
 
 def said(text, avg_logprob=-0.1, language="en", doubt=None, suppressed=None):

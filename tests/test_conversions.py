@@ -30,10 +30,10 @@ from tests.random_models import (
 from transcriber.cli import main
 from transcriber.errors import ConfigError, ModelError, StorageError
 from transcriber.models.catalog import DEMO_MODEL
-from transcriber.models.convert import convert, convert_folder, folder_digest
+from transcriber.models.conversion.convert import convert, convert_folder, folder_digest
+from transcriber.models.conversion.mel_filters import mel_filters
+from transcriber.models.conversion.quantize import KIND_F16, KIND_Q5_1, KIND_Q8_0
 from transcriber.models.ggml import check_model_file, read_mel_filters, read_vocabulary
-from transcriber.models.mel_filters import mel_filters
-from transcriber.models.quantize import KIND_F16, KIND_Q5_1, KIND_Q8_0
 
 EMBEDDING = "decoder.token_embedding.weight"
 LINEAR = "encoder.blocks.0.mlp.0.weight"
@@ -555,7 +555,9 @@ def test_interrupted_conversion_is_an_interruption_and_leaves_nothing(tmp_path, 
 
 
 def test_sigterm_during_a_conversion_leaves_nothing(tmp_path, converted, monkeypatch):
-    monkeypatch.setattr("transcriber.models.quantize._copy_tensor", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(
+        "transcriber.models.conversion.quantize._copy_tensor", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+    )
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert main(["quantize", str(converted), str(tmp_path / "ggml-out.bin")]) == 130

@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.guards import (
+from transcriber.engine.hallucination import (
     MAX_LETTERS_PER_SECOND,
     MAX_SAID_AGAIN_PER_SECOND,
     UNHEARD_SPEECH_S,

@@ -23,7 +23,7 @@ from bench.normal import word_errors
 from bench.recordings import BUNDLED, Recording, read_folder
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
-from transcriber.engine.guards import Doubt
+from transcriber.engine.hallucination import Doubt
 from transcriber.engine.job import Transcript
 from transcriber.testing.wer import words
 

@@ -1,8 +1,8 @@
 import pytest
 
 from transcriber.config import Settings
-from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.kernels import advice, built_features, load_kernels, processor_flags
+from transcriber.engine.whisper.model import load_model
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from transcriber.engine.job import Transcript, Word, written
-from transcriber.engine.left_context import Heard, LeftContext, Written
+from transcriber.pipeline.left_context import Heard, LeftContext, Written
 from transcriber.schema.messages import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5

@@ -11,7 +11,7 @@ from transcriber.audio.media.open import open_media
 from transcriber.audio.media.samples import Samples
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.testing.speech import load_speech
 from transcriber.testing.wer import word_errors, words

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from transcriber.config import Settings
-from transcriber.engine.mel import HOP, N_FFT, LogMel, frames_with, frames_within
 from transcriber.engine.warm_up import self_test_speech
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.mel import HOP, N_FFT, LogMel, frames_with, frames_within
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import check_model_file, read_mel_filters
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech

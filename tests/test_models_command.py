@@ -160,13 +160,13 @@ def test_a_bar_is_drawn_on_a_terminal_only(tmp_path):
 
 def test_commands_and_daemons_do_not_load_each_others_parts():
     loaded = "import sys; from transcriber.cli import main; main(['models', '--json']); print(*sys.modules)"
-    daemon = "import sys; import transcriber.models.find, transcriber.engine.whisper; print(*sys.modules)"
+    daemon = "import sys; import transcriber.models.find, transcriber.engine.whisper.model; print(*sys.modules)"
     listing, serving = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         for code in (loaded, daemon)
     )
 
-    assert not {"_pywhispercpp", "nats", "onnxruntime", "transcriber.models.convert"} & set(listing)
+    assert not {"_pywhispercpp", "nats", "onnxruntime", "transcriber.models.conversion.convert"} & set(listing)
     assert not {f"transcriber.models.{part}" for part in ("convert", "index", "listing", "hugging_face", "command")} & {
         *serving
     }

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests import needs
-from transcriber.engine.kernels import processor_flags
+from transcriber.engine.whisper.kernels import processor_flags
 from transcriber.models.catalog import DEMO_MODEL
-from transcriber.models.quantize import quantized
+from transcriber.models.conversion.quantize import quantized
 from transcriber.testing.speech import load_speech
 from transcriber.testing.wer import word_errors, words
 
@@ -32,7 +32,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from transcriber.config import Settings
-from transcriber.engine import whisper
+from transcriber.engine.whisper import model as whisper
 
 windows = np.load(sys.argv[1])
 heard = {}

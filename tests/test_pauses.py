@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.pauses import EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
+from transcriber.pipeline.pauses import EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
 
 ALL = (-100.0, 100.0)
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings, strategies as st
 
 from transcriber.config import Settings
 from transcriber.engine.warm_up import self_test_speech
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO_MODEL
-from transcriber.models.convert import convert
-from transcriber.models.layout import published_bytes
-from transcriber.models.mel_filters import mel_filters
-from transcriber.models.quantize import KIND_Q5_1, KIND_Q8_0, q5_1, q8_0
+from transcriber.models.conversion.convert import convert
+from transcriber.models.conversion.layout import published_bytes
+from transcriber.models.conversion.mel_filters import mel_filters
+from transcriber.models.conversion.quantize import KIND_Q5_1, KIND_Q8_0, q5_1, q8_0
 
 ENCODERS = {"q8_0": (q8_0, 34), "q5_1": (q5_1, 24)}
 

@@ -2,13 +2,13 @@ import pytest
 
 from transcriber.config import Settings
 from transcriber.engine.job import Transcript
-from transcriber.engine.self_test import check_kernels
 from transcriber.engine.warm_up import self_test_speech
-from transcriber.engine.whisper import load_checked_model, load_model
+from transcriber.engine.whisper.model import load_checked_model, load_model
+from transcriber.engine.whisper.self_test import check_kernels
 from transcriber.errors import EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.models.conversion.quantize import quantized
 from transcriber.models.ggml import check_model_file
-from transcriber.models.quantize import quantized
 
 SETTINGS = Settings(whisper_threads=1)
 

@@ -12,7 +12,7 @@ from transcriber.audio.window import Cut, Cutting
 from transcriber.bus.speaker import Speaker
 from transcriber.config import load_settings
 from transcriber.engine.job import Transcript, Word
-from transcriber.engine.pauses import FRAME_S, Phrase
+from transcriber.pipeline.pauses import FRAME_S, Phrase
 from transcriber.schema.messages import SpeakerState
 
 RATE = 16_000

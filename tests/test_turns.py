@@ -4,8 +4,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
+from transcriber.diarization.turns import LONGEST_S, PAUSE_S, relabelled, turns
 from transcriber.schema.messages import Final, Timing, Word
-from transcriber.text.turns import LONGEST_S, PAUSE_S, relabelled, turns
 
 RATE = 48_000
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings, strategies as st
 from bench import voices as bench
 from bench.voices import bundled, confusion, conversation, labelled
 from tests import needs
-from transcriber.engine import voice_weights
-from transcriber.engine.clustering import MOST_GROUPS, Clustering, unit
-from transcriber.engine.voice_network import FRAMES, VoiceNetwork, mel_filters
-from transcriber.engine.voice_weights import SIZE
-from transcriber.engine.voices import SHORTEST_S, SURE_S, ByVoice, Follower, label
+from transcriber.diarization import weights as voice_weights
+from transcriber.diarization.clustering import MOST_GROUPS, Clustering, unit
+from transcriber.diarization.embedding import FRAMES, VoiceNetwork, mel_filters
+from transcriber.diarization.labeller import SHORTEST_S, SURE_S, ByVoice, Follower, label
+from transcriber.diarization.weights import SIZE
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.ggml import check_model_file, read_mel_filters

@@ -4,7 +4,7 @@ import pytest
 from transcriber.config import Settings
 from transcriber.engine.job import Transcript
 from transcriber.engine.warm_up import self_test_speech, warm_up
-from transcriber.engine.whisper import load_model
+from transcriber.engine.whisper.model import load_model
 from transcriber.errors import EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
 

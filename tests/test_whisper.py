@@ -10,7 +10,7 @@ import pytest
 from tests.harness import PATIENCE_S
 from transcriber.config import Settings
 from transcriber.engine.warm_up import self_test_speech
-from transcriber.engine.whisper import kernel_features, load_checked_model, load_model
+from transcriber.engine.whisper.model import kernel_features, load_checked_model, load_model
 from transcriber.errors import ConfigError, EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
 

@@ -180,7 +180,7 @@ def _share(text: str) -> float:
 
 
 def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
+    from transcriber.engine.whisper.model import load_checked_model  # noqa: PLC0415
     from transcriber.service import serve  # noqa: PLC0415
 
     with ExitStack() as stack:
@@ -224,7 +224,7 @@ def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
     from rich.console import Console  # noqa: PLC0415
 
     from transcriber.engine.calibrate import as_table, best, calibrate  # noqa: PLC0415
-    from transcriber.engine.whisper import load_checked_model  # noqa: PLC0415
+    from transcriber.engine.whisper.model import load_checked_model  # noqa: PLC0415
     from transcriber.models.catalog import DEMO  # noqa: PLC0415
     from transcriber.models.find import find_model, find_named_model  # noqa: PLC0415
 

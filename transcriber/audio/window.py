@@ -8,7 +8,7 @@ In: its samples at 16 kHz. Out: windows of at most D seconds that follow each ot
 - else when it is full, at the quietest place of its last 1.5 s.
 
 Whoever hears a window also hears what came before it, ``left_s`` seconds, and what has come after the place where a full one was
-cut: so no word is heard in halves (``engine/left_context.py`` sees to it that each is written once). Without ``left_s`` both windows
+cut: so no word is heard in halves (``pipeline/left_context.py`` sees to it that each is written once). Without ``left_s`` both windows
 hear half a second of each other where no place is quiet, within their own length.
 
 Boundaries are counted in the stream's own frames, so they never drift. They depend on the audio and on the settings alone,

@@ -12,10 +12,10 @@ from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.bus.decoding import run_alone
 from transcriber.bus.file_results import Messages
-from transcriber.engine.voices import ByVoice, Follower
+from transcriber.diarization.labeller import ByVoice, Follower
+from transcriber.diarization.turns import relabelled, turns
 from transcriber.errors import MediaError
 from transcriber.schema.messages import AnyMessage, Final
-from transcriber.text.turns import relabelled, turns
 
 
 async def labelled(messages: Messages, source: Source) -> Messages:
@@ -43,7 +43,7 @@ async def labelled(messages: Messages, source: Source) -> Messages:
 
 def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]:
     """The labels of the turns. Blocks."""
-    from transcriber.engine.voice_network import VoiceNetwork  # noqa: PLC0415 - its runtime takes time and memory
+    from transcriber.diarization.embedding import VoiceNetwork  # noqa: PLC0415 - its runtime takes time and memory
 
     labeller = ByVoice(VoiceNetwork())
     follower = Follower(turns_s, labeller)

@@ -16,8 +16,8 @@ from transcriber.bus.jetstream import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, J
 from transcriber.bus.object_store import Bucket
 from transcriber.bus.provision_files import FILES_BUCKET, JOBS, RECORDS
 from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
+from transcriber.diarization.weights import INSTALL, weights_file
 from transcriber.engine.job import SpeechModel, what_lacks
-from transcriber.engine.voice_weights import INSTALL, weights_file
 from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import Answer, JobRecord, Submission

@@ -16,7 +16,7 @@ from transcriber.bus.publisher import Publisher
 from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings, mask
 from transcriber.engine.job import Job, Transcript
-from transcriber.engine.second_pass import Passage
+from transcriber.pipeline.passages import Passage
 from transcriber.schema.messages import (
     MAX_DETAIL,
     AnyMessage,

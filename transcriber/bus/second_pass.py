@@ -14,8 +14,8 @@ from typing import Protocol
 
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.engine.job import Job, Lane, Outcome, Transcript
-from transcriber.engine.second_pass import Part, Passage, Passages, Sound, revised, sound_of
 from transcriber.engine.worker import Worker
+from transcriber.pipeline.passages import Part, Passage, Passages, Sound, revised, sound_of
 from transcriber.schema.messages import LeftOut
 from transcriber.telemetry import Counters
 

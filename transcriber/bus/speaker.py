@@ -8,12 +8,12 @@ import numpy as np
 from transcriber.audio.session import Window
 from transcriber.audio.window import OVERLAP_S, WindowCutter
 from transcriber.config import Settings
-from transcriber.engine.agreement import Agreement
-from transcriber.engine.context import Context, Trail
 from transcriber.engine.job import Transcript, written
-from transcriber.engine.left_context import Heard, LeftContext, Written
-from transcriber.engine.pauses import FRAME_S, Pauses, spoken_ranges
-from transcriber.engine.spoken import Spoken
+from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.prompt import Context, Trail
+from transcriber.pipeline.left_context import Heard, LeftContext, Written
+from transcriber.pipeline.local_agreement import Agreement
+from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
 from transcriber.schema.messages import SpeakerState, SpokenState, WrittenState
 
 MAX_QUIET = 64

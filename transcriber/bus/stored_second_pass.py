@@ -21,10 +21,10 @@ from transcriber.bus.second_pass import MOST_TRIES
 from transcriber.bus.stored_audio import StoredAudio
 from transcriber.bus.stream_report import StreamReport, Surroundings
 from transcriber.engine.job import Job, Lane, Transcript
-from transcriber.engine.left_context import Placed
-from transcriber.engine.second_pass import Part, Passage, Passages, Piece, Sound, revised, sound_of
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
+from transcriber.pipeline.left_context import Placed
+from transcriber.pipeline.passages import Part, Passage, Passages, Piece, Sound, revised, sound_of
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,

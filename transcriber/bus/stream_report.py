@@ -23,9 +23,9 @@ from transcriber.bus.report import Outbox, SessionReport
 from transcriber.bus.second_pass import SecondPass
 from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
-from transcriber.engine.second_pass import Passage, Sound
 from transcriber.engine.worker import Worker
 from transcriber.logs import RateLimited
+from transcriber.pipeline.passages import Passage, Sound
 from transcriber.schema.messages import AnyMessage, StreamState, Timing, message_id
 from transcriber.telemetry import Counters, Telemetry, valid_traceparent
 

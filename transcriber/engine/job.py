@@ -10,11 +10,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.context import Context, Trail
-from transcriber.engine.guards import Doubt
-from transcriber.engine.pauses import Phrase
-from transcriber.engine.spoken import Odds, Spoken
+from transcriber.engine.hallucination import Doubt
+from transcriber.engine.language_evidence import Odds, Spoken
+from transcriber.engine.prompt import Context, Trail
 from transcriber.errors import EngineError
+from transcriber.pipeline.pauses import Phrase
 from transcriber.schema.languages import WITHOUT_SPACES
 from transcriber.schema.messages import Suppressed
 

@@ -113,8 +113,8 @@ def _url(text: str) -> str:
 
 
 def _convert(_: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.models.convert import convert  # noqa: PLC0415 - as above
-    from transcriber.models.quantize import KINDS  # noqa: PLC0415 - as above
+    from transcriber.models.conversion.convert import convert  # noqa: PLC0415 - as above
+    from transcriber.models.conversion.quantize import KINDS  # noqa: PLC0415 - as above
 
     interrupt_on_sigterm()
     with shown() as draw:

@@ -151,7 +151,7 @@ def _from_index(name: str, path: Path, draw: Draw) -> None:
 
 def _converted(folder: Path, kept: Path, draw: Draw) -> Path:
     """The file that ``folder`` was converted to, or is now; a folder that has changed is another model."""
-    from transcriber.models.convert import convert_folder, folder_digest  # noqa: PLC0415 - as above
+    from transcriber.models.conversion.convert import convert_folder, folder_digest  # noqa: PLC0415 - as above
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "model"
     path = model_path(kept, f"{name[:MAX_NAME_CHARS]}-{folder_digest(folder)[:DIGEST_CHARS]}")

@@ -20,8 +20,8 @@ from typing import Self
 from transcriber.child_process import tethered
 from transcriber.errors import ModelError
 from transcriber.models.catalog import PACKAGES, Member
-from transcriber.models.convert import convert_folder
-from transcriber.models.layout import published_bytes
+from transcriber.models.conversion.convert import convert_folder
+from transcriber.models.conversion.layout import published_bytes
 from transcriber.models.progress import Draw, draw_nothing
 from transcriber.models.store import ABANDONED_FOLDER_S, folder_beside, whole_file
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from transcriber.config import Settings
 from transcriber.errors import ModelError
 from transcriber.models.catalog import DEMO, DEMO_MODEL, NAME, PACKAGES, SHA1, model_name, model_path
-from transcriber.models.layout import published_bytes
+from transcriber.models.conversion.layout import published_bytes
 from transcriber.terminal.output_files import reader_may_leave
 
 COLUMNS = ("model", "size", "here", "from")

@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from transcriber.errors import ConfigError, ModelError
-from transcriber.models.checkpoint import Checkpoint
-from transcriber.models.ctranslate2 import open_ctranslate2
+from transcriber.models.conversion.checkpoint import Checkpoint
+from transcriber.models.conversion.ctranslate2 import open_ctranslate2
+from transcriber.models.conversion.hugging_face import open_hugging_face
+from transcriber.models.conversion.quantize import KIND_F16, KIND_Q8_0, KINDS, Kind, write_quantized
 from transcriber.models.ggml import MAGIC, check_model_file
-from transcriber.models.hugging_face import open_hugging_face
 from transcriber.models.progress import Draw, draw_nothing
-from transcriber.models.quantize import KIND_F16, KIND_Q8_0, KINDS, Kind, write_quantized
 from transcriber.models.store import whole_file
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "flax_model.msgpack", "tf_model.h5")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.engine.clustering import Clustering
+from transcriber.diarization.clustering import Clustering
 
 SHORTEST_S = 0.6
 """A turn that is shorter tells too little; it is taken for the voice beside it."""

@@ -15,8 +15,8 @@ from transcriber.engine.job import SpeechModel
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.errors import EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.models.conversion.quantize import quantized
 from transcriber.models.ggml import FTYPE_Q8_0, check_model_file
-from transcriber.models.quantize import quantized
 
 SAID = "gale warning for the north channel tonight wind northwest thirty five knots"
 ALIKE = 0.8

@@ -7,7 +7,7 @@ what the latest pass makes of the rest. That is LocalAgreement-2 (Liu et al., In
 from collections.abc import Sequence
 
 from transcriber.engine.job import Word
-from transcriber.engine.left_context import same
+from transcriber.pipeline.left_context import same
 
 NEAR_S = 1.0
 """A word that is agreed on is looked for so near to where it was first heard."""

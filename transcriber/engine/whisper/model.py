@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, Settings, fitting_positions
-from transcriber.engine.context import ending
-from transcriber.engine.guards import doubt
+from transcriber.engine.hallucination import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
-from transcriber.engine.kernels import advice, built_features, load_kernels, processor_flags
-from transcriber.engine.mel import LogMel, frames_within
-from transcriber.engine.self_test import check_kernels
-from transcriber.engine.spoken import Odds
-from transcriber.engine.words import Token, clean_text, join_words, phrases
+from transcriber.engine.language_evidence import Odds
+from transcriber.engine.prompt import ending
+from transcriber.engine.whisper.kernels import advice, built_features, load_kernels, processor_flags
+from transcriber.engine.whisper.mel import LogMel, frames_within
+from transcriber.engine.whisper.self_test import check_kernels
+from transcriber.engine.whisper.word_timing import Token, clean_text, join_words, phrases
 from transcriber.errors import ConfigError, EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL, model_name
 from transcriber.models.ggml import ModelShape, check_model_file, read_mel_filters

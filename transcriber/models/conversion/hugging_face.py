@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from transcriber.errors import ModelError
-from transcriber.models.checkpoint import Checkpoint, Read
-from transcriber.models.layout import Dimensions
-from transcriber.models.safetensors import open_tensors, read_json
-from transcriber.models.vocabulary import text_tokens
+from transcriber.models.conversion.checkpoint import Checkpoint, Read
+from transcriber.models.conversion.layout import Dimensions
+from transcriber.models.conversion.safetensors import open_tensors, read_json
+from transcriber.models.conversion.vocabulary import text_tokens
 
 FIXED = {
     "model_type": "whisper",

@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
+from transcriber.models.conversion.layout import Dimensions, Shape, tensor_type
+from transcriber.models.conversion.mel_filters import mel_filters
+from transcriber.models.conversion.quantize import BLOCK, KIND_F16, Kind, what_is_unfit
 from transcriber.models.ggml import F16, F32, HEADER, MAGIC
-from transcriber.models.layout import Dimensions, Shape, tensor_type
-from transcriber.models.mel_filters import mel_filters
 from transcriber.models.progress import Draw
-from transcriber.models.quantize import BLOCK, KIND_F16, Kind, what_is_unfit
 
 Read = Callable[[], NDArray[Any]]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from transcriber.engine.ask import ask
-from transcriber.engine.guards import WEAK_SPEECH_PROB
+from transcriber.engine.hallucination import WEAK_SPEECH_PROB
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, MultilingualModel, SpeechModel, Transcript
-from transcriber.engine.spoken import Odds, Spoken
+from transcriber.engine.language_evidence import Odds, Spoken
+from transcriber.engine.window_text import ask
 from transcriber.errors import EngineError
 
 DOUBTED_AVG_LOGPROB = -0.6

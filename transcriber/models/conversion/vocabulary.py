@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from transcriber.errors import ModelError
+from transcriber.models.conversion.layout import TEXT_TOKENS
+from transcriber.models.conversion.safetensors import read_json, read_whole
 from transcriber.models.ggml import MULTILINGUAL_N_VOCAB
-from transcriber.models.layout import TEXT_TOKENS
-from transcriber.models.safetensors import read_json, read_whole
 
 END_OF_TEXT = "<|endoftext|>"
 TIMES = 1501

@@ -21,7 +21,7 @@ from itertools import groupby, starmap
 from typing import NamedTuple
 
 from transcriber.engine.job import Transcript, Word
-from transcriber.engine.pauses import Pauses
+from transcriber.pipeline.pauses import Pauses
 from transcriber.schema.languages import WITHOUT_SPACES
 
 FAR_S = 3.0

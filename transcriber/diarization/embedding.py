@@ -9,9 +9,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.engine.clustering import unit
-from transcriber.engine.mel import HOP, N_FFT, MelBands, power_spectra
-from transcriber.engine.voice_weights import BANDS, LAYERS, SIZE, read_weights
+from transcriber.diarization.clustering import unit
+from transcriber.diarization.weights import BANDS, LAYERS, SIZE, read_weights
+from transcriber.engine.whisper.mel import HOP, N_FFT, MelBands, power_spectra
 
 FRAMES = 160
 """1.6 s: of so much speech the network says whose it is."""

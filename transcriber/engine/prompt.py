@@ -7,7 +7,7 @@ words and one hole in the audio are each enough to forget everything.
 
 from typing import TYPE_CHECKING
 
-from transcriber.engine.spoken import Spoken
+from transcriber.engine.language_evidence import Spoken
 from transcriber.schema.languages import WITHOUT_SPACES
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
+from transcriber.models.conversion.layout import tensor_type
 from transcriber.models.ggml import (
     F16,
     F32,
@@ -31,7 +32,6 @@ from transcriber.models.ggml import (
     check_model_file,
     read_vocabulary,
 )
-from transcriber.models.layout import tensor_type
 
 QUANTIZATION_VERSION = 2
 BLOCK = 32

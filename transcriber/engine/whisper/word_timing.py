@@ -15,9 +15,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from transcriber.engine.guards import letters
+from transcriber.engine.hallucination import letters
 from transcriber.engine.job import Word
-from transcriber.engine.pauses import Phrase
+from transcriber.pipeline.pauses import Phrase
 
 CONTROL_BYTES = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

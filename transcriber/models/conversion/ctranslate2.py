@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
-from transcriber.models.checkpoint import Checkpoint, Read
+from transcriber.models.conversion.checkpoint import Checkpoint, Read
+from transcriber.models.conversion.layout import Dimensions
+from transcriber.models.conversion.safetensors import MAX_DIMS, map_file
+from transcriber.models.conversion.vocabulary import text_tokens
 from transcriber.models.ggml import STRANGERS
-from transcriber.models.layout import Dimensions
-from transcriber.models.safetensors import MAX_DIMS, map_file
-from transcriber.models.vocabulary import text_tokens
 
 SPECIFICATION = "WhisperSpec"
 VERSIONS = range(4, 7)

@@ -1,0 +1,1 @@
+"""whisper.cpp: the binding, what goes into it, and what comes out of it. Worker thread only."""
