@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from bench.paced import PAYLOAD_FRAMES, Plan
-from transcriber.bus.client import Received, parse_transcript
+from transcriber.bus.client_session import Received, parse_transcript
 from transcriber.schema.messages import End, Final, Gap, Partial
 
 

@@ -32,7 +32,7 @@ from bench.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_proc
 from bench.report import Results, note, quantiles, run
 from bench.spoken import model_and_speech
 from bench.variants import ALONE
-from transcriber.bus.client import Received, connected, subscribe
+from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import available_cores, load_settings
 from transcriber.schema.messages import Final, Metrics
 from transcriber.testing.broker import EmbeddedBroker

@@ -23,10 +23,10 @@ from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.session import Window
 from transcriber.audio.stream import Stream
 from transcriber.audio.vad.silero import Silero
-from transcriber.bus import provision
-from transcriber.bus.client import Received, connected, subscribe
+from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import FENCE, JetStream
+from transcriber.bus.jetstream import provision
+from transcriber.bus.jetstream.client import FENCE, JetStream
 from transcriber.config import Settings, load_settings
 from transcriber.models.catalog import DEMO
 from transcriber.schema.messages import Final

@@ -19,7 +19,7 @@ from bench.account import account
 from bench.daemon import PLAIN, StubbedDaemon
 from bench.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles, run
-from transcriber.bus.client import Received, connected, subscribe
+from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.schema.messages import End
 from transcriber.testing.broker import EmbeddedBroker

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
-from transcriber.bus.speaker import Speaker
 from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
 from transcriber.engine.language_detection import listen
 from transcriber.engine.language_evidence import Spoken
+from transcriber.pipeline.channel_state import Speaker
 from transcriber.pipeline.passages import Part, Passage, Passages, revised, sound_of
 
 

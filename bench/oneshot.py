@@ -32,7 +32,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.audio.window import Cutting
-from transcriber.bus.client import connected
+from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
 from transcriber.config import REQUEST_SUBJECT, Settings, load_settings
 from transcriber.engine.whisper.model import WhisperModel, load_model

@@ -34,7 +34,7 @@ from bench.daemon import PLAIN, MeasuredDaemon
 from bench.paced import PAYLOAD_S, Plan, publish, publisher_process
 from bench.report import Results, note, quantiles, run
 from bench.spoken import model_and_speech
-from transcriber.bus.client import Received, connected, subscribe
+from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.schema.messages import Final, Metrics
 from transcriber.testing.broker import EmbeddedBroker

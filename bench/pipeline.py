@@ -20,7 +20,7 @@ from bench.paced import PAYLOAD_S
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.contiguous import Run
 from transcriber.audio.window import Cutting
-from transcriber.bus.client import Received, connected
+from transcriber.bus.client_session import Received, connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings
 from transcriber.engine.whisper.model import load_model

@@ -23,7 +23,7 @@ from bench.recordings import Recording, Samples
 from bench.report import note
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import Resampler
-from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE

@@ -15,15 +15,15 @@ import pytest
 
 from tests.harness import PATIENCE_S, until
 from tests.stored import provisioned
-from transcriber.bus import provision_files
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.jobs import JobDesk
-from transcriber.bus.object_reader import ObjectReader
-from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision_files import FILES_BUCKET, JOBS, RESULTS_BUCKET
+from transcriber.bus.jetstream import file_streams as provision_files
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, JOBS, RESULTS_BUCKET
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.config import load_settings
 from transcriber.errors import UnansweredError
+from transcriber.files.job_store import JobDesk
 from transcriber.schema.file_jobs import RESULT_FORMS, Submission, new_job_id
 from transcriber.schema.messages import Final
 from transcriber.testing.broker import EmbeddedBroker
@@ -33,13 +33,13 @@ ENV = {"FILES": 1, "FILE_WINDOW_SECS": 2, "FAKE_WORD_S": 0.5}
 """A daemon of short windows."""
 ACK_WAIT_S = 1.5
 QUICK = {
-    "FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={ACK_WAIT_S} transcriber.bus.job_feed:IN_PROGRESS_S=0.5 "
-    "transcriber.bus.file_work:RETRY_S=0.3 transcriber.bus.file_record:RECORD_S=0.5 transcriber.bus.file_record:PROGRESS_S=0.25"
+    "FAKE_SET": f"transcriber.bus.jetstream.file_streams:ACK_WAIT_S={ACK_WAIT_S} transcriber.files.work_queue:IN_PROGRESS_S=0.5 "
+    "transcriber.files.attempt:RETRY_S=0.3 transcriber.files.progress:RECORD_S=0.5 transcriber.files.progress:PROGRESS_S=0.25"
 }
 """What is not heard of is soon another's."""
 SLOW_ACK_WAIT_S = 300.0
 SLOW = {
-    "FAKE_SET": f"transcriber.bus.provision_files:ACK_WAIT_S={SLOW_ACK_WAIT_S} transcriber.bus.object_upload:LANDING_S=300"
+    "FAKE_SET": f"transcriber.bus.jetstream.file_streams:ACK_WAIT_S={SLOW_ACK_WAIT_S} transcriber.bus.object_store.upload:LANDING_S=300"
 }
 """What is not given back is nobody's for longer than a test has patience: who waits for anything, or leaves it, is found out."""
 

@@ -31,7 +31,7 @@ PATIENCE_S = 120.0
 """Longer than anything takes on the busiest machine: it ends a test that hangs, and proves nothing."""
 
 PATIENT_STOP = {
-    "FAKE_SET": f"transcriber.bus.live:DRAIN_S={PATIENCE_S} transcriber.bus.micro:DRAIN_S={PATIENCE_S} "
+    "FAKE_SET": f"transcriber.live.ingest:DRAIN_S={PATIENCE_S} transcriber.bus.micro_service:DRAIN_S={PATIENCE_S} "
     + " ".join(f"transcriber.service:{name}={PATIENCE_S}" for name in ("STOP_S", "FINISH_S", "SENT_S", "FLUSH_S"))
 }
 """A daemon that gives up nothing at its stop because the machine is busy; where nothing hangs it takes no longer for it."""

@@ -5,15 +5,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from tests.stored import provisioned
-from transcriber.bus.client import connected
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_answers import JobAnswers
-from transcriber.bus.jobs import JobDesk
-from transcriber.bus.object_reader import ObjectReader
-from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
-from transcriber.clients.job_client import Jobs
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.bus.object_store.reader import ObjectReader
+from transcriber.clients.jobs_api import Jobs
 from transcriber.errors import RequestError
+from transcriber.files.endpoints import JobAnswers
+from transcriber.files.job_store import JobDesk
 from transcriber.schema.file_jobs import Submission
 from transcriber.schema.messages import Progress
 

@@ -10,7 +10,7 @@ import nats
 
 from bench.chaos.readers import consumers, read_texts
 from tests.harness import PATIENCE_S, Daemon, level
-from transcriber.bus.provision import provision
+from transcriber.bus.jetstream.provision import provision
 from transcriber.config import load_settings
 from transcriber.schema.messages import End, Final, Gap, Partial, Silence, Status
 from transcriber.testing.verify import account_errors

@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from transcriber.asyncapi import asyncapi_document
-from transcriber.bus.request_headers import FORMS, TASKS
+from transcriber.clips.headers import FORMS, TASKS
 from transcriber.config import load_settings
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission, new_job_id
 from transcriber.schema.messages import ANY_MESSAGE

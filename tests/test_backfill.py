@@ -9,7 +9,7 @@ import pytest
 from tests.harness import Daemon, until
 from tests.stopwatch import Stopwatch
 from tests.stored import ENV, WINDOW, Restarted, provisioned, store, store_windows, stored, until_ended, until_stored
-from transcriber.bus.backfill import _union
+from transcriber.durable.backfill import _union
 from transcriber.schema.messages import End, Final, Gap, Revision
 from transcriber.testing.broker import EmbeddedBroker
 

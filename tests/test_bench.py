@@ -21,7 +21,7 @@ from bench.shapes import find
 from bench.threads import Arrangement, arrangements, rate
 from tests.harness import PATIENCE_S, ROOT, settled, until
 from tests.stopwatch import Stopwatch
-from transcriber.bus.client import connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
 from transcriber.config import load_settings
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.schema.messages import End, Final, Gap

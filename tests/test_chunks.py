@@ -10,9 +10,9 @@ import pytest
 from tests.encoding import RATE, cluster, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus_decoder import OpusDecoder
 from transcriber.audio.headers import AudioHeaders
-from transcriber.bus.chunks import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, Chunks
-from transcriber.bus.decoding import Decoding
-from transcriber.bus.stream_report import Arrival
+from transcriber.live.decode_queue import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, Chunks
+from transcriber.pipeline.decoder_pool import Decoding
+from transcriber.pipeline.stream_output import Arrival
 from transcriber.testing.speech import load_speech
 
 OPUS = AudioHeaders(content_type="audio/opus")

@@ -9,9 +9,9 @@ import pytest
 from tests.harness import PATIENCE_S, until
 from tests.media import Trickle, make
 from transcriber.audio.media.open import open_media
-from transcriber.bus import DECODING_THREAD
-from transcriber.bus.decoding import Decoding, open_file
 from transcriber.errors import MediaError
+from transcriber.pipeline import DECODING_THREAD
+from transcriber.pipeline.decoder_pool import Decoding, open_file
 
 
 class Stuck(Trickle):
@@ -111,7 +111,7 @@ def test_a_process_ends_though_a_decoder_hangs():
     code = """
         import asyncio, threading
         import transcriber.cli as cli
-        from transcriber.bus.decoding import Decoding
+        from transcriber.pipeline.decoder_pool import Decoding
 
         async def hang():
             decoding = Decoding()

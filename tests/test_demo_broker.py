@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import PATIENCE_S
-from transcriber.bus.client import connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
 from transcriber.child_process import tethered
 from transcriber.config import load_settings
 from transcriber.errors import BrokerError

@@ -10,11 +10,12 @@ from tests.stopwatch import Stopwatch
 from tests.stored import provisioned
 from tests.test_durable import publish_raw
 from tests.test_fuzz import publication
-from transcriber.bus import feed as feed_module, jetstream as jetstream_module
 from transcriber.bus.connection import Connection
-from transcriber.bus.feed import Feed, Payload
-from transcriber.bus.provision import consumer_name
+from transcriber.bus.jetstream import client as jetstream_module
+from transcriber.bus.jetstream.provision import consumer_name
 from transcriber.config import load_settings
+from transcriber.durable import consumer as feed_module
+from transcriber.durable.consumer import Feed, Payload
 from transcriber.errors import RefusedError
 from transcriber.testing.broker import EmbeddedBroker
 

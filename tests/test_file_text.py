@@ -7,12 +7,12 @@ from typing import Any
 
 from tests.filing import broker, office
 from tests.harness import PATIENCE_S
-from transcriber.bus.file_text import FileText, file_settings
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.places import Places
+from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
 from transcriber.engine.job import Lane
 from transcriber.engine.job_queue import JobQueue
+from transcriber.engine.queue_slots import Places
+from transcriber.files.text_stage import FileText, file_settings
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import Submission
 from transcriber.telemetry import Telemetry

@@ -31,11 +31,11 @@ from tests.filing import (
 from tests.harness import PATIENCE_S, PATIENT_STOP, Daemon, Ears, until
 from tests.stopwatch import Stopwatch
 from tests.stored import Stored
-from transcriber.bus.job_feed import JobFeed
-from transcriber.bus.jobs import Kept
-from transcriber.bus.object_store import stream_of
-from transcriber.bus.provision_files import JOB_CONSUMER, JOBS
+from transcriber.bus.jetstream.file_streams import JOB_CONSUMER, JOBS
+from transcriber.bus.object_store.bucket import stream_of
 from transcriber.config import JOB_SUBJECT
+from transcriber.files.job_store import Kept
+from transcriber.files.work_queue import JobFeed
 from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.schema.messages import End
 from transcriber.testing.broker import EmbeddedBroker

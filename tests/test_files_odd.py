@@ -26,8 +26,8 @@ from tests.filing import (
 )
 from tests.harness import PATIENCE_S, Daemon, until
 from tests.stored import Stored
-from transcriber.bus.file_results import check_whole
 from transcriber.errors import TextGoneError
+from transcriber.files.results import check_whole
 from transcriber.schema.file_jobs import RESULT_FORMS, Submission
 
 __all__ = ["broker"]

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from tests.harness import Daemon, Ears, level, speak, until
 from tests.stored import ENV, RATE, provisioned, store, until_ended
 from tests.test_captions import final
-from transcriber.bus import fitting as bus_fitting
+from transcriber.bus import message_size as bus_fitting
 from transcriber.schema.messages import Checkpoint, Final, SessionState, SpeakerState, Status, Word, WrittenState
 from transcriber.testing.broker import EmbeddedBroker
 

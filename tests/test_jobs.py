@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from tests.harness import PATIENCE_S, until
-from transcriber.bus.client import connected
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_answers import MAX_OPEN, JobAnswers
-from transcriber.bus.job_feed import JobFeed
-from transcriber.bus.jobs import JobDesk, Kept
-from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision import ensure_files
-from transcriber.bus.provision_files import FILES_BUCKET, job_consumer
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, job_consumer
+from transcriber.bus.jetstream.provision import ensure_files
+from transcriber.bus.object_store.bucket import Bucket
 from transcriber.config import load_settings
 from transcriber.errors import FencedError, RequestError
+from transcriber.files.endpoints import MAX_OPEN, JobAnswers
+from transcriber.files.job_store import JobDesk, Kept
+from transcriber.files.work_queue import JobFeed
 from transcriber.schema.file_jobs import (
     WINDOWS_FOR_AN_ATTEMPT,
     Answer,
@@ -307,7 +307,7 @@ async def test_record_that_its_stream_has_forgotten_is_begun_anew(office):
 
 
 async def test_records_are_listed_the_latest_first(office, monkeypatch):
-    monkeypatch.setattr("transcriber.bus.jobs.PAGE", 3)
+    monkeypatch.setattr("transcriber.files.job_store.PAGE", 3)
     jobs = [(await office.submit(f"{n}.wav")).job for n in range(8)]
     await office.desk.cancel(jobs[2])
     await office.jetstream.store("transcriber.records.job=broken", b"{}", {})
@@ -321,7 +321,7 @@ async def test_records_are_listed_the_latest_first(office, monkeypatch):
 
 
 async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
-    monkeypatch.setattr("transcriber.bus.job_feed.IN_PROGRESS_S", 0.2)
+    monkeypatch.setattr("transcriber.files.work_queue.IN_PROGRESS_S", 0.2)
     await office.quicker(3.0)
     jobs = {(await office.submit(f"{n}.wav")).job for n in range(4)}
 
@@ -338,7 +338,7 @@ async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
 
 
 async def test_job_stays_with_who_speaks_of_it_and_goes_on_when_he_dies(broker, office, monkeypatch):
-    monkeypatch.setattr("transcriber.bus.job_feed.IN_PROGRESS_S", 0.2)
+    monkeypatch.setattr("transcriber.files.work_queue.IN_PROGRESS_S", 0.2)
     async with AsyncExitStack() as life:
         mortal = await life.enter_async_context(office_at(broker.url))
         await office.quicker(3.0)
@@ -397,8 +397,8 @@ async def test_what_is_no_job_is_dropped_with_a_warning(office, caplog, payload)
 
 
 async def test_jobs_come_again_after_the_broker_was_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("transcriber.bus.job_feed.SILENCE_S", 1.0)
-    monkeypatch.setattr("transcriber.bus.job_feed.HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("transcriber.files.work_queue.SILENCE_S", 1.0)
+    monkeypatch.setattr("transcriber.files.work_queue.HEARTBEAT_S", 0.3)
     broker = EmbeddedBroker(store=tmp_path / "store")
     broker.start()
     async with office_at(broker.url) as office:

@@ -12,7 +12,7 @@ from tests.harness import PATIENCE_S
 from tests.stand_in import RESULTS, pieces, standing_in
 from tests.terminal import Terminal
 from tests.test_transcribe import command, output
-from transcriber.bus.client import connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
 from transcriber.clients.jobs_command import cancel_job, get_result, show_jobs
 from transcriber.clients.listen import listen, listen_and_print
 from transcriber.config import load_settings

@@ -11,8 +11,8 @@ import yaml
 from nats.js.api import SubjectTransform
 
 from tests import needs
-from transcriber.bus.provision import audio_filter, consumer_config, stream_configs
-from transcriber.bus.provision_files import JOBS, file_streams, job_consumer
+from transcriber.bus.jetstream.file_streams import JOBS, file_streams, job_consumer
+from transcriber.bus.jetstream.provision import audio_filter, consumer_config, stream_configs
 from transcriber.config import load_settings, settings_fields
 from transcriber.telemetry.figures import Counters
 from transcriber.telemetry.instruments import INSTRUMENTS

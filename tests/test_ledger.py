@@ -14,12 +14,12 @@ from bench.chaos.readers import read_texts
 from tests.harness import PATIENCE_S
 from tests.stored import provisioned
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.ledger import Ledger
-from transcriber.bus.places import Places
+from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
+from transcriber.durable.transcript_log import Ledger
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import JobQueue
+from transcriber.engine.queue_slots import Places
 from transcriber.errors import FencedError, UnansweredError
 from transcriber.logs import RateLimited
 from transcriber.schema.messages import Checkpoint, Status

@@ -16,13 +16,10 @@ from nats.aio.client import Client
 
 from tests.asking import ask, clip, text
 from tests.harness import PATIENCE_S, Daemon, level, settled, speak, until
-from transcriber.bus.client import connected
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.job_feed import JobFeed
-from transcriber.bus.jobs import JobDesk
-from transcriber.bus.object_reader import ObjectReader
-from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision import (
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.bus.jetstream.provision import (
     check_consumer,
     check_files,
     check_streams,
@@ -30,9 +27,12 @@ from transcriber.bus.provision import (
     ensure_streams,
     provision,
 )
-from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.config import load_settings
 from transcriber.errors import BrokerError
+from transcriber.files.job_store import JobDesk
+from transcriber.files.work_queue import JobFeed
 from transcriber.schema.file_jobs import Answer, Submission
 from transcriber.schema.messages import ANY_MESSAGE, End, Final
 from transcriber.testing.broker import EmbeddedBroker

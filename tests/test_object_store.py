@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from tests.harness import PATIENCE_S, until
-from transcriber.bus.client import connected
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.object_reader import LEAP_CHUNKS, ObjectReader
-from transcriber.bus.object_source import StoredSource
-from transcriber.bus.object_store import Bucket, ObjectInfo
-from transcriber.bus.object_upload import CHUNK_BYTES
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.object_store.blocking_source import StoredSource
+from transcriber.bus.object_store.bucket import Bucket, ObjectInfo
+from transcriber.bus.object_store.reader import LEAP_CHUNKS, ObjectReader
+from transcriber.bus.object_store.upload import CHUNK_BYTES
 from transcriber.config import load_settings
 from transcriber.errors import (
     DigestError,

@@ -12,8 +12,8 @@ from hypothesis import given, strategies as st
 
 from tests.harness import PATIENCE_S
 from tests.test_start import run
-from transcriber.bus.client import connected
-from transcriber.bus.provision import (
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.provision import (
     STORED_TYPES,
     audio_filter,
     check_consumer,

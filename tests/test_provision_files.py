@@ -9,11 +9,11 @@ import pytest
 
 from tests.test_provision import AGAIN, FIRST, broker, jetstream, provisioned, settings  # noqa: F401
 from tests.test_start import run
-from transcriber.bus.client import connected
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.object_store import Bucket
-from transcriber.bus.provision import check_files, ensure_files
-from transcriber.bus.provision_files import FILES_BUCKET, RESULTS_BUCKET, file_streams, job_consumer
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET, file_streams, job_consumer
+from transcriber.bus.jetstream.provision import check_files, ensure_files
+from transcriber.bus.object_store.bucket import Bucket
 from transcriber.errors import JetStreamError
 
 OBJECTS = [

@@ -21,14 +21,14 @@ from tests.media import SPEECH, make
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.media.open import open_media
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.bus import DECODING_THREAD
-from transcriber.bus.client import connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
 from transcriber.bus.connection import Connection
+from transcriber.clients.audio_input import AudioSource, open_source
 from transcriber.clients.listen import listen, listen_and_print
 from transcriber.clients.publish import publish, publish_file
-from transcriber.clients.source import AudioSource, open_source
 from transcriber.config import Settings, load_settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
+from transcriber.pipeline import DECODING_THREAD
 from transcriber.schema.messages import End, Final, Gap, Revision, message_id
 from transcriber.testing.broker import EmbeddedBroker
 

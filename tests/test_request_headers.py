@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from tests.fake_daemon import FakeModel
 from transcriber.audio.headers import MAX_PROMPT
-from transcriber.bus.request_headers import Asked, read_headers
+from transcriber.clips.headers import Asked, read_headers
 from transcriber.errors import BadInputError
 
 

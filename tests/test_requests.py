@@ -20,9 +20,9 @@ from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noi
 from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, settled, speak, until
 from tests.media import make, without_packets
 from tests.stopwatch import Stopwatch
-from transcriber.bus.client import connected
-from transcriber.bus.micro import Endpoint, MicroService
-from transcriber.bus.request_headers import FORMS
+from transcriber.bus.client_session import connected
+from transcriber.bus.micro_service import Endpoint, MicroService
+from transcriber.clips.headers import FORMS
 from transcriber.config import load_settings
 from transcriber.schema.messages import MAX_HELD_BACK, Final, Gap
 from transcriber.testing.broker import EmbeddedBroker
@@ -96,7 +96,7 @@ async def test_the_bundled_speech_is_transcribed_in_every_form(demo, mouth, reco
 
 
 async def test_a_request_for_which_the_client_has_no_room_is_429_and_no_loss_of_audio(broker, tmp_path, mouth, ears):
-    env = {"FAKE_SET": "transcriber.bus.micro:PENDING_BYTES=65536"}
+    env = {"FAKE_SET": "transcriber.bus.micro_service:PENDING_BYTES=65536"}
     async with Daemon(broker.url, tmp_path, **env) as daemon:
         daemon.process.send_signal(signal.SIGSTOP)
         asking = asyncio.create_task(ask_many(mouth, [clip(5, 0.4)] * 50))
@@ -427,7 +427,7 @@ async def test_sigterm_answers_what_is_queued_within_the_grace_period(broker, tm
 async def test_sigterm_answers_a_clip_of_which_only_one_window_is_queued(broker, tmp_path, mouth):
     env = {"FILE_WINDOW_SECS": 1, "FAKE_WORD_S": 0.5, "FAKE_JOB_S": 0.1, "SHUTDOWN_GRACE_SECS": 60}
     async with Daemon(
-        broker.url, tmp_path, **env, FAKE_BEFORE="transcriber.bus.requests:Requests._hear:2 SIGTERM"
+        broker.url, tmp_path, **env, FAKE_BEFORE="transcriber.clips.handler:Requests._hear:2 SIGTERM"
     ) as daemon:
         levels = [str(number) for number in range(41, 49)]
         reply = await ask(mouth, wav(b"".join(level(int(loud), RATE // 2) for loud in levels)))

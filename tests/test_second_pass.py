@@ -328,7 +328,7 @@ async def test_under_load_nothing_is_heard_again_and_the_end_does_not_wait(broke
     job_s = tmp_path / "job_s"
     job_s.write_text("0.2")
     env = HEARS | {"FAKE_JOB_FILE": job_s, "TRANSCRIPTION_QUEUE_CAPACITY": 64}
-    fast = {"FAKE_SET": "transcriber.bus.second_pass:END_S=0"}
+    fast = {"FAKE_SET": "transcriber.pipeline.second_pass:END_S=0"}
     async with Daemon(broker.url, tmp_path, **env, **fast):
         for number in LEVELS:
             for stream in "abcd":
@@ -349,7 +349,7 @@ async def test_a_passage_that_waits_behind_a_file_does_not_keep_the_end(broker, 
     """A pass is in hand that takes long; another stream's waits in the queue behind it."""
     job_s = tmp_path / "job_s"
     job_s.write_text("0")
-    fast = {"FAKE_SET": "transcriber.bus.second_pass:END_S=0.5"}
+    fast = {"FAKE_SET": "transcriber.pipeline.second_pass:END_S=0.5"}
     async with Daemon(broker.url, tmp_path, **HEARS, FAKE_JOB_FILE=job_s, **fast):
         for stream in "ab":
             for number in LEVELS:
@@ -404,7 +404,7 @@ async def test_stored_text_is_revised_from_stored_audio(broker, tmp_path, mouth,
 async def test_what_a_daemon_died_of_is_left_and_the_rest_is_revised_by_the_next_one(broker, tmp_path, mouth, ears):
     await provisioned(broker)
     levels = [101 + n % 200 for n in range(3 * 46)]
-    death = {"FAKE_BEFORE": "transcriber.bus.stored_second_pass:StoredSecondPass._hear:1 SIGKILL"}
+    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._hear:1 SIGKILL"}
     async with Daemon(broker.url, tmp_path, **STORED, **death) as daemon:
         for n, number in enumerate(levels):
             await store(mouth, "s", level(number, HALF), offset=n * HALF)
@@ -427,7 +427,7 @@ async def test_what_a_daemon_died_of_is_left_and_the_rest_is_revised_by_the_next
 async def test_daemons_that_die_of_every_passage_come_to_an_end(broker, tmp_path, mouth):
     await provisioned(broker)
     levels = [101 + n % 200 for n in range(3 * 46)]
-    death = {"FAKE_BEFORE": "transcriber.bus.stored_second_pass:StoredSecondPass._hear:1 SIGKILL"}
+    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._hear:1 SIGKILL"}
     async with Restarted(broker, tmp_path, **STORED, **death) as place:
         for n, number in enumerate(levels):
             await store(mouth, "s", level(number, HALF), offset=n * HALF)
@@ -452,7 +452,7 @@ async def test_of_two_speakers_each_passage_is_revised_once_whoever_goes_on(brok
     """The windows of channel 0 are told before those of channel 1; the daemon dies after the first revision."""
     await provisioned(broker)
     levels = [101 + n % 99 for n in range(2 * 46)]
-    death = {"FAKE_BEFORE": "transcriber.bus.stored_second_pass:StoredSecondPass._hear:2 SIGKILL"}
+    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._hear:2 SIGKILL"}
     two = STORED | {"SPEAKERS": "channels", "INPUT_CHANNELS": 2}
 
     async def store_both(numbers, first):

@@ -9,9 +9,9 @@ import pytest
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.window import Cut, Cutting
-from transcriber.bus.speaker import Speaker
 from transcriber.config import load_settings
 from transcriber.engine.job import Transcript, Word
+from transcriber.pipeline.channel_state import Speaker
 from transcriber.pipeline.pauses import FRAME_S, Phrase
 from transcriber.schema.messages import SpeakerState
 

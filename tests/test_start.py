@@ -17,8 +17,8 @@ from hypothesis import given, strategies as st
 
 from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, small_disk, speak
 from transcriber.bus.connection import in_words
-from transcriber.bus.provision import DISK_SHARE, fitted_to_disk, stream_configs
-from transcriber.bus.provision_files import file_streams
+from transcriber.bus.jetstream.file_streams import file_streams
+from transcriber.bus.jetstream.provision import DISK_SHARE, fitted_to_disk, stream_configs
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL

@@ -17,10 +17,10 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from tests.harness import PATIENCE_S, until
 from tests.proxy import Proxy
 from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.bus.client import connected
-from transcriber.clients import store
+from transcriber.bus.client_session import connected
+from transcriber.clients import durable_publish as store
+from transcriber.clients.audio_input import AudioSource
 from transcriber.clients.publish import publish
-from transcriber.clients.source import AudioSource
 from transcriber.config import load_settings
 from transcriber.errors import BrokerError
 from transcriber.testing.broker import EmbeddedBroker
@@ -190,7 +190,7 @@ async def test_a_broker_that_is_away_is_waited_for_and_said_once(keeper, wav) ->
     check_whole(messages)
     assert {len(message.data) for message in messages[:-1]} == {640}
     assert messages[1].headers["Nats-Msg-Id"] == "s:mine:320"
-    warnings = [json.loads(line)["msg"] for line in lines if '"logger": "transcriber.clients.store"' in line]
+    warnings = [json.loads(line)["msg"] for line in lines if '"logger": "transcriber.clients.durable_publish"' in line]
     assert warnings[0] == "not stored yet, trying on: the broker is away or does not answer"
     assert warnings[-1] == "stored again"
     assert len(warnings) == len(set(warnings))

@@ -1161,7 +1161,7 @@ async def test_whatever_is_exported_while_the_daemon_starts_knows_every_figure(b
     env = {
         "OTEL_METRICS_EXPORTER": "console",
         "OTEL_METRIC_EXPORT_INTERVAL": 50,
-        "FAKE_BEFORE": "transcriber.bus.live:LiveIngest.subscribe:1 HANG",  # its exporters are at work by then
+        "FAKE_BEFORE": "transcriber.live.ingest:LiveIngest.subscribe:1 HANG",  # its exporters are at work by then
     }
     daemon = Daemon(broker.url, tmp_path, **env)
     daemon.start()

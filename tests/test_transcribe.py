@@ -20,7 +20,7 @@ from tests.harness import Daemon, settled, small_disk, until
 from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
 from tests.terminal import Terminal
-from transcriber.clients import job_client
+from transcriber.clients import jobs_api as job_client
 from transcriber.clients.transcribe import Wanted, told, told_suppressed, transcribe_files
 from transcriber.config import load_settings
 from transcriber.errors import ConfigError, RequestError

@@ -12,18 +12,18 @@ from bench.chaos.readers import consumers
 from tests.filing import before
 from tests.harness import PATIENCE_S, Daemon, until
 from tests.stored import ENV, WINDOW, provisioned, store, store_windows, until_acknowledged, until_ended, until_stored
-from transcriber.bus import unserved
-from transcriber.bus.client import connected
+from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream import JetStream
-from transcriber.bus.unserved import Unserved
+from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
+from transcriber.durable import unserved
+from transcriber.durable.unserved import Unserved
 from transcriber.errors import UnansweredError
 from transcriber.testing.broker import EmbeddedBroker
 
 LOOK = "$JS.API.STREAM.INFO.AUDIO"
 FOR_EVER = {"STREAM_IDLE_SECS": 3600}
-SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.bus.feed:PULL_S=2"}
+SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.durable.consumer:PULL_S=2"}
 """A stream that is over is left within seconds."""
 
 

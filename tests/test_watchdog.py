@@ -10,7 +10,7 @@ from tests.harness import Daemon, Ears, level, speak, until
 from tests.proxy import Proxy
 from tests.stopwatch import Stopwatch
 from transcriber.bus import connection as connection_module
-from transcriber.bus.client import connected
+from transcriber.bus.client_session import connected
 from transcriber.config import load_settings
 from transcriber.schema.messages import Final
 from transcriber.testing.broker import EmbeddedBroker

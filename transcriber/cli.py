@@ -19,15 +19,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from transcriber import __version__
-from transcriber.bus import DECODING_THREAD
 from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
-from transcriber.clients import parsers
+from transcriber.clients import cli as parsers
 from transcriber.config import Settings, load_settings, mask, settings_fields
 from transcriber.engine.worker import THREAD_NAME
 from transcriber.errors import BadInputError, StartError
 from transcriber.logs import configure as configure_logging
 from transcriber.models import command as model_commands
 from transcriber.models.store import remove_unfinished
+from transcriber.pipeline import DECODING_THREAD
 from transcriber.tasks import interrupt_on_sigterm
 from transcriber.terminal.output_files import forget_stdout, reader_may_leave
 
@@ -185,7 +185,7 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
 
     with ExitStack() as stack:
         if arguments.embedded:
-            from transcriber.bus.provision import fitted_to_disk  # noqa: PLC0415
+            from transcriber.bus.jetstream.provision import fitted_to_disk  # noqa: PLC0415
             from transcriber.testing.broker import EmbeddedBroker  # noqa: PLC0415
 
             store = None
@@ -215,7 +215,7 @@ def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _provision(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.provision import provision  # noqa: PLC0415
+    from transcriber.bus.jetstream.provision import provision  # noqa: PLC0415
 
     return 0 if asyncio.run(provision(settings, arguments.stream, check=arguments.check)) else 1
 

@@ -26,18 +26,18 @@ from typing import Any
 
 from transcriber import __version__
 from transcriber.audio.vad.detector import Network
-from transcriber.bus.asking import Asking
 from transcriber.bus.connection import Connection
-from transcriber.bus.durable import DurableIngest
-from transcriber.bus.live import LiveIngest
 from transcriber.bus.publisher import Publisher
-from transcriber.bus.stream_report import Surroundings
 from transcriber.config import Settings
+from transcriber.durable.ingest import DurableIngest
+from transcriber.endpoints import Asking
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import ConfigError
 from transcriber.health import Health
+from transcriber.live.ingest import LiveIngest
 from transcriber.logs import RateLimited
+from transcriber.pipeline.stream_output import Surroundings
 from transcriber.tasks import cancel
 from transcriber.telemetry import Telemetry
 

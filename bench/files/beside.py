@@ -18,7 +18,7 @@ from bench.files.office import Office, office
 from bench.oneshot import make_clips
 from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles
-from transcriber.bus.client import parse_transcript, subscribe
+from transcriber.bus.client_session import parse_transcript, subscribe
 from transcriber.clients.service_client import ask
 from transcriber.config import REQUEST_SUBJECT
 from transcriber.schema.messages import End, Final, Gap

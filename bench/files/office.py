@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.files.make import LongFile
-from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection
-from transcriber.bus.file_results import stored_messages
-from transcriber.bus.jetstream import JetStream
-from transcriber.clients.job_client import Following, Jobs
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.clients.jobs_api import Following, Jobs
 from transcriber.config import Settings, load_settings
+from transcriber.files.results import stored_messages
 from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission
 from transcriber.schema.messages import AnyMessage
 from transcriber.testing.verify import account_errors

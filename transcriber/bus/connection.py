@@ -65,7 +65,13 @@ def _writelines(self: Transport, payload: list[bytes]) -> None:
 # releases what it takes does not count for drain. Before, it was this.
 TcpTransport.writelines = _writelines  # type: ignore[method-assign]
 
-Handler = Callable[[Msg], Awaitable[None]]
+# nats-py's names for those outside ``bus``, which import nothing of it.
+Message = Msg
+MessageSubscription = Subscription
+NatsError = nats_errors.Error
+SlowConsumerError = nats_errors.SlowConsumerError
+
+Handler = Callable[[Message], Awaitable[None]]
 
 
 class GuardedClient(Client):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from transcriber.bus.connection import Connection
-from transcriber.bus.fitting import fitted
+from transcriber.bus.message_size import fitted
 from transcriber.logs import RateLimited
 from transcriber.schema.messages import AnyMessage, message_id
 from transcriber.telemetry import Telemetry

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from transcriber.bus.client import connected
-from transcriber.clients.job_client import Jobs
+from transcriber.bus.client_session import connected
+from transcriber.clients.jobs_api import Jobs
 from transcriber.clients.transcribe import fetch, told_suppressed
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError

@@ -4,7 +4,7 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Literal, TextIO
 
-from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import ConfigError
 from transcriber.schema.file_jobs import is_job_id

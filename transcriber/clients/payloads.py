@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from transcriber.clients.source import AudioSource, Hole
+from transcriber.clients.audio_input import AudioSource, Hole
 
 
 @dataclass(frozen=True, slots=True)

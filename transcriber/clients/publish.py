@@ -10,11 +10,11 @@ from pathlib import Path
 
 from transcriber.audio.headers import MAX_PROMPT
 from transcriber.audio.pcm import AudioFormat
-from transcriber.bus.client import connected
+from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
+from transcriber.clients.audio_input import AudioSource, open_source
+from transcriber.clients.durable_publish import store_all
 from transcriber.clients.payloads import end_payload, timed_payloads
-from transcriber.clients.source import AudioSource, open_source
-from transcriber.clients.store import store_all
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
 from transcriber.terminal.progress_bar import bar, notes

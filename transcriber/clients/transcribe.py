@@ -19,11 +19,11 @@ from typing import TypeVar
 from nats.aio.msg import Msg
 from pydantic import TypeAdapter, ValidationError
 
-from transcriber.bus.client import connected
+from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
-from transcriber.clients.job_client import Following, Jobs
+from transcriber.clients.audio_input import ByteSource, open_bytes
+from transcriber.clients.jobs_api import Following, Jobs
 from transcriber.clients.service_client import ask
-from transcriber.clients.source import ByteSource, open_bytes
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, Submission, new_job_id, new_object_name

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from transcriber.bus.client import Received, connected, parse_transcript, subscribe
+from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection
+from transcriber.clients.audio_input import AudioSource
 from transcriber.clients.publish import publish
-from transcriber.clients.source import AudioSource
 from transcriber.config import Settings
 from transcriber.demo.screen import Score, Screen
 from transcriber.errors import ModelError

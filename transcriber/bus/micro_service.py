@@ -1,0 +1,241 @@
+"""The micro service of ADR-32, made safe: what nats-py's own does badly is mended here.
+
+In: requests on our endpoints, PING, INFO and STATS. Out: a reply to each, or an error with its code. The library has one handler
+run at a time, so a request is only noted down there, and answered in a task of its own. The library repeats the headers of a
+PING in its answer: too many of them, and the broker closes our connection for good. So it never sees them. Nor can it know what
+becomes of a request after its handler has returned: that is counted in a ``Tally``.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.micro.request import Request
+from nats.micro.service import EndpointStats, Service, ServiceConfig
+
+from transcriber import __version__
+from transcriber.bus.connection import Connection, Handler
+from transcriber.errors import RequestError
+from transcriber.pipeline.stream_output import Arrival
+
+log = logging.getLogger(__name__)
+
+NAME = "transcriber"
+QUEUE_GROUP = "q"
+"""ADR-32's default: one of all daemons gets a request."""
+
+UNANSWERABLE = "none"
+"""Counted as code of a request without a reply subject."""
+
+STOPPING = RequestError(503, "this daemon stops; ask again")
+TOO_MANY = RequestError(429, "too many requests come at once", 1)
+
+PENDING_BYTES = 2**26
+DRAIN_S = 1.0
+"""Seconds for what the broker has already sent to be taken at shutdown."""
+
+
+class Reply(NamedTuple):
+    """A good one."""
+
+    payload: bytes
+    headers: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where requests come, and who answers them.
+
+    Attributes:
+        subject: of the requests.
+        answer: returns the reply, or its payload alone, or raises ``RequestError``.
+        count: is told the code of each reply, and the milliseconds until it.
+    """
+
+    subject: str
+    answer: Callable[[Msg, Arrival], Awaitable[Reply | bytes]]
+    count: Callable[[str, float], None] = lambda _code, _took_ms: None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of an endpoint's requests; ``took_s`` is from arrival to reply, of all that were answered."""
+
+    requests: int = 0
+    answered: int = 0
+    errors: int = 0
+    last_error: str = ""
+    took_s: float = 0.0
+
+    def count(self, took_s: float, error: str = "") -> None:
+        """One was answered."""
+        self.answered += 1
+        self.took_s += took_s
+        if error:
+            self.errors += 1
+            self.last_error = error
+
+
+@dataclass(slots=True)
+class _Door:
+    """As much of a client as the library's service asks for."""
+
+    client: Client
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+
+    @property
+    def _nuid(self) -> Any:
+        return self.client._nuid  # noqa: SLF001 - the library's service takes its id from there
+
+    async def subscribe(self, subject: str, queue: str = "", cb: Handler | None = None) -> Subscription:
+        handler = cast("Handler", cb)
+
+        async def without_headers(message: Msg) -> None:
+            if message.reply:
+                message.headers = None
+                await handler(message)
+
+        subscription = await self.client.subscribe(
+            subject, queue, handler if queue else without_headers, pending_bytes_limit=PENDING_BYTES
+        )
+        self.subscriptions[subject] = subscription
+        return subscription
+
+    async def flush(self) -> None:
+        """Later, once for all."""
+
+
+class MicroService:
+    """Event loop only."""
+
+    def __init__(self, connection: Connection, metadata: dict[str, str]) -> None:
+        config = ServiceConfig(
+            name=NAME,
+            version=__version__,
+            description="speech to text",
+            metadata=metadata,
+            queue_group=QUEUE_GROUP,
+            stats_handler=self._tell,
+        )
+        self._connection = connection
+        self._door = _Door(connection.client)
+        self._service = Service(cast("Client", self._door), config)
+        self._tallies: dict[str, Tally] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def start(self, endpoints: Mapping[str, Endpoint]) -> None:
+        """Take requests, of each endpoint by its name.
+
+        Raises:
+            DeniedError: the broker denies one of the subjects; then nothing is taken.
+            BrokerError: the broker is gone again.
+        """
+        await self._service.start()
+        for name, endpoint in endpoints.items():
+            tally = self._tallies[name] = Tally()
+            handler = self._handler(tally, endpoint)
+            await self._service.add_endpoint(name=name, subject=endpoint.subject, handler=handler, metadata={})
+            subscription = self._door.subscriptions[endpoint.subject]
+            self._connection.on_drop[subscription] = partial(self._dropped, tally, endpoint)
+        try:
+            await self._connection.see_granted(*self._door.subscriptions)
+        except BaseException:
+            while self._door.subscriptions:
+                _, subscription = self._door.subscriptions.popitem()
+                await subscription.unsubscribe()
+            raise
+
+    async def stop(self) -> None:
+        """Unsubscribe, and take what has already been sent. The library's own way would lose it."""
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                for subscription in self._door.subscriptions.values():
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+        except (TimeoutError, nats_errors.Error, OSError) as error:
+            log.warning("not all requests that were sent could be taken: %s", str(error) or "too slow")
+        self._door.subscriptions.clear()
+
+    async def finish(self, timeout_s: float) -> None:
+        """Whatever answers is there or will not be: send it, and tell the others that we stop."""
+        if self._answering:
+            _, late = await asyncio.wait(self._answering, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=timeout_s)
+
+    def _handler(self, tally: Tally, endpoint: Endpoint) -> Callable[[Request], Awaitable[None]]:
+        async def take(request: Request) -> None:
+            self._begin(request._msg, tally, endpoint)  # noqa: SLF001 - the reply subject is not shown otherwise
+
+        return take
+
+    def _dropped(self, tally: Tally, endpoint: Endpoint, dropped: nats_errors.SlowConsumerError) -> None:
+        """The client had no room for a request; of it there is no more than where the answer goes."""
+        message = Msg(self._connection.client, dropped.subject, dropped.reply)
+        self._begin(message, tally, replace(endpoint, answer=_refuse))
+
+    def _begin(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
+        """Have a request answered, in a task of its own."""
+        tally.requests += 1
+        if not message.reply:
+            endpoint.count(UNANSWERABLE, 0.0)
+            return
+        task = asyncio.create_task(self._answer(message, tally, endpoint))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
+        """The whole way of one request: its reply is sent, whatever happens."""
+        arrival, code, error_text = Arrival.now(), "200", ""
+        try:
+            reply = await endpoint.answer(message, arrival)
+            payload, headers = reply if isinstance(reply, Reply) else (reply, None)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a request must not be able to end the daemon
+            refusal = _refusal(error)
+            code = str(refusal.code)
+            error_text = " ".join(str(refusal).split())
+            payload, headers = b"", {"Nats-Service-Error": error_text, "Nats-Service-Error-Code": code}
+            if refusal.retry_after_s:
+                headers["Retry-After"] = str(refusal.retry_after_s)
+        took_s = time.monotonic() - arrival.at_s
+        tally.count(took_s, error_text)
+        endpoint.count(code, 1000 * took_s)
+        why = "too large, or the broker is away for too long"
+        try:
+            if await self._connection.publish(message.reply, payload, headers):
+                return
+        except nats_errors.Error as error:
+            why = str(error)
+        log.warning("a reply was not sent: %s", why)
+
+    def _tell(self, stats: EndpointStats) -> None:
+        """Correct what the library believes of an endpoint."""
+        tally = self._tallies[stats.name]
+        stats.num_requests, stats.num_errors, stats.last_error = tally.requests, tally.errors, tally.last_error
+        stats.processing_time = int(1e9 * tally.took_s)
+        stats.average_processing_time = stats.processing_time // max(1, tally.answered)
+
+
+async def _refuse(*_: object) -> Reply:
+    raise TOO_MANY
+
+
+def _refusal(error: BaseException) -> RequestError:
+    """The error as its sender is told."""
+    match error:
+        case RequestError():
+            return error
+        case asyncio.CancelledError():
+            return STOPPING
+        case _:
+            log.error("a request failed", exc_info=error)
+            return RequestError(500, "an error of ours")

@@ -1,0 +1,225 @@
+"""Jobs as those see them who ask for them. In: the bytes of a file, a ``Submission``. Out: how far it is, its record, its results.
+
+A job's record is what counts. Its progress messages are not stored: they tell sooner, and one that is missed costs no more
+than the time until the record is read again.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from nats.aio.msg import Msg
+from pydantic import ValidationError
+
+from transcriber.bus.client_session import parse_transcript
+from transcriber.bus.connection import Connection
+from transcriber.bus.jetstream.admin import STREAM_NOT_FOUND
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RECORDS, RESULTS_BUCKET
+from transcriber.bus.jetstream.provision import FILES_COMMAND
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.bus.object_store.reader import ObjectReader
+from transcriber.clients.service_client import STOPPING, ask
+from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
+from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
+from transcriber.files.job_store import JobDesk
+from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
+from transcriber.schema.messages import OVER, JobState, Progress
+
+log = logging.getLogger(__name__)
+
+SETTING = "FILES"
+
+ASK_S = 30.0
+"""For an answer to either; the record of a job is stored meanwhile."""
+
+LOOK_S, SOON_S = 2.0, 0.2
+"""How often a record is read, and how often once it must change."""
+
+HINT = f"files need JetStream, FILES=1 and `{FILES_COMMAND}`"
+
+NOTHING = "-"
+"""An object, and a job, that there is not."""
+
+Tell = Callable[[JobState, float, float | None, float | None], None]
+"""Told the state, the seconds done, all of them if known, and the seconds until it is done."""
+
+
+class Jobs:
+    """Event loop only."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
+        self._prefix = settings.transcript_subject_prefix
+        self._jetstream = JetStream(connection)
+        self._desk = JobDesk(self._jetstream, settings)
+        self._files = Bucket(self._jetstream, FILES_BUCKET)
+        self._results = Bucket(self._jetstream, RESULTS_BUCKET)
+
+    async def check(self) -> None:
+        """See that files can be had done, before a long one is stored for nothing.
+
+        Raises:
+            UnansweredError: no daemon takes files, or there is no JetStream.
+            JetStreamError: there are no buckets for them, or no records.
+        """
+        try:
+            # Whoever is there refuses it.
+            await ask(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
+        except RequestError:
+            for bucket in (self._files, self._results):
+                with _explained(f"bucket {bucket.name}"):
+                    await bucket.info(NOTHING)
+            await self.record(f"job={NOTHING}")
+
+    async def upload(self, name: str, pieces: AsyncIterator[bytes], on_sent: Callable[[int], object]) -> None:
+        """Store a file under a name that nobody has; ``on_sent`` is called with the bytes stored so far.
+
+        Raises:
+            As ``Bucket.put``.
+        """
+        with _explained(f"bucket {FILES_BUCKET}"):
+            await self._files.put(name, pieces, on_sent)
+
+    async def submit(self, submission: Submission) -> Answer:
+        """Have a stored file done. If it is refused the file is removed again.
+
+        Raises:
+            RequestError: it is refused. UnansweredError: perhaps it was taken.
+        """
+        try:
+            return await self._ask(SUBMIT_SUBJECT, submission)
+        except RequestError as error:
+            if error.code == STOPPING:  # it could not be asked again long enough: it may wait in the queue
+                raise UnansweredError(str(error)) from None
+            with suppress(UnansweredError, RefusedError):  # what was answered matters more
+                await self._files.delete(submission.object)
+            raise
+
+    async def cancel(self, job: str) -> Answer:
+        """Stop a job.
+
+        Raises:
+            RequestError, UnansweredError.
+        """
+        return await self._ask(CANCEL_SUBJECT, Cancellation(job=job))
+
+    async def record(self, job: str) -> JobRecord | None:
+        """What is known of a job; None if that is nothing.
+
+        Raises:
+            JetStreamError: there are no records. UnansweredError, RefusedError.
+        """
+        with _explained(f"stream {RECORDS}"):
+            kept = await self._desk.record(job)
+        return kept and kept.record
+
+    async def records(self) -> list[JobRecord]:
+        """Those of the jobs that were submitted last, a thousand at most, the latest last.
+
+        Raises:
+            As ``record``.
+        """
+        with _explained(f"stream {RECORDS}"):
+            await self._desk.record(f"job={NOTHING}")  # says so if there is no such stream; a page of it does not
+            return [kept.record for kept in reversed(await self._desk.records())]
+
+    @asynccontextmanager
+    async def following(self, job: str, tell: Tell) -> AsyncIterator["Following"]:
+        """Listen to how far a job is, best from before it is submitted."""
+        following = Following(self, self._connection, job, tell)
+        subscription = await self._connection.subscribe(f"{self._prefix}.{job}.progress", following.take)
+        try:
+            yield following
+        finally:
+            if self._connection.connected:
+                await subscription.unsubscribe()
+
+    async def result(self, job: str, form: str) -> AsyncGenerator[bytes, None]:
+        """The bytes of a result, in order.
+
+        Raises:
+            ObjectError: there is none, or it cannot be read. JetStreamError, UnansweredError, RefusedError.
+        """
+        name = f"{job}.{form}"
+        with _explained(f"bucket {RESULTS_BUCKET}"):
+            info = await self._results.info(name)
+        if info is None:
+            raise ObjectError(f"there is no {name} in the bucket {RESULTS_BUCKET}, or no longer")
+        reader = ObjectReader(self._results, info)
+        try:
+            async for piece in reader.pieces():
+                yield piece
+        finally:
+            await reader.close()
+
+    async def _ask(self, subject: str, question: Submission | Cancellation) -> Answer:
+        answer = await ask(self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING)
+        try:
+            return Answer.model_validate_json(answer.data)
+        except ValidationError:
+            raise RequestError(500, f"the answer on {subject} cannot be read") from None
+
+
+class Following:
+    """One job on its way."""
+
+    def __init__(self, jobs: Jobs, connection: Connection, job: str, tell: Tell) -> None:
+        self._jobs, self._connection, self._job, self._tell = jobs, connection, job, tell
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def take(self, message: Msg) -> None:
+        """A progress message came."""
+        progress = parse_transcript(message)
+        if not isinstance(progress, Progress):
+            return
+        self._tell(progress.state, progress.duration, progress.total, progress.eta)
+        if progress.state in OVER and not self._over.done():
+            self._over.set_result(None)
+
+    async def record(self) -> JobRecord:
+        """Its record, once it is over; however long the broker is away.
+
+        Raises:
+            ObjectError: the record is gone. JetStreamError, RefusedError.
+            ConnectionError: the connection is closed for good.
+        """
+        watched = {self._over, self._connection.closed}
+        while True:
+            record = await self._look()
+            if record and record.over:
+                return record
+            if self._over.done():
+                await asyncio.sleep(SOON_S)
+            else:
+                await asyncio.wait(watched, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._connection.closed.done():
+                self._connection.closed.result()
+
+    async def _look(self) -> JobRecord | None:
+        """The record as it is; None if it cannot be had now."""
+        try:
+            record = await self._jobs.record(self._job)
+        except UnansweredError as error:
+            log.debug("%s: %s", self._job, error)
+            return None
+        if record is None:
+            raise ObjectError(f"nothing is known of {self._job} any more")
+        self._tell(record.state, record.done_s, record.total_s, record.eta_s)
+        return record
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """What JetStream says where nothing was made, for people."""
+    try:
+        yield
+    except RefusedError as error:
+        if error.code == STREAM_NOT_FOUND:
+            raise JetStreamError(f"there is no {what}: {HINT}") from None
+        raise
+    except UnansweredError as error:
+        if error.code:  # the broker said why
+            raise
+        raise UnansweredError(f"{error}; {HINT}") from None

@@ -1,0 +1,257 @@
+"""One-shot requests: the bytes of a file in, its text out, in one message each.
+
+In: requests on ``transcriber.transcribe``. Out: replies, or errors with their code. The handler only notes a request down.
+A task of its own has it decoded and cut in the pool, puts its windows into the lane of requests, one after the other,
+and tells them as a live stream is told, but to nobody: what is told becomes the reply.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from transcriber.audio.clip import Clip, Ears
+from transcriber.audio.media.open import Piece, open_media
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE
+from transcriber.audio.session import Gap, Silence, Window
+from transcriber.audio.window import Cutting
+from transcriber.bus.connection import Connection, Message
+from transcriber.bus.micro_service import STOPPING, Reply
+from transcriber.clips.headers import FORMS, read_headers
+from transcriber.durable.committer import Told
+from transcriber.engine.job import Job, Lane, Outcome
+from transcriber.engine.job_queue import OTHER_BOUNDS
+from transcriber.engine.pool import WorkerPool
+from transcriber.engine.queue_slots import Places
+from transcriber.engine.worker import Worker
+from transcriber.errors import BadInputError, ClaimError, EngineError, RequestError, TooLongError
+from transcriber.pipeline.decoder_pool import Decoding
+from transcriber.pipeline.stream_output import Arrival, StreamReport, Surroundings, Wish
+from transcriber.schema.languages import WHISPER_LANGUAGES
+from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, unheard
+from transcriber.text.results import Result, render
+from transcriber.ulid import new_ulid
+
+STREAM = "request"
+"""What its messages have for a stream; they are not published."""
+
+PLACES = OTHER_BOUNDS[Lane.REQUEST]
+MAX_OPEN = 2 * PLACES
+"""Requests of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
+
+MAX_OPEN_BYTES = 2**26
+"""What all of these may hold, as they came; but there may always be one."""
+
+MAX_CLIP_BYTES = 2**28
+"""What all of these may hold, decoded: where ``REQUEST_MAX_SECS`` allows longer clips, fewer are open."""
+
+STORE = "use the object store: transcriber.submit"
+
+
+class Requests:
+    """Event loop only."""
+
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
+        settings = around.settings
+        self._connection = connection
+        # Long windows, cut at pauses, need nothing of what is before them.
+        self._around = replace(around, settings=settings.model_copy(update={"left_context_secs": 0.0}))
+        self._decoding = Decoding()
+        self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
+        self._open = dict.fromkeys(pool.workers, 0)
+        self._open_bytes = 0
+        self._idle = asyncio.Event()  # whether none is open
+        self._idle.set()
+        self._stopping = False
+        self._job_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
+        self._ears = Ears(
+            Cutting(
+                window_s=settings.file_window_secs,
+                quiet=True,
+                gate=settings.speech_gate,
+                threshold=settings.speech_threshold,
+                apart=settings.speakers == "channels",
+                heeds=around.network is not None,
+            ),
+            around.network,
+            settings.request_max_secs,
+        )
+        channels = 2 if settings.speakers == "channels" else 1
+        clip_bytes = settings.request_max_secs * TARGET_SAMPLE_RATE * channels * np.dtype(np.float32).itemsize
+        self._max_open = max(1, min(MAX_OPEN, int(MAX_CLIP_BYTES / clip_bytes / len(pool.workers))))
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What those who ask may want to know."""
+        model, settings = self._around.model, self._around.settings
+        return {
+            "model": model.name,
+            "languages": ",".join(filter(model.supports, settings.languages or WHISPER_LANGUAGES)),
+            "max_payload": str(self._connection.client.max_payload),
+            "request_max_secs": f"{settings.request_max_secs:g}",
+            "formats": ",".join(FORMS),
+        }
+
+    async def stop(self, grace_s: float) -> None:
+        """Wait until all that were taken are answered, but no longer; who has no place in the queue then gets none."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace_s)
+        self._stopping = True
+
+    def close(self) -> None:
+        """Decode no more."""
+        self._decoding.close()
+
+    async def answer(self, message: Message, arrival: Arrival) -> Reply:
+        """The text of a clip; what of it is held back is told in a header, too, for the forms that have no place for it.
+
+        Raises:
+            RequestError: there is none.
+        """
+        worker, size = min(self._open, key=self._open.__getitem__), len(message.data)
+        timeout_s = self._around.settings.request_timeout_secs
+        self._see_room(worker, size)
+        self._open[worker] += 1
+        self._open_bytes += size
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._transcribe(message, worker, arrival)
+        except TooLongError as error:
+            raise RequestError(413, f"{error}; {STORE}") from None
+        except BadInputError as error:
+            raise RequestError(400, str(error)) from None
+        except TimeoutError:
+            raise RequestError(504, f"not transcribed within {timeout_s:g} s") from None
+        except EngineError as error:
+            if error.reason == "shutdown":
+                raise STOPPING from None
+            self._around.warnings.warning("request", "a request was not transcribed: %s", error)
+            raise RequestError(500, f"not transcribed: {error}") from None
+        finally:
+            self._open[worker] -= 1
+            self._open_bytes -= size
+            if not any(self._open.values()):
+                self._idle.set()
+
+    def _see_room(self, worker: Worker, size: int) -> None:
+        if self._open[worker] >= self._max_open or (self._open_bytes and self._open_bytes + size > MAX_OPEN_BYTES):
+            raise self._full()
+
+    def _full(self) -> RequestError:
+        """There is no place; when there may be one is as long as all that have one take."""
+        return RequestError(429, "the queue is full", max(1, math.ceil(self._job_s * PLACES)))
+
+    async def _transcribe(self, message: Message, worker: Worker, arrival: Arrival) -> Reply:
+        asked = read_headers(message.headers, self._around.model, self._around.settings.languages)
+        clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
+        told = Told()
+        report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
+        report.started(clip.session, asked.audio)
+        report.notice(clip.session)
+        first = True
+        for part in clip.parts:
+            match part:
+                case Silence():
+                    report.silence(part, arrival.wall)
+                case Gap():
+                    report.gap(part, arrival.wall)
+                case Window():
+                    make = partial(_job, report, part, _requester(message.reply), arrival)
+                    job, outcome = await self._hear(worker, make, first=first)
+                    if isinstance(outcome, EngineError):
+                        raise outcome
+                    first = False
+                    report.window(part, arrival.wall, job, outcome)
+        report.ended(clip.session)
+        messages = [build() for build, *_ in told.take()]
+        text = render(messages, Result(asked.form, asked.task)).encode()
+        headers = _told_beside(messages)
+        if len(text) > self._connection.room(headers):
+            raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {STORE}")
+        return Reply(text, headers or None)
+
+    async def _hear(
+        self, worker: Worker, make: Callable[[asyncio.Future[Outcome]], Job], *, first: bool
+    ) -> tuple[Job, Outcome]:
+        """What the worker makes of a window: the first one of a request has a place or has none, the others wait for it.
+
+        Raises:
+            RequestError: there is no place.
+        """
+        while True:
+            if not first:
+                await self._places[worker].free()
+            heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            job = make(heard)
+            refused = worker.queue.try_put(job)
+            if refused is not job:
+                self._around.telemetry.counters().jobs_enqueued += 1
+            if refused is not None:
+                refused.settle(refused, worker.queue.no_place(refused.lane))
+            try:
+                outcome = await heard
+            finally:
+                if worker.queue.withdraw(job):  # nobody waits for it any more
+                    self._places[worker].wake()
+            if not (isinstance(outcome, EngineError) and outcome.reason == "queue_full"):
+                if job.started_s:
+                    self._job_s += (job.finished_s - job.started_s - self._job_s) / PLACES
+                return job, outcome
+            if self._stopping:
+                raise STOPPING
+            if first:
+                raise self._full()
+
+
+def _told_beside(messages: Sequence[AnyMessage]) -> dict[str, str]:
+    """The headers that tell what is held back, and what could not be read; none where nothing is."""
+    held = [found.model_dump() for message in messages if (found := held_back(message))]
+    gaps = [gap.model_dump() for message in messages if (gap := unheard(message))]
+    lists = {"Suppressed": held, "Gaps": gaps}
+    return {name: json.dumps(ranges[:MAX_HELD_BACK]) for name, ranges in lists.items() if ranges}
+
+
+def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
+    """Decode and cut. In the pool."""
+    media = open_media(data)
+    with closing(media.pieces):
+        if media.frames is not None:
+            ears.check_length(media.frames, media.format.rate)
+        clip = ears.cut(session_id, media.format, _claims_told(media.pieces))
+        clip.session.noticed.opposed += media.noticed.opposed
+        return clip
+
+
+def _claims_told(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces, and at the end what the header claims beyond them: it may never have been right, so they are all there is."""
+    try:
+        yield from pieces
+    except ClaimError as error:
+        yield Piece(error.frames, b"", str(error))
+
+
+def _job(report: StreamReport, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
+    """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
+    job = report.job(window, partial(_settle, heard), Lane.REQUEST, arrival)
+    job.stream = requester
+    return job
+
+
+def _settle(heard: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None:
+    if not heard.done():
+        heard.set_result(outcome)
+
+
+def _requester(reply: str) -> str:
+    """Who asks: the inbox of a client without what it adds for each answer.
+
+    >>> _requester("_INBOX.tQ3oiP4yLAkxGPNFMbMKBp.tQ3oiP4yLAkxGPNFMbMKPl")
+    '_INBOX.tQ3oiP4yLAkxGPNFMbMKBp'
+    """
+    return ".".join(reply.split(".")[:2])

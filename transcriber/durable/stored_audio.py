@@ -1,0 +1,78 @@
+"""Audio that JetStream still has, cut as it was cut when its text was told.
+
+In: the message that was stored before a window. Out: what the audio after it became: its checkpoint says where that begins.
+"""
+
+from collections.abc import AsyncIterator
+
+from transcriber.audio.contention import REFUSALS, Contention, Verdict
+from transcriber.audio.headers import parse_headers
+from transcriber.audio.stream import Event, Stream
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.durable.checkpoint import contenders_of, restored
+from transcriber.durable.transcript_log import read_checkpoint
+from transcriber.errors import BadInputError
+from transcriber.pipeline.stream_output import Surroundings
+from transcriber.schema.messages import Checkpoint
+
+
+class StoredAudio:
+    """Of one stream. Event loop only.
+
+    Attributes:
+        jetstream: has it.
+    """
+
+    def __init__(self, jetstream: JetStream, subject: str, around: Surroundings) -> None:
+        """``subject`` is what the audio is stored as."""
+        self.jetstream = jetstream
+        self._subject, self._around = subject, around
+
+    async def mark(self, previous_seq: int, session: str) -> Checkpoint | None:
+        """Where the stream stood after that message; None if it was in another session, or the audio is gone.
+
+        Raises:
+            RefusedError, UnansweredError: as all that follows.
+        """
+        settings = self._around.settings
+        mark = read_checkpoint(await self.jetstream.message(settings.transcript_stream, seq=previous_seq))
+        if mark is None or mark.session is None or mark.session.id != session:
+            return None
+        # If it is gone, whatever is older is gone, too.
+        return mark if await self.jetstream.message(settings.audio_stream, seq=mark.seq) else None
+
+    async def events(self, mark: Checkpoint, last_seq: int | None) -> AsyncIterator[Event]:
+        """What became of the audio from ``mark``, which has a session, to payload ``last_seq``, and no further."""
+        state, settings, network = mark.session, self._around.settings, self._around.network
+        if state is None:
+            return
+        audio = Stream(
+            settings.input,
+            settings.cutting,
+            network,
+            max_hole_s=settings.max_hole_secs,
+            new_id=lambda: "",
+            session=restored(state, settings, network),
+        )
+        heard_at, contention = state.heard_at, Contention(settings.input, contenders_of(state))
+        async for payload in self.jetstream.messages(settings.audio_stream, self._subject, mark.seq):
+            if last_seq is None or payload.seq > last_seq:
+                break
+            silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0
+            events = audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
+            headers = parse_headers(payload.headers)
+            verdict = Verdict.HEARD
+            if payload.payload:
+                verdict = contention.judge(headers, payload.stored_at.timestamp())
+            if verdict in REFUSALS:
+                events += audio.skip(contention.detail) if verdict is Verdict.NOTICED else []
+            else:
+                try:
+                    events += audio.feed(payload.payload, headers)
+                    heard_at = payload.stored_at if payload.payload else heard_at
+                except BadInputError as error:
+                    events += audio.skip(str(error), end=headers.end)
+            for event in events:
+                yield event
+        for event in audio.end():
+            yield event

@@ -1,0 +1,99 @@
+"""Whatever is not a stream: clips that are asked for, and files that are submitted.
+
+In: settings. Out: the endpoints of the micro service and the daemon's part in the work queue, begun and ended together.
+"""
+
+import asyncio
+import logging
+
+from transcriber.bus.connection import Connection
+from transcriber.bus.jetstream import provision
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.bus.micro_service import Endpoint, MicroService
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.clips.handler import Requests
+from transcriber.config import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
+from transcriber.engine.pool import WorkerPool
+from transcriber.errors import DeniedError
+from transcriber.files.endpoints import JobAnswers
+from transcriber.files.job_store import JobDesk
+from transcriber.files.runner import Files
+from transcriber.files.transcription import FileRoom
+from transcriber.files.work_queue import JobFeed
+from transcriber.pipeline.stream_output import Surroundings
+
+log = logging.getLogger(__name__)
+
+
+class Asking:
+    """Event loop only."""
+
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
+        settings, telemetry = around.settings, around.telemetry
+        self._connection, self._settings = connection, settings
+        self._requests = Requests(connection, pool, around) if settings.service else None
+        self._files: Files | None = None
+        self._endpoints: dict[str, Endpoint] = {}
+        if self._requests:
+            self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._requests.answer, telemetry.record_request)
+        if settings.files:
+            jetstream = JetStream(connection)
+            desk = JobDesk(jetstream, settings, around.model)
+            buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
+            self._files = Files(pool, JobFeed(connection), FileRoom(jetstream, desk, *buckets, around))
+            answers = JobAnswers(desk)
+            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, lambda message, _: answers.to_submission(message.data))
+            self._endpoints["cancel"] = Endpoint(
+                CANCEL_SUBJECT, lambda message, _: answers.to_cancellation(message.data)
+            )
+        self._micro = MicroService(connection, self._requests.metadata if self._requests else {})
+
+    @property
+    def files_running(self) -> int:
+        """Files that are being worked through."""
+        return self._files.running if self._files else 0
+
+    async def start(self) -> None:
+        """Take requests; where the broker does not let us, say so, and go on without.
+
+        Raises:
+            StartError: what files need of JetStream is missing, or the broker is gone again.
+        """
+        if self._files:
+            ready = provision.ensure_files if self._settings.provision else provision.check_files
+            await ready(self._connection, self._settings)
+            await self._files.start()
+        if self._endpoints:
+            try:
+                await self._micro.start(self._endpoints)
+            except DeniedError as error:
+                log.warning("requests are not answered: %s; SERVICE=0 is to have none", error)
+
+    async def run(self) -> None:
+        """Work through files until cancelled.
+
+        Raises:
+            Whatever it should not: that is a crash.
+        """
+        if self._files:
+            await self._files.run()
+        await asyncio.get_running_loop().create_future()
+
+    async def drain(self) -> None:
+        """Take no more."""
+        await self._micro.stop()
+        if self._files:
+            await self._files.drain()
+
+    async def answer(self, grace_s: float) -> None:
+        """Let the workers answer the clips that were taken: some are still being decoded, or have windows to come."""
+        if self._requests:
+            await self._requests.stop(grace_s)
+
+    async def finish(self, timeout_s: float) -> None:
+        """The workers have stopped: reply, and give files back."""
+        files = [self._files.finish(timeout_s)] if self._files else []
+        await asyncio.gather(self._micro.finish(timeout_s), *files)
+        if self._requests:
+            self._requests.close()

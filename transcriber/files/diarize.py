@@ -1,0 +1,71 @@
+"""Who speaks in a file, by voice: its audio is read once more, when all its words are known.
+
+In: the stored messages of a job, and its audio. Out: the same messages, finals cut where the speaker changes, and labelled.
+"""
+
+from array import array
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import closing, suppress
+
+from transcriber.audio.media.open import Piece, Source, open_media
+from transcriber.audio.pcm import decode
+from transcriber.audio.resampler import Resampler, output_samples
+from transcriber.diarization.labeller import ByVoice, Follower
+from transcriber.diarization.turns import relabelled, turns
+from transcriber.errors import MediaError
+from transcriber.files.results import Messages
+from transcriber.pipeline.decoder_pool import run_alone
+from transcriber.schema.messages import AnyMessage, Final
+
+
+async def labelled(messages: Messages, source: Source) -> Messages:
+    """``messages``, with a speaker for each final.
+
+    Raises:
+        ConfigError: the weights are not installed.
+        MediaError, ObjectError: the audio cannot be read any more.
+    """
+    times_s = array("d")
+    async for message in messages():
+        if isinstance(message, Final):
+            for turn in turns(message):
+                times_s.extend((turn.start_s, turn.end_s))
+    labels = await run_alone(_listen, source, zip(times_s[::2], times_s[1::2], strict=True))
+
+    async def told() -> AsyncIterator[AnyMessage]:
+        rest = iter(labels)
+        async for message in messages():
+            for part in relabelled(message, rest) if isinstance(message, Final) else (message,):
+                yield part
+
+    return told
+
+
+def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]:
+    """The labels of the turns. Blocks."""
+    from transcriber.diarization.embedding import VoiceNetwork  # noqa: PLC0415 - its runtime takes time and memory
+
+    labeller = ByVoice(VoiceNetwork())
+    follower = Follower(turns_s, labeller)
+    media = open_media(source)
+    rate, first, end, at = media.format.rate, None, -1, 0
+    resampler = Resampler(rate)
+    with closing(media.pieces):
+        for piece in _whole(media.pieces):
+            first = piece.frame if first is None else first
+            if piece.frame != end:  # sound must not be joined over a hole
+                follower.push(resampler.flush(), at)
+                resampler, at = Resampler(rate), output_samples(piece.frame - first, rate)
+            samples = resampler.push(decode(piece.data, media.format)[0])
+            follower.push(samples, at)
+            at += len(samples)
+            end = piece.frame + len(piece.data) // media.format.frame_bytes
+    follower.push(resampler.flush(), at)
+    follower.flush()
+    return labeller.labels()
+
+
+def _whole(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """What can be read of a file that may be broken: so much was transcribed."""
+    with suppress(MediaError):
+        yield from pieces

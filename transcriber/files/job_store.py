@@ -1,0 +1,213 @@
+"""The job desk: who wants a file transcribed comes here, and who wants to know what became of it.
+
+In: submissions and cancellations, from whoever may send them; changes, from the daemon that has a job. Out: one message in the
+work queue, and one record, which each change replaces. A record is changed only by who knows its latest state: what the broker
+refuses as outdated, somebody else has changed meanwhile.
+"""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from transcriber.bus.jetstream.client import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, JetStream, Stored
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, JOBS, RECORDS
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
+from transcriber.diarization.weights import INSTALL, weights_file
+from transcriber.engine.job import SpeechModel, what_lacks
+from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError
+from transcriber.logs import RateLimited
+from transcriber.schema.file_jobs import Answer, JobRecord, Submission
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.2
+
+PAGE = 256
+"""Records that are asked for at once."""
+
+CANCEL_TRIES = 10
+"""How often a record may change just before we change it."""
+
+
+class Kept(NamedTuple):
+    """A record, and the sequence under which it is stored; 0: it is not stored yet."""
+
+    record: JobRecord
+    seq: int
+
+
+class JobDesk:
+    """Event loop only."""
+
+    def __init__(self, jetstream: JetStream, settings: Settings, model: SpeechModel | None = None) -> None:
+        """Whoever answers submissions has a ``model``, which must be able to do what they ask."""
+        self._jetstream, self._settings, self._model = jetstream, settings, model
+        self._files = Bucket(jetstream, FILES_BUCKET)
+        self._warnings = RateLimited(log)
+
+    async def submit(self, submission: Submission) -> Answer:
+        """Queue a job; one that is known already is not queued again.
+
+        Raises:
+            RequestError: no such file (404), too large (413), the id is another job's (409), the model cannot do it, or there
+                are no voices here (400).
+            UnansweredError: it may be queued or not; the same submission again does no harm. RefusedError, ObjectError.
+        """
+        if kept := await self.record(submission.job):
+            return _same(kept.record, submission)
+        info = await self._files.info(submission.object)
+        if info is None:
+            raise RequestError(404, f"there is no {submission.object!r} in {FILES_BUCKET}")
+        if info.size > self._settings.file_max_bytes:
+            raise RequestError(413, f"the file has {info.size} bytes: FILE_MAX_BYTES={self._settings.file_max_bytes}")
+        if self._model and (
+            lack := what_lacks(self._model, submission.language, submission.task, self._settings.languages)
+        ):
+            raise RequestError(400, lack)
+        if submission.speakers == "voices" and weights_file() is None:
+            raise RequestError(400, f"speakers are told apart by voice with weights that are not here: {INSTALL}")
+        record = JobRecord(
+            submission=submission,
+            state="queued",
+            size=info.size,
+            digest=info.digest,
+            submitted_at=datetime.now(UTC),
+        )
+        # The queue first: a job without a record has all that it needs, a record without a job would wait for ever.
+        await self._queue(record)
+        try:
+            await self.update(Kept(record, 0))
+        except FencedError:  # a daemon has it already, or the same submission came twice
+            if kept := await self.record(submission.job):
+                return _same(kept.record, submission)
+        return Answer(job=submission.job, state="queued")
+
+    async def cancel(self, job: str) -> Answer:
+        """End a job that is not over. Who has it hears of it when he next changes the record.
+
+        Raises:
+            RequestError: there is no such job (404), or it cannot be reached (503).
+            UnansweredError, RefusedError.
+        """
+        for _ in range(CANCEL_TRIES):
+            kept = await self.record(job) or await self._waiting(job)
+            if kept is None:
+                raise RequestError(404, f"there is no job {job!r}")
+            if not kept.record.over:
+                try:
+                    kept = await self.update(kept, state="cancelled", ended_at=datetime.now(UTC), eta_s=None)
+                except FencedError:
+                    continue
+            return Answer(job=job, state=kept.record.state)
+        raise RequestError(503, f"{job!r} changes too fast; ask again")
+
+    async def record(self, job: str) -> Kept | None:
+        """What is known of a job.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        stored = await self._jetstream.message(RECORDS, last_by_subj=f"{RECORD_SUBJECT}.{job}")
+        return _kept(stored) if stored else None
+
+    async def records(self, count: int = 1000) -> list[Kept]:
+        """Those of the jobs that were submitted last, the latest first.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        found: list[Kept] = []
+        seq = 1
+        while page := await self._jetstream.page(RECORDS, seq=seq, next_by_subj=f"{RECORD_SUBJECT}.*", batch=PAGE):
+            found += filter(None, map(_kept, page))
+            found.sort(key=lambda kept: kept.record.submitted_at, reverse=True)
+            del found[count:]
+            seq = page[-1].seq + 1
+        return found
+
+    async def update(self, kept: Kept, **changes: Any) -> Kept:
+        """Change a record that nobody has changed since.
+
+        Raises:
+            FencedError: somebody has: it was cancelled, or another daemon has the job.
+            UnansweredError: it may be changed or not; once more does no harm. RefusedError.
+        """
+        record = kept.record.model_copy(update=changes)
+        subject = f"{RECORD_SUBJECT}.{record.submission.job}"
+        try:
+            stored = await self._jetstream.store(subject, record.model_dump_json().encode(), {FENCE: str(kept.seq)})
+        except RefusedError as error:
+            if error.code != WRONG_LAST_SEQUENCE:
+                raise
+            found = await self.record(record.submission.job)
+            if found is None and kept.seq:  # too old for its stream: it is begun anew
+                return await self.update(Kept(kept.record, 0), **changes)
+            if found is None or found.record != record:
+                raise FencedError(f"somebody else has changed {record.submission.job!r}") from None
+            return found  # ours, whose answer was lost
+        return Kept(record, stored.seq)
+
+    async def update_patiently(self, kept: Kept, **changes: Any) -> Kept:
+        """As ``update``, however long the broker is away.
+
+        Raises:
+            FencedError, RefusedError.
+        """
+        while True:
+            try:
+                return await self.update(kept, **changes)
+            except UnansweredError as error:
+                job = kept.record.submission.job
+                self._warnings.warning("records", "a record is not stored yet: %s", error, job=job)
+                await asyncio.sleep(RETRY_S)
+
+    async def _waiting(self, job: str) -> Kept | None:
+        """A job in the queue, whose record nobody has stored yet."""
+        stored = await self._jetstream.message(JOBS, last_by_subj=f"{JOB_SUBJECT}.{job}")
+        kept = _kept(stored) if stored else None
+        return kept and Kept(kept.record, 0)
+
+    async def _queue(self, record: JobRecord) -> None:
+        subject = f"{JOB_SUBJECT}.{record.submission.job}"
+        try:
+            # Not by its id, which the broker would forget: a job that waits is known by its subject.
+            await self._jetstream.store(subject, record.model_dump_json().encode(), {FENCE: "0"})
+        except RefusedError as error:
+            if error.code != WRONG_LAST_SEQUENCE:  # it waits already
+                raise
+        except UnansweredError as error:
+            if error.code == STREAM_FULL:
+                raise RequestError(429, "too many jobs wait") from None
+            raise
+
+
+def parse_record(data: bytes) -> JobRecord | None:
+    """A record as it is stored; None, with a warning, if it is none."""
+    try:
+        return JobRecord.model_validate_json(data)
+    except ValidationError as error:
+        log.warning("skipped what is no record of a job: %s", first_line(error))
+        return None
+
+
+def _kept(stored: Stored) -> Kept | None:
+    record = parse_record(stored.payload)
+    return Kept(record, stored.seq) if record else None
+
+
+def _same(record: JobRecord, submission: Submission) -> Answer:
+    """The answer to a submission of a job that is known."""
+    if record.submission.object != submission.object:
+        raise RequestError(409, f"{submission.job!r} is another job already")
+    return Answer(job=submission.job, state=record.state)
+
+
+def first_line(error: ValidationError) -> str:
+    """What is wrong with what somebody sent, and where."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

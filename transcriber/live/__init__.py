@@ -1,0 +1,1 @@
+"""Live streams: payloads from a plain NATS subject. Event loop only."""

@@ -1,0 +1,197 @@
+"""The live path: every audio subject we serve, one ``LiveStream`` each.
+
+In: messages from NATS. Out: payloads handed to their streams, streams told when they are idle,
+stalled or over.
+"""
+
+import asyncio
+import logging
+import time
+
+from transcriber.bus.connection import Connection, Message, MessageSubscription, NatsError, SlowConsumerError
+from transcriber.config import STREAM_NAME
+from transcriber.engine.pool import WorkerPool
+from transcriber.live.decode_queue import Chunks, Listener
+from transcriber.live.stream import LiveStream
+from transcriber.pipeline.decoder_pool import Decoding
+from transcriber.pipeline.ingest import Ingest
+from transcriber.pipeline.stream_output import Surroundings
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 0.5
+"""Seconds between looks at all streams for those that are idle or stalled."""
+
+DRAIN_S = 1.0
+"""Seconds for what the broker has already sent to be taken at shutdown."""
+
+
+class LiveClock:
+    """Seconds that run only while audio could come: connected, and the event loop on time."""
+
+    def __init__(self) -> None:
+        self._lost_s = 0.0
+        self._stopped_at_s: float | None = None
+
+    def now_s(self) -> float:
+        return (time.monotonic() if self._stopped_at_s is None else self._stopped_at_s) - self._lost_s
+
+    def stop(self) -> None:
+        if self._stopped_at_s is None:
+            self._stopped_at_s = time.monotonic()
+
+    def go(self) -> None:
+        if self._stopped_at_s is not None:
+            self._lost_s += time.monotonic() - self._stopped_at_s
+            self._stopped_at_s = None
+
+    def set_back(self, late_s: float) -> None:
+        """Do not count ``late_s`` seconds in which nothing could be taken."""
+        self._lost_s += late_s
+
+
+class LiveIngest(Ingest[LiveStream]):
+    """Event loop only.
+
+    Attributes:
+        streams: those with an open session, or with text still to come.
+        fenced, lag_s, resets: what durable mode has; nothing waits here.
+    """
+
+    fenced, lag_s, resets = 0, 0.0, 0
+
+    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
+        super().__init__()
+        self._connection = connection
+        self._pool = pool
+        self._around = around
+        self._clock = LiveClock()
+        self._subscription: MessageSubscription | None = None
+        self._messages = 0  # taken from the subscription
+        # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
+        self._decoding = Decoding()
+        connection.on_lost = self._clock.stop
+        connection.on_back = self._on_back
+
+    @property
+    def subscribed(self) -> bool:
+        return self._subscription is not None
+
+    async def subscribe(self) -> None:
+        """Begin to take audio.
+
+        Raises:
+            BrokerError: the broker denies the subject.
+        """
+        settings = self._around.settings
+        self._subscription = await self._connection.subscribe(
+            settings.audio_subject,
+            self._on_message,
+            pending_bytes=settings.pending_bytes_limit,
+            on_drop=self._on_drop,
+        )
+
+    async def sweep(self) -> None:
+        """Look after idle and stalled streams until cancelled."""
+        due_s = time.monotonic()
+        while True:
+            due_s += SWEEP_S
+            await asyncio.sleep(due_s - time.monotonic())
+            late_s = time.monotonic() - due_s
+            if late_s > SWEEP_S:
+                # The loop was held up, so payloads wait in the socket: that is our silence, not the publisher's.
+                self._clock.set_back(late_s)
+                due_s += late_s
+            if self._connection.connected and not self._pending:
+                self._look_after_streams()
+
+    async def drain(self) -> None:
+        """Unsubscribe and take what has already been sent; what is encoded is decoded, too."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await subscription.drain()  # type: ignore[no-untyped-call]
+                encoded = [stream for stream in self.streams.values() if stream.encoded]
+                for stream in encoded:
+                    stream.end()
+                await asyncio.gather(*(stream.decoded() for stream in encoded))
+        except (TimeoutError, NatsError, OSError) as error:
+            log.warning("not all that was sent could be taken: %s", str(error) or "too slow")
+
+    def close(self) -> None:
+        """End every session; the open windows go to the queue."""
+        for stream in list(self.streams.values()):
+            stream.stop_second_pass()
+            stream.end_at_once()
+        self._decoding.close()
+
+    async def finish(self, timeout_s: float) -> None:
+        """What is told is with the publisher."""
+
+    @property
+    def _pending(self) -> int:
+        """Messages that the client holds for us."""
+        return self._subscription.pending_msgs if self._subscription else 0
+
+    async def _on_message(self, message: Message) -> None:
+        self._messages += 1
+        name = message.subject.rpartition(".")[2]
+        stream = self.streams.get(name) or self._open(name)
+        if stream is not None:
+            stream.receive(message.data, message.headers, self._messages, self._clock.now_s())
+            if stream.over:
+                self._forget(stream)
+
+    def _open(self, name: str) -> LiveStream | None:
+        """A stream for ``name``; None if we take no more, or the name is none."""
+        reason = "too_many_streams" if STREAM_NAME.fullmatch(name) else "bad_input"
+        if reason == "too_many_streams" and len(self.streams) < self._around.settings.max_streams:
+            worker, live_s = self._pool.assign(), self._clock.now_s()
+            stream = self.streams[name] = LiveStream(name, worker, self._around, live_s, self._new_chunks)
+            return stream
+        counters = self._around.telemetry.counters()
+        counters.chunks_received += 1
+        counters.chunks_dropped[reason] += 1
+        self._around.warnings.warning(
+            reason, "payload not taken: %s", reason.replace("_", " "), stream=ascii(name[:64])
+        )
+        return None
+
+    def _new_chunks(self, listener: Listener) -> Chunks:
+        """What a stream's encoded chunks wait in."""
+        return Chunks(self._decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
+
+    def _decoded(self, task: asyncio.Task[None]) -> None:
+        """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
+        if not task.cancelled() and (error := task.exception()) and not self._connection.closed.done():
+            self._connection.closed.set_exception(error)
+
+    def _forget(self, stream: LiveStream) -> None:
+        del self.streams[stream.name]
+        self._pool.release(stream.worker)
+
+    def _look_after_streams(self) -> None:
+        live_s = self._clock.now_s()
+        for stream in list(self.streams.values()):
+            if live_s - stream.heard_s >= self._around.settings.stream_idle_secs and not stream.decoding:
+                stream.end()
+            stream.check_stalled(live_s)
+            stream.look_again()
+            if stream.over:
+                self._forget(stream)
+
+    def _on_drop(self, dropped: SlowConsumerError) -> None:
+        """The client dropped the newest message of a subject; it still holds older ones."""
+        stream = self.streams.get(dropped.subject.rpartition(".")[2])
+        if stream is not None:
+            stream.dropped_after(self._messages + self._pending)
+            self._around.warnings.warning("slow_consumer", "the NATS client dropped a payload", stream=stream.name)
+        else:
+            self._around.telemetry.counters().chunks_dropped["slow_consumer"] += 1
+
+    def _on_back(self) -> None:
+        self._clock.go()
+        for stream in self.streams.values():
+            stream.reconnected()

@@ -1,0 +1,86 @@
+"""Decoding off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
+
+Clips share a few threads, and so do live chunks, which wait for no clip; a file, which goes on for hours, has one of its own.
+Threads are those of executors: a decoder that hangs cannot be stopped, so nobody waits for it, and the command line leaves it
+behind when the process ends.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from transcriber.audio.media.open import Media, Piece, Source, open_media
+from transcriber.pipeline import DECODING_THREAD
+
+THREADS = 2
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that a thread of its own decodes, a piece when one is asked for.
+
+    Attributes:
+        media: what it is.
+        pieces: its audio; may be asked for once.
+    """
+
+    media: Media
+    pieces: AsyncGenerator[Piece, None]
+
+
+class Decoding:
+    """Event loop only."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(threads, f"{DECODING_THREAD}clips")
+
+    async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """What ``function`` returns, from a thread of the pool; who is cancelled does not wait for it.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
+        return await asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Take no more; what waits is cancelled, and what runs is left behind."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """What ``function`` returns, from a thread of its own: it takes long. Who is cancelled does not wait for it."""
+    thread = ThreadPoolExecutor(1, f"{DECODING_THREAD}long")
+    try:
+        return await asyncio.wrap_future(thread.submit(function, *args, **kwargs))
+    finally:
+        thread.shutdown(wait=False)
+
+
+@asynccontextmanager
+async def open_file(source: Source, first: int = 0) -> AsyncIterator[OpenFile]:
+    """A file on a thread of its own, which also calls ``source``; from frame ``first`` on, as in ``open_media``.
+
+    Raises:
+        MediaError: it cannot be decoded.
+    """
+    thread = ThreadPoolExecutor(1, f"{DECODING_THREAD}file")
+    media: Media | None = None
+    try:
+        media = await asyncio.wrap_future(thread.submit(open_media, source, first))
+        async with aclosing(_pieces(thread, media)) as pieces:
+            yield OpenFile(media, pieces)
+    finally:
+        if media is not None:
+            thread.submit(media.pieces.close)  # behind the piece that it may be decoding
+        thread.shutdown(wait=False)
+
+
+async def _pieces(thread: ThreadPoolExecutor, media: Media) -> AsyncGenerator[Piece, None]:
+    while piece := await asyncio.wrap_future(thread.submit(next, media.pieces, None)):
+        yield piece

@@ -1,0 +1,260 @@
+"""What is told of one session.
+
+In: what happened to it. Out: its ``status``, ``partial``, ``final``, ``silence``, ``gap`` and ``end``, for the publisher.
+"""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from transcriber.audio.frame_account import Fate
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.bus.publisher import Publisher
+from transcriber.config import Settings, mask
+from transcriber.engine.job import Job, Transcript
+from transcriber.pipeline.channel_state import Speaker
+from transcriber.pipeline.passages import Passage
+from transcriber.schema.messages import (
+    MAX_DETAIL,
+    AnyMessage,
+    End,
+    Final,
+    Gap as GapMessage,
+    Partial,
+    Revision,
+    SessionState,
+    Silence as SilenceMessage,
+    Status,
+    StreamState,
+    Timing,
+    Word,
+    message_id,
+)
+from transcriber.telemetry import session_traceparent
+
+
+class Outbox(Protocol):
+    """Where messages go; ``Publisher`` is one."""
+
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
+        """Send what ``build`` returns, after all that was put before."""
+        ...
+
+
+class SessionReport:
+    """Everything that is published of one session goes through here. Event loop only.
+
+    Attributes:
+        language: what its windows are to be heard as; None: each speaker's is detected, and stays.
+        prompt: names and terms that its publisher expects; it stands before what its speakers said.
+        speakers: one for each channel that is heard apart, or one for all.
+        parent: ``traceparent`` of the latest payload that had one.
+        stalled, silent: states that were told.
+        counted_overlap: frames that came twice, as far as they are counted.
+        odd_unit: whether it was told that offsets count something else than frames.
+        noticed: whether it was told what showed while channels were mixed.
+        statuses, unknown_gaps: how many were told; several can lie at one frame, and their ids must differ all the same.
+    """
+
+    def __init__(self, stream: str, session: Session, settings: Settings, outbox: Outbox, publisher: Publisher) -> None:
+        """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
+        self.language = settings.language
+        self.prompt = ""
+        self._settings = settings
+        self.speakers = [Speaker(settings) for _ in range(session.channels)]
+        self.parent: str | None = None
+        self.stalled = self.silent = self.odd_unit = False
+        self.counted_overlap = 0
+        self.noticed = False
+        self._stream = stream
+        self._session = session
+        self._outbox, self._publisher = outbox, publisher
+        self._own_traceparent = session_traceparent(stream, session.id)
+        self.statuses = self.unknown_gaps = 0
+
+    def state(self) -> dict[str, Any]:
+        """What another daemon needs to go on, as fields of a ``SessionState``."""
+        return {
+            "traceparent": self.parent,
+            "statuses": self.statuses,
+            "unknown_gaps": self.unknown_gaps,
+            "speakers": tuple(speaker.state() for speaker in self.speakers),
+        }
+
+    def restore(self, state: SessionState) -> None:
+        """Go on where another daemon stood."""
+        self.language, self.prompt, self.parent = state.language, state.prompt, state.traceparent
+        self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
+        self.speakers = [Speaker(self._settings, speaker) for speaker in state.speakers]
+
+    def status(self, state: StreamState, frame: int | None = None) -> None:
+        """The state changed at ``frame``; default: now."""
+        at = self._session.clock if frame is None else frame
+        self._put(Status(**self._range(at, 0, datetime.now(UTC)), state=state), rev=self.statuses)
+        self.statuses += 1
+
+    def gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        self.unknown_gaps += not gap.frames
+        message = GapMessage(
+            **self._range(gap.start_frame, gap.frames, received_at),
+            reason=gap.reason,
+            speaker=self._label(gap.channel),
+            detail=None if gap.detail is None else _one_line(gap.detail),
+        )
+        rev = 0 if gap.frames else self.unknown_gaps
+        self._put(message, rev=rev, channel=gap.channel or 0, traceparent=traceparent)
+
+    def silence(self, silence: Silence, received_at: datetime) -> None:
+        place = self._range(silence.start_frame, silence.frames, received_at)
+        self._put(SilenceMessage(**place, speaker=self._label(silence.channel)), channel=silence.channel)
+
+    def final(
+        self,
+        window: Window,
+        job: Job,
+        transcript: Transcript,
+        *,
+        model: str,
+        received_at: datetime,
+        traceparent: str,
+        record: Callable[[Timing], None],
+    ) -> None:
+        """``record`` gets the timing, which is whole only when the message is sent."""
+
+        def build() -> Final:
+            timing = _timing(job, transcript)
+            record(timing)
+            fields = self._transcribed(window, window.channel, transcript, received_at)
+            return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
+
+        self._outbox.put(build, traceparent, channel=window.channel)
+
+    def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage, model: str) -> None:
+        """What was a gap is text after all."""
+        gap_id = message_id(self._stream, self._session.id, instead.start_frame, instead.type, 0, window.channel)
+        fields = self._transcribed(window, window.channel, transcript, instead.received_at) | {
+            "last_segment": window.number,
+            "replaces": (gap_id,),
+            "speech_final": window.cut.speech_final,
+            "first_seq": instead.first_seq,
+            "last_seq": instead.last_seq,
+        }
+        self._revise(fields, job, transcript, window.channel, model)
+
+    def second_pass(self, passage: Passage, channel: int, job: Job, transcript: Transcript, *, model: str) -> None:
+        """What was told of several windows is better told so; times of ``transcript`` count from the passage's start."""
+        last = passage.parts[-1]
+        fields = self._transcribed(passage, channel, transcript, last.received_at or datetime.now(UTC)) | {
+            "last_segment": last.number,
+            "replaces": tuple(part.message_id for part in passage.finals),
+            "speech_final": last.over,
+            "first_seq": passage.parts[0].first_seq,
+            "last_seq": last.last_seq,
+        }
+        self._revise(fields, job, transcript, channel, model)
+
+    def _revise(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
+        def build() -> Revision:
+            return Revision(**fields, rev=1, model=model, timing=_timing(job, transcript))
+
+        self._outbox.put(build, self.parent or self._own_traceparent, 1, channel)
+
+    def partial(
+        self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
+    ) -> None:
+        """``window`` is what was heard of the open one."""
+
+        def build() -> Partial:
+            fields = self._transcribed(window, window.channel, transcript, received_at)
+            return Partial(**fields, rev=rev, model=model, timing=_timing(job, transcript), speech_final=False)
+
+        self._publisher.put(build, self.parent or self._own_traceparent, rev, window.channel)
+
+    def end(self) -> None:
+        """The session's account; the last of its messages."""
+        session = self._session
+        account = {"received": session.received} | {fate.name.lower(): session.account[fate] for fate in Fate}
+        self._put(
+            End(
+                **self._range(0, session.clock, datetime.now(UTC)),
+                segments=session.segments,
+                **{f"{name}_frames": frames for name, frames in account.items()},
+                **{f"{name}_s": frames / session.rate for name, frames in account.items()},
+            )
+        )
+
+    def _put(
+        self,
+        message: Status | SilenceMessage | GapMessage | End,
+        *,
+        rev: int = 0,
+        channel: int = 0,
+        traceparent: str | None = None,
+    ) -> None:
+        self._outbox.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
+
+    def _label(self, channel: int | None) -> str | None:
+        """The speaker's, where speakers are told apart."""
+        return None if channel is None or len(self.speakers) == 1 else str(channel)
+
+    def _transcribed(
+        self, window: Window | Passage, channel: int, transcript: Transcript, received_at: datetime
+    ) -> dict[str, Any]:
+        """The fields of what a window says, or several together."""
+        return self._range(window.start_frame, window.frames, received_at) | {
+            "segment": window.number,
+            "text": transcript.text,
+            "suppressed": transcript.suppressed,
+            "words": _words(transcript, window.start_frame / self._session.rate),
+            "language": transcript.language,
+            "confidence": None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),
+            "avg_logprob": transcript.avg_logprob,
+            "no_speech_prob": transcript.no_speech_prob,
+            "speaker": self._label(channel),
+            "captured_at": window.captured_at,
+        }
+
+    def _range(self, start_frame: int, frames: int, received_at: datetime) -> dict[str, Any]:
+        """The fields that every message has."""
+        rate = self._session.rate
+        return {
+            "stream": self._stream,
+            "session": self._session.id,
+            "rate": rate,
+            "start_frame": start_frame,
+            "frames": frames,
+            "start": start_frame / rate,
+            "duration": frames / rate,
+            "received_at": received_at,
+        }
+
+
+def _one_line(text: str) -> str:
+    """``text`` as a ``detail``, whatever a publisher made it quote."""
+    line = re.sub(r"[^ -~]", lambda odd: odd[0].encode("unicode_escape").decode(), mask(text))
+    return line if len(line) <= MAX_DETAIL else f"{line[: MAX_DETAIL - 3]}..."
+
+
+def _timing(job: Job, transcript: Transcript) -> Timing:
+    """Where the time went, if the message goes to the client now."""
+    now_s = time.monotonic()
+    return Timing(
+        queue_ms=1000 * (job.started_s - job.enqueued_s),
+        processing_ms=1000 * transcript.processing_s,
+        handover_ms=1000 * (now_s - job.finished_s),
+        end_to_end_ms=1000 * (now_s - job.arrived_s),
+        rtf=transcript.processing_s / job.duration_s,
+    )
+
+
+def _words(transcript: Transcript, start_s: float) -> tuple[Word, ...] | None:
+    """The words in seconds of the session; the window begins at ``start_s``."""
+    if transcript.words is None:
+        return None
+    return tuple(
+        Word(word=w.word, start=start_s + w.start_s, end=start_s + w.end_s, confidence=w.confidence)
+        for w in transcript.words
+    )

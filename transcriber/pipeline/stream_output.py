@@ -1,0 +1,364 @@
+"""What is told of one stream: its sessions' accounts and messages, as windows become text, silences and gaps.
+
+In: what happened, in order. Out: metrics, spans, and what is to be published. Live and durable mode differ in what they
+do with audio; what they tell is the same.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
+
+from transcriber.audio.contention import Verdict
+from transcriber.audio.frame_account import Fate
+from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.payload import Odd
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.vad.detector import Network, speech_probability, speech_seconds
+from transcriber.bus.publisher import Publisher
+from transcriber.config import Settings
+from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
+from transcriber.engine.worker import Worker
+from transcriber.logs import RateLimited
+from transcriber.pipeline.passages import Passage, Sound
+from transcriber.pipeline.second_pass import SecondPass
+from transcriber.pipeline.session_output import Outbox, SessionReport
+from transcriber.schema.messages import AnyMessage, StreamState, Timing, message_id
+from transcriber.telemetry import Counters, Telemetry, valid_traceparent
+
+log = logging.getLogger(__name__)
+
+TOLD_OF: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
+"""The states of a stream on which two publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all streams of a daemon share."""
+
+    settings: Settings
+    model: SpeechModel
+    network: Network | None
+    publisher: Publisher
+    telemetry: Telemetry
+    warnings: RateLimited
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What whoever asks for text wants of it.
+
+    Attributes:
+        translate: into English.
+        prompt: names and terms, shown to whisper before every window.
+    """
+
+    translate: bool = False
+    prompt: str = ""
+
+
+class Arrival(NamedTuple):
+    """When a payload came: monotonic seconds, and the wall clock."""
+
+    at_s: float
+    wall: datetime
+
+    @classmethod
+    def now(cls) -> "Arrival":
+        return cls(time.monotonic(), datetime.now(UTC))
+
+
+class StreamReport:
+    """Event loop only.
+
+    Attributes:
+        name: of the stream.
+        sessions: the open one and those that still wait for text, with what is told of each.
+        counters: of the stream; those of a clip or a file nobody sees: what it lacks is in its reply or its results, and alerts
+            are about streams.
+        jobs: where windows count as jobs, be it of a clip or a file.
+        second_pass: hears once more what was told; None: nobody does.
+    """
+
+    def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish | None = None) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``.
+
+        A request and a file come with a ``wish``; without one it is live audio, and its times are those that are measured.
+        """
+        self.name = name
+        self._wish = wish
+        self.sessions: dict[Session, SessionReport] = {}
+        telemetry = around.telemetry
+        self.counters = telemetry.counters(name) if wish is None else Counters()
+        self.jobs = self.counters if wish is None else telemetry.counters()
+        self._around = around
+        self._outbox = outbox
+        self.second_pass: SecondPass | None = None
+
+    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
+        """Tell what others have made up: an ``Outbox``."""
+        self._outbox.put(build, traceparent, rev, channel)
+
+    def started(self, session: Session, headers: AudioHeaders) -> None:
+        self.add(session).status("started", 0)
+        self.note(session, headers)
+
+    def add(self, session: Session) -> SessionReport:
+        """Report on ``session`` from now on."""
+        report = SessionReport(self.name, session, self._around.settings, self._outbox, self._around.publisher)
+        self.sessions[session] = report
+        return report
+
+    def note(self, session: Session, headers: AudioHeaders) -> None:
+        """What the headers say about the session."""
+        report, parent, language = self.sessions[session], headers.traceparent, headers.language
+        # Mostly they say what they said before.
+        if parent and parent != report.parent and valid_traceparent(parent):
+            report.parent = parent
+        if language and language != report.language:
+            allowed = self._around.settings.languages
+            if not self._around.model.supports(language):
+                self.odd(Odd("header", f"Language {language} is none that the model knows"))
+            elif allowed and language not in allowed:
+                self.odd(Odd("header", f"Language {language} is not in WHISPER_LANGUAGES"))
+            else:
+                report.language = language
+        if headers.prompt is not None:
+            report.prompt = headers.prompt
+        if session.overlap > report.counted_overlap:
+            report.counted_overlap = session.overlap
+            self.counters.chunks_dropped["overlap"] += 1
+
+    def notice(self, session: Session) -> None:
+        """What shows in the audio that has come, once there is more of it than a payload."""
+        report = self.sessions[session]
+        if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
+            report.odd_unit = True
+            self._around.warnings.warning(
+                "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
+            )
+        if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
+            report.noticed = True
+            self._around.warnings.warning("opposed", odd, stream=self.name, session=session.id)
+
+    def passed_over(self, headers: Iterable[str]) -> None:
+        """Headers that make no sense, each as a line."""
+        for line in headers:
+            self.odd(Odd("header", line))
+
+    def odd(self, odd: Odd) -> None:
+        """Something was passed over of a payload that is heard all the same."""
+        self.counters.chunks_odd[odd.reason] += 1
+        kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
+        self._around.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
+
+    def contended(self, detail: str) -> None:
+        """A payload is of another publisher, and not heard."""
+        self.counters.chunks_dropped["contended"] += 1
+        self._around.warnings.warning("contended", "payload skipped: %s", detail, stream=self.name)
+
+    def refused(self, reason: str, *, count: bool = True) -> None:
+        """A payload cannot be heard; ``count``: this is the first that is said of it."""
+        self.counters.chunks_dropped["bad_input"] += count
+        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
+
+    def stalled(self, session: Session, *, stalled: bool) -> None:
+        """Whether anything comes, be it a heartbeat; told when it changes."""
+        report = self.sessions[session]
+        if report.stalled != stalled:
+            report.stalled = stalled
+            report.status("stalled" if stalled else "resumed")
+
+    def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
+        """``window`` for the worker."""
+        report, speech = self.sessions[window.session], window.cut.speech
+        speaker = report.speakers[window.channel]
+        return Job(
+            stream=self.name,
+            samples=window.cut.samples,
+            lead_s=window.cut.lead_s,
+            language=report.language,
+            settle=settle,
+            lane=lane,
+            translate=self._wish is not None and self._wish.translate,
+            vocabulary=report.prompt if self._wish is None else self._wish.prompt,
+            context=speaker.context,
+            trail=speaker.trail,
+            steady=self._around.settings.durable,
+            speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
+            speech_prob=None if speech is None else speech_probability(speech),
+            arrived_s=arrival.at_s,
+        )
+
+    def window(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+        """A window became text, or it did not."""
+        session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
+        report = self.sessions[session]
+        traceparent = self._around.telemetry.job_span(
+            job,
+            session=session.id,
+            message_id=message_id(self.name, session.id, window.start_frame, kind, 0, window.channel),
+            error=None if isinstance(outcome, Transcript) else outcome.reason,
+            parent=report.parent,
+        )
+        if isinstance(outcome, Transcript):
+            session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
+            session.segments += 1
+            self.jobs.jobs_redone += outcome.redone
+            self.jobs.jobs_shortened += outcome.lead_s < job.lead_s
+            self._note_language(window, outcome)
+            if outcome.suppressed:
+                self.counters.text_suppressed[outcome.suppressed] += 1
+            own = report.speakers[window.channel].final(window, outcome)
+            report.final(
+                window,
+                job,
+                own,
+                model=self._around.model.name,
+                received_at=received_at,
+                traceparent=traceparent,
+                record=self._record,
+            )
+            self._listen_for_silence(session, window.start_frame + window.frames)
+            if self.second_pass:
+                final_id = message_id(self.name, session.id, window.start_frame, "final", 0, window.channel)
+                self.second_pass.final(window, own, final_id, received_at)
+        else:
+            session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
+            report.speakers[window.channel].failed(window, outcome.reason)
+            self.jobs.jobs_dropped[outcome.reason] += 1
+            lost_s = window.frames / session.rate
+            self._around.warnings.warning(
+                outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
+            )
+            place = window.start_frame, window.frames
+            gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
+            self._tell_gap(gap, received_at, traceparent)
+        self.end_if_complete(session)
+
+    def _note_language(self, window: Window, transcript: Transcript) -> None:
+        """Tell that a speaker is heard in another language than before, where nobody said in which."""
+        before = self.sessions[window.session].speakers[window.channel].spoken.language
+        now = transcript.spoken.language if transcript.spoken else None
+        if before and now and now != before:
+            self.jobs.language_changes += 1
+            log.info(
+                "another language is spoken",
+                extra={
+                    "stream": self.name,
+                    "session": window.session.id,
+                    "segment": window.number,
+                    "before": before,
+                    "language": now,
+                },
+            )
+
+    def silence(self, silence: Silence, received_at: datetime) -> None:
+        """Nobody speaks in this window, so it need not be heard."""
+        session, report = silence.session, self.sessions[silence.session]
+        self.counters.chunks_filtered += 1
+        session.account.settle(Fate.SILENT, silence.start_frame, silence.frames, silence.channel)
+        report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
+        report.silence(silence, received_at)
+        self._listen_for_silence(session, silence.start_frame + silence.frames)
+        if self.second_pass:
+            self.second_pass.silence(silence)
+
+    def gap(self, gap: Gap, received_at: datetime) -> None:
+        """Frames never came, or it is not known how many, or they are of no use."""
+        if gap.reason == "bad_input" and gap.frames:
+            self.refused(gap.detail or "")
+        gap.session.account.settle(gap.fate, gap.start_frame, gap.frames, gap.channel)
+        self._tell_gap(gap, received_at)
+
+    def ended(self, session: Session) -> None:
+        """No more audio will come of ``session``; its ``end`` follows upon the last of its windows."""
+        session.closed = True
+        self.end_if_complete(session)
+
+    def passage_job(self, session: Session, passage: Passage, sound: Sound, settle: Settle) -> Job:
+        """What was told, for the worker once more."""
+        report = self.sessions[session]
+        return Job(
+            stream=self.name,
+            samples=sound.samples,
+            lead_s=sound.lead_s,
+            language=passage.language or report.language,
+            settle=settle,
+            lane=Lane.SECOND_PASS,
+            vocabulary=report.prompt,
+            steady=True,
+            speech_s=sound.speech_s,
+            speech_prob=sound.speech_prob,
+            arrived_s=time.monotonic(),
+        )
+
+    def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None:
+        """What was told of a passage is better told so."""
+        self.counters.revisions += 1
+        self.sessions[session].second_pass(passage, channel, job, transcript, model=self._around.model.name)
+
+    def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
+        """Have the open windows heard as far as they go, while the worker has nothing else to do."""
+        interval_s = self._around.settings.partial_interval_secs
+        if not interval_s or not worker.queue.idle:
+            return
+        for channel, speaker in enumerate(self.sessions[session].speakers):
+            cutter, number = session.cutter(channel), session.number(channel)
+            ahead = speaker.closes(number, cutter)
+            if ahead or speaker.due(number, cutter, interval_s):
+                window = session.closing_window(channel) if ahead else session.open_window(channel)
+                job = self.job(window, partial(self._guessed, window, arrival.wall), Lane.PARTIAL, arrival)
+                job.ahead = ahead
+                if worker.queue.try_put(job) is None:
+                    speaker.asked(cutter, ahead=ahead)
+
+    def _guessed(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+        """An open window was heard so far; or it was not, as something else was more urgent."""
+        session = window.session
+        report = self.sessions.get(session)
+        if report is None or session.closed or window.number != session.number(window.channel):
+            return  # its final is on the way
+        speaker = report.speakers[window.channel]
+        if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
+            self.counters.partials += 1
+            report.partial(window, job, shown, rev=speaker.rev, model=self._around.model.name, received_at=received_at)
+
+    def _listen_for_silence(self, session: Session, frame: int) -> None:
+        """Tell when audio comes but no word, and when words are back."""
+        report = self.sessions[session]
+        quiet_frames = min(speaker.quiet_frames for speaker in report.speakers)
+        silent = quiet_frames >= self._around.settings.silence_timeout_secs * session.rate
+        if silent != report.silent:
+            report.silent = silent
+            report.status("silent" if silent else "resumed", frame)
+
+    def _tell_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        report = self.sessions[gap.session]
+        self.counters.gaps[gap.reason] += 1
+        for speaker in report.speakers if gap.channel is None else (report.speakers[gap.channel],):
+            if not gap.bridged:
+                speaker.interrupted()
+        report.gap(gap, received_at, traceparent)
+        if self.second_pass and not gap.bridged:
+            self.second_pass.gap(gap)
+
+    def _record(self, timing: Timing) -> None:
+        if self._wish is not None:
+            return
+        self._around.telemetry.record_job(
+            self.name,
+            queue_ms=timing.queue_ms,
+            processing_ms=timing.processing_ms,
+            end_to_end_ms=timing.end_to_end_ms,
+        )
+
+    def end_if_complete(self, session: Session) -> None:
+        """Tell the end of ``session``, if nothing else is to be told of it any more."""
+        if not session.complete or (self.second_pass and self.second_pass.holds(session)):
+            return
+        if report := self.sessions.pop(session, None):
+            report.end()
