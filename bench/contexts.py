@@ -30,7 +30,8 @@ from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, wit
 from bench.report import Results, interval, note, quantiles, run
 from bench.spoken import share
 from transcriber.config import load_settings
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import load_settings
-from transcriber.engine.job import Transcript, Word
+from transcriber.engine.transcript import Transcript, Word
 from transcriber.logs import configure
 from transcriber.service import serve
 from transcriber.testing.broker import EmbeddedBroker

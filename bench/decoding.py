@@ -32,7 +32,8 @@ from bench.spoken import spoken_to
 from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import WhisperModel, load_model
 from transcriber.engine.window_text import ask
 from transcriber.models.catalog import model_name

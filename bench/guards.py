@@ -29,8 +29,9 @@ from bench.report import Results, note, quantiles, run
 from bench.spoken import spoken_to
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
-from transcriber.engine.job import SpeechModel, Transcript
+from transcriber.engine.job import SpeechModel
 from transcriber.engine.prompt import Context
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO, model_name
 from transcriber.models.find import find_named_model

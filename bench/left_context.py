@@ -34,7 +34,8 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model

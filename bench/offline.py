@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.config import Settings
-from transcriber.engine.job import Job, Lane, Outcome, SpeechModel, Transcript
+from transcriber.engine.job import Job, Lane, Outcome, SpeechModel
 from transcriber.engine.language_detection import listen
 from transcriber.engine.language_evidence import Spoken
-from transcriber.pipeline.channel_state import Speaker
+from transcriber.engine.transcript import Transcript
+from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.passages import Part, Passage, Passages, revised, sound_of
 
 
@@ -89,7 +90,7 @@ class Offline:
         """``language`` None: to be detected."""
         self._model, self._settings, self._language, self._translate = model, settings, language, translate
         self._lane, self._vocabulary = lane, vocabulary
-        self._speaker = Speaker(settings)
+        self._speaker = ChannelState(settings)
 
     @property
     def spoken(self) -> Spoken:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from bench.daemon import MeasuredDaemon, StubbedDaemon
 from bench.media_files import KINDS, encode
 from bench.report import Results, note, quantiles, run
-from transcriber.audio.clip import Ears
+from transcriber.audio.clip import ClipCutter
 from transcriber.audio.media.open import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Window
@@ -125,7 +125,7 @@ def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engin
     """
     settings = load_settings()
     cutting = Cutting(settings.file_window_secs, quiet=True, threshold=settings.speech_threshold)
-    deaf = Ears(cutting, None, settings.request_max_secs)
+    deaf = ClipCutter(cutting, None, settings.request_max_secs)
     listening = replace(deaf, cutting=replace(cutting, gate=True), network=Silero())
     ways: dict[str, Callable[[bytes], list[Samples]]] = {
         "ours": lambda data: _windows(deaf, data),
@@ -152,7 +152,7 @@ def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engin
     return results
 
 
-def _windows(ears: Ears, data: bytes) -> list[Samples]:
+def _windows(ears: ClipCutter, data: bytes) -> list[Samples]:
     """As the daemon makes them."""
     media = open_media(data)
     parts = ears.cut("s", media.format, media.pieces).parts

@@ -25,7 +25,8 @@ from bench.spoken import spoken_to
 from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model

@@ -29,8 +29,8 @@ import numpy as np
 from transcriber import cli
 from transcriber.config import load_settings
 from transcriber.engine.hallucination import Doubt
-from transcriber.engine.job import Transcript, Word
 from transcriber.engine.language_evidence import Odds
+from transcriber.engine.transcript import Transcript, Word
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
 from transcriber.service import serve

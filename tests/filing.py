@@ -23,7 +23,7 @@ from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.config import load_settings
 from transcriber.errors import UnansweredError
-from transcriber.files.job_store import JobDesk
+from transcriber.files.job_store import JobStore
 from transcriber.schema.file_jobs import RESULT_FORMS, Submission, new_job_id
 from transcriber.schema.messages import Final
 from transcriber.testing.broker import EmbeddedBroker
@@ -66,7 +66,7 @@ class Office:
     def __init__(self, connection, settings):
         jetstream = JetStream(connection)
         self.connection, self.client = connection, connection.client
-        self.desk = JobDesk(jetstream, settings)
+        self.desk = JobStore(jetstream, settings)
         self.inputs, self.results = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
 
     async def submit(self, data, **fields):

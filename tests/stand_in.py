@@ -12,8 +12,8 @@ from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.clients.jobs_api import Jobs
 from transcriber.errors import RequestError
-from transcriber.files.endpoints import JobAnswers
-from transcriber.files.job_store import JobDesk
+from transcriber.files.endpoints import JobEndpoints
+from transcriber.files.job_store import JobStore
 from transcriber.schema.file_jobs import Submission
 from transcriber.schema.messages import Progress
 
@@ -37,8 +37,8 @@ class StandIn:
     def __init__(self, connection, settings, work):
         self.jetstream = JetStream(connection)
         self.jobs = Jobs(connection, settings)
-        self.desk = JobDesk(self.jetstream, settings)
-        self._answers = JobAnswers(self.desk)
+        self.desk = JobStore(self.jetstream, settings)
+        self._answers = JobEndpoints(self.desk)
         self.files, self.results = Bucket(self.jetstream, FILES_BUCKET), Bucket(self.jetstream, RESULTS_BUCKET)
         self.submissions = []
         self.questions = 0

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.audio.frame_account import Account, Fate
+from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 
 
 class Ledger:
@@ -36,15 +36,15 @@ def recordings(draw):
     """Holes and stretches of a recording, each channel's stretches cut in its own way, in any order: arguments of ``settle``."""
     channels = draw(st.integers(1, 2))
     at = 0
-    said: list[tuple[Fate, int, int, int | None]] = []
+    said: list[tuple[FrameOutcome, int, int, int | None]] = []
     for hole, frames in draw(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=8)):
         if hole:
-            said.append((Fate.LOST, at, frames, None))
+            said.append((FrameOutcome.LOST, at, frames, None))
         else:
             for channel in range(channels):
                 cuts = sorted({0, frames, *draw(st.lists(st.integers(0, frames), max_size=4))})
                 for start, end in pairwise(cuts):
-                    fate = draw(st.sampled_from([Fate.SILENT, Fate.TRANSCRIBED, Fate.DROPPED]))
+                    fate = draw(st.sampled_from([FrameOutcome.SILENT, FrameOutcome.TRANSCRIBED, FrameOutcome.DROPPED]))
                     said.append((fate, at + start, end - start, channel))
         at += frames
     return channels, at, draw(st.permutations(said))
@@ -53,52 +53,52 @@ def recordings(draw):
 @given(recordings())
 def test_the_sums_are_those_of_a_model_frame_by_frame_at_any_time_and_survive_being_saved(recording):
     channels, frames, said = recording
-    account, ledger = Account(channels), Ledger(channels, frames)
+    account, ledger = FrameAccount(channels), Ledger(channels, frames)
 
     for one in said:
-        account = Account.restored(json.loads(json.dumps(account.snapshot())))
+        account = FrameAccount.restored(json.loads(json.dumps(account.snapshot())))
         account.settle(*one)
         ledger.settle(*one)
 
         assert account.settled == ledger.settled
-        assert sum(account[fate] for fate in Fate) == account.settled
-        assert [account[fate] for fate in Fate] == [ledger[fate] for fate in Fate]
+        assert sum(account[fate] for fate in FrameOutcome) == account.settled
+        assert [account[fate] for fate in FrameOutcome] == [ledger[fate] for fate in FrameOutcome]
     assert account.settled == frames
 
 
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
-        (Fate.SILENT, Fate.SILENT, Fate.SILENT),
-        (Fate.SILENT, Fate.TRANSCRIBED, Fate.TRANSCRIBED),
-        (Fate.TRANSCRIBED, Fate.DROPPED, Fate.DROPPED),
-        (Fate.DROPPED, Fate.SILENT, Fate.DROPPED),
+        (FrameOutcome.SILENT, FrameOutcome.SILENT, FrameOutcome.SILENT),
+        (FrameOutcome.SILENT, FrameOutcome.TRANSCRIBED, FrameOutcome.TRANSCRIBED),
+        (FrameOutcome.TRANSCRIBED, FrameOutcome.DROPPED, FrameOutcome.DROPPED),
+        (FrameOutcome.DROPPED, FrameOutcome.SILENT, FrameOutcome.DROPPED),
     ],
 )
 def test_of_two_speakers_the_worse_fate_counts(one, other, expected):
-    account = Account(2)
+    account = FrameAccount(2)
 
     account.settle(one, 0, 10, 0)
     account.settle(other, 0, 10, 1)
 
-    assert {fate: account[fate] for fate in Fate} == dict.fromkeys(Fate, 0) | {expected: 10}
+    assert {fate: account[fate] for fate in FrameOutcome} == dict.fromkeys(FrameOutcome, 0) | {expected: 10}
 
 
 def test_nothing_is_counted_before_all_channels_have_told():
-    account = Account(2)
+    account = FrameAccount(2)
 
-    account.settle(Fate.TRANSCRIBED, 0, 30, 0)
+    account.settle(FrameOutcome.TRANSCRIBED, 0, 30, 0)
     before = account.settled
-    account.settle(Fate.SILENT, 0, 10, 1)
+    account.settle(FrameOutcome.SILENT, 0, 10, 1)
 
-    assert (before, account.settled, account[Fate.TRANSCRIBED]) == (0, 10, 10)
+    assert (before, account.settled, account[FrameOutcome.TRANSCRIBED]) == (0, 10, 10)
 
 
 def test_a_gap_of_no_frames_counts_nothing():
-    account = Account(2)
+    account = FrameAccount(2)
 
-    account.settle(Fate.LOST, 0, 0)
-    account.settle(Fate.DROPPED, 0, 0, 1)
+    account.settle(FrameOutcome.LOST, 0, 0)
+    account.settle(FrameOutcome.DROPPED, 0, 0, 1)
 
     assert account.settled == 0
-    assert not any(account[fate] for fate in Fate)
+    assert not any(account[fate] for fate in FrameOutcome)

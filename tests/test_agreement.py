@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from transcriber.engine.job import Word
-from transcriber.pipeline.local_agreement import Agreement
+from transcriber.engine.transcript import Word
+from transcriber.pipeline.local_agreement import LocalAgreement
 
 WORD_S = 0.2
 
@@ -16,7 +16,7 @@ def spoken(text, first_s=0.0):
 
 def shown(*passes):
     """The text after each pass; a pass is a text or words."""
-    agreement = Agreement()
+    agreement = LocalAgreement()
     words = [agreement.follow(spoken(one) if isinstance(one, str) else one) for one in passes]
     return [" ".join(word.word for word in some) for some in words]
 
@@ -94,7 +94,7 @@ def random_passes(draw):
 @settings(max_examples=500, deadline=None)
 @given(random_passes())
 def test_what_was_agreed_on_never_changes_and_is_always_shown_first(passes):
-    agreement = Agreement()
+    agreement = LocalAgreement()
     before: list[Word] = []
 
     for words in passes:
@@ -108,7 +108,7 @@ def test_what_was_agreed_on_never_changes_and_is_always_shown_first(passes):
 @settings(max_examples=500, deadline=None)
 @given(random_passes())
 def test_no_word_is_shown_twice_or_lost_after_what_was_agreed(passes):
-    agreement = Agreement()
+    agreement = LocalAgreement()
 
     for words in passes:
         last = max((int(word.word[1:]) for word in agreement._agreed if word.word[0] == "w"), default=-1)

@@ -8,10 +8,11 @@ import pytest
 
 from tests.harness import until
 from transcriber.engine.ahead import Ahead
-from transcriber.engine.job import Job, Lane, Transcript
+from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.language_evidence import Spoken
 from transcriber.engine.prompt import Context, Trail
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 

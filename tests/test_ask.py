@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from transcriber.audio.window import OVERLAP_S
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, Transcript, Word
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane
 from transcriber.engine.prompt import Trail
+from transcriber.engine.transcript import Transcript, Word
 from transcriber.engine.window_text import ask
 
 LEAD_S, WINDOW_S = 7.5, 5.0

@@ -12,8 +12,9 @@ from tests.harness import PATIENCE_S
 from tests.test_start import run
 from transcriber.config import Settings, queue_capacity
 from transcriber.engine.calibrate import Row, best, calibrate, streams_held
-from transcriber.engine.job import Job, Transcript
+from transcriber.engine.job import Job
 from transcriber.engine.job_queue import JobQueue
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.errors import EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL

@@ -12,7 +12,7 @@ from bench.chaos.command import figures, play_all, table
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, covering, fake_text, from_seed
 from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, consumer_errors, judge
 from bench.chaos.world import may_fill_a_disk
-from transcriber.audio.frame_account import Fate
+from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap as GapEvent, Window
@@ -92,18 +92,18 @@ def message_of(name, event):
         case Started():
             message = told(Status, session, name, 0, 0, state="started")
         case Window():
-            session.account.settle(Fate.TRANSCRIBED, event.start_frame, event.frames)
+            session.account.settle(FrameOutcome.TRANSCRIBED, event.start_frame, event.frames)
             session.segments += 1
             text = str(round(float(np.median(event.cut.samples)) * 1000))
             message = final(session, name, event.start_frame, event.frames, event.number, text)
         case GapEvent():
-            session.account.settle(Fate.LOST, event.start_frame, event.frames)
+            session.account.settle(FrameOutcome.LOST, event.start_frame, event.frames)
             message = told(Gap, session, name, event.start_frame, event.frames, reason=event.reason)
         case Ended():
             account = session.account
             sums = {
-                "received": session.received, "lost": account[Fate.LOST], "transcribed": account[Fate.TRANSCRIBED],
-                "silent": account[Fate.SILENT], "dropped": account[Fate.DROPPED],
+                "received": session.received, "lost": account[FrameOutcome.LOST], "transcribed": account[FrameOutcome.TRANSCRIBED],
+                "silent": account[FrameOutcome.SILENT], "dropped": account[FrameOutcome.DROPPED],
             }  # fmt: skip
             fields = {f"{sum_}_frames": frames for sum_, frames in sums.items()}
             fields |= {f"{sum_}_s": frames / session.rate for sum_, frames in sums.items()}

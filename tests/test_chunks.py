@@ -10,9 +10,9 @@ import pytest
 from tests.encoding import RATE, cluster, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus_decoder import OpusDecoder
 from transcriber.audio.headers import AudioHeaders
-from transcriber.live.decode_queue import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, Chunks
-from transcriber.pipeline.decoder_pool import Decoding
-from transcriber.pipeline.stream_output import Arrival
+from transcriber.live.decode_queue import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, DecodeQueue
+from transcriber.pipeline.decoder_pool import DecoderPool
+from transcriber.schema.arrival import Arrival
 from transcriber.testing.speech import load_speech
 
 OPUS = AudioHeaders(content_type="audio/opus")
@@ -55,14 +55,14 @@ def crashes():
 
 @pytest.fixture
 def decoding():
-    pool = Decoding(threads=1)
+    pool = DecoderPool(threads=1)
     yield pool
     pool.close()
 
 
 @pytest.fixture
 def chunks(notes, crashes, decoding):
-    return Chunks(decoding, notes, lambda task: crashes.append(task.exception()), max_hole_s=600)
+    return DecodeQueue(decoding, notes, lambda task: crashes.append(task.exception()), max_hole_s=600)
 
 
 async def test_chunks_are_taken_in_order_while_others_go_on(chunks, notes):

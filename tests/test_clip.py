@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from transcriber.audio.clip import Ears
+from transcriber.audio.clip import ClipCutter
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.vad.detector import State
@@ -43,7 +43,7 @@ def pieces(data, size=RATE * 2):
 
 
 def ears(network=None, *, gate=True, window_s=5.0, max_s=60.0):
-    return Ears(Cutting(window_s, quiet=True, gate=gate, heeds=True), network, max_s)
+    return ClipCutter(Cutting(window_s, quiet=True, gate=gate, heeds=True), network, max_s)
 
 
 def test_silence_before_speech_is_a_part_of_its_own_so_that_words_are_heard_afresh():

@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.job import Transcript
 from transcriber.engine.prompt import MAX_CHARS, Context, ending
+from transcriber.engine.transcript import Transcript
 
 
 def said(text, avg_logprob=-0.1, language="en", doubt=None, suppressed=None):

@@ -11,7 +11,7 @@ from bench import contexts
 from bench.contexts import Piece, Trial, asked_again, demo_corpora, figures, hear, history, invented, trial
 from bench.recordings import BUNDLED, PAUSE_S, Recording, Sentence, read_folder, with_noise
 from bench.report import interval
-from transcriber.engine.job import Transcript
+from transcriber.engine.transcript import Transcript
 
 SECOND = 16_000
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear
-from transcriber.audio.contiguous import FreshRun, Run
+from transcriber.audio.contiguous import ContiguousRun, ReplayableRun
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler, output_samples
 from transcriber.audio.vad.detector import FRAME_SAMPLES, SpeechDetector, has_speech
@@ -111,7 +111,7 @@ def sliced(payload, fmt, sizes):
 
 def cuts_of(payload, fmt, cutting, network, sizes, eager=(True,)):
     """Of each channel that is heard."""
-    run = (FreshRun if cutting.afresh else Run)(fmt, cutting, network)
+    run = (ReplayableRun if cutting.afresh else ContiguousRun)(fmt, cutting, network)
     found = [
         one
         for number, piece in enumerate(sliced(payload, fmt, sizes))
@@ -170,7 +170,7 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, cutt
 @given(AUDIO, FORMATS, CUTTINGS.filter(lambda cutting: cutting.endpoint_s), SIZES)
 def test_a_window_that_closes_is_cut_as_was_foretold(audio, fmt, cutting, sizes):
     payload = audio.payload(fmt, apart=cutting.apart)
-    run = (FreshRun if cutting.afresh else Run)(fmt, cutting, EAR)
+    run = (ReplayableRun if cutting.afresh else ContiguousRun)(fmt, cutting, EAR)
     foretold: dict[int, Cut] = {}
 
     for piece in sliced(payload, fmt, sizes):

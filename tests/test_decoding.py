@@ -11,7 +11,7 @@ from tests.media import Trickle, make
 from transcriber.audio.media.open import open_media
 from transcriber.errors import MediaError
 from transcriber.pipeline import DECODING_THREAD
-from transcriber.pipeline.decoder_pool import Decoding, open_file
+from transcriber.pipeline.decoder_pool import DecoderPool, open_file
 
 
 class Stuck(Trickle):
@@ -36,7 +36,7 @@ def threads() -> list[str]:
 
 @pytest.fixture
 async def decoding():
-    decoding = Decoding()
+    decoding = DecoderPool()
     yield decoding
     decoding.close()
 
@@ -111,10 +111,10 @@ def test_a_process_ends_though_a_decoder_hangs():
     code = """
         import asyncio, threading
         import transcriber.cli as cli
-        from transcriber.pipeline.decoder_pool import Decoding
+        from transcriber.pipeline.decoder_pool import DecoderPool
 
         async def hang():
-            decoding = Decoding()
+            decoding = DecoderPool()
             running = asyncio.create_task(decoding.run(threading.Event().wait))
             await asyncio.sleep(0)
             decoding.close()

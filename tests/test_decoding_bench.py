@@ -9,7 +9,8 @@ import pytest
 
 from bench.decoding import Doubts, _said_in, _weigh, settings_of
 from bench.recordings import Recording, Word
-from transcriber.engine.job import Job, Transcript
+from transcriber.engine.job import Job
+from transcriber.engine.transcript import Transcript
 from transcriber.testing.wer import words
 
 LOOP = Transcript("gale gale gale gale", (), "en", -0.1, None, 1.0, doubt="repetition")

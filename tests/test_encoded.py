@@ -13,7 +13,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, Began, Broken
-from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, EncodedStream, Encoding, Piece, parse_encoding
+from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, Encoding, Piece, StreamDecoder, parse_encoding
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
@@ -61,7 +61,7 @@ def encoding_of(name):
 
 def listen(encoding, chunks, lost=()):
     """Everything that comes out; ``lost``: numbers of chunks before which something was lost."""
-    stream = EncodedStream(encoding, max_hole_s=600)
+    stream = StreamDecoder(encoding, max_hole_s=600)
     found: list[Any] = [one for n, chunk in enumerate(chunks) for one in stream.feed(chunk, lost=n in lost)]
     return found + list(stream.finish())
 
@@ -304,7 +304,7 @@ def test_whatever_is_mutated_nothing_raises_and_little_is_kept(name, data):
                 good[at:at] = data.draw(st.binary(max_size=50))
             case "copy":
                 good[at:at] = good[data.draw(st.integers(0, len(good))) :][:300]
-    stream = EncodedStream(encoding_of(name), max_hole_s=600)
+    stream = StreamDecoder(encoding_of(name), max_hole_s=600)
     total = 0
     for chunk in sliced(bytes(good), data.draw(st.lists(st.integers(1, 900), min_size=1, max_size=5))):
         for one in stream.feed(chunk):
@@ -375,7 +375,7 @@ def test_whatever_comes_twice_late_or_never_the_sessions_are_tiled(name, size, c
     ],
 )
 def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
-    stream = EncodedStream(encoding, max_hole_s=600)
+    stream = StreamDecoder(encoding, max_hole_s=600)
     list(stream.feed(recording(str(encoding))[0][:3_000]))
     tracemalloc.start()
 
@@ -390,7 +390,7 @@ def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
 
 def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
     """Whoever is told acts on it, on the event loop."""
-    stream = EncodedStream(Encoding.WEBM, max_hole_s=600)
+    stream = StreamDecoder(Encoding.WEBM, max_hole_s=600)
     list(stream.feed(webm_head() + cluster(0)))
 
     found = list(stream.feed(b"\xa3\x84\x81\0\0\x80\xa3\xff" * 10_000))
@@ -400,7 +400,7 @@ def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
 
 def test_bare_packets_are_decoded_each_at_its_place():
     packets = opus_packets(speech())
-    stream = EncodedStream(Encoding.OPUS, max_hole_s=600)
+    stream = StreamDecoder(Encoding.OPUS, max_hole_s=600)
 
     found: list[Any] = [one for n, packet in enumerate(packets) for one in stream.feed(packet, offset=960 * n)]
 
@@ -412,7 +412,7 @@ def test_bare_packets_are_decoded_each_at_its_place():
 
 def test_a_bare_packet_that_is_none_costs_itself():
     packets = opus_packets(speech())
-    stream = EncodedStream(Encoding.OPUS, max_hole_s=600)
+    stream = StreamDecoder(Encoding.OPUS, max_hole_s=600)
 
     found: list[Any] = [one for packet in [*packets[:20], b"\xff\xff", b"\x03\x00", bytes(2_000), *packets[20:]]
              for one in stream.feed(packet)]  # fmt: skip
@@ -424,7 +424,7 @@ def test_a_bare_packet_that_is_none_costs_itself():
 def test_bare_stereo_packets_have_two_channels():
     packets = opus_packets(np.repeat(np.frombuffer(speech(1), "<i2"), 2), channels=2, frame_ms=10)
     stereo = next(n for n, packet in enumerate(packets) if packet[0] & 4)
-    stream = EncodedStream(Encoding.OPUS, max_hole_s=600)
+    stream = StreamDecoder(Encoding.OPUS, max_hole_s=600)
 
     found: list[Any] = [one for packet in packets[stereo:] for one in stream.feed(packet)]
 

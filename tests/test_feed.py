@@ -15,7 +15,7 @@ from transcriber.bus.jetstream import client as jetstream_module
 from transcriber.bus.jetstream.provision import consumer_name
 from transcriber.config import load_settings
 from transcriber.durable import consumer as feed_module
-from transcriber.durable.consumer import Feed, Payload
+from transcriber.durable.consumer import Consumer, Payload
 from transcriber.errors import RefusedError
 from transcriber.testing.broker import EmbeddedBroker
 
@@ -57,7 +57,7 @@ async def feeding(broker, start=1):
     connection = Connection()
     await connection.open(load_settings(nats_url=broker.url), name="test")
     inbox = connection.client.new_inbox()
-    feed = Feed(connection, f"{inbox}.s", "AUDIO", consumer_name("s"), "audio.s")
+    feed = Consumer(connection, f"{inbox}.s", "AUDIO", consumer_name("s"), "audio.s")
     edge = Edge(feed)
     # Payloads come with their own subject, heartbeats with that of the request.
     await connection.subscribe(f"{inbox}.*.*", edge.pass_on)

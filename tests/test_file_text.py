@@ -11,8 +11,8 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
 from transcriber.engine.job import Lane
 from transcriber.engine.job_queue import JobQueue
-from transcriber.engine.queue_slots import Places
-from transcriber.files.text_stage import FileText, file_settings
+from transcriber.engine.queue_slots import QueueSlots
+from transcriber.files.text_stage import TextStage, file_settings
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import Submission
 from transcriber.telemetry import Telemetry
@@ -36,7 +36,7 @@ class Silent:
 async def test_a_stop_while_nothing_waits_to_be_stored_ends_it(broker):
     submission = Submission(job="job=1", object="a")
     settings = load_settings(nats_url=broker.url)
-    around: Any = SimpleNamespace(
+    runtime: Any = SimpleNamespace(
         settings=file_settings(settings, submission),
         network=None,
         telemetry=Telemetry(settings, "test"),
@@ -49,7 +49,7 @@ async def test_a_stop_while_nothing_waits_to_be_stored_ends_it(broker):
         return audio
 
     async with office(broker) as desk:
-        text = FileText(submission, worker, Places(worker, Lane.FILE), JetStream(desk.connection), around)
+        text = TextStage(submission, worker, QueueSlots(worker, Lane.FILE), JetStream(desk.connection), runtime)
         running = asyncio.create_task(text.run(read))
         await audio.asked.wait()
 

@@ -34,8 +34,8 @@ from tests.stored import Stored
 from transcriber.bus.jetstream.file_streams import JOB_CONSUMER, JOBS
 from transcriber.bus.object_store.bucket import stream_of
 from transcriber.config import JOB_SUBJECT
-from transcriber.files.job_store import Kept
-from transcriber.files.work_queue import JobFeed
+from transcriber.files.job_store import StoredRecord
+from transcriber.files.work_queue import WorkQueue
 from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.schema.messages import End
 from transcriber.testing.broker import EmbeddedBroker
@@ -317,7 +317,7 @@ async def check_given_back(desk, job):
     if kept and kept.record.over:
         await until_queue_empty(desk)
         return
-    feed = JobFeed(desk.connection)
+    feed = WorkQueue(desk.connection)
     await feed.start()
     watch = Stopwatch()
     async with asyncio.timeout(PATIENCE_S):
@@ -346,7 +346,7 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         )
         await desk.client.jetstream().publish(f"{JOB_SUBJECT}.{job}", record.model_dump_json().encode())
         await until(lambda: stopped(daemon), "the place")
-        await desk.desk.update(Kept(record, 0))
+        await desk.desk.update(StoredRecord(record, 0))
         watch = Stopwatch()
         daemon.process.send_signal(signal.SIGCONT)
         assert (await desk.over(job)).state == "done"

@@ -24,7 +24,7 @@ from bench.recordings import BUNDLED, Recording, read_folder
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.hallucination import Doubt
-from transcriber.engine.job import Transcript
+from transcriber.engine.transcript import Transcript
 from transcriber.testing.wer import words
 
 SECOND = 16_000

@@ -16,9 +16,9 @@ from transcriber.bus.jetstream.provision import ensure_files
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.config import load_settings
 from transcriber.errors import FencedError, RequestError
-from transcriber.files.endpoints import MAX_OPEN, JobAnswers
-from transcriber.files.job_store import JobDesk, Kept
-from transcriber.files.work_queue import JobFeed
+from transcriber.files.endpoints import MAX_OPEN, JobEndpoints
+from transcriber.files.job_store import JobStore, StoredRecord
+from transcriber.files.work_queue import WorkQueue
 from transcriber.schema.file_jobs import (
     WINDOWS_FOR_AN_ATTEMPT,
     Answer,
@@ -43,8 +43,8 @@ class Office:
     def __init__(self, connection, settings):
         self.connection = connection
         self.jetstream = JetStream(connection)
-        self.desk = JobDesk(self.jetstream, settings)
-        self.feed = JobFeed(connection)
+        self.desk = JobStore(self.jetstream, settings)
+        self.feed = WorkQueue(connection)
 
     async def next_job(self):
         async with asyncio.timeout(PATIENCE_S):
@@ -200,16 +200,16 @@ async def test_submission_that_cannot_be_done_is_refused_in_one_line(broker, dat
         await office.put("large.wav", bytes(11))
         await office.submit(job="job=1")
 
-        assert await refusal(JobAnswers(office.desk).to_submission(data)) == code
+        assert await refusal(JobEndpoints(office.desk).to_submission(data)) == code
         assert await office.waiting() == 1
 
 
 async def test_requests_are_answered_in_json(office):
     await office.put("a.wav")
 
-    submitted = json.loads(await JobAnswers(office.desk).to_submission(b'{"object": "a.wav"}'))
+    submitted = json.loads(await JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}'))
     cancelled = json.loads(
-        await JobAnswers(office.desk).to_cancellation(json.dumps({"job": submitted["job"]}).encode())
+        await JobEndpoints(office.desk).to_cancellation(json.dumps({"job": submitted["job"]}).encode())
     )
 
     assert submitted == {"job": submitted["job"], "state": "queued"}
@@ -218,7 +218,7 @@ async def test_requests_are_answered_in_json(office):
 
 @pytest.mark.parametrize(("data", "code"), [(b"{}", 400), (b'{"job": "a"}', 400), (b'{"job": "job=1"}', 404)])
 async def test_cancellation_that_cannot_be_done_is_refused(office, data, code):
-    assert await refusal(JobAnswers(office.desk).to_cancellation(data)) == code
+    assert await refusal(JobEndpoints(office.desk).to_cancellation(data)) == code
 
 
 async def test_broker_that_is_away_is_503(tmp_path):
@@ -228,8 +228,8 @@ async def test_broker_that_is_away_is_503(tmp_path):
         broker.stop()
         await until(lambda: not office.connection.connected, "the loss")
 
-        assert await refusal(JobAnswers(office.desk).to_submission(b'{"object": "a.wav"}')) == 503
-        assert await refusal(JobAnswers(office.desk).to_cancellation(b'{"job": "job=1"}')) == 503
+        assert await refusal(JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}')) == 503
+        assert await refusal(JobEndpoints(office.desk).to_cancellation(b'{"job": "job=1"}')) == 503
 
 
 async def test_full_queue_is_429(office):
@@ -237,12 +237,12 @@ async def test_full_queue_is_429(office):
     await office.jetstream.call("STREAM.UPDATE.JOBS", config | {"max_bytes": 100})
     await office.put("a.wav")
 
-    assert await refusal(JobAnswers(office.desk).to_submission(b'{"object": "a.wav"}')) == 429
+    assert await refusal(JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}')) == 429
     assert await office.desk.records() == []
 
 
 async def test_more_than_may_ask_at_once_are_429(office):
-    answers = JobAnswers(office.desk)
+    answers = JobEndpoints(office.desk)
 
     codes = await asyncio.gather(*(refusal(answers.to_cancellation(b'{"job": "job=1"}')) for _ in range(MAX_OPEN + 3)))
 
@@ -255,7 +255,7 @@ async def test_link_is_400(office):
     meta = {"name": "x", "nuid": "1", "options": {"link": {"bucket": "OTHER"}}}
     await office.jetstream.store(bucket._meta_subject("x"), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
 
-    assert await refusal(JobAnswers(office.desk).to_submission(b'{"object": "x"}')) == 400
+    assert await refusal(JobEndpoints(office.desk).to_submission(b'{"object": "x"}')) == 400
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done", "failed", "cancelled"])
@@ -492,4 +492,4 @@ def test_record_is_the_same_after_it_was_stored(state, done_s, at, error):
     )
 
     assert JobRecord.model_validate_json(record.model_dump_json()) == record
-    assert Kept(record, 1) == Kept(JobRecord.model_validate_json(record.model_dump_json()), 1)
+    assert StoredRecord(record, 1) == StoredRecord(JobRecord.model_validate_json(record.model_dump_json()), 1)

@@ -16,10 +16,10 @@ from tests.stored import provisioned
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
-from transcriber.durable.transcript_log import Ledger
+from transcriber.durable.transcript_log import TranscriptLog
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import JobQueue
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.errors import FencedError, UnansweredError
 from transcriber.logs import RateLimited
 from transcriber.schema.messages import Checkpoint, Status
@@ -38,11 +38,11 @@ async def ledger_of(broker, instance, name="s"):
     settings = load_settings(nats_url=broker.url)
     connection = Connection()
     await connection.open(settings, name=instance)
-    around: Any = SimpleNamespace(
+    runtime: Any = SimpleNamespace(
         settings=settings, telemetry=Telemetry(settings, instance), warnings=RateLimited(logging.getLogger("test"))
     )
     try:
-        yield Ledger(JetStream(connection), name, around, around.telemetry.counters())
+        yield TranscriptLog(JetStream(connection), name, runtime, runtime.telemetry.counters())
     finally:
         await connection.close()
 
@@ -173,7 +173,7 @@ async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
     """Between the promise and its keeping another one takes the place: whoever was promised it waits on, and first."""
     queue = JobQueue(1)
     worker: Any = SimpleNamespace(queue=queue, on_room=[])
-    places = Places(worker)
+    places = QueueSlots(worker)
     taken = []
 
     async def take(name):
@@ -202,7 +202,7 @@ async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
 async def test_a_place_is_not_promised_to_somebody_who_was_cancelled():
     queue = JobQueue(1)
     worker: Any = SimpleNamespace(queue=queue, on_room=[])
-    places = Places(worker)
+    places = QueueSlots(worker)
     job = Job(stream="a", samples=np.zeros(0, np.float32), language=None, settle=lambda *_: None, lane=Lane.FINAL)
     assert queue.try_put(job) is None
     cancelled, waiting = asyncio.create_task(places.free()), asyncio.create_task(places.free())

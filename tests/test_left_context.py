@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from transcriber.engine.job import Transcript, Word, written
+from transcriber.engine.transcript import Transcript, Word, written
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
 from transcriber.schema.messages import WrittenState
 

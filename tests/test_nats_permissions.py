@@ -31,8 +31,8 @@ from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.config import load_settings
 from transcriber.errors import BrokerError
-from transcriber.files.job_store import JobDesk
-from transcriber.files.work_queue import JobFeed
+from transcriber.files.job_store import JobStore
+from transcriber.files.work_queue import WorkQueue
 from transcriber.schema.file_jobs import Answer, Submission
 from transcriber.schema.messages import ANY_MESSAGE, End, Final
 from transcriber.testing.broker import EmbeddedBroker
@@ -485,7 +485,7 @@ async def test_file_goes_its_way_with_no_more_than_each_may(guarded, as_user, ca
     async with connected(daemon, "daemon") as theirs, connected(submitter, "submitter") as ours:
         await check_files(theirs, daemon)
         inputs, results = Bucket(JetStream(theirs), FILES_BUCKET), Bucket(JetStream(ours), RESULTS_BUCKET)
-        desk, feed = JobDesk(JetStream(theirs), daemon), JobFeed(theirs)
+        desk, feed = JobStore(JetStream(theirs), daemon), WorkQueue(theirs)
         await feed.start()
 
         info = await Bucket(JetStream(ours), FILES_BUCKET).put("a.wav", pieces(bytes(300_000)))
@@ -501,7 +501,7 @@ async def test_file_goes_its_way_with_no_more_than_each_may(guarded, as_user, ca
         await inputs.delete("a.wav")
         await taken.done()
 
-        listed = await JobDesk(JetStream(ours), submitter).records()
+        listed = await JobStore(JetStream(ours), submitter).records()
         assert [(k.record.submission.job, k.record.state) for k in listed] == [(answer.job, "done")]
         result = await results.info(f"{answer.job}.txt")
         assert result is not None
@@ -522,7 +522,7 @@ async def test_daemon_of_files_has_one_done_with_no_more_than_it_may(guarded, se
     ):
         heard: list[bytes] = []
         progress = await ours.client.subscribe("transcripts.*.progress", cb=keep(heard))
-        desk = JobDesk(JetStream(ours), submitter)
+        desk = JobStore(JetStream(ours), submitter)
         await Bucket(JetStream(ours), FILES_BUCKET).put("b.wav", pieces(clip(321, 2)))
         answer = await ours.client.request("transcriber.submit", b'{"object": "b.wav"}', timeout=PATIENCE_S)
         job = Answer.model_validate_json(answer.data).job

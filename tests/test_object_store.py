@@ -18,7 +18,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from tests.harness import PATIENCE_S, until
 from transcriber.bus.client_session import connected
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.bus.object_store.blocking_source import StoredSource
+from transcriber.bus.object_store.blocking_source import BlockingSource
 from transcriber.bus.object_store.bucket import Bucket, ObjectInfo
 from transcriber.bus.object_store.reader import LEAP_CHUNKS, ObjectReader
 from transcriber.bus.object_store.upload import CHUNK_BYTES
@@ -451,7 +451,7 @@ async def test_headers_of_an_uploader_s_own_mislead_nobody(ours):
 async def test_thread_reads_what_the_decoder_asks_for(ours):
     data = noise(5 * CHUNK_BYTES)
     await ours.put("x", cut(data))
-    source = StoredSource(await reader_of(ours, "x"))
+    source = BlockingSource(await reader_of(ours, "x"))
 
     def read():
         file, place = io.BytesIO(), 0
@@ -472,7 +472,7 @@ async def test_thread_that_waits_for_the_broker_is_let_go(tmp_path):
     async with opened(broker.url) as bucket:
         info = ObjectInfo("x", "none", 5, 1, "")
         reader = ObjectReader(bucket, info)
-        source = StoredSource(reader)
+        source = BlockingSource(reader)
         broker.process.kill()
         broker.process.wait()
         await until(lambda: not bucket.jetstream._connection.connected, "the loss")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
-from transcriber.audio.frame_account import Fate
+from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, SampleFormat
@@ -46,11 +46,11 @@ def session_of(events):
             event.session.account.settle(event.fate, event.start_frame, event.frames)
     for event in events:
         if isinstance(event, Window):
-            event.session.account.settle(Fate.TRANSCRIBED, event.start_frame, event.frames)
+            event.session.account.settle(FrameOutcome.TRANSCRIBED, event.start_frame, event.frames)
     session = events[-1].session
     session.closed = True
     assert session.complete
-    assert session.clock == session.received + session.account[Fate.LOST]
+    assert session.clock == session.received + session.account[FrameOutcome.LOST]
     return session
 
 
@@ -66,7 +66,7 @@ def test_a_payload_that_is_lost_is_told_to_the_frame_and_the_window_goes_on():
         (5 * RATE, 5 * RATE, 5 * RATE),
     ]
     account = session_of(events).account
-    assert (account[Fate.LOST], account[Fate.TRANSCRIBED]) == (10 * PAYLOAD, 490 * PAYLOAD)
+    assert (account[FrameOutcome.LOST], account[FrameOutcome.TRANSCRIBED]) == (10 * PAYLOAD, 490 * PAYLOAD)
 
 
 @pytest.mark.parametrize(("lost", "windows"), [(10, 1), (11, 2)])
@@ -98,12 +98,17 @@ def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on()
     events = [e for number in range(100) for e in source.feed(bad if number == 50 else good, NO_HEADERS)] + source.end()
 
     (gap,) = (event for event in events if isinstance(event, Gap))
-    assert (gap.start_frame, gap.frames, gap.reason, gap.fate) == (50 * PAYLOAD, PAYLOAD, "bad_input", Fate.DROPPED)
+    assert (gap.start_frame, gap.frames, gap.reason, gap.fate) == (
+        50 * PAYLOAD,
+        PAYLOAD,
+        "bad_input",
+        FrameOutcome.DROPPED,
+    )
     (window,) = (event for event in events if isinstance(event, Window))
     assert window.frames == 100 * PAYLOAD
     assert np.isfinite(window.cut.samples).all()
     session = session_of(events)
-    assert (session.received, session.account[Fate.DROPPED]) == (100 * PAYLOAD, PAYLOAD)
+    assert (session.received, session.account[FrameOutcome.DROPPED]) == (100 * PAYLOAD, PAYLOAD)
 
 
 def test_a_window_of_nothing_but_a_bridge_is_silence_for_nobody_would_wait_for_it():
@@ -115,11 +120,11 @@ def test_a_window_of_nothing_but_a_bridge_is_silence_for_nobody_would_wait_for_i
 
     assert [type(event).__name__ for event in events] == ["Started", "Window", "Gap", "Silence", "Ended"]
     session = events[-1].session
-    session.account.settle(Fate.DROPPED, RATE, PAYLOAD)
-    session.account.settle(Fate.SILENT, RATE, PAYLOAD, 0)
+    session.account.settle(FrameOutcome.DROPPED, RATE, PAYLOAD)
+    session.account.settle(FrameOutcome.SILENT, RATE, PAYLOAD, 0)
     session.closed = True
     assert not session.complete
-    session.account.settle(Fate.TRANSCRIBED, 0, RATE, 0)
+    session.account.settle(FrameOutcome.TRANSCRIBED, 0, RATE, 0)
     assert session.complete
 
 
@@ -284,19 +289,19 @@ def test_whatever_a_line_does_the_account_is_exact_and_speech_is_no_silence(publ
     for event in events:
         if isinstance(event, Gap):
             assert event.bridged or event.start_frame == place
-            session.account.settle(Fate.LOST, event.start_frame, event.frames)
+            session.account.settle(FrameOutcome.LOST, event.start_frame, event.frames)
         if isinstance(event, Window | Silence) or (isinstance(event, Gap) and not event.bridged):
             assert event.start_frame == place
             place += event.frames
     for event in events:
         if isinstance(event, Window | Silence):
-            fate = Fate.SILENT if isinstance(event, Silence) else Fate.TRANSCRIBED
+            fate = FrameOutcome.SILENT if isinstance(event, Silence) else FrameOutcome.TRANSCRIBED
             session.account.settle(fate, event.start_frame, event.frames)
     session.closed = True
     account = session.account
     assert session.complete
-    assert place == session.clock == session.received + account[Fate.LOST]
-    assert session.received == account[Fate.TRANSCRIBED] + account[Fate.SILENT]
-    assert account[Fate.SILENT] <= silent_frames
+    assert place == session.clock == session.received + account[FrameOutcome.LOST]
+    assert session.received == account[FrameOutcome.TRANSCRIBED] + account[FrameOutcome.SILENT]
+    assert account[FrameOutcome.SILENT] <= silent_frames
     if not (jitter or echo):
         assert session.received == sent

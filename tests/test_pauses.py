@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.pipeline.pauses import EDGE_S, FRAME_S, LEAST_S, Pauses, Phrase, spoken_ranges
+from transcriber.engine.transcript import Phrase
+from transcriber.pipeline.pauses import EDGE_S, FRAME_S, LEAST_S, Pauses, spoken_ranges
 
 ALL = (-100.0, 100.0)
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings, strategies as st
 
 from tests.hearing import BEAT, Ear, joined, silence, speech
 from tests.test_cutting_properties import AUDIO, CUTTINGS, FORMATS, SIZES, sliced
-from transcriber.audio.contiguous import PRE_ROLL_S, FreshRun, Run
-from transcriber.audio.frame_account import Account, Fate
+from transcriber.audio.contiguous import PRE_ROLL_S, ContiguousRun, ReplayableRun
+from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.session import Bookmark, Gap, Place, Session, Silence, Window, replay_from
+from transcriber.audio.session import ChannelResumePoint, Gap, Session, SessionResumePoint, Silence, Window, replay_from
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.vad.silero import Silero
@@ -111,12 +111,12 @@ class Recording:
 def settle(session, event):
     match event:
         case Silence():
-            fate = Fate.SILENT
+            fate = FrameOutcome.SILENT
         case Gap():
             fate = event.fate
         case _:
-            fate = Fate.DROPPED if event.number % 3 == 2 else Fate.TRANSCRIBED
-            session.segments += fate is Fate.TRANSCRIBED
+            fate = FrameOutcome.DROPPED if event.number % 3 == 2 else FrameOutcome.TRANSCRIBED
+            session.segments += fate is FrameOutcome.TRANSCRIBED
     session.account.settle(fate, event.start_frame, event.frames, event.channel)
 
 
@@ -127,10 +127,10 @@ def known(session):
 def bookmark(kept, clock, received, offsets):
     said: dict[str, Any] = json.loads(kept)
     captured = said["captured"]
-    return Bookmark(
+    return SessionResumePoint(
         clock,
-        tuple(Place(*place) for place in said["places"]),
-        Account.restored(said["account"]),
+        tuple(ChannelResumePoint(*place) for place in said["places"]),
+        FrameAccount.restored(said["account"]),
         received,
         offsets,
         captured and (captured[0], datetime.fromisoformat(captured[1])),
@@ -186,7 +186,7 @@ def check_that_anybody_can_go_on(steps, new_session, wanted):
         assert (other.session.clock, other.session.received) == (first.session.clock, first.session.received)
         assert other.session.segments == first.session.segments
         assert known(other.session) == known(first.session)
-    assert first.session.clock == first.session.received + first.session.account[Fate.LOST]
+    assert first.session.clock == first.session.received + first.session.account[FrameOutcome.LOST]
     return [told.event for told in first.told]
 
 
@@ -252,7 +252,7 @@ def test_with_the_real_network_on_real_speech_too():
 
 
 def fresh_cuts(payload, fmt, cutting, network, sizes):
-    run = FreshRun(fmt, cutting, network)
+    run = ReplayableRun(fmt, cutting, network)
     found = [one for piece in sliced(payload, fmt, sizes) for one in run.push(piece, eager=True)]
     return found + run.flush()
 
@@ -277,7 +277,7 @@ def test_the_slices_change_nothing_not_even_the_order_of_the_channels(audio, fmt
 @given(AUDIO, FORMATS, FRESH.filter(lambda cutting: not cutting.listens), SIZES)
 def test_without_a_detector_windows_are_those_of_a_live_run(audio, fmt, cutting, sizes):
     payload = audio.payload(fmt, apart=cutting.apart)
-    live = Run(fmt, replace(cutting, afresh=False), None)
+    live = ContiguousRun(fmt, replace(cutting, afresh=False), None)
 
     expected = [*live.push(payload, eager=True), *live.flush()]
     found = fresh_cuts(payload, fmt, cutting, None, sizes)
@@ -324,7 +324,7 @@ def test_a_cutter_can_begin_at_any_window_and_keeps_nothing_from_before_it(level
 def test_audio_is_replayed_from_a_place_where_samples_and_beats_begin(rate, grid):
     run_start = 1_234_567
     for frame in range(0, 60 * rate, 997 * 7):
-        begin = replay_from(Place(run_start + frame, rate // 2, run_start, 5), rate) - run_start
+        begin = replay_from(ChannelResumePoint(run_start + frame, rate // 2, run_start, 5), rate) - run_start
 
         wanted = frame - rate // 2 - PRE_ROLL_S * rate
         assert begin % grid == 0
@@ -348,7 +348,7 @@ def pcm(samples):
 
 def test_a_window_does_not_wait_for_the_next_ones_ears():
     fmt, ear = AudioFormat(rate=TARGET_SAMPLE_RATE), CountingEar()
-    run = FreshRun(fmt, Cutting(10.0, endpoint_s=0.5, afresh=True), ear)
+    run = ReplayableRun(fmt, Cutting(10.0, endpoint_s=0.5, afresh=True), ear)
     heard = []
 
     for piece in sliced(pcm(joined(speech(100), silence(50))), fmt, [320]):
@@ -389,12 +389,12 @@ def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
 
     assert [event.channel for event in first] == [0]
     assert [event.channel for event in events] == [1]
-    assert events[-1].places == (Place(fmt.rate, 0, 0, 1),) * 2
+    assert events[-1].places == (ChannelResumePoint(fmt.rate, 0, 0, 1),) * 2
 
 
 def test_rubbish_that_was_told_of_is_not_told_of_again():
     fmt, cutting = AudioFormat(rate=TARGET_SAMPLE_RATE), Cutting(10.0, afresh=True)
-    mark = Bookmark(0, (Place(0, 0, 0, 0),), Account(1), skipped_at=640)
+    mark = SessionResumePoint(0, (ChannelResumePoint(0, 0, 0, 0),), FrameAccount(1), skipped_at=640)
     session = Session("call", fmt, cutting, None, max_hole_s=600, bookmark=mark)
     told = []
 
@@ -417,7 +417,7 @@ def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():
 
 def test_long_payloads_are_cut_as_they_come_all_the_same():
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE)
-    run = FreshRun(fmt, Cutting(1.0, afresh=True), None)
+    run = ReplayableRun(fmt, Cutting(1.0, afresh=True), None)
 
     found = [len(run.push(bytes(2 * 10 * fmt.rate), eager=True)) for _ in range(5)]
 
@@ -428,7 +428,7 @@ def test_long_payloads_are_cut_as_they_come_all_the_same():
 def test_only_so_much_audio_is_kept_as_somebody_has_to_hear_again():
     fmt = AudioFormat(rate=44_100, channels=2)
     window_s, most = 3.0, 0
-    run = FreshRun(fmt, Cutting(window_s, quiet=True, gate=True, apart=True, afresh=True), EAR)
+    run = ReplayableRun(fmt, Cutting(window_s, quiet=True, gate=True, apart=True, afresh=True), EAR)
 
     for _ in range(1_000):
         run.push(bytes(882 * fmt.frame_bytes), eager=True)
@@ -465,7 +465,9 @@ def test_the_open_window_can_be_looked_at_at_any_time():
 def test_a_stream_goes_on_with_a_session_and_its_number_of_finals():
     fmt, cutting = AudioFormat(rate=TARGET_SAMPLE_RATE), Cutting(1.0, afresh=True)
     payload = pcm(hiss := np.random.default_rng(0).uniform(-0.1, 0.1, fmt.rate * 5).astype(np.float32))
-    mark = Bookmark(0, (Place(fmt.rate, 0, 0, 1),), Account.restored(one_second_transcribed(fmt.rate)), segments=1)
+    mark = SessionResumePoint(
+        0, (ChannelResumePoint(fmt.rate, 0, 0, 1),), FrameAccount.restored(one_second_transcribed(fmt.rate)), segments=1
+    )
     session = Session("call", fmt, cutting, None, max_hole_s=600, bookmark=mark)
     stream = Stream(fmt, cutting, None, max_hole_s=600, new_id=lambda: "other", session=session)
 
@@ -482,8 +484,8 @@ def test_a_stream_goes_on_with_a_session_and_its_number_of_finals():
 
 
 def one_second_transcribed(rate):
-    account = Account(1)
-    account.settle(Fate.TRANSCRIBED, 0, rate)
+    account = FrameAccount(1)
+    account.settle(FrameOutcome.TRANSCRIBED, 0, rate)
     return account.snapshot()
 
 
@@ -499,6 +501,6 @@ def test_after_a_run_all_channels_go_on_at_the_clock_and_after_a_hole_behind_it(
 
     *_, before, last, gap = events
     assert isinstance(gap, Gap)
-    assert gap.places == tuple(Place(whole + 4_000, 0, whole + 4_000, number) for number in (1, 2))
-    assert last.places == tuple(Place(whole, 0, whole, number) for number in (1, 2))
+    assert gap.places == tuple(ChannelResumePoint(whole + 4_000, 0, whole + 4_000, number) for number in (1, 2))
+    assert last.places == tuple(ChannelResumePoint(whole, 0, whole, number) for number in (1, 2))
     assert {place.run_start for place in before.places} == {0}

@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 
 from tests.fake_daemon import FakeModel
 from transcriber.audio.headers import MAX_PROMPT
-from transcriber.clips.headers import Asked, read_headers
+from transcriber.clips.headers import ClipOptions, read_headers
 from transcriber.errors import BadInputError
 
 
@@ -14,7 +14,7 @@ class Translator(FakeModel):
 
 
 def test_without_headers_it_is_json_in_the_language_that_is_spoken():
-    assert read_headers(None, FakeModel()) == read_headers({}, FakeModel()) == Asked()
+    assert read_headers(None, FakeModel()) == read_headers({}, FakeModel()) == ClipOptions()
 
 
 def test_names_and_values_come_in_any_case():

@@ -1,7 +1,7 @@
 import pytest
 
 from transcriber.config import Settings
-from transcriber.engine.job import Transcript
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.warm_up import self_test_speech
 from transcriber.engine.whisper.model import load_checked_model, load_model
 from transcriber.engine.whisper.self_test import check_kernels

@@ -10,7 +10,7 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
-from transcriber.audio.frame_account import Fate
+from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.payload import Odd
 from transcriber.audio.pcm import AudioFormat, SampleFormat
@@ -57,12 +57,15 @@ def check_tiling(events):
                 assert event.start_frame == clocks[event.session]
                 clocks[event.session] += event.frames
                 assert event.frames > 0
-                fate = event.fate if isinstance(event, Gap) else Fate.TRANSCRIBED
+                fate = event.fate if isinstance(event, Gap) else FrameOutcome.TRANSCRIBED
                 event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
             case Ended(session):
                 session.closed = True
-                assert clocks[session] == session.clock == session.received + session.account[Fate.LOST]
-                assert session.received == session.account[Fate.TRANSCRIBED] + session.account[Fate.DROPPED]
+                assert clocks[session] == session.clock == session.received + session.account[FrameOutcome.LOST]
+                assert (
+                    session.received
+                    == session.account[FrameOutcome.TRANSCRIBED] + session.account[FrameOutcome.DROPPED]
+                )
                 assert session.complete
 
 
@@ -256,7 +259,7 @@ def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
     session = events[-1].session
     assert (session.received, session.overlap) == (47_000, 13_000)
     check_tiling(events)
-    assert session.account[Fate.DROPPED] == 27_000
+    assert session.account[FrameOutcome.DROPPED] == 27_000
 
 
 def test_the_whole_frames_of_a_payload_are_heard_and_the_odd_bytes_said():
@@ -497,7 +500,7 @@ class Books:
         settled = int(unsettled[0]) if len(unsettled) else self.fates.shape[1]
         fates, account = self.fates[:, :settled].max(axis=0, initial=-1), self.session.account
         assert account.settled == settled
-        assert [account[fate] for fate in Fate] == [np.count_nonzero(fates == fate) for fate in Fate]
+        assert [account[fate] for fate in FrameOutcome] == [np.count_nonzero(fates == fate) for fate in FrameOutcome]
         assert self.session.complete == (self.session.closed and settled == self.session.clock)
 
     def _channels(self, event):
@@ -541,7 +544,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
     def settle_some(most):
         for _ in range(min(chance.randint(0, most), len(waiting))):
             window = waiting.pop(chance.randrange(len(waiting)))
-            settle(chance.choice([Fate.TRANSCRIBED, Fate.TRANSCRIBED, Fate.DROPPED]), window)
+            settle(chance.choice([FrameOutcome.TRANSCRIBED, FrameOutcome.TRANSCRIBED, FrameOutcome.DROPPED]), window)
             books[window.session].check()
 
     def settle(fate, event):
@@ -563,7 +566,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     told = books[session].fates[event.channel, event.start_frame : event.start_frame + event.frames]
                     assert cutting.gate or (len(told) == event.frames and (told >= 0).all())
                     books[session].tile(event)
-                    settle(Fate.SILENT, event)
+                    settle(FrameOutcome.SILENT, event)
                 case Gap():
                     books[session].tile(event)
                     settle(event.fate, event)
@@ -579,8 +582,11 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
         assert session.complete
         assert session.channels == (channels if cutting.apart else 1)
         account = session.account
-        assert session.received == account[Fate.TRANSCRIBED] + account[Fate.SILENT] + account[Fate.DROPPED]
-        assert session.clock == session.received + account[Fate.LOST]
+        assert (
+            session.received
+            == account[FrameOutcome.TRANSCRIBED] + account[FrameOutcome.SILENT] + account[FrameOutcome.DROPPED]
+        )
+        assert session.clock == session.received + account[FrameOutcome.LOST]
 
 
 def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first():
@@ -592,7 +598,13 @@ def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first
     done = session.feed((np.stack([caller, called], axis=1) * 32_000).astype("<i2").tobytes()) + session.close()
     session.closed = True
     for event in done:
-        fate = Fate.SILENT if isinstance(event, Silence) else Fate.DROPPED if event.channel else Fate.TRANSCRIBED
+        fate = (
+            FrameOutcome.SILENT
+            if isinstance(event, Silence)
+            else FrameOutcome.DROPPED
+            if event.channel
+            else FrameOutcome.TRANSCRIBED
+        )
         session.account.settle(fate, event.start_frame, event.frames, event.channel)
 
     places = [(type(event).__name__, event.channel, event.start_frame, event.frames) for event in done]
@@ -604,7 +616,11 @@ def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first
         ("Window", 1, begin, whole - begin),
     ]
     account = session.account
-    assert (account[Fate.TRANSCRIBED], account[Fate.DROPPED], account[Fate.SILENT]) == (begin, whole - begin, 0)
+    assert (account[FrameOutcome.TRANSCRIBED], account[FrameOutcome.DROPPED], account[FrameOutcome.SILENT]) == (
+        begin,
+        whole - begin,
+        0,
+    )
     assert session.complete
     assert [event.number for event in done if isinstance(event, Window) and event.channel] == [1]
 
@@ -617,7 +633,7 @@ def test_a_session_is_complete_only_when_it_is_closed_and_all_of_it_is_settled()
 
     for window in (last, first):
         told.append(session.complete)
-        session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
+        session.account.settle(FrameOutcome.TRANSCRIBED, window.start_frame, window.frames, window.channel)
     told.append(session.complete)
     session.closed = True
 

@@ -10,9 +10,9 @@ from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.window import Cut, Cutting
 from transcriber.config import load_settings
-from transcriber.engine.job import Transcript, Word
-from transcriber.pipeline.channel_state import Speaker
-from transcriber.pipeline.pauses import FRAME_S, Phrase
+from transcriber.engine.transcript import Phrase, Transcript, Word
+from transcriber.pipeline.channel_state import ChannelState
+from transcriber.pipeline.pauses import FRAME_S
 from transcriber.schema.messages import SpeakerState
 
 RATE = 16_000
@@ -30,7 +30,7 @@ def said(text, suppressed=None):
 
 
 def test_frames_without_a_word_count_from_the_last_one():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
 
     speaker.final(window(0), said(""))
     speaker.silence(RATE, RATE)
@@ -41,7 +41,7 @@ def test_frames_without_a_word_count_from_the_last_one():
 
 
 def test_text_that_comes_late_does_not_break_the_silence_after_it():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
 
     speaker.silence(RATE, RATE)
     speaker.silence(2 * RATE, RATE)
@@ -51,7 +51,7 @@ def test_text_that_comes_late_does_not_break_the_silence_after_it():
 
 
 def test_frames_that_never_came_are_no_silence():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
 
     speaker.silence(0, RATE)
     speaker.silence(5 * RATE, RATE)
@@ -60,7 +60,7 @@ def test_frames_that_never_came_are_no_silence():
 
 
 def test_a_pass_that_is_not_believed_shows_nothing_and_changes_nothing():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
     speaker.partial(window(0), said("gale warning"))
 
     held_back = speaker.partial(window(0), said("", "repetition"))
@@ -73,13 +73,13 @@ def test_a_pass_that_is_not_believed_shows_nothing_and_changes_nothing():
 
 
 def test_a_pass_over_another_window_shows_nothing():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
 
     assert speaker.partial(window(1), said("gale")) is None
 
 
 def test_a_pass_without_words_shows_nothing():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
 
     assert speaker.partial(window(0), said("")) is None
     assert speaker.rev == 0
@@ -98,7 +98,7 @@ def full(number, lead_s=0.0):
 
 
 def test_words_at_the_end_of_a_full_window_are_said_with_the_next_one():
-    speaker = Speaker(load_settings(buffer_duration_secs=1))
+    speaker = ChannelState(load_settings(buffer_duration_secs=1))
 
     first = speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
     second = speaker.final(window(1), timed([("gale", 0.3), ("warning", 1.0), ("now", 1.5)], lead_s=1.0))
@@ -109,7 +109,7 @@ def test_words_at_the_end_of_a_full_window_are_said_with_the_next_one():
 def test_a_window_that_failed_is_not_made_up_for_by_the_one_after_it_whenever_it_is_known():
     """It is told as missing; its words must not come with another one."""
     for late in (False, True):
-        speaker = Speaker(load_settings(buffer_duration_secs=1))
+        speaker = ChannelState(load_settings(buffer_duration_secs=1))
         if late:
             speaker.failed(window(1), "engine_error")
         first = speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
@@ -121,17 +121,17 @@ def test_a_window_that_failed_is_not_made_up_for_by_the_one_after_it_whenever_it
 
 
 def test_what_is_transcribed_later_holds_nothing_back():
-    speaker = Speaker(load_settings(buffer_duration_secs=1))
+    speaker = ChannelState(load_settings(buffer_duration_secs=1))
 
     assert speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]), again=True).text == "gale warning"
 
 
 def test_another_daemon_goes_on_with_what_was_written_and_held_back():
     settings = load_settings(buffer_duration_secs=1)
-    speaker = Speaker(settings)
+    speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
 
-    other = Speaker(settings, SpeakerState.model_validate_json(speaker.state().model_dump_json()))
+    other = ChannelState(settings, SpeakerState.model_validate_json(speaker.state().model_dump_json()))
 
     answer = timed([("gale", 0.3), ("warning", 1.0)], lead_s=1.0)
     assert other.final(window(1), answer) == speaker.final(window(1), answer)
@@ -140,15 +140,15 @@ def test_another_daemon_goes_on_with_what_was_written_and_held_back():
 
 def test_another_daemon_knows_that_the_window_before_failed():
     settings = load_settings(buffer_duration_secs=1)
-    speaker = Speaker(settings)
+    speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3)]))
     speaker.failed(window(1), "engine_error")
 
-    assert not Speaker(settings, speaker.state()).trail.leads_to("en")
+    assert not ChannelState(settings, speaker.state()).trail.leads_to("en")
 
 
 def test_a_window_that_had_no_place_leaves_the_one_after_it_its_left_context():
-    speaker = Speaker(load_settings())
+    speaker = ChannelState(load_settings())
 
     speaker.failed(window(1), "queue_full")
 
@@ -158,12 +158,12 @@ def test_a_window_that_had_no_place_leaves_the_one_after_it_its_left_context():
 def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all():
     """The first window that was transcribed after them has said it."""
     settings = load_settings(buffer_duration_secs=1)
-    speaker = Speaker(settings)
+    speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]))
     told = speaker.state()
 
     answer = timed([("gale", 0.3), ("warning", 0.9), ("north", 1.5)], lead_s=1.0)
-    assert Speaker(settings, told).final(window(1), answer, again=True).text == "north"
+    assert ChannelState(settings, told).final(window(1), answer, again=True).text == "north"
 
 
 def frames(*ranges_s, seconds):
@@ -189,7 +189,7 @@ def heard_in(speech, before=None, *, start_s=0, seconds=25):
 def test_words_are_told_where_somebody_speaks():
     window, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
 
-    said = Speaker(load_settings()).final(window, answer)
+    said = ChannelState(load_settings()).final(window, answer)
 
     assert said.text == answer.text
     assert said.words
@@ -200,7 +200,7 @@ def test_words_are_told_where_somebody_speaks():
 def test_words_of_a_partial_are_told_where_somebody_speaks():
     window, answer = heard_in(frames((20, 24), seconds=25))
 
-    shown = Speaker(load_settings()).partial(window, answer)
+    shown = ChannelState(load_settings()).partial(window, answer)
 
     assert shown
     assert shown.words
@@ -221,7 +221,7 @@ def test_words_that_slipped_into_the_pause_before_a_window_are_told_in_it():
         said="", written={"until_s": 18.0, "words": [("yes", 17.5, 18.0)], "held": [], "language": "en"}
     )
 
-    said = Speaker(load_settings(), state).final(window, slipped)
+    said = ChannelState(load_settings(), state).final(window, slipped)
 
     assert said.text == "gale warn over outs"
     assert said.words
@@ -232,14 +232,14 @@ def test_words_that_slipped_into_the_pause_before_a_window_are_told_in_it():
 def test_without_a_detector_words_stay_where_the_model_puts_them():
     window, answer = heard_in(None)
 
-    assert Speaker(load_settings()).final(window, answer).words == answer.words
+    assert ChannelState(load_settings()).final(window, answer).words == answer.words
 
 
 def test_out_of_pauses_nothing_is_told_but_other_times():
     """What the next window is compared with is what whisper said, so that texts do not depend on the detector's frames."""
     with_speech, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
     without, _ = heard_in(None)
-    one, other = Speaker(load_settings()), Speaker(load_settings())
+    one, other = ChannelState(load_settings()), ChannelState(load_settings())
 
     told, plain = one.final(with_speech, answer), other.final(without, answer)
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane
 from transcriber.engine.language_detection import listen
 from transcriber.engine.language_evidence import CHANGE_MARGIN, KEPT, MOST_S, WHOLE_S, Odds, Spoken
 from transcriber.engine.prompt import Context, Trail
+from transcriber.engine.transcript import Transcript
 from transcriber.errors import EngineError
 
 GERMAN, ENGLISH = {"de": 0.9, "en": 0.05}, {"en": 0.97, "de": 0.01}

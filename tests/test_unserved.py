@@ -17,7 +17,7 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
 from transcriber.durable import unserved
-from transcriber.durable.unserved import Unserved
+from transcriber.durable.unserved import UnservedStreams
 from transcriber.errors import UnansweredError
 from transcriber.testing.broker import EmbeddedBroker
 
@@ -223,10 +223,10 @@ async def test_all_of_which_there_may_be_something_new_are_asked_for_in_turn(bro
     names: list[str] = ["a", "b", "c"]
     found: list[str] = []
     settings = load_settings(nats_url=broker.url, durable=True)
-    around: Any = SimpleNamespace(settings=settings)
+    runtime: Any = SimpleNamespace(settings=settings)
 
     async with connected(settings, "test") as connection:
-        streams = Unserved(connection, around)
+        streams = UnservedStreams(connection, runtime)
         await streams.look((), noting(found))
         for name in names * 2:
             streams.over(name, await store(mouth, name, b"old"))
@@ -245,11 +245,11 @@ async def test_a_stream_that_waits_for_a_place_is_asked_for_again_if_nobody_answ
     await provisioned(broker)
     await store(mouth, "a", b"new")
     settings = load_settings(nats_url=broker.url, durable=True)
-    around: Any = SimpleNamespace(settings=settings)
+    runtime: Any = SimpleNamespace(settings=settings)
     served: list[str] = []
 
     async with connected(settings, "test") as connection:
-        streams = Unserved(connection, around)
+        streams = UnservedStreams(connection, runtime)
         await streams.look((), lambda _: False)
         answering, streams._jetstream = streams._jetstream, JetStream(Connection())
         with pytest.raises(UnansweredError):
@@ -266,12 +266,12 @@ async def test_where_there_is_no_place_nobody_else_is_asked_for(broker, mouth):
     for name in names:
         await store(mouth, name, b"new")
     settings = load_settings(nats_url=broker.url, durable=True)
-    around: Any = SimpleNamespace(settings=settings)
+    runtime: Any = SimpleNamespace(settings=settings)
     offered: list[str] = []
     served: list[str] = []
 
     async with connected(settings, "test") as connection:
-        streams = Unserved(connection, around)
+        streams = UnservedStreams(connection, runtime)
         await streams.look((), noting(offered, there_is_room=False))
         asked = await requests(mouth, "$JS.API.DIRECT.GET.TRANSCRIPTS.>")
         await streams.look((), lambda _: False)

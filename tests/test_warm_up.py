@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from transcriber.config import Settings
-from transcriber.engine.job import Transcript
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.warm_up import self_test_speech, warm_up
 from transcriber.engine.whisper.model import load_model
 from transcriber.errors import EngineError, ModelError

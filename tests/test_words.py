@@ -3,8 +3,8 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
+from transcriber.engine.transcript import Phrase
 from transcriber.engine.whisper.word_timing import Token, clean_text, join_words, phrases
-from transcriber.pipeline.pauses import Phrase
 
 pieces = st.text(max_size=4).map(str.encode) | st.binary(max_size=4)
 text_tokens = st.builds(Token, pieces, st.floats(-50, 0), st.none())

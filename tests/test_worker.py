@@ -8,8 +8,9 @@ import pytest
 
 from tests.harness import until
 from transcriber.config import queue_capacity
-from transcriber.engine.job import Job, Lane, Transcript
+from transcriber.engine.job import Job, Lane
 from transcriber.engine.prompt import Context
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 

@@ -12,37 +12,37 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.bus.micro_service import Endpoint, MicroService
 from transcriber.bus.object_store.bucket import Bucket
-from transcriber.clips.handler import Requests
+from transcriber.clips.handler import ClipHandler
 from transcriber.config import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import DeniedError
-from transcriber.files.endpoints import JobAnswers
-from transcriber.files.job_store import JobDesk
-from transcriber.files.runner import Files
-from transcriber.files.transcription import FileRoom
-from transcriber.files.work_queue import JobFeed
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.files.endpoints import JobEndpoints
+from transcriber.files.job_store import JobStore
+from transcriber.files.runner import FileRunner
+from transcriber.files.transcription import FileRuntime
+from transcriber.files.work_queue import WorkQueue
+from transcriber.pipeline.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
 
-class Asking:
+class Endpoints:
     """Event loop only."""
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
-        settings, telemetry = around.settings, around.telemetry
+    def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
+        settings, telemetry = runtime.settings, runtime.telemetry
         self._connection, self._settings = connection, settings
-        self._requests = Requests(connection, pool, around) if settings.service else None
-        self._files: Files | None = None
+        self._requests = ClipHandler(connection, pool, runtime) if settings.service else None
+        self._files: FileRunner | None = None
         self._endpoints: dict[str, Endpoint] = {}
         if self._requests:
             self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._requests.answer, telemetry.record_request)
         if settings.files:
             jetstream = JetStream(connection)
-            desk = JobDesk(jetstream, settings, around.model)
+            desk = JobStore(jetstream, settings, runtime.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
-            self._files = Files(pool, JobFeed(connection), FileRoom(jetstream, desk, *buckets, around))
-            answers = JobAnswers(desk)
+            self._files = FileRunner(pool, WorkQueue(connection), FileRuntime(jetstream, desk, *buckets, runtime))
+            answers = JobEndpoints(desk)
             self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, lambda message, _: answers.to_submission(message.data))
             self._endpoints["cancel"] = Endpoint(
                 CANCEL_SUBJECT, lambda message, _: answers.to_cancellation(message.data)
@@ -51,7 +51,7 @@ class Asking:
 
     @property
     def files_running(self) -> int:
-        """Files that are being worked through."""
+        """FileRunner that are being worked through."""
         return self._files.running if self._files else 0
 
     async def start(self) -> None:

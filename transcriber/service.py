@@ -30,14 +30,14 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.publisher import Publisher
 from transcriber.config import Settings
 from transcriber.durable.ingest import DurableIngest
-from transcriber.endpoints import Asking
+from transcriber.endpoints import Endpoints
 from transcriber.engine.job import SpeechModel
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import ConfigError
 from transcriber.health import Health
 from transcriber.live.ingest import LiveIngest
 from transcriber.logs import RateLimited
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 from transcriber.tasks import cancel
 from transcriber.telemetry import Telemetry
 
@@ -91,7 +91,7 @@ class _Service:
         self._pool: WorkerPool
         self._publisher: Publisher
         self._ingest: LiveIngest | DurableIngest
-        self._asking: Asking
+        self._asking: Endpoints
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -158,9 +158,9 @@ class _Service:
         prefix = settings.transcript_subject_prefix
         self._publisher = Publisher(connection, prefix, self._telemetry, self._warnings)
         network = _load_network() if settings.cutting.listens else None
-        around = Surroundings(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
-        self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, around)
-        self._asking = Asking(connection, pool, around)
+        runtime = Runtime(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
+        self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, runtime)
+        self._asking = Endpoints(connection, pool, runtime)
         self._observe()
         self._telemetry.start()  # from now on its threads read every figure
         await ingest.subscribe()

@@ -24,7 +24,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Ears:
+class ClipCutter:
     """How clips are heard. Any thread.
 
     Attributes:

@@ -29,7 +29,7 @@ PRE_ROLL_S = BEFORE_S
 heard some noise to know one."""
 
 
-class Run:
+class ContiguousRun:
     """Decodes, resamples and cuts.
 
     Attributes:
@@ -91,8 +91,8 @@ class Run:
         return cuts
 
 
-class FreshRun:
-    """A ``Run`` in which each window depends on its own audio and the ``PRE_ROLL_S`` before it, and on nothing else.
+class ReplayableRun:
+    """A ``ContiguousRun`` in which each window depends on its own audio and the ``PRE_ROLL_S`` before it, and on nothing else.
 
     So whoever knows where a window begins can cut it, and all that follow, again: the same ones, in the same order, however
     the payloads are sliced. What ``eager`` says must then be the same too.
@@ -201,11 +201,11 @@ class FreshRun:
             self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.next_lead, cut.goes_on)
         return [(channel, cut) for cut in cuts]
 
-    def _new_ears(self, cut: int, lead: int, follows: bool) -> "_Ears":
-        return _Ears(self._format.rate, self._cutting, self._network, cut, lead, follows)
+    def _new_ears(self, cut: int, lead: int, follows: bool) -> "_WindowInput":
+        return _WindowInput(self._format.rate, self._cutting, self._network, cut, lead, follows)
 
 
-class _Ears:
+class _WindowInput:
     """Hear one channel for the sake of one window. They hear it in blocks that depend on its place, to the last bit alike.
 
     Attributes:

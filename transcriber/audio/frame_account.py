@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Self
 
 
-class Fate(IntEnum):
+class FrameOutcome(IntEnum):
     """What became of a frame; of two speakers' the greater counts."""
 
     LOST = 0  # never came: of all channels alike
@@ -22,17 +22,17 @@ class Fate(IntEnum):
 class _Range(NamedTuple):
     start: int
     end: int
-    fate: Fate
+    fate: FrameOutcome
 
 
-class Account:
+class FrameAccount:
     """Sums of one session. Invariant: they add up to ``settled``, the frames before the first without a fate."""
 
     __slots__ = ("_channels", "_sums", "settled")
 
     def __init__(self, channels: int) -> None:
         self.settled = 0
-        self._sums = dict.fromkeys(Fate, 0)
+        self._sums = dict.fromkeys(FrameOutcome, 0)
         self._channels: list[list[_Range]] = [[] for _ in range(channels)]  # not yet in the sums, in order
 
     @classmethod
@@ -40,9 +40,10 @@ class Account:
         """The account of which ``snapshot`` was taken."""
         account = cls(len(snapshot["open"]))
         account.settled = snapshot["settled"]
-        account._sums = {fate: snapshot["sums"][fate.name.lower()] for fate in Fate}
+        account._sums = {fate: snapshot["sums"][fate.name.lower()] for fate in FrameOutcome}
         account._channels = [
-            [_Range(start, end, Fate[name.upper()]) for start, end, name in ranges] for ranges in snapshot["open"]
+            [_Range(start, end, FrameOutcome[name.upper()]) for start, end, name in ranges]
+            for ranges in snapshot["open"]
         ]
         return account
 
@@ -54,11 +55,11 @@ class Account:
             "open": [[[start, end, fate.name.lower()] for start, end, fate in ranges] for ranges in self._channels],
         }
 
-    def __getitem__(self, fate: Fate) -> int:
+    def __getitem__(self, fate: FrameOutcome) -> int:
         """Frames of that fate, of those before ``settled``."""
         return self._sums[fate]
 
-    def settle(self, fate: Fate, start: int, frames: int, channel: int | None = None) -> None:
+    def settle(self, fate: FrameOutcome, start: int, frames: int, channel: int | None = None) -> None:
         """Say what became of ``frames`` frames of ``channel``, or of all. What was said of any of them before stays true."""
         for ranges in self._channels if channel is None else (self._channels[channel],):
             for begin, end in _between(ranges, max(start, self.settled), start + frames):
@@ -66,7 +67,7 @@ class Account:
         while all(ranges and ranges[0].start <= self.settled for ranges in self._channels):
             self._sum_up([ranges[0] for ranges in self._channels])
 
-    def knows(self, fate: Fate, start: int, frames: int) -> bool:
+    def knows(self, fate: FrameOutcome, start: int, frames: int) -> bool:
         """Whether it was said that this became of these frames, of all channels alike; or they are summed up already."""
         end = start + frames
         return end <= self.settled or all(

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.contiguous import FreshRun, Run, first_heard, heard_channels
-from transcriber.audio.frame_account import Account, Fate
+from transcriber.audio.contiguous import ContiguousRun, ReplayableRun, first_heard, heard_channels
+from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat
@@ -26,7 +26,7 @@ BEGAN_AGAIN_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
 
 
-class Place(NamedTuple):
+class ChannelResumePoint(NamedTuple):
     """Where a channel goes on; in frames of the session.
 
     Attributes:
@@ -46,13 +46,13 @@ class Place(NamedTuple):
     follows: bool = False
 
 
-def replay_from(place: Place, rate: int) -> int:
+def replay_from(place: ChannelResumePoint, rate: int) -> int:
     """The first frame of the session that must be heard to go on at ``place``, at ``rate`` Hz."""
     return place.run_start + first_heard(place.frame - place.run_start, place.lead, rate)
 
 
 @dataclass(frozen=True, slots=True)
-class Bookmark:
+class SessionResumePoint:
     """What must be known of a recording to go on with it, after one of its events.
 
     Attributes:
@@ -68,8 +68,8 @@ class Bookmark:
     """
 
     clock: int
-    places: tuple[Place, ...]
-    account: Account
+    places: tuple[ChannelResumePoint, ...]
+    account: FrameAccount
     received: int | None = None
     offsets: Known | None = None
     captured: tuple[int, datetime] | None = None
@@ -97,7 +97,7 @@ class Window:
     frames: int
     cut: Cut
     captured_at: datetime | None
-    places: tuple[Place, ...]
+    places: tuple[ChannelResumePoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Silence:
     channel: int
     start_frame: int
     frames: int
-    places: tuple[Place, ...]
+    places: tuple[ChannelResumePoint, ...]
     samples: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False, repr=False)
 
 
@@ -128,15 +128,15 @@ class Gap:
     start_frame: int
     frames: int
     reason: GapReason
-    places: tuple[Place, ...]
+    places: tuple[ChannelResumePoint, ...]
     channel: int | None = None
     detail: str | None = None
     bridged: bool = False
 
     @property
-    def fate(self) -> Fate:
+    def fate(self) -> FrameOutcome:
         """What became of its frames: they never came, or they came for nothing."""
-        return Fate.LOST if self.reason in NEVER_CAME else Fate.DROPPED
+        return FrameOutcome.LOST if self.reason in NEVER_CAME else FrameOutcome.DROPPED
 
 
 class Session:
@@ -173,7 +173,7 @@ class Session:
         *,
         max_hole_s: float,
         exact_offsets: bool = False,
-        bookmark: Bookmark | None = None,
+        bookmark: SessionResumePoint | None = None,
     ) -> None:
         """A new session; or, from ``bookmark`` on, one to go on with: then ``cutting`` must cut each window afresh.
 
@@ -182,11 +182,13 @@ class Session:
         self.id = session_id
         self.format = fmt
         self.channels = heard_channels(fmt, cutting)
-        mark = bookmark or Bookmark(0, (Place(0, 0, 0, 0),) * self.channels, Account(self.channels))
+        mark = bookmark or SessionResumePoint(
+            0, (ChannelResumePoint(0, 0, 0, 0),) * self.channels, FrameAccount(self.channels)
+        )
         self.account = mark.account
         self.clock, self.segments = mark.clock, mark.segments
         self.offsets = Offsets(fmt, mark.offsets) if mark.offsets else None
-        self.received = self.clock - self.account[Fate.LOST] if mark.received is None else mark.received
+        self.received = self.clock - self.account[FrameOutcome.LOST] if mark.received is None else mark.received
         self.overlap = 0
         self.noticed = Noticed()
         self.closed = False
@@ -215,7 +217,7 @@ class Session:
         return self.closed and self.account.settled == self.clock
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[ChannelResumePoint, ...]:
         """Where each channel goes on after all events so far."""
         return tuple(self._places)
 
@@ -374,17 +376,19 @@ class Session:
         return done
 
     def _begin_run(self) -> None:
-        self._places = [Place(self.clock, 0, self.clock, place.number) for place in self._places]
+        self._places = [ChannelResumePoint(self.clock, 0, self.clock, place.number) for place in self._places]
         self._run = self._open_run()
 
-    def _open_run(self) -> Run | FreshRun:
+    def _open_run(self) -> ContiguousRun | ReplayableRun:
         """The run that goes on at ``_places`` when audio comes from ``clock`` on."""
         if not self._cutting.afresh:
-            return Run(self.format, self._cutting, self._network, self.noticed)
+            return ContiguousRun(self.format, self._cutting, self._network, self.noticed)
         start = self._places[0].run_start
         places = [(place.frame - start, place.lead, place.follows) for place in self._places]
         first = self.clock - start
-        return FreshRun(self.format, self._cutting, self._network, first=first, places=places, noticed=self.noticed)
+        return ReplayableRun(
+            self.format, self._cutting, self._network, first=first, places=places, noticed=self.noticed
+        )
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
         """Number the cuts and give them their places; those in which nobody speaks are silences."""
@@ -395,14 +399,14 @@ class Session:
             follows = cut.goes_on and self._cutting.left_s > 0
             # Words that were left to a window which nobody hears are left to the one after it.
             goes_on = follows or (silent and place.goes_on)
-            self._places[channel] = Place(
+            self._places[channel] = ChannelResumePoint(
                 place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on, follows
             )
             silence = Silence(self, channel, place.frame, cut.frames, self.places, cut.own)
             windows.append(silence if silent else self._window(channel, cut, place))
         return windows
 
-    def _window(self, channel: int, cut: Cut, place: Place) -> Window:
+    def _window(self, channel: int, cut: Cut, place: ChannelResumePoint) -> Window:
         """The window at ``place``; the others, and what comes after it, are where they are now."""
         captured_at = self._captured_at(place.frame)
         return Window(self, channel, place.number, place.frame, cut.frames, cut, captured_at, self.places)

@@ -94,7 +94,7 @@ class Cutting:
         gate: whether windows without speech are told apart.
         threshold: probability in [0, 1] from which on a frame holds speech.
         apart: whether each channel is heard for itself.
-        afresh: whether each window is heard by ears of its own, so that it can be cut again (``FreshRun``).
+        afresh: whether each window is heard by ears of its own, so that it can be cut again (``ReplayableRun``).
         left_s: seconds of the run before each window that are heard with it.
         heeds: whether somebody listens where neither ``gate`` nor ``endpoint_s`` needs it, for what is told of the windows.
     """

@@ -24,7 +24,7 @@ from nats.micro.service import EndpointStats, Service, ServiceConfig
 from transcriber import __version__
 from transcriber.bus.connection import Connection, Handler
 from transcriber.errors import RequestError
-from transcriber.pipeline.stream_output import Arrival
+from transcriber.schema.arrival import Arrival
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class _Door:
+class _ClientShim:
     """As much of a client as the library's service asks for."""
 
     client: Client
@@ -126,7 +126,7 @@ class MicroService:
             stats_handler=self._tell,
         )
         self._connection = connection
-        self._door = _Door(connection.client)
+        self._door = _ClientShim(connection.client)
         self._service = Service(cast("Client", self._door), config)
         self._tallies: dict[str, Tally] = {}
         self._answering: set[asyncio.Task[None]] = set()

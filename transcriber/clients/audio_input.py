@@ -68,7 +68,7 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
 
 
 @dataclass(frozen=True, slots=True)
-class ByteSource:
+class FileBytes:
     """A file as it is.
 
     Attributes:
@@ -81,7 +81,7 @@ class ByteSource:
 
 
 @asynccontextmanager
-async def open_bytes(path: Path | None) -> AsyncIterator[ByteSource]:
+async def open_bytes(path: Path | None) -> AsyncIterator[FileBytes]:
     """The bytes of a file, or of stdin where ``path`` is None.
 
     Raises:
@@ -90,9 +90,9 @@ async def open_bytes(path: Path | None) -> AsyncIterator[ByteSource]:
     with _open(path) as file:
         if _is_pipe(file):
             async with _read_pipe(file) as pipe:
-                yield ByteSource(None, pipe.pieces())
+                yield FileBytes(None, pipe.pieces())
         else:
-            yield ByteSource(os.fstat(file.fileno()).st_size, _read(file))
+            yield FileBytes(os.fstat(file.fileno()).st_size, _read(file))
 
 
 def _open(path: Path | None) -> IO[bytes]:

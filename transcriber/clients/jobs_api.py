@@ -23,7 +23,7 @@ from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.clients.service_client import STOPPING, ask
 from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
-from transcriber.files.job_store import JobDesk
+from transcriber.files.job_store import JobStore
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.schema.messages import OVER, JobState, Progress
 
@@ -53,7 +53,7 @@ class Jobs:
         self._connection = connection
         self._prefix = settings.transcript_subject_prefix
         self._jetstream = JetStream(connection)
-        self._desk = JobDesk(self._jetstream, settings)
+        self._desk = JobStore(self._jetstream, settings)
         self._files = Bucket(self._jetstream, FILES_BUCKET)
         self._results = Bucket(self._jetstream, RESULTS_BUCKET)
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
-from transcriber.clients.audio_input import ByteSource, open_bytes
+from transcriber.clients.audio_input import FileBytes, open_bytes
 from transcriber.clients.jobs_api import Following, Jobs
 from transcriber.clients.service_client import ask
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
@@ -150,7 +150,7 @@ class _Asking:
             return False
         return True
 
-    async def _do(self, source: ByteSource, file: Path | None, place: Path | None) -> None:
+    async def _do(self, source: FileBytes, file: Path | None, place: Path | None) -> None:
         head: list[bytes] = []
         why = ""
         if not self._wanted.store:
@@ -167,9 +167,9 @@ class _Asking:
             await self._jobs.check()
         except TranscriberError as error:
             raise _FailedError(f"{why} for a request, and {error}" if why else str(error)) from None
-        await self._job(ByteSource(source.size, joined(head, source.pieces)), file, place)
+        await self._job(FileBytes(source.size, joined(head, source.pieces)), file, place)
 
-    async def _read(self, source: ByteSource) -> tuple[list[bytes], bool]:
+    async def _read(self, source: FileBytes) -> tuple[list[bytes], bool]:
         """As much of a file as a request has room for, and whether that is all of it."""
         head: list[bytes] = []
         if (source.size or 0) > self._room:
@@ -198,7 +198,7 @@ class _Asking:
                 return None
             raise
 
-    async def _job(self, source: ByteSource, file: Path | None, place: Path | None) -> None:
+    async def _job(self, source: FileBytes, file: Path | None, place: Path | None) -> None:
         name = shown(file and Path(file.name))
         submission = self._wanted.submission.model_copy(
             update={"job": new_job_id(), "object": new_object_name(name), "by": asked_by()}

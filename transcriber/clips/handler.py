@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from transcriber.audio.clip import Clip, Ears
+from transcriber.audio.clip import Clip, ClipCutter
 from transcriber.audio.media.open import Piece, open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
@@ -23,15 +23,17 @@ from transcriber.audio.window import Cutting
 from transcriber.bus.connection import Connection, Message
 from transcriber.bus.micro_service import STOPPING, Reply
 from transcriber.clips.headers import FORMS, read_headers
-from transcriber.durable.committer import Told
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.job_queue import OTHER_BOUNDS
 from transcriber.engine.pool import WorkerPool
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, ClaimError, EngineError, RequestError, TooLongError
-from transcriber.pipeline.decoder_pool import Decoding
-from transcriber.pipeline.stream_output import Arrival, StreamReport, Surroundings, Wish
+from transcriber.pipeline.decoder_pool import DecoderPool
+from transcriber.pipeline.runtime import RequestOptions, Runtime
+from transcriber.pipeline.sinks import BufferedSink
+from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.schema.arrival import Arrival
 from transcriber.schema.languages import WHISPER_LANGUAGES
 from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, unheard
 from transcriber.text.results import Result, render
@@ -42,7 +44,7 @@ STREAM = "request"
 
 PLACES = OTHER_BOUNDS[Lane.REQUEST]
 MAX_OPEN = 2 * PLACES
-"""Requests of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
+"""Clips of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
 
 MAX_OPEN_BYTES = 2**26
 """What all of these may hold, as they came; but there may always be one."""
@@ -53,32 +55,32 @@ MAX_CLIP_BYTES = 2**28
 STORE = "use the object store: transcriber.submit"
 
 
-class Requests:
+class ClipHandler:
     """Event loop only."""
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
-        settings = around.settings
+    def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
+        settings = runtime.settings
         self._connection = connection
         # Long windows, cut at pauses, need nothing of what is before them.
-        self._around = replace(around, settings=settings.model_copy(update={"left_context_secs": 0.0}))
-        self._decoding = Decoding()
-        self._places = {worker: Places(worker, Lane.REQUEST) for worker in pool.workers}
+        self._runtime = replace(runtime, settings=settings.model_copy(update={"left_context_secs": 0.0}))
+        self._decoding = DecoderPool()
+        self._places = {worker: QueueSlots(worker, Lane.REQUEST) for worker in pool.workers}
         self._open = dict.fromkeys(pool.workers, 0)
         self._open_bytes = 0
         self._idle = asyncio.Event()  # whether none is open
         self._idle.set()
         self._stopping = False
         self._job_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
-        self._ears = Ears(
+        self._ears = ClipCutter(
             Cutting(
                 window_s=settings.file_window_secs,
                 quiet=True,
                 gate=settings.speech_gate,
                 threshold=settings.speech_threshold,
                 apart=settings.speakers == "channels",
-                heeds=around.network is not None,
+                heeds=runtime.network is not None,
             ),
-            around.network,
+            runtime.network,
             settings.request_max_secs,
         )
         channels = 2 if settings.speakers == "channels" else 1
@@ -88,7 +90,7 @@ class Requests:
     @property
     def metadata(self) -> dict[str, str]:
         """What those who ask may want to know."""
-        model, settings = self._around.model, self._around.settings
+        model, settings = self._runtime.model, self._runtime.settings
         return {
             "model": model.name,
             "languages": ",".join(filter(model.supports, settings.languages or WHISPER_LANGUAGES)),
@@ -114,7 +116,7 @@ class Requests:
             RequestError: there is none.
         """
         worker, size = min(self._open, key=self._open.__getitem__), len(message.data)
-        timeout_s = self._around.settings.request_timeout_secs
+        timeout_s = self._runtime.settings.request_timeout_secs
         self._see_room(worker, size)
         self._open[worker] += 1
         self._open_bytes += size
@@ -131,7 +133,7 @@ class Requests:
         except EngineError as error:
             if error.reason == "shutdown":
                 raise STOPPING from None
-            self._around.warnings.warning("request", "a request was not transcribed: %s", error)
+            self._runtime.warnings.warning("request", "a request was not transcribed: %s", error)
             raise RequestError(500, f"not transcribed: {error}") from None
         finally:
             self._open[worker] -= 1
@@ -148,10 +150,10 @@ class Requests:
         return RequestError(429, "the queue is full", max(1, math.ceil(self._job_s * PLACES)))
 
     async def _transcribe(self, message: Message, worker: Worker, arrival: Arrival) -> Reply:
-        asked = read_headers(message.headers, self._around.model, self._around.settings.languages)
+        asked = read_headers(message.headers, self._runtime.model, self._runtime.settings.languages)
         clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
-        told = Told()
-        report = StreamReport(STREAM, self._around, told, Wish(asked.task == "translate", asked.prompt))
+        told = BufferedSink()
+        report = StreamOutput(STREAM, self._runtime, told, RequestOptions(asked.task == "translate", asked.prompt))
         report.started(clip.session, asked.audio)
         report.notice(clip.session)
         first = True
@@ -191,7 +193,7 @@ class Requests:
             job = make(heard)
             refused = worker.queue.try_put(job)
             if refused is not job:
-                self._around.telemetry.counters().jobs_enqueued += 1
+                self._runtime.telemetry.counters().jobs_enqueued += 1
             if refused is not None:
                 refused.settle(refused, worker.queue.no_place(refused.lane))
             try:
@@ -217,7 +219,7 @@ def _told_beside(messages: Sequence[AnyMessage]) -> dict[str, str]:
     return {name: json.dumps(ranges[:MAX_HELD_BACK]) for name, ranges in lists.items() if ranges}
 
 
-def _cut(ears: Ears, data: bytes, session_id: str) -> Clip:
+def _cut(ears: ClipCutter, data: bytes, session_id: str) -> Clip:
     """Decode and cut. In the pool."""
     media = open_media(data)
     with closing(media.pieces):
@@ -236,7 +238,7 @@ def _claims_told(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield Piece(error.frames, b"", str(error))
 
 
-def _job(report: StreamReport, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
+def _job(report: StreamOutput, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
     """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
     job = report.job(window, partial(_settle, heard), Lane.REQUEST, arrival)
     job.stream = requester

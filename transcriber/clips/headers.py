@@ -1,4 +1,4 @@
-"""What a request asks for. In: its headers, names in any case. Out: ``Asked``."""
+"""What a request asks for. In: its headers, names in any case. Out: ``ClipOptions``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ClipOptions:
     """How a request wants to be answered; ``audio`` holds its language and ``traceparent``."""
 
     form: Form = "json"
@@ -23,7 +23,7 @@ class Asked:
     audio: AudioHeaders = NO_HEADERS
 
 
-def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed: Sequence[str] = ()) -> Asked:
+def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed: Sequence[str] = ()) -> ClipOptions:
     """Check the headers of a request against what ``model`` can do; unknown and empty ones are passed over.
 
     ``allowed``: the languages of ``WHISPER_LANGUAGES``; none: all.
@@ -45,4 +45,4 @@ def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed:
         raise BadInputError(audio.ignored[0])
     if lack := what_lacks(model, audio.language, task, allowed):
         raise BadInputError(lack)
-    return Asked(form, task, prompt, audio)
+    return ClipOptions(form, task, prompt, audio)

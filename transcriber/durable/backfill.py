@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from transcriber.audio.session import Window
 from transcriber.bus.jetstream.client import FENCE, Stored
 from transcriber.durable.stored_audio import StoredAudio
-from transcriber.engine.job import Job, Lane, Outcome, Transcript
+from transcriber.engine.job import Job, Lane, Outcome
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError, RefusedError, UnansweredError
-from transcriber.pipeline.session_output import Outbox, SessionReport
-from transcriber.pipeline.stream_output import Arrival, StreamReport, Surroundings
+from transcriber.pipeline.runtime import Runtime
+from transcriber.pipeline.session_output import SessionOutput
+from transcriber.pipeline.sinks import MessageSink
+from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     NEVER_CAME,
@@ -96,8 +100,8 @@ class Backfill:
         name: str,
         worker: Worker,
         audio: StoredAudio,
-        around: Surroundings,
-        outbox: Outbox,
+        runtime: Runtime,
+        outbox: MessageSink,
         may_try: Callable[[], bool],
     ) -> None:
         """What is put into ``outbox`` is stored after all that was told before.
@@ -106,7 +110,7 @@ class Backfill:
         """
         self._may_try = may_try
         self._name, self._worker, self._audio = name, worker, audio
-        self._around, self._outbox = around, outbox
+        self._runtime, self._outbox = runtime, outbox
         self._debts: deque[_Debt] = deque()
         self._accounts: dict[str, _Account] = {}
         self._news = asyncio.Event()
@@ -133,7 +137,7 @@ class Backfill:
         Raises:
             UnansweredError, RefusedError.
         """
-        settings = self._around.settings
+        settings = self._runtime.settings
         found: list[Stored] = []
         for kind in ("gap", "revision", "end", "status"):
             subject = f"{settings.transcript_subject_prefix}.{self._name}.{kind}"
@@ -203,16 +207,16 @@ class Backfill:
         gap, why = debt.gap, "its audio is gone, or not to be touched"
         mark = await self._mark_before(debt)
         if mark and mark.session and (window := await self._cut_again(gap, mark)):
-            report = StreamReport(self._name, self._around, self._outbox)
+            report = StreamOutput(self._name, self._runtime, self._outbox)
             report.add(window.session).restore(mark.session)
             if self._suspicious:
                 self._suspicious = False
                 await self._mark(debt, report.sessions[window.session])
             job, outcome = await self._hear(report, window)
             if isinstance(outcome, Transcript):
-                self._around.telemetry.counters(self._name).revisions += 1
+                self._runtime.telemetry.counters(self._name).revisions += 1
                 own = report.sessions[window.session].speakers[window.channel].final(window, outcome, again=True)
-                report.sessions[window.session].revision(window, job, own, instead=gap, model=self._around.model.name)
+                report.sessions[window.session].revision(window, job, own, instead=gap, model=self._runtime.model.name)
                 return
             why = str(outcome)
         account = self._accounts[gap.session]
@@ -220,7 +224,7 @@ class Backfill:
         log.warning("a gap stays one: %s", why, extra={"stream": self._name, "start_s": gap.start})
         self._close(gap.session)
 
-    async def _mark(self, debt: _Debt, report: SessionReport) -> None:
+    async def _mark(self, debt: _Debt, report: SessionOutput) -> None:
         """Whoever comes after us knows that we tried, even if this is the death of us."""
         # The session told less than one status for each message that was stored before the gap.
         report.statuses = debt.previous_seq + self._accounts[debt.gap.session].tries[_id(debt.gap)]
@@ -230,7 +234,7 @@ class Backfill:
 
     async def _mark_before(self, debt: _Debt) -> Checkpoint | None:
         """Where the stream stood before the gap; None if it must not be heard again, or cannot be."""
-        settings = self._around.settings
+        settings = self._runtime.settings
         if self._accounts[debt.gap.session].tries[_id(debt.gap)] >= settings.max_attempts:
             return None  # daemons died of it
         mark = await self._audio.mark(debt.previous_seq, debt.gap.session)
@@ -247,7 +251,7 @@ class Backfill:
                 return event
         return None
 
-    async def _hear(self, report: StreamReport, window: Window) -> tuple[Job, Outcome]:
+    async def _hear(self, report: StreamOutput, window: Window) -> tuple[Job, Outcome]:
         """Ask whisper, and not only once if it fails.
 
         Raises:
@@ -261,7 +265,7 @@ class Backfill:
             if isinstance(answered[1], EngineError) and answered[1].reason == "shutdown":
                 raise UnansweredError("the worker stops")
             tries += 1
-            if isinstance(answered[1], Transcript) or tries >= self._around.settings.max_attempts:
+            if isinstance(answered[1], Transcript) or tries >= self._runtime.settings.max_attempts:
                 return answered
 
 

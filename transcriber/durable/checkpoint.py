@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.contention import Claim, Contenders
-from transcriber.audio.frame_account import Account
+from transcriber.audio.frame_account import FrameAccount
 from transcriber.audio.offsets import Known
 from transcriber.audio.pcm import parse_content_type
-from transcriber.audio.session import Bookmark, Place, Session
+from transcriber.audio.session import ChannelResumePoint, Session, SessionResumePoint
 from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings
-from transcriber.pipeline.session_output import SessionReport
+from transcriber.pipeline.session_output import SessionOutput
 from transcriber.schema.messages import (
     AccountState,
     Checkpoint,
@@ -23,7 +23,7 @@ from transcriber.schema.messages import (
 
 
 @dataclass(frozen=True, slots=True)
-class Cursor:
+class StreamResumePoint:
     """Where audio goes on after an event.
 
     Attributes:
@@ -32,7 +32,7 @@ class Cursor:
         clock: its frame at which that payload begins.
         contenders: who published before it.
         heard_at: when the payload with audio before it was stored.
-        places, received, offsets, captured, skipped_at: as in a ``Bookmark``.
+        places, received, offsets, captured, skipped_at: as in a ``SessionResumePoint``.
         ending: whether the session has ended with what is told, but for its ``end``.
         language, prompt: what the publisher had said of them by then.
     """
@@ -42,7 +42,7 @@ class Cursor:
     clock: int = 0
     contenders: Contenders | None = None
     heard_at: datetime | None = None
-    places: tuple[Place, ...] = ()
+    places: tuple[ChannelResumePoint, ...] = ()
     received: int | None = None
     offsets: Known | None = None
     captured: tuple[int, datetime] | None = None
@@ -53,7 +53,7 @@ class Cursor:
 
 
 def checkpoint(
-    cursor: Cursor, report: SessionReport | None, *, instance: str, attempts: int, owed_from: int | None
+    cursor: StreamResumePoint, report: SessionOutput | None, *, instance: str, attempts: int, owed_from: int | None
 ) -> Checkpoint:
     """What the next daemon needs, once all that was told of the session so far is stored."""
     return Checkpoint(
@@ -73,10 +73,10 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
         replace(settings.cutting, apart=len(state.places) > 1),
         network,
         max_hole_s=settings.max_hole_secs,
-        bookmark=Bookmark(
+        bookmark=SessionResumePoint(
             clock=state.clock,
-            places=tuple(Place(**p.model_dump()) for p in state.places),
-            account=Account.restored(state.account.model_dump()),
+            places=tuple(ChannelResumePoint(**p.model_dump()) for p in state.places),
+            account=FrameAccount.restored(state.account.model_dump()),
             received=state.received,
             offsets=_offsets(state),
             captured=state.captured,
@@ -86,12 +86,12 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
     )
 
 
-def cursor_of(found: Checkpoint, session: Session | None) -> Cursor:
+def cursor_of(found: Checkpoint, session: Session | None) -> StreamResumePoint:
     """The cursor from which ``found`` was made."""
     state = found.session
     if state is None:
-        return Cursor(found.seq)
-    return Cursor(
+        return StreamResumePoint(found.seq)
+    return StreamResumePoint(
         found.seq, session, state.clock, contenders_of(state), state.heard_at, session.places if session else (),
         state.received, _offsets(state), state.captured, state.skipped_at, state.ending, state.language, state.prompt,
     )  # fmt: skip
@@ -116,7 +116,7 @@ def cut_loose(found: Checkpoint, seq: int) -> Checkpoint:
     return found.model_copy(update={"seq": seq, "session": state})
 
 
-def _session_state(cursor: Cursor, session: Session, report: SessionReport) -> SessionState:
+def _session_state(cursor: StreamResumePoint, session: Session, report: SessionOutput) -> SessionState:
     return SessionState(
         id=session.id,
         format=session.format.content_type,

@@ -1,60 +1,46 @@
 """The tale of a durable stream: its log becomes stored messages.
 
-In: entries of a ``StreamLog``. Out: messages in a ``Ledger``, each with the place where audio goes on after it. Only then is the
+In: entries of an ``EventLog``. Out: messages in a ``TranscriptLog``, each with the place where audio goes on after it. Only then is the
 audio before that place acknowledged.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from transcriber.durable.backfill import Backfill
 from transcriber.durable.checkpoint import checkpoint
-from transcriber.durable.event_log import Entry, StreamLog
+from transcriber.durable.event_log import Entry, EventLog
 from transcriber.durable.second_pass import StoredSecondPass
-from transcriber.durable.transcript_log import Ledger
-from transcriber.durable.windower import Supply
+from transcriber.durable.transcript_log import TranscriptLog
+from transcriber.durable.windower import PayloadSource
 from transcriber.engine.job import Job, Outcome
 from transcriber.errors import EngineError
-from transcriber.pipeline.stream_output import StreamReport, Surroundings
-from transcriber.schema.messages import AnyMessage, message_id
+from transcriber.pipeline.runtime import Runtime
+from transcriber.pipeline.sinks import BufferedSink
+from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.schema.messages import message_id
 
 log = logging.getLogger(__name__)
 
 
-class Told:
-    """Takes what is told of an entry, until it is stored."""
-
-    def __init__(self) -> None:
-        self._messages: list[tuple[Callable[[], AnyMessage], str, int, int]] = []
-
-    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        self._messages.append((build, traceparent, rev, channel))
-
-    def take(self) -> list[tuple[Callable[[], AnyMessage], str, int, int]]:
-        """What was put since."""
-        messages, self._messages = self._messages, []
-        return messages
-
-
-class Tale:
+class Committer:
     """Event loop only."""
 
     def __init__(
         self,
-        entries: StreamLog,
-        report: StreamReport,
-        told: Told,
-        ledger: Ledger,
-        feed: Supply,
-        around: Surroundings,
+        entries: EventLog,
+        report: StreamOutput,
+        told: BufferedSink,
+        ledger: TranscriptLog,
+        feed: PayloadSource,
+        runtime: Runtime,
         backfill: Backfill | None = None,
         second_pass: StoredSecondPass | None = None,
     ) -> None:
         """``report`` puts into ``told`` what it tells; ``backfill`` and ``second_pass`` are to know what is stored."""
         self._log, self._report, self._told = entries, report, told
-        self._ledger, self._feed, self._around = ledger, feed, around
+        self._ledger, self._feed, self._runtime = ledger, feed, runtime
         self._backfill, self._second_pass = backfill, second_pass
 
     async def run(self) -> None:
@@ -81,7 +67,7 @@ class Tale:
 
     async def _outcome(self, entry: Entry, job: Job) -> Outcome:
         """What became of a window; whisper is asked more than once before it is given up."""
-        for _ in range(self._around.settings.max_attempts - 1 if self._log.patient else 0):
+        for _ in range(self._runtime.settings.max_attempts - 1 if self._log.patient else 0):
             outcome = await entry.heard
             if not isinstance(outcome, EngineError) or outcome.reason != "engine_error" or not entry.given:
                 return outcome
@@ -94,7 +80,7 @@ class Tale:
         if not (messages := self._told.take()):
             return
         report = self._report.sessions.get(entry.after.session) if entry.after.session else None
-        instance = self._around.telemetry.instance
+        instance = self._runtime.telemetry.instance
         owed_from = self._second_pass.owed_from(self._ledger.last_seq) if self._second_pass else None
         mark = checkpoint(entry.after, report, instance=instance, attempts=self._log.attempts, owed_from=owed_from)
         for build, traceparent, rev, channel in messages:

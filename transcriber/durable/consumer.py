@@ -82,7 +82,7 @@ class _Delivery(NamedTuple):
     pending: int
 
 
-class Feed:
+class Consumer:
     """One consumer. Event loop only.
 
     Attributes:

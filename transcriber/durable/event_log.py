@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from transcriber.audio.session import Window
-from transcriber.durable.checkpoint import Cursor
+from transcriber.durable.checkpoint import StreamResumePoint
 from transcriber.engine.job import Job, Outcome
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
-from transcriber.pipeline.stream_output import Arrival
+from transcriber.schema.arrival import Arrival
 from transcriber.telemetry import Counters
 
 AHEAD = 2
@@ -51,7 +51,7 @@ class Entry:
     """
 
     tell: Callable[[], None] | None
-    after: Cursor
+    after: StreamResumePoint
     first_seq: int
     last_seq: int
     arrival: Arrival
@@ -62,7 +62,7 @@ class Entry:
     stored: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class StreamLog:
+class EventLog:
     """Event loop only.
 
     Attributes:
@@ -72,7 +72,7 @@ class StreamLog:
     """
 
     def __init__(
-        self, worker: Worker, places: Places | None, counters: Counters, cursor: Cursor, attempts: int
+        self, worker: Worker, places: QueueSlots | None, counters: Counters, cursor: StreamResumePoint, attempts: int
     ) -> None:
         """Windows wait for their turn in ``places``; without, those that find no place are dropped."""
         self.cursor = cursor

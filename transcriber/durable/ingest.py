@@ -10,14 +10,14 @@ from functools import partial
 from transcriber.bus.connection import Connection, Message
 from transcriber.bus.jetstream import provision
 from transcriber.config import STREAM_NAME
-from transcriber.durable.consumer import Feed
+from transcriber.durable.consumer import Consumer
 from transcriber.durable.stream import DurableStream
-from transcriber.durable.unserved import Unserved
+from transcriber.durable.unserved import UnservedStreams
 from transcriber.engine.pool import WorkerPool
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.errors import JetStreamError, RefusedError, UnansweredError
 from transcriber.pipeline.ingest import Ingest
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
@@ -32,18 +32,18 @@ INBOX_BYTES = 2**26
 class DurableIngest(Ingest[DurableStream]):
     """Event loop only."""
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
+    def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
         super().__init__()
         self._connection = connection
         self._pool = pool
-        self._places = {worker: Places(worker) for worker in pool.workers}
-        self._around = around
+        self._places = {worker: QueueSlots(worker) for worker in pool.workers}
+        self._runtime = runtime
         self._inbox = connection.client.new_inbox()
         self._subscribed = False
         self._draining = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.tasks = self._tasks.values()
-        self._unserved = Unserved(connection, around)
+        self._unserved = UnservedStreams(connection, runtime)
         self._resets = 0  # of streams that are over
         connection.on_back = self._on_back
 
@@ -72,7 +72,7 @@ class DurableIngest(Ingest[DurableStream]):
         Raises:
             StartError: something is missing, or denied.
         """
-        settings = self._around.settings
+        settings = self._runtime.settings
         await self._see_to_streams()
         await self._connection.subscribe(f"{self._inbox}.*.*", self._on_message, pending_bytes=INBOX_BYTES)
         if not settings.wildcard:
@@ -88,7 +88,7 @@ class DurableIngest(Ingest[DurableStream]):
             Whatever a stream raised: that is a crash.
         """
         while True:
-            if self._around.settings.wildcard and not self._draining:
+            if self._runtime.settings.wildcard and not self._draining:
                 await self._look()
             await self._pause()
             for name, task in list(self._tasks.items()):
@@ -124,7 +124,7 @@ class DurableIngest(Ingest[DurableStream]):
             await self._unserved.look(self.streams, self._serve_found)
         except (JetStreamError, UnansweredError, RefusedError) as error:
             if self._connection.connected:
-                self._around.warnings.warning("jetstream", "new streams are not found: %s", error)
+                self._runtime.warnings.warning("jetstream", "new streams are not found: %s", error)
 
     def _serve_found(self, name: str) -> bool:
         """Serve a stream, if it has a name and there is a place; whether that is all that can be done for it."""
@@ -141,7 +141,7 @@ class DurableIngest(Ingest[DurableStream]):
 
     def _has_place(self) -> bool:
         """Whether there is one more; who has nothing to do gives up his."""
-        if sum(not stream.giving_way for stream in self.streams.values()) < self._around.settings.max_streams:
+        if sum(not stream.giving_way for stream in self.streams.values()) < self._runtime.settings.max_streams:
             return True
         resting = next((stream for stream in self.streams.values() if stream.resting), None)
         if resting:
@@ -149,17 +149,17 @@ class DurableIngest(Ingest[DurableStream]):
         return resting is not None
 
     def _not_served(self, name: str, why: str) -> None:
-        self._around.warnings.warning("not_served", "stream not served: %s", why, stream=ascii(name[:64]))
+        self._runtime.warnings.warning("not_served", "stream not served: %s", why, stream=ascii(name[:64]))
 
     async def _see_to_streams(self) -> None:
-        settings = self._around.settings
+        settings = self._runtime.settings
         if settings.provision:
             await provision.ensure_streams(self._connection, settings)
         else:
             await provision.check_streams(self._connection, settings)
 
     async def _see_to_consumer(self, name: str) -> None:
-        settings = self._around.settings
+        settings = self._runtime.settings
         if settings.provision:
             await provision.ensure_consumer(self._connection, settings, name)
         else:
@@ -174,14 +174,14 @@ class DurableIngest(Ingest[DurableStream]):
             await self._see_to_consumer(name)
 
     def _serve(self, name: str) -> None:
-        settings = self._around.settings
+        settings = self._runtime.settings
         worker = self._pool.assign()
-        feed = Feed(
+        feed = Consumer(
             self._connection, f"{self._inbox}.{name}", settings.audio_stream, provision.consumer_name(name),
             provision.stored_subject(settings, name),
         )  # fmt: skip
         stream = self.streams[name] = DurableStream(
-            name, worker, self._places[worker], feed, self._around, partial(self._repair, name)
+            name, worker, self._places[worker], feed, self._runtime, partial(self._repair, name)
         )
         self._tasks[name] = asyncio.create_task(stream.run(pinned=not settings.wildcard), name=f"stream {name}")
 

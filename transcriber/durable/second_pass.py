@@ -17,14 +17,16 @@ from datetime import UTC, datetime
 from transcriber.audio.session import Session, Silence, Window
 from transcriber.bus.jetstream.client import FENCE
 from transcriber.durable.stored_audio import StoredAudio
-from transcriber.engine.job import Job, Lane, Transcript
+from transcriber.engine.job import Job, Lane
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
 from transcriber.pipeline.left_context import Placed
 from transcriber.pipeline.passages import Part, Passage, Passages, Piece, Sound, revised, sound_of
+from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import MOST_TRIES
-from transcriber.pipeline.session_output import Outbox
-from transcriber.pipeline.stream_output import StreamReport, Surroundings
+from transcriber.pipeline.sinks import MessageSink
+from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,
@@ -68,17 +70,17 @@ class StoredSecondPass:
         name: str,
         worker: Worker,
         audio: StoredAudio,
-        around: Surroundings,
-        outbox: Outbox,
+        runtime: Runtime,
+        outbox: MessageSink,
         may_try: Callable[[], bool],
     ) -> None:
         """What is put into ``outbox`` is stored after all that was told before.
 
         ``may_try`` says whether the death of us would not be laid to the charge of something else.
         """
-        self._name, self._worker, self._audio, self._around = name, worker, audio, around
+        self._name, self._worker, self._audio, self._runtime = name, worker, audio, runtime
         self._outbox, self._may_try = outbox, may_try
-        self._counters = around.telemetry.counters(name)
+        self._counters = runtime.telemetry.counters(name)
         self._sessions: dict[str, dict[int, Passages]] = {}  # by channel
         self._waiting: deque[_Waiting] = deque()
         self._news = asyncio.Event()
@@ -125,7 +127,7 @@ class StoredSecondPass:
         Raises:
             UnansweredError, RefusedError.
         """
-        settings = self._around.settings
+        settings = self._runtime.settings
         subject = f"{settings.transcript_subject_prefix}.{self._name}.*"
         found: list[tuple[AnyMessage, int]] = []
         async for stored in self._audio.jetstream.messages(settings.transcript_stream, subject, seq + 1):
@@ -217,7 +219,7 @@ class StoredSecondPass:
         before = tuple(Placed(*word) for word in written.words) if place.goes_on else ()
         one.passage = replace(one.passage, before=before)
         sound = sound_of(one.passage, pieces)
-        report = StreamReport(self._name, self._around, self._outbox)
+        report = StreamOutput(self._name, self._runtime, self._outbox)
         report.add(session).restore(mark.session)
         answered = await self._worker.hear(lambda settle: report.passage_job(session, one.passage, sound, settle))
         if answered is None:
@@ -229,7 +231,7 @@ class StoredSecondPass:
             self._try_again(one, "busy")
 
     def _tell(
-        self, one: _Waiting, report: StreamReport, session: Session, job: Job, answer: Transcript, sound: Sound
+        self, one: _Waiting, report: StreamOutput, session: Session, job: Job, answer: Transcript, sound: Sound
     ) -> None:
         better = revised(one.passage, answer, one.rate, sound)
         if not isinstance(better, Transcript):
@@ -251,7 +253,7 @@ class StoredSecondPass:
             if event.channel != one.channel or (event.start_frame, event.frames) != wanted[0]:
                 continue
             wanted.popleft()
-            pieces.append(Piece.of(event, self._around.settings.speech_threshold))
+            pieces.append(Piece.of(event, self._runtime.settings.speech_threshold))
             if not wanted:
                 return event.session, pieces
         return None

@@ -12,7 +12,7 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.durable.checkpoint import contenders_of, restored
 from transcriber.durable.transcript_log import read_checkpoint
 from transcriber.errors import BadInputError
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 from transcriber.schema.messages import Checkpoint
 
 
@@ -23,10 +23,10 @@ class StoredAudio:
         jetstream: has it.
     """
 
-    def __init__(self, jetstream: JetStream, subject: str, around: Surroundings) -> None:
+    def __init__(self, jetstream: JetStream, subject: str, runtime: Runtime) -> None:
         """``subject`` is what the audio is stored as."""
         self.jetstream = jetstream
-        self._subject, self._around = subject, around
+        self._subject, self._runtime = subject, runtime
 
     async def mark(self, previous_seq: int, session: str) -> Checkpoint | None:
         """Where the stream stood after that message; None if it was in another session, or the audio is gone.
@@ -34,7 +34,7 @@ class StoredAudio:
         Raises:
             RefusedError, UnansweredError: as all that follows.
         """
-        settings = self._around.settings
+        settings = self._runtime.settings
         mark = read_checkpoint(await self.jetstream.message(settings.transcript_stream, seq=previous_seq))
         if mark is None or mark.session is None or mark.session.id != session:
             return None
@@ -43,7 +43,7 @@ class StoredAudio:
 
     async def events(self, mark: Checkpoint, last_seq: int | None) -> AsyncIterator[Event]:
         """What became of the audio from ``mark``, which has a session, to payload ``last_seq``, and no further."""
-        state, settings, network = mark.session, self._around.settings, self._around.network
+        state, settings, network = mark.session, self._runtime.settings, self._runtime.network
         if state is None:
             return
         audio = Stream(

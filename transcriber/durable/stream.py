@@ -1,7 +1,7 @@
 """One durable stream: stored payloads in, stored text out, each second of audio in one message, whatever dies.
 
-In: the audio of one subject, from a ``Feed``. Out: messages in a ``Ledger``. Between them the ``Intake`` writes a ``StreamLog`` of what
-happened to the audio, and the ``Tale`` stores what is told of it. The last stored message is all that the next daemon needs;
+In: the audio of one subject, from a ``Consumer``. Out: messages in a ``TranscriptLog``. Between them the ``Windower`` writes an ``EventLog`` of what
+happened to the audio, and the ``Committer`` stores what is told of it. The last stored message is all that the next daemon needs;
 and of all daemons one has the stream.
 """
 
@@ -13,17 +13,19 @@ from collections.abc import Awaitable, Callable
 from transcriber.audio.session import Session
 from transcriber.durable.backfill import Backfill
 from transcriber.durable.checkpoint import cursor_of, cut_loose, restored
-from transcriber.durable.committer import Tale, Told, age_s
-from transcriber.durable.consumer import Feed
-from transcriber.durable.event_log import StreamLog
+from transcriber.durable.committer import Committer, age_s
+from transcriber.durable.consumer import Consumer
+from transcriber.durable.event_log import EventLog
 from transcriber.durable.second_pass import StoredSecondPass
 from transcriber.durable.stored_audio import StoredAudio
-from transcriber.durable.transcript_log import Ledger
-from transcriber.durable.windower import Intake
-from transcriber.engine.queue_slots import Places
+from transcriber.durable.transcript_log import TranscriptLog
+from transcriber.durable.windower import Windower
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import BrokerError, FencedError, JetStreamError, RefusedError, UnansweredError
-from transcriber.pipeline.stream_output import StreamReport, Surroundings
+from transcriber.pipeline.runtime import Runtime
+from transcriber.pipeline.sinks import BufferedSink
+from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.schema.messages import Checkpoint
 from transcriber.tasks import cancel
 
@@ -51,9 +53,9 @@ class DurableStream:
         self,
         name: str,
         worker: Worker,
-        places: Places,
-        feed: Feed,
-        around: Surroundings,
+        places: QueueSlots,
+        feed: Consumer,
+        runtime: Runtime,
         repair: Callable[[], Awaitable[None]],
     ) -> None:
         """``repair`` sees that all is there that ``feed`` needs of JetStream; it may raise ``JetStreamError``."""
@@ -63,9 +65,9 @@ class DurableStream:
         self.fenced = self.giving_way = False
         self.read: int | None = None
         self._places = places
-        self._around = around
+        self._runtime = runtime
         self._repair = repair
-        self._ledger = Ledger(feed.jetstream, name, around, around.telemetry.counters(name))
+        self._ledger = TranscriptLog(feed.jetstream, name, runtime, runtime.telemetry.counters(name))
         self._taking: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._stopping = self._missing = False
@@ -73,19 +75,21 @@ class DurableStream:
 
     def _begin(self, found: Checkpoint) -> None:
         """Go on where the last stored message says."""
-        around, told = self._around, Told()
-        self._report = report = StreamReport(self.name, around, told)
-        session = restored(found.session, around.settings, around.network) if found.session else None
+        runtime, told = self._runtime, BufferedSink()
+        self._report = report = StreamOutput(self.name, runtime, told)
+        session = restored(found.session, runtime.settings, runtime.network) if found.session else None
         if session and found.session:
             report.add(session).restore(found.session)
-        places = self._places if around.settings.durable else None
-        self._log = StreamLog(self.worker, places, report.jobs, cursor_of(found, session), found.attempts)
-        self._intake = Intake(self._log, report, self.feed, self.worker, around)
-        audio = StoredAudio(self.feed.jetstream, self.feed.subject, around)
-        later = self.name, self.worker, audio, around, self._intake, self._is_well
-        self._backfill = Backfill(*later) if around.settings.backfill else None
-        self._second_pass = StoredSecondPass(*later) if around.settings.second_pass else None
-        self._tale = Tale(self._log, report, told, self._ledger, self.feed, around, self._backfill, self._second_pass)
+        places = self._places if runtime.settings.durable else None
+        self._log = EventLog(self.worker, places, report.jobs, cursor_of(found, session), found.attempts)
+        self._intake = Windower(self._log, report, self.feed, self.worker, runtime)
+        audio = StoredAudio(self.feed.jetstream, self.feed.subject, runtime)
+        later = self.name, self.worker, audio, runtime, self._intake, self._is_well
+        self._backfill = Backfill(*later) if runtime.settings.backfill else None
+        self._second_pass = StoredSecondPass(*later) if runtime.settings.second_pass else None
+        self._tale = Committer(
+            self._log, report, told, self._ledger, self.feed, runtime, self._backfill, self._second_pass
+        )
         self.feed.start(found.seq)
 
     def _is_well(self) -> bool:
@@ -133,11 +137,11 @@ class DurableStream:
             except FencedError as error:
                 self._step_back(str(error))
             except RefusedError as error:
-                self._around.warnings.warning("jetstream", "was refused: %s", error, stream=self.name)
+                self._runtime.warnings.warning("jetstream", "was refused: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
                 await self._mend()
             except UnansweredError as error:
-                self._around.warnings.warning("jetstream", "cannot go on yet: %s", error, stream=self.name)
+                self._runtime.warnings.warning("jetstream", "cannot go on yet: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
             else:
                 break
@@ -168,7 +172,7 @@ class DurableStream:
                 await self._repair()
             except (JetStreamError, BrokerError) as error:
                 self._missing = True
-                self._around.warnings.warning("missing", "cannot go on: %s", error, stream=self.name)
+                self._runtime.warnings.warning("missing", "cannot go on: %s", error, stream=self.name)
                 await asyncio.sleep(RETRY_S)
             else:
                 self._missing = False
@@ -223,7 +227,7 @@ class DurableStream:
             await self._backfill.read_back()
         if self._second_pass:
             owed_from = self._ledger.last_seq if found.owed_from is None else found.owed_from
-            await self._second_pass.read_back(owed_from, ours=found.instance == self._around.telemetry.instance)
+            await self._second_pass.read_back(owed_from, ours=found.instance == self._runtime.telemetry.instance)
         if found.session:
             log.info("goes on", extra={"stream": self.name, "session": found.session.id, "seq": found.seq})
 

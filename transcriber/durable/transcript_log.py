@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from transcriber.bus.jetstream.client import FENCE, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.message_size import fitted
 from transcriber.errors import FencedError, RefusedError, UnansweredError
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 from transcriber.schema.messages import AnyMessage, Checkpoint
 from transcriber.telemetry import Counters
 
@@ -30,7 +30,7 @@ class _Tail(BaseModel):
     checkpoint: Checkpoint | None = None
 
 
-class Ledger:
+class TranscriptLog:
     """Event loop only.
 
     Attributes:
@@ -38,14 +38,14 @@ class Ledger:
         stored_at: when the one was stored that ``read`` has found; None if it found none.
     """
 
-    def __init__(self, jetstream: JetStream, name: str, around: Surroundings, counters: Counters) -> None:
-        settings = around.settings
+    def __init__(self, jetstream: JetStream, name: str, runtime: Runtime, counters: Counters) -> None:
+        settings = runtime.settings
         self._jetstream = jetstream
-        self._name, self._instance = name, around.telemetry.instance
+        self._name, self._instance = name, runtime.telemetry.instance
         self._stream = settings.transcript_stream
         self._prefix = f"{settings.transcript_subject_prefix}.{name}"
         self._subjects = f"{self._prefix}.*"
-        self._warnings = around.warnings
+        self._warnings = runtime.warnings
         self._counters = counters
         self.last_seq = 0
         self.stored_at: datetime | None = None

@@ -19,7 +19,7 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import STREAM_NAME
 from transcriber.durable.transcript_log import read_checkpoint
 from transcriber.errors import RefusedError
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 
 MOST_DOUBTS = 100
 """Streams asked for at a look though there are not more messages of them: an hour of calls is thousands that are over."""
@@ -28,11 +28,11 @@ AT_ONCE = 32
 """Streams asked for together."""
 
 
-class Unserved:
+class UnservedStreams:
     """Event loop only."""
 
-    def __init__(self, connection: Connection, around: Surroundings) -> None:
-        self._connection, self._around = connection, around
+    def __init__(self, connection: Connection, runtime: Runtime) -> None:
+        self._connection, self._runtime = connection, runtime
         self._jetstream = JetStream(connection)
         self._read: dict[str, int] = {}  # of streams that are over: what follows would be new
         self._due: set[str] = set()  # to be asked for at the next look
@@ -54,7 +54,7 @@ class Unserved:
         Raises:
             JetStreamError, UnansweredError, RefusedError: JetStream does not say.
         """
-        found = await provision.audio_subjects(self._connection, self._around.settings)
+        found = await provision.audio_subjects(self._connection, self._runtime.settings)
         counts: Counter[str] = Counter()
         for subject, messages in found.messages.items():
             counts[subject.rpartition(".")[2]] += messages
@@ -92,7 +92,7 @@ class Unserved:
         """Whether audio of a stream was not read, or not all of it was told."""
         if not STREAM_NAME.fullmatch(name):
             return True  # whoever serves it says why not
-        settings = self._around.settings
+        settings = self._runtime.settings
         read = self._read.get(name)
         if read is None and (read := await self._told(name, found.made_at)) is None:
             return True
@@ -107,7 +107,7 @@ class Unserved:
 
     async def _told(self, name: str, made_at: datetime) -> int | None:
         """The last payload of a stream whose text, by whomever, ends with an ``end`` and owes nothing; None: there is something to do."""
-        settings = self._around.settings
+        settings = self._runtime.settings
         if settings.backfill or settings.second_pass:
             return None  # what it owes only the stream itself can tell
         last = await self._jetstream.message(
@@ -120,7 +120,7 @@ class Unserved:
 
     async def _is_acknowledged(self, name: str) -> bool:
         try:
-            call = f"CONSUMER.INFO.{self._around.settings.audio_stream}.{provision.consumer_name(name)}"
+            call = f"CONSUMER.INFO.{self._runtime.settings.audio_stream}.{provision.consumer_name(name)}"
             info = await self._jetstream.call(call)
         except RefusedError:  # there is none any more
             return True

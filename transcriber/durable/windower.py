@@ -1,6 +1,6 @@
 """The intake of a durable stream: stored payloads become entries of its log.
 
-In: payloads of a ``Feed``, as long as the log has room; the rest waits on the broker. Out: what happened to the audio, each entry
+In: payloads of a ``Consumer``, as long as the log has room; the rest waits on the broker. Out: what happened to the audio, each entry
 with the place where audio goes on after it. Cuts depend on audio, settings and stored time stamps alone: whoever comes after
 us cuts what is not stored yet the same way again.
 """
@@ -17,15 +17,17 @@ from transcriber.audio.contention import REFUSALS, Contenders, Contention, Verdi
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.offsets import Known
 from transcriber.audio.payload import Odd
-from transcriber.audio.session import Gap, Place, Session, Silence, Window, replay_from
+from transcriber.audio.session import ChannelResumePoint, Gap, Session, Silence, Window, replay_from
 from transcriber.audio.stream import Ended, Event, Started, Stream
-from transcriber.durable.checkpoint import Cursor
+from transcriber.durable.checkpoint import StreamResumePoint
 from transcriber.durable.consumer import Payload
-from transcriber.durable.event_log import Entry, StreamLog
+from transcriber.durable.event_log import Entry, EventLog
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
-from transcriber.pipeline.stream_output import TOLD_OF, Arrival, StreamReport, Surroundings
+from transcriber.pipeline.runtime import Runtime
+from transcriber.pipeline.stream_output import TOLD_OF, StreamOutput
+from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import AnyMessage, GapReason, PlaceState
 
 POLL_S = 0.5
@@ -40,8 +42,8 @@ STAY_S = 1.0
 """A daemon that has no room for more audio shows so often that it is there."""
 
 
-class Supply(Protocol):
-    """Where audio comes from, with numbers by which it can be had again; a ``Feed`` is one.
+class PayloadSource(Protocol):
+    """Where audio comes from, with numbers by which it can be had again; a ``Consumer`` is one.
 
     Attributes:
         idle: whether there surely is no more just now.
@@ -106,7 +108,7 @@ class _Silence:
         return now_s - self._since_s - MARGIN_S
 
 
-class Intake:
+class Windower:
     """Event loop only.
 
     Attributes:
@@ -116,18 +118,18 @@ class Intake:
 
     def __init__(
         self,
-        entries: StreamLog,
-        report: StreamReport,
-        feed: Supply,
+        entries: EventLog,
+        report: StreamOutput,
+        feed: PayloadSource,
         worker: Worker,
-        around: Surroundings,
+        runtime: Runtime,
         lane: Lane = Lane.FINAL,
     ) -> None:
         """Go on where the log's cursor stands; windows are put into ``lane``."""
         self._lane = lane
-        cursor, settings = entries.cursor, around.settings
+        cursor, settings = entries.cursor, runtime.settings
         self.heard_at = cursor.heard_at
-        self._log, self._report, self._feed, self._worker, self._around = entries, report, feed, worker, around
+        self._log, self._report, self._feed, self._worker, self._runtime = entries, report, feed, worker, runtime
         self.resuming = cursor.session is not None
         self._torn = False  # audio is gone before the next payload
         self._stalled = False  # what was written down of it
@@ -138,7 +140,7 @@ class Intake:
         self._audio = Stream(
             settings.input,
             settings.cutting,
-            around.network,
+            runtime.network,
             max_hole_s=settings.max_hole_secs,
             new_id=lambda: str(self._fed_seq),
             exact_offsets=lane is Lane.FILE,
@@ -187,7 +189,7 @@ class Intake:
                 self._write(partial(self._report.gap, gap, self._latest.wall), self._log.cursor, self._latest)
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Have a message stored after all that has happened so far: an ``Outbox``."""
+        """Have a message stored after all that has happened so far: a ``MessageSink``."""
         self._write(partial(self._report.put, build, traceparent, rev, channel), self._log.cursor, self._latest)
 
     async def _take(self, payload: Payload) -> None:
@@ -265,7 +267,7 @@ class Intake:
 
     async def _pass_time(self, silent_s: float) -> None:
         """No audio was stored for so long."""
-        settings = self._around.settings
+        settings = self._runtime.settings
         over = self._audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
         if over:
             await self._happened(over, NO_HEADERS, self._latest)
@@ -274,7 +276,7 @@ class Intake:
 
     async def _wait(self) -> bool:
         """Nothing comes; returns whether nothing of it will be missed."""
-        settings = self._around.settings
+        settings = self._runtime.settings
         quiet_s = self._quiet.goes_on()
         await self._pass_time(self._without_audio.goes_on())
         if self.session and quiet_s >= settings.heartbeat_timeout_secs:
@@ -298,7 +300,7 @@ class Intake:
                     report = self._report.add(session)
                     self._report.note(session, headers)
                     self._stalled = False
-                    start = (Place(0, 0, 0, 0),) * session.channels
+                    start = (ChannelResumePoint(0, 0, 0, 0),) * session.channels
                     self._write(partial(report.status, "started", 0), self._stand(session, start), arrival)
                 case Window():
                     await self._give(event, arrival, ending=event.session in ending)
@@ -313,7 +315,7 @@ class Intake:
                 case Odd():
                     self._report.odd(event)
                 case Ended(session):
-                    self._write(partial(self._report.ended, session), Cursor(self._fed_seq + 1), arrival)
+                    self._write(partial(self._report.ended, session), StreamResumePoint(self._fed_seq + 1), arrival)
 
     def _tell_stalled(self, session: Session, arrival: Arrival, *, stalled: bool) -> None:
         if self._stalled != stalled:
@@ -338,7 +340,7 @@ class Intake:
         entry = self._write(None, after, arrival, first_seq)
         entry.window = window
         entry.job = job = self._report.job(window, partial(self._log.hear, entry), self._lane, arrival)
-        if died >= self._around.settings.max_attempts:
+        if died >= self._runtime.settings.max_attempts:
             self._log.hear(entry, job, EngineError(f"{died} daemons began with it and did not come back"))
         else:
             await self._log.give(entry, job)
@@ -348,7 +350,7 @@ class Intake:
         self._report.sessions[window.session].status("resumed", window.start_frame)
 
     def _write(
-        self, tell: Callable[[], None] | None, after: Cursor, arrival: Arrival, first_seq: int | None = None
+        self, tell: Callable[[], None] | None, after: StreamResumePoint, arrival: Arrival, first_seq: int | None = None
     ) -> Entry:
         return self._log.write(Entry(tell, after, first_seq or self._fed_seq, self._fed_seq, arrival))
 
@@ -356,13 +358,15 @@ class Intake:
         """The payload in which it begins."""
         return self._payload_at(heard.session, heard.start_frame).seq
 
-    def _stand(self, session: Session, places: tuple[Place, ...], *, ending: bool = False) -> Cursor:
+    def _stand(
+        self, session: Session, places: tuple[ChannelResumePoint, ...], *, ending: bool = False
+    ) -> StreamResumePoint:
         """Where audio goes on if the next windows begin at ``places``; ``ending`` if the session's end follows."""
         report, frame = self._report.sessions[session], min(replay_from(place, session.rate) for place in places)
         fed = self._payload_at(session, frame)
         while self._fed and self._fed[0].seq < fed.seq:
             self._fed.popleft()
-        return Cursor(
+        return StreamResumePoint(
             fed.seq,
             session,
             # What begins before or within a hole goes on there, and the payload after the hole tells of it again.

@@ -8,7 +8,8 @@ nobody spoke again its text is there at once, and it is the text that whisper wo
 
 import numpy as np
 
-from transcriber.engine.job import Job, Transcript
+from transcriber.engine.job import Job
+from transcriber.engine.transcript import Transcript
 
 
 class Ahead:

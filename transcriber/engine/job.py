@@ -1,28 +1,21 @@
 """What crosses into the worker thread, and what comes back."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.engine.hallucination import Doubt
-from transcriber.engine.language_evidence import Odds, Spoken
+from transcriber.engine.language_evidence import Odds
 from transcriber.engine.prompt import Context, Trail
+from transcriber.engine.transcript import Transcript
 from transcriber.errors import EngineError
-from transcriber.pipeline.pauses import Phrase
-from transcriber.schema.languages import WITHOUT_SPACES
-from transcriber.schema.messages import Suppressed
 
 WHISPER_SAMPLE_RATE = 16_000
 """Hz; the only rate whisper takes."""
-
-LEAST_PROBABILITY = 1e-6
-"""Of a word: one that is rounded to 0 has a logarithm all the same."""
 
 
 class Lane(IntEnum):
@@ -33,75 +26,6 @@ class Lane(IntEnum):
     PARTIAL = 2
     FILE = 3
     SECOND_PASS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """One word, in seconds from the first sample of its job; ``confidence`` is in [0, 1]."""
-
-    word: str
-    start_s: float
-    end_s: float
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """What the model made of one job.
-
-    Attributes:
-        text: stripped; empty when nothing was said, or what was is suppressed.
-        words: in order, times monotone and inside the job; None when the model gives no times.
-        phrases: between its time stamps, in order, in seconds as those of its words; empty where they are not known.
-        language: ISO 639-1 code that was used or detected.
-        avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
-        no_speech_prob: in [0, 1]; None where it is not known: whisper.cpp 1.8.5 takes it from the logits of the first token it was
-            given, which only a call with a single one has, and the binding does not expose it.
-        processing_s: seconds inside whisper calls only.
-        doubt: why the answer may be wrong; None if nothing speaks against it.
-        redone: whether this is the answer to a second asking, at a wide context.
-        wide: whether it was made at a wide context, be it that the window fits no other.
-        suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
-        lead_s: seconds before its window that were heard, and are in it.
-        spoken: what is then known of the language; None where it was told.
-    """
-
-    text: str
-    words: tuple[Word, ...] | None
-    language: str | None
-    avg_logprob: float | None
-    no_speech_prob: float | None
-    processing_s: float
-    doubt: Doubt | None = None
-    redone: bool = False
-    wide: bool = False
-    suppressed: Suppressed | None = None
-    lead_s: float = 0.0
-    spoken: Spoken | None = None
-    phrases: tuple[Phrase, ...] = ()
-
-    def without_lead(self) -> "Transcript":
-        """What was said in its window, by the times of its words, and how likely these are: the mean over them."""
-        if not self.lead_s or self.words is None:
-            return self
-        own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
-        logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in own]
-        avg_logprob = min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
-        return replace(self.with_words(written(own, self.language), own), avg_logprob=avg_logprob)
-
-    def phrases_from(self, start_s: float) -> tuple[Phrase, ...]:
-        """Its phrases on the clock on which its window begins at ``start_s``."""
-        begin_s = start_s - self.lead_s
-        return tuple(Phrase(begin_s + one.start_s, begin_s + one.end_s, one.letters) for one in self.phrases)
-
-    def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
-        """The same answer, of other words."""
-        return replace(self, text=text, words=words)
-
-
-def written(words: Sequence[Word], language: str | None) -> str:
-    """The words as text."""
-    return ("" if language in WITHOUT_SPACES else " ").join(word.word for word in words)
 
 
 class SpeechModel(Protocol):

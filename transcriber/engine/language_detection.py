@@ -8,8 +8,9 @@ from dataclasses import replace
 from functools import partial
 
 from transcriber.engine.hallucination import WEAK_SPEECH_PROB
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, MultilingualModel, SpeechModel, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, MultilingualModel, SpeechModel
 from transcriber.engine.language_evidence import Odds, Spoken
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.window_text import ask
 from transcriber.errors import EngineError
 

@@ -5,13 +5,9 @@ A prompt that is wrong does harm: the decoder takes it up and goes on with it. S
 words and one hole in the audio are each enough to forget everything.
 """
 
-from typing import TYPE_CHECKING
-
 from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.transcript import Transcript
 from transcriber.schema.languages import WITHOUT_SPACES
-
-if TYPE_CHECKING:
-    from transcriber.engine.job import Transcript
 
 MIN_AVG_LOGPROB = -0.5
 """Of text that may be a prompt: a mean probability of 0.6 a token."""
@@ -51,7 +47,7 @@ class Context:
         said_in, text = self._said
         return text if said_in == epoch else ""
 
-    def follow(self, transcript: "Transcript | None", epoch: int) -> None:
+    def follow(self, transcript: Transcript | None, epoch: int) -> None:
         """What became of a final job of ``epoch``; None if it failed. Worker thread only."""
         self._said = (epoch, self._joined(self.before(epoch), transcript) if transcript else "")
 
@@ -60,7 +56,7 @@ class Context:
         self._epoch += 1
 
     @staticmethod
-    def _joined(before: str, transcript: "Transcript") -> str:
+    def _joined(before: str, transcript: Transcript) -> str:
         """The text with ``transcript`` at its end; nothing if that is not sure, or has no words."""
         sure = transcript.avg_logprob is not None and transcript.avg_logprob >= MIN_AVG_LOGPROB
         if not sure or not transcript.text or transcript.doubt or transcript.suppressed:
@@ -98,7 +94,7 @@ class Trail:
         """
         return self._sure and self.language in {None, language}
 
-    def follow(self, transcript: "Transcript | None") -> None:
+    def follow(self, transcript: Transcript | None) -> None:
         """What became of a window; None if it failed."""
         self._sure = transcript is not None and not transcript.suppressed
         if transcript is not None and transcript.text:

@@ -7,7 +7,7 @@ from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 
 
-class Places:
+class QueueSlots:
     """Event loop only."""
 
     def __init__(self, worker: Worker, lane: Lane = Lane.FINAL) -> None:

@@ -10,9 +10,10 @@ from functools import partial
 
 from transcriber.engine.ahead import Ahead
 from transcriber.engine.capacity import Capacity
-from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
+from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.language_detection import listen
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from transcriber.bus.jetstream.client import NO_RESOURCES, OUT_OF_STORAGE, STREAM_FULL
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import (
     FencedError,
@@ -23,11 +23,11 @@ from transcriber.errors import (
     UnansweredError,
     UnfitError,
 )
-from transcriber.files.job_store import Kept
-from transcriber.files.progress import FileRecord
+from transcriber.files.job_store import StoredRecord
+from transcriber.files.progress import FileProgress
 from transcriber.files.results import result_names
-from transcriber.files.text_stage import FileText, file_settings
-from transcriber.files.transcription import FileMaking, FileRoom
+from transcriber.files.text_stage import TextStage, file_settings
+from transcriber.files.transcription import FileRuntime, FileTranscription
 from transcriber.schema.file_jobs import JobRecord, most_attempts
 from transcriber.schema.messages import JobState
 from transcriber.tasks import cancel
@@ -42,17 +42,17 @@ FULL = frozenset({STREAM_FULL, OUT_OF_STORAGE, NO_RESOURCES})
 """That the broker has no room for the results may be mended in time, or never: unlike its absence it counts as an attempt."""
 
 
-class FileWork:
+class FileAttempt:
     """Event loop only."""
 
-    def __init__(self, room: FileRoom, kept: Kept, worker: Worker, places: Places) -> None:
+    def __init__(self, room: FileRuntime, kept: StoredRecord, worker: Worker, places: QueueSlots) -> None:
         record = kept.record
         self._room, self._worker = room, worker
         self._job = record.submission.job
-        self._around = replace(room.around, settings=file_settings(room.around.settings, record.submission))
-        self._text = FileText(record.submission, worker, places, room.jetstream, self._around)
-        self._state = FileRecord(room.desk, kept, self._text, room.around)
-        self._maker = FileMaking(room, self._text, self._state, self._around)
+        self._runtime = replace(room.runtime, settings=file_settings(room.runtime.settings, record.submission))
+        self._text = TextStage(record.submission, worker, places, room.jetstream, self._runtime)
+        self._state = FileProgress(room.desk, kept, self._text, room.runtime)
+        self._maker = FileTranscription(room, self._text, self._state, self._runtime)
         self._making: asyncio.Task[dict[str, Any] | None] | None = None
         self._stopping = False
 
@@ -69,7 +69,7 @@ class FileWork:
         try:
             await self._clean_up()
         except UnansweredError as error:
-            self._around.warnings.warning("files", "a file is over, but not removed yet: %s", error, job=self._job)
+            self._runtime.warnings.warning("files", "a file is over, but not removed yet: %s", error, job=self._job)
             return RETRY_S
         return None
 
@@ -111,14 +111,14 @@ class FileWork:
         if self._stopping:
             return 0.0
         done_s = await self._text.stored_s()
-        attempts = self._record.next_attempt(done_s, self._around.settings.file_window_secs)
+        attempts = self._record.next_attempt(done_s, self._runtime.settings.file_window_secs)
         if attempts > self._most_attempts:
             return await self._fail(self._record.error or "the daemons that tried it did not come back")
         await self._state.save(
             state="running",
             attempts=attempts,
             from_s=done_s,
-            instance=self._around.telemetry.instance,
+            instance=self._runtime.telemetry.instance,
             started_at=self._record.started_at or datetime.now(UTC),
         )
         log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
@@ -133,7 +133,7 @@ class FileWork:
         except FencedError:
             raise
         except (UnansweredError, RefusedError) as error:
-            self._around.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
+            self._runtime.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
             if isinstance(error, RefusedError) or error.code in FULL:
                 return await self._fail(str(error))
             await self._take_back(error=str(error))  # that nobody answers is not the file's fault
@@ -165,7 +165,7 @@ class FileWork:
 
     @property
     def _most_attempts(self) -> int:
-        return most_attempts(self._around.settings.max_attempts)
+        return most_attempts(self._runtime.settings.max_attempts)
 
     async def _attempt(self) -> dict[str, Any] | None:
         """Make text and results, and say how far that is; returns what the record is to say, None if it was stopped before."""
@@ -194,7 +194,7 @@ class FileWork:
         """It is over, and nobody has said so yet."""
         log.info("a file is %s", self._record.state, extra={"job": self._job, "error": self._record.error})
         self._state.say()
-        self._around.telemetry.counters().files[self._record.state] += 1
+        self._runtime.telemetry.counters().files[self._record.state] += 1
 
     async def _clean_up(self) -> None:
         """Remove what is needed no more: the input, unless it failed and somebody wants to look, and results of what is not done.

@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from transcriber.errors import ObjectError, RefusedError, RequestError, UnansweredError
-from transcriber.files.job_store import JobDesk, first_line
+from transcriber.files.job_store import JobStore, first_line
 from transcriber.schema.file_jobs import Answer, Cancellation, Submission
 
 log = logging.getLogger(__name__)
@@ -18,10 +18,10 @@ MAX_OPEN = 64
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class JobAnswers:
+class JobEndpoints:
     """Event loop only."""
 
-    def __init__(self, desk: JobDesk) -> None:
+    def __init__(self, desk: JobStore) -> None:
         self._desk = desk
         self._open = 0
 

@@ -33,14 +33,14 @@ CANCEL_TRIES = 10
 """How often a record may change just before we change it."""
 
 
-class Kept(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record, and the sequence under which it is stored; 0: it is not stored yet."""
 
     record: JobRecord
     seq: int
 
 
-class JobDesk:
+class JobStore:
     """Event loop only."""
 
     def __init__(self, jetstream: JetStream, settings: Settings, model: SpeechModel | None = None) -> None:
@@ -80,7 +80,7 @@ class JobDesk:
         # The queue first: a job without a record has all that it needs, a record without a job would wait for ever.
         await self._queue(record)
         try:
-            await self.update(Kept(record, 0))
+            await self.update(StoredRecord(record, 0))
         except FencedError:  # a daemon has it already, or the same submission came twice
             if kept := await self.record(submission.job):
                 return _same(kept.record, submission)
@@ -105,7 +105,7 @@ class JobDesk:
             return Answer(job=job, state=kept.record.state)
         raise RequestError(503, f"{job!r} changes too fast; ask again")
 
-    async def record(self, job: str) -> Kept | None:
+    async def record(self, job: str) -> StoredRecord | None:
         """What is known of a job.
 
         Raises:
@@ -114,13 +114,13 @@ class JobDesk:
         stored = await self._jetstream.message(RECORDS, last_by_subj=f"{RECORD_SUBJECT}.{job}")
         return _kept(stored) if stored else None
 
-    async def records(self, count: int = 1000) -> list[Kept]:
+    async def records(self, count: int = 1000) -> list[StoredRecord]:
         """Those of the jobs that were submitted last, the latest first.
 
         Raises:
             UnansweredError, RefusedError.
         """
-        found: list[Kept] = []
+        found: list[StoredRecord] = []
         seq = 1
         while page := await self._jetstream.page(RECORDS, seq=seq, next_by_subj=f"{RECORD_SUBJECT}.*", batch=PAGE):
             found += filter(None, map(_kept, page))
@@ -129,7 +129,7 @@ class JobDesk:
             seq = page[-1].seq + 1
         return found
 
-    async def update(self, kept: Kept, **changes: Any) -> Kept:
+    async def update(self, kept: StoredRecord, **changes: Any) -> StoredRecord:
         """Change a record that nobody has changed since.
 
         Raises:
@@ -145,13 +145,13 @@ class JobDesk:
                 raise
             found = await self.record(record.submission.job)
             if found is None and kept.seq:  # too old for its stream: it is begun anew
-                return await self.update(Kept(kept.record, 0), **changes)
+                return await self.update(StoredRecord(kept.record, 0), **changes)
             if found is None or found.record != record:
                 raise FencedError(f"somebody else has changed {record.submission.job!r}") from None
             return found  # ours, whose answer was lost
-        return Kept(record, stored.seq)
+        return StoredRecord(record, stored.seq)
 
-    async def update_patiently(self, kept: Kept, **changes: Any) -> Kept:
+    async def update_patiently(self, kept: StoredRecord, **changes: Any) -> StoredRecord:
         """As ``update``, however long the broker is away.
 
         Raises:
@@ -165,11 +165,11 @@ class JobDesk:
                 self._warnings.warning("records", "a record is not stored yet: %s", error, job=job)
                 await asyncio.sleep(RETRY_S)
 
-    async def _waiting(self, job: str) -> Kept | None:
+    async def _waiting(self, job: str) -> StoredRecord | None:
         """A job in the queue, whose record nobody has stored yet."""
         stored = await self._jetstream.message(JOBS, last_by_subj=f"{JOB_SUBJECT}.{job}")
         kept = _kept(stored) if stored else None
-        return kept and Kept(kept.record, 0)
+        return kept and StoredRecord(kept.record, 0)
 
     async def _queue(self, record: JobRecord) -> None:
         subject = f"{JOB_SUBJECT}.{record.submission.job}"
@@ -194,9 +194,9 @@ def parse_record(data: bytes) -> JobRecord | None:
         return None
 
 
-def _kept(stored: Stored) -> Kept | None:
+def _kept(stored: Stored) -> StoredRecord | None:
     record = parse_record(stored.payload)
-    return Kept(record, stored.seq) if record else None
+    return StoredRecord(record, stored.seq) if record else None
 
 
 def _same(record: JobRecord, submission: Submission) -> Answer:

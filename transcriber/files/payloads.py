@@ -30,8 +30,8 @@ def first_frame(found: Checkpoint) -> int:
     return 0 if lost or state.clock != (found.seq - 1) * rate else state.clock
 
 
-class FileFeed:
-    """A ``Supply``. Event loop only.
+class FilePayloads:
+    """A ``PayloadSource``. Event loop only.
 
     Attributes:
         error: why the file could not be read to its end; None if it could.

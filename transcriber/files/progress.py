@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
-from transcriber.files.job_store import JobDesk, Kept
-from transcriber.files.text_stage import FileText
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.files.job_store import JobStore, StoredRecord
+from transcriber.files.text_stage import TextStage
+from transcriber.pipeline.runtime import Runtime
 from transcriber.schema.file_jobs import JobRecord
 from transcriber.schema.messages import Progress
 from transcriber.telemetry import session_traceparent
@@ -22,16 +22,16 @@ RECORD_S = 2.0
 """A record is stored so often while its job runs: that is how soon a cancellation is noticed at the latest."""
 
 
-class FileRecord:
+class FileProgress:
     """Event loop only.
 
     Attributes:
         kept: the record, as we know that it is stored.
     """
 
-    def __init__(self, desk: JobDesk, kept: Kept, text: FileText, around: Surroundings) -> None:
+    def __init__(self, desk: JobStore, kept: StoredRecord, text: TextStage, runtime: Runtime) -> None:
         self.kept = kept
-        self._desk, self._text, self._around = desk, text, around
+        self._desk, self._text, self._runtime = desk, text, runtime
         self._job = kept.record.submission.job
         self._progress: dict[str, Any] = {}  # what is newer than the record
         self._began_s, self._done_before_s = time.monotonic(), kept.record.done_s
@@ -82,7 +82,7 @@ class FileRecord:
             received_at=datetime.now(UTC), state=record.state, total=record.total_s, eta=record.eta_s,
             attempt=record.attempts, error=record.error,
         )  # fmt: skip
-        self._around.publisher.put(lambda: message, session_traceparent(self._job, self._job), rev=time.time_ns())
+        self._runtime.publisher.put(lambda: message, session_traceparent(self._job, self._job), rev=time.time_ns())
 
     def _look(self) -> dict[str, Any]:
         """How far it is, as fields of a record."""

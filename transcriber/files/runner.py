@@ -9,26 +9,26 @@ from functools import partial
 
 from transcriber.engine.job import Lane
 from transcriber.engine.pool import WorkerPool
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import FencedError, RefusedError, UnansweredError
-from transcriber.files.attempt import RETRY_S, FileWork
-from transcriber.files.job_store import Kept
-from transcriber.files.transcription import FileRoom
-from transcriber.files.work_queue import JobFeed, TakenJob
+from transcriber.files.attempt import RETRY_S, FileAttempt
+from transcriber.files.job_store import StoredRecord
+from transcriber.files.transcription import FileRuntime
+from transcriber.files.work_queue import TakenJob, WorkQueue
 from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 
 
-class Files:
+class FileRunner:
     """Event loop only."""
 
-    def __init__(self, pool: WorkerPool, feed: JobFeed, room: FileRoom) -> None:
+    def __init__(self, pool: WorkerPool, feed: WorkQueue, room: FileRuntime) -> None:
         self._feed, self._room = feed, room
-        self._places = {worker: Places(worker, Lane.FILE) for worker in pool.workers}
+        self._places = {worker: QueueSlots(worker, Lane.FILE) for worker in pool.workers}
         self._free: asyncio.Queue[Worker] = asyncio.Queue()
-        self._works: dict[asyncio.Task[None], FileWork] = {}
+        self._works: dict[asyncio.Task[None], FileAttempt] = {}
         self._taking: asyncio.Task[None] | None = None
 
     @property
@@ -79,26 +79,26 @@ class Files:
             if await self._begin(worker, await self._feed.next_job()) is None:
                 self._free.put_nowait(worker)
 
-    async def _begin(self, worker: Worker, taken: TakenJob) -> FileWork | None:
+    async def _begin(self, worker: Worker, taken: TakenJob) -> FileAttempt | None:
         """Have ``worker`` work at a job; None if it cannot be just now, or need not be."""
         if taken.job in (work.job for work in self._works.values()):
             await taken.leave()  # the broker had not heard of us for a while; from now on it does
             return None
         try:
-            kept = await self._room.desk.record(taken.job) or Kept(taken.record, 0)
+            kept = await self._room.desk.record(taken.job) or StoredRecord(taken.record, 0)
         except (UnansweredError, RefusedError):
             await taken.retry(RETRY_S)
             return None
         except asyncio.CancelledError:
             await taken.retry()
             raise
-        work = FileWork(self._room, kept, worker, self._places[worker])
+        work = FileAttempt(self._room, kept, worker, self._places[worker])
         attempt = asyncio.create_task(self._attempt(taken, work))
         self._works[attempt] = work
         attempt.add_done_callback(partial(self._over, worker))
         return work
 
-    async def _attempt(self, taken: TakenJob, work: FileWork) -> None:
+    async def _attempt(self, taken: TakenJob, work: FileAttempt) -> None:
         """One attempt, and what becomes of the job."""
         try:
             again_s = await work.run()
@@ -107,7 +107,7 @@ class Files:
             await taken.leave()
             return
         except (UnansweredError, RefusedError) as error:
-            self._room.around.warnings.warning("files", "a file cannot be begun or ended: %s", error, job=taken.job)
+            self._room.runtime.warnings.warning("files", "a file cannot be begun or ended: %s", error, job=taken.job)
             again_s = RETRY_S
         except asyncio.CancelledError:
             await taken.retry()

@@ -1,6 +1,6 @@
 """One file becomes stored text: a durable stream whose audio comes out of the object store.
 
-In: the pieces of a file. Out: its messages in a ``Ledger``, each with the place where to go on. Whoever takes over after a
+In: the pieces of a file. Out: its messages in a ``TranscriptLog``, each with the place where to go on. Whoever takes over after a
 death reads the file again up to there, and cuts what is not stored yet the same way.
 """
 
@@ -10,15 +10,17 @@ from collections.abc import Awaitable, Callable
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import Settings
 from transcriber.durable.checkpoint import cursor_of, restored
-from transcriber.durable.committer import Tale, Told
-from transcriber.durable.event_log import StreamLog
-from transcriber.durable.transcript_log import Ledger
-from transcriber.durable.windower import Intake
+from transcriber.durable.committer import Committer
+from transcriber.durable.event_log import EventLog
+from transcriber.durable.transcript_log import TranscriptLog
+from transcriber.durable.windower import Windower
 from transcriber.engine.job import Lane
-from transcriber.engine.queue_slots import Places
+from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
-from transcriber.files.payloads import FileFeed
-from transcriber.pipeline.stream_output import StreamReport, Surroundings, Wish
+from transcriber.files.payloads import FilePayloads
+from transcriber.pipeline.runtime import RequestOptions, Runtime
+from transcriber.pipeline.sinks import BufferedSink
+from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.schema.file_jobs import Submission
 from transcriber.schema.messages import Checkpoint
 from transcriber.tasks import cancel
@@ -46,18 +48,18 @@ def file_settings(settings: Settings, submission: Submission) -> Settings:
     )
 
 
-class FileText:
+class TextStage:
     """Event loop only."""
 
     def __init__(
-        self, submission: Submission, worker: Worker, places: Places, jetstream: JetStream, around: Surroundings
+        self, submission: Submission, worker: Worker, places: QueueSlots, jetstream: JetStream, runtime: Runtime
     ) -> None:
-        """``around`` has the settings of this file; windows wait for their turn in ``places``."""
-        self._job, self._wish = submission.job, Wish(submission.task == "translate", submission.prompt)
-        self._worker, self._places, self._around = worker, places, around
-        self._ledger = Ledger(jetstream, submission.job, around, around.telemetry.counters())
-        self._report: StreamReport | None = None
-        self._log: StreamLog | None = None
+        """``runtime`` has the settings of this file; windows wait for their turn in ``places``."""
+        self._job, self._wish = submission.job, RequestOptions(submission.task == "translate", submission.prompt)
+        self._worker, self._places, self._runtime = worker, places, runtime
+        self._ledger = TranscriptLog(jetstream, submission.job, runtime, runtime.telemetry.counters())
+        self._report: StreamOutput | None = None
+        self._log: EventLog | None = None
         self._taking: asyncio.Task[None] | None = None
         self._stopping = False
         self._done_s = 0.0
@@ -71,7 +73,7 @@ class FileText:
         found = await self._ledger.read()
         return float(found.seq - 1) if found else 0.0
 
-    async def run(self, read: Callable[[Checkpoint], Awaitable[FileFeed]]) -> bool:
+    async def run(self, read: Callable[[Checkpoint], Awaitable[FilePayloads]]) -> bool:
         """Until all of it is stored, which may have been so before, or until it is stopped; returns which.
 
         ``read`` opens the file where its argument says to go on.
@@ -117,24 +119,24 @@ class FileText:
             self._done_s = session.account.settled / session.rate
         return self._done_s
 
-    def _begin(self, found: Checkpoint, feed: FileFeed) -> tuple[asyncio.Task[None], asyncio.Task[None]]:
+    def _begin(self, found: Checkpoint, feed: FilePayloads) -> tuple[asyncio.Task[None], asyncio.Task[None]]:
         """Take and tell, from where the last stored message says."""
-        around, told = self._around, Told()
-        self._report = report = StreamReport(self._job, around, told, self._wish)
-        session = restored(found.session, around.settings, around.network) if found.session else None
+        runtime, told = self._runtime, BufferedSink()
+        self._report = report = StreamOutput(self._job, runtime, told, self._wish)
+        session = restored(found.session, runtime.settings, runtime.network) if found.session else None
         if session and found.session:
             report.add(session).restore(found.session)
         cursor = cursor_of(found, session)
-        self._log = StreamLog(self._worker, self._places, report.jobs, cursor, found.attempts)
-        intake = Intake(self._log, report, feed, self._worker, around, Lane.FILE)
-        tale = Tale(self._log, report, told, self._ledger, feed, around)
+        self._log = EventLog(self._worker, self._places, report.jobs, cursor, found.attempts)
+        intake = Windower(self._log, report, feed, self._worker, runtime, Lane.FILE)
+        tale = Committer(self._log, report, told, self._ledger, feed, runtime)
         if self._stopping:
             self._log.close()
         self._taking = asyncio.create_task(intake.run(lambda: True))
         return self._taking, asyncio.create_task(tale.run())
 
     @staticmethod
-    async def _told(log: StreamLog, telling: asyncio.Task[None]) -> None:
+    async def _told(log: EventLog, telling: asyncio.Task[None]) -> None:
         """All was taken: wait until all is stored, or cannot be."""
         emptied = asyncio.create_task(log.emptied())
         await asyncio.wait({emptied, telling}, return_when=asyncio.FIRST_COMPLETED)

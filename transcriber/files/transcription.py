@@ -11,42 +11,42 @@ from typing import Any
 
 from transcriber.audio.media.open import Media
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.bus.object_store.blocking_source import StoredSource
+from transcriber.bus.object_store.blocking_source import BlockingSource
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.engine.job import what_lacks
 from transcriber.errors import ObjectError, UnfitError
 from transcriber.files.diarize import labelled
-from transcriber.files.job_store import JobDesk
-from transcriber.files.payloads import FileFeed, first_frame
-from transcriber.files.progress import FileRecord
+from transcriber.files.job_store import JobStore
+from transcriber.files.payloads import FilePayloads, first_frame
+from transcriber.files.progress import FileProgress
 from transcriber.files.results import Whole, check_whole, stored_messages, write_results
-from transcriber.files.text_stage import FileText
+from transcriber.files.text_stage import TextStage
 from transcriber.pipeline.decoder_pool import open_file
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 from transcriber.schema.messages import Checkpoint
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class FileRoom:
+class FileRuntime:
     """What all files of a daemon share."""
 
     jetstream: JetStream
-    desk: JobDesk
+    desk: JobStore
     inputs: Bucket
     results: Bucket
-    around: Surroundings
+    runtime: Runtime
 
 
-class FileMaking:
+class FileTranscription:
     """Event loop only."""
 
-    def __init__(self, room: FileRoom, text: FileText, state: FileRecord, around: Surroundings) -> None:
-        """``around`` has the settings of this file; ``state`` learns how long it is."""
-        self._room, self._text, self._state, self._around = room, text, state, around
-        self._feed: FileFeed | None = None
+    def __init__(self, room: FileRuntime, text: TextStage, state: FileProgress, runtime: Runtime) -> None:
+        """``runtime`` has the settings of this file; ``state`` learns how long it is."""
+        self._room, self._text, self._state, self._runtime = room, text, state, runtime
+        self._feed: FilePayloads | None = None
 
     async def make(self) -> dict[str, Any] | None:
         """The text and the results; returns what the record is to say, None if it was stopped before the text was whole.
@@ -59,13 +59,13 @@ class FileMaking:
         submission = self._state.record.submission
         # Another daemon's model may have been able to.
         if lack := what_lacks(
-            self._around.model, submission.language, submission.task, self._around.settings.languages
+            self._runtime.model, submission.language, submission.task, self._runtime.settings.languages
         ):
             raise UnfitError(lack)
         async with AsyncExitStack() as stack:
             if not await self._text.run(partial(self._read, stack)):
                 return None
-        messages = stored = stored_messages(self._room.jetstream, self._around.settings, submission.job)
+        messages = stored = stored_messages(self._room.jetstream, self._runtime.settings, submission.job)
         whole = await check_whole(stored)
         account = whole.account
         if submission.speakers == "voices":
@@ -88,19 +88,19 @@ class FileMaking:
             return str(self._feed.error)
         return f"{whole.unread_s:.2f} s of it could not be read" if whole.unread_s else whole.unread
 
-    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FileFeed:
+    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FilePayloads:
         """The audio, from where ``found`` stands; ``stack`` closes it."""
         file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
         media = file.media
         stack.callback(_tell_noticed, media, self._state.record.submission.job)
         self._state.learn(media.frames, media.format.rate)
         record = self._state.record
-        self._feed = FileFeed(
+        self._feed = FilePayloads(
             record.submission.job, media.format, media.frames, file.pieces, record.submitted_at, found
         )
         return self._feed
 
-    async def _source(self, stack: AsyncExitStack) -> StoredSource:
+    async def _source(self, stack: AsyncExitStack) -> BlockingSource:
         """The bytes, which ``stack`` closes."""
         name, bucket = self._state.record.submission.object, self._room.inputs
         info = await bucket.info(name)
@@ -109,7 +109,7 @@ class FileMaking:
         if info.digest != self._state.record.digest:
             raise ObjectError(f"{name!r} was replaced after it was submitted")
         reader = ObjectReader(bucket, info)
-        source = StoredSource(reader)
+        source = BlockingSource(reader)
         stack.push_async_callback(reader.close)
         stack.callback(source.close)
         return source

@@ -75,7 +75,7 @@ class TakenJob:
             await self._connection.publish(self._reply, b"+WPI")
 
 
-class JobFeed:
+class WorkQueue:
     """Event loop only; one asks at a time."""
 
     def __init__(self, connection: Connection) -> None:

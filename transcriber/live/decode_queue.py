@@ -12,12 +12,12 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from transcriber.audio.codecs.opus import Began, Broken
-from transcriber.audio.codecs.stream_decoder import EncodedStream, Encoding, Found, Piece, parse_encoding
+from transcriber.audio.codecs.stream_decoder import Encoding, Found, Piece, StreamDecoder, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
-from transcriber.pipeline.decoder_pool import Decoding
-from transcriber.pipeline.stream_output import Arrival
+from transcriber.pipeline.decoder_pool import DecoderPool
+from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import GapReason
 
 MAX_WAITING_BYTES = 2**19
@@ -60,12 +60,12 @@ class Listener(Protocol):
         """What comes belongs to another recording than what came."""
 
 
-class Chunks:
+class DecodeQueue:
     """Event loop only. While nothing waits there is no task."""
 
     def __init__(
         self,
-        decoding: Decoding,
+        decoding: DecoderPool,
         listener: Listener,
         on_crash: Callable[["asyncio.Task[None]"], None],
         *,
@@ -75,7 +75,7 @@ class Chunks:
         self._max_hole_s = max_hole_s
         self._waiting: deque[Chunk] = deque()  # the first is being decoded
         self._waiting_bytes = 0
-        self._decoder: EncodedStream | None = None
+        self._decoder: StreamDecoder | None = None
         self._session: str | None = None  # what the publisher called it
         self._lost_before: GapReason | None = None  # until samples tell how much
         self._missed = False  # whether the decoder was not given all that came before the next payload
@@ -208,8 +208,8 @@ class Chunks:
                 self._decoder = self._new_decoder(self._decoder.encoding)
             return [Broken(str(error))]
 
-    def _new_decoder(self, encoding: Encoding) -> EncodedStream:
-        return EncodedStream(encoding, max_hole_s=self._max_hole_s)
+    def _new_decoder(self, encoding: Encoding) -> StreamDecoder:
+        return StreamDecoder(encoding, max_hole_s=self._max_hole_s)
 
     def _without_samples(self, chunk: Chunk, offset: int | None) -> Chunk:
         """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""

@@ -11,11 +11,11 @@ import time
 from transcriber.bus.connection import Connection, Message, MessageSubscription, NatsError, SlowConsumerError
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
-from transcriber.live.decode_queue import Chunks, Listener
+from transcriber.live.decode_queue import DecodeQueue, Listener
 from transcriber.live.stream import LiveStream
-from transcriber.pipeline.decoder_pool import Decoding
+from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.pipeline.ingest import Ingest
-from transcriber.pipeline.stream_output import Surroundings
+from transcriber.pipeline.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -60,16 +60,16 @@ class LiveIngest(Ingest[LiveStream]):
 
     fenced, lag_s, resets = 0, 0.0, 0
 
-    def __init__(self, connection: Connection, pool: WorkerPool, around: Surroundings) -> None:
+    def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
         super().__init__()
         self._connection = connection
         self._pool = pool
-        self._around = around
+        self._runtime = runtime
         self._clock = LiveClock()
         self._subscription: MessageSubscription | None = None
         self._messages = 0  # taken from the subscription
         # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
-        self._decoding = Decoding()
+        self._decoding = DecoderPool()
         connection.on_lost = self._clock.stop
         connection.on_back = self._on_back
 
@@ -83,7 +83,7 @@ class LiveIngest(Ingest[LiveStream]):
         Raises:
             BrokerError: the broker denies the subject.
         """
-        settings = self._around.settings
+        settings = self._runtime.settings
         self._subscription = await self._connection.subscribe(
             settings.audio_subject,
             self._on_message,
@@ -147,21 +147,21 @@ class LiveIngest(Ingest[LiveStream]):
     def _open(self, name: str) -> LiveStream | None:
         """A stream for ``name``; None if we take no more, or the name is none."""
         reason = "too_many_streams" if STREAM_NAME.fullmatch(name) else "bad_input"
-        if reason == "too_many_streams" and len(self.streams) < self._around.settings.max_streams:
+        if reason == "too_many_streams" and len(self.streams) < self._runtime.settings.max_streams:
             worker, live_s = self._pool.assign(), self._clock.now_s()
-            stream = self.streams[name] = LiveStream(name, worker, self._around, live_s, self._new_chunks)
+            stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_chunks)
             return stream
-        counters = self._around.telemetry.counters()
+        counters = self._runtime.telemetry.counters()
         counters.chunks_received += 1
         counters.chunks_dropped[reason] += 1
-        self._around.warnings.warning(
+        self._runtime.warnings.warning(
             reason, "payload not taken: %s", reason.replace("_", " "), stream=ascii(name[:64])
         )
         return None
 
-    def _new_chunks(self, listener: Listener) -> Chunks:
+    def _new_chunks(self, listener: Listener) -> DecodeQueue:
         """What a stream's encoded chunks wait in."""
-        return Chunks(self._decoding, listener, self._decoded, max_hole_s=self._around.settings.max_hole_secs)
+        return DecodeQueue(self._decoding, listener, self._decoded, max_hole_s=self._runtime.settings.max_hole_secs)
 
     def _decoded(self, task: asyncio.Task[None]) -> None:
         """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
@@ -175,7 +175,7 @@ class LiveIngest(Ingest[LiveStream]):
     def _look_after_streams(self) -> None:
         live_s = self._clock.now_s()
         for stream in list(self.streams.values()):
-            if live_s - stream.heard_s >= self._around.settings.stream_idle_secs and not stream.decoding:
+            if live_s - stream.heard_s >= self._runtime.settings.stream_idle_secs and not stream.decoding:
                 stream.end()
             stream.check_stalled(live_s)
             stream.look_again()
@@ -187,9 +187,9 @@ class LiveIngest(Ingest[LiveStream]):
         stream = self.streams.get(dropped.subject.rpartition(".")[2])
         if stream is not None:
             stream.dropped_after(self._messages + self._pending)
-            self._around.warnings.warning("slow_consumer", "the NATS client dropped a payload", stream=stream.name)
+            self._runtime.warnings.warning("slow_consumer", "the NATS client dropped a payload", stream=stream.name)
         else:
-            self._around.telemetry.counters().chunks_dropped["slow_consumer"] += 1
+            self._runtime.telemetry.counters().chunks_dropped["slow_consumer"] += 1
 
     def _on_back(self) -> None:
         self._clock.go()

@@ -18,9 +18,11 @@ from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError
-from transcriber.live.decode_queue import Chunk, Chunks, Listener
+from transcriber.live.decode_queue import Chunk, DecodeQueue, Listener
+from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import SecondPass
-from transcriber.pipeline.stream_output import TOLD_OF, Arrival, StreamReport, Surroundings
+from transcriber.pipeline.stream_output import TOLD_OF, StreamOutput
+from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import GapReason
 from transcriber.ulid import new_ulid
 
@@ -35,25 +37,25 @@ class LiveStream:
     """
 
     def __init__(
-        self, name: str, worker: Worker, around: Surroundings, live_s: float, new_chunks: Callable[[Listener], Chunks]
+        self, name: str, worker: Worker, runtime: Runtime, live_s: float, new_chunks: Callable[[Listener], DecodeQueue]
     ) -> None:
         """``new_chunks`` makes what encoded chunks wait in; it is asked when the first comes."""
-        settings = around.settings
+        settings = runtime.settings
         self.name = name
         self.worker = worker
         self.seen_s = self.heard_s = live_s
-        self._around = around
+        self._runtime = runtime
         self._audio = Stream(
-            settings.input, settings.cutting, around.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
+            settings.input, settings.cutting, runtime.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
         )
-        self._report = StreamReport(name, around, around.publisher)
+        self._report = StreamOutput(name, runtime, runtime.publisher)
         if settings.second_pass:
             self._report.second_pass = SecondPass(worker, self._report, settings.speech_threshold)
         self._drops: deque[int] = deque()  # numbers of the messages after which the client dropped some
         self._reconnected = False
         self._contention = Contention(settings.input)
         self._new_chunks = new_chunks
-        self._chunks: Chunks | None = None
+        self._chunks: DecodeQueue | None = None
         self._overflowed = False  # since the last message that was taken
 
     @property
@@ -147,7 +149,7 @@ class LiveStream:
         if not self._chunks.put(chunk):
             self._overflowed = True
             self._report.counters.chunks_dropped["slow_consumer"] += 1
-            self._around.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
+            self._runtime.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
 
     def _took(self, events: list[Event], chunk: Chunk) -> None:
         if (session := self.session) in self._report.sessions:
@@ -194,7 +196,7 @@ class LiveStream:
 
     def check_stalled(self, live_s: float) -> None:
         """Tell when nothing comes any more, not even a heartbeat; what is open need not wait for the next word."""
-        timeout_s = self._around.settings.heartbeat_timeout_secs
+        timeout_s = self._runtime.settings.heartbeat_timeout_secs
         if self.session and live_s - self.seen_s >= timeout_s:
             self._report.stalled(self.session, stalled=True)
         if live_s - self.heard_s >= timeout_s and not self.decoding:

@@ -8,11 +8,11 @@ import numpy as np
 from transcriber.audio.session import Window
 from transcriber.audio.window import OVERLAP_S, WindowCutter
 from transcriber.config import Settings
-from transcriber.engine.job import Transcript, written
 from transcriber.engine.language_evidence import Spoken
 from transcriber.engine.prompt import Context, Trail
+from transcriber.engine.transcript import Transcript, written
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
-from transcriber.pipeline.local_agreement import Agreement
+from transcriber.pipeline.local_agreement import LocalAgreement
 from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
 from transcriber.schema.messages import SpeakerState, SpokenState, WrittenState
 
@@ -23,7 +23,7 @@ REACH_S = 1.0
 """Times slip: so much further back than a window hears, what was written is kept."""
 
 
-class Speaker:
+class ChannelState:
     """Event loop only.
 
     Attributes:
@@ -47,7 +47,7 @@ class Speaker:
         self.trail = Trail(sure=before.sure, language=before.language, spoken=self.spoken)
         self._failed: list[int] = []  # numbers of windows without text, as long as no later one has any
         self._number = 0  # of the window that partials are made of
-        self._agreement = Agreement()
+        self._agreement = LocalAgreement()
         self._asked_s = 0.0  # how much of it the latest partial was asked for
         self._asked_speech = self._closing_speech = -1
 
@@ -80,7 +80,7 @@ class Speaker:
 
     def _look_at(self, number: int) -> None:
         if number != self._number:
-            self._number, self._agreement, self.rev = number, Agreement(), 0
+            self._number, self._agreement, self.rev = number, LocalAgreement(), 0
             self._asked_s, self._asked_speech, self._closing_speech = 0.0, -1, -1
 
     def partial(self, window: Window, transcript: Transcript) -> Transcript | None:

@@ -1,4 +1,4 @@
-"""Decoding off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
+"""DecoderPool off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
 
 Clips share a few threads, and so do live chunks, which wait for no clip; a file, which goes on for hours, has one of its own.
 Threads are those of executors: a decoder that hangs cannot be stopped, so nobody waits for it, and the command line leaves it
@@ -34,7 +34,7 @@ class OpenFile:
     pieces: AsyncGenerator[Piece, None]
 
 
-class Decoding:
+class DecoderPool:
     """Event loop only."""
 
     def __init__(self, threads: int = THREADS) -> None:

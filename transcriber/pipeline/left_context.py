@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import groupby, starmap
 from typing import NamedTuple
 
-from transcriber.engine.job import Transcript, Word
+from transcriber.engine.transcript import Transcript, Word
 from transcriber.pipeline.pauses import Pauses
 from transcriber.schema.languages import WITHOUT_SPACES
 

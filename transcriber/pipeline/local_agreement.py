@@ -6,14 +6,14 @@ what the latest pass makes of the rest. That is LocalAgreement-2 (Liu et al., In
 
 from collections.abc import Sequence
 
-from transcriber.engine.job import Word
+from transcriber.engine.transcript import Word
 from transcriber.pipeline.left_context import same
 
 NEAR_S = 1.0
 """A word that is agreed on is looked for so near to where it was first heard."""
 
 
-class Agreement:
+class LocalAgreement:
     """Of one open window."""
 
     def __init__(self) -> None:

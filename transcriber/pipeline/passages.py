@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.detector import THRESHOLD, speech_probability, speech_seconds
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript, Word
+from transcriber.engine.job import WHISPER_SAMPLE_RATE
+from transcriber.engine.transcript import Transcript, Word
 from transcriber.pipeline.left_context import Heard, Placed, bare, first_from, nearest_beginning, of_these, placed
 from transcriber.pipeline.pauses import Pauses, Range, spoken_ranges
 from transcriber.schema.messages import Final

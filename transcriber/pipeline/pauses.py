@@ -1,6 +1,6 @@
 """The times of words, kept out of pauses.
 
-In: the phrases of one answer, each with the time stamps that the model set around it, and the ranges in which a detector heard speech. Out:
+In: the phrases of one answer, each with the time stamps that the model set runtime it, and the ranges in which a detector heard speech. Out:
 a map from the times that follow from the stamps to those at which the words are spoken.
 
 Beside silence the stamps are often wrong: a phrase begins when what is heard begins, goes on through a pause, or lies where nobody speaks.
@@ -10,13 +10,13 @@ anybody can say it in takes the speech beside it, or shares that of its neighbou
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.vad.detector import FRAME_SAMPLES
+from transcriber.engine.transcript import Phrase
 
 FRAME_S = FRAME_SAMPLES / TARGET_SAMPLE_RATE
 
@@ -34,19 +34,6 @@ FASTEST = 40.0
 
 Range = tuple[float, float]
 """From and to, in seconds."""
-
-
-class Phrase(NamedTuple):
-    """What the model put between two of its time stamps.
-
-    Attributes:
-        start_s, end_s: the stamps.
-        letters: how long it takes to say, more than 0 (see ``guards.letters``).
-    """
-
-    start_s: float
-    end_s: float
-    letters: float
 
 
 class _Group:

@@ -13,7 +13,8 @@ from functools import partial
 from typing import Protocol
 
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.engine.job import Job, Lane, Outcome, Transcript
+from transcriber.engine.job import Job, Lane, Outcome
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.pipeline.passages import Part, Passage, Passages, Sound, revised, sound_of
 from transcriber.schema.messages import LeftOut
@@ -29,8 +30,8 @@ MOST_TRIES = 3
 """A passage that is given up so often for what came is left as it was told."""
 
 
-class Told(Protocol):
-    """Who makes jobs of passages, and publishes what comes of them; a ``StreamReport`` is one."""
+class FinalsToRevise(Protocol):
+    """Who makes jobs of passages, and publishes what comes of them; a ``StreamOutput`` is one."""
 
     counters: Counters
 
@@ -62,7 +63,7 @@ class _Waiting:
 class SecondPass:
     """Event loop only."""
 
-    def __init__(self, worker: Worker, told: Told, threshold: float) -> None:
+    def __init__(self, worker: Worker, told: FinalsToRevise, threshold: float) -> None:
         """A frame of audio holds speech from ``threshold`` on."""
         self._worker, self._told, self._threshold = worker, told, threshold
         self._sessions: dict[Session, list[Passages]] = {}  # by channel

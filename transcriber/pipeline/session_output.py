@@ -8,18 +8,18 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from transcriber.audio.frame_account import Fate
+from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.bus.publisher import Publisher
 from transcriber.config import Settings, mask
-from transcriber.engine.job import Job, Transcript
-from transcriber.pipeline.channel_state import Speaker
+from transcriber.engine.job import Job
+from transcriber.engine.transcript import Transcript
+from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.passages import Passage
+from transcriber.pipeline.sinks import MessageSink
 from transcriber.schema.messages import (
     MAX_DETAIL,
-    AnyMessage,
     End,
     Final,
     Gap as GapMessage,
@@ -36,15 +36,7 @@ from transcriber.schema.messages import (
 from transcriber.telemetry import session_traceparent
 
 
-class Outbox(Protocol):
-    """Where messages go; ``Publisher`` is one."""
-
-    def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Send what ``build`` returns, after all that was put before."""
-        ...
-
-
-class SessionReport:
+class SessionOutput:
     """Everything that is published of one session goes through here. Event loop only.
 
     Attributes:
@@ -59,12 +51,14 @@ class SessionReport:
         statuses, unknown_gaps: how many were told; several can lie at one frame, and their ids must differ all the same.
     """
 
-    def __init__(self, stream: str, session: Session, settings: Settings, outbox: Outbox, publisher: Publisher) -> None:
+    def __init__(
+        self, stream: str, session: Session, settings: Settings, outbox: MessageSink, publisher: MessageSink
+    ) -> None:
         """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
         self.language = settings.language
         self.prompt = ""
         self._settings = settings
-        self.speakers = [Speaker(settings) for _ in range(session.channels)]
+        self.speakers = [ChannelState(settings) for _ in range(session.channels)]
         self.parent: str | None = None
         self.stalled = self.silent = self.odd_unit = False
         self.counted_overlap = 0
@@ -88,7 +82,7 @@ class SessionReport:
         """Go on where another daemon stood."""
         self.language, self.prompt, self.parent = state.language, state.prompt, state.traceparent
         self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
-        self.speakers = [Speaker(self._settings, speaker) for speaker in state.speakers]
+        self.speakers = [ChannelState(self._settings, speaker) for speaker in state.speakers]
 
     def status(self, state: StreamState, frame: int | None = None) -> None:
         """The state changed at ``frame``; default: now."""
@@ -176,7 +170,7 @@ class SessionReport:
     def end(self) -> None:
         """The session's account; the last of its messages."""
         session = self._session
-        account = {"received": session.received} | {fate.name.lower(): session.account[fate] for fate in Fate}
+        account = {"received": session.received} | {fate.name.lower(): session.account[fate] for fate in FrameOutcome}
         self._put(
             End(
                 **self._range(0, session.clock, datetime.now(UTC)),

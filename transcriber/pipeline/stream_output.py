@@ -7,27 +7,26 @@ do with audio; what they tell is the same.
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import NamedTuple
 
 from transcriber.audio.contention import Verdict
-from transcriber.audio.frame_account import Fate
+from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.payload import Odd
 from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.vad.detector import Network, speech_probability, speech_seconds
-from transcriber.bus.publisher import Publisher
-from transcriber.config import Settings
-from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel, Transcript
+from transcriber.audio.vad.detector import speech_probability, speech_seconds
+from transcriber.engine.job import Job, Lane, Outcome, Settle
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
-from transcriber.logs import RateLimited
 from transcriber.pipeline.passages import Passage, Sound
+from transcriber.pipeline.runtime import RequestOptions, Runtime
 from transcriber.pipeline.second_pass import SecondPass
-from transcriber.pipeline.session_output import Outbox, SessionReport
+from transcriber.pipeline.session_output import SessionOutput
+from transcriber.pipeline.sinks import MessageSink
+from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import AnyMessage, StreamState, Timing, message_id
-from transcriber.telemetry import Counters, Telemetry, valid_traceparent
+from transcriber.telemetry import Counters, valid_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -35,43 +34,7 @@ TOLD_OF: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALO
 """The states of a stream on which two publish."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all streams of a daemon share."""
-
-    settings: Settings
-    model: SpeechModel
-    network: Network | None
-    publisher: Publisher
-    telemetry: Telemetry
-    warnings: RateLimited
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What whoever asks for text wants of it.
-
-    Attributes:
-        translate: into English.
-        prompt: names and terms, shown to whisper before every window.
-    """
-
-    translate: bool = False
-    prompt: str = ""
-
-
-class Arrival(NamedTuple):
-    """When a payload came: monotonic seconds, and the wall clock."""
-
-    at_s: float
-    wall: datetime
-
-    @classmethod
-    def now(cls) -> "Arrival":
-        return cls(time.monotonic(), datetime.now(UTC))
-
-
-class StreamReport:
+class StreamOutput:
     """Event loop only.
 
     Attributes:
@@ -83,32 +46,32 @@ class StreamReport:
         second_pass: hears once more what was told; None: nobody does.
     """
 
-    def __init__(self, name: str, around: Surroundings, outbox: Outbox, wish: Wish | None = None) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``around``.
+    def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, wish: RequestOptions | None = None) -> None:
+        """What must not be lost goes to ``outbox``, guesses to the publisher of ``runtime``.
 
         A request and a file come with a ``wish``; without one it is live audio, and its times are those that are measured.
         """
         self.name = name
         self._wish = wish
-        self.sessions: dict[Session, SessionReport] = {}
-        telemetry = around.telemetry
+        self.sessions: dict[Session, SessionOutput] = {}
+        telemetry = runtime.telemetry
         self.counters = telemetry.counters(name) if wish is None else Counters()
         self.jobs = self.counters if wish is None else telemetry.counters()
-        self._around = around
+        self._runtime = runtime
         self._outbox = outbox
         self.second_pass: SecondPass | None = None
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Tell what others have made up: an ``Outbox``."""
+        """Tell what others have made up: an ``MessageSink``."""
         self._outbox.put(build, traceparent, rev, channel)
 
     def started(self, session: Session, headers: AudioHeaders) -> None:
         self.add(session).status("started", 0)
         self.note(session, headers)
 
-    def add(self, session: Session) -> SessionReport:
+    def add(self, session: Session) -> SessionOutput:
         """Report on ``session`` from now on."""
-        report = SessionReport(self.name, session, self._around.settings, self._outbox, self._around.publisher)
+        report = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
         self.sessions[session] = report
         return report
 
@@ -119,8 +82,8 @@ class StreamReport:
         if parent and parent != report.parent and valid_traceparent(parent):
             report.parent = parent
         if language and language != report.language:
-            allowed = self._around.settings.languages
-            if not self._around.model.supports(language):
+            allowed = self._runtime.settings.languages
+            if not self._runtime.model.supports(language):
                 self.odd(Odd("header", f"Language {language} is none that the model knows"))
             elif allowed and language not in allowed:
                 self.odd(Odd("header", f"Language {language} is not in WHISPER_LANGUAGES"))
@@ -137,12 +100,12 @@ class StreamReport:
         report = self.sessions[session]
         if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
             report.odd_unit = True
-            self._around.warnings.warning(
+            self._runtime.warnings.warning(
                 "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
             )
         if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
             report.noticed = True
-            self._around.warnings.warning("opposed", odd, stream=self.name, session=session.id)
+            self._runtime.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
     def passed_over(self, headers: Iterable[str]) -> None:
         """Headers that make no sense, each as a line."""
@@ -153,17 +116,17 @@ class StreamReport:
         """Something was passed over of a payload that is heard all the same."""
         self.counters.chunks_odd[odd.reason] += 1
         kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
-        self._around.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
+        self._runtime.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
 
     def contended(self, detail: str) -> None:
         """A payload is of another publisher, and not heard."""
         self.counters.chunks_dropped["contended"] += 1
-        self._around.warnings.warning("contended", "payload skipped: %s", detail, stream=self.name)
+        self._runtime.warnings.warning("contended", "payload skipped: %s", detail, stream=self.name)
 
     def refused(self, reason: str, *, count: bool = True) -> None:
         """A payload cannot be heard; ``count``: this is the first that is said of it."""
         self.counters.chunks_dropped["bad_input"] += count
-        self._around.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
+        self._runtime.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
 
     def stalled(self, session: Session, *, stalled: bool) -> None:
         """Whether anything comes, be it a heartbeat; told when it changes."""
@@ -187,8 +150,8 @@ class StreamReport:
             vocabulary=report.prompt if self._wish is None else self._wish.prompt,
             context=speaker.context,
             trail=speaker.trail,
-            steady=self._around.settings.durable,
-            speech_s=None if speech is None else speech_seconds(speech, self._around.settings.speech_threshold),
+            steady=self._runtime.settings.durable,
+            speech_s=None if speech is None else speech_seconds(speech, self._runtime.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
         )
@@ -197,7 +160,7 @@ class StreamReport:
         """A window became text, or it did not."""
         session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
         report = self.sessions[session]
-        traceparent = self._around.telemetry.job_span(
+        traceparent = self._runtime.telemetry.job_span(
             job,
             session=session.id,
             message_id=message_id(self.name, session.id, window.start_frame, kind, 0, window.channel),
@@ -205,7 +168,7 @@ class StreamReport:
             parent=report.parent,
         )
         if isinstance(outcome, Transcript):
-            session.account.settle(Fate.TRANSCRIBED, window.start_frame, window.frames, window.channel)
+            session.account.settle(FrameOutcome.TRANSCRIBED, window.start_frame, window.frames, window.channel)
             session.segments += 1
             self.jobs.jobs_redone += outcome.redone
             self.jobs.jobs_shortened += outcome.lead_s < job.lead_s
@@ -217,7 +180,7 @@ class StreamReport:
                 window,
                 job,
                 own,
-                model=self._around.model.name,
+                model=self._runtime.model.name,
                 received_at=received_at,
                 traceparent=traceparent,
                 record=self._record,
@@ -227,11 +190,11 @@ class StreamReport:
                 final_id = message_id(self.name, session.id, window.start_frame, "final", 0, window.channel)
                 self.second_pass.final(window, own, final_id, received_at)
         else:
-            session.account.settle(Fate.DROPPED, window.start_frame, window.frames, window.channel)
+            session.account.settle(FrameOutcome.DROPPED, window.start_frame, window.frames, window.channel)
             report.speakers[window.channel].failed(window, outcome.reason)
             self.jobs.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
-            self._around.warnings.warning(
+            self._runtime.warnings.warning(
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
             place = window.start_frame, window.frames
@@ -260,7 +223,7 @@ class StreamReport:
         """Nobody speaks in this window, so it need not be heard."""
         session, report = silence.session, self.sessions[silence.session]
         self.counters.chunks_filtered += 1
-        session.account.settle(Fate.SILENT, silence.start_frame, silence.frames, silence.channel)
+        session.account.settle(FrameOutcome.SILENT, silence.start_frame, silence.frames, silence.channel)
         report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
         report.silence(silence, received_at)
         self._listen_for_silence(session, silence.start_frame + silence.frames)
@@ -299,11 +262,11 @@ class StreamReport:
     def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None:
         """What was told of a passage is better told so."""
         self.counters.revisions += 1
-        self.sessions[session].second_pass(passage, channel, job, transcript, model=self._around.model.name)
+        self.sessions[session].second_pass(passage, channel, job, transcript, model=self._runtime.model.name)
 
     def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
         """Have the open windows heard as far as they go, while the worker has nothing else to do."""
-        interval_s = self._around.settings.partial_interval_secs
+        interval_s = self._runtime.settings.partial_interval_secs
         if not interval_s or not worker.queue.idle:
             return
         for channel, speaker in enumerate(self.sessions[session].speakers):
@@ -325,13 +288,13 @@ class StreamReport:
         speaker = report.speakers[window.channel]
         if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
             self.counters.partials += 1
-            report.partial(window, job, shown, rev=speaker.rev, model=self._around.model.name, received_at=received_at)
+            report.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
 
     def _listen_for_silence(self, session: Session, frame: int) -> None:
         """Tell when audio comes but no word, and when words are back."""
         report = self.sessions[session]
         quiet_frames = min(speaker.quiet_frames for speaker in report.speakers)
-        silent = quiet_frames >= self._around.settings.silence_timeout_secs * session.rate
+        silent = quiet_frames >= self._runtime.settings.silence_timeout_secs * session.rate
         if silent != report.silent:
             report.silent = silent
             report.status("silent" if silent else "resumed", frame)
@@ -349,7 +312,7 @@ class StreamReport:
     def _record(self, timing: Timing) -> None:
         if self._wish is not None:
             return
-        self._around.telemetry.record_job(
+        self._runtime.telemetry.record_job(
             self.name,
             queue_ms=timing.queue_ms,
             processing_ms=timing.processing_ms,

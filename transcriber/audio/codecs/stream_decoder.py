@@ -103,7 +103,7 @@ class _Timeline:
         return place
 
 
-class EncodedStream:
+class StreamDecoder:
     """Decodes one stream. Not for two threads at once.
 
     Keeps less than the largest element, page or packet. A packet that does not decode costs itself.

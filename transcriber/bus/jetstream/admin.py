@@ -104,7 +104,7 @@ def _as_good(name: str, want: Any, found: Any) -> bool:
     return (name == "deliver_policy" and found == DeliverPolicy.BY_START_SEQUENCE) or (name in ABILITIES and not want)
 
 
-class Objects:
+class StreamAdmin:
     """JetStream's own requests, as they are: what a newer server adds to a configuration survives our update."""
 
     def __init__(self, connection: Connection, size_settings: Mapping[str, str] | None = None) -> None:

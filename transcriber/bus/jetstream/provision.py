@@ -17,7 +17,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, 
 
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
-from transcriber.bus.jetstream.admin import Contents, Objects
+from transcriber.bus.jetstream.admin import Contents, StreamAdmin
 from transcriber.bus.jetstream.client import PIN_GROUP, PIN_S
 from transcriber.bus.jetstream.file_streams import (
     DEDUPE_S,
@@ -176,7 +176,7 @@ async def check_streams(connection: Connection, settings: Settings) -> None:
     Raises:
         JetStreamError: they are not; the line names ``transcriber provision``.
     """
-    objects = Objects(connection)
+    objects = StreamAdmin(connection)
     for config in stream_configs(settings):
         await objects.check_stream(config, COMMAND)
 
@@ -197,7 +197,7 @@ async def check_files(connection: Connection, settings: Settings) -> None:
     Raises:
         JetStreamError: something is not there, or does not fit; the line names ``transcriber provision --files``.
     """
-    objects = Objects(connection)
+    objects = StreamAdmin(connection)
     for config in _with_files(settings):
         await objects.check_stream(config, FILES_COMMAND)
     await objects.check_consumer(JOBS, job_consumer(), FILES_COMMAND)
@@ -222,7 +222,7 @@ async def check_consumer(connection: Connection, settings: Settings, stream: str
         JetStreamError: it is not; the line names ``transcriber provision``.
     """
     config = consumer_config(settings, stream)
-    await Objects(connection).check_consumer(settings.audio_stream, config, f"{COMMAND} {stream}")
+    await StreamAdmin(connection).check_consumer(settings.audio_stream, config, f"{COMMAND} {stream}")
 
 
 async def ensure_consumer(connection: Connection, settings: Settings, stream: str) -> None:
@@ -236,7 +236,7 @@ async def ensure_consumer(connection: Connection, settings: Settings, stream: st
     config = consumer_config(settings, stream)
     if settings.wildcard:
         config = config.evolve(inactive_threshold=settings.audio_max_age_secs)
-    await Objects(connection).settle_consumer(settings.audio_stream, config, change=True)
+    await StreamAdmin(connection).settle_consumer(settings.audio_stream, config, change=True)
 
 
 async def audio_subjects(connection: Connection, settings: Settings) -> Contents:
@@ -245,7 +245,7 @@ async def audio_subjects(connection: Connection, settings: Settings) -> Contents
     Raises:
         JetStreamError: it does not say.
     """
-    return await Objects(connection).contents(settings.audio_stream, audio_filter(settings))
+    return await StreamAdmin(connection).contents(settings.audio_stream, audio_filter(settings))
 
 
 async def provision(
@@ -291,11 +291,11 @@ async def provision(
     return not check or set(outcomes.values()) == {"unchanged"}
 
 
-def _objects(connection: Connection, settings: Settings) -> Objects:
-    return Objects(connection, {stream: name.upper() for stream, name in _size_settings(settings).items()})
+def _objects(connection: Connection, settings: Settings) -> StreamAdmin:
+    return StreamAdmin(connection, {stream: name.upper() for stream, name in _size_settings(settings).items()})
 
 
-async def _make_missing(objects: Objects, configs: Iterable[StreamConfig]) -> None:
+async def _make_missing(objects: StreamAdmin, configs: Iterable[StreamConfig]) -> None:
     for config in configs:
         if await objects.stream(config) is None:
             await objects.make_stream(config)
@@ -305,7 +305,7 @@ def _with_files(settings: Settings) -> tuple[StreamConfig, ...]:
     return stream_configs(settings)[1], *file_streams(settings)
 
 
-async def _present(objects: Objects, settings: Settings, *, none: bool) -> list[str]:
+async def _present(objects: StreamAdmin, settings: Settings, *, none: bool) -> list[str]:
     """The audio streams of ``AUDIO_SUBJECT``: the one it names, or those that audio is kept of."""
     if not settings.wildcard:
         return [settings.audio_subject.rpartition(".")[2]]

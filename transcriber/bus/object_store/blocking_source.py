@@ -11,7 +11,7 @@ READ_BYTES = 2**18
 """A thread asks for no less, as each question costs a switch between threads."""
 
 
-class StoredSource:
+class BlockingSource:
     """One object, read by one thread.
 
     Attributes:

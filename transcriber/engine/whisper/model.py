@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from transcriber.config import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, Settings, fitting_positions
 from transcriber.engine.hallucination import doubt
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, Transcript
+from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.language_evidence import Odds
 from transcriber.engine.prompt import ending
+from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.whisper.mel import LogMel, frames_within
 from transcriber.engine.whisper.self_test import check_kernels

@@ -16,8 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from transcriber.engine.hallucination import letters
-from transcriber.engine.job import Word
-from transcriber.pipeline.pauses import Phrase
+from transcriber.engine.transcript import Phrase, Word
 
 CONTROL_BYTES = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
