@@ -33,7 +33,8 @@ from bench.report import Results, note, quantiles, run
 from bench.spoken import model_and_speech
 from bench.variants import ALONE
 from transcriber.bus.client_session import Received, connected, subscribe
-from transcriber.config import available_cores, load_settings
+from transcriber.config import load_settings
+from transcriber.config.sizing import available_cores
 from transcriber.schema.messages import Final, Metrics
 from transcriber.testing.broker import EmbeddedBroker
 

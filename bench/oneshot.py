@@ -34,9 +34,10 @@ from transcriber.audio.vad.silero import Silero
 from transcriber.audio.window import Cutting
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
-from transcriber.config import REQUEST_SUBJECT, Settings, load_settings
+from transcriber.config import Settings, load_settings
 from transcriber.engine.whisper.model import WhisperModel, load_model
 from transcriber.models.catalog import DEMO, DEMO_MODEL
+from transcriber.schema.subjects import REQUEST_SUBJECT
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 

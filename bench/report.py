@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.config import available_cores
+from transcriber.config.sizing import available_cores
 
 Results = dict[str, Any]
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple, Self
 from bench.recordings import BUNDLED, PEOPLE, Samples, read_folder
 from bench.report import Results, note, quantiles, run
 from bench.shapes import MADE, WINDOW_S, find
-from transcriber.config import available_cores, load_settings
+from transcriber.config import load_settings
+from transcriber.config.sizing import available_cores
 from transcriber.engine.job import Job, Outcome
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.whisper.model import load_model

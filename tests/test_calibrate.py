@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from tests.harness import PATIENCE_S
 from tests.test_start import run
-from transcriber.config import Settings, queue_capacity
+from transcriber.config import Settings
+from transcriber.config.sizing import queue_capacity
 from transcriber.engine.calibrate import Row, best, calibrate, streams_held
 from transcriber.engine.job import Job
 from transcriber.engine.job_queue import JobQueue

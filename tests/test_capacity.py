@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.config import queue_capacity
+from transcriber.config.sizing import queue_capacity
 from transcriber.engine.capacity import MARGIN, Capacity
 
 

@@ -12,7 +12,8 @@ import pytest
 import transcriber
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.media import ffmpeg as media_ffmpeg, sniff as media_kinds
-from transcriber.config import settings_fields, settings_table
+from transcriber.config import settings_fields
+from transcriber.config.table import settings_table
 from transcriber.schema.messages import ANY_MESSAGE, Final
 from transcriber.telemetry import INSTRUMENTS
 

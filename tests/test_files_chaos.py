@@ -33,11 +33,11 @@ from tests.stopwatch import Stopwatch
 from tests.stored import Stored
 from transcriber.bus.jetstream.file_streams import JOB_CONSUMER, JOBS
 from transcriber.bus.object_store.bucket import stream_of
-from transcriber.config import JOB_SUBJECT
 from transcriber.files.job_store import StoredRecord
 from transcriber.files.work_queue import WorkQueue
 from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission, new_job_id
 from transcriber.schema.messages import End
+from transcriber.schema.subjects import JOB_SUBJECT
 from transcriber.testing.broker import EmbeddedBroker
 
 __all__ = ["broker", "quick", "slow"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.harness import until
-from transcriber.config import queue_capacity
+from transcriber.config.sizing import queue_capacity
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import OTHER_BOUNDS, JobQueue
 

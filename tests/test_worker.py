@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.harness import until
-from transcriber.config import queue_capacity
+from transcriber.config.sizing import queue_capacity
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.prompt import Context
 from transcriber.engine.transcript import Transcript

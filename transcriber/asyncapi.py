@@ -8,7 +8,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from transcriber import __version__
 from transcriber.audio.headers import MAX_PROMPT
 from transcriber.audio.pcm import SampleFormat
-from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
+from transcriber.config import Settings
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.schema.messages import (
     ANY_MESSAGE,
@@ -25,6 +25,7 @@ from transcriber.schema.messages import (
     Silence,
     Status,
 )
+from transcriber.schema.subjects import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
 from transcriber.text.results import Form, Task
 
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)

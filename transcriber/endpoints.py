@@ -13,7 +13,6 @@ from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET
 from transcriber.bus.micro_service import Endpoint, MicroService
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.clips.handler import ClipHandler
-from transcriber.config import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import DeniedError
 from transcriber.files.endpoints import JobEndpoints
@@ -22,6 +21,7 @@ from transcriber.files.runner import FileRunner
 from transcriber.files.transcription import FileRuntime
 from transcriber.files.work_queue import WorkQueue
 from transcriber.pipeline.runtime import Runtime
+from transcriber.schema.subjects import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles
 from transcriber.bus.client_session import parse_transcript, subscribe
 from transcriber.clients.service_client import ask
-from transcriber.config import REQUEST_SUBJECT
 from transcriber.schema.messages import End, Final, Gap
+from transcriber.schema.subjects import REQUEST_SUBJECT
 from transcriber.tasks import cancel
 
 PHASES = ("alone", "file", "file and requests")

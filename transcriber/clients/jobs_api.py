@@ -21,11 +21,12 @@ from transcriber.bus.jetstream.provision import FILES_COMMAND
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.clients.service_client import STOPPING, ask
-from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
+from transcriber.config import Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.files.job_store import JobStore
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.schema.messages import OVER, JobState, Progress
+from transcriber.schema.subjects import CANCEL_SUBJECT, SUBMIT_SUBJECT
 
 log = logging.getLogger(__name__)
 

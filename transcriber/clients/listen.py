@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Literal, TextIO
 
 from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
-from transcriber.config import STREAM_NAME, Settings
+from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.schema.file_jobs import is_job_id
 from transcriber.schema.messages import OVER, AnyMessage, End, Partial, Progress
+from transcriber.schema.subjects import STREAM_NAME
 from transcriber.terminal.output_files import reader_may_leave
 from transcriber.text.captions import Cues, text_line
 from transcriber.text.revisions import newest

@@ -15,8 +15,9 @@ from transcriber.bus.connection import Connection
 from transcriber.clients.audio_input import AudioSource, open_source
 from transcriber.clients.durable_publish import store_all
 from transcriber.clients.payloads import end_payload, timed_payloads
-from transcriber.config import STREAM_NAME, Settings
+from transcriber.config import Settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
+from transcriber.schema.subjects import STREAM_NAME
 from transcriber.terminal.progress_bar import bar, notes
 from transcriber.ulid import new_ulid
 

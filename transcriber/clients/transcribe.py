@@ -24,10 +24,11 @@ from transcriber.bus.connection import Connection
 from transcriber.clients.audio_input import FileBytes, open_bytes
 from transcriber.clients.jobs_api import Following, Jobs
 from transcriber.clients.service_client import ask
-from transcriber.config import REQUEST_SUBJECT, Settings, mask
+from transcriber.config import Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, Submission, new_job_id, new_object_name
 from transcriber.schema.messages import HeldBack, JobState, Unheard
+from transcriber.schema.subjects import REQUEST_SUBJECT
 from transcriber.terminal.output_files import SUFFIXES, joined, once, places, reader_may_leave, shown, write
 from transcriber.terminal.progress_bar import bar, notes
 from transcriber.text.captions import clock

@@ -9,7 +9,6 @@ from functools import partial
 
 from transcriber.bus.connection import Connection, Message
 from transcriber.bus.jetstream import provision
-from transcriber.config import STREAM_NAME
 from transcriber.durable.consumer import Consumer
 from transcriber.durable.stream import DurableStream
 from transcriber.durable.unserved import UnservedStreams
@@ -18,6 +17,7 @@ from transcriber.engine.queue_slots import QueueSlots
 from transcriber.errors import JetStreamError, RefusedError, UnansweredError
 from transcriber.pipeline.ingest import Ingest
 from transcriber.pipeline.runtime import Runtime
+from transcriber.schema.subjects import STREAM_NAME
 from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import provision
 from transcriber.bus.jetstream.admin import Contents
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.config import STREAM_NAME
 from transcriber.durable.transcript_log import read_checkpoint
 from transcriber.errors import RefusedError
 from transcriber.pipeline.runtime import Runtime
+from transcriber.schema.subjects import STREAM_NAME
 
 MOST_DOUBTS = 100
 """Streams asked for at a look though there are not more messages of them: an hour of calls is thousands that are over."""

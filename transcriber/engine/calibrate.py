@@ -15,7 +15,8 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
-from transcriber.config import Settings, available_cores
+from transcriber.config import Settings
+from transcriber.config.sizing import available_cores
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Outcome, SpeechModel
 from transcriber.engine.pool import WorkerPool
 from transcriber.engine.warm_up import self_test_speech

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from transcriber.audio.window import OVERLAP_S
-from transcriber.config import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
+from transcriber.config.sizing import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.hallucination import Doubt, doubt_of_new, said_in_time, suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, SpeechModel
 from transcriber.engine.prompt import Trail

@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from transcriber.bus.jetstream.client import FENCE, STREAM_FULL, WRONG_LAST_SEQUENCE, JetStream, Stored
 from transcriber.bus.jetstream.file_streams import FILES_BUCKET, JOBS, RECORDS
 from transcriber.bus.object_store.bucket import Bucket
-from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
+from transcriber.config import Settings
 from transcriber.diarization.weights import INSTALL, weights_file
 from transcriber.engine.job import SpeechModel, what_lacks
 from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import Answer, JobRecord, Submission
+from transcriber.schema.subjects import JOB_SUBJECT, RECORD_SUBJECT
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import logging
 import time
 
 from transcriber.bus.connection import Connection, Message, MessageSubscription, NatsError, SlowConsumerError
-from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
 from transcriber.live.decode_queue import DecodeQueue, Listener
 from transcriber.live.stream import LiveStream
 from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.pipeline.ingest import Ingest
 from transcriber.pipeline.runtime import Runtime
+from transcriber.schema.subjects import STREAM_NAME
 
 log = logging.getLogger(__name__)
 

@@ -36,8 +36,8 @@ from opentelemetry.trace import (
 )
 
 from transcriber import __version__
-from transcriber.config import JOB_SUBJECT, REQUEST_SUBJECT
 from transcriber.engine.job import Job, Lane
+from transcriber.schema.subjects import JOB_SUBJECT, REQUEST_SUBJECT
 from transcriber.telemetry.environment import Signal
 from transcriber.telemetry.figures import BusyFraction, Figures
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS

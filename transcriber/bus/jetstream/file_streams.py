@@ -18,7 +18,8 @@ from nats.js.api import (
 )
 
 from transcriber.bus.object_store.bucket import stream_of
-from transcriber.config import JOB_SUBJECT, RECORD_SUBJECT, Settings
+from transcriber.config import Settings
+from transcriber.schema.subjects import JOB_SUBJECT, RECORD_SUBJECT
 
 FILES_BUCKET, RESULTS_BUCKET = "AUDIO_FILES", "TRANSCRIPTS"
 JOBS, JOB_CONSUMER = "JOBS", "transcriber"

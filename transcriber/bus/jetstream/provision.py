@@ -29,8 +29,9 @@ from transcriber.bus.jetstream.file_streams import (
     kept,
 )
 from transcriber.bus.object_store.bucket import stream_of
-from transcriber.config import STREAM_NAME, Settings
+from transcriber.config import Settings
 from transcriber.errors import ConfigError
+from transcriber.schema.subjects import STREAM_NAME
 
 log = logging.getLogger(__name__)
 

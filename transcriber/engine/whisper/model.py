@@ -24,7 +24,8 @@ import _pywhispercpp as binding
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.config import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, Settings, fitting_positions
+from transcriber.config import Settings
+from transcriber.config.sizing import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, fitting_positions
 from transcriber.engine.hallucination import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.language_evidence import Odds

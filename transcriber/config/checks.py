@@ -1,0 +1,88 @@
+"""Checks of single settings. In: a value as it was given. Out: the value that is kept, or a ``ValueError`` that says what is allowed."""
+
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from transcriber.config.sizing import FORCED_AUDIO_CTX
+from transcriber.schema.languages import WHISPER_LANGUAGES, language_code
+from transcriber.schema.subjects import STREAM_NAME, SUBJECT_TOKEN
+
+
+def check_audio_subject(value: str) -> str:
+    *head, last = value.split(".")
+    if not head or not all(map(SUBJECT_TOKEN.fullmatch, head)):
+        raise ValueError("must be a literal prefix and one last token, such as audio.* or audio.radio-7")
+    if last != "*" and not STREAM_NAME.fullmatch(last):
+        raise ValueError("the last token must be * or a stream name ([A-Za-z0-9_-], at most 64)")
+    return value
+
+
+def check_stream_name(value: str) -> str:
+    if not STREAM_NAME.fullmatch(value):
+        raise ValueError("must be a name ([A-Za-z0-9_-], at most 64)")
+    return value
+
+
+def to_whole_number(value: Any) -> Any:
+    """A number from the environment, for a ``Literal`` of numbers."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def check_literal_subject(value: str) -> str:
+    if not all(map(SUBJECT_TOKEN.fullmatch, value.split("."))):
+        raise ValueError("must be a literal subject ([A-Za-z0-9_-], tokens separated by dots)")
+    return value
+
+
+def check_broker_addresses(value: str) -> str:
+    if any(url is None or url.scheme not in {"nats", "tls"} for url in _urls(value)):
+        raise ValueError("must be nats://host:port or tls://host:port, separated by commas")
+    return value
+
+
+def check_hub_addresses(value: str) -> str:
+    if any(url is None or url.scheme not in {"http", "https"} or url.username is not None for url in _urls(value)):
+        raise ValueError("must be http://host/path or https://host/path, separated by commas, no password")
+    return value
+
+
+def _urls(value: str) -> list[SplitResult | None]:
+    """The URLs of a list with commas; None for what is none: without a host, or with a port that cannot be."""
+    urls: list[SplitResult | None] = []
+    for text in value.split(","):
+        try:
+            url = urlsplit(text.strip())
+            urls.append(url if url.hostname and url.port != 0 else None)
+        except ValueError:
+            urls.append(None)
+    return urls
+
+
+def to_language_code(value: str) -> str:
+    code = "auto" if value.lower() == "auto" else language_code(value)
+    if code is None:
+        raise ValueError("must be auto, a code such as en, or the English name of a language")
+    return code
+
+
+def to_language_codes(value: str) -> str:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    codes = [language_code(name) for name in names]
+    if wrong := [name for name, code in zip(names, codes, strict=True) if code not in WHISPER_LANGUAGES]:
+        raise ValueError(f"must be codes such as en,de, or English names of languages; Whisper has no {wrong[0]!r}")
+    return ",".join(dict.fromkeys(code for code in codes if code))
+
+
+def to_audio_ctx(value: Any) -> Any:
+    if value in {"auto", FORCED_AUDIO_CTX}:
+        return value
+    if isinstance(value, str):
+        value = int(value) if value.isdecimal() else -1
+    # Flash attention reads stale padding at any other value (whisper.cpp PR 3941).
+    if value not in {0, 256, 512, 768, 1024, 1280, 1500}:
+        raise ValueError("must be auto, 0, 1500 or a multiple of 256 below")
+    return value
+
+
+def to_upper_case(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
