@@ -19,7 +19,8 @@ from transcriber.audio.session import Gap as GapEvent, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.window import Cutting
 from transcriber.errors import BadInputError
-from transcriber.schema.messages import Checkpoint, End, Final, Gap, Partial, Status, Timing, message_id
+from transcriber.schema.checkpoint import Checkpoint
+from transcriber.schema.messages import End, Final, Gap, Partial, Status, Timing, message_id
 
 
 def stored_audio(plan):

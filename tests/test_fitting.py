@@ -10,7 +10,8 @@ from tests.harness import Daemon, Ears, level, speak, until
 from tests.stored import ENV, RATE, provisioned, store, until_ended
 from tests.test_captions import final
 from transcriber.bus import message_size as bus_fitting
-from transcriber.schema.messages import Checkpoint, Final, SessionState, SpeakerState, Status, Word, WrittenState
+from transcriber.schema.checkpoint import Checkpoint, SessionState, SpeakerState, WrittenState
+from transcriber.schema.messages import Final, Status, Word
 from transcriber.testing.broker import EmbeddedBroker
 
 HEADER_ROOM = 4096

@@ -22,7 +22,8 @@ from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.queue_slots import QueueSlots
 from transcriber.errors import FencedError, UnansweredError
 from transcriber.logs import RateLimited
-from transcriber.schema.messages import Checkpoint, Status
+from transcriber.schema.checkpoint import Checkpoint
+from transcriber.schema.messages import Status
 from transcriber.telemetry import Telemetry
 from transcriber.testing.broker import EmbeddedBroker
 

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from transcriber.engine.transcript import Transcript, Word, written
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
-from transcriber.schema.messages import WrittenState
+from transcriber.schema.checkpoint import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5
 WORD_S = 0.3

@@ -13,7 +13,7 @@ from transcriber.config import load_settings
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.pauses import FRAME_S
-from transcriber.schema.messages import SpeakerState
+from transcriber.schema.checkpoint import SpeakerState
 
 RATE = 16_000
 SESSION = Session("s", AudioFormat(rate=RATE), Cutting(1.0), None, max_hole_s=1.0)

@@ -26,11 +26,11 @@ from transcriber.pipeline.session_output import SessionOutput
 from transcriber.pipeline.sinks import MessageSink
 from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.schema.arrival import Arrival
+from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     NEVER_CAME,
     AnyMessage,
-    Checkpoint,
     End,
     Gap,
     Revision,

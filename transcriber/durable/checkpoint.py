@@ -11,7 +11,7 @@ from transcriber.audio.session import ChannelResumePoint, Session, SessionResume
 from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings
 from transcriber.pipeline.session_output import SessionOutput
-from transcriber.schema.messages import (
+from transcriber.schema.checkpoint import (
     AccountState,
     Checkpoint,
     ClaimState,

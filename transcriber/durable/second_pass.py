@@ -27,10 +27,10 @@ from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import MOST_TRIES
 from transcriber.pipeline.sinks import MessageSink
 from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,
-    Checkpoint,
     End,
     Final,
     Gap,

@@ -13,7 +13,7 @@ from transcriber.durable.checkpoint import contenders_of, restored
 from transcriber.durable.transcript_log import read_checkpoint
 from transcriber.errors import BadInputError
 from transcriber.pipeline.runtime import Runtime
-from transcriber.schema.messages import Checkpoint
+from transcriber.schema.checkpoint import Checkpoint
 
 
 class StoredAudio:

@@ -26,7 +26,7 @@ from transcriber.errors import BrokerError, FencedError, JetStreamError, Refused
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.sinks import BufferedSink
 from transcriber.pipeline.stream_output import StreamOutput
-from transcriber.schema.messages import Checkpoint
+from transcriber.schema.checkpoint import Checkpoint
 from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)

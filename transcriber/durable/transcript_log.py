@@ -14,7 +14,8 @@ from transcriber.bus.jetstream.client import FENCE, WRONG_LAST_SEQUENCE, JetStre
 from transcriber.bus.message_size import fitted
 from transcriber.errors import FencedError, RefusedError, UnansweredError
 from transcriber.pipeline.runtime import Runtime
-from transcriber.schema.messages import AnyMessage, Checkpoint
+from transcriber.schema.checkpoint import Checkpoint
+from transcriber.schema.messages import AnyMessage
 from transcriber.telemetry import Counters
 
 RETRY_S = 0.2

@@ -28,7 +28,8 @@ from transcriber.errors import BadInputError, EngineError
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.stream_output import TOLD_OF, StreamOutput
 from transcriber.schema.arrival import Arrival
-from transcriber.schema.messages import AnyMessage, GapReason, PlaceState
+from transcriber.schema.checkpoint import PlaceState
+from transcriber.schema.messages import AnyMessage, GapReason
 
 POLL_S = 0.5
 

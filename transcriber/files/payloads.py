@@ -12,7 +12,7 @@ from transcriber.audio.media.open import Piece
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.durable.consumer import Payload
 from transcriber.errors import MediaError, TruncatedError
-from transcriber.schema.messages import Checkpoint
+from transcriber.schema.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 

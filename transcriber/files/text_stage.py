@@ -21,8 +21,8 @@ from transcriber.files.payloads import FilePayloads
 from transcriber.pipeline.runtime import RequestOptions, Runtime
 from transcriber.pipeline.sinks import BufferedSink
 from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.file_jobs import Submission
-from transcriber.schema.messages import Checkpoint
 from transcriber.tasks import cancel
 
 NO_HOLE_IS_TOO_LONG_S = 1e9

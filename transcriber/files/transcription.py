@@ -24,7 +24,7 @@ from transcriber.files.results import Whole, check_whole, stored_messages, write
 from transcriber.files.text_stage import TextStage
 from transcriber.pipeline.decoder_pool import open_file
 from transcriber.pipeline.runtime import Runtime
-from transcriber.schema.messages import Checkpoint
+from transcriber.schema.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from transcriber.engine.transcript import Transcript, written
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
 from transcriber.pipeline.local_agreement import LocalAgreement
 from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
-from transcriber.schema.messages import SpeakerState, SpokenState, WrittenState
+from transcriber.schema.checkpoint import SpeakerState, SpokenState, WrittenState
 
 MAX_QUIET = 64
 """Ranges without a word that are kept apart: far more than windows that can wait for their text."""

@@ -18,6 +18,7 @@ from transcriber.engine.transcript import Transcript
 from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.passages import Passage
 from transcriber.pipeline.sinks import MessageSink
+from transcriber.schema.checkpoint import SessionState
 from transcriber.schema.messages import (
     MAX_DETAIL,
     End,
@@ -25,7 +26,6 @@ from transcriber.schema.messages import (
     Gap as GapMessage,
     Partial,
     Revision,
-    SessionState,
     Silence as SilenceMessage,
     Status,
     StreamState,

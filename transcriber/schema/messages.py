@@ -5,9 +5,12 @@ is present and ``null``. Times in a stream are frames at the stream's own rate, 
 session's start; the same in seconds are unrounded doubles.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, Field, TypeAdapter
+
+from transcriber.schema.base import Frames, MessageModel, Milliseconds, Probability, Seconds
+from transcriber.schema.checkpoint import Checkpoint
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -41,10 +44,6 @@ MAX_DETAIL = 200
 MAX_HELD_BACK = 20
 """Windows whose text was held back, and gaps, told beside a result; a ``verbose_json`` has all of them."""
 
-Seconds = Annotated[float, Field(ge=0)]
-Milliseconds = Annotated[float, Field(ge=0)]
-Frames = Annotated[int, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Speaker = Annotated[
     str | None,
     Field(
@@ -54,16 +53,7 @@ Speaker = Annotated[
 ]
 
 
-def _all_required(schema: dict[str, Any]) -> None:
-    """Defaults are for us; whoever reads a message finds every field in it."""
-    schema["required"] = list(schema["properties"])
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_all_required)
-
-
-class Word(_Model):
+class Word(MessageModel):
     """One word of a transcript."""
 
     word: str = Field(description="as written, with its punctuation")
@@ -72,7 +62,7 @@ class Word(_Model):
     confidence: Probability | None
 
 
-class HeldBack(_Model):
+class HeldBack(MessageModel):
     """Text that whisper gave and a guard did not let through."""
 
     start: Seconds = Field(description="of its window, from the session's start")
@@ -80,7 +70,7 @@ class HeldBack(_Model):
     reason: Suppressed
 
 
-class Unheard(_Model):
+class Unheard(MessageModel):
     """Audio that was not transcribed; where it ends when it begins, nobody knows how much."""
 
     start: Seconds
@@ -88,7 +78,7 @@ class Unheard(_Model):
     reason: GapReason
 
 
-class Timing(_Model):
+class Timing(MessageModel):
     """Where the time went."""
 
     queue_ms: Milliseconds = Field(description="from the queue's door to the worker")
@@ -98,141 +88,7 @@ class Timing(_Model):
     rtf: float = Field(ge=0, description="processing time over the window's duration")
 
 
-def _all_required_no_other(schema: dict[str, Any]) -> None:
-    _all_required(schema)
-    schema["additionalProperties"] = False
-
-
-class _State(BaseModel):
-    """Read by daemons only, perhaps by one of another version: so what is unknown is passed over."""
-
-    model_config = ConfigDict(frozen=True, json_schema_extra=_all_required_no_other)
-
-
-class PlaceState(_State):
-    """Where one channel goes on."""
-
-    frame: Frames = Field(description="first frame of its next window")
-    lead: Frames = Field(description="frames before it that the window hears again")
-    run_start: Frames = Field(description="where the uninterrupted audio it is in began")
-    number: int = Field(ge=0, description="of its next window")
-    goes_on: bool = Field(False, description="whether the last words before it were left to it")
-    follows: bool = Field(False, description="whether the window before it was cut in the midst of speech")
-
-
-class WrittenState(_State):
-    """What of a speaker's text the next window will hear again, in seconds of the session."""
-
-    until_s: float = Field(description="end of the last word; negative: the next window does not follow upon it")
-    words: tuple[tuple[str, float, float], ...] = Field(description="each with its start and end")
-    held: tuple[tuple[str, float, float, float], ...] = Field(
-        description="words that the next window is to publish: start, end, confidence"
-    )
-    language: str | None
-    from_s: float = Field(0.0, description="nothing that was said before is to be published any more")
-
-
-class SpokenState(_State):
-    """What a speaker's windows have shown of the language."""
-
-    language: str | None = Field(None, description="to hear the next window in; null: not known yet")
-    sure: bool = Field(False, description="whether it is asked for again only if the text is unlikely")
-    scores: tuple[tuple[str, float], ...] = Field(
-        (),
-        description="natural logarithms. Not sure: of the likeliest ones' probabilities; sure: of the odds of others",
-    )
-    speech_s: float = Field(0.0, ge=0, description="seconds of speech that these are of, while not sure")
-
-
-class SpeakerState(_State):
-    """What is kept of one speaker from window to window."""
-
-    said: str = Field(description="prompt for the next window")
-    written: WrittenState
-    spoken: SpokenState = SpokenState()
-
-
-class AccountState(_State):
-    """What became of all frames so far."""
-
-    sums: dict[str, int] = Field(description="frames by fate, of those before `settled`")
-    settled: Frames
-    open: tuple[tuple[tuple[int, int, str], ...], ...] = Field(description="by channel: start, end and fate beyond it")
-
-
-class OffsetsState(_State):
-    """What is known of the publisher's `Audio-Offset`."""
-
-    origin: float = Field(description="the one of frame 0, in frames")
-    jitter: float = Field(ge=0, description="frames by which they were wrong lately")
-    last: int = Field(ge=0, description="the furthest")
-    frames: Frames = Field(description="of its payload")
-    placed: Frames = Field(description="where that began")
-    unit: float = Field(ge=0, description="offsets in a frame; 0: they count nothing")
-    odd: int = Field(ge=-1, description="steps that looked like `guess`; -1: the unit is known")
-    guess: float = Field(ge=0)
-    exact: bool = Field(False, description="they are a daemon's own count, as of a file")
-
-
-class ClaimState(_State):
-    """What tells one recording on a stream from another."""
-
-    session: str | None = Field(description="its `Audio-Session`")
-    kind: str | None = Field(description="`Content-Type`, or name of an encoding")
-    offset: int | None = Field(description="the latest `Audio-Offset`")
-
-
-class ContendersState(_State):
-    """Who publishes on the stream."""
-
-    heard: ClaimState
-    heard_at_s: float = Field(description="when it last was, Unix time")
-    other: ClaimState | None = Field(description="the one that it pushed out")
-    other_at_s: float
-    noticed: bool = Field(description="whether that one has gone on since")
-
-
-class SessionState(_State):
-    """An open session, as far as its stored messages go."""
-
-    id: str
-    format: str = Field(description="`Content-Type`")
-    clock: Frames = Field(description="frame at which the payload `seq` of the checkpoint begins")
-    received: Frames | None = Field(None, description="frames that came before `clock`; null: all that were not lost")
-    offsets: OffsetsState | None = Field(None, description="as of then; null: there were none")
-    contenders: ContendersState | None = Field(None, description="as of then; null: nobody")
-    heard_at: AwareDatetime | None = Field(description="when audio was last stored before that")
-    captured: tuple[int, AwareDatetime] | None = Field(description="a frame, and when it was captured")
-    skipped_at: int | None = Field(description="frame at which unreadable payloads were last told of")
-    places: tuple[PlaceState, ...]
-    account: AccountState
-    segments: int = Field(ge=0)
-    ending: bool = Field(description="no more audio will come; its `end` is still to be told")
-    language: str | None = Field(description="what its publisher had said by then; null: each speaker's is detected")
-    prompt: str = Field("", description="names and terms that its publisher expected by then")
-    traceparent: str | None
-    statuses: int = Field(ge=0, description="how many were told")
-    unknown_gaps: int = Field(ge=0, description="how many of no known length were told")
-    speakers: tuple[SpeakerState, ...]
-
-
-class Checkpoint(_State):
-    """All that a starting daemon needs to go on after this message."""
-
-    instance: str = Field(description="the daemon that stored it")
-    seq: int = Field(
-        ge=0, description="stream sequence from which audio is to be read; what is before it is acknowledged"
-    )
-    attempts: int = Field(ge=0, description="daemons that began with the next window and did not come back")
-    owed_from: int | None = Field(
-        None,
-        ge=0,
-        description="sequence of a transcript: what was said after it may be heard again; null: not known",
-    )
-    session: SessionState | None = Field(description="null: between sessions")
-
-
-class Message(_Model):
+class Message(MessageModel):
     """What every message has."""
 
     schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema", description="version of this schema")
@@ -368,7 +224,7 @@ AnyMessage = Annotated[
 ANY_MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)
 
 
-class Latency(_Model):
+class Latency(MessageModel):
     """A histogram since the start: counts of values up to each bound, and above the last."""
 
     count: int
@@ -377,7 +233,7 @@ class Latency(_Model):
     p95_ms: float | None = Field(description="the same of the 95th percentile")
 
 
-class Metrics(_Model):
+class Metrics(MessageModel):
     """The figures of one daemon, on `transcriber.metrics.<instance>`; counters since its start."""
 
     schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
