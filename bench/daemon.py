@@ -27,7 +27,7 @@ PLAIN = {
     "PARTIAL_INTERVAL_SECS": "0",
 }
 """Settings under which every stream is cut right where a window is full, and whisper hears each window once and nothing else.
-``Cutting(window_s)`` cuts like that. What is measured so depends on the number of windows alone."""
+``WindowPolicy(window_s)`` cuts like that. What is measured so depends on the number of windows alone."""
 
 ANSWER = Transcript(
     text=" ".join(["over"] * 12),

@@ -144,10 +144,10 @@ def _latency(*, quick: bool) -> Results:
 
 
 def _voices(mode: str, settings: Settings, windows: int) -> Iterator[Voice]:
-    network = Silero() if settings.cutting.listens else None
+    network = Silero() if settings.window_policy.needs_detector else None
     for number in range(VOICES):
         payloads = _payloads(windows * WINDOW_S + 0.2, LIVE_PAYLOAD_S, FORMAT.rate, number / VOICES)
-        stream = Stream(settings.input, settings.cutting, network, max_hole_s=settings.max_hole_secs, new_id=str)
+        stream = Stream(settings.input, settings.window_policy, network, max_hole_s=settings.max_hole_secs, new_id=str)
         completing = {
             event.start_frame: at
             for at, payload in enumerate(payloads)

@@ -133,7 +133,7 @@ class Ears:
 
     def _cut(self, samples: Samples, gone: Sequence[Hole]) -> Iterator[Event]:
         """The session that these samples make without ``gone``, payload by payload."""
-        session = Session("holes", FORMAT, self.settings.cutting, self.network, max_hole_s=3600.0)
+        session = Session("holes", FORMAT, self.settings.window_policy, self.network, max_hole_s=3600.0)
         starts, ends = [0, *(hole.end for hole in gone)], [*(hole.start for hole in gone), len(samples)]
         for start, end in zip(starts, ends, strict=True):
             yield from session.feed(b"", offset=start)  # nothing is bridged to where no audio is yet

@@ -127,7 +127,7 @@ def hear_stream(
 
 def windows(samples: Samples, settings: Settings, network: Network | None) -> Iterator[Window]:
     """Those with speech."""
-    session = Session("bench", FORMAT, settings.cutting, network, max_hole_s=1.0)
+    session = Session("bench", FORMAT, settings.window_policy, network, max_hole_s=1.0)
     for at in range(0, len(samples), BLOCK):
         yield from _windows(session.feed(samples[at : at + BLOCK].astype("<f4").tobytes()))
     yield from _windows(session.close())

@@ -31,7 +31,7 @@ from transcriber.audio.media.open import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings
@@ -125,9 +125,9 @@ def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engin
     The files' ways hear nothing of silence; what listening costs us is beside it.
     """
     settings = load_settings()
-    cutting = Cutting(settings.file_window_secs, quiet=True, threshold=settings.speech_threshold)
-    deaf = ClipCutter(cutting, None, settings.request_max_secs)
-    listening = replace(deaf, cutting=replace(cutting, gate=True), network=Silero())
+    policy = WindowPolicy(settings.file_window_secs, quiet_cut=True, speech_threshold=settings.speech_threshold)
+    deaf = ClipCutter(policy, None, settings.request_max_secs)
+    listening = replace(deaf, policy=replace(policy, speech_gate=True), network=Silero())
     ways: dict[str, Callable[[bytes], list[Samples]]] = {
         "ours": lambda data: _windows(deaf, data),
         "ours_listening": lambda data: _windows(listening, data),

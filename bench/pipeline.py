@@ -19,7 +19,7 @@ from bench.daemon import PLAIN, MeasuredDaemon
 from bench.paced import PAYLOAD_S
 from bench.report import Results, note, quantiles, run
 from transcriber.audio.contiguous import ContiguousRun
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.bus.client_session import Received, connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings
@@ -118,7 +118,7 @@ def _voices(window_s: float, windows: int) -> Iterator[Voice]:
         place = number * len(speech) // STREAMS // SPEECH_FORMAT.frame_bytes * SPEECH_FORMAT.frame_bytes
         pcm = (speech[place:] + speech * (1 + length // len(speech)))[:length]
         payloads = [pcm[at : at + size] for at in range(0, length, size)]
-        plain = ContiguousRun(SPEECH_FORMAT, Cutting(window_s), None)
+        plain = ContiguousRun(SPEECH_FORMAT, WindowPolicy(window_s), None)
         cuts = [(at, cut.samples) for at, pcm in enumerate(payloads) for _, cut in plain.push(pcm, eager=False)]
         yield Voice(f"voice-{number}", payloads, cuts)
 

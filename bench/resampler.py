@@ -14,7 +14,7 @@ from bench.report import Results, note, run
 from transcriber.audio.contiguous import ContiguousRun
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 
 PAYLOAD_MS = 20
 BLOCKS_MS = (20, 100, 500, 5000)
@@ -71,7 +71,7 @@ def _held_back_ms(rate: int, quality: str) -> float:
 def _complete_after_ms(rate: int, windows: int) -> float:
     """The longest time from a window's last frame to the payload that completes it, in the daemon's blocks."""
     fmt = AudioFormat(rate=rate)
-    plain = ContiguousRun(fmt, Cutting(WINDOW_S), None)
+    plain = ContiguousRun(fmt, WindowPolicy(WINDOW_S), None)
     payload = bytes(rate * PAYLOAD_MS // 1000 * fmt.frame_bytes)
     latest = done = 0
     while done < windows:

@@ -17,7 +17,7 @@ from transcriber.audio.headers import parse_headers
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap as GapEvent, Window
 from transcriber.audio.stream import Ended, Started, Stream
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.errors import BadInputError
 from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.messages import End, Final, Gap, Partial, Status, Timing, message_id
@@ -63,7 +63,7 @@ def flawless_log(plan):
 def flawless_stream(name, window_s, payloads):
     seq, odd = 0, Counter[str]()
     came: list[tuple[int, int]] = []  # of the session: frames that came before, and the payload
-    stream = Stream(AudioFormat(rate=16_000), Cutting(window_s), None, max_hole_s=600, new_id=lambda: str(seq))
+    stream = Stream(AudioFormat(rate=16_000), WindowPolicy(window_s), None, max_hole_s=600, new_id=lambda: str(seq))
     for seq, payload in payloads:
         session, clock = stream.session, stream.session.clock if stream.session else 0
         try:

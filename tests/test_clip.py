@@ -8,7 +8,7 @@ from transcriber.audio.clip import ClipCutter
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.vad.detector import State
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.errors import BadInputError, TooLongError
 
 RATE = 16_000
@@ -43,7 +43,7 @@ def pieces(data, size=RATE * 2):
 
 
 def ears(network=None, *, gate=True, window_s=5.0, max_s=60.0):
-    return ClipCutter(Cutting(window_s, quiet=True, gate=gate, heeds=True), network, max_s)
+    return ClipCutter(WindowPolicy(window_s, quiet_cut=True, speech_gate=gate, always_detect=True), network, max_s)
 
 
 def test_silence_before_speech_is_a_part_of_its_own_so_that_words_are_heard_afresh():

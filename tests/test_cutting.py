@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from tests.hearing import BEAT, LOUD, Ear, hiss, joined, silence, speech
+from transcriber.audio.quiet_place import SEARCH_S
 from transcriber.audio.resampler import output_samples
 from transcriber.audio.vad.detector import MIN_SPEECH_FRAMES
-from transcriber.audio.window import (
+from transcriber.audio.window import OVERLAP_S, WindowPolicy
+from transcriber.audio.window_cutter import (
     BEFORE_FRAMES,
     HELD_BACK_FRAMES,
     MIN_SILENCE_FRAMES,
-    OVERLAP_S,
     PRE_ROLL_FRAMES,
-    SEARCH_S,
-    Cutting,
     WindowCutter,
 )
 
@@ -30,8 +29,8 @@ KEPT = 8  # half of it stays with what was said, the other half goes to what com
 
 
 def cutter(**options):
-    cutting = Cutting(**{"window_s": WINDOW_S, "endpoint_s": END_S, "gate": True} | options)
-    return WindowCutter(RATE, cutting, Ear())
+    policy = WindowPolicy(**{"window_s": WINDOW_S, "endpoint_s": END_S, "speech_gate": True} | options)
+    return WindowCutter(RATE, policy, Ear())
 
 
 def flushed(cutter, samples, *, eager=True):
@@ -78,7 +77,7 @@ def test_speech_may_end_right_before_the_window_is_full_and_right_after_the_next
 
 @pytest.mark.parametrize("left_s", [0.0, 5.0])
 def test_halfway_through_the_silence_it_is_known_how_the_window_ends(left_s):
-    source = cutter(left_s=left_s)
+    source = cutter(left_context_s=left_s)
     source.push(joined(speech(30), silence(END - KEPT - 1)))
     too_soon = source.closing
 
@@ -132,7 +131,7 @@ def test_a_window_is_closed_as_soon_as_nobody_waits_any_more():
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
 def test_a_window_that_ends_early_needs_no_sample_that_is_yet_to_come(rate):
     for beats in range(3, 60):
-        source = WindowCutter(rate, Cutting(WINDOW_S, endpoint_s=END_S), Ear())
+        source = WindowCutter(rate, WindowPolicy(WINDOW_S, endpoint_s=END_S), Ear())
 
         (cut,) = source.push(joined(speech(beats), silence(END)))
 
@@ -144,7 +143,7 @@ def test_a_window_that_ends_early_needs_no_sample_that_is_yet_to_come(rate):
 def test_what_is_no_speech_ends_no_window():
     clicks = [silence(40), *[piece for _ in range(MIN_SPEECH_FRAMES - 1) for piece in (speech(1), silence(20))]]
 
-    assert flushed(cutter(gate=False), joined(*clicks))[0].frames == sum(map(len, clicks))
+    assert flushed(cutter(speech_gate=False), joined(*clicks))[0].frames == sum(map(len, clicks))
 
 
 def test_silence_before_speech_is_a_cut_of_its_own_and_leaves_the_pre_roll():
@@ -156,7 +155,7 @@ def test_silence_before_speech_is_a_cut_of_its_own_and_leaves_the_pre_roll():
 
 
 def test_silence_before_speech_stays_with_it_where_nothing_is_gated():
-    assert ends(flushed(cutter(gate=False), joined(silence(60), speech(30)))) == [90]
+    assert ends(flushed(cutter(speech_gate=False), joined(silence(60), speech(30)))) == [90]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +179,7 @@ def test_silence_between_two_who_speak_is_told_apart_from_both():
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_full_window_of_silence_is_cut_short_of_its_end_by_what_may_belong_to_speech(quiet):
-    cuts = flushed(cutter(quiet=quiet), silence(400))
+    cuts = flushed(cutter(quiet_cut=quiet), silence(400))
 
     assert ends(cuts) == [160 - HELD_BACK_FRAMES, 320 - 2 * HELD_BACK_FRAMES, 400]
     assert all(cut.silent for cut in cuts)
@@ -189,7 +188,7 @@ def test_a_full_window_of_silence_is_cut_short_of_its_end_by_what_may_belong_to_
 
 @pytest.mark.parametrize("begin", range(140, 180))
 def test_speech_always_has_its_pre_roll_even_where_a_window_of_silence_is_full(begin):
-    cuts = flushed(cutter(quiet=True), joined(silence(begin), speech(60)))
+    cuts = flushed(cutter(quiet_cut=True), joined(silence(begin), speech(60)))
 
     (spoken,) = (cut for cut in cuts if not cut.silent)
     assert spoken.start <= (begin - PRE_ROLL_FRAMES) * BEAT
@@ -219,7 +218,7 @@ def test_speech_is_final_only_if_silence_enough_follows_in_its_own_window():
 def test_a_full_window_is_cut_in_the_middle_of_the_pause_near_its_end(gate):
     samples = joined(speech(130), silence(10), speech(80))
 
-    cut, rest = flushed(cutter(quiet=True, gate=gate), samples)
+    cut, rest = flushed(cutter(quiet_cut=True, speech_gate=gate), samples)
 
     assert 130 < ends([cut])[0] < 140
     assert (cut.tail_s, rest.lead_s) == (0, 0)
@@ -229,7 +228,7 @@ def test_a_full_window_is_cut_in_the_middle_of_the_pause_near_its_end(gate):
 def test_a_pause_in_noise_is_as_good():
     samples = joined(speech(130), silence(10), speech(80)) + hiss(220 * BEAT, 0.03)
 
-    cut, _ = flushed(cutter(quiet=True), samples)
+    cut, _ = flushed(cutter(quiet_cut=True), samples)
 
     assert 130 < ends([cut])[0] < 140
     assert cut.tail_s == 0
@@ -240,7 +239,7 @@ def test_only_a_place_that_is_much_quieter_than_the_window_is_a_pause(dip_db, ov
     samples = hiss(8 * RATE)
     samples[round(4.2 * RATE) : round(4.5 * RATE)] *= np.float32(10 ** (dip_db / 20))
 
-    cut, rest = flushed(WindowCutter(RATE, Cutting(5.0, quiet=True), None), samples)
+    cut, rest = flushed(WindowCutter(RATE, WindowPolicy(5.0, quiet_cut=True), None), samples)
 
     assert 4.2 < cut.frames / RATE < 4.5
     assert (cut.tail_s > 0, rest.lead_s > 0) == (overlaps, overlaps)
@@ -260,7 +259,7 @@ def test_a_pause_in_noise_is_a_better_place_than_a_soft_consonant():
     samples[pause] = hiss(8 * BEAT, 0.06)
 
     heard, not_heard = (
-        flushed(WindowCutter(RATE, Cutting(WINDOW_S, quiet=True, endpoint_s=endpoint_s), Fine()), samples)
+        flushed(WindowCutter(RATE, WindowPolicy(WINDOW_S, quiet_cut=True, endpoint_s=endpoint_s), Fine()), samples)
         for endpoint_s in (END_S, 0.0)
     )
 
@@ -271,19 +270,19 @@ def test_a_pause_in_noise_is_a_better_place_than_a_soft_consonant():
 def test_a_pause_further_from_the_end_than_is_searched_is_not_taken():
     samples = joined(speech(100), silence(10), speech(110))
 
-    cut, *_ = flushed(cutter(quiet=True), samples)
+    cut, *_ = flushed(cutter(quiet_cut=True), samples)
 
     assert 160 - SEARCH_S * RATE / BEAT <= ends([cut])[0] <= 160
 
 
 def test_a_full_window_is_cut_at_its_end_where_no_quiet_place_is_wanted():
-    assert ends(flushed(cutter(quiet=False), joined(speech(130), silence(10), speech(80)))) == [160, 220]
+    assert ends(flushed(cutter(quiet_cut=False), joined(speech(130), silence(10), speech(80)))) == [160, 220]
 
 
 def test_where_no_place_is_quiet_both_windows_hear_half_a_second_of_each_other():
     samples = hiss(20 * RATE)
 
-    cuts = flushed(WindowCutter(RATE, Cutting(5.0, quiet=True), None), samples)
+    cuts = flushed(WindowCutter(RATE, WindowPolicy(5.0, quiet_cut=True), None), samples)
 
     check_samples(cuts, samples)
     assert len(cuts) > 4
@@ -298,7 +297,7 @@ def test_where_no_place_is_quiet_both_windows_hear_half_a_second_of_each_other()
 def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_come_after_it():
     samples = hiss(20 * RATE)
 
-    cuts = flushed(WindowCutter(RATE, Cutting(5.0, quiet=True, left_s=7.5), None), samples)
+    cuts = flushed(WindowCutter(RATE, WindowPolicy(5.0, quiet_cut=True, left_context_s=7.5), None), samples)
 
     check_samples(cuts, samples)
     assert [cut.lead_s for cut in cuts] == [min(7.5, cut.start / RATE) for cut in cuts]
@@ -310,7 +309,7 @@ def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_co
 
 
 def test_a_window_that_ends_with_speech_or_in_silence_does_not_go_on():
-    ended = flushed(cutter(left_s=5.0), joined(speech(30), silence(60), speech(200), silence(400)))
+    ended = flushed(cutter(left_context_s=5.0), joined(speech(30), silence(60), speech(200), silence(400)))
 
     # Speech ends; silence; a full window of speech, cut as it is full; its rest, which ends; silence.
     assert [cut.goes_on for cut in ended] == [False, False, True, *[False] * (len(ended) - 3)]
@@ -320,8 +319,8 @@ def test_a_window_that_ends_with_speech_or_in_silence_does_not_go_on():
 def test_what_a_full_window_left_to_the_next_one_waits_for_the_end_of_speech_only():
     samples = joined(speech(150), silence(60), speech(30), silence(60))
 
-    full, rest, *_ = flushed(cutter(left_s=5.0), samples)
-    busy = flushed(cutter(left_s=5.0), samples, eager=False)
+    full, rest, *_ = flushed(cutter(left_context_s=5.0), samples)
+    busy = flushed(cutter(left_context_s=5.0), samples, eager=False)
     alone = flushed(cutter(), samples)
 
     assert full.goes_on
@@ -334,12 +333,12 @@ def test_what_a_full_window_left_to_the_next_one_waits_for_the_end_of_speech_onl
 
 
 def test_what_is_cut_where_it_is_full_leaves_words_only_to_a_window_that_comes():
-    source = cutter(quiet=False, left_s=5.0)
+    source = cutter(quiet_cut=False, left_context_s=5.0)
 
     exactly = source.push(speech(160))
     one_more = source.push(speech(1))
     (rest,) = source.flush(np.empty(0, np.float32), 161 * BEAT)
-    (alone,) = flushed(cutter(quiet=False, left_s=5.0), speech(160))
+    (alone,) = flushed(cutter(quiet_cut=False, left_context_s=5.0), speech(160))
 
     assert exactly == []
     assert [(cut.frames, cut.goes_on) for cut in one_more] == [(160 * BEAT, True)]
@@ -352,7 +351,7 @@ def test_short_windows_hear_more_of_their_own_than_of_their_neighbours(window_s)
     for seed in range(10):
         samples = hiss(30 * RATE, seed=seed)
 
-        cuts = flushed(WindowCutter(RATE, Cutting(window_s, quiet=True), None), samples)
+        cuts = flushed(WindowCutter(RATE, WindowPolicy(window_s, quiet_cut=True), None), samples)
 
         check_samples(cuts, samples)
         assert all(len(cut.samples) <= window_s * RATE for cut in cuts)
@@ -360,11 +359,11 @@ def test_short_windows_hear_more_of_their_own_than_of_their_neighbours(window_s)
 
 
 def test_what_is_left_at_the_end_of_a_run_is_one_window_if_it_can_be():
-    spoken = flushed(cutter(quiet=True), joined(speech(150), silence(9)))
-    silent = flushed(cutter(quiet=True), silence(159))
+    spoken = flushed(cutter(quiet_cut=True), joined(speech(150), silence(9)))
+    silent = flushed(cutter(quiet_cut=True), silence(159))
     ended_late = cutter()
     before = ended_late.push(speech(30), eager=True)
-    exactly = cutter(quiet=True).flush(joined(speech(130), silence(10), speech(20)), 160 * BEAT)
+    exactly = cutter(quiet_cut=True).flush(joined(speech(130), silence(10), speech(20)), 160 * BEAT)
 
     assert ends(spoken) == ends(silent) == [159]
     assert ends(exactly) == [160]
@@ -373,7 +372,7 @@ def test_what_is_left_at_the_end_of_a_run_is_one_window_if_it_can_be():
 
 
 def test_what_is_left_at_the_end_of_a_run_is_cut_if_it_is_longer_than_a_window():
-    source = cutter(quiet=True)
+    source = cutter(quiet_cut=True)
 
     cuts = source.flush(joined(speech(130), silence(10), speech(80)), 220 * BEAT)
 
@@ -390,7 +389,7 @@ def test_a_run_without_audio_has_no_windows():
 def test_a_last_window_of_less_than_half_a_frame_is_a_window_all_the_same(left):
     samples = joined(silence(160), np.zeros(left, np.float32))
 
-    cuts = flushed(cutter(gate=False), samples)
+    cuts = flushed(cutter(speech_gate=False), samples)
 
     assert ends(cuts) == [160, 160 + left / BEAT]
     check_samples(cuts, samples)
@@ -398,7 +397,7 @@ def test_a_last_window_of_less_than_half_a_frame_is_a_window_all_the_same(left):
 
 def test_to_look_at_the_open_window_changes_nothing_of_what_comes():
     samples = joined(silence(60), speech(200), silence(10), speech(60), silence(100))
-    looked_at, left_alone = cutter(quiet=True), cutter(quiet=True)
+    looked_at, left_alone = cutter(quiet_cut=True), cutter(quiet_cut=True)
     found, opened = [], []
 
     for at in range(0, len(samples), 700):
@@ -418,7 +417,7 @@ def test_to_look_at_the_open_window_changes_nothing_of_what_comes():
 @pytest.mark.parametrize("left_s", [0.0, 5.0])
 def test_a_window_knows_who_spoke_in_the_two_seconds_before_it(left_s):
     samples = joined(speech(20), silence(80), speech(200), silence(60))
-    ear = cutter(quiet=True, left_s=left_s)
+    ear = cutter(quiet_cut=True, left_context_s=left_s)
 
     cuts, opened = ear.push(samples), ear.open_cut()
     cuts += ear.flush(np.empty(0, np.float32), len(samples))
@@ -433,7 +432,7 @@ def test_a_window_knows_who_spoke_in_the_two_seconds_before_it(left_s):
 
 
 def test_the_open_window_tells_whether_anybody_spoke_and_how_far_it_has_heard():
-    source, deaf = cutter(), WindowCutter(RATE, Cutting(WINDOW_S), None)
+    source, deaf = cutter(), WindowCutter(RATE, WindowPolicy(WINDOW_S), None)
 
     told = []
     for piece in (silence(20), speech(MIN_SPEECH_FRAMES - 1), speech(1), silence(10)):

@@ -18,7 +18,7 @@ from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
 from transcriber.audio.stream import Started, Stream
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.testing.speech import load_speech
 
 MS = RATE // 1000
@@ -340,7 +340,7 @@ def test_whatever_comes_twice_late_or_never_the_sessions_are_tiled(name, size, c
                 chunks[at] = random.Random(at).randbytes(len(chunks[at]))
             case "again":
                 chunks[at:at] = whole[:10]
-    stream = Stream(AudioFormat(), Cutting(1.0), None, max_hole_s=600, new_id=str)
+    stream = Stream(AudioFormat(), WindowPolicy(1.0), None, max_hole_s=600, new_id=str)
     events: list[Any] = []
     frames = 0
     for one in listen(encoding_of(name), chunks, lost):

@@ -15,7 +15,7 @@ from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.stream import Ended, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 
 RATE = 16_000
 FORMAT = AudioFormat(rate=RATE)
@@ -23,13 +23,13 @@ PAYLOAD = RATE // 50
 """20 ms."""
 
 
-def stream(fmt=FORMAT, cutting=None, network=None):
-    return Stream(fmt, cutting or Cutting(5.0), network, max_hole_s=600, new_id=lambda: "call")
+def stream(fmt=FORMAT, policy=None, network=None):
+    return Stream(fmt, policy or WindowPolicy(5.0), network, max_hole_s=600, new_id=lambda: "call")
 
 
-def told(offsets, *, frames=PAYLOAD, fmt=FORMAT, cutting=None):
+def told(offsets, *, frames=PAYLOAD, fmt=FORMAT, policy=None):
     """What becomes of payloads of ``frames`` frames with these offsets."""
-    source = stream(fmt, cutting)
+    source = stream(fmt, policy)
     payload = bytes(frames * fmt.frame_bytes)
     events = [event for offset in offsets for event in source.feed(payload, AudioHeaders(offset=offset))]
     return [*events, *source.end()]
@@ -113,7 +113,7 @@ def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on()
 
 def test_a_window_of_nothing_but_a_bridge_is_silence_for_nobody_would_wait_for_it():
     fmt = AudioFormat(SampleFormat.F32LE, RATE)
-    source = stream(fmt, Cutting(1.0))
+    source = stream(fmt, WindowPolicy(1.0))
 
     events = source.feed(fmt.silence(RATE), NO_HEADERS)
     events += source.feed(np.full(PAYLOAD, np.nan, "<f4").tobytes(), NO_HEADERS) + source.end()
@@ -267,7 +267,7 @@ def test_whatever_a_line_does_the_account_is_exact_and_speech_is_no_silence(publ
     chance = random.Random(seed)
     beats = joined(speech(90), silence(40), speech(90), silence(40))
     pcm = (beats * 32_000).astype("<i2").tobytes()
-    source = stream(cutting=Cutting(2.0, quiet=True, endpoint_s=0.5, gate=True), network=Ear())
+    source = stream(policy=WindowPolicy(2.0, quiet_cut=True, endpoint_s=0.5, speech_gate=True), network=Ear())
     events, silent_frames = [], 80 * FRAME_SAMPLES
 
     sent = 0

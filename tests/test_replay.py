@@ -22,12 +22,13 @@ from transcriber.audio.session import ChannelResumePoint, Gap, Session, SessionR
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.vad.silero import Silero
-from transcriber.audio.window import Cutting, WindowCutter
+from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_cutter import WindowCutter
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 EAR = Ear()
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-FRESH = CUTTINGS.map(lambda cutting: replace(cutting, afresh=True))
+FRESH = CUTTINGS.map(lambda policy: replace(policy, replayable=True))
 IN_CHORUS = AUDIO.map(lambda audio: audio._replace(channels=audio.channels[:1] * 2))
 """Both channels speak at once, and so are cut at once."""
 ODD_FORMATS = FORMATS | st.builds(AudioFormat, st.just(SampleFormat.S16LE), st.sampled_from([8_001, 12_345, 31_250]))
@@ -222,12 +223,12 @@ def steps_of(payload, fmt, sizes, befallen):
 
 @settings(max_examples=150, deadline=None)
 @given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
-def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, cutting, sizes, befallen, chance):
+def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, policy, sizes, befallen, chance):
     steps = steps_of(audio.payload(fmt), fmt, sizes, befallen)
 
     check_that_anybody_can_go_on(
         steps,
-        lambda mark: Session("call", fmt, cutting, EAR, max_hole_s=600, bookmark=mark),
+        lambda mark: Session("call", fmt, policy, EAR, max_hole_s=600, bookmark=mark),
         lambda events: chance.sample(range(events), min(events, 4)),
     )
 
@@ -235,13 +236,13 @@ def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, c
 def test_with_the_real_network_on_real_speech_too():
     pieces = [piece for recording in load_speech()[:3] for piece in (bytes(2 * 30_000), recording.pcm)]
     payload, network = b"".join(pieces), Silero()
-    cutting = Cutting(5.0, quiet=True, endpoint_s=0.5, gate=True, afresh=True)
+    policy = WindowPolicy(5.0, quiet_cut=True, endpoint_s=0.5, speech_gate=True, replayable=True)
     steps = [Step("audio", piece) for piece in sliced(payload, SPEECH_FORMAT, [960])]
     steps.insert(700, Step("pause"))
 
     events = check_that_anybody_can_go_on(
         [*steps, Step("close")],
-        lambda mark: Session("call", SPEECH_FORMAT, cutting, network, max_hole_s=600, bookmark=mark),
+        lambda mark: Session("call", SPEECH_FORMAT, policy, network, max_hole_s=600, bookmark=mark),
         lambda told: range(0, told, 3),
     )
 
@@ -251,8 +252,8 @@ def test_with_the_real_network_on_real_speech_too():
     assert any(event.cut.speech_final for event in events if isinstance(event, Window))
 
 
-def fresh_cuts(payload, fmt, cutting, network, sizes):
-    run = ReplayableRun(fmt, cutting, network)
+def fresh_cuts(payload, fmt, policy, network, sizes):
+    run = ReplayableRun(fmt, policy, network)
     found = [one for piece in sliced(payload, fmt, sizes) for one in run.push(piece, eager=True)]
     return found + run.flush()
 
@@ -265,25 +266,25 @@ def described_cut(one):
 
 @settings(max_examples=60, deadline=None)
 @given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, SIZES)
-def test_the_slices_change_nothing_not_even_the_order_of_the_channels(audio, fmt, cutting, sizes, other_sizes):
+def test_the_slices_change_nothing_not_even_the_order_of_the_channels(audio, fmt, policy, sizes, other_sizes):
     payload = audio.payload(fmt)
 
-    one, other = (fresh_cuts(payload, fmt, cutting, EAR, slices) for slices in (sizes, other_sizes))
+    one, other = (fresh_cuts(payload, fmt, policy, EAR, slices) for slices in (sizes, other_sizes))
 
     assert list(map(described_cut, one)) == list(map(described_cut, other))
 
 
 @settings(max_examples=60, deadline=None)
-@given(AUDIO, FORMATS, FRESH.filter(lambda cutting: not cutting.listens), SIZES)
-def test_without_a_detector_windows_are_those_of_a_live_run(audio, fmt, cutting, sizes):
-    payload = audio.payload(fmt, apart=cutting.apart)
-    live = ContiguousRun(fmt, replace(cutting, afresh=False), None)
+@given(AUDIO, FORMATS, FRESH.filter(lambda policy: not policy.needs_detector), SIZES)
+def test_without_a_detector_windows_are_those_of_a_live_run(audio, fmt, policy, sizes):
+    payload = audio.payload(fmt, apart=policy.split_channels)
+    live = ContiguousRun(fmt, replace(policy, replayable=False), None)
 
     expected = [*live.push(payload, eager=True), *live.flush()]
-    found = fresh_cuts(payload, fmt, cutting, None, sizes)
+    found = fresh_cuts(payload, fmt, policy, None, sizes)
 
     # Where all is equally quiet, what the resampler makes of the run's last bit can tip the balance.
-    if not cutting.quiet:
+    if not policy.quiet_cut:
         assert sorted((channel, cut.start, cut.frames) for channel, cut in found) == sorted(
             (channel, cut.start, cut.frames) for channel, cut in expected
         )
@@ -302,12 +303,12 @@ def test_a_cutter_can_begin_at_any_window_and_keeps_nothing_from_before_it(level
     samples = joined(*(level * speech(beats, seed) for seed, (level, beats) in enumerate(levels)))
     samples = samples[: output_samples(len(samples) * rate // TARGET_SAMPLE_RATE, rate)]
     frames = len(samples) * rate // TARGET_SAMPLE_RATE
-    cutting = Cutting(window_s, quiet=quiet)
-    whole = WindowCutter(rate, cutting, None)
+    policy = WindowPolicy(window_s, quiet_cut=quiet)
+    whole = WindowCutter(rate, policy, None)
     cuts = whole.push(samples) + whole.flush(np.empty(0, np.float32), frames)
 
     for before, after in pairwise(cuts):
-        late = WindowCutter(rate, cutting, None, cut=after.start, lead=before.next_lead)
+        late = WindowCutter(rate, policy, None, cut=after.start, lead=before.next_lead)
         found = [cut for piece in np.array_split(samples, 7) for cut in late.push(piece)]
         found += late.flush(np.empty(0, np.float32), frames)
 
@@ -348,7 +349,7 @@ def pcm(samples):
 
 def test_a_window_does_not_wait_for_the_next_ones_ears():
     fmt, ear = AudioFormat(rate=TARGET_SAMPLE_RATE), CountingEar()
-    run = ReplayableRun(fmt, Cutting(10.0, endpoint_s=0.5, afresh=True), ear)
+    run = ReplayableRun(fmt, WindowPolicy(10.0, endpoint_s=0.5, replayable=True), ear)
     heard = []
 
     for piece in sliced(pcm(joined(speech(100), silence(50))), fmt, [320]):
@@ -360,9 +361,9 @@ def test_a_window_does_not_wait_for_the_next_ones_ears():
     assert heard[at + 1][1] > 40
 
 
-def stereo(cutting):
+def stereo(policy):
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
-    return fmt, Session("call", fmt, cutting, EAR, max_hole_s=600)
+    return fmt, Session("call", fmt, policy, EAR, max_hole_s=600)
 
 
 def until_somebody_is_cut(session, samples):
@@ -372,7 +373,7 @@ def until_somebody_is_cut(session, samples):
 
 
 def test_a_payload_that_cannot_be_read_comes_after_the_windows_before_it():
-    _, session = stereo(Cutting(10.0, endpoint_s=0.5, apart=True, afresh=True))
+    _, session = stereo(WindowPolicy(10.0, endpoint_s=0.5, split_channels=True, replayable=True))
 
     first = until_somebody_is_cut(session, joined(speech(100), silence(50)))
     events = session.skip("it is broken")
@@ -382,7 +383,7 @@ def test_a_payload_that_cannot_be_read_comes_after_the_windows_before_it():
 
 
 def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
-    fmt, session = stereo(Cutting(1.0, apart=True, afresh=True))
+    fmt, session = stereo(WindowPolicy(1.0, split_channels=True, replayable=True))
 
     first = until_somebody_is_cut(session, speech(100))
     events = session.pause()
@@ -393,9 +394,9 @@ def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
 
 
 def test_rubbish_that_was_told_of_is_not_told_of_again():
-    fmt, cutting = AudioFormat(rate=TARGET_SAMPLE_RATE), Cutting(10.0, afresh=True)
+    fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(10.0, replayable=True)
     mark = SessionResumePoint(0, (ChannelResumePoint(0, 0, 0, 0),), FrameAccount(1), skipped_at=640)
-    session = Session("call", fmt, cutting, None, max_hole_s=600, bookmark=mark)
+    session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
     told = []
 
     for _ in range(4):
@@ -407,7 +408,7 @@ def test_rubbish_that_was_told_of_is_not_told_of_again():
 
 def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():
     samples = speech(200)
-    cutter = WindowCutter(TARGET_SAMPLE_RATE, Cutting(1.0, afresh=True), None)
+    cutter = WindowCutter(TARGET_SAMPLE_RATE, WindowPolicy(1.0, replayable=True), None)
 
     found = cutter.push(samples)
 
@@ -417,7 +418,7 @@ def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():
 
 def test_long_payloads_are_cut_as_they_come_all_the_same():
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE)
-    run = ReplayableRun(fmt, Cutting(1.0, afresh=True), None)
+    run = ReplayableRun(fmt, WindowPolicy(1.0, replayable=True), None)
 
     found = [len(run.push(bytes(2 * 10 * fmt.rate), eager=True)) for _ in range(5)]
 
@@ -428,7 +429,9 @@ def test_long_payloads_are_cut_as_they_come_all_the_same():
 def test_only_so_much_audio_is_kept_as_somebody_has_to_hear_again():
     fmt = AudioFormat(rate=44_100, channels=2)
     window_s, most = 3.0, 0
-    run = ReplayableRun(fmt, Cutting(window_s, quiet=True, gate=True, apart=True, afresh=True), EAR)
+    run = ReplayableRun(
+        fmt, WindowPolicy(window_s, quiet_cut=True, speech_gate=True, split_channels=True, replayable=True), EAR
+    )
 
     for _ in range(1_000):
         run.push(bytes(882 * fmt.frame_bytes), eager=True)
@@ -441,7 +444,7 @@ def test_only_so_much_audio_is_kept_as_somebody_has_to_hear_again():
 
 def test_the_open_window_can_be_looked_at_at_any_time():
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE)
-    session = Session("call", fmt, Cutting(2.0, afresh=True), EAR, max_hole_s=600)
+    session = Session("call", fmt, WindowPolicy(2.0, replayable=True), EAR, max_hole_s=600)
     said = np.random.default_rng(1).uniform(-0.5, 0.5, 6 * fmt.rate).astype(np.float32)
     numbers = []
 
@@ -463,13 +466,13 @@ def test_the_open_window_can_be_looked_at_at_any_time():
 
 
 def test_a_stream_goes_on_with_a_session_and_its_number_of_finals():
-    fmt, cutting = AudioFormat(rate=TARGET_SAMPLE_RATE), Cutting(1.0, afresh=True)
+    fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(1.0, replayable=True)
     payload = pcm(hiss := np.random.default_rng(0).uniform(-0.1, 0.1, fmt.rate * 5).astype(np.float32))
     mark = SessionResumePoint(
         0, (ChannelResumePoint(fmt.rate, 0, 0, 1),), FrameAccount.restored(one_second_transcribed(fmt.rate)), segments=1
     )
-    session = Session("call", fmt, cutting, None, max_hole_s=600, bookmark=mark)
-    stream = Stream(fmt, cutting, None, max_hole_s=600, new_id=lambda: "other", session=session)
+    session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
+    stream = Stream(fmt, policy, None, max_hole_s=600, new_id=lambda: "other", session=session)
 
     events = stream.feed(payload, NO_HEADERS, eager=True) + stream.end()
 
@@ -491,8 +494,8 @@ def one_second_transcribed(rate):
 
 def test_after_a_run_all_channels_go_on_at_the_clock_and_after_a_hole_behind_it():
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
-    cutting = Cutting(6.0, gate=True, apart=True, afresh=True)
-    session = Session("call", fmt, cutting, EAR, max_hole_s=600)
+    policy = WindowPolicy(6.0, speech_gate=True, split_channels=True, replayable=True)
+    session = Session("call", fmt, policy, EAR, max_hole_s=600)
     both = np.stack([joined(speech(60), silence(100)), joined(silence(100), speech(60))], axis=1)
     payload, whole = pcm(both), 160 * BEAT
 

@@ -17,7 +17,8 @@ from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
-from transcriber.audio.window import PRE_ROLL_FRAMES, Cutting
+from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_cutter import PRE_ROLL_FRAMES
 from transcriber.errors import BadInputError
 
 RATE = 8_000
@@ -26,7 +27,7 @@ FORMAT = AudioFormat(rate=RATE)
 
 def stream(window_s=1.0, max_hole_s=600.0):
     numbers = count()
-    return Stream(FORMAT, Cutting(window_s), None, max_hole_s=max_hole_s, new_id=lambda: f"id{next(numbers)}")
+    return Stream(FORMAT, WindowPolicy(window_s), None, max_hole_s=max_hole_s, new_id=lambda: f"id{next(numbers)}")
 
 
 def audio(frames):
@@ -122,15 +123,15 @@ def test_a_pause_closes_what_is_open_without_a_gap_and_the_clock_stays():
 def test_frames_that_are_less_than_a_sample_are_nothing_to_hear(afresh):
     for rate, frames, kind in ((48_000, 1, Silence), (192_000, 5, Silence), (192_000, 6, Window)):
         fmt = AudioFormat(rate=rate)
-        session = Session("s", fmt, Cutting(1.0, afresh=afresh), None, max_hole_s=1)
+        session = Session("s", fmt, WindowPolicy(1.0, replayable=afresh), None, max_hole_s=1)
         (end,) = session.feed(audio(frames)) + session.close()
         assert (type(end), end.frames) == (kind, frames)
 
 
 def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_speaks():
     """Else the last words before a silence would be nobody's."""
-    cutting = Cutting(160 * FRAME_SAMPLES / 16_000, quiet=False, gate=True, left_s=5.0)
-    session = Session("s", AudioFormat(rate=16_000), cutting, Ear(), max_hole_s=1)
+    policy = WindowPolicy(160 * FRAME_SAMPLES / 16_000, quiet_cut=False, speech_gate=True, left_context_s=5.0)
+    session = Session("s", AudioFormat(rate=16_000), policy, Ear(), max_hole_s=1)
     samples = joined(speech(158), silence(500))
 
     events = session.feed((samples * 2**15).astype("<i2").tobytes()) + session.close()
@@ -142,8 +143,8 @@ def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_spea
 def test_words_that_were_held_back_wait_for_the_window_after_a_bridge():
     """One of nothing but bridges is never heard, and leaves them to the next one."""
     fmt = AudioFormat(SampleFormat.F32LE, rate=16_000)
-    cutting = Cutting(160 * FRAME_SAMPLES / 16_000, quiet=False, gate=True, left_s=5.0)
-    session = Session("s", fmt, cutting, Ear(), max_hole_s=1)
+    policy = WindowPolicy(160 * FRAME_SAMPLES / 16_000, quiet_cut=False, speech_gate=True, left_context_s=5.0)
+    session = Session("s", fmt, policy, Ear(), max_hole_s=1)
     unheard = silence(4).tobytes()
 
     events = session.feed(joined(speech(158), silence(2)).tobytes())
@@ -242,7 +243,9 @@ def test_an_offset_out_of_reach_is_passed_over_and_costs_no_audio():
 
 
 def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
-    source = Stream(AudioFormat(SampleFormat.F32LE, RATE), Cutting(5.0), None, max_hole_s=600, new_id=lambda: "call")
+    source = Stream(
+        AudioFormat(SampleFormat.F32LE, RATE), WindowPolicy(5.0), None, max_hole_s=600, new_id=lambda: "call"
+    )
     good, bad = np.zeros(10_000, "<f4").tobytes(), np.full(10_000, np.nan, "<f4").tobytes()
 
     events = source.feed(good, at(5_000)) + source.feed(bad, at(12_000)) + source.feed(bad, at(26_000), "slow_consumer")
@@ -386,7 +389,7 @@ def test_capture_time_of_audio_that_came_twice_is_that_of_its_first_coming():
 
 
 def test_a_day_of_audio_does_not_drift():
-    source = Stream(AudioFormat(rate=44_100), Cutting(5.0), None, max_hole_s=90_000, new_id=lambda: "day")
+    source = Stream(AudioFormat(rate=44_100), WindowPolicy(5.0), None, max_hole_s=90_000, new_id=lambda: "day")
     source.feed(audio(441), at(0))
 
     source.feed(audio(441), at(24 * 3600 * 44_100))
@@ -508,13 +511,13 @@ class Books:
 
 
 CUTTINGS = st.builds(
-    Cutting,
+    WindowPolicy,
     window_s=st.sampled_from([0.5, 1.0, 2.7]),
-    quiet=st.booleans(),
+    quiet_cut=st.booleans(),
     endpoint_s=st.sampled_from([0.0, 0.2, 0.5]),
-    gate=st.booleans(),
-    apart=st.booleans(),
-    afresh=st.booleans(),
+    speech_gate=st.booleans(),
+    split_channels=st.booleans(),
+    replayable=st.booleans(),
 )
 
 
@@ -532,11 +535,11 @@ def some_sound(rng, channels):
 @settings(max_examples=150, deadline=None)
 @given(publishers(), CUTTINGS, st.integers(1, 2), st.randoms(use_true_random=False))
 def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_windows(
-    publisher, cutting, channels, chance
+    publisher, policy, channels, chance
 ):
     numbers = count()
     fmt = AudioFormat(rate=RATE, channels=channels)
-    source = Stream(fmt, cutting, Ear(), max_hole_s=600, new_id=lambda: f"id{next(numbers)}")
+    source = Stream(fmt, policy, Ear(), max_hole_s=600, new_id=lambda: f"id{next(numbers)}")
     sound = some_sound(np.random.default_rng(chance.randrange(2**32)), channels)
     books: dict[Session, Books] = {}
     waiting: list[Window] = []
@@ -564,7 +567,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     waiting.append(event)
                 case Silence():
                     told = books[session].fates[event.channel, event.start_frame : event.start_frame + event.frames]
-                    assert cutting.gate or (len(told) == event.frames and (told >= 0).all())
+                    assert policy.speech_gate or (len(told) == event.frames and (told >= 0).all())
                     books[session].tile(event)
                     settle(FrameOutcome.SILENT, event)
                 case Gap():
@@ -580,7 +583,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
     for session, book in books.items():
         book.check()
         assert session.complete
-        assert session.channels == (channels if cutting.apart else 1)
+        assert session.channels == (channels if policy.split_channels else 1)
         account = session.account
         assert (
             session.received
@@ -591,7 +594,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
 
 def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first():
     fmt = AudioFormat(rate=16_000, channels=2)
-    session = Session("call", fmt, Cutting(6.0, gate=True, apart=True), Ear(), max_hole_s=600)
+    session = Session("call", fmt, WindowPolicy(6.0, speech_gate=True, split_channels=True), Ear(), max_hole_s=600)
     caller = joined(speech(60), silence(100))
     called = joined(silence(100), speech(60))
 
@@ -626,7 +629,7 @@ def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first
 
 
 def test_a_session_is_complete_only_when_it_is_closed_and_all_of_it_is_settled():
-    session = Session("call", FORMAT, Cutting(1.0), None, max_hole_s=600)
+    session = Session("call", FORMAT, WindowPolicy(1.0), None, max_hole_s=600)
     told = []
     (first,) = session.feed(audio(9_000))
     (last,) = session.close()
@@ -654,9 +657,9 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
     st.integers(1, 2),
     st.integers(0, 2**32 - 1),
 )
-def test_capture_time_is_that_of_the_payload_to_the_frame_however_audio_is_cut(payloads, cutting, channels, seed):
+def test_capture_time_is_that_of_the_payload_to_the_frame_however_audio_is_cut(payloads, policy, channels, seed):
     fmt = AudioFormat(rate=RATE, channels=channels)
-    source = Stream(fmt, cutting, Ear(), max_hole_s=600, new_id=lambda: "call")
+    source = Stream(fmt, policy, Ear(), max_hole_s=600, new_id=lambda: "call")
     sound = some_sound(np.random.default_rng(seed), channels)
     events, clock = [], 0
     told: list[tuple[int, datetime]] = []

@@ -8,7 +8,7 @@ import pytest
 
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Session, Window
-from transcriber.audio.window import Cut, Cutting
+from transcriber.audio.window import Cut, WindowPolicy
 from transcriber.config import load_settings
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.channel_state import ChannelState
@@ -16,7 +16,7 @@ from transcriber.pipeline.pauses import FRAME_S
 from transcriber.schema.checkpoint import SpeakerState
 
 RATE = 16_000
-SESSION = Session("s", AudioFormat(rate=RATE), Cutting(1.0), None, max_hole_s=1.0)
+SESSION = Session("s", AudioFormat(rate=RATE), WindowPolicy(1.0), None, max_hole_s=1.0)
 
 
 def window(number, frames=RATE):

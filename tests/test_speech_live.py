@@ -9,7 +9,7 @@ import pytest
 from tests.harness import Daemon, speak, until
 from tests.test_speakers import interleaved
 from transcriber.audio.vad.detector import FRAME_SAMPLES
-from transcriber.audio.window import HELD_BACK_FRAMES
+from transcriber.audio.window_cutter import HELD_BACK_FRAMES
 from transcriber.schema.messages import End, Final, Partial, Silence, Status
 from transcriber.testing.speech import load_speech
 

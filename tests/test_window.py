@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from transcriber.audio.contiguous import ContiguousRun
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import Resampler, output_samples
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 
 RATES = st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
 
@@ -17,7 +17,7 @@ class Plain:
     """A run cut into windows of so many frames, and no other way."""
 
     def __init__(self, fmt, window):
-        self.run = ContiguousRun(fmt, Cutting((window + 0.5) / fmt.rate), None)
+        self.run = ContiguousRun(fmt, WindowPolicy((window + 0.5) / fmt.rate), None)
 
     def push(self, payload):
         return [cut for _, cut in self.run.push(payload, eager=False)]
@@ -139,7 +139,7 @@ def test_two_who_speak_on_the_phone_are_heard_each_for_himself(sample):
     silent = int(np.abs(decode(bytes(range(256)), AudioFormat(sample))[0]).argmin())
     codes = rng.integers(0, 256, (8_000 * 3, 2), np.uint8)
     codes[12_000:, 1] = silent
-    run = ContiguousRun(fmt, Cutting(1.0, apart=True), None)
+    run = ContiguousRun(fmt, WindowPolicy(1.0, split_channels=True), None)
 
     found = [one for at in range(0, len(codes), 160) for one in run.push(codes[at : at + 160].tobytes(), eager=True)]
     found += run.flush()

@@ -157,7 +157,7 @@ class _Service:
             )
         prefix = settings.transcript_subject_prefix
         self._publisher = Publisher(connection, prefix, self._telemetry, self._warnings)
-        network = _load_network() if settings.cutting.listens else None
+        network = _load_network() if settings.window_policy.needs_detector else None
         runtime = Runtime(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, runtime)
         self._asking = Endpoints(connection, pool, runtime)

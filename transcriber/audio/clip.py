@@ -11,7 +11,7 @@ from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat, count_frames
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.errors import BadInputError, TooLongError
 
 
@@ -28,12 +28,12 @@ class ClipCutter:
     """How clips are heard. Any thread.
 
     Attributes:
-        cutting: how they are cut.
-        network: hears whether anybody speaks; needed if ``cutting`` listens.
+        policy: how they are cut.
+        network: hears whether anybody speaks; needed if ``policy`` listens.
         max_s: seconds of audio that are taken.
     """
 
-    cutting: Cutting
+    policy: WindowPolicy
     network: Network | None
     max_s: float
 
@@ -44,7 +44,7 @@ class ClipCutter:
             TooLongError: more audio than is taken.
             BadInputError: no audio, or none that can be read.
         """
-        session = Session(session_id, fmt, self.cutting, self.network, max_hole_s=self.max_s)
+        session = Session(session_id, fmt, self.policy, self.network, max_hole_s=self.max_s)
         session.offsets = Offsets(fmt, Known(0, exact=True))
         found: list[Window | Silence | Gap] = []
         place, rest = 0, b""

@@ -16,7 +16,8 @@ from transcriber.audio.mixing import Noticed
 from transcriber.audio.pcm import AudioFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
-from transcriber.audio.window import BEFORE_S, Cut, Cutting, WindowCutter
+from transcriber.audio.window import Cut, WindowPolicy
+from transcriber.audio.window_cutter import BEFORE_S, WindowCutter
 
 BLOCK_S = 0.1
 """Seconds of audio that are decoded, resampled and listened to at once: per 20 ms payload that would cost twice as much."""
@@ -41,16 +42,16 @@ class ContiguousRun:
     )  # fmt: skip
 
     def __init__(
-        self, fmt: AudioFormat, cutting: Cutting, network: Network | None, noticed: Noticed | None = None
+        self, fmt: AudioFormat, policy: WindowPolicy, network: Network | None, noticed: Noticed | None = None
     ) -> None:
         self._format = fmt
         self._noticed = noticed
-        self._split = cutting.apart
-        heard = range(heard_channels(fmt, cutting))
+        self._split = policy.split_channels
+        heard = range(heard_channels(fmt, policy))
         self._resamplers = [Resampler(fmt.rate) for _ in heard]
-        self.cutters = [WindowCutter(fmt.rate, cutting, network) for _ in heard]
+        self.cutters = [WindowCutter(fmt.rate, policy, network) for _ in heard]
         self._block_bytes = int(BLOCK_S * fmt.rate) * fmt.frame_bytes
-        self._window = int(cutting.window_s * fmt.rate)  # frames
+        self._window = int(policy.window_s * fmt.rate)  # frames
         self._pending = bytearray()  # payloads not yet decoded
         self._pushed = 0  # frames
 
@@ -99,7 +100,6 @@ class ReplayableRun:
     """
 
     __slots__ = (
-        "_cutting",
         "_eager",
         "_ears",
         "_first",
@@ -108,13 +108,14 @@ class ReplayableRun:
         "_lazy",
         "_network",
         "_noticed",
+        "_policy",
         "_pushed",
     )
 
     def __init__(
         self,
         fmt: AudioFormat,
-        cutting: Cutting,
+        policy: WindowPolicy,
         network: Network | None,
         *,
         first: int = 0,
@@ -126,8 +127,8 @@ class ReplayableRun:
         ``follows`` is as in ``WindowCutter``.
         ``first`` is the run's frame with which what will be pushed begins: none that anybody has to hear comes before it.
         """
-        self._format, self._cutting, self._network, self._noticed = fmt, cutting, network, noticed
-        places = [(0, 0, False)] * heard_channels(fmt, cutting) if places is None else places
+        self._format, self._policy, self._network, self._noticed = fmt, policy, network, noticed
+        places = [(0, 0, False)] * heard_channels(fmt, policy) if places is None else places
         self._ears = [self._new_ears(*place) for place in places]
         self._lazy = int(BLOCK_S * fmt.rate)  # frames
         self._eager = True
@@ -195,14 +196,14 @@ class ReplayableRun:
             for frame in (ears.heard, self._pushed if over else ears.due)
         )
         kept = self._kept[begin:end]
-        samples = decode(kept, self._format, split=self._cutting.apart, noticed=self._noticed)[channel]
+        samples = decode(kept, self._format, split=self._policy.split_channels, noticed=self._noticed)[channel]
         cuts = ears.flush(samples, self._pushed) if over else ears.push(samples, eager=self._eager)
         for cut in cuts:
             self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.next_lead, cut.goes_on)
         return [(channel, cut) for cut in cuts]
 
     def _new_ears(self, cut: int, lead: int, follows: bool) -> "_WindowInput":
-        return _WindowInput(self._format.rate, self._cutting, self._network, cut, lead, follows)
+        return _WindowInput(self._format.rate, self._policy, self._network, cut, lead, follows)
 
 
 class _WindowInput:
@@ -218,14 +219,21 @@ class _WindowInput:
     __slots__ = ("_block", "_late_block", "_resampler", "begin", "cut", "cutter", "due", "heard")
 
     def __init__(
-        self, rate: int, cutting: Cutting, network: Network | None, cut: int, lead: int, follows: bool
+        self, rate: int, policy: WindowPolicy, network: Network | None, cut: int, lead: int, follows: bool
     ) -> None:
         self.cut = cut
         self.begin = self.heard = first_heard(cut, lead, rate)
         # What is heard for the sake of the words alone need not be listened to: that costs most.
-        deaf = first_heard(cut, 0, rate) - self.begin
+        detect_from = first_heard(cut, 0, rate) - self.begin
         self.cutter = WindowCutter(
-            rate, cutting, network, cut=cut - self.begin, lead=lead, origin=self.begin, deaf=deaf, follows=follows
+            rate,
+            policy,
+            network,
+            cut=cut - self.begin,
+            lead=lead,
+            origin=self.begin,
+            detect_from=detect_from,
+            follows=follows,
         )
         self._resampler = Resampler(rate)
         self._block, self._late_block = int(BLOCK_S * rate), int(LATE_BLOCK_S * rate)
@@ -257,6 +265,6 @@ def first_heard(cut: int, lead: int, rate: int) -> int:
     return max(0, cut - lead - PRE_ROLL_S * rate) // grid * grid
 
 
-def heard_channels(fmt: AudioFormat, cutting: Cutting) -> int:
+def heard_channels(fmt: AudioFormat, policy: WindowPolicy) -> int:
     """How many channels of a stream are heard apart."""
-    return fmt.channels if cutting.apart else 1
+    return fmt.channels if policy.split_channels else 1

@@ -18,7 +18,8 @@ from transcriber.audio.mixing import Noticed
 from transcriber.audio.offsets import Known, Offsets
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window import Cut, Cutting, WindowCutter
+from transcriber.audio.window import Cut, WindowPolicy
+from transcriber.audio.window_cutter import WindowCutter
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import BRIDGED_S, NEVER_CAME, GapReason
 
@@ -159,8 +160,25 @@ class Session:
     """
 
     __slots__ = (
-        "_bridges", "_captures", "_cutting", "_exact_offsets", "_max_hole", "_network", "_places", "_run",
-        "account", "channels", "clock", "closed", "format", "id", "noticed", "offsets", "overlap", "received", "segments",
+        "_bridges",
+        "_captures",
+        "_exact_offsets",
+        "_max_hole",
+        "_network",
+        "_places",
+        "_policy",
+        "_run",
+        "account",
+        "channels",
+        "clock",
+        "closed",
+        "format",
+        "id",
+        "noticed",
+        "offsets",
+        "overlap",
+        "received",
+        "segments",
         "skipped_at",
     )  # fmt: skip
 
@@ -168,7 +186,7 @@ class Session:
         self,
         session_id: str,
         fmt: AudioFormat,
-        cutting: Cutting,
+        policy: WindowPolicy,
         network: Network | None,
         *,
         max_hole_s: float,
@@ -181,7 +199,7 @@ class Session:
         """
         self.id = session_id
         self.format = fmt
-        self.channels = heard_channels(fmt, cutting)
+        self.channels = heard_channels(fmt, policy)
         mark = bookmark or SessionResumePoint(
             0, (ChannelResumePoint(0, 0, 0, 0),) * self.channels, FrameAccount(self.channels)
         )
@@ -192,7 +210,7 @@ class Session:
         self.overlap = 0
         self.noticed = Noticed()
         self.closed = False
-        self._cutting, self._network = cutting, network
+        self._policy, self._network = policy, network
         self._exact_offsets = exact_offsets
         self._max_hole = int(max_hole_s * fmt.rate)
         self._places = list(mark.places)  # of the open windows
@@ -381,14 +399,12 @@ class Session:
 
     def _open_run(self) -> ContiguousRun | ReplayableRun:
         """The run that goes on at ``_places`` when audio comes from ``clock`` on."""
-        if not self._cutting.afresh:
-            return ContiguousRun(self.format, self._cutting, self._network, self.noticed)
+        if not self._policy.replayable:
+            return ContiguousRun(self.format, self._policy, self._network, self.noticed)
         start = self._places[0].run_start
         places = [(place.frame - start, place.lead, place.follows) for place in self._places]
         first = self.clock - start
-        return ReplayableRun(
-            self.format, self._cutting, self._network, first=first, places=places, noticed=self.noticed
-        )
+        return ReplayableRun(self.format, self._policy, self._network, first=first, places=places, noticed=self.noticed)
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
         """Number the cuts and give them their places; those in which nobody speaks are silences."""
@@ -396,7 +412,7 @@ class Session:
         for channel, cut in cuts:
             place = self._places[channel]
             silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
-            follows = cut.goes_on and self._cutting.left_s > 0
+            follows = cut.goes_on and self._policy.left_context_s > 0
             # Words that were left to a window which nobody hears are left to the one after it.
             goes_on = follows or (silent and place.goes_on)
             self._places[channel] = ChannelResumePoint(

@@ -12,7 +12,7 @@ from transcriber.audio.payload import Odd, Sound, read_sound
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import GapReason
 
@@ -37,12 +37,12 @@ Event = Started | Window | Silence | Gap | Odd | Ended
 class Stream:
     """Sorts payloads into sessions. ``session`` is the open one, or None."""
 
-    __slots__ = ("_cutting", "_default", "_exact_offsets", "_max_hole_s", "_network", "_new_id", "session")
+    __slots__ = ("_default", "_exact_offsets", "_max_hole_s", "_network", "_new_id", "_policy", "session")
 
     def __init__(
         self,
         default: AudioFormat,
-        cutting: Cutting,
+        policy: WindowPolicy,
         network: Network | None,
         *,
         max_hole_s: float,
@@ -56,7 +56,7 @@ class Stream:
         """
         self.session = session
         self._default = default
-        self._cutting = cutting
+        self._policy = policy
         self._network = network
         self._max_hole_s = max_hole_s
         self._exact_offsets = exact_offsets
@@ -113,7 +113,7 @@ class Stream:
         self.session = Session(
             session_id,
             fmt,
-            self._cutting,
+            self._policy,
             self._network,
             max_hole_s=self._max_hole_s,
             exact_offsets=self._exact_offsets,

@@ -19,7 +19,7 @@ from transcriber.audio.clip import Clip, ClipCutter
 from transcriber.audio.media.open import Piece, open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.bus.connection import Connection, Message
 from transcriber.bus.micro_service import STOPPING, Reply
 from transcriber.clips.headers import FORMS, read_headers
@@ -72,13 +72,13 @@ class ClipHandler:
         self._stopping = False
         self._job_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
         self._ears = ClipCutter(
-            Cutting(
+            WindowPolicy(
                 window_s=settings.file_window_secs,
-                quiet=True,
-                gate=settings.speech_gate,
-                threshold=settings.speech_threshold,
-                apart=settings.speakers == "channels",
-                heeds=runtime.network is not None,
+                quiet_cut=True,
+                speech_gate=settings.speech_gate,
+                speech_threshold=settings.speech_threshold,
+                split_channels=settings.speakers == "channels",
+                always_detect=runtime.network is not None,
             ),
             runtime.network,
             settings.request_max_secs,

@@ -13,7 +13,7 @@ from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 from transcriber.config.fields import SettingsFields
 from transcriber.config.sizing import (
     FORCED_AUDIO_CTX,
@@ -97,17 +97,17 @@ class Settings(SettingsFields):
         return AudioFormat(self.input_format, self.input_sample_rate, self.input_channels)
 
     @property
-    def cutting(self) -> Cutting:
+    def window_policy(self) -> WindowPolicy:
         """How audio is cut into windows."""
-        return Cutting(
+        return WindowPolicy(
             window_s=self.buffer_duration_secs,
-            quiet=self.buffer_cut == "quiet",
+            quiet_cut=self.buffer_cut == "quiet",
             endpoint_s=self.endpoint_silence_secs,
-            gate=self.speech_gate,
-            threshold=self.speech_threshold,
-            apart=self.speakers == "channels",
-            afresh=self.jetstream,
-            left_s=self.left_context_s,
+            speech_gate=self.speech_gate,
+            speech_threshold=self.speech_threshold,
+            split_channels=self.speakers == "channels",
+            replayable=self.jetstream,
+            left_context_s=self.left_context_s,
         )
 
     @property

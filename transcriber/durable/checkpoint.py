@@ -70,7 +70,7 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
     return Session(
         state.id,
         parse_content_type(state.format, settings.input),
-        replace(settings.cutting, apart=len(state.places) > 1),
+        replace(settings.window_policy, split_channels=len(state.places) > 1),
         network,
         max_hole_s=settings.max_hole_secs,
         bookmark=SessionResumePoint(

@@ -48,7 +48,7 @@ class StoredAudio:
             return
         audio = Stream(
             settings.input,
-            settings.cutting,
+            settings.window_policy,
             network,
             max_hole_s=settings.max_hole_secs,
             new_id=lambda: "",

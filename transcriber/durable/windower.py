@@ -140,7 +140,7 @@ class Windower:
         self._contention = Contention(settings.input, cursor.contenders)
         self._audio = Stream(
             settings.input,
-            settings.cutting,
+            settings.window_policy,
             runtime.network,
             max_hole_s=settings.max_hole_secs,
             new_id=lambda: str(self._fed_seq),

@@ -37,7 +37,7 @@ class WorkerPool:
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,
                 places=settings.queue_capacity,
-                left_s=settings.cutting.left_s,
+                left_s=settings.window_policy.left_context_s,
             )
             for number in range(settings.whisper_workers)
         ]

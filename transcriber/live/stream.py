@@ -46,7 +46,7 @@ class LiveStream:
         self.seen_s = self.heard_s = live_s
         self._runtime = runtime
         self._audio = Stream(
-            settings.input, settings.cutting, runtime.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
+            settings.input, settings.window_policy, runtime.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
         )
         self._report = StreamOutput(name, runtime, runtime.publisher)
         if settings.second_pass:

@@ -6,7 +6,8 @@ In: what became of its windows. Out: the words that are its own, and when a part
 import numpy as np
 
 from transcriber.audio.session import Window
-from transcriber.audio.window import OVERLAP_S, WindowCutter
+from transcriber.audio.window import OVERLAP_S
+from transcriber.audio.window_cutter import WindowCutter
 from transcriber.config import Settings
 from transcriber.engine.language_evidence import Spoken
 from transcriber.engine.prompt import Context, Trail
@@ -41,7 +42,7 @@ class ChannelState:
         self._threshold = settings.speech_threshold
         self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
         before = Written(**state.written.model_dump()) if state else Written()
-        left_s, hold_back_s = settings.cutting.left_s, settings.hold_back_s
+        left_s, hold_back_s = settings.window_policy.left_context_s, settings.hold_back_s
         self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
         self.spoken = Spoken(**state.spoken.model_dump()) if state else Spoken()
         self.trail = Trail(sure=before.sure, language=before.language, spoken=self.spoken)

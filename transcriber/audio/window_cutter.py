@@ -1,0 +1,357 @@
+"""One channel of one uninterrupted run of audio, cut into windows.
+
+In: its samples at 16 kHz. Out: windows of at most D seconds that follow each other without a gap. A window ends
+
+- where speech has ended: after ``endpoint_s`` of silence, if whoever listens has time for a short window; so does one that follows
+  upon a full one and in which nobody speaks: what was held back there waits for it;
+- where speech begins: silence before it is a window of its own, so that what is said gets a fresh one;
+- else when it is full, at the quietest place of its last 1.5 s.
+
+Whoever hears a window also hears what came before it, ``left_s`` seconds, and what has come after the place where a full one was
+cut: so no word is heard in halves (``pipeline/left_context.py`` sees to it that each is written once). Without ``left_s`` both windows
+hear half a second of each other where no place is quiet, within their own length.
+
+Boundaries are counted in the stream's own frames, so they never drift. They depend on the audio and on the settings alone,
+but for the load that ``eager`` stands for.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.audio.quiet_place import quietest_place
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
+from transcriber.audio.vad.detector import FRAME_SAMPLES, MIN_SPEECH_FRAMES, Network, SpeechDetector, has_speech
+from transcriber.audio.vad.speech_tracker import SpeechTracker
+from transcriber.audio.window import OVERLAP_S, Cut, WindowPolicy
+
+PRE_ROLL_FRAMES = 8
+"""A quarter of a second: what belongs to speech before the network is sure of it."""
+
+HELD_BACK_FRAMES = PRE_ROLL_FRAMES + MIN_SPEECH_FRAMES - 1
+"""A full window of silence leaves so much to the next one: somebody may be about to speak."""
+
+MIN_SILENCE_FRAMES = 16
+"""Half a second: silence shorter than this before speech is no window of its own."""
+
+SETTLED_FRAMES = 31
+"""A second: where nobody has spoken for so long, no word is cut."""
+
+PAUSE_FRAMES, SOON_FRAMES = 5, 8
+"""A longer silence than within most words: perhaps speech ends; and so soon it is known how the window ends if it does."""
+
+BEFORE_S = 2
+"""Of the time before a window so much is known of who spoke."""
+
+BEFORE_FRAMES = BEFORE_S * TARGET_SAMPLE_RATE // FRAME_SAMPLES
+
+
+class WindowCutter:
+    """Cuts one run. Invariant: each cut starts where the one before it ends.
+
+    Attributes:
+        cut: frames of the run that are in windows.
+    """
+
+    __slots__ = (
+        "_detect_from",
+        "_detector",
+        "_end",
+        "_endpoint_frames",
+        "_follows",
+        "_lead",
+        "_left",
+        "_origin",
+        "_policy",
+        "_pushed",
+        "_rate",
+        "_samples",
+        "_samples_begin",
+        "_speech",
+        "_speech_begin",
+        "_tracker",
+        "_window",
+        "cut",
+    )
+
+    def __init__(
+        self,
+        rate: int,
+        policy: WindowPolicy,
+        network: Network | None,
+        *,
+        cut: int = 0,
+        lead: int = 0,
+        origin: int = 0,
+        detect_from: int = 0,
+        follows: bool = False,
+    ) -> None:
+        """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens.
+
+        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it; it ``follows`` upon one
+        that was cut in the midst of speech. What will be pushed begins at frame ``origin`` of the run; the detector hears
+        it from frame ``detect_from`` on, where one of its own frames must begin.
+        """
+        self.cut = cut
+        self._rate = rate
+        self._policy = policy
+        self._origin = origin
+        self._window, self._left = int(policy.window_s * rate), int(policy.left_context_s * rate)  # frames
+        self._endpoint_frames = -(-int(policy.endpoint_s * TARGET_SAMPLE_RATE) // FRAME_SAMPLES)
+        self._detector = SpeechDetector(network) if network and policy.needs_detector else None
+        self._samples: list[NDArray[np.float32]] = []  # from the open window's lead on
+        self._samples_begin = output_samples(cut - lead, rate)  # the place of the first of them in the run
+        self._lead = lead  # stream frames before ``cut`` that the open window hears again
+        self._pushed = 0  # samples pushed
+        self._end: int | None = None  # of the run, in frames
+        self._detect_from = output_samples(detect_from, rate)
+        self._speech_begin = self._detect_from // FRAME_SAMPLES  # the detector's frame in which ``_speech`` begins
+        self._speech = np.empty(0, np.float32)  # probabilities of the frames of 32 ms from there on
+        self._tracker = SpeechTracker((output_samples(cut, rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
+        self._follows = follows and self._left > 0
+
+    @property
+    def spoken(self) -> bool:
+        """Whether anybody spoke in the open window, as far as is known; True without a detector."""
+        return self._tracker.spoken or self._detector is None
+
+    @property
+    def last_speech(self) -> int:
+        """Number of the last 32 ms of the run that held speech; without a detector, the last of all."""
+        return self._tracker.last_speech if self._detector else self._pushed // FRAME_SAMPLES
+
+    @property
+    def pauses(self) -> bool:
+        """Whether speech may be ending, and the window soon be ``closing``: a guess had better wait for that."""
+        return self._may_end and self._silence_frames >= max(PAUSE_FRAMES, self._closing_frames - SOON_FRAMES)
+
+    @property
+    def closing(self) -> bool:
+        """Whether all samples are there of the window as it ends unless somebody speaks again."""
+        heard = self._silence_frames >= self._closing_frames
+        return self._may_end and heard and self._end_of_speech < output_samples(self.limit, self._rate)
+
+    @property
+    def _may_end(self) -> bool:
+        """Whether silence ends the open window."""
+        return self._endpoint_frames > 0 and self._detector is not None and (self._tracker.spoken or self._follows)
+
+    @property
+    def _closing_frames(self) -> int:
+        """The silence that belongs to the window which it ends."""
+        return self._endpoint_frames - self._endpoint_frames // 2
+
+    @property
+    def _silence_frames(self) -> int:
+        """For how many frames nobody has spoken, as far as they were looked at."""
+        return self._tracker.next - self._tracker.last_speech - 1
+
+    @property
+    def _end_of_speech(self) -> int:
+        """The sample at which speech has ended unless somebody speaks before."""
+        return (self._tracker.last_speech + 1 + self._endpoint_frames) * FRAME_SAMPLES
+
+    @property
+    def open_s(self) -> float:
+        """Seconds of the open window that have come so far."""
+        return (self._pushed - output_samples(self.cut, self._rate)) / TARGET_SAMPLE_RATE
+
+    def open_cut(self) -> Cut:
+        """The open window as if it ended now; it goes on all the same."""
+        frames = max(1, self._pushed * self._rate // TARGET_SAMPLE_RATE - self.cut)
+        lead_s = (output_samples(self.cut, self._rate) - self._samples_begin) / TARGET_SAMPLE_RATE
+        speech = self._window_speech(self._pushed) if self._detector else None
+        before = self._speech_before() if self._detector else None
+        return Cut(self.cut, frames, self._joined(), lead_s=lead_s, speech=speech, speech_before=before)
+
+    def closing_cut(self) -> Cut:
+        """The window as it ends unless somebody speaks again, once it is ``closing``; it goes on all the same."""
+        return self._cut(self._after_speech(self._end_of_speech), speech_final=True)
+
+    def push(self, samples: NDArray[np.float32], *, eager: bool = True) -> list[Cut]:
+        """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the windows that end with them, mostly none.
+
+        ``eager`` says whether a window should be closed where speech has ended. Where windows are heard afresh, the first
+        one is returned alone: the next is for other ears.
+        """
+        self._keep(samples)
+        return self._found(self._cuts(eager=eager))
+
+    def flush(self, samples: NDArray[np.float32], frames: int) -> list[Cut]:
+        """The run of ``frames`` frames ends with these samples: returns what is left. Nothing may be pushed after it.
+
+        Where windows are heard afresh, that is the first of them.
+        """
+        self._keep(samples)
+        if self._detector:
+            self._speech = np.concatenate((self._speech, self._detector.flush().speech))
+        self._end = frames
+        return self._found(self._last_cuts(frames))
+
+    def _found(self, cuts: Iterator[Cut]) -> list[Cut]:
+        return list(islice(cuts, 1 if self._policy.replayable else None))
+
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        self._samples.append(samples[max(0, self._samples_begin - self._pushed) :])
+        if self._detector:
+            heard = samples[max(0, self._detect_from - self._pushed) :]
+            self._speech = np.concatenate((self._speech, self._detector.push(heard).speech))
+        self._pushed += len(samples)
+
+    def _joined(self) -> NDArray[np.float32]:
+        """All samples from ``_samples_begin`` on."""
+        if len(self._samples) > 1:
+            self._samples = [np.concatenate(self._samples)]
+        return self._samples[0]
+
+    @property
+    def _cut_there(self) -> bool:
+        """Whether full windows are cut where they are full, and what they hold back is the next one's."""
+        return bool(self._left) and not self._policy.quiet_cut
+
+    @property
+    def limit(self) -> int:
+        """Where the open window is full, in frames like ``cut``."""
+        return self.cut + self._window - (0 if self._left else self._lead)
+
+    def _cuts(self, *, eager: bool) -> Iterator[Cut]:
+        """Look at what came, 32 ms after 32 ms, so that it does not matter how it was sliced."""
+        while True:
+            limit = output_samples(self.limit, self._rate)
+            if self._detector and self._tracker.next < self._speech_begin + len(self._speech):
+                end = (self._tracker.next + 1) * FRAME_SAMPLES
+                if end < limit:
+                    began = self._tracker.add(
+                        self._speech[self._tracker.next - self._speech_begin] >= self._policy.speech_threshold
+                    )
+                    if began and (place := self._before_speech()) is not None:
+                        yield self._take(place)
+                    elif eager and self._ended(end):
+                        yield self._take(self._after_speech(end), speech_final=True)
+                    continue
+            elif self._detector:
+                return
+            # What is left at the run's end is one window, if it can be. Where it is cut right there, somebody must come after it.
+            if self._pushed < limit + self._cut_there or (self._end is not None and self.limit >= self._end):
+                return
+            yield self._full(limit)
+
+    def _last_cuts(self, frames: int) -> Iterator[Cut]:
+        """All that is left of a run of ``frames`` frames."""
+        yield from self._cuts(eager=False)
+        while self.cut < frames:
+            yield self._take(min(self.limit, frames))
+
+    def _before_speech(self) -> int | None:
+        """Where the silence before speech ends that has just begun, in frames; None if it is too short for a window."""
+        onset = (self._tracker.onset - PRE_ROLL_FRAMES) * FRAME_SAMPLES
+        silence = onset - output_samples(self.cut, self._rate)
+        return (
+            self._frame_at(onset)
+            if self._policy.speech_gate and silence >= MIN_SILENCE_FRAMES * FRAME_SAMPLES
+            else None
+        )
+
+    def _ended(self, end: int) -> bool:
+        """Whether at sample ``end`` somebody has spoken, be it at the end of the full window before, and speaks no more."""
+        return self._may_end and self._end_of_speech <= end
+
+    def _after_speech(self, end: int) -> int:
+        """Where the window ends if speech has ended at sample ``end``, in frames."""
+        # The other half of the silence is for the next window: a word that comes now has begun already.
+        return self._frame_at(end - self._endpoint_frames // 2 * FRAME_SAMPLES)
+
+    def _full(self, limit: int) -> Cut:
+        """Cut the window, which holds all samples up to ``limit``."""
+        if self._policy.speech_gate and not self._has_speech(limit):
+            return self._take(self._frame_at(limit - HELD_BACK_FRAMES * FRAME_SAMPLES))
+        if not self._policy.quiet_cut:
+            return self._take(self.limit, goes_on=True)
+        begin = output_samples(self.cut, self._rate)
+        audio = self._joined()[begin - self._samples_begin : limit - self._samples_begin]
+        overlap = min(int(OVERLAP_S * self._rate), self._window // 4)
+        place, quiet = quietest_place(
+            audio,
+            self._speech if self._detector else None,
+            begin - self._speech_begin * FRAME_SAMPLES,
+            output_samples(overlap, self._rate),
+        )
+        end = self._frame_at(limit + place)
+        if self._left:
+            return self._take(end, tail=min(overlap, self.limit - end), goes_on=True)
+        return self._take(end, tail=0 if quiet else overlap, next_lead=0 if quiet else overlap, goes_on=True)
+
+    def _has_speech(self, sample: int) -> bool:
+        """Whether the open window, if it ends at ``sample``, holds speech."""
+        return has_speech(self._window_speech(sample), self._policy.speech_threshold)
+
+    def _window_speech(self, end: int) -> NDArray[np.float32]:
+        """Probabilities of the open window's frames, up to sample ``end``."""
+        begin = output_samples(self.cut, self._rate)
+        first, last = ((sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES - self._speech_begin for sample in (begin, end))
+        return self._speech[first : max(first + 1, last)]
+
+    def _speech_before(self) -> NDArray[np.float32]:
+        """Probabilities of the frames before the open window, as far as they are kept."""
+        first = (output_samples(self.cut, self._rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES - self._speech_begin
+        return self._speech[max(0, first - BEFORE_FRAMES) : first]
+
+    def _frame_at(self, sample: int) -> int:
+        """The stream's frame nearest to a sample of the run; it becomes that sample or one before, never one to come."""
+        nearest = (2 * sample * self._rate + TARGET_SAMPLE_RATE) // (2 * TARGET_SAMPLE_RATE)
+        return min(nearest, (self._rate * (2 * sample + 1) - 1) // (2 * TARGET_SAMPLE_RATE))
+
+    def _take(
+        self, end: int, tail: int = 0, next_lead: int = 0, *, goes_on: bool = False, speech_final: bool = False
+    ) -> Cut:
+        """End the window at frame ``end``; it hears ``tail`` frames more, the next one ``next_lead`` of its own.
+
+        ``goes_on``: it is full.
+        """
+        cut = self._cut(end, tail, next_lead, goes_on=goes_on, speech_final=speech_final)
+        end_sample, samples = output_samples(end, self._rate), self._joined()
+        self._follows = cut.goes_on and self._left > 0
+        base = output_samples(end - cut.next_lead, self._rate)
+        self._samples = [samples[base - self._samples_begin :].copy()]
+        self._samples_begin, self.cut, self._lead = base, end, cut.next_lead
+        first, self._speech_begin = (
+            self._speech_begin,
+            max(self._speech_begin, end_sample // FRAME_SAMPLES - BEFORE_FRAMES),
+        )
+        self._speech = self._speech[self._speech_begin - first :].copy()
+        self._tracker = SpeechTracker((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
+        return cut
+
+    def _cut(
+        self, end: int, tail: int = 0, next_lead: int = 0, *, goes_on: bool = False, speech_final: bool = False
+    ) -> Cut:
+        """The window as ``_take`` ends it."""
+        next_lead = min(self._left, self._origin + end) if self._left else next_lead
+        begin_sample, end_sample = output_samples(self.cut, self._rate), output_samples(end, self._rate)
+        tail_samples = output_samples(end + tail, self._rate) - end_sample
+        samples = self._joined()
+        speech = self._window_speech(end_sample) if self._detector else None
+        nobody = speech is not None and not has_speech(speech, self._policy.speech_threshold)
+        silence = 0 if speech is None else self._silence_at_the_end(speech)
+        if not (nobody or speech is None):
+            speech_final = speech_final or 0 < self._endpoint_frames <= silence
+        return Cut(
+            self.cut,
+            end - self.cut,
+            samples[: end_sample + tail_samples - self._samples_begin],
+            lead_s=(begin_sample - self._samples_begin) / TARGET_SAMPLE_RATE,
+            tail_s=tail_samples / TARGET_SAMPLE_RATE,
+            goes_on=goes_on and not (nobody or speech_final or silence >= SETTLED_FRAMES),
+            speech_final=speech_final,
+            speech=speech,
+            speech_before=self._speech_before() if self._detector else None,
+            silent=nobody and self._policy.speech_gate,
+            next_lead=next_lead,
+        )
+
+    def _silence_at_the_end(self, speech: NDArray[np.float32]) -> int:
+        """For how many of a window's frames, (n,) float32, nobody has spoken when it ends."""
+        spoken = np.flatnonzero(speech >= self._policy.speech_threshold)
+        return len(speech) - 1 - int(spoken[-1]) if len(spoken) else len(speech)
