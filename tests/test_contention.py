@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.audio.contention import FORGET_S, PAUSE_S, Claim, Contenders, Contention, Verdict
+from transcriber.audio.contention import FORGET_S, PAUSE_S, Contenders, Contention, RecordingClaim, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat
 
@@ -11,7 +11,7 @@ DEFAULT = AudioFormat()
 WIDE, NARROW = AudioFormat(rate=16_000).content_type, AudioFormat(rate=8_000).content_type
 PAYLOAD = 320
 STEP_S = 0.02
-HEARD, REFUSED = {Verdict.HEARD, Verdict.ALONE}, {Verdict.NOTICED, Verdict.REFUSED}
+HEARD, REFUSED = {Verdict.ACCEPTED, Verdict.CONTENTION_OVER}, {Verdict.CONTENTION_BEGUN, Verdict.REFUSED}
 
 
 def by_session(name, number):
@@ -70,7 +70,7 @@ def test_one_that_begins_again_after_a_long_hole_is_heard():
 
     told = [contention.judge(AudioHeaders(offset=offset), 0.0) for offset in (1_000, 600_000, 0, 600_000 - PAYLOAD)]
 
-    assert told == [Verdict.HEARD, Verdict.HEARD, Verdict.HEARD, Verdict.NOTICED]
+    assert told == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.CONTENTION_BEGUN]
 
 
 def test_many_recordings_in_a_row_are_all_heard_however_fast():
@@ -93,7 +93,7 @@ def test_after_the_end_anybody_is_heard():
     contention.judge(by_session("a", 0), 0.0)
     contention.judge(by_session("b", 0), 0.1)
 
-    contention.over()
+    contention.reset()
 
     assert contention.judge(by_session("a", 1), 0.2) in HEARD
 
@@ -104,7 +104,7 @@ def test_one_who_says_nothing_of_itself_is_the_one_that_is_heard():
 
     assert contention.judge(NO_HEADERS, 0.1) in HEARD
     assert contention.now
-    assert contention.now.heard == Claim("a", WIDE, 0)
+    assert contention.now.heard == RecordingClaim("a", WIDE, 0)
 
 
 def test_it_is_noticed_once_and_over_when_the_other_one_is_gone():
@@ -115,9 +115,9 @@ def test_it_is_noticed_once_and_over_when_the_other_one_is_gone():
         names = "ab" if number < 500 else "b"
         told += [contention.judge(by_session(name, number), number * STEP_S) for name in names]
 
-    changes = [verdict for verdict in told if verdict in {Verdict.NOTICED, Verdict.ALONE}]
-    assert changes == [Verdict.NOTICED, Verdict.ALONE]
-    assert told.index(Verdict.ALONE) - 1_000 == round(FORGET_S / STEP_S) - 1
+    changes = [verdict for verdict in told if verdict in {Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER}]
+    assert changes == [Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER]
+    assert told.index(Verdict.CONTENTION_OVER) - 1_000 == round(FORGET_S / STEP_S) - 1
 
 
 MESSAGES = st.builds(

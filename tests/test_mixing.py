@@ -13,7 +13,7 @@ from tests.asking import ask, text
 from tests.harness import Daemon, level, speak, until
 from tests.media import Trickle, pcm, speech_at
 from transcriber.audio.media.open import open_media
-from transcriber.audio.mixing import OPPOSED, Noticed, gains, mix_many, mix_two
+from transcriber.audio.mixing import OPPOSED, MixReport, gains, mix_many, mix_two
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.schema.messages import Final
 
@@ -135,11 +135,11 @@ def test_what_is_in_two_channels_is_never_much_quieter_in_their_mix(frames):
     (tone(), -0.3 * tone(), False), (0 * tone(), 0 * tone(), False),
 ])  # fmt: skip
 def test_a_channel_is_turned_round_only_if_it_is_the_negative_of_the_other(left, right, opposed):
-    noticed = Noticed()
+    mix_report = MixReport()
 
-    mixed = mix_two(np.stack([left, right], axis=1).astype(np.float32), noticed)
+    mixed = mix_two(np.stack([left, right], axis=1).astype(np.float32), mix_report)
 
-    assert noticed.opposed == (len(mixed) if opposed else 0)
+    assert mix_report.opposed == (len(mixed) if opposed else 0)
     np.testing.assert_allclose(mixed, (left - right if opposed else left + right) / 2, atol=1e-6)
 
 
@@ -158,12 +158,12 @@ def test_whether_to_turn_it_round_depends_on_the_block_alone():
 def test_among_many_channels_each_that_is_opposed_to_another_is_turned_round():
     voice, other = tone(), noise()
     channels = np.stack([other, voice, -voice, 0 * voice, -other], axis=1)
-    noticed = Noticed()
+    mix_report = MixReport()
 
-    mixed = mix_many(channels, gains(("NONE",) * 5), noticed)
+    mixed = mix_many(channels, gains(("NONE",) * 5), mix_report)
 
     np.testing.assert_allclose(mixed[:, 0], (2 * voice + 2 * other) / 5, atol=1e-6)
-    assert noticed.opposed == RATE
+    assert mix_report.opposed == RATE
 
 
 def test_a_file_with_crossed_wires_is_the_same_however_it_is_read():
@@ -174,7 +174,7 @@ def test_a_file_with_crossed_wires_is_the_same_however_it_is_read():
     pieces = list(media.pieces)
 
     assert power(np.frombuffer(pieces[0].data, "<f4")) > 0.2 * power(voice[:RATE] / 2**15)
-    assert media.noticed.warning(RATE)
+    assert media.mix_report.warning(RATE)
     assert list(open_media(Trickle(data)).pieces) == pieces
     assert list(open_media(data, pieces[1].frame).pieces) == pieces[1:]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from tests.hearing import Ear, joined, silence, speech
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.offsets import Known, Offsets
+from transcriber.audio.offsets import Offsets, OffsetsSnapshot
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.stream import Ended, Stream
@@ -43,7 +43,7 @@ def session_of(events):
     """The session, once all of it is settled."""
     for event in events:
         if isinstance(event, Gap):
-            event.session.account.settle(event.fate, event.start_frame, event.frames)
+            event.session.account.settle(event.outcome, event.start_frame, event.frames)
     for event in events:
         if isinstance(event, Window):
             event.session.account.settle(FrameOutcome.TRANSCRIBED, event.start_frame, event.frames)
@@ -98,7 +98,7 @@ def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on()
     events = [e for number in range(100) for e in source.feed(bad if number == 50 else good, NO_HEADERS)] + source.end()
 
     (gap,) = (event for event in events if isinstance(event, Gap))
-    assert (gap.start_frame, gap.frames, gap.reason, gap.fate) == (
+    assert (gap.start_frame, gap.frames, gap.reason, gap.outcome) == (
         50 * PAYLOAD,
         PAYLOAD,
         "bad_input",
@@ -246,7 +246,7 @@ def test_what_comes_twice_is_heard_once_although_offsets_are_a_little_wrong():
 
 
 def test_our_own_count_is_exact():
-    offsets = Offsets(FORMAT, Known(0, exact=True))
+    offsets = Offsets(FORMAT, OffsetsSnapshot(0, exact=True))
 
     assert [offsets.place(offset, 500, 1_000) for offset in (1_000, 1_001, 990)] == [0, 1, -10]
 

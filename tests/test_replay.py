@@ -15,10 +15,11 @@ from tests.test_cutting_properties import AUDIO, CUTTINGS, FORMATS, SIZES, slice
 from transcriber.audio.contiguous import PRE_ROLL_S, ContiguousRun, ReplayableRun
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.headers import NO_HEADERS
-from transcriber.audio.offsets import Known
+from transcriber.audio.offsets import OffsetsSnapshot
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.session import ChannelResumePoint, Gap, Session, SessionResumePoint, Silence, Window, replay_from
+from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
+from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.vad.silero import Silero
@@ -58,7 +59,7 @@ class Fed(NamedTuple):
     start: int
     end: int
     received: int
-    offsets: Known | None
+    offsets: OffsetsSnapshot | None
 
 
 class Recording:
@@ -78,7 +79,7 @@ class Recording:
             case "pause":
                 events = session.pause()
             case "unfit":
-                events = session.feed(step.payload, offset=step.offset, unfit="it is broken")
+                events = session.feed(step.payload, offset=step.offset, unusable="it is broken")
             case "close":
                 events = session.close()
             case kind:
@@ -114,7 +115,7 @@ def settle(session, event):
         case Silence():
             fate = FrameOutcome.SILENT
         case Gap():
-            fate = event.fate
+            fate = event.outcome
         case _:
             fate = FrameOutcome.DROPPED if event.number % 3 == 2 else FrameOutcome.TRANSCRIBED
             session.segments += fate is FrameOutcome.TRANSCRIBED
@@ -122,7 +123,7 @@ def settle(session, event):
 
 
 def known(session):
-    return session.offsets.known if session.offsets else None
+    return session.offsets.snapshot if session.offsets else None
 
 
 def bookmark(kept, clock, received, offsets):

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from tests.hearing import Ear, joined, silence, speech
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.payload import Odd
+from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Started, Stream
@@ -53,12 +53,12 @@ def check_tiling(events):
                 assert event.start_frame >= clocks[event.session]
             case Gap(bridged=True):
                 assert event.start_frame >= clocks[event.session]
-                event.session.account.settle(event.fate, event.start_frame, event.frames)
+                event.session.account.settle(event.outcome, event.start_frame, event.frames)
             case Window() | Gap() | Silence():
                 assert event.start_frame == clocks[event.session]
                 clocks[event.session] += event.frames
                 assert event.frames > 0
-                fate = event.fate if isinstance(event, Gap) else FrameOutcome.TRANSCRIBED
+                fate = event.outcome if isinstance(event, Gap) else FrameOutcome.TRANSCRIBED
                 event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
             case Ended(session):
                 session.closed = True
@@ -149,7 +149,7 @@ def test_words_that_were_held_back_wait_for_the_window_after_a_bridge():
 
     events = session.feed(joined(speech(158), silence(2)).tobytes())
     for _ in range(160 // 4):
-        events += session.feed(unheard, unfit="not finite")
+        events += session.feed(unheard, unusable="not finite")
     events += session.feed(silence(300).tobytes()) + session.close()
 
     windows = [event for event in events if not isinstance(event, Gap)]
@@ -237,8 +237,8 @@ def test_an_offset_out_of_reach_is_passed_over_and_costs_no_audio():
     events = source.feed(audio(1_000), at(0)) + source.feed(audio(1_000), at(1_000 + 601 * RATE))
     events += source.feed(audio(1_000), at(2_000)) + source.end()
 
-    assert Odd("header", "Audio-Offset jumps 601 s ahead") in events
-    assert kinds(events) == ["Started", "Odd", "Window", "Ended"]
+    assert IgnoredPart("header", "Audio-Offset jumps 601 s ahead") in events
+    assert kinds(events) == ["Started", "IgnoredPart", "Window", "Ended"]
     check_tiling(events)
 
 
@@ -270,8 +270,8 @@ def test_the_whole_frames_of_a_payload_are_heard_and_the_odd_bytes_said():
 
     events = source.feed(audio(1_000) + b"x", at(0)) + source.feed(audio(1_000), at(1_000, end=True))
 
-    assert kinds(events) == ["Odd", "Started", "Window", "Ended"]
-    assert events[0] == Odd("bytes", "2001 bytes are not whole frames of 2 bytes")
+    assert kinds(events) == ["IgnoredPart", "Started", "Window", "Ended"]
+    assert events[0] == IgnoredPart("bytes", "2001 bytes are not whole frames of 2 bytes")
     assert isinstance(events[-1], Ended)
     assert events[-1].session.received == 2_000
 
@@ -556,7 +556,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
 
     for events in published(source, publisher, sound, eager=lambda: chance.random() < 0.5):
         for event in events:
-            if isinstance(event, Odd):
+            if isinstance(event, IgnoredPart):
                 continue
             session = event.session
             match event:
@@ -572,7 +572,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     settle(FrameOutcome.SILENT, event)
                 case Gap():
                     books[session].tile(event)
-                    settle(event.fate, event)
+                    settle(event.outcome, event)
                 case Ended():
                     session.closed = True
                     assert books[session].tiled == [session.clock] * session.channels

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from transcriber.audio.media.pieces import Piece
-from transcriber.audio.offsets import Known, Offsets
+from transcriber.audio.offsets import Offsets, OffsetsSnapshot
 from transcriber.audio.pcm import AudioFormat, count_frames
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
@@ -45,7 +45,7 @@ class ClipCutter:
             BadInputError: no audio, or none that can be read.
         """
         session = Session(session_id, fmt, self.policy, self.network, max_hole_s=self.max_s)
-        session.offsets = Offsets(fmt, Known(0, exact=True))
+        session.offsets = Offsets(fmt, OffsetsSnapshot(0, exact=True))
         found: list[Window | Silence | Gap] = []
         place, rest = 0, b""
         for frame, data, *missing in pieces:

@@ -26,7 +26,7 @@ NEAR_FRAMES = 480_000
 """Offsets that are further apart are not of one count: 10 s at 48 kHz."""
 
 
-class Claim(NamedTuple):
+class RecordingClaim(NamedTuple):
     """Which recording a message belongs to; None where it does not say.
 
     Attributes:
@@ -49,9 +49,9 @@ class Contenders(NamedTuple):
         noticed: whether ``other`` has gone on since.
     """
 
-    heard: Claim
+    heard: RecordingClaim
     heard_at_s: float
-    other: Claim | None = None
+    other: RecordingClaim | None = None
     other_at_s: float = 0.0
     noticed: bool = False
 
@@ -59,13 +59,13 @@ class Contenders(NamedTuple):
 class Verdict(Enum):
     """On one message."""
 
-    HEARD = auto()
-    ALONE = auto()  # heard, and the other publisher is gone
-    NOTICED = auto()  # refused, and that is news
+    ACCEPTED = auto()
+    CONTENTION_OVER = auto()  # accepted, and the other publisher is gone
+    CONTENTION_BEGUN = auto()  # refused, and that is news
     REFUSED = auto()
 
 
-REFUSALS = frozenset({Verdict.NOTICED, Verdict.REFUSED})
+REFUSALS = frozenset({Verdict.CONTENTION_BEGUN, Verdict.REFUSED})
 
 
 class Contention:
@@ -97,7 +97,7 @@ class Contention:
         sign = None if other is None else other.session or other.kind
         return f"two publishers on one stream: {sign!a} is not heard while the newer one goes on"
 
-    def over(self) -> None:
+    def reset(self) -> None:
         """The recording has ended: whoever comes is heard."""
         self._set(None)
 
@@ -115,7 +115,7 @@ class Contention:
                 self._at_s = at_s
                 if offset is not None:
                     self._offset = offset
-                return Verdict.HEARD
+                return Verdict.ACCEPTED
         return self._judge(headers, at_s)
 
     def _judge(self, headers: AudioHeaders, at_s: float) -> Verdict:
@@ -129,23 +129,23 @@ class Contention:
             and _both_go_on(now, at_s)
         ):
             self._now = now._replace(other=_joined(now.other, claim), other_at_s=at_s, noticed=True)
-            return Verdict.REFUSED if now.noticed else Verdict.NOTICED
+            return Verdict.REFUSED if now.noticed else Verdict.CONTENTION_BEGUN
         if now is None or not _is_of(claim, now.heard, after_any_hole=True):
             self._type = headers.content_type
             self._set(Contenders(claim, at_s, *((now.heard, now.heard_at_s) if now is not None else ())))
-            return Verdict.HEARD
+            return Verdict.ACCEPTED
         self._type = headers.content_type or self._type
         gone = now.noticed and at_s - now.other_at_s >= FORGET_S
         heard = _joined(now.heard, claim)
         self._set(now._replace(heard=heard, heard_at_s=at_s, noticed=now.noticed and not gone))
-        return Verdict.ALONE if gone else Verdict.HEARD
+        return Verdict.CONTENTION_OVER if gone else Verdict.ACCEPTED
 
     def _set(self, now: Contenders | None) -> None:
         """Time and offset change with every message, and are kept apart."""
         self._now = now
         self._at_s, self._offset = (now.heard_at_s, now.heard.offset) if now is not None else (0.0, None)
 
-    def _claim(self, headers: AudioHeaders) -> Claim:
+    def _claim(self, headers: AudioHeaders) -> RecordingClaim:
         kind = None
         if headers.content_type is not None:
             if self._now is not None and headers.content_type == self._type:
@@ -154,7 +154,7 @@ class Contention:
                 kind = self._kind(headers.content_type)
         elif self._now is None:
             kind = self._default.content_type
-        return Claim(headers.session, kind, headers.offset)
+        return RecordingClaim(headers.session, kind, headers.offset)
 
     def _kind(self, content_type: str) -> str | None:
         """None if it says nothing that is read: then that is said of the payload."""
@@ -170,7 +170,7 @@ def _both_go_on(now: Contenders, at_s: float) -> bool:
     return at_s - now.heard_at_s < PAUSE_S and at_s - now.other_at_s < FORGET_S
 
 
-def _is_of(claim: Claim, recording: Claim, *, after_any_hole: bool = False) -> bool:
+def _is_of(claim: RecordingClaim, recording: RecordingClaim, *, after_any_hole: bool = False) -> bool:
     """Whether a message can belong to a recording; ``after_any_hole``: however much of it is missing before."""
     if claim.session is not None and claim.session != recording.session:
         return False
@@ -182,7 +182,7 @@ def _is_of(claim: Claim, recording: Claim, *, after_any_hole: bool = False) -> b
     return ahead > -NEAR_FRAMES and (after_any_hole or ahead < NEAR_FRAMES)
 
 
-def _joined(recording: Claim, claim: Claim) -> Claim:
+def _joined(recording: RecordingClaim, claim: RecordingClaim) -> RecordingClaim:
     """The recording after a message of it."""
     offset = recording.offset if claim.offset is None else claim.offset
-    return Claim(recording.session, claim.kind or recording.kind, offset)
+    return RecordingClaim(recording.session, claim.kind or recording.kind, offset)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.mixing import Noticed
+from transcriber.audio.mixing import MixReport
 from transcriber.audio.pcm import AudioFormat, decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
@@ -38,16 +38,16 @@ class ContiguousRun:
     """
 
     __slots__ = (
-        "_block_bytes", "_format", "_noticed", "_pending", "_pushed", "_resamplers", "_split", "_window", "cutters"
+        "_block_bytes", "_format", "_mix_report", "_pending", "_pushed", "_resamplers", "_split", "_window", "cutters"
     )  # fmt: skip
 
     def __init__(
-        self, fmt: AudioFormat, policy: WindowPolicy, network: Network | None, noticed: Noticed | None = None
+        self, fmt: AudioFormat, policy: WindowPolicy, network: Network | None, mix_report: MixReport | None = None
     ) -> None:
         self._format = fmt
-        self._noticed = noticed
+        self._mix_report = mix_report
         self._split = policy.split_channels
-        heard = range(heard_channels(fmt, policy))
+        heard = range(window_channels(fmt, policy))
         self._resamplers = [Resampler(fmt.rate) for _ in heard]
         self.cutters = [WindowCutter(fmt.rate, policy, network) for _ in heard]
         self._block_bytes = int(BLOCK_S * fmt.rate) * fmt.frame_bytes
@@ -71,7 +71,9 @@ class ContiguousRun:
             pending, self._pending = self._pending, bytearray()
         return [
             (channel, cut)
-            for channel, samples in enumerate(decode(pending, self._format, split=self._split, noticed=self._noticed))
+            for channel, samples in enumerate(
+                decode(pending, self._format, split=self._split, mix_report=self._mix_report)
+            )
             for cut in self.cutters[channel].push(self._resamplers[channel].push(samples), eager=eager)
         ]
 
@@ -85,7 +87,7 @@ class ContiguousRun:
         self._pushed += len(rest) // self._format.frame_bytes
         cuts: list[tuple[int, Cut]] = []
         for channel, samples in enumerate(
-            decode(self._pending, self._format, split=self._split, noticed=self._noticed)
+            decode(self._pending, self._format, split=self._split, mix_report=self._mix_report)
         ):
             cutter, resampler = self.cutters[channel], self._resamplers[channel]
             cuts += [(channel, cut) for cut in cutter.flush(resampler.flush(samples), self._pushed)]
@@ -100,14 +102,14 @@ class ReplayableRun:
     """
 
     __slots__ = (
+        "_block_frames",
         "_eager",
-        "_ears",
         "_first",
         "_format",
+        "_inputs",
         "_kept",
-        "_lazy",
+        "_mix_report",
         "_network",
-        "_noticed",
         "_policy",
         "_pushed",
     )
@@ -120,17 +122,17 @@ class ReplayableRun:
         *,
         first: int = 0,
         places: Iterable[tuple[int, int, bool]] | None = None,
-        noticed: Noticed | None = None,
+        mix_report: MixReport | None = None,
     ) -> None:
         """A new run; or one to go on with, where each channel's next window is at (frame, frames of lead, ``follows``).
 
         ``follows`` is as in ``WindowCutter``.
         ``first`` is the run's frame with which what will be pushed begins: none that anybody has to hear comes before it.
         """
-        self._format, self._policy, self._network, self._noticed = fmt, policy, network, noticed
-        places = [(0, 0, False)] * heard_channels(fmt, policy) if places is None else places
-        self._ears = [self._new_ears(*place) for place in places]
-        self._lazy = int(BLOCK_S * fmt.rate)  # frames
+        self._format, self._policy, self._network, self._mix_report = fmt, policy, network, mix_report
+        places = [(0, 0, False)] * window_channels(fmt, policy) if places is None else places
+        self._inputs = [self._new_input(*place) for place in places]
+        self._block_frames = int(BLOCK_S * fmt.rate)  # frames
         self._eager = True
         self._kept = bytearray()  # payloads, as long as anybody has to hear them
         self._first = self._pushed = first  # the frames of the run with which they begin and end
@@ -138,28 +140,28 @@ class ReplayableRun:
     @property
     def cutters(self) -> list[WindowCutter]:
         """One for the open window of each channel; they count from where their ears opened."""
-        return [ears.cutter for ears in self._ears]
+        return [window.cutter for window in self._inputs]
 
     @property
     def open_frames(self) -> int:
         """Frames pushed that are not yet in the windows of all channels."""
-        return max(0, self._pushed - min(ears.cut for ears in self._ears))
+        return max(0, self._pushed - min(window.cut for window in self._inputs))
 
     def push(self, payload: bytes | memoryview, *, eager: bool) -> list[tuple[int, Cut]]:
         """Feed whole frames; returns the windows they complete, each with its channel. For ``eager`` see ``WindowCutter``."""
         self._eager = eager
         self._kept += payload
         self._pushed += len(payload) // self._format.frame_bytes
-        needed = min(self._pushed, *(ears.begin for ears in self._ears))
+        needed = min(self._pushed, *(window.begin for window in self._inputs))
         if needed > self._first:
             del self._kept[: (needed - self._first) * self._format.frame_bytes]
             self._first = needed
-        return self._hear()
+        return self._advance()
 
     def catch_up(self) -> list[tuple[int, Cut]]:
         """Returns the windows that the audio so far completes, as far as ``push`` has put them off."""
         found: list[tuple[int, Cut]] = []
-        while more := self._hear():
+        while more := self._advance():
             found += more
         return found
 
@@ -168,41 +170,41 @@ class ReplayableRun:
         self._kept += rest
         self._pushed += len(rest) // self._format.frame_bytes
         found = self.catch_up()
-        for channel in range(len(self._ears)):
-            while self._ears[channel].cut < self._pushed:
-                found += self._listen(channel)
+        for channel in range(len(self._inputs)):
+            while self._inputs[channel].cut < self._pushed:
+                found += self._feed(channel)
         return found
 
-    def _hear(self) -> list[tuple[int, Cut]]:
+    def _advance(self) -> list[tuple[int, Cut]]:
         """Whoever is furthest behind listens first: so the order of the windows depends on their places alone."""
         found: list[tuple[int, Cut]] = []
         while True:
-            channel = min(range(len(self._ears)), key=lambda channel: self._ears[channel].due)
-            due = self._ears[channel].due
+            channel = min(range(len(self._inputs)), key=lambda channel: self._inputs[channel].due)
+            due = self._inputs[channel].due
             if due > self._pushed:
                 return found
-            cuts = self._listen(channel)
+            cuts = self._feed(channel)
             found += cuts
-            if cuts and self._pushed - due < self._lazy:
+            if cuts and self._pushed - due < self._block_frames:
                 # New ears have seconds to hear, which takes some ms: this window need not wait for them.
                 return found
 
-    def _listen(self, channel: int) -> list[tuple[int, Cut]]:
+    def _feed(self, channel: int) -> list[tuple[int, Cut]]:
         """Let a channel hear as much as is due, or what is left of the run; returns its window if that has ended."""
-        ears = self._ears[channel]
-        over = ears.due > self._pushed
+        window = self._inputs[channel]
+        over = window.due > self._pushed
         begin, end = (
             (frame - self._first) * self._format.frame_bytes
-            for frame in (ears.heard, self._pushed if over else ears.due)
+            for frame in (window.fed, self._pushed if over else window.due)
         )
         kept = self._kept[begin:end]
-        samples = decode(kept, self._format, split=self._policy.split_channels, noticed=self._noticed)[channel]
-        cuts = ears.flush(samples, self._pushed) if over else ears.push(samples, eager=self._eager)
+        samples = decode(kept, self._format, split=self._policy.split_channels, mix_report=self._mix_report)[channel]
+        cuts = window.flush(samples, self._pushed) if over else window.push(samples, eager=self._eager)
         for cut in cuts:
-            self._ears[channel] = self._new_ears(cut.start + cut.frames, cut.next_lead, cut.goes_on)
+            self._inputs[channel] = self._new_input(cut.start + cut.frames, cut.next_lead, cut.goes_on)
         return [(channel, cut) for cut in cuts]
 
-    def _new_ears(self, cut: int, lead: int, follows: bool) -> "_WindowInput":
+    def _new_input(self, cut: int, lead: int, follows: bool) -> "_WindowInput":
         return _WindowInput(self._format.rate, self._policy, self._network, cut, lead, follows)
 
 
@@ -212,19 +214,19 @@ class _WindowInput:
     Attributes:
         cut: where the window begins, like all places here in frames of the run.
         begin: where they opened.
-        heard, due: how far they have heard, and to where they want to hear next.
+        fed, due: how far they have heard, and to where they want to hear next.
         cutter: counts from ``begin``.
     """
 
-    __slots__ = ("_block", "_late_block", "_resampler", "begin", "cut", "cutter", "due", "heard")
+    __slots__ = ("_block", "_late_block", "_resampler", "begin", "cut", "cutter", "due", "fed")
 
     def __init__(
         self, rate: int, policy: WindowPolicy, network: Network | None, cut: int, lead: int, follows: bool
     ) -> None:
         self.cut = cut
-        self.begin = self.heard = first_heard(cut, lead, rate)
+        self.begin = self.fed = input_start(cut, lead, rate)
         # What is heard for the sake of the words alone need not be listened to: that costs most.
-        detect_from = first_heard(cut, 0, rate) - self.begin
+        detect_from = input_start(cut, 0, rate) - self.begin
         self.cutter = WindowCutter(
             rate,
             policy,
@@ -241,7 +243,7 @@ class _WindowInput:
 
     def push(self, samples: NDArray[np.float32], *, eager: bool) -> list[Cut]:
         """Hear what is due, (n,) float32; returns the window if it has ended."""
-        self.heard, self.due = self.due, self._after(self.due)
+        self.fed, self.due = self.due, self._after(self.due)
         return self._in_run(self.cutter.push(self._resampler.push(samples), eager=eager))
 
     def flush(self, samples: NDArray[np.float32], end: int) -> list[Cut]:
@@ -256,7 +258,7 @@ class _WindowInput:
         return [replace(cut, start=self.begin + cut.start) for cut in cuts]
 
 
-def first_heard(cut: int, lead: int, rate: int) -> int:
+def input_start(cut: int, lead: int, rate: int) -> int:
     """Where ears open for a window that begins at ``cut`` and hears ``lead`` frames before it, all in frames of a run.
 
     Samples at 16 kHz and frames of 32 ms lie where they would lie if they were counted from the run's start.
@@ -265,6 +267,6 @@ def first_heard(cut: int, lead: int, rate: int) -> int:
     return max(0, cut - lead - PRE_ROLL_S * rate) // grid * grid
 
 
-def heard_channels(fmt: AudioFormat, policy: WindowPolicy) -> int:
+def window_channels(fmt: AudioFormat, policy: WindowPolicy) -> int:
     """How many channels of a stream are heard apart."""
     return fmt.channels if policy.split_channels else 1

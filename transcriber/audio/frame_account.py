@@ -22,11 +22,11 @@ class FrameOutcome(IntEnum):
 class _Range(NamedTuple):
     start: int
     end: int
-    fate: FrameOutcome
+    outcome: FrameOutcome
 
 
 class FrameAccount:
-    """Sums of one session. Invariant: they add up to ``settled``, the frames before the first without a fate."""
+    """Sums of one session. Invariant: they add up to ``settled``, the frames before the first without an outcome."""
 
     __slots__ = ("_channels", "_sums", "settled")
 
@@ -40,7 +40,7 @@ class FrameAccount:
         """The account of which ``snapshot`` was taken."""
         account = cls(len(snapshot["open"]))
         account.settled = snapshot["settled"]
-        account._sums = {fate: snapshot["sums"][fate.name.lower()] for fate in FrameOutcome}
+        account._sums = {outcome: snapshot["sums"][outcome.name.lower()] for outcome in FrameOutcome}
         account._channels = [
             [_Range(start, end, FrameOutcome[name.upper()]) for start, end, name in ranges]
             for ranges in snapshot["open"]
@@ -48,37 +48,39 @@ class FrameAccount:
         return account
 
     def snapshot(self) -> dict[str, Any]:
-        """All of it, as JSON has it: ``settled``, ``sums`` by fate, and of each channel the ``open`` ranges after them."""
+        """All of it, as JSON has it: ``settled``, ``sums`` by outcome, and of each channel the ``open`` ranges after them."""
         return {
             "settled": self.settled,
-            "sums": {fate.name.lower(): frames for fate, frames in self._sums.items()},
-            "open": [[[start, end, fate.name.lower()] for start, end, fate in ranges] for ranges in self._channels],
+            "sums": {outcome.name.lower(): frames for outcome, frames in self._sums.items()},
+            "open": [
+                [[start, end, outcome.name.lower()] for start, end, outcome in ranges] for ranges in self._channels
+            ],
         }
 
-    def __getitem__(self, fate: FrameOutcome) -> int:
-        """Frames of that fate, of those before ``settled``."""
-        return self._sums[fate]
+    def __getitem__(self, outcome: FrameOutcome) -> int:
+        """Frames of that outcome, of those before ``settled``."""
+        return self._sums[outcome]
 
-    def settle(self, fate: FrameOutcome, start: int, frames: int, channel: int | None = None) -> None:
+    def settle(self, outcome: FrameOutcome, start: int, frames: int, channel: int | None = None) -> None:
         """Say what became of ``frames`` frames of ``channel``, or of all. What was said of any of them before stays true."""
         for ranges in self._channels if channel is None else (self._channels[channel],):
             for begin, end in _between(ranges, max(start, self.settled), start + frames):
-                insort(ranges, _Range(begin, end, fate))
+                insort(ranges, _Range(begin, end, outcome))
         while all(ranges and ranges[0].start <= self.settled for ranges in self._channels):
             self._sum_up([ranges[0] for ranges in self._channels])
 
-    def knows(self, fate: FrameOutcome, start: int, frames: int) -> bool:
+    def covers(self, outcome: FrameOutcome, start: int, frames: int) -> bool:
         """Whether it was said that this became of these frames, of all channels alike; or they are summed up already."""
         end = start + frames
         return end <= self.settled or all(
-            any(known.fate is fate and known.start <= start and end <= known.end for known in ranges)
+            any(known.outcome is outcome and known.start <= start and end <= known.end for known in ranges)
             for ranges in self._channels
         )
 
     def _sum_up(self, heads: Iterable[_Range]) -> None:
         """Count up to where the first of these ranges ends."""
         end = min(head.end for head in heads)
-        self._sums[max(head.fate for head in heads)] += end - self.settled
+        self._sums[max(head.outcome for head in heads)] += end - self.settled
         self.settled = end
         for ranges in self._channels:
             if ranges[0].end == end:

@@ -48,7 +48,7 @@ class AudioHeaders(NamedTuple):
     """What the publisher said; None where nothing.
 
     Attributes:
-        content_type: to be read with ``read_sound``; None means the session's last format.
+        content_type: to be read with ``read_payload``; None means the session's last format.
         offset: index of the payload's first frame at the stream's own rate.
         captured_at: capture time of the first frame.
         session: the publisher's own id for this recording.

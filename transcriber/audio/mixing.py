@@ -16,7 +16,7 @@ microphones, have as much in one as in the other. What is that quiet in the sum 
 wrong guess costs no word; and where the guess changes from block to block, what turns over was hardly to be heard. Half as much
 costs words where each channel has noise of its own, 13 dB below the voice."""
 
-TOLD_S = 1.0
+MIN_OPPOSED_S = 1.0
 """So much of it is worth a warning: a single block of a wide recording may be opposed, too."""
 
 _POSITIONS = frozenset({
@@ -29,20 +29,20 @@ _GAIN_AROUND = 0.5
 
 
 @dataclass(slots=True)
-class Noticed:
+class MixReport:
     """What showed while channels were mixed; ``opposed``: frames in which two were."""
 
     opposed: int = 0
 
     def warning(self, rate: int) -> str | None:
         """What to say of it, at ``rate`` Hz; None: nothing."""
-        return OPPOSED_WARNING if self.opposed >= TOLD_S * rate else None
+        return OPPOSED_WARNING if self.opposed >= MIN_OPPOSED_S * rate else None
 
 
 OPPOSED_WARNING = "a channel is the negative of another, as behind a line with crossed wires: it was turned round"
 
 
-def mix_two(channels: NDArray[np.float32], noticed: Noticed | None = None) -> NDArray[np.float32]:
+def mix_two(channels: NDArray[np.float32], mix_report: MixReport | None = None) -> NDArray[np.float32]:
     """The mean of (frames, 2), C-contiguous, as (frames,); where they are opposed, half their difference."""
     right = channels[:, 1]
     mean: NDArray[np.float32] = channels[:, 0] + right
@@ -52,8 +52,8 @@ def mix_two(channels: NDArray[np.float32], noticed: Noticed | None = None) -> ND
     both = np.einsum("i,i->", flat, flat) * np.float32(0.5)
     if np.einsum("i,i->", mean, mean) * np.float32(1 / OPPOSED + 1) < both:
         mean -= right
-        if noticed is not None:
-            noticed.opposed += len(mean)
+        if mix_report is not None:
+            mix_report.opposed += len(mean)
     return mean
 
 
@@ -65,12 +65,12 @@ def gains(names: tuple[str, ...]) -> NDArray[np.float32]:
 
 
 def mix_many(
-    channels: NDArray[np.float32], loudness: NDArray[np.float32], noticed: Noticed | None = None
+    channels: NDArray[np.float32], loudness: NDArray[np.float32], mix_report: MixReport | None = None
 ) -> NDArray[np.float32]:
     """(frames, channels) as (frames, 1): their sum at this ``loudness``, those turned round that are opposed to one before them."""
     signs = _signs(channels)
-    if noticed is not None and (signs < 0).any():
-        noticed.opposed += len(channels)
+    if mix_report is not None and (signs < 0).any():
+        mix_report.opposed += len(channels)
     mixed: NDArray[np.float32] = channels @ (loudness * signs)[:, np.newaxis]
     return mixed
 

@@ -41,7 +41,7 @@ WRAP_SLACK_S = 10.0
 """So near to where it should be a wrapped offset must come out."""
 
 
-class Known(NamedTuple):
+class OffsetsSnapshot(NamedTuple):
     """What is known of a publisher's offsets: whoever goes on with it judges all later ones alike.
 
     Attributes:
@@ -68,24 +68,24 @@ class Offsets:
     """Those of one session, in the order in which they come.
 
     Attributes:
-        first: what was known before the first of them came.
+        initial: what was known before the first of them came.
     """
 
     __slots__ = (
-        "_exact", "_fmt", "_frames", "_guess", "_jitter", "_last", "_odd", "_origin", "_placed", "first", "unit"
+        "_exact", "_fmt", "_frames", "_guess", "_jitter", "_last", "_odd", "_origin", "_placed", "initial", "unit"
     )  # fmt: skip
 
-    def __init__(self, fmt: AudioFormat, known: Known) -> None:
-        self._fmt, self.first = fmt, known
+    def __init__(self, fmt: AudioFormat, snapshot: OffsetsSnapshot) -> None:
+        self._fmt, self.initial = fmt, snapshot
         (
             self._origin, self._jitter, self._last, self._frames, self._placed,
             self.unit, self._odd, self._guess, self._exact,
-        ) = known  # fmt: skip
+        ) = snapshot  # fmt: skip
 
     @property
-    def known(self) -> Known:
+    def snapshot(self) -> OffsetsSnapshot:
         """What is known by now."""
-        return Known(
+        return OffsetsSnapshot(
             self._origin, self._jitter, self._last, self._frames, self._placed,
             self.unit, self._odd, self._guess, self._exact,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from transcriber.audio.codecs.wav import WavFiles, is_wav
-from transcriber.audio.pcm import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type, why_unfit
+from transcriber.audio.pcm import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type, unusable_reason
 from transcriber.errors import BadInputError
 
 _WAV_HEAD_BYTES = 12
@@ -16,39 +16,41 @@ _WAV_HEAD_BYTES = 12
 PLAIN = frozenset({"", RAW})
 """Types that say nothing else of a payload than its format."""
 
-OddReason = Literal["header", "bytes"]
+IgnoredReason = Literal["header", "bytes"]
 """What is passed over of a payload: each is a series of ``transcriber.chunks.odd``, too."""
 
 
-class Odd(NamedTuple):
+class IgnoredPart(NamedTuple):
     """Something was passed over, though the payload was read; ``detail`` is for people, and begins with the header's name."""
 
-    reason: OddReason
+    reason: IgnoredReason
     detail: str
 
 
-class Sound(NamedTuple):
+class PcmPayload(NamedTuple):
     """A payload as it was read.
 
     Attributes:
         data: whole frames of ``format``.
-        headed: a WAV header in it says the format.
-        odd: what was passed over.
-        unfit: why its frames must not be heard, though they can be counted; None if they may.
+        has_wav_header: a WAV header in it says the format.
+        ignored: what was passed over.
+        unusable: why its frames must not be heard, though they can be counted; None if they may.
     """
 
     data: bytes
     format: AudioFormat
-    headed: bool = False
-    odd: tuple[Odd, ...] = ()
-    unfit: str | None = None
+    has_wav_header: bool = False
+    ignored: tuple[IgnoredPart, ...] = ()
+    unusable: str | None = None
 
     @property
     def frames(self) -> int:
         return len(self.data) // self.format.frame_bytes
 
 
-def read_sound(payload: bytes, content_type: str | None, session: AudioFormat | None, default: AudioFormat) -> Sound:
+def read_payload(
+    payload: bytes, content_type: str | None, session: AudioFormat | None, default: AudioFormat
+) -> PcmPayload:
     """Read ``payload``, in a session of that format; ``default`` is that of streams that say nothing.
 
     Raises:
@@ -59,21 +61,21 @@ def read_sound(payload: bytes, content_type: str | None, session: AudioFormat | 
     if content_type is not None:
         fmt = parse_content_type(content_type, fmt)
     if kind in PLAIN and not len(payload) % fmt.frame_bytes:
-        return Sound(payload, fmt, False, (), why_unfit(payload, fmt))
-    odd: list[Odd] = []
-    headed = kind in WAV_TYPES and is_wav(payload[:_WAV_HEAD_BYTES])
-    if headed:
+        return PcmPayload(payload, fmt, False, (), unusable_reason(payload, fmt))
+    ignored: list[IgnoredPart] = []
+    has_wav_header = kind in WAV_TYPES and is_wav(payload[:_WAV_HEAD_BYTES])
+    if has_wav_header:
         payload, fmt = _without_header(payload)
     elif kind in WAV_TYPES and payload and session is None:
-        odd.append(Odd("header", f"Content-Type {kind} without a WAV header: taken for {fmt.content_type}"))
+        ignored.append(IgnoredPart("header", f"Content-Type {kind} without a WAV header: taken for {fmt.content_type}"))
     if rest := len(payload) % fmt.frame_bytes:
         if rest == len(payload):
             raise BadInputError(f"{rest} bytes are no whole frame of {fmt.frame_bytes} bytes")
-        odd.append(Odd("bytes", f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes"))
+        ignored.append(IgnoredPart("bytes", f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes"))
         payload = payload[:-rest]
     if kind == L16:
         payload = _little_endian(payload, fmt.channels)
-    return Sound(payload, fmt, headed, tuple(odd), why_unfit(payload, fmt))
+    return PcmPayload(payload, fmt, has_wav_header, tuple(ignored), unusable_reason(payload, fmt))
 
 
 def _without_header(payload: bytes) -> tuple[bytes, AudioFormat]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.mixing import Noticed, mix_two
+from transcriber.audio.mixing import MixReport, mix_two
 from transcriber.errors import BadInputError
 
 MIN_SAMPLE_RATE = 8_000
@@ -100,7 +100,7 @@ def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
     """Format named by a ``Content-Type``; what it leaves out is taken from ``default``.
 
     Accepts GStreamer's caps, as a MIME type and as GStreamer prints them: ``audio/x-raw;format=S16LE;rate=48000;channels=1``,
-    ``audio/x-raw, format=(string)S16LE, rate=(int)48000``. Samples of ``audio/L16`` are S16LE once ``read_sound`` has turned
+    ``audio/x-raw, format=(string)S16LE, rate=(int)48000``. Samples of ``audio/L16`` are S16LE once ``read_payload`` has turned
     them; of WAV it is the format where no WAV header says another.
 
     Raises:
@@ -142,12 +142,12 @@ def count_frames(payload: bytes, fmt: AudioFormat) -> int:
     frames, rest = divmod(len(payload), fmt.frame_bytes)
     if rest:
         raise BadInputError(f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes")
-    if unfit := why_unfit(payload, fmt):
-        raise BadInputError(unfit)
+    if unusable := unusable_reason(payload, fmt):
+        raise BadInputError(unusable)
     return frames
 
 
-def why_unfit(payload: bytes, fmt: AudioFormat) -> str | None:
+def unusable_reason(payload: bytes, fmt: AudioFormat) -> str | None:
     """Why whole frames must not be heard, though they can be counted; None if they may."""
     if fmt.sample is not SampleFormat.F32LE or not payload:
         return None
@@ -175,11 +175,15 @@ def is_unscaled(samples: NDArray[np.floating], peak: float) -> bool:
 
 
 def decode(
-    payload: bytes | bytearray | memoryview, fmt: AudioFormat, *, split: bool = False, noticed: Noticed | None = None
+    payload: bytes | bytearray | memoryview,
+    fmt: AudioFormat,
+    *,
+    split: bool = False,
+    mix_report: MixReport | None = None,
 ) -> NDArray[np.float32]:
     """Samples of whole frames, a new array: (1, frames) float32 in [-1, 1], the channels' mix; ``split``: (channels, frames).
 
-    What shows while they are mixed is added to ``noticed``.
+    What shows while they are mixed is added to ``mix_report``.
     """
     raw = np.frombuffer(payload, _DTYPES[fmt.sample])
     samples: NDArray[np.float32]
@@ -205,7 +209,7 @@ def decode(
     channels = samples.reshape(-1, fmt.channels)
     if split:
         return np.ascontiguousarray(channels.T)
-    return mix_two(channels, noticed)[np.newaxis]
+    return mix_two(channels, mix_report)[np.newaxis]
 
 
 def _integer(name: str, text: str, least: int, most: int) -> int:

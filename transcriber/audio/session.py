@@ -7,75 +7,24 @@ frame in two of them, none in none. Time comes from counting frames, never from 
 from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.contiguous import ContiguousRun, ReplayableRun, first_heard, heard_channels
+from transcriber.audio.contiguous import ContiguousRun, ReplayableRun, window_channels
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
-from transcriber.audio.mixing import Noticed
-from transcriber.audio.offsets import Known, Offsets
+from transcriber.audio.mixing import MixReport
+from transcriber.audio.offsets import Offsets, OffsetsSnapshot
 from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cut, WindowPolicy
 from transcriber.audio.window_cutter import WindowCutter
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import BRIDGED_S, NEVER_CAME, GapReason
 
-BEGAN_AGAIN_S = 10.0
+RESTART_S = 10.0
 """A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
-
-
-class ChannelResumePoint(NamedTuple):
-    """Where a channel goes on; in frames of the session.
-
-    Attributes:
-        frame: the first of its next window.
-        lead: frames before it which that window hears again.
-        run_start: where the run begins that it belongs to.
-        number: that window's.
-        goes_on: whether the last words before it were left to it.
-        follows: whether the window before it was cut in the midst of speech.
-    """
-
-    frame: int
-    lead: int
-    run_start: int
-    number: int
-    goes_on: bool = False
-    follows: bool = False
-
-
-def replay_from(place: ChannelResumePoint, rate: int) -> int:
-    """The first frame of the session that must be heard to go on at ``place``, at ``rate`` Hz."""
-    return place.run_start + first_heard(place.frame - place.run_start, place.lead, rate)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionResumePoint:
-    """What must be known of a recording to go on with it, after one of its events.
-
-    Attributes:
-        clock: frame of the session with which the audio comes again: in the run that ``places`` belong to, and no later
-            than ``replay_from`` of any.
-        places: of that event.
-        account: what became of all frames before ``places``, and of holes after them.
-        received: frames that came before ``clock``; None: all that were not lost.
-        offsets: what was known of the publisher's then; None if there were none.
-        captured: ``Session.capture`` of that ``clock``.
-        segments: windows that became a ``final``.
-        skipped_at: where payloads that cannot be read were last told of, None if never.
-    """
-
-    clock: int
-    places: tuple[ChannelResumePoint, ...]
-    account: FrameAccount
-    received: int | None = None
-    offsets: Known | None = None
-    captured: tuple[int, datetime] | None = None
-    segments: int = 0
-    skipped_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +84,7 @@ class Gap:
     bridged: bool = False
 
     @property
-    def fate(self) -> FrameOutcome:
+    def outcome(self) -> FrameOutcome:
         """What became of its frames: they never came, or they came for nothing."""
         return FrameOutcome.LOST if self.reason in NEVER_CAME else FrameOutcome.DROPPED
 
@@ -155,31 +104,14 @@ class Session:
         segments: windows that became a ``final``.
         skipped_at: the clock at the last payload that could not be read.
         overlap: frames that came twice and were trimmed.
-        noticed: what showed while its channels were mixed.
+        mix_report: what showed while its channels were mixed.
         closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
     """
 
     __slots__ = (
-        "_bridges",
-        "_captures",
-        "_exact_offsets",
-        "_max_hole",
-        "_network",
-        "_places",
-        "_policy",
-        "_run",
-        "account",
-        "channels",
-        "clock",
-        "closed",
-        "format",
-        "id",
-        "noticed",
-        "offsets",
-        "overlap",
-        "received",
-        "segments",
-        "skipped_at",
+        "_bridges", "_captures", "_exact_offsets", "_max_hole", "_network", "_places", "_policy", "_run", "account",
+        "channels", "clock", "closed", "format", "id", "mix_report", "offsets", "overlap", "received", "segments",
+        "skipped_at"
     )  # fmt: skip
 
     def __init__(
@@ -199,7 +131,7 @@ class Session:
         """
         self.id = session_id
         self.format = fmt
-        self.channels = heard_channels(fmt, policy)
+        self.channels = window_channels(fmt, policy)
         mark = bookmark or SessionResumePoint(
             0, (ChannelResumePoint(0, 0, 0, 0),) * self.channels, FrameAccount(self.channels)
         )
@@ -208,7 +140,7 @@ class Session:
         self.offsets = Offsets(fmt, mark.offsets) if mark.offsets else None
         self.received = self.clock - self.account[FrameOutcome.LOST] if mark.received is None else mark.received
         self.overlap = 0
-        self.noticed = Noticed()
+        self.mix_report = MixReport()
         self.closed = False
         self._policy, self._network = policy, network
         self._exact_offsets = exact_offsets
@@ -258,17 +190,17 @@ class Session:
     def capture(self, frame: int) -> tuple[int, datetime] | None:
         """The latest frame at or before ``frame`` of which the capture time was told, and the time.
 
-        Known from where audio must be replayed to go on after an event, until more is fed.
+        OffsetsSnapshot from where audio must be replayed to go on after an event, until more is fed.
         """
         return next((capture for capture in reversed(self._captures) if capture[0] <= frame), None)
 
-    def began_again(self, offset: int | None, frames: int) -> bool:
+    def restarted(self, offset: int | None, frames: int) -> bool:
         """Whether this payload shows that the publisher started over."""
         if offset is None or self.offsets is None or not frames:
             return False
         if self.offsets.fits(offset, self.clock):
             return False
-        return self.offsets.away(offset, self.clock) + frames < -BEGAN_AGAIN_S * self.rate
+        return self.offsets.away(offset, self.clock) + frames < -RESTART_S * self.rate
 
     def feed(
         self,
@@ -278,12 +210,12 @@ class Session:
         captured_at: datetime | None = None,
         lost_before: GapReason | None = None,
         eager: bool = True,
-        unfit: str | None = None,
+        unusable: str | None = None,
     ) -> list[Window | Silence | Gap]:
         """Take one payload of whole frames; returns what it completes.
 
         ``eager`` says whether windows should be closed where speech has ended. ``lost_before`` says that messages may have
-        been lost since the previous payload, and why: where no offset tells how much, that is a gap of 0 frames. ``unfit`` says
+        been lost since the previous payload, and why: where no offset tells how much, that is a gap of 0 frames. ``unusable`` says
         why the payload must not be heard: then its frames count as received, and are a gap.
 
         Raises:
@@ -304,7 +236,7 @@ class Session:
         # The time of an echo is none to count from.
         if captured_at is not None and trim * self.format.frame_bytes < len(payload):
             self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
-        return done + self._push(payload, trim=trim, eager=eager, unfit=unfit)
+        return done + self._push(payload, trim=trim, eager=eager, unusable=unusable)
 
     def skip(self, detail: str) -> list[Window | Silence | Gap]:
         """A payload could not be read, ``detail`` says why: a gap of 0 frames, the clock stays; one for all of them at one place."""
@@ -333,11 +265,11 @@ class Session:
     def _place(self, offset: int, frames: int) -> int:
         """How many frames are missing before a payload; negative if so many have come before."""
         if self.offsets is None:
-            self.offsets = Offsets(self.format, Known(offset - self.clock, exact=self._exact_offsets))
+            self.offsets = Offsets(self.format, OffsetsSnapshot(offset - self.clock, exact=self._exact_offsets))
         return self.offsets.place(offset, frames, self.clock)
 
-    def _push(self, payload: bytes, *, trim: int, eager: bool, unfit: str | None) -> list[Window | Silence | Gap]:
-        """Hand over ``payload`` without its first ``trim`` frames; what is ``unfit``, as a gap."""
+    def _push(self, payload: bytes, *, trim: int, eager: bool, unusable: str | None) -> list[Window | Silence | Gap]:
+        """Hand over ``payload`` without its first ``trim`` frames; what is ``unusable``, as a gap."""
         frames = len(payload) // self.format.frame_bytes
         fresh: bytes | memoryview = payload
         if trim:
@@ -347,8 +279,8 @@ class Session:
         if not frames:
             return []
         self.received += frames
-        if unfit:
-            return self._bridge(frames, "bad_input", unfit, eager=eager)
+        if unusable:
+            return self._bridge(frames, "bad_input", unusable, eager=eager)
         self.clock += frames
         return self._windows(self._run.push(fresh, eager=eager))
 
@@ -360,7 +292,7 @@ class Session:
             return self._break(frames, reason, detail)
         done = self._windows(self._run.catch_up())
         gap = Gap(self, self.clock, frames, reason, self.places, detail=detail, bridged=True)
-        if not self.account.knows(gap.fate, gap.start_frame, frames):
+        if not self.account.covers(gap.outcome, gap.start_frame, frames):
             done.append(gap)
         self._note_bridge(self.clock, self.clock + frames)
         self.clock += frames
@@ -400,11 +332,13 @@ class Session:
     def _open_run(self) -> ContiguousRun | ReplayableRun:
         """The run that goes on at ``_places`` when audio comes from ``clock`` on."""
         if not self._policy.replayable:
-            return ContiguousRun(self.format, self._policy, self._network, self.noticed)
+            return ContiguousRun(self.format, self._policy, self._network, self.mix_report)
         start = self._places[0].run_start
         places = [(place.frame - start, place.lead, place.follows) for place in self._places]
         first = self.clock - start
-        return ReplayableRun(self.format, self._policy, self._network, first=first, places=places, noticed=self.noticed)
+        return ReplayableRun(
+            self.format, self._policy, self._network, first=first, places=places, mix_report=self.mix_report
+        )
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
         """Number the cuts and give them their places; those in which nobody speaks are silences."""

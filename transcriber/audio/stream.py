@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.payload import Odd, Sound, read_sound
+from transcriber.audio.payload import IgnoredPart, PcmPayload, read_payload
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
@@ -31,7 +31,7 @@ class Ended:
     session: Session
 
 
-Event = Started | Window | Silence | Gap | Odd | Ended
+Event = Started | Window | Silence | Gap | IgnoredPart | Ended
 
 
 class Stream:
@@ -69,21 +69,21 @@ class Stream:
 
         ``eager`` says whether windows should be closed where speech has ended, or rather be filled up.
         An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count. What is passed over
-        of a payload that can be read is ``Odd``.
+        of a payload that can be read is ``IgnoredPart``.
 
         Raises:
             BadInputError: the payload cannot be read; nothing was taken. ``skip`` says so in the stream.
         """
         session = self.session
-        sound = read_sound(payload, headers.content_type, session.format if session else None, self._default)
-        events: list[Event] = [*sound.odd]
-        if session is not None and self._is_over(session, sound, headers):
+        pcm = read_payload(payload, headers.content_type, session.format if session else None, self._default)
+        events: list[Event] = [*pcm.ignored]
+        if session is not None and self._is_over(session, pcm, headers):
             events += self.end()
-        if self.session is None and (sound.frames or sound.headed):
-            events += self._open(sound.format, headers.session)
+        if self.session is None and (pcm.frames or pcm.has_wav_header):
+            events += self._open(pcm.format, headers.session)
         if (session := self.session) is None:
             return events
-        events += self._take(session, sound, headers, lost_before, eager=eager)
+        events += self._take(session, pcm, headers, lost_before, eager=eager)
         return events + self.end() if headers.end else events
 
     def skip(self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False) -> list[Event]:
@@ -99,7 +99,7 @@ class Stream:
         """Nothing comes for the time being; returns the windows that were open. The session goes on."""
         return list(self.session.pause()) if self.session else []
 
-    def rest(self, silent_s: float, *, pause_s: float, end_s: float) -> list[Event]:
+    def time_out(self, silent_s: float, *, pause_s: float, end_s: float) -> list[Event]:
         """Nothing came for ``silent_s`` seconds: after ``pause_s`` of them the open windows are over, after ``end_s`` the session."""
         return self.end() if silent_s >= end_s else self.pause() if silent_s >= pause_s else []
 
@@ -122,25 +122,27 @@ class Stream:
 
     @staticmethod
     def _take(
-        session: Session, sound: Sound, headers: AudioHeaders, lost_before: GapReason | None, *, eager: bool
+        session: Session, pcm: PcmPayload, headers: AudioHeaders, lost_before: GapReason | None, *, eager: bool
     ) -> Sequence[Event]:
         """Feed a payload where it belongs; an offset out of reach costs no audio."""
-        data, offset, at, unfit = sound.data, headers.offset, headers.captured_at, sound.unfit
+        data, offset, at, unusable = pcm.data, headers.offset, headers.captured_at, pcm.unusable
         try:
-            return session.feed(data, offset=offset, captured_at=at, lost_before=lost_before, eager=eager, unfit=unfit)
+            return session.feed(
+                data, offset=offset, captured_at=at, lost_before=lost_before, eager=eager, unusable=unusable
+            )
         except BadInputError as error:
-            heard = session.feed(data, captured_at=at, lost_before=lost_before, eager=eager, unfit=unfit)
-            return [Odd("header", str(error)), *heard]
+            heard = session.feed(data, captured_at=at, lost_before=lost_before, eager=eager, unusable=unusable)
+            return [IgnoredPart("header", str(error)), *heard]
 
     @staticmethod
-    def _is_over(session: Session, sound: Sound, headers: AudioHeaders) -> bool:
+    def _is_over(session: Session, pcm: PcmPayload, headers: AudioHeaders) -> bool:
         """Whether this payload belongs to another recording than ``session``."""
         return (
             (headers.session is not None and headers.session != session.id)
             or (
-                sound.format is not session.format
-                and sound.format != session.format
-                and (sound.frames > 0 or sound.headed)
+                pcm.format is not session.format
+                and pcm.format != session.format
+                and (pcm.frames > 0 or pcm.has_wav_header)
             )
-            or (headers.offset is not None and session.began_again(headers.offset, sound.frames))
+            or (headers.offset is not None and session.restarted(headers.offset, pcm.frames))
         )

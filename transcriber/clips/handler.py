@@ -226,7 +226,7 @@ def _cut(ears: ClipCutter, data: bytes, session_id: str) -> Clip:
         if media.frames is not None:
             ears.check_length(media.frames, media.format.rate)
         clip = ears.cut(session_id, media.format, _claims_told(media.pieces))
-        clip.session.noticed.opposed += media.noticed.opposed
+        clip.session.mix_report.opposed += media.mix_report.opposed
         return clip
 
 

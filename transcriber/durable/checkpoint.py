@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from transcriber.audio.contention import Claim, Contenders
+from transcriber.audio.contention import Contenders, RecordingClaim
 from transcriber.audio.frame_account import FrameAccount
-from transcriber.audio.offsets import Known
+from transcriber.audio.offsets import OffsetsSnapshot
 from transcriber.audio.pcm import parse_content_type
-from transcriber.audio.session import ChannelResumePoint, Session, SessionResumePoint
+from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint
+from transcriber.audio.session import Session
 from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings
 from transcriber.pipeline.session_output import SessionOutput
@@ -44,7 +45,7 @@ class StreamResumePoint:
     heard_at: datetime | None = None
     places: tuple[ChannelResumePoint, ...] = ()
     received: int | None = None
-    offsets: Known | None = None
+    offsets: OffsetsSnapshot | None = None
     captured: tuple[int, datetime] | None = None
     skipped_at: int | None = None
     ending: bool = False
@@ -102,8 +103,10 @@ def contenders_of(state: SessionState) -> Contenders | None:
     found = state.contenders
     if found is None:
         return None
-    other = None if found.other is None else Claim(**found.other.model_dump())
-    return Contenders(Claim(**found.heard.model_dump()), found.heard_at_s, other, found.other_at_s, found.noticed)
+    other = None if found.other is None else RecordingClaim(**found.other.model_dump())
+    return Contenders(
+        RecordingClaim(**found.heard.model_dump()), found.heard_at_s, other, found.other_at_s, found.noticed
+    )
 
 
 def cut_loose(found: Checkpoint, seq: int) -> Checkpoint:
@@ -137,8 +140,8 @@ def _session_state(cursor: StreamResumePoint, session: Session, report: SessionO
     )
 
 
-def _offsets(state: SessionState) -> Known | None:
-    return Known(**state.offsets.model_dump()) if state.offsets else None
+def _offsets(state: SessionState) -> OffsetsSnapshot | None:
+    return OffsetsSnapshot(**state.offsets.model_dump()) if state.offsets else None
 
 
 def _contenders_state(now: Contenders | None) -> ContendersState | None:

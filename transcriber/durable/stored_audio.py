@@ -59,13 +59,13 @@ class StoredAudio:
             if last_seq is None or payload.seq > last_seq:
                 break
             silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0
-            events = audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
+            events = audio.time_out(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
             headers = parse_headers(payload.headers)
-            verdict = Verdict.HEARD
+            verdict = Verdict.ACCEPTED
             if payload.payload:
                 verdict = contention.judge(headers, payload.stored_at.timestamp())
             if verdict in REFUSALS:
-                events += audio.skip(contention.detail) if verdict is Verdict.NOTICED else []
+                events += audio.skip(contention.detail) if verdict is Verdict.CONTENTION_BEGUN else []
             else:
                 try:
                     events += audio.feed(payload.payload, headers)

@@ -15,9 +15,10 @@ from typing import NamedTuple, Protocol
 
 from transcriber.audio.contention import REFUSALS, Contenders, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.offsets import Known
-from transcriber.audio.payload import Odd
-from transcriber.audio.session import ChannelResumePoint, Gap, Session, Silence, Window, replay_from
+from transcriber.audio.offsets import OffsetsSnapshot
+from transcriber.audio.payload import IgnoredPart
+from transcriber.audio.resume_point import ChannelResumePoint, replay_from
+from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.durable.checkpoint import StreamResumePoint
 from transcriber.durable.consumer import Payload
@@ -88,7 +89,7 @@ class _Fed(NamedTuple):
     before: int
     clock: int
     received: int
-    offsets: Known | None
+    offsets: OffsetsSnapshot | None
     contenders: Contenders | None
     heard_before: datetime | None
 
@@ -204,7 +205,7 @@ class Windower:
         session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
         before, received, offsets = (session.clock, session.received, _known(session)) if session else (0, 0, None)
         contenders, at_s = self._contention.now, payload.stored_at.timestamp()
-        verdict = self._contention.judge(headers, at_s) if payload.data else Verdict.HEARD
+        verdict = self._contention.judge(headers, at_s) if payload.data else Verdict.ACCEPTED
         self._fed_seq = payload.seq
         self._report.counters.chunks_received += 1
         try:
@@ -238,7 +239,7 @@ class Windower:
             self._fed = deque([_Fed(payload.seq, 0, 0, 0, None, contenders, heard_before)])
             await self._happened(events[begun:], headers, arrival)
         if self.session is None:
-            self._contention.over()
+            self._contention.reset()
         else:
             self._report.note(self.session, headers)
             if events:
@@ -264,16 +265,16 @@ class Windower:
     def _contend(self, verdict: Verdict) -> Sequence[Event]:
         """A payload is of another publisher, and not heard."""
         self._report.contended(self._contention.detail)
-        return self._audio.skip(self._contention.detail) if verdict is Verdict.NOTICED else []
+        return self._audio.skip(self._contention.detail) if verdict is Verdict.CONTENTION_BEGUN else []
 
     async def _pass_time(self, silent_s: float) -> None:
         """No audio was stored for so long."""
         settings = self._runtime.settings
-        over = self._audio.rest(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
+        over = self._audio.time_out(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
         if over:
             await self._happened(over, NO_HEADERS, self._latest)
         if self.session is None:
-            self._contention.over()
+            self._contention.reset()
 
     async def _wait(self) -> bool:
         """Nothing comes; returns whether nothing of it will be missed."""
@@ -313,7 +314,7 @@ class Windower:
                     tell = partial(self._report.gap, event, arrival.wall)
                     after = self._stand(event.session, event.places, ending=event.session in ending)
                     self._write(tell, after, arrival)
-                case Odd():
+                case IgnoredPart():
                     self._report.odd(event)
                 case Ended(session):
                     self._write(partial(self._report.ended, session), StreamResumePoint(self._fed_seq + 1), arrival)
@@ -376,7 +377,7 @@ class Windower:
             fed.heard_before,
             places,
             fed.received,
-            fed.offsets or (session.offsets.first if session.offsets else None),
+            fed.offsets or (session.offsets.initial if session.offsets else None),
             session.capture(clock),
             session.skipped_at,
             # The payload that ended it is not read again.
@@ -400,5 +401,5 @@ class Windower:
         return next((fed for fed, end in zip(self._fed, ends, strict=True) if end > frame), coming)
 
 
-def _known(session: Session) -> Known | None:
-    return session.offsets.known if session.offsets else None
+def _known(session: Session) -> OffsetsSnapshot | None:
+    return session.offsets.snapshot if session.offsets else None

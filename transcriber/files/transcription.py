@@ -92,7 +92,7 @@ class FileTranscription:
         """The audio, from where ``found`` stands; ``stack`` closes it."""
         file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
         media = file.media
-        stack.callback(_tell_noticed, media, self._state.record.submission.job)
+        stack.callback(_warn_of_opposed, media, self._state.record.submission.job)
         self._state.learn(media.frames, media.format.rate)
         record = self._state.record
         self._feed = FilePayloads(
@@ -115,7 +115,7 @@ class FileTranscription:
         return source
 
 
-def _tell_noticed(media: Media, job: str) -> None:
+def _warn_of_opposed(media: Media, job: str) -> None:
     """What showed in a file of more than two channels; what shows in two, the report of the stream tells."""
-    if odd := media.noticed.warning(media.format.rate):
+    if odd := media.mix_report.warning(media.format.rate):
         log.warning(odd, extra={"job": job})

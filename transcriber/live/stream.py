@@ -11,7 +11,7 @@ from functools import partial
 from transcriber.audio.codecs.stream_decoder import parse_encoding
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.payload import Odd
+from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
@@ -88,7 +88,7 @@ class LiveStream:
         """Take message ``number`` of the subscription, at ``live_s`` of live time."""
         self._report.counters.chunks_received += 1
         parsed = parse_headers(headers)
-        if payload and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.HEARD:
+        if payload and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.ACCEPTED:
             self._tell_contended(verdict)
             if verdict in REFUSALS:
                 return
@@ -103,13 +103,13 @@ class LiveStream:
         else:
             self.hear(chunk)
         if parsed.end:
-            self._contention.over()
+            self._contention.reset()
 
     def _tell_contended(self, verdict: Verdict) -> None:
         """Two publish on this stream, or no longer."""
         if verdict in REFUSALS:
             self._report.contended(self._contention.detail)
-        if verdict is Verdict.NOTICED:
+        if verdict is Verdict.CONTENTION_BEGUN:
             self._handle(self._audio.skip(self._contention.detail), NO_HEADERS, Arrival.now())
         if (session := self.session) and (state := TOLD_OF.get(verdict)):
             self._report.sessions[session].status(state)
@@ -174,7 +174,7 @@ class LiveStream:
 
     def end(self) -> None:
         """No more audio will come: idle, or shutdown. Encoded chunks are decoded first, so that the end comes later."""
-        self._contention.over()
+        self._contention.reset()
         if self._chunks and self.encoded:
             lost_before = self._lost_before(sys.maxsize)
             over = Chunk(b"", AudioHeaders(end=True), lost_before, Arrival.now(), self.heard_s, came=False)
@@ -235,7 +235,7 @@ class LiveStream:
                     self._report.silence(event, arrival.wall)
                 case Gap():
                     self._report.gap(event, arrival.wall)
-                case Odd():
+                case IgnoredPart():
                     self._report.odd(event)
                 case Ended(session):
                     self._report.ended(session)

@@ -13,7 +13,7 @@ from functools import partial
 from transcriber.audio.contention import Verdict
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.payload import Odd
+from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.engine.job import Job, Lane, Outcome, Settle
@@ -30,7 +30,7 @@ from transcriber.telemetry import Counters, valid_traceparent
 
 log = logging.getLogger(__name__)
 
-TOLD_OF: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
+TOLD_OF: dict[Verdict, StreamState] = {Verdict.CONTENTION_BEGUN: "contended", Verdict.CONTENTION_OVER: "resumed"}
 """The states of a stream on which two publish."""
 
 
@@ -84,9 +84,9 @@ class StreamOutput:
         if language and language != report.language:
             allowed = self._runtime.settings.languages
             if not self._runtime.model.supports(language):
-                self.odd(Odd("header", f"Language {language} is none that the model knows"))
+                self.odd(IgnoredPart("header", f"Language {language} is none that the model knows"))
             elif allowed and language not in allowed:
-                self.odd(Odd("header", f"Language {language} is not in WHISPER_LANGUAGES"))
+                self.odd(IgnoredPart("header", f"Language {language} is not in WHISPER_LANGUAGES"))
             else:
                 report.language = language
         if headers.prompt is not None:
@@ -103,16 +103,16 @@ class StreamOutput:
             self._runtime.warnings.warning(
                 "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
             )
-        if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
+        if session.mix_report.opposed and not report.noticed and (odd := session.mix_report.warning(session.rate)):
             report.noticed = True
             self._runtime.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
     def passed_over(self, headers: Iterable[str]) -> None:
         """Headers that make no sense, each as a line."""
         for line in headers:
-            self.odd(Odd("header", line))
+            self.odd(IgnoredPart("header", line))
 
-    def odd(self, odd: Odd) -> None:
+    def odd(self, odd: IgnoredPart) -> None:
         """Something was passed over of a payload that is heard all the same."""
         self.counters.chunks_odd[odd.reason] += 1
         kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
@@ -234,7 +234,7 @@ class StreamOutput:
         """Frames never came, or it is not known how many, or they are of no use."""
         if gap.reason == "bad_input" and gap.frames:
             self.refused(gap.detail or "")
-        gap.session.account.settle(gap.fate, gap.start_frame, gap.frames, gap.channel)
+        gap.session.account.settle(gap.outcome, gap.start_frame, gap.frames, gap.channel)
         self._tell_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:

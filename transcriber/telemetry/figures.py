@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
-from transcriber.audio.payload import OddReason
+from transcriber.audio.payload import IgnoredReason
 from transcriber.schema.messages import GapReason, Latency, LeftOut, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
@@ -60,7 +60,7 @@ class Counters:
             ("bad_input", "slow_consumer", "overlap", "contended", "too_many_streams"), 0
         )
     )
-    chunks_odd: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(OddReason), 0))
+    chunks_odd: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(IgnoredReason), 0))
     chunks_filtered: int = 0
     partials: int = 0
     language_changes: int = 0

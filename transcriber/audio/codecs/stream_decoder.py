@@ -23,7 +23,7 @@ from transcriber.audio.codecs.opus import (
 )
 from transcriber.audio.codecs.webm import WebmDemuxer
 from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
-from transcriber.audio.session import BEGAN_AGAIN_S
+from transcriber.audio.session import RESTART_S
 from transcriber.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _Timeline:
             self.clock = packet.at
         jump = self.jump(packet, frames)
         # What is further away than any hole may be is another clock.
-        if -BEGAN_AGAIN_S * OPUS_RATE <= jump <= self._farthest:
+        if -RESTART_S * OPUS_RATE <= jump <= self._farthest:
             self.clock += jump
         self._due = self._due if packet.at is None else packet.at
         place = self.clock

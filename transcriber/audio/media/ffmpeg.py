@@ -30,7 +30,7 @@ from transcriber.audio.media.sizes import mend_sizes
 from transcriber.audio.media.sniff import HEAD_BYTES, find_kind, skip_tags, tells_length, unread_kind
 from transcriber.audio.media.sources import Reader
 from transcriber.audio.media.timeline import Timeline
-from transcriber.audio.mixing import Noticed
+from transcriber.audio.mixing import MixReport
 from transcriber.audio.pcm import AudioFormat
 from transcriber.errors import ClaimError, EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
@@ -226,12 +226,12 @@ class _Decoder:
         container = self._container.format.name.partition(",")[0]
         if first_frame:
             self._first, self._passing = first_frame, _NEEDED.get(self._kind, 0)
-        noticed = Noticed()
-        finish = Finish(self._samples.gains, noticed, as_written=self._codec.name.startswith("pcm_f"))
+        mix_report = MixReport()
+        finish = Finish(self._samples.gains, mix_report, as_written=self._codec.name.startswith("pcm_f"))
         pieces = join(self._chunks(first, frames), fmt.rate, promised, first_frame, finish, claimed)
         # Of fragments it is that of those which were looked at.
         told = None if self._known.outline.fragmented else length
-        return Media(fmt, told, container, self._codec.name, pieces, noticed), self._samples
+        return Media(fmt, told, container, self._codec.name, pieces, mix_report), self._samples
 
     def _length(self) -> tuple[int | None, int | None, int]:
         """In frames: the length, None where it were a guess; how much must come, None where nobody promised; what is claimed."""

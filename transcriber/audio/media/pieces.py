@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.audio.mixing import Noticed, mix_many
+from transcriber.audio.mixing import MixReport, mix_many
 from transcriber.audio.pcm import MAX_FLOAT_PEAK, AudioFormat, is_unscaled, peak_of
 from transcriber.errors import ClaimError, TranscriberError, TruncatedError
 
@@ -46,7 +46,7 @@ class Media:
         codec: such as ``opus``.
         pieces: the audio, decoded as it is asked for; the same for the same bytes. It returns the place after the last frame, and
             ``close()`` frees the decoder.
-        noticed: what showed so far while more than two channels were mixed.
+        mix_report: what showed so far while more than two channels were mixed.
     """
 
     format: AudioFormat
@@ -54,7 +54,7 @@ class Media:
     container: str
     codec: str
     pieces: Generator[Piece, None, int]
-    noticed: Noticed = field(default_factory=Noticed)
+    mix_report: MixReport = field(default_factory=MixReport)
 
 
 class Finish:
@@ -63,13 +63,13 @@ class Finish:
     def __init__(
         self,
         gains: NDArray[np.float32] | None = None,
-        noticed: Noticed | None = None,
+        mix_report: MixReport | None = None,
         *,
         as_written: bool = False,
     ) -> None:
         """``gains`` mix all channels to one; ``as_written``: its floats are those that somebody wrote, not those of a codec."""
         self.as_written = as_written
-        self._gains, self._noticed = gains, noticed
+        self._gains, self._mix_report = gains, mix_report
         self._peak = 0.0  # of integers that were written as floats, as far as they were heard; 0: they are none
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[Any]:
@@ -79,7 +79,7 @@ class Finish:
         """
         if samples.dtype == np.float32:
             samples = self._in_range(samples)
-        return samples if self._gains is None else mix_many(samples, self._gains, self._noticed)
+        return samples if self._gains is None else mix_many(samples, self._gains, self._mix_report)
 
     def _in_range(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         peak = peak_of(samples)

@@ -1,0 +1,60 @@
+"""Where the audio of a session is taken up again after one of its events. Plain data."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from transcriber.audio.contiguous import input_start
+from transcriber.audio.frame_account import FrameAccount
+from transcriber.audio.offsets import OffsetsSnapshot
+
+
+class ChannelResumePoint(NamedTuple):
+    """Where a channel goes on; in frames of the session.
+
+    Attributes:
+        frame: the first of its next window.
+        lead: frames before it which that window hears again.
+        run_start: where the run begins that it belongs to.
+        number: that window's.
+        goes_on: whether the last words before it were left to it.
+        follows: whether the window before it was cut in the midst of speech.
+    """
+
+    frame: int
+    lead: int
+    run_start: int
+    number: int
+    goes_on: bool = False
+    follows: bool = False
+
+
+def replay_from(place: ChannelResumePoint, rate: int) -> int:
+    """The first frame of the session that must be heard to go on at ``place``, at ``rate`` Hz."""
+    return place.run_start + input_start(place.frame - place.run_start, place.lead, rate)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResumePoint:
+    """What must be known of a recording to go on with it, after one of its events.
+
+    Attributes:
+        clock: frame of the session with which the audio comes again: in the run that ``places`` belong to, and no later
+            than ``replay_from`` of any.
+        places: of that event.
+        account: what became of all frames before ``places``, and of holes after them.
+        received: frames that came before ``clock``; None: all that were not lost.
+        offsets: what was known of the publisher's then; None if there were none.
+        captured: ``Session.capture`` of that ``clock``.
+        segments: windows that became a ``final``.
+        skipped_at: where payloads that cannot be read were last told of, None if never.
+    """
+
+    clock: int
+    places: tuple[ChannelResumePoint, ...]
+    account: FrameAccount
+    received: int | None = None
+    offsets: OffsetsSnapshot | None = None
+    captured: tuple[int, datetime] | None = None
+    segments: int = 0
+    skipped_at: int | None = None
