@@ -6,7 +6,7 @@ import av
 import numpy as np
 
 from bench.media_files import KINDS, encode, resampled
-from transcriber.audio.media.open import Media
+from transcriber.audio.media.pieces import Media
 from transcriber.audio.pcm import decode
 from transcriber.errors import UnseekableError
 from transcriber.testing.speech import load_speech

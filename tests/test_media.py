@@ -8,7 +8,7 @@ import soxr
 from bench.media_files import KINDS, Kind, encode, resampled
 from tests.media import Trickle, make, pcm, speech_at
 from transcriber.audio.media.open import open_media
-from transcriber.audio.media.samples import Samples
+from transcriber.audio.media.samples import SampleConverter
 from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
 from transcriber.engine.whisper.model import load_model
@@ -143,7 +143,7 @@ def test_who_has_heard_the_beginning_gets_the_very_same_rest(kind, rate, channel
 def test_what_was_heard_is_not_decoded_again(name):
     data = encode(KINDS[name], long_speech(16_000, 1), 16_000)
 
-    with patch.object(Samples, "of", autospec=True, side_effect=Samples.of) as decoded:
+    with patch.object(SampleConverter, "convert", autospec=True, side_effect=SampleConverter.convert) as decoded:
         assert list(open_media(data, 18 * 16_000).pieces)
 
     assert decoded.call_count < 21 * 16_000 / 576 / 2

@@ -15,8 +15,8 @@ from bench.fuzz_media import decode_all, mutate, originals
 from bench.media_files import KINDS, encode
 from tests.encoding import blocks, cluster, element, opus_head, track, webm_head
 from tests.media import SPEECH, Claim, Trickle, make, pcm, without_packets
-from transcriber.audio.media.open import Piece, open_media
-from transcriber.audio.media.pieces import join
+from transcriber.audio.media.open import open_media
+from transcriber.audio.media.pieces import Piece, join
 from transcriber.audio.media.sources import MAX_SILENT_BYTES
 from transcriber.audio.media.timeline import Timeline
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError

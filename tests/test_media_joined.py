@@ -8,9 +8,9 @@ import pytest
 from bench.media_files import KINDS, Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm, speech_at
 from transcriber.audio.media import open as media_module
-from transcriber.audio.media.open import Piece, open_media
-from transcriber.audio.media.pieces import Chunk
-from transcriber.audio.media.rate import OneRate
+from transcriber.audio.media.open import open_media
+from transcriber.audio.media.pieces import Chunk, Piece
+from transcriber.audio.media.rate import RateConverter
 from transcriber.audio.pcm import SampleFormat
 from transcriber.errors import ClaimError, MediaError, TruncatedError
 
@@ -185,7 +185,7 @@ def test_floats_and_integers_follow_each_other_as_loud(name):
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_samples_of_another_rate_tile_as_those_of_one(rates, dtype):
     rate, other = rates
-    one, dice, place = OneRate(rate), np.random.default_rng(1), 0
+    one, dice, place = RateConverter(rate), np.random.default_rng(1), 0
     out: list[Chunk] = []
     for _ in range(60):
         now = rate if dice.random() < 0.3 else other

@@ -10,8 +10,9 @@ from hypothesis import given, strategies as st
 
 from bench.media_files import Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm
-from transcriber.audio.media.open import Piece, open_media
+from transcriber.audio.media.open import open_media
 from transcriber.audio.media.outline import Outline
+from transcriber.audio.media.pieces import Piece
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, TruncatedError
 
 SECTOR, PACKET = 2048, 188
@@ -113,7 +114,7 @@ def test_millions_of_tiny_parts_keep_nobody_busy(kind, part):
 
     outline._parse = count
 
-    outline.see(0, part * 1_000_000)
+    outline.observe(0, part * 1_000_000)
 
     assert 1000 < seen < 20_000
 
@@ -206,9 +207,9 @@ def test_an_outline_is_the_same_however_its_bytes_come_and_never_fails(kind, dat
     data = starts.get(kind, b"") + data
     at_once, in_pieces = Outline(kind, data), Outline(kind, data)
 
-    at_once.see(0, data)
+    at_once.observe(0, data)
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(data)], strict=True):
-        in_pieces.see(start, data[start:end])
+        in_pieces.observe(start, data[start:end])
 
     assert at_once.reach == in_pieces.reach >= 0
 

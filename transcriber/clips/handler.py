@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 
 from transcriber.audio.clip import Clip, ClipCutter
-from transcriber.audio.media.open import Piece, open_media
+from transcriber.audio.media.open import open_media
+from transcriber.audio.media.pieces import Piece
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.window import WindowPolicy

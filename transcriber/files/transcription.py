@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from transcriber.audio.media.open import Media
+from transcriber.audio.media.pieces import Media
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.object_store.blocking_source import BlockingSource
 from transcriber.bus.object_store.bucket import Bucket

@@ -12,7 +12,9 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from transcriber.audio.media.open import Media, Piece, Source, open_media
+from transcriber.audio.media.open import open_media
+from transcriber.audio.media.pieces import Media, Piece
+from transcriber.audio.media.sources import Source
 from transcriber.pipeline import DECODING_THREAD
 
 THREADS = 2

@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 
 from transcriber.audio.codecs.wav import TRAILER_BYTES, WavParser, is_wav, what_follows
 from transcriber.audio.media.parts import watch
-from transcriber.audio.media.pieces import Chunk, Finish, Media, Piece, join
-from transcriber.audio.media.rate import OneRate
+from transcriber.audio.media.pieces import Chunk, Media, Piece, SampleNormalizer, join
+from transcriber.audio.media.rate import RateConverter
 from transcriber.audio.media.sources import BytesSource, Reader, Source, read_exactly
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.errors import BadInputError, ClaimError, MediaError, TruncatedError
 
 if TYPE_CHECKING:
-    from transcriber.audio.media.samples import Samples
-
-__all__ = ["Media", "Piece", "Source", "open_media"]
+    from transcriber.audio.media.samples import SampleConverter
 
 _READ_BYTES = 2**16
 _MAX_HEADER_BYTES = 2**20
@@ -46,16 +44,16 @@ def open_media(source: Source | bytes, first: int = 0) -> Media:
     """
     reader = Reader(BytesSource(source) if isinstance(source, bytes) else source)
     media, like = _open(reader, first, None)
-    return replace(media, pieces=_Files(media, reader, like, first).pieces())
+    return replace(media, pieces=_JoinedFiles(media, reader, like, first).pieces())
 
 
-class _Files:
+class _JoinedFiles:
     """A file, and those behind it. One that cannot be read, or not to its end, costs the others nothing."""
 
-    def __init__(self, media: Media, reader: Reader, like: "Samples | AudioFormat", first: int) -> None:
+    def __init__(self, media: Media, reader: Reader, like: "SampleConverter | AudioFormat", first: int) -> None:
         self._media, self._reader, self._like, self._first = media, reader, like, first
         self._begin = self._end = 0  # of the file that is read now
-        self._heard = 0  # the place after the last sample
+        self._decoded_end = 0  # the place after the last sample
 
     def pieces(self) -> Generator[Piece, None, int]:
         """Those of all.
@@ -67,9 +65,9 @@ class _Files:
         while pieces:
             error = yield from self._file(pieces)
             pieces = None
-            if self._first and not self._heard and self._behind(error):
+            if self._first and not self._decoded_end and self._behind(error):
                 # Of a file that was passed over to its end nobody knows to the frame where that is.
-                return (yield from self._all_over())
+                return (yield from self._from_the_start())
             for _ in range(_MAX_UNREAD):
                 if pieces or not (following := self._behind(error)):
                     break
@@ -84,7 +82,7 @@ class _Files:
                 raise error
         return self._end
 
-    def _all_over(self) -> Generator[Piece, None, int]:
+    def _from_the_start(self) -> Generator[Piece, None, int]:
         whole = open_media(self._reader.source).pieces
         with closing(whole):
             for piece in whole:
@@ -108,7 +106,7 @@ class _Files:
                 except MediaError as error:
                     return error
                 yield piece._replace(frame=begin + piece.frame)
-                self._end = self._heard = begin + piece.frame + len(piece.data) // frame_bytes
+                self._end = self._decoded_end = begin + piece.frame + len(piece.data) // frame_bytes
 
     def _behind(self, error: MediaError | None) -> Reader | None:
         """The next file, if there is one."""
@@ -119,11 +117,13 @@ class _Files:
         except MediaError:  # much that is no sound
             return None
         if following and isinstance(error, TruncatedError) and self._media.container == "mp3":
-            self._end = self._heard  # FFmpeg has guessed the length from the size of all of them
+            self._end = self._decoded_end  # FFmpeg has guessed the length from the size of all of them
         return following
 
 
-def _open(reader: Reader, first: int, like: Optional["Samples | AudioFormat"]) -> "tuple[Media, Samples | AudioFormat]":
+def _open(
+    reader: Reader, first: int, like: Optional["SampleConverter | AudioFormat"]
+) -> "tuple[Media, SampleConverter | AudioFormat]":
     """A file, and what its samples are like: those of the file before it, if there is one."""
     if is_wav(reader.peek(12)):
         try:
@@ -139,16 +139,16 @@ def _open(reader: Reader, first: int, like: Optional["Samples | AudioFormat"]) -
 
 
 def _open_other(
-    reader: Reader, first: int, like: Optional["Samples | AudioFormat"]
-) -> "tuple[Media, Samples | AudioFormat]":
+    reader: Reader, first: int, like: Optional["SampleConverter | AudioFormat"]
+) -> "tuple[Media, SampleConverter | AudioFormat]":
     from transcriber.audio.media.ffmpeg import open_file  # noqa: PLC0415 - FFmpeg is 20 MB, and many daemons read no file
 
     return open_file(reader, first, like)
 
 
 def _open_wav(
-    reader: Reader, first: int, like: Optional["Samples | AudioFormat"]
-) -> "tuple[Media, Samples | AudioFormat]":
+    reader: Reader, first: int, like: Optional["SampleConverter | AudioFormat"]
+) -> "tuple[Media, SampleConverter | AudioFormat]":
     watch(reader, "wav")
     parser, head = WavParser(reader.source.size and reader.source.size - reader.start), b""
     while parser.format is None:
@@ -162,7 +162,7 @@ def _open_wav(
     as_is = fmt.sample in {SampleFormat.S16LE, SampleFormat.F32LE}
     alike = like or (fmt if as_is else AudioFormat(SampleFormat.F32LE, fmt.rate, fmt.channels))
     out = alike if isinstance(alike, AudioFormat) else alike.format
-    finish = Finish(
+    normalize = SampleNormalizer(
         None if isinstance(alike, AudioFormat) else alike.gains,
         as_written=fmt.sample is SampleFormat.F32LE and out.sample is SampleFormat.F32LE,
     )
@@ -174,7 +174,7 @@ def _open_wav(
     if like is not None:
         chunks = _alike(chunks, alike, fmt)
     return Media(
-        out, length, "wav", str(fmt.sample).lower(), join(chunks, out.rate, None, first, finish, claimed)
+        out, length, "wav", str(fmt.sample).lower(), join(chunks, out.rate, None, first, normalize, claimed)
     ), alike
 
 
@@ -193,14 +193,14 @@ def _goes_on(reader: Reader, parser: WavParser) -> bool:
     return "file" in follows or (left_bytes > TRAILER_BYTES and "chunk" not in follows)
 
 
-def _alike(chunks: Iterator[Chunk], like: "Samples | AudioFormat", fmt: AudioFormat) -> Iterator[Chunk]:
+def _alike(chunks: Iterator[Chunk], like: "SampleConverter | AudioFormat", fmt: AudioFormat) -> Iterator[Chunk]:
     """The samples of a WAV file as those of the file before it."""
-    from transcriber.audio.media.samples import Samples  # noqa: PLC0415 - it needs FFmpeg, too
+    from transcriber.audio.media.samples import SampleConverter  # noqa: PLC0415 - it needs FFmpeg, too
 
-    samples = Samples(like) if isinstance(like, AudioFormat) else like
-    rates, place = OneRate(samples.format.rate), 0
+    converter = SampleConverter(like) if isinstance(like, AudioFormat) else like
+    rates, place = RateConverter(converter.format.rate), 0
     for _, chunk in chunks:
-        made = samples.of_array(chunk)
+        made = converter.convert_array(chunk)
         frames = rates.frames(len(made), fmt.rate)
         yield from rates.add(place, frames, made, fmt.rate)
         place += frames
@@ -212,7 +212,7 @@ def _wav_chunks(reader: Reader, parser: WavParser, pcm: bytes, fmt: AudioFormat)
     data = b"begun"
     while data or pcm:
         if pcm:
-            reader.heard()
+            reader.reset_silence()
             samples = _samples(pcm, fmt)
             yield frame, samples
             frame += len(samples)

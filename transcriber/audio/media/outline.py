@@ -69,7 +69,7 @@ class Outline:
             size = struct.unpack(">d", found[1])[0]
             self.reach = int(size) if 0 < size < 2**50 else 0
 
-    def see(self, offset: int, data: bytes) -> None:
+    def observe(self, offset: int, data: bytes) -> None:
         """These bytes lie at ``offset`` from the start."""
         while self._parse:
             start = self._at + len(self._header) - offset

@@ -57,7 +57,7 @@ class Media:
     mix_report: MixReport = field(default_factory=MixReport)
 
 
-class Finish:
+class SampleNormalizer:
     """Makes the samples of one piece after the other what is heard: finite, in about [-1, 1], and of no more channels than two."""
 
     def __init__(
@@ -99,7 +99,7 @@ def join(
     rate: int,
     promised: int | None,
     first: int = 0,
-    finish: Finish | None = None,
+    normalize: SampleNormalizer | None = None,
     claimed: int = 0,
 ) -> Generator[Piece, None, int]:
     """Chunks of any length as pieces.
@@ -109,7 +109,7 @@ def join(
         rate: frames in a second.
         promised: the length, if the container is to be trusted with it.
         first: what comes before this place, where a piece begins, is left out.
-        finish: makes of samples what is heard.
+        normalize: makes of samples what is heard.
         claimed: the length that a header claims, which may never have been right.
 
     Returns:
@@ -119,11 +119,11 @@ def join(
         TruncatedError: the last chunk ends clearly before ``promised``.
         ClaimError: or before ``claimed``.
     """
-    finish = finish or Finish()
-    if finish.as_written:  # what its floats mean shows in the pieces before
-        end = yield from _pieces(chunks, _Slab(rate, 0, finish), first)
+    normalize = normalize or SampleNormalizer()
+    if normalize.as_written:  # what its floats mean shows in the pieces before
+        end = yield from _pieces(chunks, _PieceBuffer(rate, 0, normalize), first)
     else:
-        end = yield from _pieces(chunks, _Slab(rate, first, finish), first)
+        end = yield from _pieces(chunks, _PieceBuffer(rate, first, normalize), first)
     clearly = end + rate * CLEARLY_S
     if promised is not None and clearly < promised:
         raise TruncatedError(f"it ends after {end / rate:.1f} s of {promised / rate:.1f} s", promised)
@@ -132,30 +132,30 @@ def join(
     return end
 
 
-def _pieces(chunks: Iterator[Chunk], slab: "_Slab", first: int) -> Generator[Piece, None, int]:
-    end, start = 0, slab.end
+def _pieces(chunks: Iterator[Chunk], buffer: "_PieceBuffer", first: int) -> Generator[Piece, None, int]:
+    end, start = 0, buffer.end
     try:
         for place, samples in chunks:
             end = place + len(samples)
-            pieces = slab.add(place, samples) if place >= start else slab.add(start, samples[start - place :])
+            pieces = buffer.add(place, samples) if place >= start else buffer.add(start, samples[start - place :])
             yield from (piece for piece in pieces if piece.frame >= first)
     except TranscriberError:
-        yield from (piece for piece in slab.rest() if piece.frame >= first)
+        yield from (piece for piece in buffer.rest() if piece.frame >= first)
         raise
-    yield from (piece for piece in slab.rest() if piece.frame >= first)
+    yield from (piece for piece in buffer.rest() if piece.frame >= first)
     return end
 
 
-class _Slab:
+class _PieceBuffer:
     """A second of samples. They are copied at once: whoever decodes can use their memory again, which is still in the cache.
 
     Attributes:
         end: the place after the last.
     """
 
-    def __init__(self, size: int, end: int, finish: Finish) -> None:
+    def __init__(self, size: int, end: int, normalize: SampleNormalizer) -> None:
         self.end = end
-        self._size, self._start, self._finish = size, end, finish
+        self._size, self._start, self._normalize = size, end, normalize
         self._held = 0  # frames from ``_start`` on
         self._samples: NDArray[Any] = np.empty((0, 0))
 
@@ -188,4 +188,4 @@ class _Slab:
         return [self._piece(self._start, self._samples[:held])] if held else []
 
     def _piece(self, start: int, samples: NDArray[Any]) -> Piece:
-        return Piece(start, self._finish(samples).tobytes())
+        return Piece(start, self._normalize(samples).tobytes())

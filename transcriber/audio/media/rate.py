@@ -16,7 +16,7 @@ _BLOCK_S = 0.5
 """So much is resampled at once: from 8 000 to 192 000 Hz it becomes 24 times as much."""
 
 
-class OneRate:
+class RateConverter:
     """Makes all samples those of one rate; what has it already passes untouched.
 
     Of a run of another rate the last frames come with what follows it, or with ``flush``. Integers are resampled as floats, for

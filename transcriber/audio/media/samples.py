@@ -23,7 +23,7 @@ _DTYPES: dict[str, type[np.generic]] = {
 }
 
 
-class Samples:
+class SampleConverter:
     """Makes all samples of a file look like the first, but for their rate.
 
     Attributes:
@@ -59,7 +59,7 @@ class Samples:
         # Of one channel, planar and packed are the same; most frames are like this one, and 20 ms of Opus are decoded in 15 us.
         self._usual = first.format.name if first.format.packed.name == self._as_is and channels == 1 else ""
 
-    def of(self, frame: av.AudioFrame) -> NDArray[Any]:
+    def convert(self, frame: av.AudioFrame) -> NDArray[Any]:
         """(frames, channels of the first frame) int16 or float32, at the rate of ``frame``.
 
         Raises:
@@ -81,7 +81,7 @@ class Samples:
                 samples = self._alike(samples, _gains(frame))
         return self._as_format(samples)
 
-    def of_array(self, samples: NDArray[Any]) -> NDArray[Any]:
+    def convert_array(self, samples: NDArray[Any]) -> NDArray[Any]:
         """The same of (frames, 1 or 2) int16 or float32 in about [-1, 1]."""
         if samples.dtype == self._dtype and samples.shape[1] == self._channels:
             return samples
@@ -92,7 +92,7 @@ class Samples:
             scaled = self._alike(np.ascontiguousarray(scaled), np.ones(1, np.float32))
         return self._as_format(scaled)
 
-    def none(self) -> NDArray[Any]:
+    def empty(self) -> NDArray[Any]:
         """No samples."""
         return np.empty((0, self._channels), np.int16 if self.format.sample is SampleFormat.S16LE else np.float32)
 

@@ -66,7 +66,7 @@ class Reader:
         start: where the file begins for FFmpeg: behind what is not its business.
         end: where another file begins, from ``start`` on; None: none is known of.
         in_order: it is read from its beginning to its end, even where it could go back.
-        seen: told of all that is read: where it lies from the start on, and what it is.
+        on_read: told of all that is read: where it lies from the start on, and what it is.
     """
 
     def __init__(self, source: Source, start: int = 0, head: bytes = b"") -> None:
@@ -76,7 +76,7 @@ class Reader:
         self.start = start
         self.end: int | None = None
         self.in_order = False
-        self.seen: Callable[[int, bytes], object] = _ignore
+        self.on_read: Callable[[int, bytes], object] = _ignore
         self._over: int | None = None  # where there was nothing more
         self._at = 0
         self._head = head
@@ -112,7 +112,7 @@ class Reader:
         if self.error:
             raise self.error
 
-    def heard(self) -> None:
+    def reset_silence(self) -> None:
         """Sound was decoded: what is read from now on is counted anew."""
         self._silent_bytes = 0
 
@@ -154,7 +154,7 @@ class Reader:
     def read(self, count: int) -> bytes:
         count = count if self.end is None else max(0, min(count, self.end - self._at))
         piece = self._head[self._at : self._at + count] or self._read(count)
-        self.seen(self._at, piece)
+        self.on_read(self._at, piece)
         self._at += len(piece)
         return piece
 
