@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
-from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, Began, Broken
-from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, Encoding, Piece, StreamDecoder, parse_encoding
+from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, RecordingStarted, Unreadable
+from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, DecodedPiece, Encoding, StreamDecoder, parse_encoding
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
@@ -76,7 +76,7 @@ def spread(found, like, name):
     """Samples at their places, as an array like ``like``, and where there are some."""
     samples, known = np.zeros_like(like), np.zeros(len(like), bool)
     for piece in found:
-        if isinstance(piece, Piece):
+        if isinstance(piece, DecodedPiece):
             data = np.frombuffer(piece.data, "<i2").reshape(-1, piece.format.channels)
             start = piece.frame - origin(name)
             assert 0 <= start <= len(like) - len(data)
@@ -86,7 +86,9 @@ def spread(found, like, name):
 
 
 def places(found):
-    return [(piece.frame, len(piece.data) // piece.format.frame_bytes) for piece in found if isinstance(piece, Piece)]
+    return [
+        (piece.frame, len(piece.data) // piece.format.frame_bytes) for piece in found if isinstance(piece, DecodedPiece)
+    ]
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -96,7 +98,7 @@ def test_a_whole_recording_has_the_samples_that_ffmpeg_finds(name, channels):
 
     found = listen(encoding_of(name), [data])
 
-    assert all(isinstance(one, Piece) for one in found)
+    assert all(isinstance(one, DecodedPiece) for one in found)
     samples = np.concatenate([np.frombuffer(piece.data, "<i2").reshape(-1, channels) for piece in found])
     assert np.array_equal(samples, expected)
     assert np.corrcoef(samples[:, 0], np.frombuffer(speech(), "<i2")[: len(samples)])[0, 1] > 0.8
@@ -113,7 +115,7 @@ def test_however_it_is_cut_it_is_the_same(name, sizes):
     found = listen(encoding_of(name), sliced(data, sizes))
 
     samples, known = spread(found, expected, name)
-    assert all(isinstance(one, Piece) for one in found)
+    assert all(isinstance(one, DecodedPiece) for one in found)
     assert known.all()
     assert np.array_equal(samples, expected)
 
@@ -170,9 +172,9 @@ def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
     cluster = 0.3 * RATE if "short" in name else 0
     assert wrong.sum() <= 3 * chunk + cluster + 4 * MAX_PACKET_FRAMES + CONVERGED
     if how == "told lost":
-        assert not any(isinstance(one, Broken) for one in found)
+        assert not any(isinstance(one, Unreadable) for one in found)
     elif how in {"noise", "zeros", "longer"} and size > LARGEST_PACKET:  # noise in a packet of WebM is noise to hear
-        assert any(isinstance(one, Broken) for one in found)
+        assert any(isinstance(one, Unreadable) for one in found)
 
 
 _NEAR = range(-2 * MS, 2 * MS, 4)
@@ -184,7 +186,7 @@ def spread_loosely(found, like, name):
     """As ``spread``; stamps in milliseconds, or less than is taken for a hole, may put a piece beside its place."""
     samples, known = np.zeros_like(like), np.zeros(len(like), bool)
     for piece in found:
-        if isinstance(piece, Piece):
+        if isinstance(piece, DecodedPiece):
             data = np.frombuffer(piece.data, "<i2").reshape(-1, piece.format.channels)
             start = min(max(0, piece.frame - origin(name)), len(like))
             best = min(_NEAR, key=lambda off: _error(like, data, start + off))
@@ -215,7 +217,7 @@ def test_what_is_lost_shows_as_a_jump_of_its_length(name):
     (hole,) = [hole for hole in holes if hole]
     assert sum(count for _, count in starts) + hole == pytest.approx(len(expected), abs=MS)
     assert hole == pytest.approx(2 * 997 * len(expected) / len(data), abs=4 * 20 * MS)
-    assert sum(isinstance(one, Broken) for one in found) == 1
+    assert sum(isinstance(one, Unreadable) for one in found) == 1
 
 
 @pytest.mark.parametrize("at_ms", [25_000, 20_000, 300, -30_000])
@@ -255,7 +257,7 @@ def test_who_joins_late_hears_the_rest(name):
 
     heard = sum(count for _, count in places(found))
     assert len(expected) * 2 / 3 - 1.3 * RATE < heard <= len(expected) * 2 / 3 + 0.2 * RATE
-    last = np.frombuffer(b"".join(one.data for one in found if isinstance(one, Piece)), "<i2")[-RATE:]
+    last = np.frombuffer(b"".join(one.data for one in found if isinstance(one, DecodedPiece)), "<i2")[-RATE:]
     offsets = range(-RATE // 50, RATE // 50, 8)
     tail = expected[:, 0]
     assert max(np.corrcoef(last[2_000:-2_000], tail[len(tail) - RATE + 2_000 + o :][: RATE - 4_000])[0, 1]
@@ -268,7 +270,7 @@ def test_a_recorder_that_is_started_again_begins_another_recording(name):
 
     found = listen(encoding_of(name), sliced(data + data, [811]))
 
-    (second,) = [number for number, one in enumerate(found) if isinstance(one, Began)]
+    (second,) = [number for number, one in enumerate(found) if isinstance(one, RecordingStarted)]
     for part in (found[:second], found[second + 1 :]):
         samples, known = spread(part, expected, name)
         assert known.all()
@@ -286,7 +288,7 @@ def test_arbitrary_bytes_are_no_sound_but_harm_nobody(encoding, chunks, lost):
 
     frames = sum(count for _, count in places(found))
     assert frames <= MAX_PACKET_FRAMES * sum(map(len, chunks))
-    assert all(isinstance(one, Piece | Broken | Began) for one in found)
+    assert all(isinstance(one, DecodedPiece | Unreadable | RecordingStarted) for one in found)
 
 
 @settings(deadline=None, max_examples=150)
@@ -308,7 +310,7 @@ def test_whatever_is_mutated_nothing_raises_and_little_is_kept(name, data):
     total = 0
     for chunk in sliced(bytes(good), data.draw(st.lists(st.integers(1, 900), min_size=1, max_size=5))):
         for one in stream.feed(chunk):
-            total += len(one.data) if isinstance(one, Piece) else 0
+            total += len(one.data) if isinstance(one, DecodedPiece) else 0
         assert stream._container
         assert len(stream._container._buffer) <= 2**16 + 2**14
     list(stream.finish())
@@ -344,10 +346,10 @@ def test_whatever_comes_twice_late_or_never_the_sessions_are_tiled(name, size, c
     events: list[Any] = []
     frames = 0
     for one in listen(encoding_of(name), chunks, lost):
-        if isinstance(one, Piece):
+        if isinstance(one, DecodedPiece):
             events += stream.feed(one.data, AudioHeaders(content_type=one.format.content_type, offset=one.frame))
             frames += len(one.data) // one.format.frame_bytes
-        elif isinstance(one, Began):
+        elif isinstance(one, RecordingStarted):
             events += stream.end()
     events += stream.end()
 
@@ -395,7 +397,7 @@ def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
 
     found = list(stream.feed(b"\xa3\x84\x81\0\0\x80\xa3\xff" * 10_000))
 
-    assert [type(one) for one in found] == [Broken]
+    assert [type(one) for one in found] == [Unreadable]
 
 
 def test_bare_packets_are_decoded_each_at_its_place():
@@ -417,8 +419,8 @@ def test_a_bare_packet_that_is_none_costs_itself():
     found: list[Any] = [one for packet in [*packets[:20], b"\xff\xff", b"\x03\x00", bytes(2_000), *packets[20:]]
              for one in stream.feed(packet)]  # fmt: skip
 
-    assert [isinstance(one, Broken) for one in found] == [False] * 20 + [True] * 3 + [False] * (len(packets) - 20)
-    assert all(piece.frame is None for piece in found if isinstance(piece, Piece))
+    assert [isinstance(one, Unreadable) for one in found] == [False] * 20 + [True] * 3 + [False] * (len(packets) - 20)
+    assert all(piece.frame is None for piece in found if isinstance(piece, DecodedPiece))
 
 
 def test_bare_stereo_packets_have_two_channels():

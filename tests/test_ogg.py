@@ -3,7 +3,7 @@ from hypothesis import given, strategies as st
 
 from tests.encoding import ogg_page, opus_head
 from transcriber.audio.codecs.ogg import OggDemuxer
-from transcriber.audio.codecs.opus import Began, Broken, Head, Packet
+from transcriber.audio.codecs.opus import OpusHeader, Packet, RecordingStarted, Unreadable
 
 P20 = b"\xf8\xff\xfe"  # 20 ms of silence
 HEAD = ogg_page(opus_head(), flags=2)
@@ -25,7 +25,7 @@ def page(number, count=1, **options):
 def test_packets_have_the_times_that_the_granules_say():
     found = feed(HEAD + TAGS + page(0, 3) + page(1, 1, granule=960 * 4))
 
-    assert found == [Began(), Head(1, 312, 0), *(Packet(P20, 960 * n) for n in range(4))]
+    assert found == [RecordingStarted(), OpusHeader(1, 312, 0), *(Packet(P20, 960 * n) for n in range(4))]
 
 
 def test_a_hole_in_the_granules_lies_before_the_page():
@@ -59,7 +59,7 @@ def test_a_packet_may_span_pages():
 
     assert feed(HEAD + TAGS + first + second)[-1] == Packet(packet, 0)
     assert feed(HEAD + TAGS + first, second + page(2, granule=1_920), lost={1})[-2:] == [
-        Head(1, 312, 0),
+        OpusHeader(1, 312, 0),
         Packet(P20, 960, lost=True),
     ]
 
@@ -80,7 +80,7 @@ def test_one_flipped_bit_costs_its_page(at):
     assert [one for one in found if isinstance(one, Packet)] == [
         Packet(P20, 0), Packet(P20, 1_920, lost=True), Packet(P20, 2_880),
     ]  # fmt: skip
-    assert sum(isinstance(one, Broken) for one in found) == 1
+    assert sum(isinstance(one, Unreadable) for one in found) == 1
 
 
 def test_a_page_that_claims_to_be_long_does_not_hold_up_those_after_it():
@@ -97,7 +97,7 @@ def test_other_streams_beside_it_are_left_out():
 
     found = feed(theora + HEAD + picture + TAGS + page(0) + picture + page(1))
 
-    assert found == [Began(), Head(1, 312, 0), Packet(P20, 0), Packet(P20, 960)]
+    assert found == [RecordingStarted(), OpusHeader(1, 312, 0), Packet(P20, 0), Packet(P20, 960)]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_other_streams_beside_it_are_left_out():
 def test_what_is_not_opus_is_refused_once(head, reason):
     found = feed(ogg_page(head, flags=2), *(page(number) for number in range(5)))
 
-    assert found == [Began(), Broken(reason)]
+    assert found == [RecordingStarted(), Unreadable(reason)]
 
 
 def test_a_chain_is_several_recordings():
@@ -124,13 +124,13 @@ def test_a_chain_is_several_recordings():
 
     found = feed(HEAD + TAGS + page(0, flags=4) + second + tags + page(0, serial=8))
 
-    assert found[3:] == [Began(), Head(2, 0, 0), Packet(P20, 0)]
+    assert found[3:] == [RecordingStarted(), OpusHeader(2, 0, 0), Packet(P20, 0)]
 
 
 def test_a_recording_whose_header_was_lost_is_another_one_all_the_same():
     found = feed(HEAD + TAGS + page(0), page(50, serial=9), lost={1})
 
-    assert found[-2:] == [Began(), Packet(P20, 960 * 50)]
+    assert found[-2:] == [RecordingStarted(), Packet(P20, 960 * 50)]
 
 
 def test_a_packet_that_is_none_is_told():
@@ -138,11 +138,11 @@ def test_a_packet_that_is_none_is_told():
 
     found = feed(HEAD + TAGS + page(0) + bad + page(2))
 
-    assert found[-2:] == [Broken("an Opus packet of 63 frames of 20 ms"), Packet(P20, 1_920, lost=True)]
+    assert found[-2:] == [Unreadable("an Opus packet of 63 frames of 20 ms"), Packet(P20, 1_920, lost=True)]
 
 
 def test_an_end_inside_a_page_is_told():
-    assert isinstance(feed(HEAD + TAGS + page(0) + page(1)[:-1])[-1], Broken)
+    assert isinstance(feed(HEAD + TAGS + page(0) + page(1)[:-1])[-1], Unreadable)
 
 
 WHOLE = HEAD + ogg_page(b"OpusTags" + bytes(300), sequence=1) + page(0, 3) + page(1, 2, granule=4_800)
@@ -155,18 +155,19 @@ def test_a_page_that_was_never_continued_is_no_loss_unless_audio_is_in_it(end):
     found = feed(WHOLE[:end])
 
     cut = first < end < first + 3 * len(P20) or second < end < len(WHOLE)
-    assert [one for one in found if isinstance(one, Broken)] == [Broken("Ogg ends inside a page")] * cut
+    assert [one for one in found if isinstance(one, Unreadable)] == [Unreadable("Ogg ends inside a page")] * cut
 
 
 def test_a_packet_that_was_never_continued_is_told():
     begun = ogg_page(b"\xf8" * 255, granule=-1, sequence=2, lacing=b"\xff")
 
-    assert feed(HEAD + TAGS + begun)[-1] == Broken("Ogg ends inside a packet")
+    assert feed(HEAD + TAGS + begun)[-1] == Unreadable("Ogg ends inside a packet")
     assert not any(
-        isinstance(one, Broken) for one in feed(HEAD + ogg_page(b"OpusTags" + bytes(247), sequence=1, lacing=b"\xff"))
+        isinstance(one, Unreadable)
+        for one in feed(HEAD + ogg_page(b"OpusTags" + bytes(247), sequence=1, lacing=b"\xff"))
     )
     assert not any(
-        isinstance(one, Broken)
+        isinstance(one, Unreadable)
         for one in feed(
             ogg_page(b"\x01vorbis" + bytes(9), flags=2, serial=8) + HEAD + TAGS + page(0) + page(1, serial=8)[:-1]
         )

@@ -16,7 +16,7 @@ from transcriber.schema.messages import Final, Revision
 from transcriber.testing import speech
 from transcriber.testing.speech import load_public_speech
 from transcriber.testing.wer import word_errors, words
-from transcriber.text.revisions import newest
+from transcriber.text.revisions import with_revisions
 
 PEOPLE = load_public_speech()
 PAYLOAD_BYTES = 3_200
@@ -60,7 +60,7 @@ async def test_what_is_revised_is_no_worse_than_what_was_told(broker, tmp_path, 
     of = {one.name: [m for m in ears.messages if m.stream == one.name] for one in PEOPLE}
     told, stands = (
         wer_percent({name: " ".join(m.text for m in what(some) if isinstance(m, Final)) for name, some in of.items()})
-        for what in (list, newest)
+        for what in (list, with_revisions)
     )
     print(f"WER {told:.1f} % told, {stands:.1f} % in the end; left out: {figures['transcriber.revisions.left_out']}")
     assert ears.of(Revision)

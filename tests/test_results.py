@@ -14,7 +14,7 @@ from tests.test_captions import CUE, RATE, end, final, gap, said, silence, start
 from transcriber.schema.messages import AnyMessage, Final, Word
 from transcriber.text.captions import Cues
 from transcriber.text.lines import LINE_COLUMNS, columns
-from transcriber.text.phrases import MAX_PHRASE_S, SHORTEST_S, Timeline
+from transcriber.text.phrases import MAX_PHRASE_S, SHORTEST_S, PhraseQueue
 from transcriber.text.results import Form, Result, render, writer
 
 FORMS: tuple[Form, ...] = ("json", "verbose_json", "text", "srt", "vtt")
@@ -32,7 +32,7 @@ def spoken(text: str, start_s: float, duration_s: float, *, speaker: str | None 
 
 
 def phrases(*messages: AnyMessage) -> list[Any]:
-    timeline = Timeline()
+    timeline = PhraseQueue()
     return [phrase for message in messages for phrase in timeline.add(message)]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.encoding import block, blocks, cluster, element, opus_head, simple_block, sliced, track, unsized, webm_head
-from transcriber.audio.codecs.opus import Began, Broken, Head, Packet
+from transcriber.audio.codecs.opus import OpusHeader, Packet, RecordingStarted, Unreadable
 from transcriber.audio.codecs.webm import WebmDemuxer
 
 P20 = b"\xf8\xff\xfe"  # 20 ms of silence
@@ -29,7 +29,7 @@ def at(*times_ms):
 def test_blocks_have_the_times_of_their_clusters():
     found = feed(webm_head() + cluster(0, *blocks([P20] * 2)) + cluster(1_000, *blocks([P20] * 2)))
 
-    assert found == [Began(), Head(1, 312, 0), *at(0, 20, 1_000, 1_020)]
+    assert found == [RecordingStarted(), OpusHeader(1, 312, 0), *at(0, 20, 1_000, 1_020)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
@@ -47,7 +47,7 @@ def test_sizes_may_be_known_and_elements_lie_between():
 
     found = feed(element(0x1A45DFA3) + element(0x18538067, segment))
 
-    assert found == [Began(), Head(1, 312, 0), Packet(P20, 7 * MS // 2)]
+    assert found == [RecordingStarted(), OpusHeader(1, 312, 0), Packet(P20, 7 * MS // 2)]
 
 
 def test_a_group_may_hold_less_than_its_packet():
@@ -73,7 +73,7 @@ def test_an_element_that_was_never_continued_is_no_loss_unless_audio_is_in_it(en
 
     found = feed(RECORDING[:end])
 
-    assert [one for one in found if isinstance(one, Broken)] == [Broken("WebM ends inside an element")] * (
+    assert [one for one in found if isinstance(one, Unreadable)] == [Unreadable("WebM ends inside an element")] * (
         cut or of_group
     )
     assert len(audio(found)) == sum(whole <= end for whole in ends) - of_group
@@ -116,7 +116,7 @@ def test_lacing_that_makes_no_sense_costs_its_block(kind, body):
     found = feed(webm_head() + cluster(0, simple_block(body, flags=kind), simple_block(P20, 20)))
 
     assert audio(found) == [Packet(P20, 20 * MS, lost=True)]
-    assert sum(isinstance(one, Broken) for one in found) >= 1
+    assert sum(isinstance(one, Unreadable) for one in found) >= 1
 
 
 def test_pictures_beside_it_are_left_out():
@@ -125,7 +125,7 @@ def test_pictures_beside_it_are_left_out():
 
     found = feed(*sliced(head + cluster(0, picture, *blocks([P20] * 2), picture, simple_block(P20, 40)), [9_000]))
 
-    assert found == [Began(), Head(2, 312, 0), *at(0, 20, 40)]
+    assert found == [RecordingStarted(), OpusHeader(2, 312, 0), *at(0, 20, 40)]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_pictures_beside_it_are_left_out():
 def test_what_is_not_opus_is_refused_once(tracks, reason):
     found = feed(webm_head(*tracks), *(cluster(n, *blocks([P20] * 5)) for n in range(5)))
 
-    assert found == [Began(), Broken(reason)]
+    assert found == [RecordingStarted(), Unreadable(reason)]
 
 
 def test_without_private_data_the_track_says_it():
@@ -153,7 +153,7 @@ def test_without_private_data_the_track_says_it():
         webm_head(track(1, 2, b"A_OPUS", None, audio_element, element(0x56AA, (6_500_000).to_bytes(4, "big"))))
     )
 
-    assert found[1] == Head(2, 312)
+    assert found[1] == OpusHeader(2, 312)
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
@@ -164,7 +164,7 @@ def test_after_damage_it_goes_on_at_the_next_block(cut):
     found = feed(webm_head() + cluster(0), damaged)
 
     assert [packet.at for packet in audio(found) if packet.data == LONGER][-3:] == [60 * MS, 80 * MS, 100 * MS]
-    assert sum(isinstance(one, Broken) for one in found) <= 2
+    assert sum(isinstance(one, Unreadable) for one in found) <= 2
     assert sum(packet.lost for packet in audio(found)) == 1
 
 
@@ -200,7 +200,7 @@ def test_blocks_of_a_cluster_whose_stamp_was_lost_have_no_time():
         Packet(P20, None, lost=True),
         Packet(P20, 2_000 * MS, lost=True),
     ]
-    assert not any(isinstance(one, Broken) for one in found)
+    assert not any(isinstance(one, Unreadable) for one in found)
 
 
 def test_a_size_that_no_block_has_is_none_to_go_on_at():
@@ -242,7 +242,7 @@ def test_who_joins_late_learns_that_there_are_pictures_and_how_large_they_may_be
 def test_a_header_begins_another_recording():
     one = webm_head() + cluster(0, *blocks([P20]))
 
-    assert feed(one + one) == [Began(), Head(1, 312, 0), *at(0)] * 2
+    assert feed(one + one) == [RecordingStarted(), OpusHeader(1, 312, 0), *at(0)] * 2
 
 
 @pytest.mark.parametrize("size", [b"\x01" + b"\xff" * 7, b"\x01\0\0\0\x7f\xff\xff\xff", b"\x08\xff\xff\xff\xff"])

@@ -10,7 +10,7 @@ from bench.files.make import LongFile
 from bench.files.office import Job, Office, office
 from bench.memory import WARM, trend
 from bench.report import Results, note
-from transcriber.schema.messages import OVER, AnyMessage, End, Final, Progress, Silence
+from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Final, Progress, Silence
 from transcriber.tasks import cancel
 
 FILES = {"FILES": "1", "PROVISION": "1"}
@@ -139,7 +139,7 @@ async def _kill(daemon: MeasuredDaemon, job: Job, place_s: float) -> Results:
 async def _first_final(messages: AsyncIterator[AnyMessage], from_s: float) -> Final | None:
     """The first text from there on; None if the file is done before it comes."""
     async for message in messages:
-        if isinstance(message, End) or (isinstance(message, Progress) and message.state in OVER):
+        if isinstance(message, End) or (isinstance(message, Progress) and message.state in ENDED_STATES):
             return None
         if isinstance(message, Final) and message.start >= from_s:
             return message

@@ -24,6 +24,9 @@ DRIFT = 1e-3
 CALM_S = 30.0
 """Jitter is forgotten in about so much audio."""
 
+RESTART_S = 10.0
+"""A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
+
 ODD_STEPS = 3
 """So many steps at the beginning that all are as wrong: the publisher counts something else."""
 

@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 from transcriber.audio.contiguous import ContiguousRun, ReplayableRun, window_channels
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.mixing import MixReport
-from transcriber.audio.offsets import Offsets, OffsetsSnapshot
+from transcriber.audio.offsets import RESTART_S, Offsets, OffsetsSnapshot
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cut, WindowPolicy
 from transcriber.audio.window_cutter import WindowCutter
 from transcriber.errors import BadInputError
-from transcriber.schema.messages import BRIDGED_S, NEVER_CAME, GapReason
-
-RESTART_S = 10.0
-"""A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
+from transcriber.schema.messages import BRIDGED_S, LOST_REASONS, GapReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class Gap:
     @property
     def outcome(self) -> FrameOutcome:
         """What became of its frames: they never came, or they came for nothing."""
-        return FrameOutcome.LOST if self.reason in NEVER_CAME else FrameOutcome.DROPPED
+        return FrameOutcome.LOST if self.reason in LOST_REASONS else FrameOutcome.DROPPED
 
 
 class Session:

@@ -25,7 +25,7 @@ from transcriber.config import Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.files.job_store import JobStore
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
-from transcriber.schema.messages import OVER, JobState, Progress
+from transcriber.schema.messages import ENDED_STATES, JobState, Progress
 from transcriber.schema.subjects import CANCEL_SUBJECT, SUBMIT_SUBJECT
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class Following:
         if not isinstance(progress, Progress):
             return
         self._tell(progress.state, progress.duration, progress.total, progress.eta)
-        if progress.state in OVER and not self._over.done():
+        if progress.state in ENDED_STATES and not self._over.done():
             self._over.set_result(None)
 
     async def record(self) -> JobRecord:

@@ -8,11 +8,11 @@ from transcriber.bus.client_session import Received, connected, parse_transcript
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.schema.file_jobs import is_job_id
-from transcriber.schema.messages import OVER, AnyMessage, End, Partial, Progress
+from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Partial, Progress
 from transcriber.schema.subjects import STREAM_NAME
 from transcriber.terminal.output_files import reader_may_leave
 from transcriber.text.captions import Cues, text_line
-from transcriber.text.revisions import newest
+from transcriber.text.revisions import with_revisions
 
 Form = Literal["text", "json", "srt", "vtt"]
 
@@ -53,7 +53,7 @@ async def listen(
     out.flush()
     if revised:
         session = await _to_its_end(messages)
-        out.write("".join(map(cues.add, newest(session))))
+        out.write("".join(map(cues.add, with_revisions(session))))
         return
     async for message in messages:
         if text := _render(message, form, cues, on_terminal=out.isatty()):
@@ -82,7 +82,7 @@ def _ends(message: Received) -> bool:
     if not is_job_id(stream):
         return kind == "end"
     progress = parse_transcript(message) if kind == "progress" else None
-    return isinstance(progress, Progress) and progress.state in OVER
+    return isinstance(progress, Progress) and progress.state in ENDED_STATES
 
 
 def _render(message: Received, form: Form, cues: Cues, *, on_terminal: bool) -> str:

@@ -27,7 +27,7 @@ from transcriber.clients.service_client import ask
 from transcriber.config import Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, Submission, new_job_id, new_object_name
-from transcriber.schema.messages import HeldBack, JobState, Unheard
+from transcriber.schema.messages import HeldBack, JobState, Untranscribed
 from transcriber.schema.subjects import REQUEST_SUBJECT
 from transcriber.terminal.output_files import SUFFIXES, joined, once, places, reader_may_leave, shown, write
 from transcriber.terminal.progress_bar import bar, notes
@@ -47,7 +47,7 @@ MAX_TOLD = 5
 
 _MB = 1e6
 _HELD_BACK = TypeAdapter(list[HeldBack])
-_UNHEARD = TypeAdapter(list[Unheard])
+_UNTRANSCRIBED = TypeAdapter(list[Untranscribed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class _Asking:
             if answer is not None:
                 await write(once(answer.data), place, head=self._head(file))
                 self._tell_suppressed(file, _listed(answer, "Suppressed", _HELD_BACK))
-                if gaps := _listed(answer, "Gaps", _UNHEARD):
+                if gaps := _listed(answer, "Gaps", _UNTRANSCRIBED):
                     raise _FailedError(_told_ranges("not transcribed", gaps))
                 return
         try:
@@ -276,7 +276,7 @@ def told_suppressed(suppressed: Sequence[HeldBack]) -> str:
     return _told_ranges("text held back", suppressed)
 
 
-def _told_ranges(what: str, ranges: Sequence[HeldBack | Unheard]) -> str:
+def _told_ranges(what: str, ranges: Sequence[HeldBack | Untranscribed]) -> str:
     some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in ranges[:MAX_TOLD])
     return f"{what}: {some}{' and more' if len(ranges) > MAX_TOLD else ''}"
 

@@ -36,7 +36,7 @@ from transcriber.pipeline.sinks import BufferedSink
 from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.schema.arrival import Arrival
 from transcriber.schema.languages import WHISPER_LANGUAGES
-from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, unheard
+from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, untranscribed
 from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 
@@ -215,7 +215,7 @@ class ClipHandler:
 def _told_beside(messages: Sequence[AnyMessage]) -> dict[str, str]:
     """The headers that tell what is held back, and what could not be read; none where nothing is."""
     held = [found.model_dump() for message in messages if (found := held_back(message))]
-    gaps = [gap.model_dump() for message in messages if (gap := unheard(message))]
+    gaps = [gap.model_dump() for message in messages if (gap := untranscribed(message))]
     lists = {"Suppressed": held, "Gaps": gaps}
     return {name: json.dumps(ranges[:MAX_HELD_BACK]) for name, ranges in lists.items() if ranges}
 

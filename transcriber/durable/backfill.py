@@ -29,7 +29,7 @@ from transcriber.schema.arrival import Arrival
 from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.messages import (
     ANY_MESSAGE,
-    NEVER_CAME,
+    LOST_REASONS,
     AnyMessage,
     End,
     Gap,
@@ -168,7 +168,7 @@ class Backfill:
                 account.owed[_id(message)] = message
                 self._debts.append(_Debt(message, previous_seq))
                 self._news.set()
-            case Gap() if message.reason in NEVER_CAME:
+            case Gap() if message.reason in LOST_REASONS:
                 account.holes.append(message)
             case Gap():
                 account.lost.append(message)

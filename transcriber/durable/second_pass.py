@@ -34,9 +34,9 @@ from transcriber.schema.messages import (
     End,
     Final,
     Gap,
-    LeftOut,
     Revision,
     Silence as SilenceMessage,
+    SkippedRevision,
     Status,
     message_id,
 )
@@ -199,7 +199,7 @@ class StoredSecondPass:
                 self._try_again(one, "gone")
             await asyncio.sleep(RETRY_S)
 
-    def _try_again(self, one: _Waiting, why: LeftOut) -> None:
+    def _try_again(self, one: _Waiting, why: SkippedRevision) -> None:
         """It did not work; nor for ever."""
         one.tries += 1
         if one.tries >= MOST_TRIES:
@@ -258,7 +258,7 @@ class StoredSecondPass:
                 return event.session, pieces
         return None
 
-    def _leave(self, one: _Waiting, why: LeftOut) -> None:
+    def _leave(self, one: _Waiting, why: SkippedRevision) -> None:
         """Its text stays as it was told."""
         if one in self._waiting:
             self._waiting.remove(one)

@@ -24,7 +24,7 @@ from transcriber.schema.messages import (
     Silence,
     Status,
     held_back,
-    unheard,
+    untranscribed,
 )
 from transcriber.text.results import Form, Result, writer
 
@@ -83,7 +83,7 @@ async def check_whole(messages: Messages) -> Whole:
         first = first or message
         if len(suppressed) < MAX_HELD_BACK and (held := held_back(message)):
             suppressed.append(held)
-        if isinstance(message, Gap) and message.reason in _UNREAD and unheard(message):
+        if isinstance(message, Gap) and message.reason in _UNREAD and untranscribed(message):
             unread_s += message.duration
             unread = unread if message.frames else unread or message.detail
         match message:

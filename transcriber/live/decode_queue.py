@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from transcriber.audio.codecs.opus import Began, Broken
-from transcriber.audio.codecs.stream_decoder import Encoding, Found, Piece, StreamDecoder, parse_encoding
+from transcriber.audio.codecs.opus import RecordingStarted, Unreadable
+from transcriber.audio.codecs.stream_decoder import DecodedEvent, DecodedPiece, Encoding, StreamDecoder, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
@@ -178,13 +178,13 @@ class DecodeQueue:
             await self._hear(self._decoder.finish(), chunk)
         self._decoder = None
 
-    async def _hear(self, found: Iterator[Found], chunk: Chunk) -> None:
+    async def _hear(self, found: Iterator[DecodedEvent], chunk: Chunk) -> None:
         """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
         self._unheard, broken = _joined(self._unheard, chunk.headers), False
         while batch := await self._decode(found):
             for one in batch:
                 match one:
-                    case Piece():
+                    case DecodedPiece():
                         headers = self._unheard._replace(
                             content_type=one.format.content_type, offset=one.frame, end=False
                         )
@@ -193,20 +193,20 @@ class DecodeQueue:
                         )
                         self._unheard, self._lost_before = chunk.headers._replace(captured_at=None), None
                         await asyncio.sleep(0)  # a second of samples is some work, too
-                    case Began():
+                    case RecordingStarted():
                         self._listener.begin_again(chunk)
-                    case Broken(reason):
+                    case Unreadable(reason):
                         self._listener.refuse(chunk, reason, self._format, count=not broken)
                         broken = True
 
-    async def _decode(self, found: Iterator[Found]) -> list[Found]:
+    async def _decode(self, found: Iterator[DecodedEvent]) -> list[DecodedEvent]:
         """Some more of it; nothing if that was all."""
         try:
             return await self._decoding.run(_some, found)
         except BadInputError as error:
             if self._decoder:  # who knows what it is left with; another goes on as if it had come late
                 self._decoder = self._new_decoder(self._decoder.encoding)
-            return [Broken(str(error))]
+            return [Unreadable(str(error))]
 
     def _new_decoder(self, encoding: Encoding) -> StreamDecoder:
         return StreamDecoder(encoding, max_hole_s=self._max_hole_s)
@@ -224,7 +224,7 @@ class DecodeQueue:
         return self._decoder.format if self._decoder else None
 
 
-def _some(found: Iterator[Found]) -> list[Found]:
+def _some(found: Iterator[DecodedEvent]) -> list[DecodedEvent]:
     """In the pool.
 
     Raises:

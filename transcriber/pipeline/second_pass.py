@@ -17,7 +17,7 @@ from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.pipeline.passages import Part, Passage, Passages, Sound, revised, sound_of
-from transcriber.schema.messages import LeftOut
+from transcriber.schema.messages import SkippedRevision
 from transcriber.telemetry import Counters
 
 KEPT_S = 60.0
@@ -164,7 +164,7 @@ class SecondPass:
         else:
             self._leave(one, "busy")
 
-    def _leave(self, one: _Waiting, why: LeftOut) -> None:
+    def _leave(self, one: _Waiting, why: SkippedRevision) -> None:
         """Its text stays as it was told."""
         self._told.counters.revisions_left_out[why] += 1
         self._told.end_if_complete(one.session)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from transcriber.schema.languages import language_code
-from transcriber.schema.messages import MAX_HELD_BACK, OVER, HeldBack, JobState
+from transcriber.schema.messages import ENDED_STATES, MAX_HELD_BACK, HeldBack, JobState
 from transcriber.ulid import CROCKFORD, new_ulid
 
 JOB_ID = r"job=[A-Za-z0-9_-]{1,60}"
@@ -118,7 +118,7 @@ class JobRecord(_Model):
 
     @property
     def over(self) -> bool:
-        return self.state in OVER
+        return self.state in ENDED_STATES
 
     @property
     def line(self) -> str:

@@ -15,13 +15,13 @@ from transcriber.schema.checkpoint import Checkpoint
 SCHEMA_VERSION: Literal[1] = 1
 
 GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"]
-NEVER_CAME: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
+LOST_REASONS: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
 """Reasons of gaps whose frames are lost; those of all others were received, and are dropped."""
 
 Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate", "max_payload"]
 """Why a text is held back: each is a series of ``transcriber.text.suppressed``, too. ``max_payload``: its end, as the broker takes no more."""
 
-LeftOut = Literal["same", "shorter", "doubted", "busy", "suspect", "gone"]
+SkippedRevision = Literal["same", "shorter", "doubted", "busy", "suspect", "gone"]
 """Why there is no ``revision`` of what might have been heard again: it says the same, or less; a guard doubts it, or it is less likely; no
 time was left; an earlier daemon may have died of it; or its audio is stored no more."""
 
@@ -30,7 +30,7 @@ StreamState = Literal["started", "stalled", "silent", "contended", "resumed"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """Of a file."""
 
-OVER: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+ENDED_STATES: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
 """The states of a job that do not change any more."""
 
 BRIDGED_S = 0.2
@@ -70,7 +70,7 @@ class HeldBack(MessageModel):
     reason: Suppressed
 
 
-class Unheard(MessageModel):
+class Untranscribed(MessageModel):
     """Audio that was not transcribed; where it ends when it begins, nobody knows how much."""
 
     start: Seconds
@@ -252,11 +252,11 @@ def held_back(message: AnyMessage) -> HeldBack | None:
     return HeldBack(start=message.start, end=message.start + message.duration, reason=message.suppressed)
 
 
-def unheard(message: AnyMessage) -> Unheard | None:
+def untranscribed(message: AnyMessage) -> Untranscribed | None:
     """What a message says that nobody will read, if it is more than a click."""
     if not isinstance(message, Gap) or 0 < message.frames <= BRIDGED_S * message.rate:
         return None
-    return Unheard(start=message.start, end=message.start + message.duration, reason=message.reason)
+    return Untranscribed(start=message.start, end=message.start + message.duration, reason=message.reason)
 
 
 def message_id(stream: str, session: str, start_frame: int, kind: str, rev: int, channel: int = 0) -> str:

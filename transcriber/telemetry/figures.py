@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
 from transcriber.audio.payload import IgnoredReason
-from transcriber.schema.messages import GapReason, Latency, LeftOut, Suppressed
+from transcriber.schema.messages import GapReason, Latency, SkippedRevision, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
 MAX_STREAM_SERIES = 300
@@ -66,7 +66,7 @@ class Counters:
     language_changes: int = 0
     publish_retries: int = 0
     revisions: int = 0
-    revisions_left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(LeftOut), 0))
+    revisions_left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(SkippedRevision), 0))
     jobs_enqueued: int = 0
     jobs_redone: int = 0
     jobs_shortened: int = 0

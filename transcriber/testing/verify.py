@@ -4,9 +4,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
-from transcriber.schema.messages import NEVER_CAME, AnyMessage, End, Final, Gap, Silence
+from transcriber.schema.messages import LOST_REASONS, AnyMessage, End, Final, Gap, Silence
 
-BRIDGED = NEVER_CAME | {"bad_input"}
+BRIDGED = LOST_REASONS | {"bad_input"}
 """Reasons of gaps that may lie within windows."""
 
 _Tile = Final | Silence | Gap
@@ -103,7 +103,7 @@ def _kind_at(layers: Iterable[Sequence[_Tile]], frame: int) -> str | None:
         last = bisect_right(tiles, frame, key=lambda tile: tile.start_frame) - 1
         if last >= 0 and frame < _range(tiles[last])[1]:
             tile = tiles[last]
-            return "lost" if isinstance(tile, Gap) and tile.reason in NEVER_CAME else tile.type
+            return "lost" if isinstance(tile, Gap) and tile.reason in LOST_REASONS else tile.type
     return None
 
 

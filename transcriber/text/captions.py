@@ -10,9 +10,9 @@ import html
 from dataclasses import dataclass
 from typing import Literal
 
-from transcriber.schema.messages import OVER, AnyMessage, End, Final, Gap, Progress, Revision, Status
+from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Final, Gap, Progress, Revision, Status
 from transcriber.text.lines import wrapped
-from transcriber.text.phrases import SHORTEST_S, Phrase, Timeline, clean
+from transcriber.text.phrases import SHORTEST_S, Phrase, PhraseQueue, clean
 
 NAME_COLUMNS = len("Speaker 0: ")
 SHORTEST_MS = round(1000 * SHORTEST_S)
@@ -47,7 +47,7 @@ def text_line(message: AnyMessage) -> Line | None:
                 f"{message.silent_s:.1f} s silent, {message.dropped_s:.1f} s dropped, {message.lost_s:.1f} s lost",
                 dim=True,
             )
-        case Progress() if message.state in OVER:
+        case Progress() if message.state in ENDED_STATES:
             return Line(f"{head}{message.state}{f': {clean(message.error)}' if message.error else ''}", dim=True)
         case _:
             return None
@@ -85,7 +85,7 @@ class Cues:
 
     def __init__(self, form: Literal["srt", "vtt"]) -> None:
         self._form = form
-        self._timeline = Timeline(room=NAME_COLUMNS if form == "srt" else 0)
+        self._phrases = PhraseQueue(room=NAME_COLUMNS if form == "srt" else 0)
         self._count = 0
         self._begun_ms = 0  # when the last cue starts
         self._until_ms: dict[str, int] = {}  # by speaker, when the last one of words ends
@@ -93,7 +93,7 @@ class Cues:
     @property
     def ended(self) -> bool:
         """The session has ended and all its cues are out."""
-        return self._timeline.ended
+        return self._phrases.ended
 
     @property
     def head(self) -> str:
@@ -102,7 +102,7 @@ class Cues:
 
     def add(self, message: AnyMessage) -> str:
         """The cues that are complete with this message; often none."""
-        return "".join(map(self._written, self._timeline.add(message)))
+        return "".join(map(self._written, self._phrases.add(message)))
 
     def _written(self, phrase: Phrase) -> str:
         self._count += 1

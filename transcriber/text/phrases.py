@@ -54,7 +54,7 @@ class Phrase(NamedTuple):
     source: Final | Gap
 
 
-class _Told:
+class _Coverage:
     """How far one speaker is told without a hole.
 
     Attributes:
@@ -65,7 +65,7 @@ class _Told:
         self.reached = first_frame
         self._early: list[tuple[int, int]] = []  # a heap of ranges that came before earlier ones
 
-    def tile(self, message: Final | Gap | Silence) -> None:
+    def add(self, message: Final | Gap | Silence) -> None:
         """So much more is told."""
         start = message.start_frame
         heapq.heappush(self._early, (start, start + message.frames))
@@ -76,7 +76,7 @@ class _Told:
             self.reached = max(self.reached, heapq.heappop(self._early)[1])
 
 
-class Timeline:
+class PhraseQueue:
     """The phrases of one session: the first whose message comes; those of others are passed over.
 
     Attributes:
@@ -91,7 +91,7 @@ class Timeline:
         self._count = 0
         self._from_start = False  # we heard it
         self._waiting: list[Phrase] = []  # a heap
-        self._told: dict[str | None, _Told] = {}  # by speaker, if they are heard apart
+        self._coverage: dict[str | None, _Coverage] = {}  # by speaker, if they are heard apart
 
     def add(self, message: AnyMessage) -> list[Phrase]:
         """The phrases that are complete with this message; often none."""
@@ -111,13 +111,13 @@ class Timeline:
     def _take(self, message: Final | Gap | Silence) -> None:
         """Note how far its speaker is told, and its phrases if it has any."""
         channel = message.speaker if message.speaker in CHANNELS else None
-        if not self._told:
-            self._told[None] = _Told(0 if self._from_start else -1)
-        if channel is not None and (of_all := self._told.pop(None, None)):
-            self._told = {label: deepcopy(of_all) for label in CHANNELS}
-        for label, told in self._told.items():
+        if not self._coverage:
+            self._coverage[None] = _Coverage(0 if self._from_start else -1)
+        if channel is not None and (of_all := self._coverage.pop(None, None)):
+            self._coverage = {label: deepcopy(of_all) for label in CHANNELS}
+        for label, coverage in self._coverage.items():
             if label == channel or (channel is None and isinstance(message, Gap)):
-                told.tile(message)
+                coverage.add(message)
         if isinstance(message, Gap):
             self._put(message, [Part("", message.start, message.start + message.duration, None, "")])
         elif isinstance(message, Final) and (text := clean(message.text)):
@@ -136,7 +136,7 @@ class Timeline:
 
     def _complete(self) -> Iterator[Phrase]:
         """Those before which nothing is missing any more."""
-        reached = min((told.reached for told in self._told.values()), default=0)
+        reached = min((coverage.reached for coverage in self._coverage.values()), default=0)
         while self._waiting and (self.ended or self._waiting[0].start_frame < reached):
             yield heapq.heappop(self._waiting)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from transcriber.schema.messages import AnyMessage, Final, Gap, Word, held_back
 from transcriber.text.captions import Cues, phrase_text, speaker_name
-from transcriber.text.phrases import Phrase, Timeline
+from transcriber.text.phrases import Phrase, PhraseQueue
 
 Form = Literal["json", "verbose_json", "text", "srt", "vtt"]
 Task = Literal["transcribe", "translate"]
@@ -79,10 +79,10 @@ class TextWriter:
     head = ""
 
     def __init__(self) -> None:
-        self._timeline = Timeline(split=False)
+        self._phrases = PhraseQueue(split=False)
 
     def add(self, message: AnyMessage) -> str:
-        return "".join(map(self._line, self._timeline.add(message)))
+        return "".join(map(self._line, self._phrases.add(message)))
 
     def end(self) -> str:
         return ""
@@ -99,14 +99,14 @@ class JsonWriter:
     head = '{"text": "'
 
     def __init__(self) -> None:
-        self._timeline = Timeline(split=False)
+        self._phrases = PhraseQueue(split=False)
         self._text = _RunningText()
         self._suppressed: list[dict[str, Any]] = []
 
     def add(self, message: AnyMessage) -> str:
         if held := held_back(message):
             self._suppressed.append(held.model_dump())
-        return "".join(_json(self._text.add(phrase))[1:-1] for phrase in self._timeline.add(message))
+        return "".join(_json(self._text.add(phrase))[1:-1] for phrase in self._phrases.add(message))
 
     def end(self) -> str:
         return f'", "suppressed": {_json(self._suppressed)}}}' if self._suppressed else '"}'
@@ -117,7 +117,7 @@ class VerboseWriter:
 
     def __init__(self, task: Task, *, words: bool) -> None:
         self.head = f'{{"task": {_json(task)}, "segments": ['
-        self._timeline = Timeline()
+        self._phrases = PhraseQueue()
         self._running = _RunningText()
         self._text: list[str] = []
         self._words: list[dict[str, Any]] | None = [] if words else None
@@ -134,7 +134,7 @@ class VerboseWriter:
             self._gaps.append({"start": message.start, "end": end, "reason": message.reason, "detail": message.detail})
         if held := held_back(message):
             self._suppressed.append(held.model_dump())
-        return "".join(map(self._segment, self._timeline.add(message)))
+        return "".join(map(self._segment, self._phrases.add(message)))
 
     def end(self) -> str:
         words = [] if self._words is None else [f'"words": {_json(self._words)}']

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from transcriber.schema.messages import AnyMessage, Final, Gap, Revision, message_id
 
 
-def newest(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
+def with_revisions(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
     """Each ``Revision`` as a ``Final`` where the first of the finals or gaps stood that it replaces; the others are left out.
 
     One that replaces what is not among ``messages`` is passed over: whoever came in the middle knows one part twice, or not at all.

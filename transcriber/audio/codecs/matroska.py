@@ -7,7 +7,7 @@ import struct
 from typing import NamedTuple
 
 from transcriber.audio.codecs.ebml import children, number, signed, unsigned
-from transcriber.audio.codecs.opus import OPUS_RATE, Head, parse_head
+from transcriber.audio.codecs.opus import OPUS_RATE, OpusHeader, parse_opus_header
 from transcriber.errors import BadInputError
 
 EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
@@ -59,7 +59,7 @@ def parse_info(body: bytes) -> int:
     return scale_ns
 
 
-def parse_tracks(body: bytes) -> tuple[int, Head, bool]:
+def parse_tracks(body: bytes) -> tuple[int, OpusHeader, bool]:
     """Number and head of the first Opus track, and whether there are others.
 
     Raises:
@@ -80,15 +80,15 @@ def parse_tracks(body: bytes) -> tuple[int, Head, bool]:
     raise BadInputError(f"WebM holds {' and '.join(codecs[:4]) or 'no audio'}, not Opus")
 
 
-def _head(track: dict[int, bytes]) -> Head:
+def _head(track: dict[int, bytes]) -> OpusHeader:
     if private := track.get(_CODEC_PRIVATE):
-        return parse_head(private)
+        return parse_opus_header(private)
     audio = dict(children(track.get(_AUDIO, b"")))
     channels = unsigned(audio.get(_CHANNELS, b"\1"))
     if channels not in {1, 2}:
         raise BadInputError(f"Opus with {min(channels, 2**64)} channels")
     delay_ns = unsigned(track.get(_CODEC_DELAY, b""))
-    return Head(channels, min(delay_ns * OPUS_RATE // 10**9, OPUS_RATE))
+    return OpusHeader(channels, min(delay_ns * OPUS_RATE // 10**9, OPUS_RATE))
 
 
 def track_bytes(track: int) -> bytes:

@@ -20,7 +20,15 @@ from transcriber.audio.codecs.ogg_page import (
     page_serial,
     parse_page,
 )
-from transcriber.audio.codecs.opus import HEAD, Began, Broken, Event, Packet, packet_frames, parse_head
+from transcriber.audio.codecs.opus import (
+    OPUS_HEAD,
+    ContainerEvent,
+    Packet,
+    RecordingStarted,
+    Unreadable,
+    packet_frames,
+    parse_opus_header,
+)
 from transcriber.errors import BadInputError
 
 MAX_PACKET_BYTES = 65_536
@@ -54,7 +62,7 @@ class OggDemuxer:
         self._partial: bytes | None = None  # a packet that goes on in the next page
         self._lost = False  # whether packets may be missing before the next one
 
-    def feed(self, data: bytes, *, lost: bool = False) -> Iterator[Event]:
+    def feed(self, data: bytes, *, lost: bool = False) -> Iterator[ContainerEvent]:
         """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
         if lost:
             self._drop(len(self._buffer))
@@ -72,12 +80,12 @@ class OggDemuxer:
             yield from self._take(parse_page(page))
         yield from self._skip_garbage(found=found, searching=searching)
 
-    def finish(self) -> Iterator[Event]:
+    def finish(self) -> Iterator[ContainerEvent]:
         """No more bytes will come. A page or packet that nobody continued is told of if audio is in it."""
         if not self._searching and self._holds_audio():
-            yield Broken("Ogg ends inside a page")
+            yield Unreadable("Ogg ends inside a page")
         elif self._partial and not self._partial.startswith(_TAGS):
-            yield Broken("Ogg ends inside a packet")
+            yield Unreadable("Ogg ends inside a packet")
 
     def _holds_audio(self) -> bool:
         """Whether some audio has come of the page of which the rest is missing."""
@@ -110,7 +118,7 @@ class OggDemuxer:
             yield at
         self._scanned = max(self._scanned, len(self._buffer) - len(CAPTURE) + 1)
 
-    def _skip_garbage(self, *, found: bool, searching: bool) -> Iterator[Event]:
+    def _skip_garbage(self, *, found: bool, searching: bool) -> Iterator[ContainerEvent]:
         """Forget what can be no part of a page; ``found``: there was a page in what came."""
         tail = max(0, len(self._buffer) - len(CAPTURE) + 1)
         while tail < len(self._buffer) and not CAPTURE.startswith(self._buffer[tail:]):
@@ -124,20 +132,20 @@ class OggDemuxer:
         elif searching and not found:
             self._excused -= garbage
             if self._excused < 0:
-                yield Broken("no Ogg page in this payload")
+                yield Unreadable("no Ogg page in this payload")
 
     def _drop(self, count: int) -> None:
         del self._buffer[:count]
         self._candidates = [at - count for at in self._candidates if at >= count]
         self._scanned = max(0, self._scanned - count)
 
-    def _break(self, reason: str) -> Iterator[Event]:
+    def _break(self, reason: str) -> Iterator[ContainerEvent]:
         self._lost, self._partial = True, None
         if not self._searching:
             self._searching = True
-            yield Broken(reason)
+            yield Unreadable(reason)
 
-    def _take(self, page: Page) -> Iterator[Event]:
+    def _take(self, page: Page) -> Iterator[ContainerEvent]:
         if page.flags & BEGINS:
             yield from self._take_head(page)
             return
@@ -146,47 +154,47 @@ class OggDemuxer:
             # Said once: whatever else comes of it is no news.
             if not self._refused:
                 self._refused = True
-                yield Broken(f"Ogg holds {self._others[page.serial]}, not Opus")
+                yield Unreadable(f"Ogg holds {self._others[page.serial]}, not Opus")
         elif page.serial not in self._others:
             if page.serial != self._serial:
                 # Its header was lost, or came before we did.
                 if self._serial is not None:
-                    yield Began()
+                    yield RecordingStarted()
                 self._begin()
                 self._serial = page.serial
             yield from self._take_audio(page)
 
-    def _take_head(self, page: Page) -> Iterator[Event]:
+    def _take_head(self, page: Page) -> Iterator[ContainerEvent]:
         """The first page of one of the streams."""
         if not self._heads:
             self._heads, self._serial, self._others, self._refused = True, None, {}, False
             self._begin()
-            yield Began()
+            yield RecordingStarted()
         packet = page.pieces[0] if page.pieces else b""
-        if not packet.startswith(HEAD) or self._serial is not None:
+        if not packet.startswith(OPUS_HEAD) or self._serial is not None:
             self._others[page.serial] = next(
                 (name for magic, name in _CODECS.items() if packet.startswith(magic)), "something"
             )
             return
         try:
-            yield parse_head(packet)
+            yield parse_opus_header(packet)
             self._serial, self._sequence, self._end = page.serial, page.sequence + 1, 0
         except BadInputError as error:
             self._others[page.serial], self._refused = "more than we read", True
-            yield Broken(str(error))
+            yield Unreadable(str(error))
 
-    def _take_audio(self, page: Page) -> Iterator[Event]:
+    def _take_audio(self, page: Page) -> Iterator[ContainerEvent]:
         if self._sequence not in {None, page.sequence}:
             self._lost, self._partial = True, None
         self._sequence = (page.sequence + 1) % 2**32
         packets: list[tuple[bytes, int]] = []
         for packet in self._join(page):
-            if not packet.startswith((HEAD, _TAGS)):
+            if not packet.startswith((OPUS_HEAD, _TAGS)):
                 try:
                     packets.append((packet, packet_frames(packet)))
                 except BadInputError as error:
                     self._lost = True
-                    yield Broken(str(error))
+                    yield Unreadable(str(error))
         frames = sum(count for _, count in packets)
         at = None if page.granule is None else page.granule - frames
         left = frames

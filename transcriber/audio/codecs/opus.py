@@ -16,7 +16,7 @@ MAX_PACKET_FRAMES = 5_760
 MAX_FRAME_BYTES = 1_275
 """Of one of the frames in a packet."""
 
-HEAD = b"OpusHead"
+OPUS_HEAD = b"OpusHead"
 _HEAD_BYTES = 19
 
 # Frames of a packet's frame, by the upper five bits of its first byte (RFC 6716, table 2).
@@ -27,7 +27,7 @@ _SIZES = (
 )
 
 
-class Head(NamedTuple):
+class OpusHeader(NamedTuple):
     """What a container says of the packets to come.
 
     Attributes:
@@ -57,17 +57,17 @@ class Packet(NamedTuple):
     keep: int | None = None
 
 
-class Broken(NamedTuple):
+class Unreadable(NamedTuple):
     """Here something could not be read."""
 
     reason: str
 
 
-class Began(NamedTuple):
+class RecordingStarted(NamedTuple):
     """A header: here a recording begins."""
 
 
-Event = Head | Packet | Broken | Began
+ContainerEvent = OpusHeader | Packet | Unreadable | RecordingStarted
 """What comes out of a container."""
 
 
@@ -93,17 +93,19 @@ def packet_channels(packet: bytes) -> int:
     return 2 if packet and packet[0] & 4 else 1
 
 
-def parse_head(data: bytes) -> Head:
+def parse_opus_header(data: bytes) -> OpusHeader:
     """Read an ``OpusHead`` (RFC 7845, section 5.1).
 
     Raises:
         BadInputError: it is none, or more than two channels.
     """
-    if not data.startswith(HEAD) or len(data) < _HEAD_BYTES or data[8] >> 4:
+    if not data.startswith(OPUS_HEAD) or len(data) < _HEAD_BYTES or data[8] >> 4:
         raise BadInputError("an Opus header that cannot be read")
     channels, family = data[9], data[18]
     # Beyond family 0 a packet may hold several streams: only those of one are packets as we read them.
     streams = data[19] if family and len(data) > _HEAD_BYTES else 1
     if channels not in {1, 2} or streams != 1:
         raise BadInputError(f"Opus with {channels} channels in {streams} streams")
-    return Head(channels, int.from_bytes(data[10:12], "little"), int.from_bytes(data[16:18], "little", signed=True))
+    return OpusHeader(
+        channels, int.from_bytes(data[10:12], "little"), int.from_bytes(data[16:18], "little", signed=True)
+    )

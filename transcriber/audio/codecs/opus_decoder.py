@@ -6,7 +6,7 @@ In: packets, one after the other. Out: S16LE at 48 kHz, with one channel or two.
 import av
 from av.error import FFmpegError
 
-from transcriber.audio.codecs.opus import HEAD, OPUS_RATE, Head
+from transcriber.audio.codecs.opus import OPUS_HEAD, OPUS_RATE, OpusHeader
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
@@ -18,12 +18,12 @@ class OpusDecoder:
         format: of the samples.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: OpusHeader) -> None:
         self.format = AudioFormat(SampleFormat.S16LE, OPUS_RATE, head.channels)
         self._context = av.codec.CodecContext.create("libopus", "r")
         # Without pre-skip, which is the container's business: the decoder would apply it to what a late comer hears first.
         self._context.extradata = (
-            HEAD
+            OPUS_HEAD
             + bytes([1, head.channels, 0, 0])
             + OPUS_RATE.to_bytes(4, "little")
             + head.gain.to_bytes(2, "little", signed=True)

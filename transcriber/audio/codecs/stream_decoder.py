@@ -13,17 +13,17 @@ from transcriber.audio.codecs.ogg import OggDemuxer
 from transcriber.audio.codecs.opus import (
     MAX_PACKET_FRAMES,
     OPUS_RATE,
-    Began,
-    Broken,
-    Event,
-    Head,
+    ContainerEvent,
+    OpusHeader,
     Packet,
+    RecordingStarted,
+    Unreadable,
     packet_channels,
     packet_frames,
 )
 from transcriber.audio.codecs.webm import WebmDemuxer
+from transcriber.audio.offsets import RESTART_S
 from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
-from transcriber.audio.session import RESTART_S
 from transcriber.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def parse_encoding(content_type: str) -> Encoding | None:
     return _ENCODINGS.get(media_type(content_type))
 
 
-class Piece(NamedTuple):
+class DecodedPiece(NamedTuple):
     """Samples of ``format``; ``frame``: the place of the first by the container's clock, None if there is no clock."""
 
     frame: int | None
@@ -63,11 +63,11 @@ class Piece(NamedTuple):
     format: AudioFormat
 
 
-Found = Piece | Began | Broken
+DecodedEvent = DecodedPiece | RecordingStarted | Unreadable
 """What comes out of a stream."""
 
 
-class _Timeline:
+class _PacketClock:
     """Places packets one after the other, unless their times say that something is missing between them.
 
     Only the steps from time to time count: what jitters, or slowly drifts away from the count of frames, is no hole.
@@ -118,7 +118,7 @@ class StreamDecoder:
         self._begin()
 
     def _begin(self) -> None:
-        self._timeline = _Timeline(OGG_SLACK if self.encoding is Encoding.OGG else WEBM_SLACK, self._farthest)
+        self._clock = _PacketClock(OGG_SLACK if self.encoding is Encoding.OGG else WEBM_SLACK, self._farthest)
         self._decoder: OpusDecoder | None = None
         self._skip = 0  # frames still to be thrown away
         self._doubtful: Packet | None = None  # its time jumps, and no other has confirmed that yet
@@ -128,7 +128,7 @@ class StreamDecoder:
         """Of the samples, as far as is known."""
         return self._decoder.format if self._decoder else AudioFormat(SampleFormat.S16LE, OPUS_RATE, 1)
 
-    def feed(self, payload: bytes, *, offset: int | None = None, lost: bool = False) -> Iterator[Found]:
+    def feed(self, payload: bytes, *, offset: int | None = None, lost: bool = False) -> Iterator[DecodedEvent]:
         """Take a payload; ``lost``: some before it never came. To be exhausted before the next call.
 
         ``offset`` is the place of a bare packet; containers have a clock of their own.
@@ -137,32 +137,32 @@ class StreamDecoder:
             return self._decode_bare(payload, offset)
         return self._joined(self._container.feed(payload, lost=lost))
 
-    def finish(self) -> Iterator[Found]:
+    def finish(self) -> Iterator[DecodedEvent]:
         """No more payloads will come; what is left."""
         return iter(()) if self._container is None else self._joined(self._container.finish(), last=True)
 
-    def _decode_bare(self, packet: bytes, offset: int | None) -> Iterator[Piece | Broken]:
+    def _decode_bare(self, packet: bytes, offset: int | None) -> Iterator[DecodedPiece | Unreadable]:
         try:
             packet_frames(packet)
             decoder = self._decoder_for(packet)
-            yield Piece(offset, decoder.decode(packet), decoder.format)
+            yield DecodedPiece(offset, decoder.decode(packet), decoder.format)
         except BadInputError as error:
-            yield Broken(str(error))
+            yield Unreadable(str(error))
 
-    def _joined(self, events: Iterator[Event], *, last: bool = False) -> Iterator[Found]:
+    def _joined(self, events: Iterator[ContainerEvent], *, last: bool = False) -> Iterator[DecodedEvent]:
         """What follows without a hole in one piece, of a bounded size; what is broken is told once, until something is heard."""
         start, frames, broken = 0, 0, False
         parts: list[bytes] = []
         fmt: AudioFormat | None = None
         for found in self._decode(events, last=last):
-            if broken and isinstance(found, Broken):
+            if broken and isinstance(found, Unreadable):
                 continue
-            broken = isinstance(found, Broken)
-            joins = isinstance(found, Piece) and found.format == fmt and found.frame == start + frames
+            broken = isinstance(found, Unreadable)
+            joins = isinstance(found, DecodedPiece) and found.format == fmt and found.frame == start + frames
             if parts and fmt and not (joins and frames + MAX_PACKET_FRAMES <= PIECE_FRAMES):
-                yield Piece(start, b"".join(parts), fmt)
+                yield DecodedPiece(start, b"".join(parts), fmt)
                 parts = []
-            if not isinstance(found, Piece):
+            if not isinstance(found, DecodedPiece):
                 yield found
                 continue
             if not parts:
@@ -170,28 +170,28 @@ class StreamDecoder:
             parts.append(found.data)
             frames += len(found.data) // found.format.frame_bytes
         if parts and fmt:
-            yield Piece(start, b"".join(parts), fmt)
+            yield DecodedPiece(start, b"".join(parts), fmt)
 
-    def _decode(self, events: Iterator[Event], *, last: bool) -> Iterator[Found]:
+    def _decode(self, events: Iterator[ContainerEvent], *, last: bool) -> Iterator[DecodedEvent]:
         for event in events:
             match event:
-                case Began():
-                    yield from self._believe()
+                case RecordingStarted():
+                    yield from self._accept_doubtful()
                     if self._begun:
                         yield event
                     self._begun = False
                     self._begin()
-                case Head():
+                case OpusHeader():
                     self._decoder, self._skip = _new_decoder(event), event.pre_skip
                 case Packet():
                     self._begun = True
                     yield from self._check(event)
-                case Broken():
+                case Unreadable():
                     yield event
         if last:
-            yield from self._believe()
+            yield from self._accept_doubtful()
 
-    def _check(self, packet: Packet) -> Iterator[Piece | Broken]:
+    def _check(self, packet: Packet) -> Iterator[DecodedPiece | Unreadable]:
         """WebM has no checksums: a time that jumps is believed if the next one agrees."""
         doubtful = self._doubtful
         if doubtful and doubtful.at is not None:
@@ -199,42 +199,42 @@ class StreamDecoder:
             if packet.at is None or abs(packet.at - doubtful.at - frames) > max(WEBM_SLACK, frames):
                 self._doubtful = doubtful._replace(at=None)
                 packet = packet._replace(lost=packet.lost or doubtful.lost)
-        yield from self._believe()
-        if self.encoding is Encoding.WEBM and self._timeline.jump(packet, packet_frames(packet.data)):
+        yield from self._accept_doubtful()
+        if self.encoding is Encoding.WEBM and self._clock.jump(packet, packet_frames(packet.data)):
             self._doubtful = packet
         else:
             yield from self._decode_packet(packet)
 
-    def _believe(self) -> Iterator[Piece | Broken]:
+    def _accept_doubtful(self) -> Iterator[DecodedPiece | Unreadable]:
         """Nobody contradicts."""
         packet, self._doubtful = self._doubtful, None
         if packet:
             yield from self._decode_packet(packet)
 
-    def _decode_packet(self, packet: Packet) -> Iterator[Piece | Broken]:
+    def _decode_packet(self, packet: Packet) -> Iterator[DecodedPiece | Unreadable]:
         frames = packet_frames(packet.data)
-        place = self._timeline.place(packet, frames)
+        place = self._clock.place(packet, frames)
         decoder = self._decoder_for(packet.data)
         skipped = min(self._skip, frames)
         self._skip -= skipped
         try:
             samples = decoder.decode(packet.data)
         except BadInputError as error:
-            yield Broken(str(error))
+            yield Unreadable(str(error))
             return
         size = decoder.format.frame_bytes
         samples = samples[skipped * size : None if packet.keep is None else packet.keep * size]
         if samples:
-            yield Piece(place + skipped, samples, decoder.format)
+            yield DecodedPiece(place + skipped, samples, decoder.format)
 
     def _decoder_for(self, packet: bytes) -> "OpusDecoder":
         """The decoder; without a header, the first packet decides how many channels come out."""
         if self._decoder is None:
-            self._decoder = _new_decoder(Head(packet_channels(packet)))
+            self._decoder = _new_decoder(OpusHeader(packet_channels(packet)))
         return self._decoder
 
 
-def _new_decoder(head: Head) -> "OpusDecoder":
+def _new_decoder(head: OpusHeader) -> "OpusDecoder":
     from transcriber.audio.codecs.opus_decoder import OpusDecoder  # noqa: PLC0415 - FFmpeg is 20 MB, and most streams are PCM
 
     return OpusDecoder(head)

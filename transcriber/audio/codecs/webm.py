@@ -27,8 +27,8 @@ from transcriber.audio.codecs.matroska import (
     parse_tracks,
     track_bytes,
 )
-from transcriber.audio.codecs.opus import OPUS_RATE, Began, Broken, Event, Packet, packet_frames
-from transcriber.audio.codecs.webm_resync import MAX_AUDIO_BLOCK_BYTES, find_place
+from transcriber.audio.codecs.opus import OPUS_RATE, ContainerEvent, Packet, RecordingStarted, Unreadable, packet_frames
+from transcriber.audio.codecs.webm_resync import MAX_AUDIO_BLOCK_BYTES, find_resync_point
 from transcriber.errors import BadInputError
 
 MAX_ELEMENT_BYTES = 2**16
@@ -67,7 +67,7 @@ class WebmDemuxer:
         self._earlier = self._latest = MIN_BLOCK_TIME  # of our last two blocks in it, from its timestamp
         self._lost = False  # whether packets may be missing before the next one
 
-    def feed(self, data: bytes, *, lost: bool = False) -> Iterator[Event]:
+    def feed(self, data: bytes, *, lost: bool = False) -> Iterator[ContainerEvent]:
         """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
         if lost:
             self._buffer.clear()
@@ -81,11 +81,11 @@ class WebmDemuxer:
         if searching and self._searching and read:
             self._excused -= read
             if self._excused < 0:
-                yield Broken("nothing of WebM in this payload")
+                yield Unreadable("nothing of WebM in this payload")
         del self._buffer[:read]
         self._at, self._inside = self._at - read, 0
 
-    def finish(self) -> Iterator[Event]:
+    def finish(self) -> Iterator[ContainerEvent]:
         """No more bytes will come: what a damaged size made us wait for is read.
 
         An element that nobody continued is told of if audio is in it, or something whole, for which it was too large.
@@ -115,7 +115,7 @@ class WebmDemuxer:
         ours = track == self._track or self._track is None
         return ours and len(self._buffer) > end + BLOCK_HEAD_BYTES
 
-    def _read(self) -> Iterator[Event]:
+    def _read(self) -> Iterator[ContainerEvent]:
         while True:
             if self._searching and not self._search():
                 return
@@ -152,7 +152,7 @@ class WebmDemuxer:
             raise BadInputError(f"an element of {'unknown size' if element.size is None else f'{element.size} bytes'}")
         return element.size
 
-    def _take(self, kind: int, body: bytes) -> Iterator[Event]:
+    def _take(self, kind: int, body: bytes) -> Iterator[ContainerEvent]:
         """One whole element."""
         self._blocks |= kind in {SIMPLE_BLOCK, BLOCK_GROUP}
         try:
@@ -168,7 +168,7 @@ class WebmDemuxer:
                 self._cluster = stamp if stamp < MAX_TIMESTAMP else None
             elif kind == EBML:
                 self._begin()
-                yield Began()
+                yield RecordingStarted()
             elif kind == INFO:
                 self._scale_ns = parse_info(body)
             elif kind == TRACKS:
@@ -177,9 +177,9 @@ class WebmDemuxer:
                 yield head
         except BadInputError as error:
             self._lost = True
-            yield Broken(str(error))
+            yield Unreadable(str(error))
 
-    def _take_block(self, block: Block) -> Iterator[Event]:
+    def _take_block(self, block: Block) -> Iterator[ContainerEvent]:
         if self._track is None and 0 < block.track <= MAX_LEARNED_TRACK and _is_opus(block.packets[0]):
             self._track = block.track
         if block.track != self._track:
@@ -195,7 +195,7 @@ class WebmDemuxer:
                 frames = packet_frames(packet)
             except BadInputError as error:
                 self._lost = True
-                yield Broken(str(error))
+                yield Unreadable(str(error))
                 continue
             keep = frames
             if index == len(block.packets) - 1:
@@ -208,11 +208,11 @@ class WebmDemuxer:
     def _frame(self, stamp: int) -> int:
         return round(stamp * self._scale_ns * OPUS_RATE / 10**9)
 
-    def _break(self, reason: str, search_from: int) -> Iterator[Event]:
+    def _break(self, reason: str, search_from: int) -> Iterator[ContainerEvent]:
         """Here no element begins, so the one before may have been damaged, too."""
         self._searching, self._lost = True, True
         self._at = self._inside = search_from
-        yield Broken(reason)
+        yield Unreadable(reason)
 
     @property
     def _block_bytes(self) -> int:
@@ -221,7 +221,7 @@ class WebmDemuxer:
 
     def _search(self) -> bool:
         """Go on where something begins that makes sense; whether there is such a place."""
-        self._at, found = find_place(self._buffer, self._at, self._track)
+        self._at, found = find_resync_point(self._buffer, self._at, self._track)
         self._inside = self._at
         if found:
             self._searching, self._excused = False, 0

@@ -21,7 +21,7 @@ _FOLLOWING = bytes.fromhex("a3 a0 ec bf ab a7 e7 1f 1a 1c 12 58")
 """First bytes of what may follow upon a block."""
 
 
-def find_place(data: bytearray, at: int, track: int | None) -> tuple[int, bool]:
+def find_resync_point(data: bytearray, at: int, track: int | None) -> tuple[int, bool]:
     """The first place from ``at`` on, and True; or where to search on when more has come, and False."""
     undecided = max(at, len(data) - _KEPT_BYTES)
     pattern = _places(track_bytes(track) if track else None)
