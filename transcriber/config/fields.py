@@ -45,123 +45,146 @@ class SettingsFields(BaseSettings):
     nats_creds: Path | None = Field(None, description="credentials file (JWT and nkey seed)")
     nats_nkey_seed_file: Path | None = Field(None, description="file with an nkey seed")
     nats_tls_ca: Path | None = Field(None, description="CA certificate of the broker, PEM")
-    nats_tls_cert: Path | None = Field(None, description="our certificate for mTLS, PEM")
-    nats_tls_key: Path | None = Field(None, description="the key of our certificate, PEM")
+    nats_tls_cert: Path | None = Field(None, description="client certificate for mTLS, PEM")
+    nats_tls_key: Path | None = Field(None, description="private key of the client certificate, PEM")
     nats_connect_timeout_secs: float = Field(
-        10.0, gt=0, le=600, description="seconds for the first connect; then status 3"
+        10.0, gt=0, le=600, description="seconds to wait for the first connection; then exit status 3"
     )
     nats_inbox_prefix: Annotated[str, AfterValidator(check_literal_subject)] = Field(
-        "_INBOX", description="subjects of the answers to our requests; one of our own, where permissions name it"
+        "_INBOX", description="prefix of reply subjects; set it where the broker's permissions name one"
     )
     audio_subject: Annotated[str, AfterValidator(check_audio_subject)] = Field(
-        "audio.*", description="subject of the audio: exactly one `*` as last token, or one stream by name"
+        "audio.*", description="subject of the audio: one `*` as its last token, or the name of one stream"
     )
     transcript_subject_prefix: Annotated[str, AfterValidator(check_literal_subject)] = Field(
-        "transcripts", description="text goes out on `PREFIX.<stream>.<type>`"
+        "transcripts", description="transcripts are published on `PREFIX.<stream>.<type>`"
     )
-    max_streams: int = Field(512, ge=1, le=100_000, description="streams at once; payloads of others are counted")
-    durable: bool = Field(False, description="audio from JetStream, text stored: at least once in, exactly once out")
-    backfill: bool = Field(
-        False, description="live, with JetStream underneath: what was missed meanwhile is transcribed later"
+    max_streams: int = Field(
+        512, ge=1, le=100_000, description="streams served at once; payloads of further streams are dropped and counted"
     )
-    provision: bool = Field(
-        False, description="whether `serve` creates the JetStream streams and consumers that are missing"
+    durable: bool = Field(
+        False, description="read audio from JetStream and store transcripts: at least once in, exactly once out"
     )
+    backfill: bool = Field(False, description="live mode over JetStream: dropped audio is transcribed later")
+    provision: bool = Field(False, description="let `serve` create missing JetStream streams and consumers")
     audio_stream: Annotated[str, AfterValidator(check_stream_name)] = Field(
-        "AUDIO", description="JetStream stream that keeps the audio"
+        "AUDIO", description="JetStream stream that stores the audio"
     )
     transcript_stream: Annotated[str, AfterValidator(check_stream_name)] = Field(
-        "TRANSCRIPTS", description="JetStream stream that keeps the text"
+        "TRANSCRIPTS", description="JetStream stream that stores the transcripts"
     )
     audio_max_age_secs: int = Field(
-        3600, ge=1, le=MAX_AGE_S, description="seconds that audio is kept: how long all daemons may be away"
+        3600,
+        ge=1,
+        le=MAX_AGE_S,
+        description="seconds that audio is kept: the longest outage of all daemons without loss",
     )
-    audio_max_bytes: int = Field(2**30, ge=2**20, le=2**50, description="bytes of audio kept; then the oldest goes")
-    transcript_max_age_secs: int = Field(604_800, ge=1, le=MAX_AGE_S, description="seconds that text is kept")
-    transcript_max_bytes: int = Field(2**30, ge=2**20, le=2**50, description="bytes of text kept; then the oldest goes")
+    audio_max_bytes: int = Field(
+        2**30, ge=2**20, le=2**50, description="bytes of audio kept; beyond that the oldest is deleted"
+    )
+    transcript_max_age_secs: int = Field(604_800, ge=1, le=MAX_AGE_S, description="seconds that transcripts are kept")
+    transcript_max_bytes: int = Field(
+        2**30, ge=2**20, le=2**50, description="bytes of transcripts kept; beyond that the oldest is deleted"
+    )
     stream_replicas: Annotated[Literal[1, 3, 5], BeforeValidator(to_whole_number)] = Field(
-        1, description="brokers that keep a copy of both streams: 1, 3 or 5"
+        1, description="copies of both streams, on as many brokers: 1, 3 or 5"
     )
     partitions: int = Field(
-        0, ge=0, le=MAX_PARTITIONS, description="parts that the streams are spread over, by name; 0 is off"
+        0, ge=0, le=MAX_PARTITIONS, description="partitions that streams are assigned to, by name; 0 is off"
     )
-    partition: int | None = Field(None, ge=0, description="the one part that this daemon serves; default: all")
+    partition: int | None = Field(None, ge=0, description="the one partition that this daemon serves; default: all")
     max_attempts: int = Field(
-        5, ge=1, le=100, description="tries of a window, by one daemon or many, before it is a `gap`"
+        5, ge=1, le=100, description="attempts at a window, over all daemons, before it becomes a `gap`"
     )
     pending_bytes: int | None = Field(
-        None, ge=65_536, description="bytes waiting in the NATS client; default 0.5 MB for one stream, 64 MB for `*`"
+        None,
+        ge=65_536,
+        description="bytes that may be pending in the NATS client; default 0.5 MB for one stream, 64 MB for `*`",
     )
-    input_format: SampleFormat = Field(SampleFormat.S16LE, description="sample format where no header says")
+    input_format: SampleFormat = Field(
+        SampleFormat.S16LE, description="sample format of payloads without a `Content-Type`"
+    )
     input_sample_rate: int = Field(
-        48_000, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE, description="Hz, where no header says"
+        48_000, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE, description="Hz, of payloads without a `Content-Type`"
     )
-    input_channels: int = Field(1, ge=1, le=2, description="channels where no header says")
+    input_channels: int = Field(1, ge=1, le=2, description="channels of payloads without a `Content-Type`")
     speakers: Literal["mix", "channels"] = Field(
-        "mix", description="two channels are mixed to one, or heard apart, each with its own windows and label"
+        "mix",
+        description="`mix`: two channels are mixed to one; `channels`: each is transcribed by itself, with its own"
+        " windows and label",
     )
-    target_sample_rate: Literal[16_000] = Field(16_000, description="Hz; whisper takes nothing else")
+    target_sample_rate: Literal[16_000] = Field(16_000, description="Hz; the only rate that whisper accepts")
     buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of the longest window")
     left_context_secs: float = Field(
         7.5,
         ge=0,
         le=25,
-        description="seconds before a window that whisper hears, too, of which the text is known; 0: what is cut stays cut",
+        description="seconds of audio before each window that whisper is given again, as left context; 0 is off",
     )
     hold_back_secs: float = Field(
-        0.5, ge=0, le=5, description="words so near to where a full window ends are left to the next one"
+        0.5, ge=0, le=5, description="words within so many seconds of the end of a full window are left to the next one"
     )
     buffer_cut: Literal["quiet", "fixed"] = Field(
-        "quiet", description="a full window is cut at the quietest place of its last 1.5 s, or right at its end"
+        "quiet",
+        description="where a full window is cut: at the quietest place of its last 1.5 s, or (`fixed`) at its end",
     )
-    speech_gate: bool = Field(True, description="keep windows without speech from whisper: `silence`")
+    speech_gate: bool = Field(
+        True, description="do not run whisper on windows without speech; they are published as `silence`"
+    )
     speech_threshold: float = Field(
-        THRESHOLD, gt=0, lt=1, description="probability from which on 32 ms count as speech"
+        THRESHOLD, gt=0, lt=1, description="probability from which on a frame of 32 ms counts as speech"
     )
     endpoint_silence_secs: float = Field(
-        0.5, ge=0, le=10, description="seconds of silence that close a window early, if no other waits; 0 is off"
+        0.5, ge=0, le=10, description="seconds of silence that close a window early, while no other is queued; 0 is off"
     )
     partial_interval_secs: float = Field(
         1.0,
         ge=0,
         le=30,
-        description="seconds of new audio between `partial`s, while whisper is idle; 0: no partials, and nothing is heard ahead",
+        description="seconds of new audio between `partial`s, while whisper is idle; 0: no partials, and no window is"
+        " transcribed before its end is certain",
     )
-    max_latency_secs: float = Field(20.0, gt=0, le=3600, description="L_max: seconds a window may wait")
+    max_latency_secs: float = Field(
+        20.0, gt=0, le=3600, description="L_max: seconds that a window may wait in the queue"
+    )
     transcription_queue_capacity: int | None = Field(
         None,
         ge=1,
         le=MAX_QUEUE_CAPACITY,
-        description="windows that may wait; default floor(L_max / (D x RTF)), followed",
+        description="windows that may be queued; default floor(L_max / (D x RTF)), adjusted as the measured RTF changes",
     )
     service: bool = Field(True, description="answer requests on `transcriber.transcribe`")
     request_max_secs: float = Field(
-        120.0, gt=0, le=3600, description="seconds of audio in one request; more is for the object store"
+        120.0, gt=0, le=3600, description="seconds of audio in one request; longer audio goes through the object store"
     )
-    request_timeout_secs: float = Field(30.0, gt=0, le=3600, description="seconds in which a request is answered")
-    files: bool = Field(False, description="work through whole files: jobs of `transcriber.submit`, by JetStream")
+    request_timeout_secs: float = Field(30.0, gt=0, le=3600, description="seconds within which a request is answered")
+    files: bool = Field(
+        False, description="transcribe whole files: jobs submitted to `transcriber.submit`, queued in JetStream"
+    )
     file_window_secs: float = Field(
         25.0, ge=1, le=25.6, description="seconds of the longest window of a request or a file; cut at pauses"
     )
-    file_max_bytes: int = Field(5 * 2**30, ge=1, le=2**50, description="bytes of the largest file that is taken")
-    files_max_bytes: int = Field(8 * 2**30, ge=2**20, le=2**50, description="bytes of all files that wait in the store")
+    file_max_bytes: int = Field(5 * 2**30, ge=1, le=2**50, description="bytes of the largest file that is accepted")
+    files_max_bytes: int = Field(8 * 2**30, ge=2**20, le=2**50, description="bytes of all files in the object store")
     file_max_age_secs: int = Field(
-        604_800, ge=1, le=MAX_AGE_S, description="seconds that a file is kept if no job has removed it"
+        604_800, ge=1, le=MAX_AGE_S, description="seconds after which a file is deleted if no job has removed it"
     )
     result_max_age_secs: int = Field(
-        2_592_000, ge=1, le=MAX_AGE_S, description="seconds that results and records of jobs are kept"
+        2_592_000, ge=1, le=MAX_AGE_S, description="seconds that results and job records are kept"
     )
-    max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is passed over")
-    whisper_model_path: Path | None = Field(None, description="a ggml model file; wins over `WHISPER_MODEL`")
+    max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is ignored")
+    whisper_model_path: Path | None = Field(None, description="ggml model file; overrides `WHISPER_MODEL`")
     whisper_model: str | None = Field(
-        None, description="a name such as `base.en`, fetched once; `demo`, bundled; or a folder, converted once"
+        None,
+        description="model name such as `base.en`, downloaded once; `demo`, the bundled one; or a model's folder,"
+        " converted once",
     )
     whisper_model_dir: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transcriber",
-        description="where models are kept; default `~/.cache/transcriber`",
+        description="folder for downloaded and converted models; default `~/.cache/transcriber`",
     )
     whisper_model_hub: Annotated[str, AfterValidator(check_hub_addresses)] = Field(
-        MODEL_HUB, description="URLs below which `ggml-NAME.bin` is found; comma-separated"
+        MODEL_HUB, description="base URLs of `ggml-NAME.bin`, separated by commas"
     )
     whisper_threads: int | None = Field(
         None,
@@ -169,27 +192,29 @@ class SettingsFields(BaseSettings):
         le=256,
         description="threads of one worker; default: the available cores, shared by the workers, at most 8",
     )
-    whisper_workers: int = Field(1, ge=1, le=64, description="models loaded, each with a thread of its own")
+    whisper_workers: int = Field(
+        1, ge=1, le=64, description="workers, each with a thread and a loaded model of its own"
+    )
     whisper_language: Annotated[str, AfterValidator(to_language_code)] = Field(
         "auto", description="`auto`, or a code such as `en`; `auto` is `en` for `.en` models"
     )
     whisper_languages: Annotated[str, AfterValidator(to_language_codes)] = Field(
         "",
-        description="the only ones that may be spoken, such as `en,de`: `auto` is one of them, and so is a header `Language`;"
-        " default: all that the model knows",
+        description="languages that may be spoken, such as `en,de`: `auto` detects one of these, and a `Language` header"
+        " must name one; default: all that the model knows",
     )
     whisper_prompt: str | None = Field(
         None,
         max_length=1000,
-        description="names and terms of the trade, shown to whisper before every window; at most 223 tokens",
+        description="names and terms that whisper is given as a prompt before every window; at most 223 tokens",
     )
     whisper_context: Literal["off", "prompt"] = Field(
-        "off", description="`prompt` shows whisper the last sure text of the stream before each window"
+        "off", description="`prompt`: whisper is also given the last confident text of the stream as a prompt"
     )
     second_pass: bool = Field(
         False,
-        description="in time that is left over, speech that is over is heard again in one long window, and published as"
-        " `revision` where that says it better",
+        description="while whisper is idle, transcribe finished speech again in one long window, and publish a"
+        " `revision` where that is better",
     )
     whisper_audio_ctx: Annotated[Literal["auto", "force:256"] | int, BeforeValidator(to_audio_ctx)] = Field(
         "auto",
@@ -200,7 +225,7 @@ class SettingsFields(BaseSettings):
         1,
         ge=1,
         le=MAX_BEAM_SIZE,
-        description="texts that the decoder follows at a time; 1 is greedy, more hear the same audio differently each time",
+        description="beam size of the decoder; 1 is greedy, with more the same audio gives different text each time",
     )
     whisper_kernels: str = Field(
         "auto", description="set of kernels, in an image that has several; `auto` is the best one for the processor"
@@ -208,15 +233,19 @@ class SettingsFields(BaseSettings):
     whisper_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where whisper runs")
     stream_idle_secs: float = Field(30.0, gt=0, description="seconds without audio after which a session ends")
     heartbeat_timeout_secs: float = Field(
-        5.0, gt=0, description="seconds without any payload: `stalled`; without audio: the open window is closed"
+        5.0,
+        gt=0,
+        description="seconds without any payload until a stream is `stalled`; without audio, until its open window is closed",
     )
-    silence_timeout_secs: float = Field(30.0, gt=0, description="seconds of audio without a word: `silent`")
-    shutdown_grace_secs: float = Field(0.2, ge=0, le=3600, description="seconds for what is queued at shutdown")
-    health_host: str = Field("0.0.0.0", description="address of the probes")  # noqa: S104 - probes come from outside the pod
-    health_port: int = Field(8080, ge=0, le=65_535, description="port of the probes; 0 is off")
+    silence_timeout_secs: float = Field(
+        30.0, gt=0, description="seconds of audio without a word until a stream is `silent`"
+    )
+    shutdown_grace_secs: float = Field(0.2, ge=0, le=3600, description="seconds to finish queued windows at shutdown")
+    health_host: str = Field("0.0.0.0", description="address of the health probes")  # noqa: S104 - probes come from outside the pod
+    health_port: int = Field(8080, ge=0, le=65_535, description="port of the health probes; 0 is off")
     metrics_nats_secs: float = Field(10.0, ge=0, description="seconds between metrics messages on NATS; 0 is off")
-    metrics_per_stream: bool = Field(False, description="`stream` as attribute of the OTLP metrics")
+    metrics_per_stream: bool = Field(False, description="add `stream` as an attribute to the OTLP metrics")
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(to_upper_case)] = Field(
-        "INFO", description="least level logged"
+        "INFO", description="lowest level that is logged"
     )
     log_format: Literal["auto", "text", "json"] = Field("auto", description="`auto`: text on a terminal, else JSON")
