@@ -175,5 +175,5 @@ def test_any_content_type_is_read_or_refused(text):
 
 @pytest.mark.parametrize("value", ["audio/webm;codecs=opus", "Audio/Ogg", "audio/opus", "video/webm"])
 def test_encoded_audio_is_refused_with_the_reason(value):
-    with pytest.raises(BadInputError, match=r"^\w+/\w+: encoded audio is taken in live mode only$"):
+    with pytest.raises(BadInputError, match=r"^\w+/\w+: encoded audio is accepted in live mode only$"):
         parse_content_type(value, AudioFormat())

@@ -44,7 +44,7 @@ def test_without_a_type_it_is_the_sessions_format_else_the_default():
 
 
 def test_less_than_a_frame_is_refused_and_nothing_is_a_heartbeat():
-    with pytest.raises(BadInputError, match="3 bytes are no whole frame of 4 bytes"):
+    with pytest.raises(BadInputError, match="3 bytes are less than one frame of 4 bytes"):
         read_payload(b"abc", None, STEREO, DEFAULT)
     assert read_payload(b"", None, STEREO, DEFAULT).frames == 0
 

@@ -1,6 +1,6 @@
-"""A recording that is there as a whole: cut as a file is, into windows at pauses and silences between them.
+"""A whole recording, cut as a file is: into windows at pauses, and silences between them.
 
-In: its format and its PCM in pieces. Out: what covers it, in order.
+In: its format and its PCM in pieces. Out: windows, silences and gaps that cover it, in order.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from transcriber.errors import BadInputError, TooLongError
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """All of a recording. ``parts`` tile it, for each channel that is heard apart."""
+    """A whole recording. ``parts`` tile it, for each channel that is transcribed separately."""
 
     session: Session
     parts: list[Window | Silence | Gap]
@@ -25,12 +25,12 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class ClipCutter:
-    """How clips are heard. Any thread.
+    """Cuts clips into windows. Any thread.
 
     Attributes:
         policy: how they are cut.
-        network: hears whether anybody speaks; needed if ``policy`` listens.
-        max_s: seconds of audio that are taken.
+        network: detects speech; needed if ``policy.needs_detector``.
+        max_s: seconds of audio that are accepted.
     """
 
     policy: WindowPolicy
@@ -38,10 +38,10 @@ class ClipCutter:
     max_s: float
 
     def cut(self, session_id: str, fmt: AudioFormat, pieces: Iterable[tuple[int, bytes] | Piece]) -> Clip:
-        """The clip of these pieces: index of the first frame, whole frames of ``fmt``, and perhaps why something is missing there.
+        """The clip of these pieces: index of the first frame, whole frames of ``fmt``, and possibly why audio is missing there.
 
         Raises:
-            TooLongError: more audio than is taken.
+            TooLongError: more audio than is accepted.
             BadInputError: no audio, or none that can be read.
         """
         session = Session(session_id, fmt, self.policy, self.network, max_hole_s=self.max_s)
@@ -63,10 +63,10 @@ class ClipCutter:
         return Clip(session, found)
 
     def check_length(self, frames: int, rate: int) -> None:
-        """See that so many frames are not too many.
+        """Check a length in frames.
 
         Raises:
-            TooLongError: they are.
+            TooLongError: it is more than is accepted.
         """
         if frames > self.max_s * rate:
             raise TooLongError(f"more than {self.max_s:g} s of audio")

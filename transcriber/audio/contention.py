@@ -1,11 +1,10 @@
-"""Two publishers on one stream: one is heard, and it is said that there is another.
+"""Two publishers on one stream: one is transcribed, and the other is reported.
 
-In: what each message with audio says of the recording that it belongs to, and when it came. Out: whether it is heard. A
-publisher that begins again is another recording, too; so the first message of another one is always heard. Who comes back
-after that, while the newer one goes on, is not: two that pushed each other out with every payload would be hundreds of
-sessions.
+In: which recording each message with audio claims to belong to, and when it arrived. Out: whether it is accepted. A publisher that
+starts over begins another recording, too; so the first message of another one is always accepted. The older one is refused as long
+as the newer one continues: two that replaced each other with every payload would be hundreds of sessions.
 
-What is decided depends on the messages and their times alone, so that whoever goes on in durable mode decides the same.
+Decisions depend on the messages and their times alone, so that a daemon that resumes in durable mode decides the same.
 """
 
 from enum import Enum, auto
@@ -17,22 +16,22 @@ from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
 
 PAUSE_S = 2.0
-"""Who sends nothing for so long may be replaced by the other one."""
+"""A publisher that sends nothing for so long may be replaced by the other one."""
 
 FORGET_S = 10.0
-"""Who was not heard of for so long is gone: what looks like it is a new recording."""
+"""A publisher that sent nothing for so long is gone: a message that matches it begins a new recording."""
 
 NEAR_FRAMES = 480_000
-"""Offsets that are further apart are not of one count: 10 s at 48 kHz."""
+"""Offsets further apart do not belong to one recording: 10 s at 48 kHz."""
 
 
 class RecordingClaim(NamedTuple):
-    """Which recording a message belongs to; None where it does not say.
+    """Which recording a message claims to belong to; None where it does not say.
 
     Attributes:
         session: its ``Audio-Session``.
         kind: the ``Content-Type`` of its format, or the name of an encoding.
-        offset: its ``Audio-Offset``; of a recording, the latest.
+        offset: its ``Audio-Offset``; for a recording, the latest.
     """
 
     session: str | None = None
@@ -41,12 +40,14 @@ class RecordingClaim(NamedTuple):
 
 
 class Contenders(NamedTuple):
-    """Who publishes: a value, so that whoever goes on from a message decides alike.
+    """The publishers of a stream: a value, so that it can be stored and restored.
 
     Attributes:
-        heard: the recording that is heard, and when it last was, in seconds.
-        other: the one that it pushed out, and when that was last heard of; None if there is none.
-        noticed: whether ``other`` has gone on since.
+        heard: the accepted recording.
+        heard_at_s: when its last message arrived, in seconds.
+        other: the recording that it replaced; None if there is none.
+        other_at_s: when its last message arrived, in seconds.
+        noticed: whether ``other`` has sent anything since.
     """
 
     heard: RecordingClaim
@@ -57,11 +58,11 @@ class Contenders(NamedTuple):
 
 
 class Verdict(Enum):
-    """On one message."""
+    """The decision on one message."""
 
     ACCEPTED = auto()
     CONTENTION_OVER = auto()  # accepted, and the other publisher is gone
-    CONTENTION_BEGUN = auto()  # refused, and that is news
+    CONTENTION_BEGUN = auto()  # refused, for the first time
     REFUSED = auto()
 
 
@@ -69,22 +70,22 @@ REFUSALS = frozenset({Verdict.CONTENTION_BEGUN, Verdict.REFUSED})
 
 
 class Contention:
-    """Of one stream."""
+    """Decides which messages of one stream are accepted."""
 
     __slots__ = ("_at_s", "_default", "_now", "_offset", "_type")
 
     def __init__(self, default: AudioFormat, now: Contenders | None = None) -> None:
-        """``default`` is the format of streams that say nothing; ``now``: who publishes, as somebody else knew it."""
+        """``default`` is the format of streams without a ``Content-Type``; ``now``: restored publishers."""
         self._default = default
         self._now: Contenders | None = None
-        self._at_s = 0.0  # when the recording that is heard last was
-        self._offset: int | None = None  # the latest of it
-        self._type: str | None = None  # the latest ``Content-Type`` of the recording that is heard
+        self._at_s = 0.0  # when the accepted recording's last message arrived
+        self._offset: int | None = None  # its latest
+        self._type: str | None = None  # its latest ``Content-Type``
         self._set(now)
 
     @property
     def now(self) -> Contenders | None:
-        """Who publishes; None: nobody does at present."""
+        """The present publishers; None if there are none."""
         now = self._now
         if now is None:
             return None
@@ -92,19 +93,19 @@ class Contention:
 
     @property
     def detail(self) -> str:
-        """Who is not heard, in one line for its publisher."""
+        """Which recording is refused, in one line for its publisher."""
         other = self._now.other if self._now is not None else None
         sign = None if other is None else other.session or other.kind
-        return f"two publishers on one stream: {sign!a} is not heard while the newer one goes on"
+        return f"two publishers on one stream: {sign!a} is refused while the newer one continues"
 
     def reset(self) -> None:
-        """The recording has ended: whoever comes is heard."""
+        """The recording has ended: the next message is accepted, whichever it belongs to."""
         self._set(None)
 
     def judge(self, headers: AudioHeaders, at_s: float) -> Verdict:
-        """A message with audio came, at ``at_s`` seconds by the clock of messages."""
+        """A message with audio arrived, at ``at_s`` seconds by the clock of messages."""
         now = self._now
-        if now is not None and not now.noticed:  # then nearly always the recording that is heard goes on
+        if now is not None and not now.noticed:  # then it nearly always belongs to the accepted recording
             session, kind, offset = headers.session, headers.content_type, headers.offset
             last = self._offset
             if (
@@ -141,7 +142,7 @@ class Contention:
         return Verdict.CONTENTION_OVER if gone else Verdict.ACCEPTED
 
     def _set(self, now: Contenders | None) -> None:
-        """Time and offset change with every message, and are kept apart."""
+        """Time and offset change with every message, so they are separate attributes."""
         self._now = now
         self._at_s, self._offset = (now.heard_at_s, now.heard.offset) if now is not None else (0.0, None)
 
@@ -157,7 +158,7 @@ class Contention:
         return RecordingClaim(headers.session, kind, headers.offset)
 
     def _kind(self, content_type: str) -> str | None:
-        """None if it says nothing that is read: then that is said of the payload."""
+        """The format or encoding; None if it cannot be read: then the payload is reported."""
         if encoding := parse_encoding(content_type):
             return encoding
         try:

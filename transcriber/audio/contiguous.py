@@ -1,8 +1,9 @@
-"""One uninterrupted run of audio: sound must not be joined over a hole, so every hole ends a run.
+"""One uninterrupted run of audio: audio must not be joined over a hole, so every hole ends a run.
 
-In: payloads of whole frames in the stream's own format. Out: the windows of each channel that is heard, at 16 kHz.
+In: payloads of whole frames in the stream's own format. Out: the windows of each transcribed channel, at 16 kHz.
 
-Live, the same ears hear the whole run. Where another process must be able to go on, each window has ears of its own.
+Live, one resampler and cutter serve a channel for the whole run. Where another process must be able to resume, each window has
+its own.
 """
 
 import math
@@ -20,21 +21,21 @@ from transcriber.audio.window import Cut, WindowPolicy
 from transcriber.audio.window_cutter import BEFORE_S, WindowCutter
 
 BLOCK_S = 0.1
-"""Seconds of audio that are decoded, resampled and listened to at once: per 20 ms payload that would cost twice as much."""
+"""Seconds of audio that are decoded, resampled and examined at once: per payload of 20 ms that would cost twice as much."""
 
 LATE_BLOCK_S = 0.02
-"""The same where a window may be full: it need not wait for the rest of a long block."""
+"""The same where a window may be full, so that it does not wait for the rest of a long block."""
 
 PRE_ROLL_S = BEFORE_S
-"""How long before its window a pair of ears opens: for a second it takes whatever it hears for a rise, and it needs to have
-heard some noise to know one."""
+"""So long before its window a ``_WindowInput`` begins: in its first second the energy gate is always open, and it must have seen
+some noise to know its floor."""
 
 
 class ContiguousRun:
     """Decodes, resamples and cuts.
 
     Attributes:
-        cutters: one for each channel that is heard: the mix of all, or each for itself.
+        cutters: one for each transcribed channel: the mix of all, or each by itself.
     """
 
     __slots__ = (
@@ -47,9 +48,9 @@ class ContiguousRun:
         self._format = fmt
         self._mix_report = mix_report
         self._split = policy.split_channels
-        heard = range(window_channels(fmt, policy))
-        self._resamplers = [Resampler(fmt.rate) for _ in heard]
-        self.cutters = [WindowCutter(fmt.rate, policy, network) for _ in heard]
+        channels = range(window_channels(fmt, policy))
+        self._resamplers = [Resampler(fmt.rate) for _ in channels]
+        self.cutters = [WindowCutter(fmt.rate, policy, network) for _ in channels]
         self._block_bytes = int(BLOCK_S * fmt.rate) * fmt.frame_bytes
         self._window = int(policy.window_s * fmt.rate)  # frames
         self._pending = bytearray()  # payloads not yet decoded
@@ -78,7 +79,7 @@ class ContiguousRun:
         ]
 
     def catch_up(self) -> list[tuple[int, Cut]]:
-        """Nothing is ever put off."""
+        """Nothing is ever deferred: no windows."""
         return []
 
     def flush(self, rest: bytes = b"") -> list[tuple[int, Cut]]:
@@ -97,8 +98,8 @@ class ContiguousRun:
 class ReplayableRun:
     """A ``ContiguousRun`` in which each window depends on its own audio and the ``PRE_ROLL_S`` before it, and on nothing else.
 
-    So whoever knows where a window begins can cut it, and all that follow, again: the same ones, in the same order, however
-    the payloads are sliced. What ``eager`` says must then be the same too.
+    So given where a window begins, it and all that follow can be cut again: the same ones, in the same order, however the
+    payloads are sliced. ``eager`` must then be the same, too.
     """
 
     __slots__ = (
@@ -124,22 +125,22 @@ class ReplayableRun:
         places: Iterable[tuple[int, int, bool]] | None = None,
         mix_report: MixReport | None = None,
     ) -> None:
-        """A new run; or one to go on with, where each channel's next window is at (frame, frames of lead, ``follows``).
+        """A new run; or one to resume, where each channel's next window is at (frame, frames of lead, ``follows``).
 
-        ``follows`` is as in ``WindowCutter``.
-        ``first`` is the run's frame with which what will be pushed begins: none that anybody has to hear comes before it.
+        ``follows`` is as in ``WindowCutter``. What will be pushed begins with the run's frame ``first``, which no window needs
+        to begin before.
         """
         self._format, self._policy, self._network, self._mix_report = fmt, policy, network, mix_report
         places = [(0, 0, False)] * window_channels(fmt, policy) if places is None else places
         self._inputs = [self._new_input(*place) for place in places]
         self._block_frames = int(BLOCK_S * fmt.rate)  # frames
         self._eager = True
-        self._kept = bytearray()  # payloads, as long as anybody has to hear them
+        self._kept = bytearray()  # payloads that a window still needs
         self._first = self._pushed = first  # the frames of the run with which they begin and end
 
     @property
     def cutters(self) -> list[WindowCutter]:
-        """One for the open window of each channel; they count from where their ears opened."""
+        """One for the open window of each channel; they count from where their input begins."""
         return [window.cutter for window in self._inputs]
 
     @property
@@ -159,7 +160,7 @@ class ReplayableRun:
         return self._advance()
 
     def catch_up(self) -> list[tuple[int, Cut]]:
-        """Returns the windows that the audio so far completes, as far as ``push`` has put them off."""
+        """Returns the windows that the audio so far completes and ``push`` has deferred."""
         found: list[tuple[int, Cut]] = []
         while more := self._advance():
             found += more
@@ -176,7 +177,7 @@ class ReplayableRun:
         return found
 
     def _advance(self) -> list[tuple[int, Cut]]:
-        """Whoever is furthest behind listens first: so the order of the windows depends on their places alone."""
+        """Feed the channel that is furthest behind first: so the order of the windows depends on their places alone."""
         found: list[tuple[int, Cut]] = []
         while True:
             channel = min(range(len(self._inputs)), key=lambda channel: self._inputs[channel].due)
@@ -186,11 +187,11 @@ class ReplayableRun:
             cuts = self._feed(channel)
             found += cuts
             if cuts and self._pushed - due < self._block_frames:
-                # New ears have seconds to hear, which takes some ms: this window need not wait for them.
+                # A new input has seconds of audio to take, which costs some ms: this window need not wait for that.
                 return found
 
     def _feed(self, channel: int) -> list[tuple[int, Cut]]:
-        """Let a channel hear as much as is due, or what is left of the run; returns its window if that has ended."""
+        """Feed a channel what is due, or what is left of the run; returns its window if that has ended."""
         window = self._inputs[channel]
         over = window.due > self._pushed
         begin, end = (
@@ -209,12 +210,12 @@ class ReplayableRun:
 
 
 class _WindowInput:
-    """Hear one channel for the sake of one window. They hear it in blocks that depend on its place, to the last bit alike.
+    """Resampler and cutter of one window of one channel. Blocks depend on the window's place alone, so results are bit-identical.
 
     Attributes:
-        cut: where the window begins, like all places here in frames of the run.
-        begin: where they opened.
-        fed, due: how far they have heard, and to where they want to hear next.
+        cut: where the window begins; all places here are frames of the run.
+        begin: where its input begins.
+        fed, due: how far it was fed, and to where it is to be fed next.
         cutter: counts from ``begin``.
     """
 
@@ -225,7 +226,7 @@ class _WindowInput:
     ) -> None:
         self.cut = cut
         self.begin = self.fed = input_start(cut, lead, rate)
-        # What is heard for the sake of the words alone need not be listened to: that costs most.
+        # The left context alone needs no speech detection, which costs most.
         detect_from = input_start(cut, 0, rate) - self.begin
         self.cutter = WindowCutter(
             rate,
@@ -242,7 +243,7 @@ class _WindowInput:
         self.due = self._after(cut)
 
     def push(self, samples: NDArray[np.float32], *, eager: bool) -> list[Cut]:
-        """Hear what is due, (n,) float32; returns the window if it has ended."""
+        """Take what is due, (n,) float32; returns the window if it has ended."""
         self.fed, self.due = self.due, self._after(self.due)
         return self._in_run(self.cutter.push(self._resampler.push(samples), eager=eager))
 
@@ -259,7 +260,7 @@ class _WindowInput:
 
 
 def input_start(cut: int, lead: int, rate: int) -> int:
-    """Where ears open for a window that begins at ``cut`` and hears ``lead`` frames before it, all in frames of a run.
+    """Where the input begins of a window at ``cut`` that includes ``lead`` frames before it, all in frames of a run.
 
     Samples at 16 kHz and frames of 32 ms lie where they would lie if they were counted from the run's start.
     """
@@ -268,5 +269,5 @@ def input_start(cut: int, lead: int, rate: int) -> int:
 
 
 def window_channels(fmt: AudioFormat, policy: WindowPolicy) -> int:
-    """How many channels of a stream are heard apart."""
+    """How many channels of a stream have windows of their own."""
     return fmt.channels if policy.split_channels else 1

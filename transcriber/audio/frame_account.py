@@ -1,7 +1,8 @@
-"""What became of every frame that was received, over all speakers of a session.
+"""The outcome of every received frame, over all speakers of a session.
 
-In: ranges and what became of them, by channel, in any order; a hole within a window is told before it. Out: sums in frames that add up. Where two channels are heard
-apart a frame counts once: as dropped if the words of any speaker in it were lost, else as transcribed if any were heard.
+In: ranges and their outcomes, by channel, in any order; a hole within a window is settled before it. Out: sums in frames that add up.
+Where two channels are transcribed separately a frame counts once: as dropped if it was dropped for any speaker, else as transcribed
+if it was for any.
 """
 
 from bisect import insort
@@ -11,9 +12,9 @@ from typing import Any, NamedTuple, Self
 
 
 class FrameOutcome(IntEnum):
-    """What became of a frame; of two speakers' the greater counts."""
+    """The outcome of a frame; of two speakers' the greater counts."""
 
-    LOST = 0  # never came: of all channels alike
+    LOST = 0  # never received, for all channels alike
     SILENT = 1
     TRANSCRIBED = 2
     DROPPED = 3
@@ -37,7 +38,7 @@ class FrameAccount:
 
     @classmethod
     def restored(cls, snapshot: dict[str, Any]) -> Self:
-        """The account of which ``snapshot`` was taken."""
+        """The account as ``snapshot`` describes it."""
         account = cls(len(snapshot["open"]))
         account.settled = snapshot["settled"]
         account._sums = {outcome: snapshot["sums"][outcome.name.lower()] for outcome in FrameOutcome}
@@ -62,7 +63,7 @@ class FrameAccount:
         return self._sums[outcome]
 
     def settle(self, outcome: FrameOutcome, start: int, frames: int, channel: int | None = None) -> None:
-        """Say what became of ``frames`` frames of ``channel``, or of all. What was said of any of them before stays true."""
+        """Set the outcome of ``frames`` frames of ``channel``, or of all; that of frames settled before does not change."""
         for ranges in self._channels if channel is None else (self._channels[channel],):
             for begin, end in _between(ranges, max(start, self.settled), start + frames):
                 insort(ranges, _Range(begin, end, outcome))
@@ -70,7 +71,7 @@ class FrameAccount:
             self._sum_up([ranges[0] for ranges in self._channels])
 
     def covers(self, outcome: FrameOutcome, start: int, frames: int) -> bool:
-        """Whether it was said that this became of these frames, of all channels alike; or they are summed up already."""
+        """Whether these frames have this outcome for all channels; or they are summed up already."""
         end = start + frames
         return end <= self.settled or all(
             any(known.outcome is outcome and known.start <= start and end <= known.end for known in ranges)
@@ -78,7 +79,7 @@ class FrameAccount:
         )
 
     def _sum_up(self, heads: Iterable[_Range]) -> None:
-        """Count up to where the first of these ranges ends."""
+        """Sum up to where the first of these ranges ends."""
         end = min(head.end for head in heads)
         self._sums[max(head.outcome for head in heads)] += end - self.settled
         self.settled = end
@@ -88,7 +89,7 @@ class FrameAccount:
 
 
 def _between(ranges: list[_Range], start: int, end: int) -> list[tuple[int, int]]:
-    """What of the frames from ``start`` to ``end`` is in none of these ranges."""
+    """The parts of the frames from ``start`` to ``end`` that are in none of these ranges."""
     free = []
     for known in ranges:
         if known.start < end and known.end > start:

@@ -1,7 +1,7 @@
-"""The headers of an audio message, read as they are meant.
+"""The headers of an audio message.
 
-In: the message's header mapping, names in any case, or None. Out: ``AudioHeaders``. All headers are optional: what makes no
-sense is passed over, and said; it costs no audio.
+In: the message's header mapping, names in any case, or None. Out: ``AudioHeaders``. All headers are optional: one that makes no
+sense is ignored and reported; it costs no audio.
 """
 
 import re
@@ -18,45 +18,45 @@ MAX_OFFSET = 2**53
 """Frames: the largest whole number that JSON readers keep exact."""
 
 YEARS = range(1970, 9000)
-"""Years of a capture time; at the ends of the calendar adding a second would overflow."""
+"""Accepted years of a capture time; at the ends of the calendar adding a second would overflow."""
 
 MAX_PROMPT = 1000
-"""Characters; as of ``WHISPER_PROMPT``."""
+"""Characters; as for ``WHISPER_PROMPT``."""
 
 MAX_REPEATED = 256
-"""Characters of a header that is remembered; nothing that can be read is longer."""
+"""Characters of a header that is cached; no valid one is longer."""
 
 SAYS_NOTHING = frozenset({"", "application/octet-stream"})
-"""Types of payloads that say only that they are bytes."""
+"""Content types that say nothing about the audio."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNIX_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
-"""Times below which Unix time is counted in that many a second: each reaches from 1973 to 5138."""
+"""Times below which Unix time is counted in so many units a second: each unit covers the years 1973 to 5138."""
 _LEAST_UNIX_TIME = 10**8
 
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 _OFFSET = re.compile(r"([0-9]{1,16})(?:\.0*)?", re.ASCII)
 _SESSION = re.compile(r"[\x20-\x7e]{1,128}")
 _UNIX_TIME = re.compile(r"([0-9]{1,20})(?:\.([0-9]+))?", re.ASCII)
-# RFC 3339, section 5.6; datetime alone takes far more than that.
+# RFC 3339, section 5.6; datetime alone accepts far more than that.
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:)(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 _MOSTLY = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(?:\.\d{1,6})?Z", re.ASCII)
-"""As capture times mostly come; of these datetime reads what it should."""
+"""The usual form of capture times, which datetime parses correctly."""
 
 
 class AudioHeaders(NamedTuple):
-    """What the publisher said; None where nothing.
+    """The headers that the publisher sent; None where absent.
 
     Attributes:
-        content_type: to be read with ``read_payload``; None means the session's last format.
+        content_type: for ``read_payload``; None means the session's last format.
         offset: index of the payload's first frame at the stream's own rate.
         captured_at: capture time of the first frame.
         session: the publisher's own id for this recording.
         end: the stream ends after this payload.
         language: its code, lower case (``en`` of ``en-GB``).
-        prompt: names and terms that may come up, from now on; empty: none.
-        traceparent: as it came; whoever uses it checks it.
-        ignored: what made no sense, each in a line.
+        prompt: names and terms that may occur, from now on; empty: none.
+        traceparent: unchecked.
+        ignored: headers that made no sense, a line each.
     """
 
     content_type: str | None = None
@@ -74,18 +74,18 @@ NO_HEADERS = AudioHeaders()
 
 
 def parse_headers(headers: Mapping[str, str] | None) -> AudioHeaders:
-    """Read and sort the headers we know; others are passed over."""
+    """Read the headers that are known; others are ignored."""
     if not headers:
         return NO_HEADERS
     values: list[Any] = list(NO_HEADERS)
     ignored: dict[int, str] = {}
-    # Of every payload: nothing here is done for what is not there, or twice for what each one says again.
+    # Runs for every payload: no work for absent headers, and repeated values are cached.
     for name, text in headers.items():
         if (reader := _READERS.get(name) or _READERS.get(name.lower())) is None:
             continue
         value, place = reader.read(text.strip()), reader.place
         if ignored:
-            ignored.pop(place, None)  # of those that come twice, in different cases, the last counts
+            ignored.pop(place, None)  # of two that differ only in case, the last counts
         if value is None:
             value = NO_HEADERS[place]
             ignored[place] = f"{reader.name} is not {reader.expected}: {text.strip()[:40]!r}"
@@ -134,7 +134,7 @@ def _unix_time(whole: str, fraction: str) -> datetime | None:
 
 
 def _repeated(read: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """``read`` for a header that mostly says what it said before; of one that is too long the beginning is as wrong."""
+    """``read`` with a cache, for a header that mostly repeats its value; too long a value is cut, and stays invalid."""
     known = lru_cache(maxsize=256)(read)
     return lambda text: known(text[:MAX_REPEATED])
 
@@ -171,7 +171,7 @@ def _session(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Reader:
-    """How a header is read: into which field, by its place, and what it must be; ``read`` returns None if it is not."""
+    """How a header is read: the index of its field, and what it must be; ``read`` returns None if it is not."""
 
     name: str
     place: int
@@ -200,4 +200,4 @@ _READERS = {
     )
     for spelling in (reader.name, reader.name.lower())
 }
-"""By name, as it is mostly spelt and in lower case."""
+"""By name, in its usual spelling and in lower case."""

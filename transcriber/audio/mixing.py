@@ -1,8 +1,7 @@
-"""Several channels as one. In: samples of all. Out: one channel in which each of them is heard.
+"""Several channels as one. In: samples of all. Out: one channel in which each of them is audible.
 
 A balanced line that is wired the wrong way round makes one channel the negative of another, and their sum is silence: such a
-channel is turned round first. Whether to is decided for each block by its own samples, so that whoever hears the same block again
-decides the same.
+channel is inverted first. That is decided for each block by its own samples, so that mixing the same block again gives the same.
 """
 
 from dataclasses import dataclass
@@ -11,35 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 OPPOSED = 0.2
-"""Two channels are opposed where the power of their sum is below so much of that of their difference: 7 dB. Two people, or two
-microphones, have as much in one as in the other. What is that quiet in the sum is the louder for being turned round, so that a
-wrong guess costs no word; and where the guess changes from block to block, what turns over was hardly to be heard. Half as much
-costs words where each channel has noise of its own, 13 dB below the voice."""
+"""Two channels are opposed where the power of their sum is below this share of that of their difference: 7 dB. Two people, or two
+microphones, have as much power in the sum as in the difference. Audio that quiet in the sum is louder after inversion, so that a
+wrong decision costs no word; and where it changes from block to block, the inverted audio was hardly audible. Half this share costs
+words where each channel has noise of its own, 13 dB below the voice."""
 
 MIN_OPPOSED_S = 1.0
-"""So much of it is worth a warning: a single block of a wide recording may be opposed, too."""
+"""Seconds that are worth a warning: a single block of a wide recording may be opposed, too."""
 
 _POSITIONS = frozenset({
     "FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR", "DL", "DR",
     "WL", "WR", "SDL", "SDR", "LFE2", "TSL", "TSR", "BFC", "BFL", "BFR",
 })  # fmt: skip
 _GAINS = {"FC": 1.0, "FL": 0.5**0.5, "FR": 0.5**0.5, "LFE": 0.25, "LFE2": 0.25}
-"""Those of FFmpeg. It leaves out the low frequencies: but some name so the fourth microphone, as FLAC does with any six."""
+"""FFmpeg's gains. It drops the LFE channel, but that may be a fourth microphone, as in any FLAC file with six channels."""
 _GAIN_AROUND = 0.5
 
 
 @dataclass(slots=True)
 class MixReport:
-    """What showed while channels were mixed; ``opposed``: frames in which two were."""
+    """What was found while channels were mixed; ``opposed``: frames in which two were opposed."""
 
     opposed: int = 0
 
     def warning(self, rate: int) -> str | None:
-        """What to say of it, at ``rate`` Hz; None: nothing."""
+        """The line to log, at ``rate`` Hz; None: nothing."""
         return OPPOSED_WARNING if self.opposed >= MIN_OPPOSED_S * rate else None
 
 
-OPPOSED_WARNING = "a channel is the negative of another, as behind a line with crossed wires: it was turned round"
+OPPOSED_WARNING = "a channel is the negative of another, as behind a line with crossed wires: it was inverted"
 
 
 def mix_two(channels: NDArray[np.float32], mix_report: MixReport | None = None) -> NDArray[np.float32]:
@@ -58,7 +57,7 @@ def mix_two(channels: NDArray[np.float32], mix_report: MixReport | None = None) 
 
 
 def gains(names: tuple[str, ...]) -> NDArray[np.float32]:
-    """How loud each channel of a layout is in the mix, (channels,), none 0; without positions, all alike."""
+    """Gain of each channel of a layout in the mix, (channels,), none 0; without positions, all alike."""
     if all(name in _POSITIONS for name in names):
         return np.array([_GAINS.get(name, _GAIN_AROUND) for name in names], np.float32)
     return np.full(len(names), 1 / len(names), np.float32)
@@ -67,7 +66,7 @@ def gains(names: tuple[str, ...]) -> NDArray[np.float32]:
 def mix_many(
     channels: NDArray[np.float32], loudness: NDArray[np.float32], mix_report: MixReport | None = None
 ) -> NDArray[np.float32]:
-    """(frames, channels) as (frames, 1): their sum at this ``loudness``, those turned round that are opposed to one before them."""
+    """(frames, channels) as (frames, 1): their sum with these gains, after inverting those that are opposed to one before them."""
     signs = _signs(channels)
     if mix_report is not None and (signs < 0).any():
         mix_report.opposed += len(channels)
@@ -76,7 +75,7 @@ def mix_many(
 
 
 def _signs(channels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """-1 for each channel to be turned round, else 1."""
+    """-1 for each channel to be inverted, else 1."""
     products = channels.T @ channels
     powers, signs = np.diag(products), np.ones(len(products), np.float32)
     if (products >= 0).all():

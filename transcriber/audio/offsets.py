@@ -1,11 +1,11 @@
 """Where a payload belongs, by offsets that may be a little wrong.
 
 In: the ``Audio-Offset`` of each payload that has one. Out: how far the payload lies from where counting alone would put it: a
-hole, an echo, and mostly 0.
+hole, a repetition, and mostly 0.
 
-Time comes from counting the frames that came. Offsets tell what did not come, and what came twice; but not every publisher
-counts: some round seconds, read a clock that jitters or drifts, count at another rate, or wrap at 32 bits. What a publisher
-who counts would never say is taken for jitter, as long as it is short, and from then on shorter deviations are, too.
+Time comes from counting the received frames. Offsets show what is missing and what arrived twice; but not every publisher
+counts: some round seconds, read a clock that jitters or drifts, count at another rate, or wrap at 32 bits. A short deviation that
+a counting publisher would never produce is taken for jitter, and from then on shorter deviations are, too.
 """
 
 from typing import NamedTuple
@@ -13,47 +13,47 @@ from typing import NamedTuple
 from transcriber.audio.pcm import AudioFormat
 
 MIN_SLACK_S = 0.002
-"""Offsets that are wrong by less say nothing: no payload is so short. Rounded to milliseconds they are wrong by a quarter of it."""
+"""Smaller deviations are ignored: no payload is so short. Rounding to milliseconds deviates by a quarter of it."""
 
 MAX_SLACK_S = 0.05
-"""What is further away is a hole or an echo, whatever the publisher's habits."""
+"""A larger deviation is a hole or a repetition, whatever the jitter."""
 
 DRIFT = 1e-3
-"""So much faster or slower than the audio offsets may run: five times what a cheap clock does."""
+"""Offsets may run so much faster or slower than the audio: five times the drift of a cheap clock."""
 
 CALM_S = 30.0
-"""Jitter is forgotten in about so much audio."""
+"""Jitter decays within about so many seconds of audio."""
 
 RESTART_S = 10.0
-"""A payload that lies more than this behind the clock is a publisher that began again, not an echo."""
+"""A payload that lies more than this behind the clock is from a publisher that started over, not a repetition."""
 
 ODD_STEPS = 3
-"""So many steps at the beginning that all are as wrong: the publisher counts something else."""
+"""After so many equally wrong steps at the beginning the publisher counts another unit."""
 
 ODD, ALIKE = 0.03, 0.05
-"""A step is odd if it is so far from the frames it should count, and like a unit if it is so near to it; as shares."""
+"""Relative deviations: from which a step is odd, and up to which it matches a unit."""
 
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
 PER_SECOND = (1, 100, 1_000, 1_000_000, 1_000_000_000)
-"""Hz, and other parts of seconds, that offsets are counted in by mistake; beside bytes, and payloads."""
+"""Rates and other units a second that offsets are counted in by mistake; beside bytes and payloads."""
 
 WRAP = 2**32
-"""Time stamps of RTP begin again here (RFC 3550)."""
+"""Time stamps of RTP wrap here (RFC 3550)."""
 
 WRAP_SLACK_S = 10.0
-"""So near to where it should be a wrapped offset must come out."""
+"""A wrapped offset must be so near to the expected one."""
 
 
 class OffsetsSnapshot(NamedTuple):
-    """What is known of a publisher's offsets: whoever goes on with it judges all later ones alike.
+    """State of a publisher's offsets: ``Offsets`` made from it judges all later ones alike.
 
     Attributes:
-        origin: the offset of the session's frame 0, in frames; follows what drifts.
-        jitter: frames by which offsets were wrong lately.
+        origin: the offset of the session's frame 0, in frames; follows drift.
+        jitter: recent deviation of offsets, in frames.
         last, frames, placed: the furthest offset, the frames of its payload, and the session's frame where that began.
-        unit: offsets in a frame; not 1 if the publisher counts something else, 0 if nothing at all.
-        odd: steps in a row that looked like ``guess``; -1 once the unit is known.
-        exact: whether they are our own count, as of a file: then nothing is jitter.
+        unit: offsets in a frame; not 1 if the publisher counts another unit, 0 if it does not count.
+        odd: steps in a row that matched the unit ``guess``; -1 once the unit is known.
+        exact: whether they are counted by this process, as for a file: then nothing is jitter.
     """
 
     origin: float
@@ -68,10 +68,10 @@ class OffsetsSnapshot(NamedTuple):
 
 
 class Offsets:
-    """Those of one session, in the order in which they come.
+    """The offsets of one session, in the order of its payloads.
 
     Attributes:
-        initial: what was known before the first of them came.
+        initial: the state before the first of them.
     """
 
     __slots__ = (
@@ -87,18 +87,18 @@ class Offsets:
 
     @property
     def snapshot(self) -> OffsetsSnapshot:
-        """What is known by now."""
+        """The state now."""
         return OffsetsSnapshot(
             self._origin, self._jitter, self._last, self._frames, self._placed,
             self.unit, self._odd, self._guess, self._exact,
         )  # fmt: skip
 
     def fits(self, offset: int, clock: int) -> bool:
-        """Whether it is the one of a payload that follows, to the frame: as nearly always, so this is quick."""
+        """Whether the payload follows without a gap, to the frame: nearly always, so this is quick."""
         return offset == self._origin + clock and self.unit == 1
 
     def away(self, offset: int, clock: int) -> float:
-        """Frames from ``clock`` to where a payload with ``offset`` belongs, as it says; negative if it is behind."""
+        """Frames from ``clock`` to where a payload with ``offset`` claims to belong; negative if that is behind."""
         if not self.unit:
             return 0.0
         away = offset / self.unit - self._origin - clock
@@ -106,12 +106,12 @@ class Offsets:
         return away + wrap if away < -wrap / 2 and abs(away + wrap) < WRAP_SLACK_S * self._fmt.rate else away
 
     def place(self, offset: int, frames: int, clock: int) -> int:
-        """A payload of ``frames`` frames came when ``clock`` frames of the session were over.
+        """Place a payload of ``frames`` frames that arrived when the session's clock was at ``clock``.
 
-        Returns how many frames are missing before it; negative, if it begins so many before the clock.
+        Returns how many frames are missing before it; negative if it begins so many before the clock.
         """
         if not self._jitter and self._odd < 0 and self.fits(offset, clock):
-            self._last, self._frames, self._placed = offset, frames, clock  # who counts
+            self._last, self._frames, self._placed = offset, frames, clock  # a publisher that counts
             return 0
         if self._exact:
             return offset - round(self._origin) - clock
@@ -121,7 +121,7 @@ class Offsets:
         if self.unit and abs(away - (offset / self.unit - self._origin - clock)) > 1:
             self._origin -= WRAP / self.unit
             self._last -= WRAP
-        if away < 0 and frames and offset <= self._last:  # it has come before: audio goes on
+        if away < 0 and frames and offset <= self._last:  # a repetition
             return self._placed - round((self._last - offset) / self.unit) - clock
         self._jitter *= 1 - min(1.0, frames / (CALM_S * self._fmt.rate))
         moved = self._judge(away, frames)
@@ -131,11 +131,11 @@ class Offsets:
         return moved
 
     def _judge(self, away: float, frames: int) -> int:
-        """How many of the ``away`` frames are a hole or an echo: all or none."""
+        """How many of the ``away`` frames are a hole or a repetition: all or none."""
         size, least, most = abs(away), MIN_SLACK_S * self._fmt.rate, MAX_SLACK_S * self._fmt.rate
         if size <= least:
             return 0
-        # What gets lost is whole payloads; between others of another size, who knows.
+        # Losses are whole payloads; among payloads of different sizes that cannot be checked.
         payloads = round(size / frames) if frames else 0
         whole = payloads > 0 and abs(size - payloads * frames) <= least
         hole = away > 0 and (whole or frames != self._frames)
@@ -145,7 +145,7 @@ class Offsets:
         return 0
 
     def _look(self, offset: int, clock: int) -> None:
-        """Find the unit, by the step to ``offset``."""
+        """Find the unit from the step to ``offset``."""
         step = (offset - self._last) / self._frames if self._frames else 0.0
         if abs(step - 1) <= ODD:
             self._odd = -1

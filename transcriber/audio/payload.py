@@ -1,6 +1,6 @@
 """What is in a payload of samples. In: its bytes and its ``Content-Type``. Out: whole frames of a format that ``pcm`` decodes.
 
-Each payload is read by itself, so that whoever reads a stored one again reads the same.
+Each payload is read by itself, so that reading a stored one again gives the same.
 """
 
 from typing import Literal, NamedTuple
@@ -14,14 +14,14 @@ from transcriber.errors import BadInputError
 _WAV_HEAD_BYTES = 12
 
 PLAIN = frozenset({"", RAW})
-"""Types that say nothing else of a payload than its format."""
+"""Types that say nothing about a payload but its format."""
 
 IgnoredReason = Literal["header", "bytes"]
-"""What is passed over of a payload: each is a series of ``transcriber.chunks.odd``, too."""
+"""What is ignored of a payload: each is also a series of ``transcriber.chunks.odd``."""
 
 
 class IgnoredPart(NamedTuple):
-    """Something was passed over, though the payload was read; ``detail`` is for people, and begins with the header's name."""
+    """Something was ignored, though the payload was read; ``detail`` is one line, and begins with the header's name."""
 
     reason: IgnoredReason
     detail: str
@@ -32,9 +32,9 @@ class PcmPayload(NamedTuple):
 
     Attributes:
         data: whole frames of ``format``.
-        has_wav_header: a WAV header in it says the format.
-        ignored: what was passed over.
-        unusable: why its frames must not be heard, though they can be counted; None if they may.
+        has_wav_header: its format comes from a WAV header in it.
+        ignored: what was ignored of it.
+        unusable: why its frames must not be transcribed, though they can be counted; None if they may.
     """
 
     data: bytes
@@ -70,7 +70,7 @@ def read_payload(
         ignored.append(IgnoredPart("header", f"Content-Type {kind} without a WAV header: taken for {fmt.content_type}"))
     if rest := len(payload) % fmt.frame_bytes:
         if rest == len(payload):
-            raise BadInputError(f"{rest} bytes are no whole frame of {fmt.frame_bytes} bytes")
+            raise BadInputError(f"{rest} bytes are less than one frame of {fmt.frame_bytes} bytes")
         ignored.append(IgnoredPart("bytes", f"{len(payload)} bytes are not whole frames of {fmt.frame_bytes} bytes"))
         payload = payload[:-rest]
     if kind == L16:
@@ -82,7 +82,7 @@ def _without_header(payload: bytes) -> tuple[bytes, AudioFormat]:
     """The samples behind a WAV header.
 
     Raises:
-        BadInputError: it is not whole, or says a format that is not read.
+        BadInputError: it is not whole, or names a format that is not read.
     """
     parser = WavFiles(len(payload))
     pcm = parser.feed(payload) + parser.finish()
@@ -92,7 +92,7 @@ def _without_header(payload: bytes) -> tuple[bytes, AudioFormat]:
 
 
 def _little_endian(payload: bytes, channels: int) -> bytes:
-    """L16 as S16LE. RFC 2586 wants network order, and many send their own: sound moves less in the order that it is in."""
+    """L16 as S16LE. RFC 2586 wants network order, and many send their own: in the right order, samples change less."""
     network, native = (np.frombuffer(payload, order).astype(np.int32).reshape(-1, channels) for order in (">i2", "<i2"))
     moves = [int(np.abs(np.diff(samples, axis=0)).sum()) for samples in (network, native)]
     return payload if moves[1] < moves[0] else network.astype("<i2").tobytes()

@@ -21,10 +21,10 @@ MAX_SAMPLE_RATE = 192_000
 MAX_CHANNELS = 2
 
 MAX_FLOAT_PEAK = 64.0
-"""36 dB above full scale: more than any recording, and less than integers of 16 bits that are to be heard."""
+"""36 dB above full scale: more than any recording, and less than audible integers of 16 bits."""
 
 ENCODED_TYPES = frozenset({"audio/webm", "video/webm", "audio/ogg", "audio/opus"})
-"""What ``audio.encoded`` reads."""
+"""What ``codecs.stream_decoder`` reads."""
 
 RAW = "audio/x-raw"
 L16 = "audio/l16"
@@ -60,23 +60,23 @@ _DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
 }
 
 _SILENT = {SampleFormat.U8: b"\x80", SampleFormat.MULAW: b"\xff", SampleFormat.ALAW: b"\xd5"}
-"""What fills a sample that is 0; else bytes of 0 do. A-law has no 0: it is the least there is."""
+"""The byte of a silent sample, where it is not 0. A-law has no 0: it is the smallest value."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """Format of a stream: ``rate`` in Hz (8 000 to 192 000), 1 or 2 interleaved ``channels``, so many bytes in a frame."""
+    """Format of a stream: ``rate`` in Hz (8 000 to 192 000), 1 or 2 interleaved ``channels``, ``frame_bytes``."""
 
     sample: SampleFormat = SampleFormat.S16LE
     rate: int = 48_000
     channels: int = 1
-    frame_bytes: int = field(init=False, repr=False, compare=False)  # no property: asked for several times a payload
+    frame_bytes: int = field(init=False, repr=False, compare=False)  # no property: read several times a payload
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_bytes", _DTYPES[self.sample].itemsize * self.channels)
 
     def silence(self, frames: int) -> bytes:
-        """``frames`` frames of nothing."""
+        """``frames`` silent frames."""
         return _SILENT.get(self.sample, b"\0") * (frames * self.frame_bytes)
 
     @property
@@ -100,15 +100,15 @@ def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
     """Format named by a ``Content-Type``; what it leaves out is taken from ``default``.
 
     Accepts GStreamer's caps, as a MIME type and as GStreamer prints them: ``audio/x-raw;format=S16LE;rate=48000;channels=1``,
-    ``audio/x-raw, format=(string)S16LE, rate=(int)48000``. Samples of ``audio/L16`` are S16LE once ``read_payload`` has turned
-    them; of WAV it is the format where no WAV header says another.
+    ``audio/x-raw, format=(string)S16LE, rate=(int)48000``. ``audio/L16`` is S16LE once ``read_payload`` has swapped its bytes;
+    for WAV it is the format of payloads without a WAV header.
 
     Raises:
         BadInputError: another type, an unknown parameter value, or out of range.
     """
     kind = media_type(value)
     if kind in ENCODED_TYPES:
-        raise BadInputError(f"{kind}: encoded audio is taken in live mode only")
+        raise BadInputError(f"{kind}: encoded audio is accepted in live mode only")
     if kind not in {RAW, L16} | WAV_TYPES:
         raise BadInputError(f"Content-Type is not {RAW} but {kind[:40]!r}")
     sample, rate, channels = default.sample, default.rate, default.channels
@@ -148,12 +148,12 @@ def count_frames(payload: bytes, fmt: AudioFormat) -> int:
 
 
 def unusable_reason(payload: bytes, fmt: AudioFormat) -> str | None:
-    """Why whole frames must not be heard, though they can be counted; None if they may."""
+    """Why whole frames must not be transcribed, though they can be counted; None if they may."""
     if fmt.sample is not SampleFormat.F32LE or not payload:
         return None
     samples = np.frombuffer(payload, "<f4")
     peak = peak_of(samples)
-    # One NaN would stay in the resampler's memory for good; integers cannot hold one.
+    # One NaN would stay in the resampler for good; integers cannot hold one.
     if not math.isfinite(peak):
         return "F32LE samples are not all finite"
     if is_unscaled(samples, peak):
@@ -162,14 +162,14 @@ def unusable_reason(payload: bytes, fmt: AudioFormat) -> str | None:
 
 
 def peak_of(samples: NDArray[np.floating]) -> float:
-    """The largest magnitude of float samples, of which there is one at least; NaN if any is."""
+    """The largest magnitude of float samples, at least one; NaN if any is."""
     return float(np.maximum.reduce(np.abs(samples), axis=None))  # half of what min and max together take
 
 
 def is_unscaled(samples: NDArray[np.floating], peak: float) -> bool:
-    """Whether float samples with this ``peak`` are integers that nobody has scaled: clipped to full scale they would be noise.
+    """Whether float samples with this ``peak`` are integers that were never scaled: clipped to full scale they would be noise.
 
-    Recordings with a peak somewhat above 1 are loud, and were made so: what is loud is clipped.
+    A recording with a peak somewhat above 1 is only loud, and is clipped.
     """
     return peak > MAX_FLOAT_PEAK or (peak >= 2 and bool((samples == np.rint(samples)).all()))  # noqa: PLR2004 - beyond +-1
 
@@ -183,7 +183,7 @@ def decode(
 ) -> NDArray[np.float32]:
     """Samples of whole frames, a new array: (1, frames) float32 in [-1, 1], the channels' mix; ``split``: (channels, frames).
 
-    What shows while they are mixed is added to ``mix_report``.
+    What is found while they are mixed is added to ``mix_report``.
     """
     raw = np.frombuffer(payload, _DTYPES[fmt.sample])
     samples: NDArray[np.float32]

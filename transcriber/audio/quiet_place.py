@@ -1,4 +1,4 @@
-"""Where a full window is cut. In: its samples, and how likely each part of it holds speech. Out: the quietest place near its end."""
+"""Where a full window is cut. In: its samples, and the probability of speech in each frame. Out: the quietest place near its end."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.vad.detector import FRAME_SAMPLES
 
 SEARCH_S = 1.5
-"""A full window is cut within so much of its end."""
+"""A full window is cut within so many seconds of its end."""
 
 HOP_SAMPLES, SMOOTH_HOPS = 160, 21
 """Places to cut are 10 ms apart, each as loud as the 210 ms around it: the closure of a stop is shorter, and no pause."""
@@ -18,7 +18,7 @@ SPEECH_DB = 10.0
 """A place that surely holds speech counts as so much louder: a pause in noise beats a soft consonant."""
 
 QUIET_DB = 10.0
-"""A place is quiet if it is so far below what is said in its window,"""
+"""A place is quiet if it is so far below the speech in its window,"""
 
 SPOKEN_QUANTILE = 0.75
 """which is as loud as this of it;"""

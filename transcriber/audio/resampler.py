@@ -1,6 +1,6 @@
 """A stream's own rate to 16 kHz, streaming.
 
-In: consecutive blocks of one uninterrupted run of audio. Out: the same sound at 16 kHz, later: soxr
+In: consecutive blocks of one uninterrupted run of audio. Out: the same audio at 16 kHz, delayed: soxr
 works in blocks of its own, so up to 37 ms (48 kHz) or 115 ms (8 kHz) stay inside until more audio or
 the flush pushes them out (``bench/resampler.py``).
 """
@@ -10,7 +10,7 @@ import soxr
 from numpy.typing import NDArray
 
 TARGET_SAMPLE_RATE = 16_000
-"""Hz; the only rate whisper takes."""
+"""Hz; the only rate that whisper accepts."""
 
 NOTHING = np.empty(0, np.float32)
 NOTHING.flags.writeable = False
@@ -23,16 +23,16 @@ class Resampler:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._stream: soxr.ResampleStream | None = None  # made when there is audio: many runs are begun that get none
+        self._stream: soxr.ResampleStream | None = None  # made when there is audio: many runs get none
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Feed (n,) float32; returns the (m,) float32 that are ready, perhaps none."""
+        """Feed (n,) float32; returns the (m,) float32 that are ready, possibly none."""
         return self._resampled(samples, last=False)
 
     def flush(self, samples: NDArray[np.float32] = NOTHING) -> NDArray[np.float32]:
         """Feed the last (n,) float32; returns all that is left, (m,) float32. Nothing may be pushed after it.
 
-        All that ever came out is then ``output_samples(all that went in)`` long.
+        The output is then ``output_samples(input)`` long in all.
         """
         return self._resampled(samples, last=True) if self._stream or len(samples) else NOTHING
 

@@ -1,4 +1,4 @@
-"""Where the audio of a session is taken up again after one of its events. Plain data."""
+"""Where the audio of a session resumes after one of its events. Plain data."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,15 +10,15 @@ from transcriber.audio.offsets import OffsetsSnapshot
 
 
 class ChannelResumePoint(NamedTuple):
-    """Where a channel goes on; in frames of the session.
+    """Where a channel resumes; in frames of the session.
 
     Attributes:
         frame: the first of its next window.
-        lead: frames before it which that window hears again.
+        lead: frames before it which that window includes again.
         run_start: where the run begins that it belongs to.
         number: that window's.
         goes_on: whether the last words before it were left to it.
-        follows: whether the window before it was cut in the midst of speech.
+        follows: whether the window before it was cut in the middle of speech.
     """
 
     frame: int
@@ -30,24 +30,24 @@ class ChannelResumePoint(NamedTuple):
 
 
 def replay_from(place: ChannelResumePoint, rate: int) -> int:
-    """The first frame of the session that must be heard to go on at ``place``, at ``rate`` Hz."""
+    """The first frame of the session that is needed to resume at ``place``, at ``rate`` Hz."""
     return place.run_start + input_start(place.frame - place.run_start, place.lead, rate)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionResumePoint:
-    """What must be known of a recording to go on with it, after one of its events.
+    """The state from which a session resumes after one of its events.
 
     Attributes:
-        clock: frame of the session with which the audio comes again: in the run that ``places`` belong to, and no later
+        clock: frame of the session from which audio is replayed: in the run that ``places`` belong to, and no later
             than ``replay_from`` of any.
         places: of that event.
-        account: what became of all frames before ``places``, and of holes after them.
-        received: frames that came before ``clock``; None: all that were not lost.
-        offsets: what was known of the publisher's then; None if there were none.
+        account: outcomes of all frames before ``places``, and of holes after them.
+        received: frames received before ``clock``; None: all that were not lost.
+        offsets: state of the publisher's offsets then; None if there were none.
         captured: ``Session.capture`` of that ``clock``.
         segments: windows that became a ``final``.
-        skipped_at: where payloads that cannot be read were last told of, None if never.
+        skipped_at: where unreadable payloads were last reported, None if never.
     """
 
     clock: int

@@ -1,6 +1,6 @@
-"""One recording: its clock, its holes, its windows and its account.
+"""One recording: its clock, its holes, its windows and the outcomes of its frames.
 
-In: payloads with their offsets. Out: windows, silences and gaps that tile the session, for each channel that is heard: no
+In: payloads with their offsets. Out: windows, silences and gaps that tile the session, for each transcribed channel: no
 frame in two of them, none in none. Time comes from counting frames, never from a wall clock.
 """
 
@@ -29,12 +29,12 @@ class Window:
     """Audio for the engine.
 
     Attributes:
-        channel: which of those that are heard apart; 0 if none are.
+        channel: of those with windows of their own; 0 if there is one.
         number: of the window in its session and channel, from 0; silences count.
         start_frame, frames: the range it covers, at the stream's own rate.
-        cut: its samples, which whoever takes the window owns, and what is known of them.
-        captured_at: capture time of the first frame, None if never told.
-        places: where each channel goes on.
+        cut: its samples, owned by the window, and what is known of them.
+        captured_at: capture time of the first frame, None if unknown.
+        places: where each channel resumes.
     """
 
     session: "Session"
@@ -49,10 +49,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """``frames`` frames of ``channel`` in which nobody speaks; ``places`` say where each channel goes on.
+    """``frames`` frames of ``channel`` without speech; ``places`` say where each channel resumes.
 
     Attributes:
-        samples: (n,) float32 in [-1, 1] at 16 kHz: what is to be heard all the same.
+        samples: (n,) float32 in [-1, 1] at 16 kHz: its audio.
     """
 
     session: "Session"
@@ -65,10 +65,10 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """``frames`` frames (0: not known how many) that were not heard; of all channels where ``channel`` is None.
+    """``frames`` frames (0: not known how many) that are not transcribed; of all channels where ``channel`` is None.
 
-    ``places`` say where each channel goes on; ``detail`` says more than ``reason``, if there is more to say. A ``bridged`` gap
-    lies within windows, all others between them.
+    ``places`` say where each channel resumes; ``detail`` adds to ``reason``, if there is more to say. A ``bridged`` gap lies within
+    windows, all others between them.
     """
 
     session: "Session"
@@ -82,27 +82,27 @@ class Gap:
 
     @property
     def outcome(self) -> FrameOutcome:
-        """What became of its frames: they never came, or they came for nothing."""
+        """Lost if its frames were never received, else dropped."""
         return FrameOutcome.LOST if self.reason in LOST_REASONS else FrameOutcome.DROPPED
 
 
 class Session:
-    """Clock, windows and account of one recording.
+    """Clock, windows and frame account of one recording.
 
     Invariants, to the frame: ``clock == received + lost``; once closed and settled, ``received`` is the sum of what was
-    transcribed, silent and dropped. What is lost or of no use is told as a ``Gap``, and counted by who handles it.
+    transcribed, silent and dropped. Lost and dropped frames are returned as a ``Gap``, and counted by the caller.
 
     Attributes:
         clock: frames since the session's first, holes included.
-        received: frames that came.
-        account: what became of all frames so far; kept by who handles the events.
-        channels: how many are heard apart.
+        received: frames that were received.
+        account: outcomes of all frames so far; kept by the handler of the events.
+        channels: how many have windows of their own.
         offsets: the publisher's; None if there were none.
         segments: windows that became a ``final``.
         skipped_at: the clock at the last payload that could not be read.
-        overlap: frames that came twice and were trimmed.
-        mix_report: what showed while its channels were mixed.
-        closed: no more audio will come, and all that was received has been handed on; to be set by who did that.
+        overlap: frames that arrived twice and were trimmed.
+        mix_report: what was found while its channels were mixed.
+        closed: no more audio will arrive, and all that was received has been passed on; set by the handler of the events.
     """
 
     __slots__ = (
@@ -122,9 +122,9 @@ class Session:
         exact_offsets: bool = False,
         bookmark: SessionResumePoint | None = None,
     ) -> None:
-        """A new session; or, from ``bookmark`` on, one to go on with: then ``cutting`` must cut each window afresh.
+        """A new session; or one that resumes at ``bookmark``: then ``policy`` must be replayable.
 
-        ``exact_offsets``: they are our own count.
+        ``exact_offsets``: they are counted by this process, as for a file.
         """
         self.id = session_id
         self.format = fmt
@@ -160,12 +160,12 @@ class Session:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more will come of this session but its ``end``."""
+        """Whether nothing is left to be published of this session but its ``end``."""
         return self.closed and self.account.settled == self.clock
 
     @property
     def places(self) -> tuple[ChannelResumePoint, ...]:
-        """Where each channel goes on after all events so far."""
+        """Where each channel resumes after all events so far."""
         return tuple(self._places)
 
     def number(self, channel: int) -> int:
@@ -173,7 +173,7 @@ class Session:
         return self._places[channel].number
 
     def cutter(self, channel: int) -> WindowCutter:
-        """Who cuts this channel at present, to be asked about the open window."""
+        """The cutter of this channel's open window."""
         return self._run.cutters[channel]
 
     def open_window(self, channel: int) -> Window:
@@ -181,13 +181,13 @@ class Session:
         return self._window(channel, self.cutter(channel).open_cut(), self._places[channel])
 
     def closing_window(self, channel: int) -> Window:
-        """The open window of ``channel``, whose cutter is ``closing``, as it ends unless somebody speaks again."""
+        """The open window of ``channel``, whose cutter is ``closing``, as it ends unless speech resumes."""
         return self._window(channel, self.cutter(channel).closing_cut(), self._places[channel])
 
     def capture(self, frame: int) -> tuple[int, datetime] | None:
-        """The latest frame at or before ``frame`` of which the capture time was told, and the time.
+        """The latest frame at or before ``frame`` with a known capture time, and the time.
 
-        OffsetsSnapshot from where audio must be replayed to go on after an event, until more is fed.
+        Known back to where audio is replayed from to resume after an event, until more is fed.
         """
         return next((capture for capture in reversed(self._captures) if capture[0] <= frame), None)
 
@@ -209,11 +209,11 @@ class Session:
         eager: bool = True,
         unusable: str | None = None,
     ) -> list[Window | Silence | Gap]:
-        """Take one payload of whole frames; returns what it completes.
+        """Take one payload of whole frames; returns the events that it completes.
 
         ``eager`` says whether windows should be closed where speech has ended. ``lost_before`` says that messages may have
-        been lost since the previous payload, and why: where no offset tells how much, that is a gap of 0 frames. ``unusable`` says
-        why the payload must not be heard: then its frames count as received, and are a gap.
+        been lost since the previous payload, and why: where no offset says how much, that is a gap of 0 frames. ``unusable`` says
+        why the payload must not be transcribed: then its frames count as received, and are a gap.
 
         Raises:
             BadInputError: the offset is out of reach; nothing was taken.
@@ -230,7 +230,7 @@ class Session:
         elif lost_before is not None and offset is None:
             done = self._break(0, lost_before)
         trim = max(0, -hole)
-        # The time of an echo is none to count from.
+        # The capture time of a repeated payload is not used.
         if captured_at is not None and trim * self.format.frame_bytes < len(payload):
             self._captures.append((self.clock, captured_at + timedelta(seconds=trim / self.rate)))
         return done + self._push(payload, trim=trim, eager=eager, unusable=unusable)
@@ -244,12 +244,12 @@ class Session:
         return [*done, Gap(self, self.clock, 0, "bad_input", self.places, detail=detail)]
 
     def pause(self) -> list[Window | Silence | Gap]:
-        """Nothing comes for the time being: returns the open windows as they are. Nothing is missing, and the clock stays."""
+        """Audio pauses: returns the open windows as they are. Nothing is missing, and the clock stays."""
         done = self._windows(self._run.catch_up())
         return done + self._end_run() if self.open_frames else done
 
     def close(self, lost_before: GapReason | None = None, *, rest: bytes = b"") -> list[Window | Silence | Gap]:
-        """No more audio after ``rest``; returns the last windows, and a gap of 0 frames if more may have been on its way.
+        """No more audio after ``rest``; returns the last windows, and a gap of 0 frames if more may have been lost.
 
         ``rest`` follows what was fed. Since nothing follows it, a window that it fills need not be cut.
         """
@@ -260,13 +260,13 @@ class Session:
         return done if lost_before is None else [*done, Gap(self, self.clock, 0, lost_before, self.places)]
 
     def _place(self, offset: int, frames: int) -> int:
-        """How many frames are missing before a payload; negative if so many have come before."""
+        """How many frames are missing before a payload; negative if so many have arrived already."""
         if self.offsets is None:
             self.offsets = Offsets(self.format, OffsetsSnapshot(offset - self.clock, exact=self._exact_offsets))
         return self.offsets.place(offset, frames, self.clock)
 
     def _push(self, payload: bytes, *, trim: int, eager: bool, unusable: str | None) -> list[Window | Silence | Gap]:
-        """Hand over ``payload`` without its first ``trim`` frames; what is ``unusable``, as a gap."""
+        """Pass on ``payload`` without its first ``trim`` frames; as a gap if it is ``unusable``."""
         frames = len(payload) // self.format.frame_bytes
         fresh: bytes | memoryview = payload
         if trim:
@@ -284,7 +284,7 @@ class Session:
     def _bridge(
         self, frames: int, reason: GapReason, detail: str | None = None, *, eager: bool
     ) -> list[Window | Silence | Gap]:
-        """So many frames are missing, and audio goes on: fill them if they are few; and the gap, unless it was told before us."""
+        """Frames are missing, and audio follows: fill them if they are few; and the gap, unless it was published before a resume."""
         if not self.clock or frames > BRIDGED_S * self.rate:
             return self._break(frames, reason, detail)
         done = self._windows(self._run.catch_up())
@@ -304,11 +304,11 @@ class Session:
         self._bridges.append((start, end))
 
     def _is_bridge(self, start: int, frames: int) -> bool:
-        """Whether none of these frames is to be heard: their fate is told, so nobody would wait for what a window of them says."""
+        """Whether all these frames are bridged: their outcome is settled, so a window of them need not be transcribed."""
         return any(first <= start and start + frames <= end for first, end in self._bridges)
 
     def _break(self, hole: int, reason: GapReason, detail: str | None = None) -> list[Window | Silence | Gap]:
-        """Close the run, since sound must not be joined over a hole; then the gap."""
+        """Close the run, since audio must not be joined over a hole; then the gap."""
         done, start = self._end_run(), self.clock
         self.clock += hole
         self._begin_run()
@@ -327,7 +327,7 @@ class Session:
         self._run = self._open_run()
 
     def _open_run(self) -> ContiguousRun | ReplayableRun:
-        """The run that goes on at ``_places`` when audio comes from ``clock`` on."""
+        """The run that resumes at ``_places`` with audio from ``clock`` on."""
         if not self._policy.replayable:
             return ContiguousRun(self.format, self._policy, self._network, self.mix_report)
         start = self._places[0].run_start
@@ -338,13 +338,13 @@ class Session:
         )
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
-        """Number the cuts and give them their places; those in which nobody speaks are silences."""
+        """Number the cuts and give them their places; those without speech are silences."""
         windows: list[Window | Silence | Gap] = []
         for channel, cut in cuts:
             place = self._places[channel]
             silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
             follows = cut.goes_on and self._policy.left_context_s > 0
-            # Words that were left to a window which nobody hears are left to the one after it.
+            # Words that were left to a window which is not transcribed are left to the one after it.
             goes_on = follows or (silent and place.goes_on)
             self._places[channel] = ChannelResumePoint(
                 place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on, follows
@@ -354,7 +354,7 @@ class Session:
         return windows
 
     def _window(self, channel: int, cut: Cut, place: ChannelResumePoint) -> Window:
-        """The window at ``place``; the others, and what comes after it, are where they are now."""
+        """The window at ``place``, with the current places of all channels."""
         captured_at = self._captured_at(place.frame)
         return Window(self, channel, place.number, place.frame, cut.frames, cut, captured_at, self.places)
 
@@ -365,7 +365,7 @@ class Session:
         return captured_at + timedelta(seconds=(frame - known) / self.rate)
 
     def _forget_captures(self) -> None:
-        """Keep those that the open windows, or what comes, or a replay of them will ask for."""
+        """Keep those that the open windows, later ones, or a replay of them need."""
         first = min(replay_from(place, self.rate) for place in self._places)
         while len(self._captures) > 1 and self._captures[1][0] <= first:
             self._captures.popleft()

@@ -19,14 +19,14 @@ from transcriber.schema.messages import GapReason
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A session's first payload came."""
+    """A session's first payload arrived."""
 
     session: Session
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """No more audio will come; its windows may still be on their way."""
+    """No more audio will arrive; its windows may not be published yet."""
 
     session: Session
 
@@ -50,9 +50,9 @@ class Stream:
         exact_offsets: bool = False,
         session: Session | None = None,
     ) -> None:
-        """``network`` hears speech; it is needed if ``cutting`` listens. ``session`` is one to go on with.
+        """``network`` detects speech; it is needed if ``policy.needs_detector``. ``session`` is one to resume.
 
-        ``exact_offsets``: they are our own count, as of a file, and no publisher's.
+        ``exact_offsets``: they are counted by this process, as for a file, not by a publisher.
         """
         self.session = session
         self._default = default
@@ -65,14 +65,14 @@ class Stream:
     def feed(
         self, payload: bytes, headers: AudioHeaders, lost_before: GapReason | None = None, *, eager: bool = True
     ) -> list[Event]:
-        """Take one message; returns what it brought about.
+        """Take one message; returns the events that it causes.
 
         ``eager`` says whether windows should be closed where speech has ended, or rather be filled up.
-        An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count. What is passed over
-        of a payload that can be read is ``IgnoredPart``.
+        An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count. What is ignored of a
+        payload that can be read is an ``IgnoredPart``.
 
         Raises:
-            BadInputError: the payload cannot be read; nothing was taken. ``skip`` says so in the stream.
+            BadInputError: the payload cannot be read; nothing was taken. ``skip`` adds the gap.
         """
         session = self.session
         pcm = read_payload(payload, headers.content_type, session.format if session else None, self._default)
@@ -89,18 +89,18 @@ class Stream:
     def skip(self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False) -> list[Event]:
         """A payload could not be read, ``detail`` says why: a gap of 0 frames.
 
-        ``fmt`` is what it was expected to hold; ``end``: its headers say that the stream ends after it.
+        ``fmt`` is the format that was expected; ``end``: its headers say that the stream ends after it.
         """
         events = [] if self.session else self._open(fmt or self._default, None)
         events += self.session.skip(detail) if self.session else []
         return events + self.end() if end else events
 
     def pause(self) -> list[Event]:
-        """Nothing comes for the time being; returns the windows that were open. The session goes on."""
+        """Audio pauses; returns the windows that were open. The session stays open."""
         return list(self.session.pause()) if self.session else []
 
     def time_out(self, silent_s: float, *, pause_s: float, end_s: float) -> list[Event]:
-        """Nothing came for ``silent_s`` seconds: after ``pause_s`` of them the open windows are over, after ``end_s`` the session."""
+        """Nothing arrived for ``silent_s`` seconds: after ``pause_s`` the open windows are closed, after ``end_s`` the session."""
         return self.end() if silent_s >= end_s else self.pause() if silent_s >= pause_s else []
 
     def end(self, lost_before: GapReason | None = None) -> list[Event]:
@@ -124,15 +124,15 @@ class Stream:
     def _take(
         session: Session, pcm: PcmPayload, headers: AudioHeaders, lost_before: GapReason | None, *, eager: bool
     ) -> Sequence[Event]:
-        """Feed a payload where it belongs; an offset out of reach costs no audio."""
+        """Feed a payload at its place; without its offset if that is out of reach."""
         data, offset, at, unusable = pcm.data, headers.offset, headers.captured_at, pcm.unusable
         try:
             return session.feed(
                 data, offset=offset, captured_at=at, lost_before=lost_before, eager=eager, unusable=unusable
             )
         except BadInputError as error:
-            heard = session.feed(data, captured_at=at, lost_before=lost_before, eager=eager, unusable=unusable)
-            return [IgnoredPart("header", str(error)), *heard]
+            events = session.feed(data, captured_at=at, lost_before=lost_before, eager=eager, unusable=unusable)
+            return [IgnoredPart("header", str(error)), *events]
 
     @staticmethod
     def _is_over(session: Session, pcm: PcmPayload, headers: AudioHeaders) -> bool:

@@ -1,4 +1,4 @@
-"""What windows are: how audio is cut into them, and the next one of a run."""
+"""How audio is cut into windows, and one window of a run. Plain data."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.vad.detector import THRESHOLD
 
 OVERLAP_S = 0.5
-"""What a full window hears after its end, and without left context the next one before its start; at most a quarter of one."""
+"""Audio that a full window includes after its end, and without left context the next one before its start; at most a quarter of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class WindowPolicy:
         window_s: seconds of the longest window.
         quiet_cut: whether a full window is cut at the quietest place near its end, else right there.
         endpoint_s: seconds of silence after which speech has ended; 0: nothing ends it.
-        speech_gate: whether windows without speech are told apart.
+        speech_gate: whether windows without speech become silences.
         speech_threshold: probability in [0, 1] from which on a frame holds speech.
-        split_channels: whether each channel is heard for itself.
-        replayable: whether each window is heard by ears of its own, so that it can be cut again (``ReplayableRun``).
-        left_context_s: seconds of the run before each window that are heard with it.
-        always_detect: whether somebody listens where neither ``speech_gate`` nor ``endpoint_s`` needs it, for what is told of the windows.
+        split_channels: whether each channel is transcribed by itself, not their mix.
+        replayable: whether each window has a resampler and detector of its own, so that it can be cut again (``ReplayableRun``).
+        left_context_s: seconds of the run before each window that are transcribed with it.
+        always_detect: whether the detector runs even where neither ``speech_gate`` nor ``endpoint_s`` needs it.
     """
 
     window_s: float
@@ -52,12 +52,12 @@ class Cut:
         start, frames: the range, in frames of the run.
         samples: (n,) float32 in [-1, 1] at 16 kHz: of the range, and around it what neighbours cover.
         lead_s, tail_s: seconds of ``samples`` before and after the range.
-        goes_on: whether it was cut in the midst of speech, because it was full.
+        goes_on: whether it was cut in the middle of speech, because it was full.
         speech_final: whether speech had ended.
         speech: (k,) float32, how likely each 32 ms of the range hold speech; None without a detector.
         speech_before: (m,) float32, the same of up to 2 s before it.
-        silent: nobody speaks, so nobody need listen.
-        next_lead: frames before its end that the next window hears again.
+        silent: there is no speech in it, so it need not be transcribed.
+        next_lead: frames before its end that the next window includes again.
     """
 
     start: int
@@ -79,6 +79,6 @@ class Cut:
 
     @property
     def own(self) -> NDArray[np.float32]:
-        """Those of its samples that are of the range; shared with it."""
+        """The samples of the range alone; a view."""
         lead, tail = (round(seconds * TARGET_SAMPLE_RATE) for seconds in (self.lead_s, self.tail_s))
         return self.samples[lead : len(self.samples) - tail]

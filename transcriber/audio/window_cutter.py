@@ -2,17 +2,17 @@
 
 In: its samples at 16 kHz. Out: windows of at most D seconds that follow each other without a gap. A window ends
 
-- where speech has ended: after ``endpoint_s`` of silence, if whoever listens has time for a short window; so does one that follows
-  upon a full one and in which nobody speaks: what was held back there waits for it;
-- where speech begins: silence before it is a window of its own, so that what is said gets a fresh one;
+- where speech has ended: after ``endpoint_s`` of silence, if the worker has time for a short window; so does one without speech
+  that follows a full one, because words that were held back there wait for it;
+- where speech begins: silence before it is a window of its own, so that speech starts a new one;
 - else when it is full, at the quietest place of its last 1.5 s.
 
-Whoever hears a window also hears what came before it, ``left_s`` seconds, and what has come after the place where a full one was
-cut: so no word is heard in halves (``pipeline/left_context.py`` sees to it that each is written once). Without ``left_s`` both windows
-hear half a second of each other where no place is quiet, within their own length.
+The samples of a window also include ``left_context_s`` seconds before it and, where a full one was cut, the audio that has arrived
+after the cut: so no word is transcribed in halves (``pipeline/left_context.py`` publishes each once). Without left context, two
+windows overlap by half a second where no place is quiet, within their own length.
 
 Boundaries are counted in the stream's own frames, so they never drift. They depend on the audio and on the settings alone,
-but for the load that ``eager`` stands for.
+except for ``eager``, which depends on the load.
 """
 
 from collections.abc import Iterator
@@ -28,22 +28,22 @@ from transcriber.audio.vad.speech_tracker import SpeechTracker
 from transcriber.audio.window import OVERLAP_S, Cut, WindowPolicy
 
 PRE_ROLL_FRAMES = 8
-"""A quarter of a second: what belongs to speech before the network is sure of it."""
+"""A quarter of a second: speech begins so long before the network is sure of it."""
 
 HELD_BACK_FRAMES = PRE_ROLL_FRAMES + MIN_SPEECH_FRAMES - 1
-"""A full window of silence leaves so much to the next one: somebody may be about to speak."""
+"""A full window of silence leaves so much to the next one: speech may be about to begin."""
 
 MIN_SILENCE_FRAMES = 16
 """Half a second: silence shorter than this before speech is no window of its own."""
 
 SETTLED_FRAMES = 31
-"""A second: where nobody has spoken for so long, no word is cut."""
+"""A second: after so much silence no word is cut."""
 
 PAUSE_FRAMES, SOON_FRAMES = 5, 8
-"""A longer silence than within most words: perhaps speech ends; and so soon it is known how the window ends if it does."""
+"""Silence longer than within most words, so that speech may be ending; and how many frames before a window closes that counts."""
 
 BEFORE_S = 2
-"""Of the time before a window so much is known of who spoke."""
+"""Speech probabilities are kept for so many seconds before a window."""
 
 BEFORE_FRAMES = BEFORE_S * TARGET_SAMPLE_RATE // FRAME_SAMPLES
 
@@ -90,8 +90,8 @@ class WindowCutter:
     ) -> None:
         """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens.
 
-        The first window begins at frame ``cut`` of what will be pushed and hears ``lead`` frames before it; it ``follows`` upon one
-        that was cut in the midst of speech. What will be pushed begins at frame ``origin`` of the run; the detector hears
+        The first window begins at frame ``cut`` of what will be pushed and includes ``lead`` frames before it; it ``follows`` one
+        that was cut in the middle of speech. What will be pushed begins at frame ``origin`` of the run; the detector takes
         it from frame ``detect_from`` on, where one of its own frames must begin.
         """
         self.cut = cut
@@ -103,7 +103,7 @@ class WindowCutter:
         self._detector = SpeechDetector(network) if network and policy.needs_detector else None
         self._samples: list[NDArray[np.float32]] = []  # from the open window's lead on
         self._samples_begin = output_samples(cut - lead, rate)  # the place of the first of them in the run
-        self._lead = lead  # stream frames before ``cut`` that the open window hears again
+        self._lead = lead  # stream frames before ``cut`` that the open window includes again
         self._pushed = 0  # samples pushed
         self._end: int | None = None  # of the run, in frames
         self._detect_from = output_samples(detect_from, rate)
@@ -114,7 +114,7 @@ class WindowCutter:
 
     @property
     def spoken(self) -> bool:
-        """Whether anybody spoke in the open window, as far as is known; True without a detector."""
+        """Whether there was speech in the open window so far; True without a detector."""
         return self._tracker.spoken or self._detector is None
 
     @property
@@ -124,14 +124,14 @@ class WindowCutter:
 
     @property
     def pauses(self) -> bool:
-        """Whether speech may be ending, and the window soon be ``closing``: a guess had better wait for that."""
+        """Whether speech may be ending, and the window soon be ``closing``: a partial should wait for that."""
         return self._may_end and self._silence_frames >= max(PAUSE_FRAMES, self._closing_frames - SOON_FRAMES)
 
     @property
     def closing(self) -> bool:
-        """Whether all samples are there of the window as it ends unless somebody speaks again."""
-        heard = self._silence_frames >= self._closing_frames
-        return self._may_end and heard and self._end_of_speech < output_samples(self.limit, self._rate)
+        """Whether all samples have arrived of the window as it ends unless speech resumes."""
+        complete = self._silence_frames >= self._closing_frames
+        return self._may_end and complete and self._end_of_speech < output_samples(self.limit, self._rate)
 
     @property
     def _may_end(self) -> bool:
@@ -140,26 +140,26 @@ class WindowCutter:
 
     @property
     def _closing_frames(self) -> int:
-        """The silence that belongs to the window which it ends."""
+        """Frames of the silence that are part of the window which it ends."""
         return self._endpoint_frames - self._endpoint_frames // 2
 
     @property
     def _silence_frames(self) -> int:
-        """For how many frames nobody has spoken, as far as they were looked at."""
+        """Frames without speech at the end of those examined so far."""
         return self._tracker.next - self._tracker.last_speech - 1
 
     @property
     def _end_of_speech(self) -> int:
-        """The sample at which speech has ended unless somebody speaks before."""
+        """The sample at which speech counts as ended unless it resumes before."""
         return (self._tracker.last_speech + 1 + self._endpoint_frames) * FRAME_SAMPLES
 
     @property
     def open_s(self) -> float:
-        """Seconds of the open window that have come so far."""
+        """Seconds of the open window that have arrived so far."""
         return (self._pushed - output_samples(self.cut, self._rate)) / TARGET_SAMPLE_RATE
 
     def open_cut(self) -> Cut:
-        """The open window as if it ended now; it goes on all the same."""
+        """The open window as if it ended now; it stays open."""
         frames = max(1, self._pushed * self._rate // TARGET_SAMPLE_RATE - self.cut)
         lead_s = (output_samples(self.cut, self._rate) - self._samples_begin) / TARGET_SAMPLE_RATE
         speech = self._window_speech(self._pushed) if self._detector else None
@@ -167,14 +167,14 @@ class WindowCutter:
         return Cut(self.cut, frames, self._joined(), lead_s=lead_s, speech=speech, speech_before=before)
 
     def closing_cut(self) -> Cut:
-        """The window as it ends unless somebody speaks again, once it is ``closing``; it goes on all the same."""
+        """The window as it ends unless speech resumes, once it is ``closing``; it stays open."""
         return self._cut(self._after_speech(self._end_of_speech), speech_final=True)
 
     def push(self, samples: NDArray[np.float32], *, eager: bool = True) -> list[Cut]:
         """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the windows that end with them, mostly none.
 
-        ``eager`` says whether a window should be closed where speech has ended. Where windows are heard afresh, the first
-        one is returned alone: the next is for other ears.
+        ``eager`` says whether a window should be closed where speech has ended. A replayable run gets the first window alone:
+        the next one has a cutter of its own.
         """
         self._keep(samples)
         return self._found(self._cuts(eager=eager))
@@ -182,7 +182,7 @@ class WindowCutter:
     def flush(self, samples: NDArray[np.float32], frames: int) -> list[Cut]:
         """The run of ``frames`` frames ends with these samples: returns what is left. Nothing may be pushed after it.
 
-        Where windows are heard afresh, that is the first of them.
+        A replayable run gets the first window alone.
         """
         self._keep(samples)
         if self._detector:
@@ -196,8 +196,8 @@ class WindowCutter:
     def _keep(self, samples: NDArray[np.float32]) -> None:
         self._samples.append(samples[max(0, self._samples_begin - self._pushed) :])
         if self._detector:
-            heard = samples[max(0, self._detect_from - self._pushed) :]
-            self._speech = np.concatenate((self._speech, self._detector.push(heard).speech))
+            examined = samples[max(0, self._detect_from - self._pushed) :]
+            self._speech = np.concatenate((self._speech, self._detector.push(examined).speech))
         self._pushed += len(samples)
 
     def _joined(self) -> NDArray[np.float32]:
@@ -208,7 +208,7 @@ class WindowCutter:
 
     @property
     def _cut_there(self) -> bool:
-        """Whether full windows are cut where they are full, and what they hold back is the next one's."""
+        """Whether full windows are cut exactly where they are full, and the words held back belong to the next one."""
         return bool(self._left) and not self._policy.quiet_cut
 
     @property
@@ -217,7 +217,7 @@ class WindowCutter:
         return self.cut + self._window - (0 if self._left else self._lead)
 
     def _cuts(self, *, eager: bool) -> Iterator[Cut]:
-        """Look at what came, 32 ms after 32 ms, so that it does not matter how it was sliced."""
+        """Examine the samples frame by frame, so that it does not matter how they were sliced."""
         while True:
             limit = output_samples(self.limit, self._rate)
             if self._detector and self._tracker.next < self._speech_begin + len(self._speech):
@@ -233,7 +233,7 @@ class WindowCutter:
                     continue
             elif self._detector:
                 return
-            # What is left at the run's end is one window, if it can be. Where it is cut right there, somebody must come after it.
+            # What is left at the run's end is one window, if it fits. Where it is cut exactly there, a window must follow it.
             if self._pushed < limit + self._cut_there or (self._end is not None and self.limit >= self._end):
                 return
             yield self._full(limit)
@@ -245,7 +245,7 @@ class WindowCutter:
             yield self._take(min(self.limit, frames))
 
     def _before_speech(self) -> int | None:
-        """Where the silence before speech ends that has just begun, in frames; None if it is too short for a window."""
+        """Where the silence ends before speech that has just begun, in frames; None if it is too short for a window."""
         onset = (self._tracker.onset - PRE_ROLL_FRAMES) * FRAME_SAMPLES
         silence = onset - output_samples(self.cut, self._rate)
         return (
@@ -255,12 +255,12 @@ class WindowCutter:
         )
 
     def _ended(self, end: int) -> bool:
-        """Whether at sample ``end`` somebody has spoken, be it at the end of the full window before, and speaks no more."""
+        """Whether speech, also that at the end of the full window before, has ended at sample ``end``."""
         return self._may_end and self._end_of_speech <= end
 
     def _after_speech(self, end: int) -> int:
         """Where the window ends if speech has ended at sample ``end``, in frames."""
-        # The other half of the silence is for the next window: a word that comes now has begun already.
+        # The other half of the silence is part of the next window: a word that is detected now began earlier.
         return self._frame_at(end - self._endpoint_frames // 2 * FRAME_SAMPLES)
 
     def _full(self, limit: int) -> Cut:
@@ -294,19 +294,19 @@ class WindowCutter:
         return self._speech[first : max(first + 1, last)]
 
     def _speech_before(self) -> NDArray[np.float32]:
-        """Probabilities of the frames before the open window, as far as they are kept."""
+        """Probabilities of the kept frames before the open window."""
         first = (output_samples(self.cut, self._rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES - self._speech_begin
         return self._speech[max(0, first - BEFORE_FRAMES) : first]
 
     def _frame_at(self, sample: int) -> int:
-        """The stream's frame nearest to a sample of the run; it becomes that sample or one before, never one to come."""
+        """The stream's frame nearest to a sample of the run; it maps to that sample or one before, never to a later one."""
         nearest = (2 * sample * self._rate + TARGET_SAMPLE_RATE) // (2 * TARGET_SAMPLE_RATE)
         return min(nearest, (self._rate * (2 * sample + 1) - 1) // (2 * TARGET_SAMPLE_RATE))
 
     def _take(
         self, end: int, tail: int = 0, next_lead: int = 0, *, goes_on: bool = False, speech_final: bool = False
     ) -> Cut:
-        """End the window at frame ``end``; it hears ``tail`` frames more, the next one ``next_lead`` of its own.
+        """End the window at frame ``end``; it includes ``tail`` frames after that, the next one ``next_lead`` before.
 
         ``goes_on``: it is full.
         """
@@ -333,9 +333,9 @@ class WindowCutter:
         tail_samples = output_samples(end + tail, self._rate) - end_sample
         samples = self._joined()
         speech = self._window_speech(end_sample) if self._detector else None
-        nobody = speech is not None and not has_speech(speech, self._policy.speech_threshold)
+        silent = speech is not None and not has_speech(speech, self._policy.speech_threshold)
         silence = 0 if speech is None else self._silence_at_the_end(speech)
-        if not (nobody or speech is None):
+        if not (silent or speech is None):
             speech_final = speech_final or 0 < self._endpoint_frames <= silence
         return Cut(
             self.cut,
@@ -343,15 +343,15 @@ class WindowCutter:
             samples[: end_sample + tail_samples - self._samples_begin],
             lead_s=(begin_sample - self._samples_begin) / TARGET_SAMPLE_RATE,
             tail_s=tail_samples / TARGET_SAMPLE_RATE,
-            goes_on=goes_on and not (nobody or speech_final or silence >= SETTLED_FRAMES),
+            goes_on=goes_on and not (silent or speech_final or silence >= SETTLED_FRAMES),
             speech_final=speech_final,
             speech=speech,
             speech_before=self._speech_before() if self._detector else None,
-            silent=nobody and self._policy.speech_gate,
+            silent=silent and self._policy.speech_gate,
             next_lead=next_lead,
         )
 
     def _silence_at_the_end(self, speech: NDArray[np.float32]) -> int:
-        """For how many of a window's frames, (n,) float32, nobody has spoken when it ends."""
+        """How many frames of a window, (n,) float32, hold no speech at its end."""
         spoken = np.flatnonzero(speech >= self._policy.speech_threshold)
         return len(speech) - 1 - int(spoken[-1]) if len(spoken) else len(speech)

@@ -1,1 +1,1 @@
-"""Formats that are decoded as their bytes come in: WAV, Opus in Ogg and in WebM. Pure, as ``audio`` is."""
+"""Formats that are decoded as their bytes arrive: WAV, Opus in Ogg and in WebM. Pure, as ``audio`` is."""

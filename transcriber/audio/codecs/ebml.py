@@ -16,7 +16,7 @@ class Element(NamedTuple):
     """An element's header.
 
     Attributes:
-        id: with its length marker, as it is written in tables.
+        id: with its length marker, as in published tables.
         body: where its content begins.
         size: bytes of its content; None: not known.
     """
@@ -27,7 +27,7 @@ class Element(NamedTuple):
 
 
 def header(data: bytes | bytearray, at: int) -> Element | None:
-    """The header at ``at``; None if it has not all come.
+    """The header at ``at``; None if it is not complete.
 
     Raises:
         BadInputError: no element begins like this.
@@ -47,7 +47,7 @@ def header(data: bytes | bytearray, at: int) -> Element | None:
 
 
 def number(data: bytes | bytearray, at: int) -> tuple[int | None, int] | None:
-    """The number of variable length at ``at``, and where it ends; all ones are None. None if it has not all come.
+    """The number of variable length at ``at``, and where it ends; all ones are None. None if it is not complete.
 
     Raises:
         BadInputError: longer than eight bytes.

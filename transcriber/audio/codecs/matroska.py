@@ -1,6 +1,6 @@
 """The elements of Matroska that matter for an Opus track (RFC 9559).
 
-In: contents of elements. Out: what they say.
+In: contents of elements. Out: their values.
 """
 
 import struct
@@ -18,7 +18,7 @@ SKIPPED = frozenset({
     0xAB, 0xA7, 0x5854,  # PrevSize, Position, SilentTracks
     0x114D9B74, 0x1C53BB6B, 0x1254C367, 0x1043A770, 0x1941A469,  # SeekHead, Cues, Tags, Chapters, Attachments
 })  # fmt: skip
-"""What says nothing of the audio."""
+"""Elements that do not matter to the audio."""
 
 _SCALE = 0x2AD7B1
 _TRACK, _TRACK_NUMBER, _TRACK_TYPE, _CODEC, _CODEC_PRIVATE, _CODEC_DELAY = 0xAE, 0xD7, 0x83, 0x86, 0x63A2, 0x56AA
@@ -27,7 +27,7 @@ _DISCARD_PADDING = 0x75A2
 _AUDIO_TYPE = 2
 
 MAX_TRACK = 2**14 - 2
-"""Two bytes, as it is written in a block."""
+"""Two bytes, in a block."""
 _LACING, _XIPH, _FIXED = 0x06, 0x02, 0x04
 
 
@@ -36,9 +36,9 @@ class Block(NamedTuple):
 
     Attributes:
         track: its number.
-        time: from the cluster's timestamp, in its unit.
+        time: relative to the cluster's timestamp, in its unit.
         packets: one or, laced, several that follow each other.
-        padding_ns: of the end that does not belong to the recording.
+        padding_ns: at the end, not part of the recording.
     """
 
     track: int
@@ -60,10 +60,10 @@ def parse_info(body: bytes) -> int:
 
 
 def parse_tracks(body: bytes) -> tuple[int, OpusHeader, bool]:
-    """Number and head of the first Opus track, and whether there are others.
+    """Number and header of the first Opus track, and whether there are other tracks.
 
     Raises:
-        BadInputError: there is none that we read.
+        BadInputError: there is none that can be read.
     """
     codecs = []
     tracks = [dict(children(entry)) for kind, entry in children(body) if kind == _TRACK]
@@ -92,7 +92,7 @@ def _head(track: dict[int, bytes]) -> OpusHeader:
 
 
 def track_bytes(track: int) -> bytes:
-    """A track's number as it is written in a block."""
+    """A track's number as encoded in a block."""
     return bytes([0x80 | track]) if track < 0x7F else (0x4000 | track).to_bytes(2, "big")  # noqa: PLR2004 - one byte
 
 
@@ -151,7 +151,7 @@ def _xiph_sizes(body: bytes, count: int) -> tuple[list[int], int]:
     sizes, at = [], 1
     for _ in range(count - 1):
         size = 0
-        while at < len(body) and body[at] == 0xFF:  # noqa: PLR2004 - it goes on in the next byte
+        while at < len(body) and body[at] == 0xFF:  # noqa: PLR2004 - continued in the next byte
             size, at = size + 0xFF, at + 1
         if at >= len(body):
             raise BadInputError("a block that ends inside its sizes")

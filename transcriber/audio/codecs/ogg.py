@@ -1,8 +1,8 @@
-"""Opus in Ogg (RFC 3533, RFC 7845), as its bytes come in.
+"""Opus in Ogg (RFC 3533, RFC 7845), as its bytes arrive.
 
-In: consecutive bytes of an Ogg stream, cut anywhere, with parts missing or damaged. Out: what is in it: packets with their
-times, where a recording begins, where something could not be read. A damaged page is known by its checksum; it goes on at
-the next one that is whole.
+In: consecutive bytes of an Ogg stream, cut anywhere, with parts missing or damaged. Out: packets with their times, where a
+recording begins, where something could not be read. A damaged page is detected by its checksum; reading resumes at the next one
+that is whole.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ from transcriber.audio.codecs.opus import (
 from transcriber.errors import BadInputError
 
 MAX_PACKET_BYTES = 65_536
-"""Of a packet that spans pages."""
+"""Limit of a packet that spans pages."""
 
 _TAGS = b"OpusTags"
 _CODECS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex", b"\x80theora": "Theora"}
@@ -41,29 +41,29 @@ _CODECS = {b"\x01vorbis": "Vorbis", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex", b
 class OggDemuxer:
     """Finds the Opus stream in an Ogg stream, and its packets.
 
-    What it keeps is bounded: less than one page, and less than one packet.
+    Its memory is bounded: less than one page, and less than one packet.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._candidates: list[int] = []  # where pages may begin in it, whose ends have not come
-        self._scanned = 0  # up to here it was looked for them
-        self._searching = True  # whoever joins late hears the end of a page first
-        self._excused = 0  # bytes that are no page because some before them were lost, and that was told
+        self._candidates: list[int] = []  # where pages may begin in it, whose ends have not arrived
+        self._scanned = 0  # searched up to here
+        self._searching = True  # a stream that is joined late begins with the end of a page
+        self._excused = 0  # bytes that are no page because some before them were lost, which was reported
         self._serial: int | None = None  # of the Opus stream
         self._others: dict[int, str] = {}  # serials and codecs of those beside it
-        self._heads = False  # whether the last page was one of those with which all streams begin
+        self._heads = False  # whether the last page was the first of a stream
         self._refused = False
         self._begin()
 
     def _begin(self) -> None:
         self._sequence: int | None = None  # of the next page
         self._end: int | None = None  # time after the last packet
-        self._partial: bytes | None = None  # a packet that goes on in the next page
+        self._partial: bytes | None = None  # a packet that continues in the next page
         self._lost = False  # whether packets may be missing before the next one
 
     def feed(self, data: bytes, *, lost: bool = False) -> Iterator[ContainerEvent]:
-        """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
+        """Take more bytes; ``lost``: some before them are missing. To be exhausted before the next call."""
         if lost:
             self._drop(len(self._buffer))
             self._searching = self._lost = True
@@ -81,14 +81,14 @@ class OggDemuxer:
         yield from self._skip_garbage(found=found, searching=searching)
 
     def finish(self) -> Iterator[ContainerEvent]:
-        """No more bytes will come. A page or packet that nobody continued is told of if audio is in it."""
+        """No more bytes will arrive. An incomplete page or packet is reported if it holds audio."""
         if not self._searching and self._holds_audio():
             yield Unreadable("Ogg ends inside a page")
         elif self._partial and not self._partial.startswith(_TAGS):
             yield Unreadable("Ogg ends inside a packet")
 
     def _holds_audio(self) -> bool:
-        """Whether some audio has come of the page of which the rest is missing."""
+        """Whether the incomplete page at the end holds audio."""
         head = self._buffer[:HEADER_BYTES]
         if len(head) < HEADER_BYTES:
             return False
@@ -98,7 +98,7 @@ class OggDemuxer:
         return bool(body) and not no_audio and page_serial(head) not in self._others
 
     def _next_page(self) -> tuple[int, bytes] | None:
-        """The first whole page in the buffer and where it begins; pages that seem to begin before it are none."""
+        """The first whole page in the buffer and where it begins; candidates before it are not pages."""
         waiting: list[int] = []
         for start in self._starts():
             size = page_bytes(self._buffer, start)
@@ -111,7 +111,7 @@ class OggDemuxer:
         return None
 
     def _starts(self) -> Iterator[int]:
-        """Where pages may begin; it is looked for the next when it is asked for, as most pages begin where one ends."""
+        """Where pages may begin, found lazily, as most pages begin where one ends."""
         yield from self._candidates
         while (at := self._buffer.find(CAPTURE, self._scanned)) >= 0:
             self._scanned = at + 1
@@ -119,7 +119,7 @@ class OggDemuxer:
         self._scanned = max(self._scanned, len(self._buffer) - len(CAPTURE) + 1)
 
     def _skip_garbage(self, *, found: bool, searching: bool) -> Iterator[ContainerEvent]:
-        """Forget what can be no part of a page; ``found``: there was a page in what came."""
+        """Drop bytes that cannot be part of a page; ``found``: there was a page among the new ones."""
         tail = max(0, len(self._buffer) - len(CAPTURE) + 1)
         while tail < len(self._buffer) and not CAPTURE.startswith(self._buffer[tail:]):
             tail += 1
@@ -151,13 +151,13 @@ class OggDemuxer:
             return
         self._heads = False
         if page.serial in self._others and self._serial is None:
-            # Said once: whatever else comes of it is no news.
+            # Reported once, not for each of its pages.
             if not self._refused:
                 self._refused = True
                 yield Unreadable(f"Ogg holds {self._others[page.serial]}, not Opus")
         elif page.serial not in self._others:
             if page.serial != self._serial:
-                # Its header was lost, or came before we did.
+                # Its header was lost, or arrived before this stream was joined.
                 if self._serial is not None:
                     yield RecordingStarted()
                 self._begin()
@@ -180,7 +180,7 @@ class OggDemuxer:
             yield parse_opus_header(packet)
             self._serial, self._sequence, self._end = page.serial, page.sequence + 1, 0
         except BadInputError as error:
-            self._others[page.serial], self._refused = "more than we read", True
+            self._others[page.serial], self._refused = "more than is read", True
             yield Unreadable(str(error))
 
     def _take_audio(self, page: Page) -> Iterator[ContainerEvent]:

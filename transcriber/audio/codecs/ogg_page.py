@@ -21,7 +21,7 @@ class Page(NamedTuple):
         granule: the time at the end of the last packet that ends here; None if not known.
         sequence: its number in the stream ``serial``.
         pieces: of packets; all but the last end here.
-        open: whether the last piece goes on in the next page.
+        open: whether the last piece continues in the next page.
     """
 
     flags: int
@@ -33,7 +33,7 @@ class Page(NamedTuple):
 
 
 def page_bytes(buffer: bytearray, start: int) -> int | None:
-    """Size of the page that begins at ``start``; None if it has not all come, 0 if it is none."""
+    """Size of the page that begins at ``start``; None if it is not complete, 0 if there is none."""
     header = buffer[start : start + HEADER_BYTES]
     if any(header[4:5]) or (len(header) > 5 and header[5] > _FLAGS):  # noqa: PLR2004 - version, then flags
         return 0
@@ -45,13 +45,13 @@ def page_bytes(buffer: bytearray, start: int) -> int | None:
 
 
 def _checksum(page: bytes) -> int:
-    """Ogg's own CRC-32 of a page whose checksum is 0: zlib's with each byte, and the result, the other way round."""
+    """Ogg's own CRC-32 of a page whose checksum is 0: zlib's with the bits of each byte, and of the result, reversed."""
     mirrored = zlib.crc32(page.translate(_BIT_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(mirrored.to_bytes(4, "little").translate(_BIT_REVERSED), "big")
 
 
 def is_whole(page: bytes) -> bool:
-    """Whether it has the checksum that it tells."""
+    """Whether its checksum is right."""
     return _checksum(page[:22] + bytes(4) + page[26:]) == int.from_bytes(page[22:26], "little")
 
 
@@ -61,7 +61,7 @@ def page_serial(header: bytes | bytearray) -> int:
 
 
 def parse_page(page: bytes) -> Page:
-    """What is in a page that is whole."""
+    """Parse a page that is whole."""
     granule = int.from_bytes(page[6:14], "little", signed=True)
     pieces, is_open = [], False
     start = end = HEADER_BYTES + page[26]

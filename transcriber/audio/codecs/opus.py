@@ -1,6 +1,6 @@
-"""Opus packets (RFC 6716), and what containers say of them.
+"""Opus packets (RFC 6716), and what containers say about them.
 
-In: bytes. Out: how long a packet is, what a header says.
+In: bytes. Out: the length of a packet, the content of a header.
 """
 
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from transcriber.errors import BadInputError
 
 OPUS_RATE = 48_000
-"""Hz; Opus has one clock, whatever was recorded."""
+"""Hz; Opus always counts at this rate."""
 
 MAX_PACKET_FRAMES = 5_760
 """120 ms."""
@@ -28,11 +28,11 @@ _SIZES = (
 
 
 class OpusHeader(NamedTuple):
-    """What a container says of the packets to come.
+    """What a container says about the packets that follow.
 
     Attributes:
         channels: 1 or 2.
-        pre_skip: decoded frames to be thrown away at the start.
+        pre_skip: decoded frames to be discarded at the start.
         gain: to be applied to the samples, in 1/256 dB.
     """
 
@@ -58,13 +58,13 @@ class Packet(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """Here something could not be read."""
+    """Something could not be read here."""
 
     reason: str
 
 
 class RecordingStarted(NamedTuple):
-    """A header: here a recording begins."""
+    """A header: a recording begins here."""
 
 
 ContainerEvent = OpusHeader | Packet | Unreadable | RecordingStarted
@@ -75,7 +75,7 @@ def packet_frames(packet: bytes) -> int:
     """How many frames are in a packet, by its first bytes.
 
     Raises:
-        BadInputError: no packet is like this.
+        BadInputError: it is not a packet.
     """
     if not packet:
         raise BadInputError("an Opus packet is empty")
@@ -102,7 +102,7 @@ def parse_opus_header(data: bytes) -> OpusHeader:
     if not data.startswith(OPUS_HEAD) or len(data) < _HEAD_BYTES or data[8] >> 4:
         raise BadInputError("an Opus header that cannot be read")
     channels, family = data[9], data[18]
-    # Beyond family 0 a packet may hold several streams: only those of one are packets as we read them.
+    # Beyond family 0 a packet may hold several streams: only packets of one are read.
     streams = data[19] if family and len(data) > _HEAD_BYTES else 1
     if channels not in {1, 2} or streams != 1:
         raise BadInputError(f"Opus with {channels} channels in {streams} streams")

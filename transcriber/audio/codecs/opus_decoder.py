@@ -21,7 +21,7 @@ class OpusDecoder:
     def __init__(self, head: OpusHeader) -> None:
         self.format = AudioFormat(SampleFormat.S16LE, OPUS_RATE, head.channels)
         self._context = av.codec.CodecContext.create("libopus", "r")
-        # Without pre-skip, which is the container's business: the decoder would apply it to what a late comer hears first.
+        # Without pre-skip, which the caller applies: the decoder would apply it where a stream is joined in the middle, too.
         self._context.extradata = (
             OPUS_HEAD
             + bytes([1, head.channels, 0, 0])
@@ -36,7 +36,7 @@ class OpusDecoder:
         Raises:
             BadInputError: it does not decode.
         """
-        if not packet:  # to the decoder that means the end of all
+        if not packet:  # to the decoder that means the end of the stream
             raise BadInputError("an Opus packet is empty")
         try:
             decoded = self._context.decode(av.Packet(packet))

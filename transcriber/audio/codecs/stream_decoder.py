@@ -1,8 +1,8 @@
-"""Encoded audio, as its bytes come in, to samples with their places.
+"""Encoded audio, as its bytes arrive, to samples with their places.
 
 In: payloads of one stream: the consecutive bytes of a WebM or Ogg container, or bare Opus packets. Out: pieces of PCM, each with
-the place of its first frame by the container's clock; where a recording begins; where something could not be read. What is
-missing shows as a jump of the places.
+the place of its first frame by the container's clock; where a recording begins; where something could not be read. Missing
+audio shows as a jump of the places.
 """
 
 from collections.abc import Iterator
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from transcriber.audio.codecs.opus_decoder import OpusDecoder
 
 PIECE_FRAMES = OPUS_RATE
-"""A piece has at most so many, and those of one packet."""
+"""A piece has at most so many frames, or those of one packet more."""
 
 OGG_SLACK = 120
 """Frames: Ogg's times are exact, and no packet is shorter than this."""
 WEBM_SLACK = 2_400
-"""Frames: recorders stamp blocks with the time at which they had them."""
+"""Frames: recorders stamp blocks with their time of arrival."""
 
 
 class Encoding(StrEnum):
-    """What the payloads are."""
+    """What payloads contain."""
 
     WEBM = "webm"
     OGG = "ogg"
@@ -51,7 +51,7 @@ _ENCODINGS = {kind: Encoding(kind.partition("/")[2]) for kind in ENCODED_TYPES}
 
 
 def parse_encoding(content_type: str) -> Encoding | None:
-    """What a ``Content-Type`` says; None if that is not for us."""
+    """The encoding that a ``Content-Type`` names; None if it is PCM or unknown."""
     return _ENCODINGS.get(media_type(content_type))
 
 
@@ -64,13 +64,13 @@ class DecodedPiece(NamedTuple):
 
 
 DecodedEvent = DecodedPiece | RecordingStarted | Unreadable
-"""What comes out of a stream."""
+"""What a decoder yields."""
 
 
 class _PacketClock:
-    """Places packets one after the other, unless their times say that something is missing between them.
+    """Places packets one after the other, unless their times show that something is missing between them.
 
-    Only the steps from time to time count: what jitters, or slowly drifts away from the count of frames, is no hole.
+    Only the steps from time to time count: jitter, or slow drift from the count of frames, is no hole.
     """
 
     def __init__(self, slack: int, farthest: int) -> None:
@@ -79,11 +79,11 @@ class _PacketClock:
         self._due: int | None = None  # the time that the next packet has if nothing is missing
 
     def jump(self, packet: Packet, frames: int) -> int:
-        """How far from its due place a packet is; 0 if that is no more than jitter."""
+        """How far from its expected place a packet is; 0 if that is only jitter."""
         if packet.at is None or self._due is None:
             return 0
         step = packet.at - self._due
-        # After damage each packet counts; else recorders that take blocks late are believed only up to a point.
+        # After damage each packet counts; else recorders that stamp blocks late are tolerated.
         slack = OGG_SLACK if packet.lost or self._slack == OGG_SLACK else max(self._slack, frames * 3 // 4)
         return step if abs(step) > slack else 0
 
@@ -92,7 +92,7 @@ class _PacketClock:
         if packet.at is not None and self._due is None and not self.clock:
             self.clock = packet.at
         jump = self.jump(packet, frames)
-        # What is further away than any hole may be is another clock.
+        # A jump beyond the largest hole is another clock.
         if -RESTART_S * OPUS_RATE <= jump <= self._farthest:
             self.clock += jump
         self._due = self._due if packet.at is None else packet.at
@@ -104,9 +104,9 @@ class _PacketClock:
 
 
 class StreamDecoder:
-    """Decodes one stream. Not for two threads at once.
+    """Decodes one stream. One thread at a time.
 
-    Keeps less than the largest element, page or packet. A packet that does not decode costs itself.
+    Its memory is bounded by the largest element, page or packet. A packet that does not decode costs only itself.
     """
 
     def __init__(self, encoding: Encoding, *, max_hole_s: float) -> None:
@@ -120,16 +120,16 @@ class StreamDecoder:
     def _begin(self) -> None:
         self._clock = _PacketClock(OGG_SLACK if self.encoding is Encoding.OGG else WEBM_SLACK, self._farthest)
         self._decoder: OpusDecoder | None = None
-        self._skip = 0  # frames still to be thrown away
-        self._doubtful: Packet | None = None  # its time jumps, and no other has confirmed that yet
+        self._skip = 0  # frames still to be discarded
+        self._doubtful: Packet | None = None  # its time jumps, and no later packet has confirmed that yet
 
     @property
     def format(self) -> AudioFormat:
-        """Of the samples, as far as is known."""
+        """Format of the samples, as far as known."""
         return self._decoder.format if self._decoder else AudioFormat(SampleFormat.S16LE, OPUS_RATE, 1)
 
     def feed(self, payload: bytes, *, offset: int | None = None, lost: bool = False) -> Iterator[DecodedEvent]:
-        """Take a payload; ``lost``: some before it never came. To be exhausted before the next call.
+        """Take a payload; ``lost``: some before it are missing. To be exhausted before the next call.
 
         ``offset`` is the place of a bare packet; containers have a clock of their own.
         """
@@ -138,7 +138,7 @@ class StreamDecoder:
         return self._joined(self._container.feed(payload, lost=lost))
 
     def finish(self) -> Iterator[DecodedEvent]:
-        """No more payloads will come; what is left."""
+        """No more payloads will arrive: decode what is left."""
         return iter(()) if self._container is None else self._joined(self._container.finish(), last=True)
 
     def _decode_bare(self, packet: bytes, offset: int | None) -> Iterator[DecodedPiece | Unreadable]:
@@ -150,7 +150,7 @@ class StreamDecoder:
             yield Unreadable(str(error))
 
     def _joined(self, events: Iterator[ContainerEvent], *, last: bool = False) -> Iterator[DecodedEvent]:
-        """What follows without a hole in one piece, of a bounded size; what is broken is told once, until something is heard."""
+        """Audio without a hole as one piece, of a bounded size; damage is reported once, until audio is decoded again."""
         start, frames, broken = 0, 0, False
         parts: list[bytes] = []
         fmt: AudioFormat | None = None
@@ -192,7 +192,7 @@ class StreamDecoder:
             yield from self._accept_doubtful()
 
     def _check(self, packet: Packet) -> Iterator[DecodedPiece | Unreadable]:
-        """WebM has no checksums: a time that jumps is believed if the next one agrees."""
+        """WebM has no checksums: a time that jumps is accepted if the next one agrees."""
         doubtful = self._doubtful
         if doubtful and doubtful.at is not None:
             frames = packet_frames(doubtful.data)
@@ -206,7 +206,7 @@ class StreamDecoder:
             yield from self._decode_packet(packet)
 
     def _accept_doubtful(self) -> Iterator[DecodedPiece | Unreadable]:
-        """Nobody contradicts."""
+        """Decode the doubtful packet at its own time."""
         packet, self._doubtful = self._doubtful, None
         if packet:
             yield from self._decode_packet(packet)

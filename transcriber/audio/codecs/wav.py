@@ -1,4 +1,4 @@
-"""WAV files as they arrive. In: the bytes of a RIFF WAVE file, cut anywhere. Out: its format and its PCM.
+"""WAV files as their bytes arrive. In: the bytes of a RIFF WAVE file, cut anywhere. Out: its format and its PCM.
 
 Reads PCM of 8, 16, 24 and 32 bits, 32-bit float, mu-law and A-law, WAVE_FORMAT_EXTENSIBLE, the long forms RF64 and BW64, and
 files whose sizes are wrong: never filled in because they came through a pipe, filled in too early, or wrapped at 4 GiB. Audio
@@ -29,24 +29,24 @@ _SUBFORMAT_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 
 _MAX_FORMAT_BYTES = 1024
 HUGE_BYTES = 0x7FFF_0000
-"""From here on a size is what a writer into a pipe puts where it cannot know: read to the end, unless the file is that long."""
+"""From here on a size is a placeholder of a writer into a pipe: the file is read to its end, unless it is that long."""
 _UNLIKELY_BYTES, _UNLIKELY = 2**29, 8
-"""So is a size from here on, where there is not an eighth of it: 1 000 000 000, 2 000 000 000 and the like."""
+"""So is a size from here on if the file has less than an eighth of it: 1 000 000 000, 2 000 000 000 and the like."""
 
 _KINDS = (b"RIFF", b"RF64", b"BW64")
 BEGINNING = re.compile(rb"R(?:IFF|F64).{4}WAVE(?:fmt |ds64|JUNK|junk|bext|LIST|PAD )", re.DOTALL)
-"""What nothing but the beginning of a WAV file looks like. With the letter in front it is searched ten times as fast."""
+"""The beginning of a WAV file, and of nothing else. With the letter in front the search is ten times as fast."""
 _BEGINNING_BYTES = 16
 _CHUNKS = frozenset({
     b"LIST", b"list", b"INFO", b"id3 ", b"ID3 ", b"fact", b"cue ", b"plst", b"smpl", b"inst", b"bext", b"iXML", b"axml", b"chna", b"umid",
     b"JUNK", b"junk", b"PAD ", b"FLLR", b"Fake", b"PEAK", b"LGWV", b"_PMX", b"aXML", b"acid", b"strc", b"afsp", b"cart", b"levl", b"link",
     b"data", b"note", b"labl", b"DISP", b"MEXT", b"qlty", b"mext", b"regn", b"minf", b"elm1", b"ovwf", b"umd ", b"SAUR", b"ResU", b"tlst",
 })  # fmt: skip
-"""What is known to come behind audio."""
+"""Chunks that are known to follow audio."""
 TRAILER_BYTES = 1024
-"""No more of what nobody knows is taken for a trailer of some other program; more of it is audio."""
+"""Up to so many unknown bytes are taken for a trailer of some other program; more are audio."""
 _MAX_CHUNK_BYTES = 2**20
-"""Of a chunk with a name that nobody knows, where the size of the file is not known."""
+"""Limit of a chunk with an unknown name, where the size of the file is not known."""
 
 
 def is_wav(head: bytes) -> bool:
@@ -55,7 +55,7 @@ def is_wav(head: bytes) -> bool:
 
 
 def is_placeholder(claimed_bytes: int, file_bytes: int) -> bool:
-    """Whether a size that is more than a file of so many bytes has, 0 if not known, was surely never meant."""
+    """Whether a claimed size, larger than the file (0: size not known), is a placeholder."""
     return claimed_bytes >= HUGE_BYTES or (
         claimed_bytes >= _UNLIKELY_BYTES and bool(file_bytes) and file_bytes * _UNLIKELY < claimed_bytes
     )
@@ -80,10 +80,10 @@ class WavParser:
 
     Attributes:
         format: format of the bytes that come out; None until the audio begins.
-        frames: how many frames there are, as far as the header and the file's size tell; None where they do not.
-        claimed: how many the header claims, where that is more; 0: it does not, or nobody would believe it.
-        audio_end: where the audio should end, in bytes of the file; None where nobody knows.
-        behind: with what another file begins behind it, once that is seen; nothing more is to be fed then.
+        frames: how many frames there are, by the header and the file's size; None where these do not say.
+        claimed: how many the header claims, where that is more; 0: it does not, or it is a placeholder.
+        audio_end: where the audio should end, in bytes of the file; None where that is not known.
+        behind: first bytes of another file behind it, once that is found; nothing more is to be fed then.
     """
 
     def __init__(self, file_bytes: int | None = None) -> None:
@@ -98,11 +98,11 @@ class WavParser:
         self._at = 0  # of what is pending, in bytes of the file
         self._riff_bytes = -1  # what RIFF claims; -1 before it
         self._long_bytes: int | None = None  # the size of the audio, where it is too long for its own chunk
-        self._skip_bytes = 0  # of a chunk that is not ours
+        self._skip_bytes = 0  # of a chunk that is ignored
         self._format: AudioFormat | None = None  # read, but the audio has not begun
         self._frame_bytes = 0
         self._audio_bytes: int | None = None  # still to come in this chunk; None outside of one
-        self._over = False  # what comes is no audio
+        self._over = False  # what follows is no audio
 
     def feed(self, data: bytes) -> bytes:
         """Whole frames of PCM from the next piece of the file; empty within headers and behind the audio.
@@ -114,7 +114,7 @@ class WavParser:
         return self._read(last=False)
 
     def finish(self) -> bytes:
-        """No more comes: the frames that were held back because they might have been something else."""
+        """No more will arrive: the frames that were held back because they might have been something else."""
         return self._read(last=True)
 
     def _read(self, *, last: bool) -> bytes:
@@ -132,10 +132,10 @@ class WavParser:
         return pcm
 
     def _read_audio(self, *, last: bool) -> bytes:
-        """The frames of this chunk that have come."""
+        """The frames of this chunk that have arrived."""
         left = self._audio_bytes or 0
         usable = min(len(self._pending), left)
-        if left > sys.maxsize // 2:  # nobody knows where it ends
+        if left > sys.maxsize // 2:  # its end is not known
             if found := BEGINNING.search(self._pending):
                 usable = found.start()
                 self._end(usable)
@@ -146,7 +146,7 @@ class WavParser:
         return self._take(usable)
 
     def _look_behind(self, *, last: bool) -> bool:
-        """The audio should be over: find out whether it is. False if more must come first."""
+        """The audio should be over: find out whether it is. False if more bytes are needed."""
         rest = self._audio_bytes or 0  # part of a frame
         left_bytes = self._file_bytes - self._at - rest if self._file_bytes else None
         if self._over or (len(self._pending) < rest + 13 and not last):
@@ -180,7 +180,7 @@ class WavParser:
         return taken
 
     def _read_header(self) -> bool:
-        """Read one more part of the header; False when it is not all there yet."""
+        """Read one more part of the header; False when it is not complete."""
         self._skip_bytes -= len(self._take(self._skip_bytes))
         if self._skip_bytes:
             return False
@@ -230,7 +230,7 @@ class WavParser:
         return not self._over
 
     def _read_riff(self) -> bool:
-        # Something else is refused at its first bytes, however slowly the others come.
+        # Anything else is refused at its first bytes, however slowly the others arrive.
         begun = bytes(self._pending[:4])
         if not any(kind.startswith(begun) for kind in _KINDS) or not b"WAVE".startswith(self._pending[8:12]):
             raise BadInputError("not a WAV file (RIFF WAVE)")
@@ -263,7 +263,7 @@ class WavParser:
         if size == 2**32 - 1 and self._long_bytes:
             size = self._long_bytes
         room = self._file_bytes - self._at if self._file_bytes else None
-        # 0 is the size in a file that was never finished, unless the RIFF goes on behind it.
+        # 0 is the size in a file that was never finished, unless the RIFF continues behind it.
         unfinished = size == 0 and not self._at - 8 < self._riff_bytes < HUGE_BYTES
         known = not unfinished and (size <= room if room is not None else size < HUGE_BYTES)
         self._audio_bytes = size if known else sys.maxsize
@@ -281,7 +281,7 @@ class WavFiles:
     """Takes WAV files of one format, one behind the other, in pieces and gives their samples.
 
     Attributes:
-        frames: how many the first one has, as its parser has them.
+        frames: of the first one, as in ``WavParser``.
     """
 
     def __init__(self, file_bytes: int | None = None) -> None:
@@ -291,24 +291,24 @@ class WavFiles:
         self._error: BadInputError | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """As that of ``WavParser``.
+        """As ``WavParser.feed``.
 
         Raises:
             BadInputError: the same, or a file behind it has another format, or is none that is read.
         """
         if self._error:
             raise self._error
-        return self._go_on(self._parser.feed(data), last=False)
+        return self._with_following(self._parser.feed(data), last=False)
 
     def finish(self) -> bytes:
-        """As that of ``WavParser``; raises as ``feed``."""
-        pcm = self._go_on(self._parser.finish(), last=True)
+        """As ``WavParser.finish``; raises as ``feed``."""
+        pcm = self._with_following(self._parser.finish(), last=True)
         if self._error:
             raise self._error
         return pcm
 
-    def _go_on(self, pcm: bytes, *, last: bool) -> bytes:
-        """These samples and those of files that begin behind them; what is wrong with one is raised after what comes before it."""
+    def _with_following(self, pcm: bytes, *, last: bool) -> bytes:
+        """These samples and those of files that follow; an error in one is raised after the samples before it."""
         pcm = self._of_format(pcm)
         while self._error is None and (behind := self._parser.behind) is not None:
             self._parser = WavParser()

@@ -1,9 +1,9 @@
-"""Opus in WebM, as its bytes come in: what a browser's recorder writes.
+"""Opus in WebM, as its bytes arrive: what a browser's recorder writes.
 
-In: consecutive bytes of a WebM stream, cut anywhere, with parts missing or damaged. Out: what is in it: packets with their
-times, where a recording begins, where something could not be read. Segments and clusters need no size: it is read element
-by element, whatever is around them. WebM has no checksums. Damage shows when no element begins where one ends; then it goes
-on at the next block of our track, or cluster, that is followed by another element.
+In: consecutive bytes of a WebM stream, cut anywhere, with parts missing or damaged. Out: packets with their times, where a
+recording begins, where something could not be read. Segments and clusters need no size: the stream is read element by element,
+whatever is around them. WebM has no checksums. Damage shows when no element begins where one ends; then reading resumes at the
+next block of the audio track, or cluster, that is followed by another element.
 """
 
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ from transcriber.errors import BadInputError
 
 MAX_ELEMENT_BYTES = 2**16
 MAX_OTHER_BLOCK_BYTES = 2**20
-"""Of a picture."""
+"""Limit of a video block."""
 MAX_LEARNED_TRACK = 15
-"""Which track is ours is learned from blocks where the header was not seen; recorders have one or two."""
+"""The audio track is learned from blocks where the header was not seen; recorders have one or two tracks."""
 BLOCK_HEAD_BYTES = 3
-"""Its time and flags, between the number of its track and the audio."""
+"""Time and flags, between the track number and the audio."""
 MAX_TIMESTAMP = 2**48
 MIN_BLOCK_TIME = -(2**15)
 
@@ -47,28 +47,28 @@ _KNOWN = SKIPPED | {EBML, INFO, TRACKS, TIMESTAMP}
 class WebmDemuxer:
     """Finds the Opus track of a WebM stream, and its packets.
 
-    What it keeps is bounded by the largest element, 1 MiB.
+    Its memory is bounded by the largest element, 1 MiB.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._at = 0  # where the next element begins in it
         self._inside = 0  # behind the header of the one before: where to search if that one was damaged
-        self._searching = True  # whoever joins late hears the end of a block first
-        self._excused = 0  # bytes that make no sense because some before them were lost, and that was told
+        self._searching = True  # a stream that is joined late begins with the end of a block
+        self._excused = 0  # bytes that make no sense because some before them were lost, which was reported
         self._begin()
 
     def _begin(self) -> None:
-        self._track: int | None = None  # ours; None: not told; 0: there is none
-        self._others: bool | None = None  # whether there are tracks beside it; None: nothing tells so far
+        self._track: int | None = None  # the audio track; None: not known; 0: there is none
+        self._others: bool | None = None  # whether there are other tracks; None: not known
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
-        self._blocks = False  # whether any of it came; its timestamp is before them all, and elsewhere a sign of damage
-        self._earlier = self._latest = MIN_BLOCK_TIME  # of our last two blocks in it, from its timestamp
+        self._blocks = False  # whether it had any; its timestamp is before them all, and elsewhere a sign of damage
+        self._earlier = self._latest = MIN_BLOCK_TIME  # of the last two audio blocks in it, from its timestamp
         self._lost = False  # whether packets may be missing before the next one
 
     def feed(self, data: bytes, *, lost: bool = False) -> Iterator[ContainerEvent]:
-        """Take more bytes; ``lost``: some before them never came. To be exhausted before the next call."""
+        """Take more bytes; ``lost``: some before them are missing. To be exhausted before the next call."""
         if lost:
             self._buffer.clear()
             self._at = self._inside = 0
@@ -86,9 +86,9 @@ class WebmDemuxer:
         self._at, self._inside = self._at - read, 0
 
     def finish(self) -> Iterator[ContainerEvent]:
-        """No more bytes will come: what a damaged size made us wait for is read.
+        """No more bytes will arrive: what a damaged size deferred is read.
 
-        An element that nobody continued is told of if audio is in it, or something whole, for which it was too large.
+        An incomplete element is reported if it holds audio, or whole elements, so that its size was wrong.
         """
         while not self._searching and self._at < len(self._buffer):
             audio = self._holds_audio()
@@ -99,7 +99,7 @@ class WebmDemuxer:
             yield from inside
 
     def _holds_audio(self) -> bool:
-        """Whether the element of which the rest is missing is a block, of which some audio has come."""
+        """Whether the incomplete element at the end is a block that holds audio."""
         try:
             element = header(self._buffer, self._at)
             if element and element.id == BLOCK_GROUP:
@@ -123,7 +123,7 @@ class WebmDemuxer:
                 element = header(self._buffer, self._at)
                 if element is None:
                     return
-                # What is in a segment or cluster comes as if it were outside.
+                # The content of a segment or cluster is read as if it were outside.
                 size = 0 if element.id in {SEGMENT, CLUSTER} else self._size(element)
                 if element.body + size > len(self._buffer):
                     return
@@ -137,13 +137,13 @@ class WebmDemuxer:
         """Bytes of an element that is read as a whole.
 
         Raises:
-            BadInputError: we know no such element, or it is too large.
+            BadInputError: the element is unknown or too large.
         """
         most = MAX_ELEMENT_BYTES
         if element.id in {SIMPLE_BLOCK, BLOCK_GROUP}:
             most = self._block_bytes
             track = track_bytes(self._track or 0)
-            # Of the number, some bytes may not have come.
+            # Some bytes of the number may not have arrived.
             if element.id == SIMPLE_BLOCK and track.startswith(self._buffer[element.body : element.body + len(track)]):
                 most = MAX_AUDIO_BLOCK_BYTES
         elif element.id not in _KNOWN:
@@ -201,7 +201,7 @@ class WebmDemuxer:
             if index == len(block.packets) - 1:
                 keep = min(frames, max(0, frames - round(block.padding_ns * OPUS_RATE / 10**9)))
             yield Packet(packet, at, self._lost, None if keep == frames else keep)
-            # What is lost has a length once a time is told.
+            # A loss has a length once a time is known.
             self._lost = self._lost and at is None
             at = None if at is None else at + frames
 
@@ -209,18 +209,18 @@ class WebmDemuxer:
         return round(stamp * self._scale_ns * OPUS_RATE / 10**9)
 
     def _break(self, reason: str, search_from: int) -> Iterator[ContainerEvent]:
-        """Here no element begins, so the one before may have been damaged, too."""
+        """No element begins here, so the one before may be damaged, too."""
         self._searching, self._lost = True, True
         self._at = self._inside = search_from
         yield Unreadable(reason)
 
     @property
     def _block_bytes(self) -> int:
-        """Of the largest block."""
+        """Size limit of a block."""
         return MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
 
     def _search(self) -> bool:
-        """Go on where something begins that makes sense; whether there is such a place."""
+        """Move to the next point where reading can resume; returns whether there is one."""
         self._at, found = find_resync_point(self._buffer, self._at, self._track)
         self._inside = self._at
         if found:
@@ -229,7 +229,7 @@ class WebmDemuxer:
 
 
 def _is_opus(packet: bytes) -> bool:
-    """Whether this may be an Opus packet; a picture is hardly ever like one."""
+    """Whether this may be an Opus packet; a video frame hardly ever looks like one."""
     try:
         return packet_frames(packet) > 0
     except BadInputError:

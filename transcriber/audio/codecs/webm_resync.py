@@ -1,6 +1,6 @@
-"""Where a damaged WebM stream goes on. In: its bytes, and the number of our track. Out: a place.
+"""Where reading a damaged WebM stream resumes. In: its bytes, and the number of the audio track. Out: a place.
 
-That is a recording, a cluster, or a block of our track that is followed by another element.
+That is a recording, a cluster, or a block of the audio track that is followed by another element.
 """
 
 import re
@@ -10,19 +10,19 @@ from transcriber.audio.codecs.ebml import header
 from transcriber.audio.codecs.matroska import track_bytes
 
 MAX_AUDIO_BLOCK_BYTES = 2**14
-"""A damaged size makes us wait for so many bytes at most: some seconds of speech."""
+"""A damaged size defers at most so many bytes: some seconds of speech."""
 
 _KEPT_BYTES = 32
-"""So many bytes may be the beginning of something whose end has not come."""
+"""So many bytes at the end may be an incomplete beginning."""
 
 _SIZE = rb"(?:[\x81-\xfe]|[\x40-\x7f].|[\x20-\x3f]..|\x10...|\x01.{7})"
 _TOP = rb"\x1a\x45\xdf\xa3|\x1f\x43\xb6\x75" + _SIZE.replace(rb"\xfe", rb"\xff") + rb"[\xe7\xbf\xec\xab\xa7\xa3\xa0]"
 _FOLLOWING = bytes.fromhex("a3 a0 ec bf ab a7 e7 1f 1a 1c 12 58")
-"""First bytes of what may follow upon a block."""
+"""First bytes of elements that may follow a block."""
 
 
 def find_resync_point(data: bytearray, at: int, track: int | None) -> tuple[int, bool]:
-    """The first place from ``at`` on, and True; or where to search on when more has come, and False."""
+    """The first place from ``at`` on, and True; or where to continue searching with more bytes, and False."""
     undecided = max(at, len(data) - _KEPT_BYTES)
     pattern = _places(track_bytes(track) if track else None)
     while match := pattern.search(data, at):
@@ -38,7 +38,7 @@ def find_resync_point(data: bytearray, at: int, track: int | None) -> tuple[int,
 
 @cache
 def _places(track: bytes | None) -> re.Pattern[bytes]:
-    """A recording, a cluster, or a block of ``track``, or of one that is not known."""
+    """A recording, a cluster, or a block of ``track``; of any track if it is None."""
     number = rb"[\x81-\x8f]" if track is None else re.escape(track)
     return re.compile(
         rb"(?P<top>" + _TOP + rb")|\xa0" + _SIZE + rb"\xa1" + _SIZE + number + rb"..[\x00-\x0f]"
@@ -48,7 +48,7 @@ def _places(track: bytes | None) -> re.Pattern[bytes]:
 
 
 def _end_of_block(data: bytearray, start: int) -> int:
-    """Where the block ends that seems to begin at ``start``; 0 if it is none."""
+    """Where the block ends that seems to begin at ``start``; 0 if there is none."""
     element = header(data, start)
     if element is None or element.size is None or element.size > MAX_AUDIO_BLOCK_BYTES:
         return 0

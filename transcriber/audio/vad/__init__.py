@@ -1,1 +1,1 @@
-"""Voice activity: where somebody speaks. Pure, as ``audio`` is."""
+"""Voice activity detection. Pure, as ``audio`` is."""

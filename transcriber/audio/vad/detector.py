@@ -1,7 +1,7 @@
-"""Where somebody speaks: a cheap look at the energy, and where that is not sure that nobody does, a network.
+"""Speech detection: a cheap energy gate, and a network where the gate cannot rule speech out.
 
-In: one channel of one uninterrupted run at 16 kHz, in pieces of any size. Out: for every frame of 32 ms its power and how
-likely it holds speech. The frames do not depend on how the run was sliced.
+In: one channel of one uninterrupted run at 16 kHz, in pieces of any size. Out: for every frame of 32 ms its power and the
+probability of speech. The frames do not depend on how the run was sliced.
 """
 
 from collections import deque
@@ -18,37 +18,37 @@ FRAME_SAMPLES = 512
 """32 ms at 16 kHz."""
 
 CONTEXT_SAMPLES = 64
-"""What the network hears of the frame before."""
+"""Samples of the frame before that the network takes as context."""
 
 PRE_ROLL_FRAMES = 10
-"""What the network hears of the time before it woke: it needs some sound to judge by, and energy notices speech late."""
+"""Frames before the gate opened that the network takes, too: it needs some audio to judge by, and energy rises late."""
 
 PAST_SAMPLES = PRE_ROLL_FRAMES * FRAME_SAMPLES + CONTEXT_SAMPLES
 
 HANG_OVER_FRAMES = 31
-"""How long the network goes on after the last rise of energy: 1 s, so that it sees the ends of speech and short pauses."""
+"""How long the network runs after the last rise of energy: 1 s, so that it sees the ends of speech and short pauses."""
 
 FIRST_FRAMES = 31
-"""In the first second of a run everything is a rise, for nobody knows yet how loud its noise is."""
+"""In the first second of a run every frame counts as a rise, since its noise floor is not known yet."""
 
 SILENCE = 1e-8
-"""Mean square, -80 dBFS: what is not above it is silence, whatever came before."""
+"""Mean square, -80 dBFS: up to this a frame is silence, whatever the noise floor."""
 
 RISE = 1.6
 """2 dB above the noise floor; noise and hum alone stay below it, words at 0 dB SNR do not (``bench/gate.py``)."""
 
 LOUD, MAX_GAIN = 0.01, 10**1.5
-"""The network is sure of speech that is loud: it hears a quiet run up to 30 dB louder, its loudest frames at -20 dBFS."""
+"""The network is surer of loud speech: a quiet run is amplified by up to 30 dB, its loudest frames to -20 dBFS."""
 
 FADE = 0.993
-"""How far the loudest frame of a run still counts one frame later: 1 dB less after a second, so that pauses stay quiet."""
+"""Decay of the loudest power from frame to frame: 1 dB a second, so that pauses stay quiet."""
 
 MEAN_FRAMES = 3
 GROUP_FRAMES, GROUPS = 8, 12
 """The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
 
 THRESHOLD = 0.4
-"""The default of what makes a frame speech. From 0.3 to 0.6 it hardly matters to synthetic speech and to noise, which
+"""The default probability from which a frame is speech. From 0.3 to 0.6 it hardly matters to synthetic speech and to noise, which
 ``bench/gate.py`` measures; real speech is less clear, and a lost word is worse than a needless window.
 """
 
@@ -61,14 +61,14 @@ PULSE_SAMPLES = 64
 
 
 class State(NamedTuple):
-    """What a network remembers of one stream: two (1, 1, 128) float32, not to be written to."""
+    """The state of a network for one stream: two (1, 1, 128) float32, not to be written to."""
 
     hidden: NDArray[np.float32]
     cell: NDArray[np.float32]
 
 
 class Network(Protocol):
-    """Tells how likely rows of 64 + 512 samples hold speech; ``Silero`` is one."""
+    """Gives the probability of speech in rows of 64 + 512 samples; ``Silero`` is one."""
 
     def new_state(self) -> State: ...
 
@@ -80,7 +80,7 @@ class Frames(NamedTuple):
 
     Attributes:
         power: (n,) float32, mean square.
-        speech: (n,) float32 in [0, 1], how likely there is speech; 0 where energy alone says that there is none.
+        speech: (n,) float32 in [0, 1], probability of speech; 0 where the energy gate rules it out.
     """
 
     power: NDArray[np.float32]
@@ -88,21 +88,21 @@ class Frames(NamedTuple):
 
 
 class SpeechDetector:
-    """One channel of one uninterrupted run. Whether the network hears a frame depends on the run up to it, and on no slice."""
+    """One channel of one uninterrupted run. Whether the network takes a frame depends on the run up to it, not on slices."""
 
     __slots__ = ("_energy", "_network", "_past", "_rest", "_state")
 
     def __init__(self, network: Network) -> None:
         self._network = network
         self._energy = EnergyGate()
-        # Context and pre-roll, before the rest. It begins short: the network takes made-up silence, and a hum that
-        # sets in after it, for speech.
+        # Context and pre-roll, before the rest. It begins short: the network mistakes artificial silence, and a hum that
+        # follows it, for speech.
         self._past = np.zeros(CONTEXT_SAMPLES, np.float32)
         self._rest = np.empty(0, np.float32)  # less than a frame
         self._state: State | None = None  # None while the network rests
 
     def push(self, samples: NDArray[np.float32]) -> Frames:
-        """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the frames that they complete, perhaps none."""
+        """Feed (n,) float32 in [-1, 1] at 16 kHz; returns the frames that they complete, possibly none."""
         count = (len(self._rest) + len(samples)) // FRAME_SAMPLES
         if not count:
             self._rest = np.concatenate((self._rest, samples))
@@ -116,7 +116,7 @@ class SpeechDetector:
         gains = self._energy.push(power.tolist(), _moving(fresh, power).tolist())
         for first, last in _runs(gains):
             if gains[first]:
-                speech[first:last] = self._hear(audio, known + first, gains[first:last])
+                speech[first:last] = self._run_network(audio, known + first, gains[first:last])
             else:
                 self._state = None
         self._rest = audio[end:].copy()
@@ -128,8 +128,8 @@ class SpeechDetector:
         missing = -len(self._rest) % FRAME_SAMPLES
         return self.push(np.zeros(missing, np.float32))
 
-    def _hear(self, audio: NDArray[np.float32], first: int, gains: list[float]) -> NDArray[np.float32]:
-        """Frames of ``audio``, which begins with the context of its frame 0, by the network: one for each of ``gains``."""
+    def _run_network(self, audio: NDArray[np.float32], first: int, gains: list[float]) -> NDArray[np.float32]:
+        """Probabilities of frames of ``audio``, which begins with the context of its frame 0: one for each of ``gains``."""
         begin, last, state = first, first + len(gains), self._state
         if state is None:
             begin, state = max(0, first - PRE_ROLL_FRAMES), self._network.new_state()
@@ -144,7 +144,7 @@ class SpeechDetector:
 
 
 class EnergyGate:
-    """Opens where the energy rises above the noise of the last seconds, which it learns as it goes."""
+    """Opens where the energy rises above the noise floor of the last seconds."""
 
     __slots__ = ("_frames", "_hang_over", "_last", "_least", "_loudest", "_lows")
 
@@ -157,9 +157,9 @@ class EnergyGate:
         self._loudest = 0.0
 
     def push(self, powers: Iterable[float], moving: Iterable[float]) -> list[float]:
-        """For the next frames, by their power and that of what moves in them: the gain at which they are worth hearing.
+        """The gain of the next frames for the network, by their power and that of what moves in them (``_moving``).
 
-        It is 0 where there is surely no speech.
+        It is 0 where speech is ruled out.
         """
         gains = []
         for power, moved in zip(powers, moving, strict=True):
@@ -170,7 +170,7 @@ class EnergyGate:
 
     def _open(self, power: float) -> bool:
         """Whether there may be speech in the next frame."""
-        # Scalars: three frames at a time come live, and for so few an array costs more.
+        # Scalars: live, three frames arrive at a time, and for so few an array costs more.
         self._last.append(power)
         mean = sum(self._last) / len(self._last)
         self._least = min(self._least, mean)
@@ -188,7 +188,7 @@ class EnergyGate:
 
 
 def has_speech(speech: NDArray[np.float32], threshold: float) -> bool:
-    """Whether a window with these frames, (n,) float32 in [0, 1], holds words that are worth whisper's time."""
+    """Whether a window with these frames, (n,) float32 in [0, 1], holds enough speech to be transcribed."""
     return bool(np.count_nonzero(speech >= threshold) >= MIN_SPEECH_FRAMES)
 
 
@@ -198,7 +198,7 @@ def speech_seconds(speech: NDArray[np.float32], threshold: float) -> float:
 
 
 def speech_probability(speech: NDArray[np.float32]) -> float:
-    """How surely there is speech in these frames, (n,) float32: the mean of the surest third of a second, in [0, 1]."""
+    """Probability of speech in these frames, (n,) float32: the mean of the highest third of a second, in [0, 1]."""
     surest = np.sort(speech)[-SURE_FRAMES:]
     return float(surest.mean()) if len(surest) else 0.0
 
@@ -211,6 +211,6 @@ def _moving(frames: NDArray[np.float32], power: NDArray[np.float32]) -> NDArray[
 
 
 def _runs(gains: list[float]) -> Iterator[tuple[int, int]]:
-    """Stretches of frames that are all heard or all not, as (first, last + 1)."""
+    """Ranges of frames whose gains are all 0 or all not, as (first, last + 1)."""
     changes = [i for i in range(1, len(gains)) if bool(gains[i]) != bool(gains[i - 1])]
     return pairwise([0, *changes, len(gains)])

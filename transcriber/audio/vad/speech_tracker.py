@@ -1,18 +1,18 @@
-"""Who has spoken in the open window. In: for one frame of 32 ms after the other, whether it holds speech. Out: when speech began and ended."""
+"""Speech in the open window. In: for one frame of 32 ms after the other, whether it holds speech. Out: when speech began and ended."""
 
 from transcriber.audio.vad.detector import MIN_SPEECH_FRAMES
 
 BREATH_FRAMES = 10
-"""Speech frames further apart do not begin one utterance together."""
+"""Speech frames further apart do not count as the beginning of one utterance."""
 
 
 class SpeechTracker:
-    """Who has spoken in the open window, as far as it was looked at; frames of 32 ms count from the run's start.
+    """Speech in the open window so far; frames of 32 ms are counted from the run's start.
 
     Attributes:
-        next: the frame to look at next.
+        next: number of the frame to add next.
         last_speech: the last one that held speech, or the one before the window.
-        spoken: whether enough of them did to be somebody.
+        spoken: whether enough frames in a row held speech.
         onset: the one in which the latest utterance began.
     """
 
@@ -25,7 +25,7 @@ class SpeechTracker:
         self._speech_frames = 0  # of the latest utterance
 
     def add(self, speech: bool) -> bool:
-        """Take note of whether the next frame holds speech; returns whether that makes somebody speak for the first time."""
+        """Add whether the next frame holds speech; returns whether speech begins with it for the first time."""
         frame, self.next = self.next, self.next + 1
         if not speech:
             return False
