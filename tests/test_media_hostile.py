@@ -119,7 +119,7 @@ def encrypted_webm() -> bytes:
         (b"\x89PNG\r\n\x1a\n" + bytes(1000), MediaError, "no audio file"),
         (b"ID3\4\0\0\0\0\0\0" + bytes(1000), MediaError, "no audio file"),
         (b"ID3", MediaError, "no audio file"),
-        (b"ID3\4\0\0\0\0\0\0" * 100_000 + make("flac"), MediaError, "MB without a frame of sound"),
+        (b"ID3\4\0\0\0\0\0\0" * 100_000 + make("flac"), MediaError, "MB without a frame of audio"),
         (b"\xff\xfb" + bytes(10_000), MediaError, "."),
         (b"\xff\xff" * 100_000, MediaError, "."),
         (b"fLaC", MediaError, "."),

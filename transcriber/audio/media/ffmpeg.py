@@ -1,7 +1,7 @@
 """Containers and codecs, by FFmpeg. In: the bytes of a file. Out: its format, and its PCM in pieces.
 
-FFmpeg lives in PyAV's wheel. It is given bytes and nothing else: no file, no address, only demuxers and decoders of a list. What it
-allocates, reads and tries is bounded. The demuxer is chosen by the first bytes, so that no other looks at the file.
+FFmpeg comes in PyAV's wheel. It is given bytes and nothing else: no file, no address, only demuxers and decoders of a list. Its
+allocations, reads and attempts are bounded. The demuxer is chosen by the first bytes, so that no other reads the file.
 """
 
 import ctypes
@@ -44,46 +44,46 @@ _OPTIONS = {
     "analyzeduration": "2000000",  # microseconds
 }
 _FOUND_LATE = {"max_streams": "24"}
-"""For demuxers that learn of a stream from its first packet. Where it comes after the file is open, PyAV looks beyond the bytes that it
-has asked for, one for each stream that it knew of; nobody gets fewer than 24."""
+"""For demuxers that find a stream by its first packet. If that arrives after the file is open, PyAV reads beyond an array with one byte
+for each stream known before; the allocator never gives fewer than 24."""
 _LONG_LOOK = _FOUND_LATE | {"probesize": "5000000", "analyzeduration": "10000000"}
-"""As well; and that packet comes behind some of a film's picture."""
+"""The same, where that packet follows some of a film's video."""
 _MORE_OPTIONS = {
     "mpegts": _LONG_LOOK,
     "mpeg": _LONG_LOOK,
     "flv": _FOUND_LATE,
     "ogg": _FOUND_LATE,
-    "": {"format_whitelist": "aac,mp3"},  # tried where the first bytes tell nothing: these files may begin anywhere
+    "": {"format_whitelist": "aac,mp3"},  # tried where the first bytes match nothing: these files may begin anywhere
 }
 _FRAMES_ALONE = frozenset({"", "aac", "mp3"})
-"""Kinds of which a station's stream is."""
+"""Kinds of which an internet radio's stream is."""
 _BUFFER_BYTES = 32_768
 _TAGS: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
-"""A title in another encoding costs no audio: PyAV 18 must be told so, and 19 knows of nothing else."""
+"""A title in another encoding costs no audio: PyAV 18 needs the option, and 19 has no other behaviour."""
 
-# There is no way to it but through the library that PyAV has loaded; it is the limit of the whole process.
+# Reachable only through the library that PyAV has loaded; the limit holds for the whole process.
 ctypes.CDLL(av._core.__file__).av_max_alloc(ctypes.c_size_t(MAX_MALLOC_BYTES))  # noqa: SLF001
-# Else FFmpeg talks to stderr about each broken packet; what is wrong with a file is said by us.
+# Else FFmpeg writes to stderr about each broken packet; errors of a file are raised by this package.
 av.logging.set_level(None)
 
 
 def open_file(
     reader: Reader, first: int, like: AudioFormat | SampleConverter | None = None
 ) -> tuple[Media, SampleConverter]:
-    """Open a file and decode its first frame, which tells what the container may not; its pieces begin with the frame ``first``.
+    """Open a file and decode its first frame, which shows what the container may not; its pieces begin with the frame ``first``.
 
-    Where it lies behind another file its samples are made ``like`` those.
+    Behind another file, its samples are converted to be ``like`` that one's.
 
     Raises:
-        MediaError: it cannot be read, or there is no sound in it.
+        MediaError: it cannot be read, or there is no audio in it.
     """
     skip_tags(reader)
     head = reader.peek(HEAD_BYTES)
     if not head:
         raise NoAudioError("there is nothing in it")
     kind = find_kind(head)
-    if kind in _FRAMES_ALONE and (sound := without_titles(reader.source, reader.start)):
-        reader.read_instead(sound)
+    if kind in _FRAMES_ALONE and (audio := without_titles(reader.source, reader.start)):
+        reader.read_instead(audio)
         head = reader.peek(HEAD_BYTES)
         kind = find_kind(head)
     if kind == "mov":
@@ -93,7 +93,7 @@ def open_file(
     scrambled = kind == "mpegts" and is_scrambled(reader.peek(LOOK_BYTES))
     mend_sizes(reader, kind)
     serials = [serial for _, serial in first_pages(reader)] if kind == "ogg" else []
-    # FFmpeg begins to count at 0 in FLAC, whatever its first page says.
+    # FFmpeg counts from 0 in FLAC, whatever its first page says.
     times = [first_time(reader, serial) for serial in serials] if serials and b"\x7fFLAC" in reader.peek(512) else []
     watch(reader, kind)
     outline = Outline(kind, head)
@@ -143,7 +143,7 @@ def _choose_stream(container: InputContainer) -> av.AudioStream:
     Raises:
         NoAudioError: there is none.
         MediaError: there is none that is decoded here.
-        EncryptedError: a Matroska or WMA file says that it is; its packets look like any others.
+        EncryptedError: a Matroska or WMA file says so; its packets look like any others.
     """
     streams = container.streams.audio
     if not streams:

@@ -18,7 +18,7 @@ from transcriber.audio.media.parts import last_granule
 from transcriber.audio.media.pieces import CLEARLY_S, Chunk, Media, SampleNormalizer, join
 from transcriber.audio.media.rate import RateConverter
 from transcriber.audio.media.samples import SampleConverter, is_read
-from transcriber.audio.media.sniff import tells_length
+from transcriber.audio.media.sniff import states_length
 from transcriber.audio.media.sources import Reader
 from transcriber.audio.media.timeline import Timeline
 from transcriber.audio.mixing import MixReport
@@ -33,14 +33,14 @@ _MAX_RAW_PACKET_BYTES = 2881
 _MAX_FRAME_SAMPLES = 2**22
 """In one decoded frame, of all channels."""
 _NEEDED = {"flac": 1, "mp3": 64}
-"""By demuxer: to decode a packet to the last bit alike so many packets are needed, itself included. A frame of FLAC stands alone; one
-of MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
+"""By demuxer: how many packets, itself included, are needed to decode a packet bit-identically. A frame of FLAC stands alone; one of
+MP3 overlaps the one before, and has a part of its bits up to 511 bytes earlier, which at 8 kbit/s are 47 frames."""
 _TELL_FILE_LENGTH = frozenset({"matroska", "flv"})
 """Demuxers that know how long the file is, not each stream of it."""
 _ONE_PART = frozenset({"asf", "avi", "caf", "w64"})
-"""Kinds in which all audio is in one part; their demuxers take its end for that of the file."""
+"""Kinds with all audio in one part; their demuxers take its end for that of the file."""
 _CLAIM_LENGTH = frozenset({"wav", "aiff", "au", "caf", "w64"})
-"""Demuxers of files whose header claims a length that nobody may ever have filled in."""
+"""Demuxers of files whose header claims a length that may never have been filled in."""
 _WITHOUT_CLOCK = frozenset({"", "aac", "mp3"})
 """Demuxers of files without time stamps: FFmpeg counts on, whatever lies between the packets, and at the rate with which they began."""
 _MAX_ERRORS = 2000
@@ -50,10 +50,10 @@ FFMPEG_ERRORS = (FFmpegError, ValueError, OverflowError)
 
 
 class ContainerFacts(NamedTuple):
-    """What we know of a file and FFmpeg does not.
+    """What was read of a file before FFmpeg opened it.
 
     Attributes:
-        outline: follows where its parts end.
+        outline: tracks where its parts end.
         serials: of an Ogg file, the numbers of its streams.
         times: of one with FLAC, the first time in each, and how many packets end by then.
     """
@@ -76,7 +76,7 @@ class FileDecoder:
         like: SampleConverter | None,
     ) -> None:
         self._facts = facts
-        self._untimed = 0  # so many frames have time stamps that are none
+        self._untimed = 0  # so many frames have no valid time stamps
         self._like = like
         self._reader = reader
         self._container = container
@@ -106,7 +106,7 @@ class FileDecoder:
         frames = self._frames()
         first = next(frames, None)
         if first is None:
-            raise NoAudioError("no sound in it can be decoded")
+            raise NoAudioError("no audio in it can be decoded")
         self._converter = self._like or SampleConverter(first)
         fmt = self._converter.format
         self._scale = (self._base.numerator * fmt.rate, self._base.denominator)
@@ -119,13 +119,13 @@ class FileDecoder:
         mix_report = MixReport()
         normalize = SampleNormalizer(self._converter.gains, mix_report, as_written=self._codec.name.startswith("pcm_f"))
         pieces = join(self._chunks(first, frames), fmt.rate, promised, first_frame, normalize, claimed)
-        # Of fragments it is that of those which were looked at.
-        told = None if self._facts.outline.fragmented else length
-        return Media(fmt, told, container, self._codec.name, pieces, mix_report), self._converter
+        # Of a fragmented file it is the length of the fragments read so far.
+        known = None if self._facts.outline.fragmented else length
+        return Media(fmt, known, container, self._codec.name, pieces, mix_report), self._converter
 
     def _length(self) -> tuple[int | None, int | None, int]:
-        """In frames: the length, None where it were a guess; how much must come, None where nobody promised; what is claimed."""
-        told = tells_length(self._kind, self._reader)
+        """In frames: the length, None if it would be a guess; the promised length, None if there is none; the claimed length."""
+        stated = states_length(self._kind, self._reader)
         length = self._in_frames(self._stream.duration or 0)
         if self._kind in _CLAIM_LENGTH:
             return self._there(length)
@@ -133,16 +133,16 @@ class FileDecoder:
             # It is the end of the longest stream, which may be another one.
             end = (self._container.duration or 0) * self._converter.format.rate // av.time_base
             length = max(0, end - self._timeline.origin) if end > self._timeline.origin else end
-            told_of_it = told and len(self._container.streams) == 1
-            return length if told and length else None, length if told_of_it and length else None, 0
+            stated_for_audio = stated and len(self._container.streams) == 1
+            return length if stated and length else None, length if stated_for_audio and length else None, 0
         if self._kind == "ogg":
             return self._end_of_ogg(), None, 0
         if self._kind == "mov" and self._stream.start_time:
             length += max(0, self._in_frames(self._stream.start_time) - self._timeline.origin)
-        return (length, length, 0) if told and length > 0 else (None, None, 0)
+        return (length, length, 0) if stated and length > 0 else (None, None, 0)
 
     def _there(self, claimed: int) -> tuple[int | None, int | None, int]:
-        """The same, of a length that is only a claim: there is no more than the bytes of the file."""
+        """The same for a length that is only a claim: there is no more than the bytes of the file."""
         size, bits = self._reader.source.size, self._codec.bit_rate or 0
         if size is None or not bits:
             return claimed or None, None, claimed
@@ -162,11 +162,11 @@ class FileDecoder:
         return length if length > 0 else None
 
     def _to_the_end(self, frames: Iterator[av.AudioFrame], length: int | None) -> Iterator[av.AudioFrame]:
-        """The frames of a file of which ``length`` is known, which may be longer than its sound, or shorter.
+        """The frames of a file whose known ``length`` may be longer or shorter than its audio.
 
         Raises:
-            TruncatedError: its end is cut off, and sound with it.
-            ClaimError: as well, but how much is not known.
+            TruncatedError: its end is cut off, and audio with it.
+            ClaimError: the same, but it is not known how much.
         """
         yield from frames
         end, reach = self._reader.length, self._facts.outline.reach
@@ -175,7 +175,7 @@ class FileDecoder:
         rate, frame = self._converter.format.rate, self._timeline.frame
         if length is not None and frame < length - rate * CLEARLY_S:
             raise TruncatedError(f"it ends after {frame / rate:.1f} s of {length / rate:.1f} s", length)
-        # Of 64 bits much is no placeholder yet.
+        # A size of 64 bits may be larger without being a placeholder.
         filled_in = not is_placeholder(min(reach, HUGE_BYTES - 1), end)
         if self._facts.outline.fragmented or (self._kind in _ONE_PART and filled_in):
             raise ClaimError(f"it is cut off: it has {end} bytes of {reach} or more", frame)
@@ -218,7 +218,7 @@ class FileDecoder:
                     self._lost = None
 
     def _length_of(self, packet: "av.Packet[av.AudioStream]") -> int:
-        """How long a packet is that cannot be decoded; in MP3 and AAC it may be whatever lies between two that can."""
+        """Length of a packet that cannot be decoded; in MP3 and AAC it may be everything between two that can."""
         duration = packet.duration or 0
         if self._kind not in _WITHOUT_CLOCK or packet.size <= _MAX_RAW_PACKET_BYTES:
             return duration
@@ -226,12 +226,12 @@ class FileDecoder:
         return duration * round(packet.size * (self._packet_count - 1) / before) if before else duration
 
     def _passes(self, packet: "av.Packet[av.AudioStream]") -> bool:
-        """Whether a packet need not be decoded. Only where it is sure how many frames are in it, and that they are not wanted."""
+        """Whether a packet need not be decoded: only if its frames are certain in number, and not wanted."""
         ticks, before = packet.duration or 0, self._before
         frames = self._in_frames(ticks)
         exact = ticks and frames / self._base == ticks * self._converter.format.rate
         wanted = self._timeline.frame + self._passing * frames > self._first
-        # A lost one that is shorter than what is rounded leaves no hole, so that nobody would know of it.
+        # The loss of a packet shorter than the rounding would leave no hole, and so go unnoticed.
         follows = before and before.pts is not None and packet.pts == before.pts + (before.duration or 0)
         rate_bits = _rate_bits(self._kind, packet)
         self._rate_bits = self._rate_bits or rate_bits
@@ -244,12 +244,12 @@ class FileDecoder:
         return True
 
     def _packets(self) -> Iterator["av.Packet[av.AudioStream]"]:
-        """The packets of the stream, and an empty one at the end; the demuxer is asked again where it stumbles."""
+        """The packets of the stream, and an empty one at the end; the demuxer is retried after an error."""
         for _ in range(_MAX_ERRORS):
             try:
                 yield from self._container.demux(self._stream)
             except IndexError:
-                pass  # PyAV's, at the end of a stream that it found late; ours has ended before
+                pass  # PyAV's, at the end of a stream that it found late; this one has ended before
             except FFMPEG_ERRORS:
                 continue
             if self._reader.error:
@@ -275,17 +275,17 @@ class FileDecoder:
                     self._untimed, stamp = self._untimed - 1, None
                 count = rates.frames(len(samples), frame.sample_rate)
                 place = timeline.place(stamp, count)
-                if leading and place > end:  # the picture began before the sound, and nothing is missing
+                if leading and place > end:  # the video began before the audio, and nothing is missing
                     yield from rates.flush()
                     yield from _silence(end, place, samples)
                 yield from rates.add(place, count, samples, frame.sample_rate)
             yield from rates.flush()
-            yield timeline.frame, self._converter.empty()  # what was passed over counts, too
+            yield timeline.frame, self._converter.empty()  # skipped packets count, too
         finally:
             self._container.close()
 
     def _origin(self, first: av.AudioFrame) -> int:
-        """The time stamp, in frames, where the recording begins: where its first stream does, were it a picture."""
+        """The time stamp, in frames, where the recording begins: with its first stream, even if that is video."""
         starts = [
             stream.start_time * stream.time_base
             for stream in self._container.streams
@@ -307,13 +307,13 @@ class FileDecoder:
 
 
 def _silence(start: int, end: int, like: NDArray[Any]) -> Iterator[Chunk]:
-    """Nothing to be heard, as samples like these."""
-    nothing = np.zeros((_MAX_SILENCE, like.shape[1]), like.dtype)
+    """Silence, as samples like these."""
+    silence = np.zeros((_MAX_SILENCE, like.shape[1]), like.dtype)
     for place in range(start, end, _MAX_SILENCE):
-        yield place, nothing[: end - place]
+        yield place, silence[: end - place]
 
 
 def _rate_bits(kind: str, packet: "av.Packet[av.AudioStream]") -> bytes:
-    """What its header says of a packet's rate: packets of different rates may last as long."""
+    """The bits of a packet's header that give its rate: packets of different rates may last equally long."""
     head = bytes(memoryview(packet)[:3]).ljust(3, b"\0")
     return bytes([head[1] & 0x1E, head[2] & 0x0C]) if kind == "mp3" else bytes([head[2] & 0x0F])

@@ -1,7 +1,7 @@
-"""Titles that an internet radio sends between the bytes of its sound. In: a recording of all it sent. Out: the sound alone.
+"""Titles that an internet radio sends between the bytes of its audio. In: a recording of all it sent. Out: the audio alone.
 
-After so many bytes, always the same number, comes one that says how long a title follows, in units of 16 bytes; mostly none. A
-decoder takes it for sound: it stumbles, and in AAC it finds its way again only after a while.
+After a fixed number of bytes, one byte gives the length of the title that follows, in units of 16 bytes; mostly 0. A decoder takes
+it for audio: it fails, and in AAC it recovers only after a while.
 """
 
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ _MARK = b"StreamTitle='"
 _LOOK_BYTES = 2**17
 _UNIT_BYTES = 16
 _INTERVALS = (8192, 16_000, 16_384, 32_768, 4096, 24_576, 8000, 2048, 1024, 65_536)
-"""What radios use, for a recording that begins between two titles."""
+"""Usual intervals, for a recording that begins between two titles."""
 _LEAST_INTERVAL = 512
 _CHECKS = 5
 
 
 class SoundSource:
-    """Random access to the sound; how long it is nobody knows.
+    """Random access to the audio.
 
     Attributes:
-        size: None.
+        size: None: it is not known.
     """
 
     def __init__(self, source: Source, start: int, first: int, interval: int) -> None:
-        """``source`` from ``start`` on, of which ``first`` bytes are sound, and ``interval`` bytes after each title."""
+        """``source`` from ``start`` on, of which ``first`` bytes are audio, and ``interval`` bytes after each title."""
         self.size: int | None = None
         self._source, self._first, self._interval = source, first, interval
-        self._begins = [start]  # where the sound goes on behind each title
+        self._begins = [start]  # where the audio continues behind each title
 
     def read_at(self, offset: int, length: int) -> bytes:
         number, within = 0, offset
@@ -46,14 +46,14 @@ class SoundSource:
 
 
 def without_titles(source: Source, start: int) -> SoundSource | None:
-    """The sound of a recording of MP3 or AAC that begins at ``start``; None where there are no titles in it, or from a pipe."""
+    """The audio of a recording of MP3 or AAC that begins at ``start``; None if there are no titles in it, or for a pipe."""
     if source.size is None:
         return None
     head = read_exactly(source, start, _LOOK_BYTES)
     at = head.find(_MARK) - 1
     if at < 0 or not _is_title(head[at:]):
         return None
-    for interval in _from_the_start(head, at):
+    for interval in _intervals(head, at):
         if _fits(source, start + at, interval) is not None:
             return SoundSource(source, start, interval, interval)
     for interval in _INTERVALS:
@@ -62,16 +62,16 @@ def without_titles(source: Source, start: int) -> SoundSource | None:
     return None
 
 
-def _from_the_start(head: bytes, at: int) -> Iterator[int]:
-    """How far apart titles may be, if that at ``at`` is the first that is not empty of a recording from the beginning on."""
-    for before in range(at // _LEAST_INTERVAL):  # so many empty ones
+def _intervals(head: bytes, at: int) -> Iterator[int]:
+    """Possible distances of titles, if the one at ``at`` is the first non-empty one of a recording from the beginning on."""
+    for before in range(at // _LEAST_INTERVAL):  # empty titles before it
         interval, rest = divmod(at - before, before + 1)
         if not rest and not any(head[interval : at : interval + 1]):
             yield interval
 
 
 def _fits(source: Source, at: int, interval: int) -> int | None:
-    """How many titles that are not empty follow the one at ``at`` in this distance, as far as it is looked; None: it is another."""
+    """How many of the next ``_CHECKS`` titles at this distance from ``at`` are not empty; None: the distance is wrong."""
     titles = -1
     for _ in range(_CHECKS):
         units = read_exactly(source, at, 1)

@@ -1,7 +1,7 @@
-"""Is an MP4 file fit to be decoded? In: its bytes. Out: nothing, or the reason why not.
+"""Whether an MP4 file can be decoded. In: its bytes. Out: nothing, or the reason why not.
 
 FFmpeg builds an index of all packets from a few bytes that claim how many there are: a file of a kilobyte can claim gigabytes. It
-also takes encrypted packets for broken ones. So the boxes are read here first: names and sizes, and the counts.
+also takes encrypted packets for broken ones. So the boxes are read here first: names, sizes and counts.
 """
 
 import struct
@@ -11,7 +11,7 @@ from transcriber.audio.media.sources import Reader, Source, read_exactly
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
 
 MAX_PACKETS = 2_500_000
-"""Of all tracks: FFmpeg keeps 24 bytes for each. That is 14 hours of AAC at 48 kHz."""
+"""In all tracks: FFmpeg keeps 24 bytes for each. That is 14 hours of AAC at 48 kHz."""
 
 _MAX_TRACKS = 32
 _MAX_FRAGMENTED_TRACKS = 4
@@ -25,13 +25,13 @@ _ENCRYPTED = frozenset({b"enca", b"drms", b"drmi"})
 
 @dataclass
 class _Found:
-    """What the boxes tell.
+    """What was found in the boxes.
 
     Attributes:
         kinds: of the tracks, such as ``soun``.
-        boxes: looked at so far.
-        packets: of all tracks.
-        encrypted: whether a track of audio is.
+        boxes: read so far.
+        packets: in all tracks.
+        encrypted: whether an audio track is.
         fragmented: whether packets follow that no index counts.
         compressed: whether the index itself is.
     """
@@ -45,10 +45,10 @@ class _Found:
 
 
 def check_mp4(reader: Reader) -> None:
-    """Look at a file that is not read yet.
+    """Check a file that is not read yet.
 
     Raises:
-        UnseekableError: it comes from a pipe, and its index is behind its audio.
+        UnseekableError: it is a pipe, and its index is behind its audio.
         MediaError: no audio, encrypted, more packets than there is memory for, or no index.
     """
     source, start = reader.source, reader.start
@@ -70,7 +70,7 @@ def check_mp4(reader: Reader) -> None:
 
 
 def _walk(source: Source, start: int, end: int, found: _Found, depth: int) -> None:
-    """The boxes from ``start`` to ``end``, and what is in them; ``depth`` is how many are around them."""
+    """Read the boxes from ``start`` to ``end``, and those in them; ``depth`` is how many are around them."""
     while start + 8 <= end:
         found.boxes += 1
         if found.boxes > _MAX_BOXES or depth > len(_PARENTS):
@@ -83,7 +83,7 @@ def _walk(source: Source, start: int, end: int, found: _Found, depth: int) -> No
         else:
             _note(name, read_exactly(source, body, 20), found)
         if name == b"moov":
-            return  # what follows is audio, in fragments thousands of boxes
+            return  # audio follows, in fragmented files thousands of boxes
         start += size
 
 
@@ -117,7 +117,7 @@ def _box(header: bytes, start: int, end: int) -> tuple[bytes, int, int]:
 
 
 def _check_order(reader: Reader) -> None:
-    """Whether the index comes first."""
+    """Check that the index precedes the audio."""
     start = 0
     while start < _MAX_ORDER_BYTES:
         name, _, size = _box(reader.peek(start + 16)[start:], start, start)

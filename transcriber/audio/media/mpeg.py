@@ -1,6 +1,6 @@
-"""MPEG's streams for broadcast and discs. In: first bytes. Out: whether they are one, or the reason why it cannot be heard.
+"""MPEG's streams for broadcast and discs. In: first bytes. Out: whether they are one, and whether it is encrypted.
 
-FFmpeg decodes the noise of an encrypted disc, and finds nothing in an encrypted broadcast.
+FFmpeg decodes an encrypted disc to noise, and finds nothing in an encrypted broadcast.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from transcriber.errors import EncryptedError
 
 LOOK_BYTES = 2**17
-"""So much tells whether the audio is encrypted."""
+"""So many bytes show whether the audio is encrypted."""
 
 _TS_SIZES, _TS_SYNC, _TS_PACKETS = (188, 192, 204), 0x47, 5
 """Packets of MPEG-TS, as broadcast, as on a Blu-ray disc and with parity; each has a sync byte at the same place."""
@@ -16,11 +16,11 @@ _TS_SIZES, _TS_SYNC, _TS_PACKETS = (188, 192, 204), 0x47, 5
 _SECTOR_BYTES = 2048
 _START = b"\0\0\1"
 _AUDIO = frozenset({0xBD, 0xFD, *range(0xC0, 0xE0)})
-"""Streams that may be sound, by the byte behind the start code."""
+"""Streams that may be audio, by the byte behind the start code."""
 
 
 def find_packets(head: bytes) -> tuple[int, int] | None:
-    """Where the first whole packet of a transport stream begins, and the bytes to the next; None: it is none.
+    """Where the first whole packet of a transport stream begins, and the bytes to the next; None: it is not one.
 
     A recording may begin in the middle of one.
     """
@@ -33,7 +33,7 @@ def find_packets(head: bytes) -> tuple[int, int] | None:
 
 
 def check_clear(head: bytes) -> None:
-    """See that the audio of a disc that begins so, with ``LOOK_BYTES`` of it, can be heard.
+    """Check that the audio of a disc with these first ``LOOK_BYTES`` is not encrypted.
 
     Raises:
         EncryptedError: it is encrypted.
@@ -43,7 +43,7 @@ def check_clear(head: bytes) -> None:
 
 
 def is_scrambled(head: bytes) -> bool:
-    """Whether some of a broadcast that begins so is encrypted; it may be the picture, or another programme."""
+    """Whether some of a broadcast that begins so is encrypted; it may be the video, or another programme."""
     start, size = find_packets(head) or (0, len(head) + 1)
     return any(head[at + 3] & 0xC0 for at in range(start, len(head) - 3, size))
 

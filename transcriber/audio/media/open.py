@@ -1,8 +1,7 @@
 """Audio files of any kind. In: a clip's bytes, or a source of bytes. Out: its format, and its PCM in pieces.
 
-WAV is read here; FLAC, MP3, AAC, M4A, Ogg, WebM and others are decoded by FFmpeg. What it is decides the content, not a name. No
-file is written, nothing is decoded before it is asked for, and memory does not depend on the length. It blocks: it belongs into a
-pool's thread.
+WAV is read here; FLAC, MP3, AAC, M4A, Ogg, WebM and others are decoded by FFmpeg. The kind is decided by content, not by name. No
+file is written, decoding is lazy, and memory does not depend on the length. It blocks: it belongs in a pool's thread.
 """
 
 from collections.abc import Generator, Iterator
@@ -28,16 +27,16 @@ _READ_BYTES = 2**16
 _MAX_HEADER_BYTES = 2**20
 """Of a WAV file; FFmpeg skips more than that faster."""
 _MAX_UNREAD = 100
-"""Files in a row, one behind the other, of which none can be read."""
+"""Limit of unreadable files in a row, one behind the other."""
 
 
 def open_media(source: Source | bytes, first: int = 0) -> Media:
-    """A file or a clip; its first sound is decoded already.
+    """A file or a clip; its first frame is decoded already.
 
-    Where other files lie behind it, theirs follows, made like that of the first.
+    The audio of files that lie behind it follows, converted to be like that of the first.
 
-    Its pieces begin with the frame ``first``. Only who has heard all before it, and found no hole, may name one: it need not be
-    decoded again then.
+    Its pieces begin with the frame ``first``: allowed only if all before it was decoded once without a hole, so that it need not be
+    decoded again.
 
     Raises:
         MediaError: it cannot be read: what it is, what is in it, or where it comes from. One line.
@@ -52,11 +51,11 @@ class _JoinedFiles:
 
     def __init__(self, media: Media, reader: Reader, like: "SampleConverter | AudioFormat", first: int) -> None:
         self._media, self._reader, self._like, self._first = media, reader, like, first
-        self._begin = self._end = 0  # of the file that is read now
+        self._begin = self._end = 0  # of the current file
         self._decoded_end = 0  # the place after the last sample
 
     def pieces(self) -> Generator[Piece, None, int]:
-        """Those of all.
+        """The pieces of all files.
 
         Raises:
             MediaError: the last one cannot be read to its end.
@@ -66,7 +65,7 @@ class _JoinedFiles:
             error = yield from self._file(pieces)
             pieces = None
             if self._first and not self._decoded_end and self._behind(error):
-                # Of a file that was passed over to its end nobody knows to the frame where that is.
+                # The end of a file that was skipped to its end is not known to the frame.
                 return (yield from self._from_the_start())
             for _ in range(_MAX_UNREAD):
                 if pieces or not (following := self._behind(error)):
@@ -91,7 +90,7 @@ class _JoinedFiles:
         return self._end
 
     def _file(self, pieces: Generator[Piece, None, int]) -> Generator[Piece, None, MediaError | None]:
-        """The pieces of one; returns why there are no more."""
+        """The pieces of one file; returns why there are no more."""
         begin, frame_bytes = self._begin, self._media.format.frame_bytes
         with closing(pieces):
             while True:
@@ -114,22 +113,22 @@ class _JoinedFiles:
             return None
         try:
             following = self._reader.behind()
-        except MediaError:  # much that is no sound
+        except MediaError:  # too much without audio
             return None
         if following and isinstance(error, TruncatedError) and self._media.container == "mp3":
-            self._end = self._decoded_end  # FFmpeg has guessed the length from the size of all of them
+            self._end = self._decoded_end  # FFmpeg has guessed the length from the size of all files
         return following
 
 
 def _open(
     reader: Reader, first: int, like: Optional["SampleConverter | AudioFormat"]
 ) -> "tuple[Media, SampleConverter | AudioFormat]":
-    """A file, and what its samples are like: those of the file before it, if there is one."""
+    """A file, and the format of its samples: that of the file before it, if there is one."""
     if is_wav(reader.peek(12)):
         try:
             return _open_wav(reader, first, like)
         except BadInputError as error:
-            # More channels or another codec than we read ourselves, or nothing that anybody reads.
+            # More channels or another codec than are read here, or not readable at all.
             if reader.seekable():
                 reader.seek(0)
                 with suppress(MediaError):
@@ -167,7 +166,7 @@ def _open_wav(
         as_written=fmt.sample is SampleFormat.F32LE and out.sample is SampleFormat.F32LE,
     )
     length = (
-        None if parser.frames is None or _goes_on(reader, parser) else _frames_at(parser.frames, fmt.rate, out.rate)
+        None if parser.frames is None or _continues(reader, parser) else _frames_at(parser.frames, fmt.rate, out.rate)
     )
     claimed = _frames_at(parser.claimed, fmt.rate, out.rate)
     chunks = _wav_chunks(reader, parser, head, fmt)
@@ -182,8 +181,8 @@ def _frames_at(frames: int, rate: int, to_rate: int) -> int:
     return frames if rate == to_rate else frames * to_rate // rate
 
 
-def _goes_on(reader: Reader, parser: WavParser) -> bool:
-    """Whether there is audio where the header lets it end, or another file."""
+def _continues(reader: Reader, parser: WavParser) -> bool:
+    """Whether audio, or another file, follows where the audio should end by the header."""
     if parser.audio_end is None or not reader.seekable():
         return False
     at = reader.start + parser.audio_end
@@ -194,7 +193,7 @@ def _goes_on(reader: Reader, parser: WavParser) -> bool:
 
 
 def _alike(chunks: Iterator[Chunk], like: "SampleConverter | AudioFormat", fmt: AudioFormat) -> Iterator[Chunk]:
-    """The samples of a WAV file as those of the file before it."""
+    """The samples of a WAV file, converted to be like those of the file before it."""
     from transcriber.audio.media.samples import SampleConverter  # noqa: PLC0415 - it needs FFmpeg, too
 
     converter = SampleConverter(like) if isinstance(like, AudioFormat) else like

@@ -1,8 +1,8 @@
-"""Is a file cut off? In: its bytes as a demuxer reads them. Out: how far its outermost parts say that they reach.
+"""Whether a file is cut off. In: its bytes as a demuxer reads them. Out: how far its outermost parts reach by their sizes.
 
-FFmpeg takes the end of the bytes for the end of the recording. A file that promises no length, or that of its picture, tells of a
-missing half in the sizes of its parts alone: the fragments of an MP4 file, the clusters of Matroska, the lists of AVI.
-Only parts that hold audio count: who has lost an index has lost nothing.
+FFmpeg takes the end of the bytes for the end of the recording. Where a file states no length, or only that of its video, a missing
+half shows only in the sizes of its parts: the fragments of an MP4 file, the clusters of Matroska, the lists of AVI.
+Only parts that hold audio count: a lost index costs nothing.
 """
 
 import re
@@ -15,12 +15,12 @@ from transcriber.errors import BadInputError
 
 
 class _Part(NamedTuple):
-    """What a header says.
+    """A part, by its header.
 
     Attributes:
-        length: to the next header, which is inside where parts are.
-        reach: to where its audio must go at least; 0: there is none in it, or nobody knows.
-        fragment: whether it begins one of MP4.
+        length: bytes to the next header, which may lie inside this part.
+        reach: bytes to where its audio must reach at least; 0: it has none, or that is not known.
+        fragment: whether it begins a fragment of MP4.
     """
 
     length: int
@@ -29,10 +29,10 @@ class _Part(NamedTuple):
 
 
 _Parse = Callable[[bytes], _Part | None]
-"""The part that begins with these bytes; None where they are too few.
+"""The part that begins with these bytes; None if they are too few.
 
 Raises:
-    BadInputError: nothing can be said of what follows.
+    BadInputError: what follows cannot be read.
 """
 
 _MAX_HEADER_BYTES = 40
@@ -43,18 +43,18 @@ _EBML_PARTS = frozenset(
 _BOXES = frozenset({b"moov", b"moof", b"mdat", b"ftyp", b"styp", b"sidx", b"ssix", b"mfra", b"free", b"skip", b"wide", b"uuid",
                     b"emsg", b"prft", b"meta"})  # fmt: skip
 _FILE_SIZE = re.compile(rb"\0\x08filesize\0(.{8})", re.DOTALL)
-"""In what an FLV file tells of itself."""
+"""In the metadata of an FLV file."""
 _UNKNOWN_BYTES = 0xFFFF_FFFF
 _PARTS, _PART_BYTES = 4096, 512
-"""So many parts are followed, and one more for each so many bytes: who makes a file of tiny ones has nobody busy with them."""
+"""So many parts are tracked, and one more for each so many bytes, so that a file of tiny parts costs no time."""
 
 
 class Outline:
-    """Follows the outermost parts of a file; it is to see their headers in the order in which they lie.
+    """Tracks the outermost parts of a file; it must be given their headers in the order in which they lie.
 
     Attributes:
-        reach: bytes from the start on that its audio must have at least, as far as is known.
-        fragmented: whether it is an MP4 file in fragments, of which each tells its own length.
+        reach: bytes from the start on to where its audio must reach at least, as far as is known.
+        fragmented: whether it is an MP4 file in fragments, of which each states its own length.
     """
 
     def __init__(self, kind: str, head: bytes) -> None:
@@ -63,7 +63,7 @@ class Outline:
         self.fragmented = False
         self._parse = _PARSERS.get(kind)
         self._at = 0  # where the next header begins
-        self._header = b""  # of it, as far as it has come
+        self._header = b""  # of it, as far as it was read
         self._spare = _PARTS
         if kind == "flv" and (found := _FILE_SIZE.search(head)):
             size = struct.unpack(">d", found[1])[0]
@@ -154,12 +154,12 @@ def _object(header: bytes) -> _Part | None:
 
 
 def _element(header: bytes) -> _Part | None:
-    """Matroska's: a segment of clusters. What a recorder writes has no sizes."""
+    """Matroska's: a segment of clusters. A recorder writes no sizes."""
     element = ebml_header(header, 0)
     if element is None:
         return None
     if element.id == _SEGMENT:
-        return _Part(element.body)  # its size counts what stands behind the audio, too
+        return _Part(element.body)  # its size includes what follows the audio, too
     if element.size is None or element.id not in _EBML_PARTS | {_CLUSTER}:
         raise BadInputError("no element with a size")
     size = element.body + element.size

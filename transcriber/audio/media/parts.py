@@ -1,7 +1,7 @@
 """Several files, one behind the other, as one. In: the bytes of a file. Out: where it ends because another one begins.
 
-A radio begins a new Ogg stream with each track; recordings are joined by appending one to the other. FFmpeg reads the first
-of them, or what looks like it. So it is given each by itself.
+A radio begins a new Ogg stream with each track; recordings are joined by appending one to the other. FFmpeg reads only the first
+of them. So it is given each by itself.
 """
 
 import re
@@ -23,7 +23,7 @@ MARKS = {
     "caf": re.compile(rb"caff\0\x01\0\0desc"),
     "au": re.compile(rb"\.snd\0\0[\0-\x0f].{5}\0\0\0[\1-\x1b]\0[\0-\2]..\0\0\0[\1-\x40]", re.DOTALL),
 }
-"""By demuxer: how a file begins, in so many bytes that nothing else looks like it."""
+"""By demuxer: how a file begins, in enough bytes that nothing else matches."""
 
 _MAX_STREAMS = 64
 _FULL_SEGMENT = 255
@@ -38,7 +38,7 @@ def watch(reader: Reader, kind: str) -> None:
         Exception: what the source raises.
     """
     if kind == "ogg":
-        # Its streams begin together, each with a page of its own; FFmpeg would look for the length at the end of all files.
+        # Its streams begin together, each with a page of its own; FFmpeg would read the length at the end of all files.
         reader.in_order = True
         reader.watch(MARKS[kind], sum(size for size, _ in first_pages(reader)))
     elif kind == "mov":
@@ -48,7 +48,7 @@ def watch(reader: Reader, kind: str) -> None:
 
 
 def first_pages(reader: Reader) -> list[tuple[int, int]]:
-    """Of the pages with which the streams of an Ogg file begin: size in bytes, and the number of the stream."""
+    """The pages with which the streams of an Ogg file begin: size in bytes, and the number of the stream."""
     pages = islice(takewhile(lambda page: page[1][5] & BEGINS, _pages(reader)), _MAX_STREAMS)
     return [(size, page_serial(page)) for size, page in pages]
 

@@ -1,4 +1,4 @@
-"""What comes out of a file. In: decoded samples with their places. Out: PCM in pieces of at most a second."""
+"""The output of decoding a file. In: decoded samples with their places. Out: PCM in pieces of at most a second."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from transcriber.audio.pcm import MAX_FLOAT_PEAK, AudioFormat, is_unscaled, peak
 from transcriber.errors import ClaimError, TranscriberError, TruncatedError
 
 CLEARLY_S = 0.5
-"""Containers round the length, and count what codecs put before and after; so much missing is no truncation."""
+"""Containers round the length, and count codec padding; so many missing seconds are no truncation."""
 
 Chunk = tuple[int, NDArray[Any]]
 """The place of its first frame, and (frames, channels) samples: int16, or float32 in about [-1, 1]."""
@@ -27,7 +27,7 @@ class Piece(NamedTuple):
     Attributes:
         frame: place of its first frame, at the format's rate; it jumps ahead where something could not be decoded.
         data: whole interleaved frames of the file's format, at most a second.
-        missing: why something is missing here, nobody knows how much; then there are no data.
+        missing: why audio of unknown length is missing here; then there are no data.
     """
 
     frame: int
@@ -37,16 +37,16 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A file of which the first sound was decoded.
+    """A file of which the first frame is decoded.
 
     Attributes:
         format: of the pieces: S16LE or F32LE at the file's own rate, 1 or 2 channels; more are mixed to one.
-        frames: its length, where the container tells.
+        frames: its length; None if the container does not state it.
         container: such as ``ogg``.
         codec: such as ``opus``.
-        pieces: the audio, decoded as it is asked for; the same for the same bytes. It returns the place after the last frame, and
+        pieces: the audio, decoded lazily; the same for the same bytes. It returns the place after the last frame, and
             ``close()`` frees the decoder.
-        mix_report: what showed so far while more than two channels were mixed.
+        mix_report: what was found so far while more than two channels were mixed.
     """
 
     format: AudioFormat
@@ -58,7 +58,7 @@ class Media:
 
 
 class SampleNormalizer:
-    """Makes the samples of one piece after the other what is heard: finite, in about [-1, 1], and of no more channels than two."""
+    """Makes the samples of one piece after the other finite, in about [-1, 1], and of at most two channels."""
 
     def __init__(
         self,
@@ -67,15 +67,15 @@ class SampleNormalizer:
         *,
         as_written: bool = False,
     ) -> None:
-        """``gains`` mix all channels to one; ``as_written``: its floats are those that somebody wrote, not those of a codec."""
+        """``gains`` mix all channels to one; ``as_written``: floats are stored in the file as they are, not decoded from a codec."""
         self.as_written = as_written
         self._gains, self._mix_report = gains, mix_report
-        self._peak = 0.0  # of integers that were written as floats, as far as they were heard; 0: they are none
+        self._peak = 0.0  # largest so far of integers that were written as floats; 0: they are not
 
     def __call__(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """What is heard of (frames, channels), one frame at least.
+        """Normalize (frames, channels), one frame at least.
 
-        What is not finite becomes silence, or full scale: one NaN would stay in a resampler for good.
+        NaN becomes silence and infinity full scale: one NaN would stay in a resampler for good.
         """
         if samples.dtype == np.float32:
             samples = self._in_range(samples)
@@ -88,7 +88,7 @@ class SampleNormalizer:
             peak = peak_of(samples)
         if self.as_written and (self._peak or is_unscaled(samples, peak)):
             self._peak = max(self._peak, peak)
-            # Whoever resampled it may have gone somewhat beyond full scale.
+            # Resampling before may have exceeded full scale somewhat.
             unit = next((unit for unit in _UNITS if self._peak <= 2 * unit), _UNITS[-1])
             samples, peak = samples * np.float32(1 / unit), MAX_FLOAT_PEAK
         return np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False) if peak >= MAX_FLOAT_PEAK else samples
@@ -107,9 +107,9 @@ def join(
     Args:
         chunks: their places only grow, and never overlap.
         rate: frames in a second.
-        promised: the length, if the container is to be trusted with it.
-        first: what comes before this place, where a piece begins, is left out.
-        normalize: makes of samples what is heard.
+        promised: the length, if the container can be trusted.
+        first: a place where a piece begins; pieces before it are left out.
+        normalize: applied to the samples of each piece.
         claimed: the length that a header claims, which may never have been right.
 
     Returns:
@@ -117,10 +117,10 @@ def join(
 
     Raises:
         TruncatedError: the last chunk ends clearly before ``promised``.
-        ClaimError: or before ``claimed``.
+        ClaimError: the same, before ``claimed``.
     """
     normalize = normalize or SampleNormalizer()
-    if normalize.as_written:  # what its floats mean shows in the pieces before
+    if normalize.as_written:  # the scale of its floats depends on the pieces before
         end = yield from _pieces(chunks, _PieceBuffer(rate, 0, normalize), first)
     else:
         end = yield from _pieces(chunks, _PieceBuffer(rate, first, normalize), first)
@@ -147,7 +147,7 @@ def _pieces(chunks: Iterator[Chunk], buffer: "_PieceBuffer", first: int) -> Gene
 
 
 class _PieceBuffer:
-    """A second of samples. They are copied at once: whoever decodes can use their memory again, which is still in the cache.
+    """A second of samples. They are copied at once, while they are in the cache, so that the decoder can reuse its memory.
 
     Attributes:
         end: the place after the last.
@@ -183,7 +183,7 @@ class _PieceBuffer:
         return pieces
 
     def rest(self) -> list[Piece]:
-        """The samples that no piece is made of yet, as one."""
+        """The remaining samples, as one piece."""
         held, self._held = self._held, 0
         return [self._piece(self._start, self._samples[:held])] if held else []
 

@@ -1,6 +1,6 @@
-"""Samples of many rates as samples of one. In: samples where they lie, at the rate of each. Out: all at the rate of the file.
+"""Samples of many rates as samples of one. In: samples with their places and rates. Out: all at the rate of the file.
 
-A file begins with one rate, and may go on with another: an advert spliced in, the next recording of a radio.
+A file begins with one rate, and may continue with another: an advert spliced in, the next recording of a radio.
 """
 
 from collections.abc import Iterator
@@ -13,34 +13,34 @@ from numpy.typing import NDArray
 from transcriber.audio.media.pieces import Chunk
 
 _BLOCK_S = 0.5
-"""So much is resampled at once: from 8 000 to 192 000 Hz it becomes 24 times as much."""
+"""Seconds that are resampled at once: from 8 000 to 192 000 Hz they become 24 times as many samples."""
 
 
 class RateConverter:
-    """Makes all samples those of one rate; what has it already passes untouched.
+    """Converts all samples to one rate; those that have it pass unchanged.
 
-    Of a run of another rate the last frames come with what follows it, or with ``flush``. Integers are resampled as floats, for
-    soxr would add noise to them that is another one each time.
+    The last frames of a run of another rate are returned with the samples that follow it, or by ``flush``. Integers are resampled as
+    floats, because soxr adds different noise to integers each time.
     """
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
-        self._from = rate  # of the run that is under way
+        self._from = rate  # of the current run
         self._stream: soxr.ResampleStream | None = None
         self._taken = 0  # of the run, at its own rate
-        self._at = self._end = 0  # the place of what is next to come out of it, and where it ends
-        self._last: NDArray[np.float32] = np.empty((0, 0), np.float32)  # the last frame that came out
+        self._at = self._end = 0  # the place of its next output, and where it ends
+        self._last: NDArray[np.float32] = np.empty((0, 0), np.float32)  # the last output frame
         self._dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def frames(self, count: int, rate: int) -> int:
-        """How many frames so many samples become that follow those before."""
+        """How many frames so many further samples become."""
         if rate == self.rate:
             return count
         taken = self._taken if rate == self._from else 0
         return self._become(taken + count, rate) - self._become(taken, rate)
 
     def add(self, place: int, frames: int, samples: NDArray[Any], rate: int) -> Iterator[Chunk]:
-        """(n, channels) samples that begin at ``place`` and become so many ``frames``: what is ready, where it lies."""
+        """(n, channels) samples that begin at ``place`` and become so many ``frames``; yields what is ready."""
         if self._stream and (rate != self._from or place != self._end):
             yield from self.flush()
         if rate == self.rate:

@@ -24,18 +24,18 @@ _DTYPES: dict[str, type[np.generic]] = {
 
 
 class SampleConverter:
-    """Makes all samples of a file look like the first, but for their rate.
+    """Converts all samples of a file to the format of its first frame, but for their rate.
 
     Attributes:
-        format: S16LE where the first frame has no more than 16 bits, else F32LE; more than two channels are to be one.
-        gains: at which they are to be mixed, (channels,); None: there are no more than two.
+        format: S16LE if the first frame has no more than 16 bits, else F32LE; more than two channels are to be mixed to one.
+        gains: for mixing them, (channels,); None: there are no more than two.
     """
 
     def __init__(self, first: av.AudioFrame | AudioFormat) -> None:
         """Like the first frame, or S16LE or F32LE of any format.
 
         Raises:
-            MediaError: its rate is none that is read.
+            MediaError: its rate is not read.
         """
         self._packer: av.AudioResampler | None = None
         self._usual = ""
@@ -75,14 +75,14 @@ class SampleConverter:
         if kind == self._as_is and channels == self._channels:
             return samples
         zero, scale = _SCALES[kind]
-        with np.errstate(invalid="ignore", over="ignore"):  # in a broken file is anything; pieces are made finite
+        with np.errstate(invalid="ignore", over="ignore"):  # a broken file may hold anything; pieces are made finite
             samples = (samples.astype(np.float32) - np.float32(zero)) * np.float32(scale)
             if channels != self._channels:
                 samples = self._alike(samples, _gains(frame))
         return self._as_format(samples)
 
     def convert_array(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """The same of (frames, 1 or 2) int16 or float32 in about [-1, 1]."""
+        """The same for (frames, 1 or 2) int16 or float32 in about [-1, 1]."""
         if samples.dtype == self._dtype and samples.shape[1] == self._channels:
             return samples
         scaled = samples.astype(np.float32)
@@ -106,25 +106,25 @@ class SampleConverter:
         mixed = (
             mix_two(samples)[:, np.newaxis] if samples.shape[1] == MAX_CHANNELS else samples @ loudness[:, np.newaxis]
         )
-        # Each gets so much that their mix will be as loud.
+        # Each gets such a share that their mix is equally loud.
         share = 1.0 if self.gains is None else 1 / self.gains.sum()
         return mixed.repeat(self._channels, axis=1) * np.float32(share)
 
     def _packed(self, frame: av.AudioFrame) -> av.AudioFrame:
-        """A frame of many channels in one plane. PyAV must not be asked for the planes that it has: it looks for more than there are."""
+        """A frame of many channels in one plane. PyAV's planes of such a frame must not be read: it accesses more than there are."""
         for _ in range(2):
             self._packer = self._packer or av.AudioResampler(format="flt", layout=frame.layout)
             try:
                 (packed,) = self._packer.resample(frame)
             except (FFmpegError, ValueError):
-                self._packer = None  # the layout has changed, or is none that is known
+                self._packer = None  # the layout has changed, or is unknown
             else:
                 return packed
         raise MediaError(f"{frame.layout.nb_channels} channels that cannot be read")
 
 
 def is_read(rate: int) -> bool:
-    """Whether samples of so many a second are read."""
+    """Whether audio of this sample rate, in Hz, is read."""
     return MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE
 
 

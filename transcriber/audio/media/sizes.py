@@ -1,7 +1,7 @@
-"""Sizes in headers that cannot be right. In: a WAV, AIFF or CAF file. Out: the same file for FFmpeg, as long as its audio is.
+"""Sizes in headers that cannot be right. In: a WAV, AIFF or CAF file. Out: the same file for FFmpeg, with the size of its audio.
 
-A writer that could not go back, or filled its header in too early, or had more than 4 GiB: FFmpeg believes it, and reads a part or
-nothing.
+They are left by writers that could not seek back, filled the header in too early, or had more than 4 GiB. FFmpeg believes them, and
+reads a part or nothing.
 """
 
 import struct
@@ -26,7 +26,7 @@ class _Chunk(NamedTuple):
 
 
 def mend_sizes(reader: Reader, kind: str) -> None:
-    """Put sizes that are 0, or end where audio goes on, to as much as there is; one that is merely too large does no harm."""
+    """Correct sizes that are 0, or end before the audio does; one that is merely too large does no harm."""
     if not reader.seekable():
         return
     if kind == "wav":
@@ -96,7 +96,7 @@ def _chunks(
 
 
 def _is_wrong(reader: Reader, at: int, size: int, order: Literal["little", "big"]) -> bool:
-    """Whether audio of this size, at ``at``, was surely not all that was meant."""
+    """Whether audio of this size, at ``at``, is certainly not all of it."""
     left_bytes = (reader.source.size or 0) - reader.start - at - size
     if left_bytes < 0:
         return size >= HUGE_BYTES

@@ -1,4 +1,4 @@
-"""What kind of file is it? In: its first bytes. Out: the demuxer that is to read it, and whether it tells its length."""
+"""The kind of a file. In: its first bytes. Out: the demuxer to read it with, and whether it states its length."""
 
 import re
 
@@ -12,7 +12,7 @@ _MAGIC = (
     (8, b"AVI ", "avi"), (0, b"FLV\1", "flv"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"), (0, b"\0\0\1\xba", "mpeg"),
     (0, b"\x06\x0e\x2b\x34\x02\x05\x01\x01", "mxf"),
 )  # fmt: skip
-"""Where in a file which bytes lie, and the demuxer that it belongs to."""
+"""Offset in a file, the bytes there, and the demuxer."""
 
 _UNREAD = (
     (0, b".RMF", "RealMedia"), (0, b".ra\xfd", "RealAudio"), (0, b"MAC ", "Monkey's Audio"), (0, b"wvpk", "WavPack"),
@@ -26,20 +26,20 @@ _UNREAD = (
     (0, b"PK\3\4", "ZIP"), (0, b"Rar!", "RAR"), (0, b"7z\xbc\xaf", "7z"), (0, b"\x1f\x8b", "gzip"), (0, b"<!DOCTYPE", "HTML"),
     (0, b"<html", "HTML"),
 )  # fmt: skip
-"""As ``_MAGIC``, of what nobody can hear here: its name."""
+"""As ``_MAGIC``, for kinds that are not read: their names."""
 
 HEAD_BYTES = 4096
-"""So much tells what a file is, and how long."""
+"""So many bytes show the kind of a file, and its length."""
 
 _TELL_LENGTH = frozenset({"flac", "mov", "aiff", "au", "caf", "wav", "mxf", "flv"})
 _VBR_TAG = re.compile(rb"^.{4,200}?(Xing|Info|VBRI)", re.DOTALL)
-"""In the first frame of an MP3 file; it tells how many there are."""
+"""In the first frame of an MP3 file; it states the number of frames."""
 _DURATION = re.compile(rb"\x15\x49\xa9\x66.{1,256}?\x44\x89[\x84\x88]", re.DOTALL)
-"""In the segment information of Matroska: the element of the length."""
+"""The length element in the segment information of Matroska."""
 
 
 def find_kind(head: bytes) -> str:
-    """The demuxer for a file that begins so, with ``HEAD_BYTES`` of it; empty where only a closer look can tell."""
+    """The demuxer for a file with these first ``HEAD_BYTES``; empty if these do not suffice."""
     if kind := _named(head, _MAGIC):
         return kind
     if find_packets(head):
@@ -50,7 +50,7 @@ def find_kind(head: bytes) -> str:
 
 
 def unread_kind(head: bytes) -> str:
-    """What a file is called that is of no kind that is read; empty where that is not known."""
+    """The name of a kind that is not read; empty if it is not known."""
     return _named(head, _UNREAD)
 
 
@@ -58,8 +58,8 @@ def _named(head: bytes, table: tuple[tuple[int, bytes, str], ...]) -> str:
     return next((name for at, magic, name in table if head.startswith(magic, at)), "")
 
 
-def tells_length(kind: str, reader: Reader) -> bool:
-    """Whether the header tells how long the audio is; FFmpeg would else guess it from the size."""
+def states_length(kind: str, reader: Reader) -> bool:
+    """Whether the header states the length of the audio; FFmpeg would else guess it from the size."""
     if kind not in {"mp3", "matroska"}:
         return kind in _TELL_LENGTH
     if kind == "mp3" and not reader.seekable():
@@ -68,7 +68,7 @@ def tells_length(kind: str, reader: Reader) -> bool:
 
 
 def skip_tags(reader: Reader) -> None:
-    """Go behind the ID3 tags that MP3, AAC and FLAC files may begin with: they hold pictures of megabytes."""
+    """Skip the ID3 tags that MP3, AAC and FLAC files may begin with: they hold pictures of megabytes."""
     while (head := reader.peek(10)).startswith(b"ID3") and len(head) == 10:  # noqa: PLR2004 - the tag's header
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
         reader.skip(10 + size + (10 if head[5] & 0x10 else 0))

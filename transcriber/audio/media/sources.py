@@ -7,16 +7,16 @@ from typing import Protocol
 from transcriber.errors import MediaError
 
 MAX_SILENT_BYTES = 2**26
-"""So much may be read without a frame of sound: more than any honest header, cover picture or scene of video in between."""
+"""So many bytes may be read without a decoded frame: more than any header, cover picture or scene of video in between."""
 
 _SEEK_BYTES = 4096
-"""A jump counts as much, so that one that jumps forth and back ends as well."""
+"""A seek counts as so many bytes, so that endless seeking ends as well."""
 
 _SKIP_BYTES = 2**16
 _END = 2
 
 MARK_BYTES = 128
-"""No pattern that is watched for is longer."""
+"""The longest match of a watched pattern."""
 
 
 class Source(Protocol):
@@ -24,13 +24,13 @@ class Source(Protocol):
 
     @property
     def size(self) -> int | None:
-        """In bytes; None where it is not known, and no way leads back: a pipe."""
+        """In bytes; None for a pipe, which has no known size and cannot seek back."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """At most ``length`` bytes, fewer where that is easier, none only at the end.
+        """At most ``length`` bytes, possibly fewer, none only at the end.
 
         Raises:
-            UnseekableError: a pipe is asked for what has gone by.
+            UnseekableError: bytes of a pipe that were read already.
         """
 
 
@@ -56,38 +56,37 @@ class BytesSource:
 class Reader:
     """A source with a position, as the file object that FFmpeg reads.
 
-    It raises nothing into FFmpeg, which would swallow it or show it at another place: what went wrong is kept, and there is
-    nothing more to read.
+    It raises nothing into FFmpeg, which would swallow it or raise it elsewhere: the error is kept, and reading ends.
 
     Several files may lie one behind the other: each has a reader of its own, which ends where the next one begins.
 
     Attributes:
         error: why there is nothing more to read.
-        start: where the file begins for FFmpeg: behind what is not its business.
-        end: where another file begins, from ``start`` on; None: none is known of.
-        in_order: it is read from its beginning to its end, even where it could go back.
-        on_read: told of all that is read: where it lies from the start on, and what it is.
+        start: where the file begins for FFmpeg, behind skipped tags.
+        end: where another file begins, from ``start`` on; None: none is known.
+        in_order: it is read from its beginning to its end, even where it could seek back.
+        on_read: called with the offset and the bytes of each read.
     """
 
     def __init__(self, source: Source, start: int = 0, head: bytes = b"") -> None:
-        """``head`` are bytes of the source from ``start`` on that were read already, as a pipe gives them only once."""
+        """``head`` are the bytes of the source from ``start`` on that were read already, as a pipe gives them only once."""
         self.source = source
         self.error: Exception | None = None
         self.start = start
         self.end: int | None = None
         self.in_order = False
         self.on_read: Callable[[int, bytes], object] = _ignore
-        self._over: int | None = None  # where there was nothing more
+        self._over: int | None = None  # where the source ended
         self._at = 0
         self._head = head
         self._silent_bytes = 0
         self._mark: re.Pattern[bytes] | None = None
-        self._watched = 0  # up to here it was looked for the mark
-        self._ahead = b""  # read from there on, and not given to anybody
-        self._tail = b""  # of the head, in which it may begin
+        self._watched = 0  # the mark was searched for up to here
+        self._ahead = b""  # read from there on, and not returned yet
+        self._tail = b""  # of the head, in which the mark may begin
 
     def peek(self, count: int) -> bytes:
-        """The first ``count`` bytes from the start on, or all that there are; call it before reading.
+        """The first ``count`` bytes from the start on, or all if there are fewer; call it before reading.
 
         Raises:
             Exception: what the source raises.
@@ -100,7 +99,7 @@ class Reader:
         """Let the file begin ``count`` bytes later; call it before reading.
 
         Raises:
-            MediaError: that was done so often that there can be no sound.
+            MediaError: too many skips without audio.
         """
         if self.source.size is None:
             end = self.start + count
@@ -113,11 +112,11 @@ class Reader:
             raise self.error
 
     def reset_silence(self) -> None:
-        """Sound was decoded: what is read from now on is counted anew."""
+        """Audio was decoded: count bytes without audio from 0 again."""
         self._silent_bytes = 0
 
     def read_instead(self, source: Source) -> None:
-        """Let the file be ``source``; call it before reading."""
+        """Replace the file by ``source``; call it before reading."""
         self.source, self.start, self._head = source, 0, b""
 
     def watch(self, mark: re.Pattern[bytes], start: int) -> None:
@@ -129,15 +128,15 @@ class Reader:
         self._tail = known[start:][-MARK_BYTES:]
 
     def patch(self, offset: int, data: bytes) -> None:
-        """Let the file have ``data`` at this place, of its first bytes."""
+        """Replace some of the file's first bytes."""
         self.peek(offset + len(data))
         self._head = self._head[:offset] + data + self._head[offset + len(data) :]
 
     def behind(self) -> "Reader | None":
-        """The file that begins where this one ends; None if there is none. This one is read no more.
+        """The file that begins where this one ends; None if there is none. This one must not be read after it.
 
         Raises:
-            Exception: what the source raises, or that there is no sound for too long.
+            Exception: what the source raises, or too many bytes without audio.
         """
         self._at = max(self._at, self._watched)
         while self._mark and self.end is None and self._read(_SKIP_BYTES):
@@ -187,7 +186,7 @@ class Reader:
             return b""
         try:
             if self._mark and self._at <= self._watched:
-                # What was looked through is read again up to there, and no further.
+                # Bytes that were searched already are read again only up to there.
                 piece = (
                     self._look(count)
                     if self._at == self._watched
@@ -207,7 +206,7 @@ class Reader:
         return self.source.read_at(self.start + self._at, count)
 
     def _look(self, count: int) -> bytes:
-        """The next bytes, before the mark if that is found."""
+        """The next bytes, up to the mark if it is found."""
         at = self._watched
         while len(self._ahead) <= (MARK_BYTES if self.end is None else 0) and (
             more := self.source.read_at(self.start + at + len(self._ahead), max(count, MARK_BYTES))
@@ -227,8 +226,8 @@ class Reader:
     def _count(self, count: int) -> None:
         self._silent_bytes += count
         if self._silent_bytes > MAX_SILENT_BYTES and not self.error:
-            self.error = MediaError(f"{MAX_SILENT_BYTES >> 20} MB without a frame of sound")
+            self.error = MediaError(f"{MAX_SILENT_BYTES >> 20} MB without a frame of audio")
 
 
 def _ignore(_: int, __: bytes) -> None:
-    """Nobody looks."""
+    """The default of ``on_read``."""

@@ -1,9 +1,9 @@
-"""Where decoded frames lie. In: time stamps of a container, which are rounded, missing or wrong. Out: places that only grow."""
+"""Places of decoded frames. In: time stamps of a container, which are rounded, missing or wrong. Out: places that only grow."""
 
 _JITTER_S = 0.1
-"""Time stamps are rounded (to milliseconds in WebM), and of another clock than the samples: so much is no hole."""
+"""Time stamps are rounded (to milliseconds in WebM), and of another clock than the samples: up to this is no hole."""
 _ROUNDING_S = 0.0025
-"""Where a packet was lost, a hole is expected, and only rounding is left out."""
+"""Where a packet was lost, a hole is expected, and only rounding is ignored."""
 _MAX_HOLE_S = 3600.0
 """A longer jump is not believed."""
 
@@ -14,7 +14,7 @@ class Timeline:
     Attributes:
         frame: place of the next frame, if nothing is missing before it.
         origin: what the first frame's time stamp would be, in frames, if nothing is missing before it.
-        rounding: where so much or less is lost, no hole is left, in frames.
+        rounding: losses up to this, in frames, leave no hole.
     """
 
     def __init__(self, rate: int, origin: int) -> None:
@@ -28,11 +28,11 @@ class Timeline:
 
     @property
     def at_start(self) -> bool:
-        """Whether no more has come than a codec may put before the sound."""
+        """Whether there was no more so far than a codec may put before the audio."""
         return self.frame <= self._jitter
 
     def lose(self, frames: int) -> None:
-        """A packet could not be decoded: ``frames`` is its length, 0 where nobody knows."""
+        """A packet could not be decoded: ``frames`` is its length, 0 if unknown."""
         self._losing = True
         self._lost += frames
 
@@ -43,11 +43,11 @@ class Timeline:
         """
         ahead = self._lost if stamp is None else stamp - self.origin - self.frame
         if not -self._jitter <= ahead <= self._max_hole:
-            # Another recording joined to this one, or nonsense: its time stamps count from here.
+            # Another recording joined to this one, or a wrong time stamp: count from here.
             ahead = self._lost
             self.origin = (stamp or 0) - self.frame - ahead
         elif not self.frame and not self._losing and abs(ahead) <= self._jitter:
-            self.origin += ahead  # what is cut off at the start is not counted the same everywhere
+            self.origin += ahead  # containers count the codec's padding at the start differently
         if ahead > (self.rounding if self._losing else self._jitter):
             self.frame += ahead
         self._lost, self._losing = 0, False
