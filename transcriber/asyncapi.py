@@ -1,4 +1,4 @@
-"""The bus interface as documents. In: the models of ``messages`` and ``jobs``, and the settings. Out: AsyncAPI 3, JSON Schema."""
+"""The bus interface as documents. In: the models of ``schema``, and the settings. Out: AsyncAPI 3, JSON Schema."""
 
 from typing import Any, get_args
 
@@ -39,18 +39,18 @@ JOB_MODELS: dict[str, type[BaseModel]] = {
 _AUDIO_HEADERS = {
     "Content-Type": (
         "format of the payload; absent: the session's last one, else the daemon's `INPUT_*` settings. In live mode also "
-        "`audio/webm` and `audio/ogg`, where payloads are consecutive bytes of one container with Opus in it, as browsers "
-        "record it, and `audio/opus`, where each is one bare Opus packet. Of `audio/wav` a header in the payload says the format"
+        "`audio/webm` and `audio/ogg`, where payloads are consecutive bytes of one container with Opus, as browsers "
+        "record it, and `audio/opus`, where each is one bare Opus packet. For `audio/wav` a WAV header in the payload gives the format"
     ),
     "Audio-Offset": (
-        "index of the payload's first frame; absent: contiguous with the message before. Of `audio/opus` at 48 kHz; of "
-        "`audio/webm` and `audio/ogg` not read, as they have a clock of their own"
+        "index of the payload's first frame; absent: contiguous with the message before. For `audio/opus` at 48 kHz; for "
+        "`audio/webm` and `audio/ogg` ignored, as they have a clock of their own"
     ),
     "Audio-Time": "capture time of the first frame, RFC 3339 with its zone; or Unix time, in s, ms, us or ns",
     "Audio-Session": "the publisher's own id for this recording",
     "Audio-End": "`1`: the stream ends after this payload",
     "Language": "this stream's language, such as `en`; absent: the daemon's setting",
-    "Prompt": "names and terms that may come up on this stream, from the next window on; empty: none; absent: as before",
+    "Prompt": "names and terms that may occur on this stream, from the next window on; empty: none; absent: as before",
     "traceparent": "W3C trace context",
 }
 _HEADER_RULES: dict[str, dict[str, Any]] = {
@@ -67,29 +67,29 @@ _HEADER_RULES: dict[str, dict[str, Any]] = {
     "Retry-After": {"pattern": "^[0-9]+$"},
 }
 _REQUEST_HEADERS = {
-    "Response-Format": "how the text is wanted; absent: `json`",
+    "Response-Format": "format of the text; absent: `json`",
     "Language": "what is spoken, such as `en`; absent: the daemon's setting",
     "Task": "`translate`: into English; absent: `transcribe`",
-    "Prompt": "names and terms that may come up, at most 1000 characters",
+    "Prompt": "names and terms that may occur, at most 1000 characters",
     "traceparent": "W3C trace context",
 }
 _TEXT_HEADERS = {
     "Suppressed": (
-        f"the first {MAX_HELD_BACK} windows whose text was held back, as JSON: a list of objects with `start` and `end`, in "
+        f"the first {MAX_HELD_BACK} windows with suppressed text, as JSON: a list of objects with `start` and `end`, in "
         "seconds, and `reason`; absent: there is none"
     ),
     "Gaps": (
         f"the first {MAX_HELD_BACK} gaps of more than {BRIDGED_S:g} s, or of unknown length, as JSON: a list of objects with "
-        "`start` and `end`, in seconds, and `reason`; absent: all of it was read"
+        "`start` and `end`, in seconds, and `reason`; absent: there is none"
     ),
 }
 _REFUSAL_HEADERS = {
     "Nats-Service-Error": "what is wrong, one line",
     "Nats-Service-Error-Code": (
-        "`400` cannot be read, `404` there is no such file or job, `409` the id is another job's, `413` too long or too large, "
-        "`429` the queue is full, `500` a fault of ours, `503` this daemon stops, `504` too late"
+        "`400` cannot be read, `404` no such file or job, `409` the id belongs to another job, `413` too long or too large, "
+        "`429` the queue is full, `500` an internal error, `503` this daemon is stopping, `504` too late"
     ),
-    "Retry-After": "seconds after which asking again may help; absent: not known",
+    "Retry-After": "seconds after which a retry may succeed; absent: not known",
 }
 _TRANSCRIPT_HEADERS = {
     "Nats-Msg-Id": "`<stream>:<session>:<channel>:<start_frame>:<type>:<rev>`; the same audio always has the same one",
@@ -98,7 +98,7 @@ _TRANSCRIPT_HEADERS = {
 
 
 def message_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of whatever comes on ``transcripts.<stream>.<type>``."""
+    """JSON Schema (2020-12) of any message on ``transcripts.<stream>.<type>``."""
     schema = ANY_MESSAGE.json_schema(mode="serialization", by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -117,13 +117,13 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
         "channels": _channels(settings),
         "operations": {
             "receiveAudio": _operation("receive", "audio", "Audio to be transcribed."),
-            "sendTranscript": _operation("send", "transcripts", "Text, and the account of every frame."),
-            "sendMetrics": _operation("send", "metrics", "The daemon's figures, every `METRICS_NATS_SECS` seconds."),
-            "answerRequest": _question("requests", "text", "The text of a clip, in one message (`SERVICE=1`)."),
-            "answerSubmission": _question(
-                "submissions", "answer", "A file of the bucket AUDIO_FILES as a job (`FILES=1`)."
+            "sendTranscript": _operation("send", "transcripts", "Text, and the outcome of every frame."),
+            "sendMetrics": _operation("send", "metrics", "The daemon's metrics, every `METRICS_NATS_SECS` seconds."),
+            "answerRequest": _request("requests", "text", "The text of a clip, in one message (`SERVICE=1`)."),
+            "answerSubmission": _request(
+                "submissions", "answer", "Submit a file of the bucket AUDIO_FILES as a job (`FILES=1`)."
             ),
-            "answerCancellation": _question("cancellations", "answer", "The end of a job."),
+            "answerCancellation": _request("cancellations", "answer", "Cancel a job."),
             "sendRecord": _operation("send", "records", "The record of a job, stored at each change."),
         },
         "components": {"messages": _messages(), "schemas": _schemas()},
@@ -132,7 +132,7 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
 
 def _channels(settings: Settings) -> dict[str, Any]:
     stream = {"description": "name of the stream, `[A-Za-z0-9_-]{1,64}`"}
-    told = {"description": f"{stream['description']}; of a file, the id of its job"}
+    stream_or_job = {"description": f"{stream['description']}; for a file, the id of its job"}
     types = [model.model_fields["type"].default for model in TRANSCRIPT_MODELS]
     return {
         "audio": {
@@ -143,7 +143,7 @@ def _channels(settings: Settings) -> dict[str, Any]:
         "transcripts": {
             "address": f"{settings.transcript_subject_prefix}.{{stream}}.{{type}}",
             "messages": {name: _ref("messages", name) for name in types},
-            "parameters": {"stream": told, "type": {"description": "the message's `type`", "enum": types}},
+            "parameters": {"stream": stream_or_job, "type": {"description": "the message's `type`", "enum": types}},
         },
         "metrics": {
             "address": "transcriber.metrics.{instance}",
@@ -153,7 +153,7 @@ def _channels(settings: Settings) -> dict[str, Any]:
         "requests": _channel(REQUEST_SUBJECT, "request"),
         "submissions": _channel(SUBMIT_SUBJECT, "submission"),
         "cancellations": _channel(CANCEL_SUBJECT, "cancellation"),
-        # Each question names the subject of its reply.
+        # Each request names the subject of its reply.
         "replies": _channel(None, "text", "answer", "refusal"),
         "records": {
             **_channel(f"{RECORD_SUBJECT}.{{job}}", "record"),
@@ -170,8 +170,8 @@ def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
     return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
 
 
-def _question(channel: str, answer: str, summary: str) -> dict[str, Any]:
-    """Something that is asked, and answered well or not."""
+def _request(channel: str, answer: str, summary: str) -> dict[str, Any]:
+    """A request that is answered, or refused."""
     replies = [{"$ref": f"#/channels/replies/messages/{name}"} for name in (answer, "refusal")]
     reply = {"channel": {"$ref": "#/channels/replies"}, "messages": replies}
     return _operation("receive", channel, summary) | {"reply": reply}
@@ -200,8 +200,8 @@ def _messages() -> dict[str, Any]:
 
 
 def _service_messages() -> dict[str, Any]:
-    """What is asked and answered."""
-    questions = {
+    """Requests and their answers."""
+    requests = {
         name: {
             "name": name,
             "summary": (model.__doc__ or "").partition("\n")[0],
@@ -209,7 +209,7 @@ def _service_messages() -> dict[str, Any]:
         }
         for name, model in JOB_MODELS.items()
     }
-    return questions | {
+    return requests | {
         "request": {
             "name": "request",
             "summary": "The bytes of an audio file: WAV, FLAC, MP3, M4A, Ogg, WebM and others.",
@@ -219,7 +219,7 @@ def _service_messages() -> dict[str, Any]:
         },
         "text": {
             "name": "text",
-            "summary": "The text as it was wanted: `json` and `verbose_json` are an object, the others are plain text.",
+            "summary": "The text in the requested format: `json` and `verbose_json` are an object, the others are plain text.",
             "headers": _headers(_TEXT_HEADERS),
             "payload": {
                 "oneOf": [
@@ -237,7 +237,7 @@ def _service_messages() -> dict[str, Any]:
         },
         "refusal": {
             "name": "refusal",
-            "summary": "Why it is not done; the payload is empty.",
+            "summary": "Why a request is refused; the payload is empty.",
             "headers": _headers(_REFUSAL_HEADERS) | {"required": ["Nats-Service-Error", "Nats-Service-Error-Code"]},
             "payload": {"type": "string", "maxLength": 0},
         },

@@ -1,1 +1,1 @@
-"""What crosses the bus, as plain data: messages, file jobs, languages, and when a payload came. No I/O."""
+"""What crosses the bus, as plain data: messages, checkpoints, file jobs, subjects, languages, arrival times. No I/O."""

@@ -1,4 +1,4 @@
-"""When a payload came, on both clocks. Plain data."""
+"""When a payload arrived, on both clocks. Plain data."""
 
 import time
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Arrival(NamedTuple):
-    """When a payload came: monotonic seconds, and the wall clock."""
+    """When a payload arrived: monotonic seconds, and the wall clock."""
 
     at_s: float
     wall: datetime

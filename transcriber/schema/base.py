@@ -1,4 +1,4 @@
-"""What the models of messages and checkpoints are made of. Plain data; no I/O."""
+"""Base classes and field types of the models of messages and checkpoints. Plain data; no I/O."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def _all_required(schema: dict[str, Any]) -> None:
-    """Defaults are for us; whoever reads a message finds every field in it."""
+    """Defaults are for the writer; a reader finds every field in a message."""
     schema["required"] = list(schema["properties"])
 
 
@@ -21,12 +21,12 @@ def _all_required_no_other(schema: dict[str, Any]) -> None:
 
 
 class MessageModel(BaseModel):
-    """Part of a message that is published: nothing is missing in it, and nothing unknown."""
+    """Part of a published message: all its fields are present, and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_all_required)
 
 
 class StateModel(BaseModel):
-    """Read by daemons only, perhaps by one of another version: so what is unknown is passed over."""
+    """Part of a checkpoint: read by daemons only, perhaps of another version, so unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra=_all_required_no_other)

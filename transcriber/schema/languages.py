@@ -1,22 +1,22 @@
-"""What the code must know of languages, as the ISO 639-1 codes that Whisper uses."""
+"""Properties and names of languages, by the ISO 639-1 codes that Whisper uses."""
 
 import re
 
 WITHOUT_SPACES = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km", "bo"})
-"""They put no spaces between words."""
+"""Written without spaces between words."""
 
 FEW_TOKENS = frozenset(
     "en de nl sv da no fr es ca pt it ro pl cs hu fi tr id vi ru uk ar he zh ja ko".split()  # noqa: SIM905
 )
-"""Whisper's vocabulary fits them: the first article of the Declaration of Human Rights, read in 7 s, which is hurried, takes 5
-to 12 tokens a second. Of the others that were counted Greek takes 14, Thai 18, Hindi 28, Georgian 61 and Burmese 103."""
+"""Whisper's vocabulary fits them: the first article of the Declaration of Human Rights, read fast, in 7 s, takes 5 to 12 tokens a
+second. Of the others that were counted Greek takes 14, Thai 18, Hindi 28, Georgian 61 and Burmese 103."""
 
 WHISPER_LANGUAGES = tuple(
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy sk te fa "  # noqa: SIM905
     "lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am yi lo uz fo ht ps tk "
     "nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue".split()
 )
-"""All that any Whisper model knows, in its own order."""
+"""All languages of Whisper, in its own order."""
 
 _NAMES = (  # noqa: SIM905
     "english,chinese,german,spanish,russian,korean,french,japanese,portuguese,turkish,polish,catalan,dutch,arabic,swedish,italian,"
@@ -27,7 +27,7 @@ _NAMES = (  # noqa: SIM905
     "faroese,haitian creole,pashto,turkmen,nynorsk,maltese,sanskrit,luxembourgish,myanmar,tibetan,tagalog,malagasy,assamese,tatar,"
     "hawaiian,lingala,hausa,bashkir,javanese,sundanese,cantonese"
 ).split(",")
-"""What Whisper calls them, in the same order."""
+"""Whisper's names of them, in the same order."""
 
 _BY_NAME = dict(zip(_NAMES, WHISPER_LANGUAGES, strict=True)) | {
     "burmese": "my", "valencian": "ca", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "pushto": "ps",
@@ -38,7 +38,7 @@ _CODE = re.compile(r"([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{1,8})*", re.ASCII)
 
 
 def language_code(text: str) -> str | None:
-    """The code of what somebody calls a language, be it one that no model knows; None if it is neither a code nor a name.
+    """The code of a language's name or code, even if no model knows it; None if ``text`` is neither.
 
     >>> language_code("en-GB"), language_code("English"), language_code("what you hear")
     ('en', 'en', None)

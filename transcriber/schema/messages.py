@@ -1,7 +1,7 @@
-"""Everything that is published, as pydantic models: one flat JSON object a message.
+"""Published messages, as pydantic models: one flat JSON object a message.
 
-The JSON Schema and the AsyncAPI document are generated from these models. A field that is not known
-is present and ``null``. Times in a stream are frames at the stream's own rate, counted from the
+The JSON Schema and the AsyncAPI document are generated from these models. A field whose value is not
+known is present and ``null``. Times in a stream are frames at the stream's own rate, counted from the
 session's start; the same in seconds are unrounded doubles.
 """
 
@@ -16,39 +16,40 @@ SCHEMA_VERSION: Literal[1] = 1
 
 GapReason = Literal["queue_full", "slow_consumer", "lost_input", "bad_input", "engine_error", "shutdown"]
 LOST_REASONS: frozenset[GapReason] = frozenset({"slow_consumer", "lost_input"})
-"""Reasons of gaps whose frames are lost; those of all others were received, and are dropped."""
+"""Reasons of gaps whose frames are lost; the frames of all others were received, and are dropped."""
 
 Suppressed = Literal["no_speech", "token_cap", "log_probability", "repetition", "rate", "max_payload"]
-"""Why a text is held back: each is a series of ``transcriber.text.suppressed``, too. ``max_payload``: its end, as the broker takes no more."""
+"""Why text is suppressed: each is also a series of ``transcriber.text.suppressed``. ``max_payload``: only its end, as the broker
+accepts no larger message."""
 
 SkippedRevision = Literal["same", "shorter", "doubted", "busy", "suspect", "gone"]
-"""Why there is no ``revision`` of what might have been heard again: it says the same, or less; a guard doubts it, or it is less likely; no
-time was left; an earlier daemon may have died of it; or its audio is stored no more."""
+"""Why a second pass gives no ``revision``: its text is the same, or shorter; a guard doubts it, or it is less likely; there was no time;
+an earlier daemon may have died of it; or its audio is no longer stored."""
 
 StreamState = Literal["started", "stalled", "silent", "contended", "resumed"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
-"""Of a file."""
+"""Of a file job."""
 
 ENDED_STATES: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
-"""The states of a job that do not change any more."""
+"""The final states of a job."""
 
 BRIDGED_S = 0.2
-"""A hole that is no longer is filled with silence, and the window goes on: a cut costs more words than the hole, up to twice
-as long (``bench/holes.py``), and nothing else to fill it with is clearly better.
+"""A hole up to this is filled with silence, and the window stays open: a cut costs more words than the hole, up to twice
+as long (``bench/holes.py``), and no other filling is clearly better.
 """
 
 MAX_DETAIL = 200
 """Characters."""
 
 MAX_HELD_BACK = 20
-"""Windows whose text was held back, and gaps, told beside a result; a ``verbose_json`` has all of them."""
+"""Windows with suppressed text, and gaps, that are reported beside a result; a ``verbose_json`` has all of them."""
 
 Speaker = Annotated[
     str | None,
     Field(
         description="channel, from `0`, with `SPEAKERS=channels`; in the result of a file also a voice, from `A`;"
-        " null: all, or not told apart"
+        " null: all, or not distinguished"
     ),
 ]
 
@@ -63,7 +64,7 @@ class Word(MessageModel):
 
 
 class HeldBack(MessageModel):
-    """Text that whisper gave and a guard did not let through."""
+    """Text of whisper that a guard suppressed."""
 
     start: Seconds = Field(description="of its window, from the session's start")
     end: Seconds
@@ -71,7 +72,7 @@ class HeldBack(MessageModel):
 
 
 class Untranscribed(MessageModel):
-    """Audio that was not transcribed; where it ends when it begins, nobody knows how much."""
+    """Audio that was not transcribed; if it ends where it begins, its length is not known."""
 
     start: Seconds
     end: Seconds
@@ -79,9 +80,9 @@ class Untranscribed(MessageModel):
 
 
 class Timing(MessageModel):
-    """Where the time went."""
+    """Processing times of a window."""
 
-    queue_ms: Milliseconds = Field(description="from the queue's door to the worker")
+    queue_ms: Milliseconds = Field(description="from entering the queue to the worker")
     processing_ms: Milliseconds = Field(description="inside whisper calls only")
     handover_ms: Milliseconds = Field(description="from the result to the NATS client")
     end_to_end_ms: Milliseconds = Field(description="from the arrival of the completing payload to the NATS client")
@@ -89,21 +90,21 @@ class Timing(MessageModel):
 
 
 class Message(MessageModel):
-    """What every message has."""
+    """The fields of every message."""
 
     schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema", description="version of this schema")
     stream: str = Field(description="last token of the audio's subject")
     session: str = Field(description="`Audio-Session`, else a ULID; durable: else the sequence of its first payload")
     rate: int = Field(gt=0, description="the stream's own sample rate, Hz")
-    start_frame: Frames = Field(description="first frame this message speaks of, counted from the session's start")
-    frames: Frames = Field(description="how many frames it speaks of")
+    start_frame: Frames = Field(description="first frame that this message is about, counted from the session's start")
+    frames: Frames = Field(description="number of frames that it is about")
     start: Seconds = Field(description="start_frame / rate")
     duration: Seconds = Field(description="frames / rate")
-    received_at: AwareDatetime = Field(description="wall clock when the completing payload came")
-    first_seq: int | None = Field(None, description="durable: stream sequence of the first payload it speaks of")
+    received_at: AwareDatetime = Field(description="wall clock when the completing payload arrived")
+    first_seq: int | None = Field(None, description="durable: stream sequence of the first payload that it is about")
     last_seq: int | None = Field(None, description="durable: stream sequence of the completing payload")
     lag_s: Seconds | None = Field(None, description="durable: seconds since the broker stored that payload")
-    checkpoint: Checkpoint | None = Field(None, description="durable: for the daemon that goes on")
+    checkpoint: Checkpoint | None = Field(None, description="durable: for the daemon that resumes")
 
 
 class Transcribed(Message):
@@ -114,18 +115,20 @@ class Transcribed(Message):
     )
     rev: int = Field(ge=0)
     text: str = Field(
-        description="empty when nothing was said; where a guard suppressed it, only what the window before left over;"
-        " where the broker takes no more of it, its beginning"
+        description="empty if there was no speech; where a guard suppressed it, only the words that the window before held back;"
+        " where it is too large for the broker, its beginning"
     )
-    suppressed: Suppressed | None = Field(description="why whisper's text is held back")
+    suppressed: Suppressed | None = Field(description="why whisper's text is suppressed")
     words: tuple[Word, ...] | None = Field(
-        description="in order; the first may lie before the range, as the window before it left them over; null: not known, or"
-        " too much for one message"
+        description="in order; the first may lie before the range, as the window before held them back; null: not known, or"
+        " too large for one message"
     )
     language: str | None = Field(description="ISO 639-1")
     confidence: Probability | None = Field(description="exp(avg_logprob)")
     avg_logprob: Annotated[float, Field(le=0)] | None
-    no_speech_prob: Probability | None = Field(description="always null: whisper.cpp's is of a wrong row of its logits")
+    no_speech_prob: Probability | None = Field(
+        description="always null: whisper.cpp reads it from the wrong row of its logits"
+    )
     speech_final: bool = Field(description="speech had ended when the window was closed")
     speaker: Speaker
     model: str
@@ -134,36 +137,36 @@ class Transcribed(Message):
 
 
 class Final(Transcribed):
-    """A window was transcribed; changes only through a `revision`."""
+    """The text of a window; changes only through a `revision`."""
 
     type: Literal["final"] = "final"
 
 
 class Partial(Transcribed):
-    """A better guess at the open window."""
+    """A preliminary text of the open window; replaces the one before."""
 
     type: Literal["partial"] = "partial"
 
 
 class Revision(Transcribed):
-    """A `gap` was transcribed later, or what several `final` say is transcribed better."""
+    """A later transcription of a `gap`, or a better one of several `final`s."""
 
     type: Literal["revision"] = "revision"
     last_segment: int = Field(ge=0, description="number of the last window it covers; `segment` is the first")
     replaces: tuple[str, ...] = Field(
-        min_length=1, description="`Nats-Msg-Id` of each message whose place it takes; each is replaced at most once"
+        min_length=1, description="`Nats-Msg-Id` of each message that it replaces; each is replaced at most once"
     )
 
 
 class Silence(Message):
-    """A window without speech was not sent to whisper."""
+    """A window without speech, which whisper was not run on."""
 
     type: Literal["silence"] = "silence"
     speaker: Speaker
 
 
 class Gap(Message):
-    """Audio was not transcribed; with 0 frames, how much is not known."""
+    """Audio that was not transcribed; with 0 frames, of unknown length."""
 
     type: Literal["gap"] = "gap"
     reason: GapReason
@@ -172,33 +175,33 @@ class Gap(Message):
         None,
         max_length=MAX_DETAIL,
         pattern="^[ -~]*$",
-        description="what `reason` leaves open, such as what is wrong with a payload: one line; null: nothing",
+        description="more than `reason` says, such as what is wrong with a payload: one line; null: nothing",
     )
 
 
 class Status(Message):
-    """The stream changed its state at `start_frame`."""
+    """A change of the stream's state at `start_frame`."""
 
     type: Literal["status"] = "status"
     state: StreamState
 
 
 class Progress(Message):
-    """How far a file is; not stored. `frames` and `duration` are what is done of it, from its start."""
+    """Progress of a file job; not stored. `frames` and `duration` are the part that is done, from its start."""
 
     type: Literal["progress"] = "progress"
     state: JobState
     total: Seconds | None = Field(description="length of the file in seconds; null: not known")
-    eta: Seconds | None = Field(description="seconds until it is done, as it goes now; null: not known")
-    attempt: int = Field(ge=0, description="`attempts` of the record: ten windows that are done make up for one")
-    error: str | None = Field(description="why it failed, or was begun again")
+    eta: Seconds | None = Field(description="seconds until it is done, at the present speed; null: not known")
+    attempt: int = Field(ge=0, description="`attempts` of the record: ten completed windows offset one")
+    error: str | None = Field(description="why it failed, or was restarted")
 
 
 class End(Message):
-    """The session ended; its last message, with its whole account.
+    """The end of a session: its last message, with its frame account.
 
-    `received = transcribed + silent + dropped` and `frames = received + lost`, to the frame. Where speakers are told
-    apart a frame counts as dropped if it was of any of them, else as transcribed if it was of any.
+    `received = transcribed + silent + dropped` and `frames = received + lost`, to the frame. Where channels are transcribed
+    separately, a frame counts as dropped if it was for any of them, else as transcribed if it was for any.
     """
 
     type: Literal["end"] = "end"
@@ -219,7 +222,7 @@ class End(Message):
 AnyMessage = Annotated[
     Final | Partial | Silence | Gap | Revision | Status | Progress | End, Field(discriminator="type")
 ]
-"""Whatever comes on ``transcripts.<stream>.<type>``."""
+"""Any message on ``transcripts.<stream>.<type>``."""
 
 ANY_MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(AnyMessage)
 
@@ -234,7 +237,7 @@ class Latency(MessageModel):
 
 
 class Metrics(MessageModel):
-    """The figures of one daemon, on `transcriber.metrics.<instance>`; counters since its start."""
+    """The metrics of one daemon, on `transcriber.metrics.<instance>`; counters since its start."""
 
     schema_: Literal[1] = Field(SCHEMA_VERSION, alias="schema")
     type: Literal["metrics"] = "metrics"
@@ -246,14 +249,14 @@ class Metrics(MessageModel):
 
 
 def held_back(message: AnyMessage) -> HeldBack | None:
-    """What of a window is not shown, if that is so."""
+    """The suppressed text of a message as ``HeldBack``; None if there is none."""
     if not isinstance(message, Final) or message.suppressed is None:
         return None
     return HeldBack(start=message.start, end=message.start + message.duration, reason=message.suppressed)
 
 
 def untranscribed(message: AnyMessage) -> Untranscribed | None:
-    """What a message says that nobody will read, if it is more than a click."""
+    """A gap as ``Untranscribed``; None if the message is none, or if it was bridged for its length."""
     if not isinstance(message, Gap) or 0 < message.frames <= BRIDGED_S * message.rate:
         return None
     return Untranscribed(start=message.start, end=message.start + message.duration, reason=message.reason)
