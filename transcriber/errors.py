@@ -1,34 +1,34 @@
-"""Every error of ours, sorted by what happens next.
+"""All errors that are raised on purpose, by what happens next.
 
 * ``TranscriberError``
     * ``StartError``: the process ends before "ready", with one line and ``exit_status``.
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken, or cannot be fetched or converted; status 3.
-            * ``StorageError``: there is no place for it.
-        * ``BrokerError``: the broker is out of reach, refuses us or denies our subject; status 3.
-            * ``DeniedError``: it does not let us subscribe to a subject.
-        * ``JetStreamError``: off, too old, full, or its streams and consumers are not what we need; status 3.
-        * ``PortError``: the probes' port cannot be had; status 3.
+            * ``StorageError``: it cannot be written.
+        * ``BrokerError``: the broker is unreachable, refuses the credentials or denies the subject; status 3.
+            * ``DeniedError``: it does not permit the subscription to a subject.
+        * ``JetStreamError``: off, too old, full, or its streams and consumers do not fit; status 3.
+        * ``PortError``: the probes' port cannot be opened; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``; a request is answered with 400.
         * ``TooLongError``: more audio than a request may have; 413.
         * ``MediaError``: a file or clip that cannot be decoded, or not to its end.
             * ``NoAudioError``: there is no audio in it.
-            * ``EncryptedError``: what is in it is encrypted.
+            * ``EncryptedError``: it is encrypted.
             * ``UnseekableError``: it cannot be read from a pipe.
-            * ``TruncatedError``: it ends before its end.
+            * ``TruncatedError``: it is cut off.
                 * ``ClaimError``: or its header has never been right.
     * ``EngineError``: this window was not transcribed; a ``gap`` that says why.
     * ``RequestError``: this request is answered with an error.
-    * ``UnansweredError``: the broker did not do what we asked, but time may mend it; it is asked again.
+    * ``UnansweredError``: the broker did not answer, or cannot for now; the request is retried.
     * ``RefusedError``: the broker refuses.
-    * ``FencedError``: another daemon transcribes this stream; this one steps back.
+    * ``FencedError``: another daemon owns this stream; this one releases it.
     * ``ObjectError``: an object of the store cannot be read as it is; its job fails.
         * ``LinkError``: it is only a link to another one.
-        * ``MissingChunkError``: a part of it is gone.
+        * ``MissingChunkError``: a part of it is missing.
         * ``DigestError``: its bytes are not those that were stored.
-    * ``TextGoneError``: text of a file was removed before its results were written.
-    * ``UnfitError``: the model cannot do what a job asks for; it fails.
-    * ``SourceClosedError``: whoever reads a file in a thread is told to stop.
+    * ``TextGoneError``: text of a file was deleted before its results were written.
+    * ``UnfitError``: the model cannot do what a job asks for; the job fails.
+    * ``SourceClosedError``: a thread that reads a file must stop.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -53,11 +53,11 @@ class ConfigError(StartError):
 
 
 class ModelError(StartError):
-    """The model cannot be used: missing, truncated, not ggml, not to be had, not to be converted, or out of memory."""
+    """The model cannot be used: missing, truncated, not ggml, not downloadable, not convertible, or out of memory."""
 
 
 class StorageError(ModelError):
-    """A model cannot be written: a full disk, or a folder that is not ours."""
+    """A model cannot be written: a full disk, or a folder without permission."""
 
 
 class BrokerError(StartError):
@@ -69,11 +69,11 @@ class DeniedError(BrokerError):
 
 
 class JetStreamError(StartError):
-    """JetStream is off, too old or full, or what is there does not fit; the message says what was expected and found."""
+    """JetStream is off, too old or full, or its streams do not fit; the message says what was expected and found."""
 
 
 class PortError(StartError):
-    """The health port is in use or not ours to open."""
+    """The health port is in use, or may not be opened."""
 
 
 class BadInputError(TranscriberError, ValueError):
@@ -85,11 +85,11 @@ class TooLongError(BadInputError):
 
 
 class RequestError(TranscriberError):
-    """What is asked cannot be done; the message is one line for who asked.
+    """A request cannot be served; the message is one line for the requester.
 
     Attributes:
-        code: as HTTP counts them.
-        retry_after_s: whole seconds after which asking again may help; 0 if that is not known.
+        code: an HTTP status code.
+        retry_after_s: whole seconds after which a retry may succeed; 0 if that is not known.
     """
 
     def __init__(self, code: int, message: str, retry_after_s: int = 0) -> None:
@@ -111,14 +111,14 @@ class EncryptedError(MediaError):
 
 
 class UnseekableError(MediaError):
-    """The order of its bytes allows no reading from a pipe, which cannot go back."""
+    """Its bytes cannot be read in order, as from a pipe, which cannot seek back."""
 
 
 class TruncatedError(MediaError):
-    """The audio ends clearly before the length that the container tells; what there is was decoded.
+    """The audio ends clearly before the length that the container states; what there is was decoded.
 
     Attributes:
-        frames: the length that was told.
+        frames: the stated length.
     """
 
     def __init__(self, message: str, frames: int) -> None:
@@ -127,10 +127,10 @@ class TruncatedError(MediaError):
 
 
 class ClaimError(TruncatedError):
-    """There is less audio than the header claims: the file was cut off, or nobody ever filled in how long it is.
+    """There is less audio than the header claims: the file was cut off, or its length was never filled in.
 
     Attributes:
-        frames: what there is.
+        frames: the audio that there is.
     """
 
 
@@ -138,7 +138,7 @@ class EngineError(TranscriberError):
     """This window was not transcribed.
 
     Attributes:
-        reason: why, as the ``gap`` will say it.
+        reason: of the ``gap``.
         return_code: what ``whisper_full`` returned; 0 when it was never called.
     """
 
@@ -155,10 +155,10 @@ class EngineError(TranscriberError):
 
 
 class UnansweredError(TranscriberError):
-    """No answer, or one that says to try again: the broker is away, is busy, or has no room.
+    """No answer, or one that allows a retry: the broker is unreachable, busy or full.
 
     Attributes:
-        code: the broker's ``err_code``; 0 where it said nothing.
+        code: the broker's ``err_code``; 0 if it did not answer.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -179,11 +179,11 @@ class RefusedError(TranscriberError):
 
 
 class FencedError(TranscriberError):
-    """Another daemon has stored text of this stream since we did."""
+    """Another daemon has stored text of this stream after this one."""
 
 
 class ObjectError(TranscriberError):
-    """What lies in the object store under this name is no object that can be read."""
+    """The object under this name cannot be read."""
 
 
 class LinkError(ObjectError):
@@ -191,20 +191,20 @@ class LinkError(ObjectError):
 
 
 class MissingChunkError(ObjectError):
-    """A part of the object is gone: deleted, replaced or too old."""
+    """A part of the object is missing: deleted, replaced or too old."""
 
 
 class DigestError(ObjectError):
-    """The object's bytes do not add up to its digest."""
+    """The object's bytes do not match its digest."""
 
 
 class TextGoneError(TranscriberError):
-    """The limits of the stream of transcripts have taken some text of a file before its results were written."""
+    """The limits of the transcript stream have deleted text of a file before its results were written."""
 
 
 class UnfitError(TranscriberError):
-    """The model cannot do what is asked of it."""
+    """The model cannot do what a job asks for."""
 
 
 class SourceClosedError(TranscriberError):
-    """The source of bytes was closed while, or before, somebody read from it."""
+    """The source of bytes was closed before or during a read."""

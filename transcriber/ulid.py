@@ -10,7 +10,7 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def new_ulid() -> str:
     """A new ULID: 48 bits of milliseconds since 1970, then 80 random bits.
 
-    Those of one millisecond are in no particular order.
+    ULIDs of one millisecond are in no particular order.
 
     >>> ulid = new_ulid()
     >>> len(ulid), set(ulid) <= set(CROCKFORD), ulid[0] < "8"

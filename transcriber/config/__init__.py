@@ -1,9 +1,9 @@
-"""The settings: declared once here for environment, command line, help and README.
+"""The settings: declared once, in ``fields``, for environment, command line, help and documentation.
 
 A field's name in capitals is its environment variable, in kebab case its flag (``NATS_URL``,
-``--nats-url``); its description is its help text and its row in README. A flag beats the
-environment, which beats the default. Only this module and ``telemetry`` read the environment
-(OpenTelemetry's own ``OTEL_*``).
+``--nats-url``); its description is its help text and its row in the table of settings. A flag
+overrides the environment, which overrides the default. Only this package and ``telemetry`` read the
+environment (OpenTelemetry's own ``OTEL_*``).
 """
 
 import re
@@ -27,10 +27,10 @@ from transcriber.config.sizing import (
 from transcriber.errors import ConfigError
 
 MIN_LEFT_CONTEXT_S = 1.0
-"""Less helps nobody: half a second is what windows have of each other without."""
+"""Less is no use: without left context windows overlap by half a second."""
 
 MAX_DEFAULT_THREADS = 8
-"""A window is too small a task for more; further cores are for further workers."""
+"""A window is too small a task for more; further cores need further workers."""
 
 
 class Settings(SettingsFields):
@@ -50,7 +50,7 @@ class Settings(SettingsFields):
         if self.whisper_beam_size > 1 and (self.durable or self.files):
             raise ValueError(
                 f"WHISPER_BEAM_SIZE={self.whisper_beam_size} and {'DURABLE' if self.durable else 'FILES'} exclude each other:"
-                " beams hear the same audio differently each time, and what is tried again must be as it was"
+                " beam search gives the same audio different text each time, and a retry must give the same"
             )
         if self.whisper_audio_ctx != "auto" and 0 < self.audio_ctx < 50 * self.buffer_duration_secs:
             raise ValueError(
@@ -61,7 +61,9 @@ class Settings(SettingsFields):
 
     def _check_jetstream(self) -> None:
         if self.durable and self.backfill:
-            raise ValueError("DURABLE and BACKFILL exclude each other: durable mode waits for no later time")
+            raise ValueError(
+                "DURABLE and BACKFILL exclude each other: durable mode drops nothing that could be filled in later"
+            )
         if self.audio_stream == self.transcript_stream:
             raise ValueError(
                 f"AUDIO_STREAM and TRANSCRIPT_STREAM are both {self.audio_stream!r}: two streams, two names"
@@ -74,26 +76,26 @@ class Settings(SettingsFields):
             raise ValueError(f"PARTITION={self.partition} must be less than PARTITIONS={self.partitions}")
         if not self.wildcard:
             raise ValueError(
-                f"PARTITION and AUDIO_SUBJECT={self.audio_subject!r} exclude each other: one stream, no part"
+                f"PARTITION and AUDIO_SUBJECT={self.audio_subject!r} exclude each other: a single stream has no partition"
             )
         if not self.jetstream:
-            raise ValueError("PARTITION needs DURABLE=1 or BACKFILL=1: only JetStream knows the parts")
+            raise ValueError("PARTITION needs DURABLE=1 or BACKFILL=1: partitions are JetStream subjects")
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of those that may be spoken; none: all that the model knows."""
+        """Codes of the languages that may be spoken; empty: all that the model knows."""
         return tuple(self.whisper_languages.split(",")) if self.whisper_languages else ()
 
     @property
     def language(self) -> str | None:
-        """What is spoken where no header says; None: to be detected."""
+        """The language of streams without a ``Language`` header; None: to be detected."""
         if self.whisper_language != "auto":
             return self.whisper_language
         return self.languages[0] if len(self.languages) == 1 else None
 
     @property
     def input(self) -> AudioFormat:
-        """The format of audio that comes without a ``Content-Type``."""
+        """The format of audio without a ``Content-Type``."""
         return AudioFormat(self.input_format, self.input_sample_rate, self.input_channels)
 
     @property
@@ -112,7 +114,7 @@ class Settings(SettingsFields):
 
     @property
     def left_context_s(self) -> float:
-        """Seconds before a window that are heard with it: as many as its encoder context has room for; 0 if that is none to speak of."""
+        """Seconds before a window that are transcribed with it: as many as its encoder context has room for; 0 if those are too few."""
         room_s = MAX_HEARD_S
         if self.whisper_audio_ctx != "auto" and self.audio_ctx:
             room_s = min(room_s, (self.audio_ctx - SPARE_POSITIONS) / POSITIONS_PER_SECOND)
@@ -121,7 +123,7 @@ class Settings(SettingsFields):
 
     @property
     def hold_back_s(self) -> float:
-        """Seconds before the end of a full window whose words are left to the next one, which hears them again."""
+        """Seconds before the end of a full window whose words are left to the next one, which includes them again."""
         return min(self.hold_back_secs, self.left_context_s, self.buffer_duration_secs / 4)
 
     @property
@@ -146,7 +148,7 @@ class Settings(SettingsFields):
 
     @property
     def audio_ctx(self) -> int:
-        """Encoder positions for one window, without what is heard before it; 0 is the full context."""
+        """Encoder positions for one window without its left context; 0 is the full context."""
         if self.whisper_audio_ctx == FORCED_AUDIO_CTX:
             return int(FORCED_AUDIO_CTX.partition(":")[2])
         if isinstance(self.whisper_audio_ctx, int):
@@ -157,14 +159,14 @@ class Settings(SettingsFields):
     def threads(self) -> int:
         """Threads of one worker.
 
-        None is kept for ingest: on two cores a worker with two threads does 7.2 windows of tiny.en a second, with one
+        No core is reserved for ingest: on two cores a worker with two threads does 7.2 windows of tiny.en a second, with one
         4.0; beside a busy process 3.2 and 4.0, beside two 3.0 and 2.8 (``bench.threads``; ``transcriber/engine/__init__.py``
         keeps the threads from spinning).
         """
         return self.whisper_threads or max(1, min(MAX_DEFAULT_THREADS, available_cores() // self.whisper_workers))
 
     def queue_capacity(self, rtf: float) -> int:
-        """Windows that may wait: floor(L_max / (D x RTF)), from 1 to 256; the setting wins."""
+        """Windows that may be queued: the setting, or floor(L_max / (D x RTF)), from 1 to 256."""
         if self.transcription_queue_capacity is not None:
             return self.transcription_queue_capacity
         return queue_capacity(self.max_latency_secs, self.buffer_duration_secs, rtf)

@@ -1,4 +1,4 @@
-"""Checks of single settings. In: a value as it was given. Out: the value that is kept, or a ``ValueError`` that says what is allowed."""
+"""Checks of single settings. In: a value as given. Out: the value to keep, or a ``ValueError`` that says what is allowed."""
 
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -47,7 +47,7 @@ def check_hub_addresses(value: str) -> str:
 
 
 def _urls(value: str) -> list[SplitResult | None]:
-    """The URLs of a list with commas; None for what is none: without a host, or with a port that cannot be."""
+    """The URLs of a comma-separated list; None for one without a host, or with an invalid port."""
     urls: list[SplitResult | None] = []
     for text in value.split(","):
         try:

@@ -1,4 +1,4 @@
-"""How much fits: encoder positions for a window, windows in the queue, cores for threads. Pure, but for the cores."""
+"""Sizes: encoder positions for a window, windows in the queue, available cores. Pure, but for the cores."""
 
 import math
 import os
@@ -6,24 +6,24 @@ from pathlib import Path
 
 FORCED_AUDIO_CTX = "force:256"
 MIN_AUDIO_CTX = 512
-"""Encoder positions with which stock Whisper weights still know what they hear."""
+"""The fewest encoder positions with which stock Whisper weights work."""
 
 FULL_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS = 1500, 50, 128
 MAX_HEARD_S = (1280 - SPARE_POSITIONS) / POSITIONS_PER_SECOND
-"""Of a window and what is heard before it. The whole 1500 positions are no multiple of 256."""
+"""Longest window with its left context. The full 1500 positions are not a multiple of 256."""
 
 MIN_LEFT_CONTEXT_S = 1.0
 """Less helps nobody: half a second is what windows have of each other without."""
 
 MAX_QUEUE_CAPACITY = 256
-"""Windows: 256 of five seconds, with 7.5 s before each, are 205 MB of samples: enough for any sensible latency."""
+"""256 windows of five seconds, each with 7.5 s of left context, are 205 MB of samples: enough for any sensible latency."""
 
 
 def fitting_positions(duration_s: float) -> int:
     """Encoder positions for so many seconds: 50 a second, whole multiples of 256; 0 is the full context.
 
-    128 positions are added because stock Whisper weights are known to repeat themselves when
-    the context is as tight as the audio, and at 256 they do whatever the audio (``bench.contexts``).
+    128 positions are added because stock Whisper weights repeat themselves if the context is as
+    short as the audio, and at 256 with any audio (``bench.contexts``).
 
     >>> fitting_positions(5.0), fitting_positions(12.5), fitting_positions(28.0)
     (512, 768, 0)
@@ -38,7 +38,7 @@ def queue_capacity(max_latency_s: float, duration_s: float, rtf: float) -> int:
     >>> queue_capacity(20, 5, 0.8), queue_capacity(10, 5, 0.8), queue_capacity(60, 10, 1.0)
     (5, 2, 6)
     """
-    # The tiny term keeps 20 / (5 * 0.8) at 5 where the product is a hair above 4.
+    # The small term keeps 20 / (5 * 0.8) at 5 although the product is slightly above 4.
     return max(1, min(MAX_QUEUE_CAPACITY, int(max_latency_s / (duration_s * rtf) + 1e-9)))
 
 

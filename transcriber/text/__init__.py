@@ -1,1 +1,1 @@
-"""Messages to what people read: captions, results, who said what. Pure, as ``audio`` is."""
+"""Messages to text for people: captions, subtitles, results. Pure, as ``audio`` is."""

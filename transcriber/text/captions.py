@@ -1,9 +1,9 @@
 """Captions for people and players. In: transcript messages. Out: text; no I/O.
 
-*Text* is a line a message, as it comes: what was said, what was not transcribed and why, dimmed what
-happened to the stream. *Cues* (SRT, WebVTT) are for one session, in order of time, and of a length that can be read
-(``phrases.py``). Windows without words make no cue, gaps make a visible one; partials and revisions are left out, since a
-subtitle once written stays (``revisions.py`` puts them in the place of what they replace, where all is known). Where speakers are told apart, each is named.
+*Text* is a line a message, at once: what was said, what was not transcribed and why, and, dimmed, changes of the
+stream's state. *Cues* (SRT, WebVTT) are for one session, in order of time, and of a readable length (``phrases.py``). Windows
+without words make no cue, gaps make a visible one; partials and revisions are left out, since a written subtitle cannot change
+(``revisions.py`` applies them to a complete session). Where speakers are distinguished, each is named.
 """
 
 import html
@@ -27,7 +27,7 @@ class Line:
 
 
 def text_line(message: AnyMessage) -> Line | None:
-    """The message as a line with its time in the stream; None for what text does not show."""
+    """The message as a line with its time in the stream; None if text does not show it."""
     time_s = message.start + (message.duration if isinstance(message, End | Progress) else 0)
     speaker = message.speaker if isinstance(message, Final | Revision | Gap) else None
     head = f"[{clock(time_s)}] {clean(message.stream)}{'' if speaker is None else f' ({clean(speaker)})'}: "
@@ -54,7 +54,7 @@ def text_line(message: AnyMessage) -> Line | None:
 
 
 def _shown(message: Final | Revision) -> str:
-    """Its text; where one was held back that is said, else it would look as if nobody had spoken."""
+    """Its text; suppressed text is mentioned, else it would look like silence."""
     held = f"[held back {message.duration:.1f} s: {message.suppressed}]" if message.suppressed else ""
     return f"{clean(message.text)} {held}".strip()
 
@@ -71,17 +71,17 @@ def clock(seconds: float) -> str:
 
 
 def phrase_text(phrase: Phrase) -> str:
-    """What is shown of a phrase: of a gap, why it is one."""
+    """The text of a phrase; for a gap, its reason."""
     return f"[not transcribed: {phrase.source.reason}]" if isinstance(phrase.source, Gap) else phrase.text
 
 
 def speaker_name(phrase: Phrase) -> str:
-    """Who says it; ``""`` where speakers are not told apart."""
+    """The name of its speaker; ``""`` where speakers are not distinguished."""
     return f"Speaker {clean(phrase.speaker)}" if phrase.speaker else ""
 
 
 class Cues:
-    """The subtitles of one session: the first whose message comes; those of others are passed over."""
+    """The subtitles of one session: that of the first message; messages of others are ignored."""
 
     def __init__(self, form: Literal["srt", "vtt"]) -> None:
         self._form = form
@@ -92,16 +92,16 @@ class Cues:
 
     @property
     def ended(self) -> bool:
-        """The session has ended and all its cues are out."""
+        """Whether the session has ended and all its cues are returned."""
         return self._phrases.ended
 
     @property
     def head(self) -> str:
-        """What the file begins with."""
+        """The beginning of the file."""
         return "WEBVTT\n\n" if self._form == "vtt" else ""
 
     def add(self, message: AnyMessage) -> str:
-        """The cues that are complete with this message; often none."""
+        """The cues that this message completes; often none."""
         return "".join(map(self._written, self._phrases.add(message)))
 
     def _written(self, phrase: Phrase) -> str:
@@ -116,7 +116,7 @@ class Cues:
         return f"{self._count}\n{self._stamp(start_ms)} --> {self._stamp(end_ms)}\n{text}\n\n"
 
     def _times(self, phrase: Phrase) -> tuple[int, int]:
-        """From when to when a phrase is shown: long enough to be seen; what its speaker says next waits for that."""
+        """Start and end of a phrase's cue: long enough to be seen; the speaker's next cue starts after it."""
         words = isinstance(phrase.source, Final)
         until_ms = self._until_ms.get(phrase.speaker, 0) if words else 0
         start_ms = self._begun_ms = max(round(phrase.start_s * 1000), self._begun_ms, until_ms)

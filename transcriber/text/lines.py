@@ -1,7 +1,7 @@
 """Lines of captions. In: text. Out: the same in lines that are not too wide, cut where a reader expects it; no I/O.
 
-A line is counted in columns: a wide character takes two, a mark that is written onto another one none. A word goes whole onto a line, but one
-that is longer than a line, and a script without spaces, is cut between clusters: what readers take for one character.
+Width is counted in columns: a wide character takes two, a combining mark none. Words stay whole, but a word longer than a line, or a
+script without spaces, is cut between grapheme clusters: what readers take for one character.
 """
 
 import unicodedata
@@ -11,10 +11,10 @@ from functools import lru_cache
 from wcwidth import iter_graphemes, width
 
 LINE_COLUMNS = 42
-"""Of a caption's line: what broadcasters allow."""
+"""Width of a caption's line: what broadcasters allow."""
 
 MOST_MARKS = 3
-"""So much punctuation stays with the character before it."""
+"""So many punctuation marks stay with the character before them."""
 
 _CLOSING = frozenset({"Pe", "Pf", "Po", "Pd"})
 """Categories of punctuation with which no line begins."""
@@ -23,11 +23,11 @@ _OPENING = "¿¡"
 
 
 BASE = "\u00a0"
-"""What a mark stands on that has no character before it: Unicode's way to show one alone."""
+"""Precedes a combining mark that has no base character: Unicode's way to show one alone."""
 
 
 def columns(text: str) -> int:
-    """How wide it is; counted by characters or by clusters, whichever is more.
+    """The width of ``text``, counted by characters or by clusters, whichever is more.
 
     >>> columns("harbour"), columns("港湾"), columns("กำลัง")
     (7, 4, 4)
@@ -47,12 +47,12 @@ def _columns(char: str) -> int:
 
 
 def is_mark(char: str) -> bool:
-    """Whether a character is written onto, under or around the one before it."""
+    """Whether a character is a combining mark."""
     return unicodedata.category(char).startswith("M")
 
 
 def clusters(text: str) -> Iterator[str]:
-    """The least pieces of it that may stand alone, each with the punctuation that follows.
+    """The grapheme clusters of ``text``, each with the punctuation that follows.
 
     >>> list(clusters("กำ, 人。」"))
     ['กำ,', ' ', '人。」']
@@ -85,7 +85,7 @@ def wrapped(text: str) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
-    """What goes onto one line, and what stands between it and the piece before: a word, or of one that is too long its clusters."""
+    """The pieces that stay on one line, each with the space before it: words, or the clusters of a word that is too long."""
     space = ""
     for word in text.split():
         based = BASE + word if is_mark(word[0]) else word

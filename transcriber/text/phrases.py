@@ -1,8 +1,8 @@
-"""What was said, in pieces that can be read, in order of time. In: transcript messages of one session. Out: phrases; no I/O.
+"""Text in readable pieces, in order of time. In: transcript messages of one session. Out: phrases; no I/O.
 
 A window of 25 s is too long for a caption: its text is split at the ends of sentences and at pauses, by the times of its
-words; where there are none, its time is shared out by characters. A gap, or what another speaker said, may come before an
-earlier text and waits for it.
+words; without these, its time is divided by characters. A gap, or another speaker's text, may arrive before an earlier text and
+waits for it.
 """
 
 import heapq
@@ -20,27 +20,27 @@ from transcriber.text.lines import LINE_COLUMNS, clusters, columns, wrapped
 LINES = 2
 MAX_PHRASE_S = 7.0
 MIN_PHRASE_S = 1.0
-"""Shown for less, a caption cannot be read; if what follows leaves so much."""
+"""A caption shown for less cannot be read; it gets so much if the next one leaves it."""
 
 SHORTEST_S = 0.3
-"""No phrase is shown for less; if its window is so long."""
+"""No phrase is shown for less, unless its window is shorter."""
 
 PAUSE_S, TURN_PAUSE_S = 1.0, 0.3
-"""A pause so long ends a phrase; and where each speaker has a channel, one in which another may have answered."""
+"""A pause that ends a phrase; and where each speaker has a channel, one that is long enough for an answer."""
 
 SENTENCE_ENDS, CLAUSE_ENDS = ".?!…。？！｡؟।", ",;:،、，；："  # noqa: RUF001 - other scripts have marks of their own
 CHANNELS = ("0", "1")
-"""Labels of speakers that are heard apart: each has messages that tile the session."""
+"""Labels of channels that are transcribed separately: the messages of each tile the session."""
 
 
 class Phrase(NamedTuple):
-    """In order of time, and at one time by speaker; ``""`` is nobody by name.
+    """A phrase; ordered by time, then by speaker, ``""`` if that is not known.
 
     Attributes:
-        number: so that no two are alike.
-        joint: what stands between the phrase before it and this one in running text.
-        words: with their times; None where those are not known.
-        source: the message it is of.
+        number: makes the order total.
+        joint: the text between the phrase before and this one in running text.
+        words: with their times; None if these are not known.
+        source: the message that it is from.
     """
 
     start_frame: int
@@ -55,21 +55,21 @@ class Phrase(NamedTuple):
 
 
 class _Coverage:
-    """How far one speaker is told without a hole.
+    """How far the messages of one speaker cover the session without a hole.
 
     Attributes:
-        reached: the first frame of which we do not know; -1 before anything is told to one who listens from the middle.
+        reached: the first frame that is not covered; -1 before the first message of a session that is joined in the middle.
     """
 
     def __init__(self, first_frame: int) -> None:
         self.reached = first_frame
-        self._early: list[tuple[int, int]] = []  # a heap of ranges that came before earlier ones
+        self._early: list[tuple[int, int]] = []  # a heap of ranges that arrived before earlier ones
 
     def add(self, message: Final | Gap | Silence) -> None:
-        """So much more is told."""
+        """Cover the range of ``message``."""
         start = message.start_frame
         heapq.heappush(self._early, (start, start + message.frames))
-        # Finals come in order. From the middle nobody knows what was told before; but a gap is often early.
+        # Finals arrive in order. In the middle of a session earlier messages are not known; but a gap is often early.
         if isinstance(message, Final) or (self.reached < 0 and not isinstance(message, Gap)):
             self.reached = max(self.reached, start)
         while self._early and self._early[0][0] <= self.reached:
@@ -77,10 +77,10 @@ class _Coverage:
 
 
 class PhraseQueue:
-    """The phrases of one session: the first whose message comes; those of others are passed over.
+    """The phrases of one session: that of the first message; messages of others are ignored.
 
     Attributes:
-        ended: the session has ended and all its phrases are out.
+        ended: whether the session has ended and all its phrases are returned.
     """
 
     def __init__(self, *, split: bool = True, room: int = 0) -> None:
@@ -89,12 +89,12 @@ class PhraseQueue:
         self._split, self._room = split, room
         self._session: tuple[str, str] | None = None
         self._count = 0
-        self._from_start = False  # we heard it
+        self._from_start = False  # whether its first message was received
         self._waiting: list[Phrase] = []  # a heap
-        self._coverage: dict[str | None, _Coverage] = {}  # by speaker, if they are heard apart
+        self._coverage: dict[str | None, _Coverage] = {}  # by channel, if these are transcribed separately
 
     def add(self, message: AnyMessage) -> list[Phrase]:
-        """The phrases that are complete with this message; often none."""
+        """The phrases that this message completes; often none."""
         if self._session is None:
             self._session = message.stream, message.session
         if self.ended or self._session != (message.stream, message.session):
@@ -109,7 +109,7 @@ class PhraseQueue:
         return list(self._complete())
 
     def _take(self, message: Final | Gap | Silence) -> None:
-        """Note how far its speaker is told, and its phrases if it has any."""
+        """Add the range of a message to its speaker's coverage, and its phrases to those that wait."""
         channel = message.speaker if message.speaker in CHANNELS else None
         if not self._coverage:
             self._coverage[None] = _Coverage(0 if self._from_start else -1)
@@ -135,7 +135,7 @@ class PhraseQueue:
             heapq.heappush(self._waiting, phrase)
 
     def _complete(self) -> Iterator[Phrase]:
-        """Those before which nothing is missing any more."""
+        """The waiting phrases before which nothing is missing."""
         reached = min((coverage.reached for coverage in self._coverage.values()), default=0)
         while self._waiting and (self.ended or self._waiting[0].start_frame < reached):
             yield heapq.heappop(self._waiting)
@@ -152,7 +152,7 @@ class Part(NamedTuple):
 
 
 class _Token(NamedTuple):
-    """The least that is kept together: a word, or a cluster of characters.
+    """The smallest unit that stays together: a word, or a grapheme cluster.
 
     Attributes:
         begin, end: its place in the text.
@@ -167,9 +167,9 @@ class _Token(NamedTuple):
 
 
 def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
-    """``text`` of ``final``, in parts of two lines and some 7 s at most; their times follow each other within its own.
+    """``text`` of ``final``, in parts of at most two lines and about 7 s; their times are in order, within that of the final.
 
-    ``room`` is how many columns are taken by something else.
+    ``room`` is how many columns are taken by the speaker's name.
     """
     timed = _timed(final, text)
     tokens = [piece for token in timed or _shared_out(final, text) for piece in _short(text, token, room)]
@@ -234,7 +234,7 @@ def _in_two_lines(text: str, room: int) -> bool:
 
 
 def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
-    """Where the part that begins with ``first`` is best ended, so that it ends before ``last`` at the latest."""
+    """The best token to end the part before that begins with ``first``, ``last`` at the latest."""
     for marks, least in ((SENTENCE_ENDS, first + (last - first) // 3), (CLAUSE_ENDS, first + (last - first) // 2)):
         for index in range(last, max(least, first), -1):
             if text[: tokens[index].begin].rstrip().endswith(tuple(marks)):
@@ -243,13 +243,17 @@ def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
 
 
 def _timed(final: Final, text: str) -> list[_Token]:
-    """The words with their times and their places in ``text``; none if they are not all there, in order.
+    """The words with their times and places in ``text``; none if they are not all found, in order.
 
     One that begins within a cluster of characters belongs to the word before it.
     """
     whole = frozenset(accumulate(map(len, clusters(text)), initial=0))
     tokens: list[_Token] = []
-    place, reached_s, end_s = 0, final.start, final.start + final.duration  # also of words that were left over to it
+    place, reached_s, end_s = (
+        0,
+        final.start,
+        final.start + final.duration,
+    )  # also for words that the window before held back
     for word in final.words or ():
         bare = clean(word.word)
         begin = text.find(bare, place)
@@ -266,7 +270,7 @@ def _timed(final: Final, text: str) -> list[_Token]:
 
 
 def _shared_out(final: Final, text: str) -> list[_Token]:
-    """Words, or characters where no spaces are written, each with its share of the time in which something was said."""
+    """Words, or clusters in a script without spaces, each with its share of the time with speech."""
     limit_s = final.start + final.duration
     start_s, end_s = final.start, limit_s
     if final.words:
@@ -277,13 +281,13 @@ def _shared_out(final: Final, text: str) -> list[_Token]:
 
 
 def _short(text: str, token: _Token, room: int) -> list[_Token]:
-    """``token``, in pieces if a caption does not hold it."""
+    """``token``, in pieces if it does not fit a caption."""
     said = text[token.begin : token.end]
     return [token] if _in_two_lines(said, room) else _cut(text, token, clusters(said))
 
 
 def _cut(text: str, token: _Token, pieces: Iterable[str]) -> list[_Token]:
-    """``token``, which consists of ``pieces``, as one for each but spaces; each has its share of the time, and the first the words."""
+    """A token for each of ``token``'s ``pieces`` but spaces; each has its share of the time, and the first the words."""
     each_s = (token.end_s - token.start_s) / max(1, token.end - token.begin)
     found: list[_Token] = []
     for begin, end in pairwise(accumulate(map(len, pieces), initial=token.begin)):
@@ -294,7 +298,7 @@ def _cut(text: str, token: _Token, pieces: Iterable[str]) -> list[_Token]:
 
 
 def _with_words(parts: list[Part], words: tuple[Word, ...] | None) -> list[Part]:
-    """The parts with those words that begin in them, which are not in the text as they are."""
+    """The parts with those words that begin in their time, for words that do not occur literally in the text."""
     own: list[list[Word]] = [[] for _ in parts]
     for word in words or ():
         own[max(0, bisect_right(parts, word.start, key=lambda part: part.start_s) - 1)].append(word)
@@ -310,5 +314,5 @@ def _joint(final: Final) -> str:
 
 
 def clean(text: str) -> str:
-    """``text`` on one line and without control characters: whoever may publish must not steer a terminal."""
+    """``text`` on one line and without control characters, so that a publisher cannot control a terminal."""
     return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())

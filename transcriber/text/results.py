@@ -1,8 +1,8 @@
 """Whole results: of a request, or of a file of any length. In: a session's messages, in order. Out: text; no I/O.
 
-Each form has a writer that gives its text piece by piece: ``head``, what each message adds, and ``end``. They keep no more
-than what cannot be written yet: of a ``verbose_json`` the text, which stands behind the segments, the gaps and what was held back;
-the words only where they are asked for twice. Names of fields are OpenAI's.
+Each form has a writer that returns its text piece by piece: ``head``, what each message adds, and ``end``. Writers keep only
+what cannot be written yet: for a ``verbose_json`` the text, the gaps and the suppressed windows, which follow the segments; the
+words only if they are also wanted at its top level. Names of fields are OpenAI's.
 """
 
 import json
@@ -20,7 +20,7 @@ Task = Literal["transcribe", "translate"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is wanted; ``words`` says whether a ``verbose_json`` has them at its top level, too, which takes memory."""
+    """The requested result; ``words``: whether a ``verbose_json`` has them at its top level, too, which takes memory."""
 
     form: Form
     task: Task = "transcribe"
@@ -28,13 +28,13 @@ class Result:
 
 
 class Writer(Protocol):
-    """Of one form. The result is ``head``, then what each message adds, then ``end()``."""
+    """Writes one form. The result is ``head``, then what each message adds, then ``end()``."""
 
     @property
     def head(self) -> str: ...
 
     def add(self, message: AnyMessage) -> str:
-        """What can be written with this message; often nothing."""
+        """The text that this message completes; often none."""
         ...
 
     def end(self) -> str:
@@ -43,7 +43,7 @@ class Writer(Protocol):
 
 
 def writer(result: Result) -> Writer:
-    """A new writer of what is wanted."""
+    """A new writer for ``result``."""
     match result.form:
         case "json":
             return JsonWriter()
@@ -94,7 +94,7 @@ class TextWriter:
 
 
 class JsonWriter:
-    """``{"text": ...}``, and ``suppressed`` where text was held back: else an empty one looks like silence."""
+    """``{"text": ...}``, and ``suppressed`` where text was suppressed: else an empty one would look like silence."""
 
     head = '{"text": "'
 
@@ -178,7 +178,7 @@ class _RunningText:
         self._begun = False
 
     def add(self, phrase: Phrase) -> str:
-        """What the phrase adds to it; a gap, nothing."""
+        """The text that the phrase adds; a gap adds none."""
         if not phrase.text:
             return ""
         joint, self._begun = (phrase.joint if self._begun else ""), True

@@ -1,7 +1,4 @@
-"""What was said as it stands in the end.
-
-In: a session's messages, in order. Out: the same, and each revision in the place of what it replaces; no I/O.
-"""
+"""A session's final text. In: its messages, in order. Out: the same, with revisions applied; no I/O."""
 
 from collections.abc import Iterable
 
@@ -9,16 +6,16 @@ from transcriber.schema.messages import AnyMessage, Final, Gap, Revision, messag
 
 
 def with_revisions(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
-    """Each ``Revision`` as a ``Final`` where the first of the finals or gaps stood that it replaces; the others are left out.
+    """The messages, with each ``Revision`` as a ``Final`` in place of the first final or gap that it replaces, and without the others.
 
-    One that replaces what is not among ``messages`` is passed over: whoever came in the middle knows one part twice, or not at all.
+    One that replaces messages which are not among ``messages`` is ignored, as in a session that was joined in the middle.
     """
-    told = list(messages)
-    known = {_id(message) for message in told if isinstance(message, Final | Gap) and message.frames}
-    revisions = [one for one in told if isinstance(one, Revision) and known.issuperset(one.replaces)]
+    published = list(messages)
+    known = {_id(message) for message in published if isinstance(message, Final | Gap) and message.frames}
+    revisions = [one for one in published if isinstance(one, Revision) and known.issuperset(one.replaces)]
     instead = {name: revision for revision in revisions for name in revision.replaces}
     out: list[AnyMessage] = []
-    for message in told:
+    for message in published:
         name = _id(message) if isinstance(message, Final | Gap) and message.frames else ""
         revision = instead.get(name)
         if revision is None:
