@@ -18,15 +18,15 @@ SPEECH_DB = 10.0
 """A place that surely holds speech counts as so much louder: a pause in noise beats a soft consonant."""
 
 QUIET_DB = 10.0
-"""A place is quiet if it is so far below the speech in its window,"""
+"""A place is quiet if it is so much quieter than the speech in its window, whose level is the ``SPOKEN_QUANTILE`` of all."""
 
 SPOKEN_QUANTILE = 0.75
-"""which is as loud as this of it;"""
 
 SILENT_DB = -60.0
-"""or below this, in dBFS, whatever the rest."""
+"""dBFS: below this a place is quiet, whatever the speech."""
 
 SAME_DB = 0.01
+"""Places that differ by less are equally quiet."""
 
 SILENT_POWER = 1e-9
 """-90 dBFS: quieter does not count."""

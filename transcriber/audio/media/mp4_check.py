@@ -4,7 +4,6 @@ FFmpeg builds an index of all packets from a few bytes that claim how many there
 also takes encrypted packets for broken ones. So the boxes are read here first: names, sizes and counts.
 """
 
-import struct
 from dataclasses import dataclass, field
 
 from transcriber.audio.media.sources import Reader, Source, read_exactly
@@ -21,6 +20,8 @@ _MAX_BOXES = 4096
 _MAX_ORDER_BYTES = 2**16
 _PARENTS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
 _ENCRYPTED = frozenset({b"enca", b"drms", b"drmi"})
+_LONG = b"\0\0\0\1"
+"""In place of a size: it follows the name, in eight bytes."""
 
 
 @dataclass
@@ -108,12 +109,21 @@ def _note(name: bytes, body: bytes, found: _Found) -> None:
 
 def _box(header: bytes, start: int, end: int) -> tuple[bytes, int, int]:
     """Name, where its content begins, and its size with the header; the size is 0 where there is no box."""
+    size = box_size(header)
+    if size is None:
+        return header[4:8], start, 0
+    if header.startswith(_LONG):
+        return header[4:8], start + 16, size
+    return header[4:8], start + 8, size or end - start
+
+
+def box_size(header: bytes) -> int | None:
+    """Bytes of the box with this header, itself included; 0: to the end of the file; None: the header is not complete."""
     if len(header) < 8:  # noqa: PLR2004 - a size and a name
-        return b"", start, 0
-    size, name = struct.unpack_from(">I4s", header)
-    if size == 1 and len(header) == 16:  # noqa: PLR2004 - the size follows, in eight bytes
-        return name, start + 16, int.from_bytes(header[8:], "big")
-    return name, start + 8, size or end - start
+        return None
+    if not header.startswith(_LONG):
+        return int.from_bytes(header[:4], "big")
+    return int.from_bytes(header[8:16], "big") if len(header) >= 16 else None  # noqa: PLR2004 - the size follows the name
 
 
 def _check_order(reader: Reader) -> None:

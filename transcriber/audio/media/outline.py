@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from transcriber.audio.codecs.ebml import header as ebml_header
+from transcriber.audio.media.mp4_check import box_size
 from transcriber.errors import BadInputError
 
 
@@ -95,13 +96,9 @@ class Outline:
 
 def _box(header: bytes) -> _Part | None:
     """MP4's. Fragments are pairs of moof and mdat."""
-    if len(header) < 8:  # noqa: PLR2004 - a size and a name
+    size, name = box_size(header), header[4:8]
+    if size is None:
         return None
-    size, name = struct.unpack_from(">I4s", header)
-    if size == 1:
-        if len(header) < 16:  # noqa: PLR2004 - the size follows, in eight bytes
-            return None
-        size = int.from_bytes(header[8:16], "big")
     if size < 8 or name not in _BOXES:  # noqa: PLR2004 - 0: to the end, however far that is
         raise BadInputError("no box with a size")
     return _Part(size, size if name in {b"moof", b"mdat"} else 0, name == b"moof")

@@ -10,6 +10,7 @@ from itertools import islice, takewhile
 
 from transcriber.audio.codecs.ogg_page import BEGINS, CAPTURE, HEADER_BYTES, page_serial
 from transcriber.audio.codecs.wav import BEGINNING
+from transcriber.audio.media.mp4_check import box_size
 from transcriber.audio.media.sources import Reader, read_exactly
 
 MARKS = {
@@ -100,9 +101,8 @@ def _next_mp4(reader: Reader) -> int | None:
         if head[4:8] == b"ftyp" and indexed:
             return at
         indexed |= head[4:8] == b"moov"
-        box = int.from_bytes(head[:4], "big")
-        box = int.from_bytes(head[8:16], "big") if box == 1 else box
-        if len(head) < 16 or box < 8:  # noqa: PLR2004 - the header of a box
+        size_bytes = box_size(head)
+        if size_bytes is None or len(head) < 16 or size_bytes < 8:  # noqa: PLR2004 - the header of a box
             return None
-        at += box
+        at += size_bytes
     return None
