@@ -395,7 +395,9 @@ async def test_stream_that_is_found_while_the_daemon_stops_is_the_next_ones(brok
     await provisioned(broker)
     await store_windows(mouth, "s", [1, 2, 3])
     await store(mouth, "s", b"", end=1)
-    first = Daemon(broker.url, tmp_path, **ENV, **PATIENT_STOP, **before("provision:audio_subjects:1", "SIGSTOP"))
+    first = Daemon(
+        broker.url, tmp_path, **ENV, **PATIENT_STOP, **before("bus.jetstream.provision:audio_subjects:1", "SIGSTOP")
+    )
     first.start()
     await until(lambda: stopped(first), "its look for streams")
     first.process.send_signal(signal.SIGTERM)

@@ -162,7 +162,7 @@ async def test_what_a_dead_daemon_had_still_to_tell_or_to_acknowledge_the_next_o
         await store_windows(mouth, "s", [1])
         await until_stored(mouth, lambda found: found.text == ["1"])
         await first.stop(signal.SIGKILL)
-    last = before("feed:Feed.acknowledge:1")
+    last = before("durable.consumer:Consumer.acknowledge:1")
     async with Daemon(broker.url, tmp_path, **ENV, **last, STREAM_IDLE_SECS=1) as second:
         found = await until_ended(mouth)
         assert await second.ended() == -signal.SIGKILL
