@@ -62,7 +62,7 @@ async def test_a_backlog_is_read_once(broker, tmp_path, mouth):
         found = await until_ended(mouth)
 
     assert found.text == [str(n + 1) for n in range(101)]
-    assert "consumer put back" not in daemon.log()
+    assert "consumer reset" not in daemon.log()
 
 
 # Poison.

@@ -23,7 +23,7 @@ from transcriber.testing.broker import EmbeddedBroker
 
 LOOK = "$JS.API.STREAM.INFO.AUDIO"
 FOR_EVER = {"STREAM_IDLE_SECS": 3600}
-SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.durable.consumer:PULL_S=2"}
+SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.durable.pull_request:PULL_S=2"}
 """A stream that is over is left within seconds."""
 
 

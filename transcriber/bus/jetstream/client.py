@@ -167,7 +167,7 @@ class JetStream:
         except (TimeoutError, nats_errors.Error, OSError) as error:
             raise UnansweredError(f"{stream} is not shown: {str(error) or type(error).__name__}") from None
 
-    async def put_back(self, stream: str, consumer: str, seq: int) -> None:
+    async def reset_consumer(self, stream: str, consumer: str, seq: int) -> None:
         """Have ``consumer`` deliver from stream sequence ``seq`` on, as if nothing after it had been delivered.
 
         With a plain restart the server would deliver what is new first, and what is not acknowledged only after
