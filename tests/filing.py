@@ -166,7 +166,7 @@ async def until_queue_empty(desk):
 
 
 def before(place, number="SIGKILL"):
-    return {"FAKE_BEFORE": f"transcriber.bus.{place} {number}"}
+    return {"FAKE_BEFORE": f"transcriber.{place} {number}"}
 
 
 def stopped(daemon):

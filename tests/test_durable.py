@@ -62,7 +62,7 @@ async def test_a_backlog_is_read_once(broker, tmp_path, mouth):
         found = await until_ended(mouth)
 
     assert found.text == [str(n + 1) for n in range(101)]
-    assert "consumer put back" not in daemon.log()
+    assert "consumer reset" not in daemon.log()
 
 
 # Poison.
@@ -395,7 +395,9 @@ async def test_stream_that_is_found_while_the_daemon_stops_is_the_next_ones(brok
     await provisioned(broker)
     await store_windows(mouth, "s", [1, 2, 3])
     await store(mouth, "s", b"", end=1)
-    first = Daemon(broker.url, tmp_path, **ENV, **PATIENT_STOP, **before("provision:audio_subjects:1", "SIGSTOP"))
+    first = Daemon(
+        broker.url, tmp_path, **ENV, **PATIENT_STOP, **before("bus.jetstream.provision:audio_subjects:1", "SIGSTOP")
+    )
     first.start()
     await until(lambda: stopped(first), "its look for streams")
     first.process.send_signal(signal.SIGTERM)

@@ -14,8 +14,9 @@ from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import client as jetstream_module
 from transcriber.bus.jetstream.provision import consumer_name
 from transcriber.config import load_settings
-from transcriber.durable import consumer as feed_module
-from transcriber.durable.consumer import Consumer, Payload
+from transcriber.durable import pull_request
+from transcriber.durable.consumer import Consumer
+from transcriber.durable.payload_source import Payload
 from transcriber.errors import RefusedError
 from transcriber.testing.broker import EmbeddedBroker
 
@@ -61,7 +62,7 @@ async def feeding(broker, start=1):
     edge = Edge(feed)
     # Payloads come with their own subject, heartbeats with that of the request.
     await connection.subscribe(f"{inbox}.*.*", edge.pass_on)
-    connection.on_back = feed.lost
+    connection.on_back = feed.connection_lost
     feed.start(start)
     try:
         yield feed, edge
@@ -119,22 +120,22 @@ async def test_others_payloads_are_no_holes(broker, mouth):
 
 
 async def test_stale_deliveries_after_a_reset_are_passed_over(broker, mouth):
-    """The connection stays, but all that was delivered comes after the consumer was put back, and then comes again."""
+    """The connection stays, but all that was delivered comes after the consumer was reset, and then comes again."""
     await provisioned(broker, "s")
     await published(mouth, 1, 20)
     async with feeding(broker) as (feed, edge):
         assert numbers(await taken(feed, 3)) == [1, 2, 3]
         edge.hold, rest = True, []
-        feed.lost()
+        feed.connection_lost()
         async with asyncio.timeout(PATIENCE_S):
-            while len(edge.held) < 20:  # the consumer was put back, and it delivers again
+            while len(edge.held) < 20:  # the consumer was reset, and it delivers again
                 rest += [payload] if (payload := await feed.next(0.05)) else []
-        feed.lost()
+        feed.connection_lost()
         edge.hold = False
         for message in edge.held:
             feed.deliver(message)
         await published(mouth, 21, 22)
-        rest += await taken(feed, 22 - feed.taken)
+        rest += await taken(feed, 22 - feed.taken_seq)
 
     assert numbers(rest) == list(range(4, 23))
 
@@ -204,10 +205,10 @@ async def test_what_lies_ready_is_bounded_in_bytes(broker, mouth):
             await asyncio.sleep(0.01)
             most = max(
                 most,
-                (await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")).delivered.stream_seq - feed.taken,
+                (await mouth.jetstream().consumer_info("AUDIO", "transcriber-s")).delivered.stream_seq - feed.taken_seq,
             )
     print("ahead", most)
-    assert most * 200_000 < 2 * feed_module.BATCH_BYTES
+    assert most * 200_000 < 2 * pull_request.BATCH_BYTES
 
 
 async def test_no_silence_is_certain_while_the_broker_is_away(tmp_path, mouth_of):
@@ -241,14 +242,14 @@ async def test_missing_consumer_is_refused_at_once(broker, mouth):
 
 
 async def test_feed_that_leaves_lets_its_request_run_out(broker, mouth, monkeypatch):
-    monkeypatch.setattr(feed_module, "PULL_S", 0.5)
-    monkeypatch.setattr(feed_module, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(pull_request, "PULL_S", 0.5)
+    monkeypatch.setattr(pull_request, "HEARTBEAT_S", 0.2)
     await provisioned(broker, "s")
     await published(mouth, 1, 1)
     async with feeding(broker) as (feed, _):
         await taken(feed, 1)
-        feed.leave()
+        feed.stop_pulling()
         async with asyncio.timeout(PATIENCE_S):
-            while not feed.left:
+            while not feed.exhausted:
                 assert await feed.next(0.1) is None
         assert (await feed.info())["num_waiting"] == 0

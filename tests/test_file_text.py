@@ -23,7 +23,7 @@ __all__ = ["broker"]
 class Silent:
     """Audio that does not come."""
 
-    idle = left = False
+    idle = exhausted = False
 
     def __init__(self):
         self.asked = asyncio.Event()

@@ -72,16 +72,16 @@ async def undisturbed(desk, daemon, audio):
 
 
 STAGES = [
-    "file_work:FileWork.run:1",  # taken
-    "file_text:FileText.run:1",  # the record says that it runs
-    "file_feed:FileFeed._payload:1",  # its first piece
-    "ledger:Ledger.append:4",
-    "file_making:check_whole:1",  # its end is stored
-    "object_store:Bucket.put:3",  # some documents are written
-    "object_store:Bucket._announce:2",  # a part of one
-    "file_work:FileWork._end:1",  # all of them
-    "file_work:FileWork._clean_up:1",  # the record says that it is done
-    "job_feed:TakenJob.done:1",  # the input is removed
+    "files.attempt:FileAttempt.run:1",  # taken
+    "files.text_stage:TextStage.run:1",  # the record says that it runs
+    "files.payloads:FilePayloads._payload:1",  # its first piece
+    "durable.transcript_log:TranscriptLog.append:4",
+    "files.transcription:check_whole:1",  # its end is stored
+    "bus.object_store.bucket:Bucket.put:3",  # some documents are written
+    "bus.object_store.bucket:Bucket._announce:2",  # a part of one
+    "files.attempt:FileAttempt._end:1",  # all of them
+    "files.attempt:FileAttempt._clean_up:1",  # the record says that it is done
+    "files.work_queue:TakenJob.done:1",  # the input is removed
 ]
 
 
@@ -108,7 +108,7 @@ async def test_death_at_any_stage_changes_nothing(broker, tmp_path):
 
 async def test_what_is_missing_of_a_broken_file_is_said_also_by_who_only_writes_the_results(broker, tmp_path):
     audio = wav(stairs(10))
-    doomed = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("file_making:check_whole:1"))
+    doomed = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("files.transcription:check_whole:1"))
     async with office(broker) as desk, doomed:
         job = await order(desk, audio[: len(audio) // 2])
         await until(lambda: doomed.process.poll() is not None, "the place")
@@ -119,7 +119,11 @@ async def test_what_is_missing_of_a_broken_file_is_said_also_by_who_only_writes_
     assert record.error == "its header claims 10.0 s, and there are 5.0 s"
 
 
-@pytest.mark.parametrize("place", ["ledger:Ledger.append:5", "object_store:Bucket.put:3"], ids=["text", "results"])
+@pytest.mark.parametrize(
+    "place",
+    ["durable.transcript_log:TranscriptLog.append:5", "bus.object_store.bucket:Bucket.put:3"],
+    ids=["text", "results"],
+)
 async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path, place):
     audio = wav(stairs(16))
     first = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "SIGSTOP"))
@@ -149,8 +153,12 @@ def begun(daemon, job):
 async def test_text_of_a_daemon_that_wakes_up_as_another_begins_is_kept(broker, tmp_path):
     """The record is the second's, and the next message the first's: the second begins anew behind it, at once."""
     audio = wav(stairs(16))
-    first = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("ledger:Ledger.append:3", "SIGSTOP"))
-    second = Daemon(broker.url, tmp_path, **ENV, **QUICK, **before("ledger:Ledger.append:1", "SIGSTOP"))
+    first = Daemon(
+        broker.url, tmp_path, **ENV, **QUICK, **before("durable.transcript_log:TranscriptLog.append:3", "SIGSTOP")
+    )
+    second = Daemon(
+        broker.url, tmp_path, **ENV, **QUICK, **before("durable.transcript_log:TranscriptLog.append:1", "SIGSTOP")
+    )
     async with office(broker) as desk, Ears(broker.url) as ears, first:
         job = await order(desk, audio)
         await until(lambda: stopped(first), "the first's place")
@@ -193,10 +201,10 @@ async def until_delivered_again(desk):
 @pytest.mark.parametrize(
     ("place", "state"),
     [
-        ("file_making:check_whole:1", "cancelled"),
-        ("object_store:Bucket.put:3", "cancelled"),
-        ("file_work:FileWork._end:1", "cancelled"),
-        ("file_work:FileWork._clean_up:1", "done"),
+        ("files.transcription:check_whole:1", "cancelled"),
+        ("bus.object_store.bucket:Bucket.put:3", "cancelled"),
+        ("files.attempt:FileAttempt._end:1", "cancelled"),
+        ("files.attempt:FileAttempt._clean_up:1", "done"),
     ],
 )
 async def test_a_job_cancelled_late_leaves_no_results(broker, tmp_path, place, state):
@@ -219,7 +227,7 @@ async def test_a_job_cancelled_late_leaves_no_results(broker, tmp_path, place, s
 
 @pytest.mark.parametrize(
     ("place", "kill"),
-    [("ledger:Ledger.append:5", False), ("object_store:Bucket.put:3", True)],
+    [("durable.transcript_log:TranscriptLog.append:5", False), ("bus.object_store.bucket:Bucket.put:3", True)],
     ids=["stopped in the text", "killed in the results"],
 )
 async def test_a_broker_that_is_away_is_waited_for(broker, tmp_path, place, kill):
@@ -278,13 +286,13 @@ async def test_many_jobs_over_two_daemons_of_which_one_dies(broker, tmp_path):
 @pytest.mark.parametrize(
     ("place", "hung"),
     [
-        ("job_feed:TakenJob.__init__:1", False),
-        ("file_work:FileWork.run:1", False),
-        ("object_reader:ObjectReader.read_at:2", True),
-        ("ledger:Ledger.append:4", False),
-        ("file_making:check_whole:1", False),
-        ("object_store:Bucket.put:2", True),
-        ("file_work:FileWork._end:1", False),
+        ("files.work_queue:TakenJob.__init__:1", False),
+        ("files.attempt:FileAttempt.run:1", False),
+        ("bus.object_store.reader:ObjectReader.read_at:2", True),
+        ("durable.transcript_log:TranscriptLog.append:4", False),
+        ("files.transcription:check_whole:1", False),
+        ("bus.object_store.bucket:Bucket.put:2", True),
+        ("files.attempt:FileAttempt._end:1", False),
     ],
 )
 @pytest.mark.usefixtures("slow")
@@ -333,7 +341,7 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
     job = new_job_id()
     async with (
         office(broker) as desk,
-        Daemon(broker.url, tmp_path, **ENV, **SLOW, **before("jobs:JobDesk.update:1", "SIGSTOP")) as daemon,
+        Daemon(broker.url, tmp_path, **ENV, **SLOW, **before("files.job_store:JobStore.update:1", "SIGSTOP")) as daemon,
     ):
         await desk.inputs.put(job, pieces(wav(stairs(4))))
         info = await desk.inputs.info(job)
@@ -353,7 +361,7 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         assert watch.own_s < 10
 
 
-@pytest.mark.parametrize("place", ["file_work:FileWork._clean_up:1", "file_record:FileRecord.tell:1"])
+@pytest.mark.parametrize("place", ["files.attempt:FileAttempt._clean_up:1", "files.progress:FileProgress.tell:1"])
 async def test_a_fault_of_ours_costs_an_attempt_and_no_worker(broker, tmp_path, place):
     audio = wav(stairs(4))
     async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV, **QUICK, **before(place, "RAISE")) as daemon:

@@ -135,7 +135,7 @@ async def test_a_job_that_this_model_cannot_do_fails(broker, tmp_path):
 
 
 @pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "deleted"])
-@pytest.mark.parametrize("place", ["file_work:FileWork.run:1", "file_making:check_whole:1"])
+@pytest.mark.parametrize("place", ["files.attempt:FileAttempt.run:1", "files.transcription:check_whole:1"])
 async def test_an_input_that_changes_meanwhile(broker, tmp_path, place, replaced):
     """Before it is read, the job fails; when its text is whole, nobody cares; the other file is never removed."""
     async with office(broker) as desk, Daemon(broker.url, tmp_path, **ENV, **before(place, "SIGSTOP")) as daemon:
@@ -157,9 +157,9 @@ async def test_an_input_that_changes_meanwhile(broker, tmp_path, place, replaced
 @pytest.mark.parametrize(
     ("filler", "place"),
     [
-        ("text", "file_making:check_whole:1"),
-        ("age", "file_making:check_whole:1"),
-        ("text", "object_store:Bucket.put:2"),
+        ("text", "files.transcription:check_whole:1"),
+        ("age", "files.transcription:check_whole:1"),
+        ("text", "bus.object_store.bucket:Bucket.put:2"),
     ],
     ids=["text", "age", "text between two documents"],
 )

@@ -103,6 +103,7 @@ PUBLISH = {
         "$O.TRANSCRIPTS.M.eA==",
         *(f"$JS.API.STREAM.INFO.{name}" for name in ("TRANSCRIPTS", *FILES)),
         *(f"$JS.API.STREAM.MSG.GET.{name}" for name in ("TRANSCRIPTS", *FILES)),
+        "$JS.API.DIRECT.GET.TRANSCRIPTS",
         "$JS.API.DIRECT.GET.OBJ_AUDIO_FILES",
         "$JS.API.STREAM.PURGE.OBJ_AUDIO_FILES",
         "$JS.API.STREAM.PURGE.OBJ_TRANSCRIPTS",

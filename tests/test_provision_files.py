@@ -9,7 +9,9 @@ import pytest
 
 from tests.test_provision import AGAIN, FIRST, broker, jetstream, provisioned, settings  # noqa: F401
 from tests.test_start import run
+from tests.test_unserved import requests
 from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream import client as client_module
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET, file_streams, job_consumer
 from transcriber.bus.jetstream.provision import check_files, ensure_files
@@ -111,12 +113,36 @@ async def test_what_a_daemon_cannot_live_with_is_refused(settings, jetstream, nu
 
 async def test_stream_that_is_more_able_than_it_must_be_is_as_good(settings, jetstream):
     await provisioned(settings())
-    config = (await jetstream.stream_info("TRANSCRIPTS")).config
+    config = (await jetstream.stream_info("AUDIO")).config
     await jetstream.update_stream(config.evolve(allow_direct=True))
 
     said, _ = await provisioned(settings())
 
     assert said == AGAIN
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_stored_text_is_read_by_pages_and_one_by_one_where_its_stream_does_not_allow_it(
+    settings, jetstream, monkeypatch, allowed
+):
+    monkeypatch.setattr(client_module, "PAGE", 4)
+    await provisioned(settings(files=True))
+    if not allowed:  # as an earlier version made it
+        config = (await jetstream.stream_info("TRANSCRIPTS")).config
+        await jetstream.update_stream(config.evolve(allow_direct=False))
+    own = []
+    for number in range(10):
+        own.append((await jetstream.publish("transcripts.a.final", str(number).encode())).seq)
+        await jetstream.publish("transcripts.b.final", b"another's")
+
+    async with connected(settings(), "test") as connection:
+        await check_files(connection, settings(files=True))
+        single = await requests(connection.client, "$JS.API.STREAM.MSG.GET.TRANSCRIPTS")
+        found = [message async for message in JetStream(connection).paged("TRANSCRIPTS", "transcripts.a.*")]
+
+    assert [message.seq for message in found] == own
+    assert [message.payload for message in found] == [str(number).encode() for number in range(10)]
+    assert len(single) == (1 if allowed else 11)
 
 
 async def test_consumer_of_another_kind_is_refused(settings, jetstream):

@@ -23,7 +23,7 @@ from transcriber.testing.broker import EmbeddedBroker
 
 LOOK = "$JS.API.STREAM.INFO.AUDIO"
 FOR_EVER = {"STREAM_IDLE_SECS": 3600}
-SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.durable.consumer:PULL_S=2"}
+SOON = {"STREAM_IDLE_SECS": 0.5, "FAKE_SET": "transcriber.durable.pull_request:PULL_S=2"}
 """A stream that is over is left within seconds."""
 
 
@@ -162,7 +162,7 @@ async def test_what_a_dead_daemon_had_still_to_tell_or_to_acknowledge_the_next_o
         await store_windows(mouth, "s", [1])
         await until_stored(mouth, lambda found: found.text == ["1"])
         await first.stop(signal.SIGKILL)
-    last = before("feed:Feed.acknowledge:1")
+    last = before("durable.consumer:Consumer.acknowledge:1")
     async with Daemon(broker.url, tmp_path, **ENV, **last, STREAM_IDLE_SECS=1) as second:
         found = await until_ended(mouth)
         assert await second.ended() == -signal.SIGKILL

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from transcriber.durable.backfill import Backfill
 from transcriber.durable.checkpoint import checkpoint
 from transcriber.durable.event_log import Entry, EventLog
+from transcriber.durable.payload_source import PayloadSource
 from transcriber.durable.second_pass import StoredSecondPass
 from transcriber.durable.transcript_log import TranscriptLog
-from transcriber.durable.windower import PayloadSource
 from transcriber.engine.job import Job, Outcome
 from transcriber.errors import EngineError
 from transcriber.pipeline.runtime import Runtime

@@ -201,4 +201,4 @@ class DurableIngest(Ingest[DurableStream]):
 
     def _on_back(self) -> None:
         for stream in self.streams.values():
-            stream.feed.lost()
+            stream.feed.connection_lost()

@@ -146,10 +146,10 @@ class DurableStream:
             else:
                 break
         if self.giving_way:  # what waits there would look like another daemon to whoever serves it next
-            self._leaving = asyncio.create_task(self.feed.gone())
+            self._leaving = asyncio.create_task(self.feed.wait_until_exhausted())
             await asyncio.wait({self._leaving})
         if await self.feed.release():
-            self.read = self.feed.taken
+            self.read = self.feed.taken_seq
 
     def drain(self) -> None:
         """Take no more audio; what the worker does not finish is the next daemon's."""
@@ -163,7 +163,7 @@ class DurableStream:
         """There is nothing to do here, and no place for another stream that has something to do."""
         self.drain()
         self.giving_way = True
-        self.feed.leave()
+        self.feed.stop_pulling()
 
     async def _mend(self) -> None:
         """Until all that is missing is there, be it that somebody else makes it."""
@@ -211,18 +211,18 @@ class DurableStream:
             # One that was made again knows nothing of what was acknowledged, but where it was to begin.
             seq = max(int(info["ack_floor"]["stream_seq"]) + 1, int(info["config"].get("opt_start_seq", 1)))
             found = Checkpoint(instance="", seq=seq, attempts=0, session=None)
-        made_at, last_seq = await self.feed.history()
+        made_at, last_seq = await self.feed.stream_history()
         places, torn = found.session.places if found.session else (), True
         if found.seq > last_seq + 1 or (self._ledger.stored_at and made_at > self._ledger.stored_at):
             log.warning("the stream of the audio was made anew", extra={"stream": self.name})
             found = cut_loose(found, 1)
-        elif found.session and found.seq <= last_seq and not await self.feed.has(found.seq):
+        elif found.session and found.seq <= last_seq and not await self.feed.is_stored(found.seq):
             found = cut_loose(found, found.seq)  # the limits of the stream took it
         else:
             torn = False
         self._begin(found)
         if torn:
-            self._intake.tear(places)
+            self._intake.mark_lost(places)
         if self._backfill:
             await self._backfill.read_back()
         if self._second_pass:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from transcriber.audio.contention import REFUSALS, Contenders, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
@@ -21,8 +21,8 @@ from transcriber.audio.resume_point import ChannelResumePoint, replay_from
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.durable.checkpoint import StreamResumePoint
-from transcriber.durable.consumer import Payload
 from transcriber.durable.event_log import Entry, EventLog
+from transcriber.durable.payload_source import Payload, PayloadSource
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
@@ -42,37 +42,6 @@ AUDIO_GONE = "the stream keeps its audio no longer"
 
 STAY_S = 1.0
 """A daemon that has no room for more audio shows so often that it is there."""
-
-
-class PayloadSource(Protocol):
-    """Where audio comes from, with numbers by which it can be had again; a ``Consumer`` is one.
-
-    Attributes:
-        idle: whether there surely is no more just now.
-        left: whether there will be no more.
-    """
-
-    @property
-    def idle(self) -> bool: ...
-
-    @property
-    def left(self) -> bool: ...
-
-    async def next(self, timeout_s: float) -> Payload | None:
-        """The next payload; None if none came in time."""
-        ...
-
-    def leave(self) -> None:
-        """No more is wanted."""
-        ...
-
-    async def stay(self) -> None:
-        """More is wanted, but not yet."""
-        ...
-
-    async def acknowledge(self, seq: int) -> None:
-        """What comes before ``seq`` is never needed again."""
-        ...
 
 
 class _Fed(NamedTuple):
@@ -168,19 +137,19 @@ class Windower:
                     async with asyncio.timeout(STAY_S):
                         await self._log.wait_for_room()
                 except TimeoutError:
-                    await self._feed.stay()
+                    await self._feed.keepalive()
             payload = await self._feed.next(POLL_S)
             if payload is not None:
                 await self._take(payload)
-            elif self._feed.left:
+            elif self._feed.exhausted:
                 return
             elif not self._feed.idle:
                 self._quiet.broken()
                 self._without_audio.broken()
             elif await self._wait() and over():
-                self._feed.leave()
+                self._feed.stop_pulling()
 
-    def tear(self, places: Sequence[PlaceState]) -> None:
+    def mark_lost(self, places: Sequence[PlaceState]) -> None:
         """Audio came after ``places``, and is gone; where one speaker's words are told further than another's, these will never be."""
         if (session := self.session) is None:
             return

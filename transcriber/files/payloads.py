@@ -10,7 +10,7 @@ from datetime import datetime
 
 from transcriber.audio.media.pieces import Piece
 from transcriber.audio.pcm import AudioFormat, parse_content_type
-from transcriber.durable.consumer import Payload
+from transcriber.durable.payload_source import Payload
 from transcriber.errors import MediaError, TruncatedError
 from transcriber.schema.checkpoint import Checkpoint
 
@@ -62,7 +62,7 @@ class FilePayloads:
         self._read_all = self._over = False
 
     @property
-    def left(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether all of it was taken."""
         return self._over
 
@@ -78,13 +78,13 @@ class FilePayloads:
                 return payload
         return None
 
-    def leave(self) -> None:
+    def stop_pulling(self) -> None:
         """Nothing waits elsewhere."""
 
-    async def stay(self) -> None:
+    async def keepalive(self) -> None:
         """Nobody else can come."""
 
-    async def acknowledge(self, seq: int) -> None:
+    async def acknowledge(self, before_seq: int) -> None:
         """The file stays until its job is done."""
 
     async def _read(self) -> Payload:

@@ -1,6 +1,6 @@
-"""JetStream's streams and consumers, held against what they must be: looked at, made, changed.
+"""JetStream's streams and consumers: checked against a configuration, created, or changed.
 
-In: a configuration as it must be. Out: what was done, in a word, or one line that says what does not fit.
+In: a configuration as it must be. Out: what was done, in one word, or one line that says what does not fit.
 """
 
 import json
@@ -16,7 +16,7 @@ from transcriber.bus.jetstream.client import parse_answer
 from transcriber.errors import JetStreamError
 
 OLDEST_SERVER = (2, 11)
-"""The first that heeds ``Nats-Expected-Last-Subject-Sequence-Subject``: before it, two daemons could both write."""
+"""The first that obeys ``Nats-Expected-Last-Subject-Sequence-Subject``: before it, two daemons could both write."""
 
 TIMEOUT_S = 5.0
 
@@ -28,7 +28,7 @@ DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_thre
 """Nanoseconds, as JetStream has them."""
 
 LIMITS = frozenset({"max_age", "max_bytes", "max_msgs", "max_msg_size", "discard", "num_replicas", "duplicate_window"})
-"""What may differ without harm to a daemon: how much is kept is for the operator to say."""
+"""What may differ without harm to a daemon: the operator decides how much is kept."""
 
 ABILITIES = frozenset({"allow_direct", "allow_rollup_hdrs"})
 """What a stream must have if it is wanted, and may have if not."""
@@ -68,7 +68,7 @@ async def _settle(
     if not differences:
         return "unchanged"
     if not change:
-        return f"differs: {_told(differences)}"
+        return f"differs: {_described(differences)}"
     _refuse(what, [difference for difference in differences if difference[0] in FIXED])
     await put({name: expected for name, expected, _ in differences})
     return "updated"
@@ -76,10 +76,10 @@ async def _settle(
 
 def _refuse(what: str, differences: list[Difference]) -> None:
     if differences:
-        raise JetStreamError(f"{what} does not fit: {_told(differences)}; delete it, or change the settings")
+        raise JetStreamError(f"{what} does not fit: {_described(differences)}; delete it, or change the settings")
 
 
-def _told(differences: list[Difference]) -> str:
+def _described(differences: list[Difference]) -> str:
     return ", ".join(
         f"{name} must be {_shown(name, want)}, is {_shown(name, found)}" for name, want, found in differences
     )
@@ -100,12 +100,12 @@ def _differences(
 
 
 def _as_good(name: str, want: Any, found: Any) -> bool:
-    """A consumer made again at a sequence, as it is on servers before 2.14, is ours as well; and more than is needed is enough."""
+    """A consumer that was recreated at a sequence, as on servers before 2.14, is ours, too; and more than is needed is enough."""
     return (name == "deliver_policy" and found == DeliverPolicy.BY_START_SEQUENCE) or (name in ABILITIES and not want)
 
 
 class StreamAdmin:
-    """JetStream's own requests, as they are: what a newer server adds to a configuration survives our update."""
+    """JetStream's own requests: what a newer server adds to a configuration survives our update. Event loop only."""
 
     def __init__(self, connection: Connection, size_settings: Mapping[str, str] | None = None) -> None:
         """``size_settings``: by stream, the setting that says how many bytes it may have."""
@@ -151,27 +151,27 @@ class StreamAdmin:
         )
 
     async def check_stream(self, config: StreamConfig, command: str) -> None:
-        """See that it is there and that a daemon can live with it; its limits are the operator's.
+        """Check that it exists and that a daemon can live with it; its limits are the operator's.
 
         Raises:
-            JetStreamError: it is not; the line names ``command``, which makes it.
+            JetStreamError: it does not; the line names ``command``, which creates it.
         """
         if (found := await self.stream(config)) is None:
             raise JetStreamError(f"there is no stream {config.name}: run `{command}`, or set PROVISION=1")
         _refuse(f"stream {config.name}", [d for d in _differences(STREAM_NEEDS, config, found) if d[0] not in LIMITS])
 
     async def check_consumer(self, stream: str, config: ConsumerConfig, command: str) -> None:
-        """See that it is there and fits.
+        """Check that it exists and fits.
 
         Raises:
-            JetStreamError: it is not; the line names ``command``, which makes it.
+            JetStreamError: it does not; the line names ``command``, which creates it.
         """
         if (found := await self.consumer(stream, config)) is None:
             raise JetStreamError(f"there is no consumer {config.name}: run `{command}`, or set PROVISION=1")
         _refuse(f"consumer {config.name}", _differences(CONSUMER_NEEDS, config, found))
 
     async def stream(self, config: StreamConfig) -> dict[str, Any] | None:
-        """The configuration of the stream of that name, as it is; None if there is none."""
+        """The configuration of the stream of that name, as JetStream has it; None if there is none."""
         answer = await self._request(f"STREAM.INFO.{config.name}", absent=STREAM_NOT_FOUND)
         return answer and answer["config"]
 
@@ -190,11 +190,11 @@ class StreamAdmin:
             raise JetStreamError(f"the broker has no room for the stream {name}: {size} is more than it has left")
 
     async def contents(self, name: str, pattern: str) -> Contents:
-        """What a stream keeps of the subjects that fit ``pattern``."""
+        """What a stream keeps of the subjects that match ``pattern``."""
         found: dict[str, int] = {}
         while True:
-            asked = {"subjects_filter": pattern, "offset": len(found)}
-            answer = await self._request(f"STREAM.INFO.{name}", asked) or {}
+            body = {"subjects_filter": pattern, "offset": len(found)}
+            answer = await self._request(f"STREAM.INFO.{name}", body) or {}
             state = answer["state"]
             page = state.get("subjects") or {}
             found |= page
@@ -203,19 +203,19 @@ class StreamAdmin:
                 return Contents(found, state["first_seq"], state["last_seq"], made_at)
 
     async def consumer(self, stream: str, config: ConsumerConfig) -> dict[str, Any] | None:
-        """The configuration of the consumer of that name, as it is; None if there is none."""
+        """The configuration of the consumer of that name, as JetStream has it; None if there is none."""
         answer = await self._request(f"CONSUMER.INFO.{stream}.{config.name}", absent=CONSUMER_NOT_FOUND)
         return answer and answer["config"]
 
     async def put_consumer(self, stream: str, config: dict[str, Any]) -> None:
-        """Make or change a consumer."""
+        """Create or change a consumer."""
         call = f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}"
         await self._request(call, {"stream_name": stream, "config": config})
 
     async def _request(
         self, call: str, body: dict[str, Any] | None = None, *, absent: int | None = None
     ) -> dict[str, Any] | None:
-        """Ask JetStream; None for the error ``absent``.
+        """A request to JetStream; None for the error ``absent``.
 
         Raises:
             JetStreamError: it refuses, or does not answer.

@@ -1,10 +1,11 @@
-"""What we ask of JetStream, beyond nats-py: stored messages, the fence, a consumer put back to where it must go on.
+"""Requests to JetStream, beyond nats-py: stored messages, the fence, the reset of a consumer.
 
-In: requests. Out: answers, or one of two errors: ``UnansweredError``, which time may mend, and ``RefusedError``, which it may not.
+In: requests. Out: answers, or one of two errors: ``UnansweredError``, where a retry may help, and ``RefusedError``, where it may not.
 """
 
 import base64
 import json
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,22 +18,27 @@ from nats.aio.msg import Msg
 from transcriber.bus.connection import Connection
 from transcriber.errors import RefusedError, UnansweredError
 
+log = logging.getLogger(__name__)
+
 ANSWER_S = 5.0
 """How long an answer may take: a broker that syncs every message to disk needs some hundred milliseconds."""
 
 RESET_SINCE = (2, 14)
-"""The server from which on a consumer can be put back without being made again."""
+"""The first server that resets a consumer in place; before it, the consumer is deleted and created again."""
 
 PIN_GROUP, PIN_S = "transcriber", 10.0
-"""The priority group of our consumers; one reader of it is pinned until it has asked for nothing for so long."""
+"""The priority group of our consumers; its one reader stays pinned until it has requested nothing for so long."""
 
 FENCE = "Nats-Expected-Last-Subject-Sequence"
-"""Header with the sequence of the message that ours follows upon; 0: it is the first of its subject."""
+"""Header with the sequence of the message that ours follows; 0: it is the first of its subject."""
 
 WRONG_LAST_SEQUENCE, NO_MESSAGE, STREAM_FULL = 10071, 10037, 10077
 OUT_OF_STORAGE, NO_RESOURCES = 10047, 10023
 _TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
 _NOT_FOUND, _END_OF_PAGE = "404", "204"
+
+PAGE, PAGE_BYTES = 256, 2**20
+"""Messages and bytes of one page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """What was published is stored under ``seq``; ``duplicate``: by an earlier message of the same id."""
+    """A published message is stored as ``seq``; ``duplicate``: by an earlier message of the same id."""
 
     seq: int
     duplicate: bool
@@ -58,13 +64,14 @@ class JetStream:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._undirect: dict[str, int] = {}  # streams that refuse direct requests, and the reconnects so far
 
     @property
     def client(self) -> Client:
         return self._connection.client
 
     def room(self, headers: dict[str, str]) -> int:
-        """Bytes that the broker takes in one message beside these headers."""
+        """Bytes that the broker accepts in one message beside these headers."""
         return self._connection.room(headers)
 
     @property
@@ -73,7 +80,7 @@ class JetStream:
 
     @property
     def reconnects(self) -> int:
-        """How often the connection was lost and came back."""
+        """How often the connection was lost and made again."""
         return self._connection.reconnects
 
     @property
@@ -83,7 +90,7 @@ class JetStream:
         return int(version.major), int(version.minor)
 
     async def call(self, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Ask ``$JS.API.<name>``.
+        """Send a request to ``$JS.API.<name>``.
 
         Raises:
             UnansweredError, RefusedError.
@@ -101,7 +108,7 @@ class JetStream:
         """
         answer = _answer(await self._request(subject, payload, headers, timeout_s))
         if not isinstance(answer.get("seq"), int):
-            raise UnansweredError(f"somebody else answers on {subject}")
+            raise UnansweredError(f"the answer on {subject} is not JetStream's")
         return Confirmed(answer["seq"], bool(answer.get("duplicate")))
 
     async def message(self, stream: str, **which: str | int) -> Stored | None:
@@ -134,12 +141,12 @@ class JetStream:
             seq = found.seq + 1
 
     async def direct(self, stream: str, **which: str | int) -> Stored | None:
-        """As ``message``, cheaper: the payload as it is. ``batch=1`` has the header ``Nats-Num-Pending`` count what follows.
+        """As ``message``, cheaper: the payload as it is. With ``batch=1`` the header ``Nats-Num-Pending`` counts what follows.
 
         Any copy of the stream may answer, also one that has not got the newest messages yet.
 
         Raises:
-            UnansweredError: there is no such stream, or it does not allow this, or nobody answers. RefusedError.
+            UnansweredError: there is no such stream, or it does not allow this, or there is no answer. RefusedError.
         """
         return _stored(await self._request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode()))
 
@@ -165,13 +172,40 @@ class JetStream:
             finally:
                 await subscription.unsubscribe()
         except (TimeoutError, nats_errors.Error, OSError) as error:
-            raise UnansweredError(f"{stream} is not shown: {str(error) or type(error).__name__}") from None
+            raise UnansweredError(f"no messages of {stream}: {str(error) or type(error).__name__}") from None
 
-    async def put_back(self, stream: str, consumer: str, seq: int) -> None:
+    async def paged(self, stream: str, subject: str) -> AsyncIterator[Stored]:
+        """As ``messages``, from the first on, a page at a time where the stream allows direct requests.
+
+        Any copy of the stream may answer these, and may not have the newest messages yet: the last ones are the leader's.
+
+        Raises:
+            UnansweredError, RefusedError.
+        """
+        seq = 1
+        while page := await self._page_if_allowed(stream, seq=seq, next_by_subj=subject):
+            for stored in page:
+                yield stored
+            seq = page[-1].seq + 1
+        async for stored in self.messages(stream, subject, seq):
+            yield stored
+
+    async def _page_if_allowed(self, stream: str, **which: str | int) -> list[Stored]:
+        if self._undirect.get(stream) == self.reconnects:
+            return []
+        try:
+            return await self.page(stream, batch=PAGE, max_bytes=PAGE_BYTES, **which)
+        except (UnansweredError, RefusedError) as error:
+            # A stream of an earlier version does not allow it, nor may our permissions: then each request takes ANSWER_S.
+            log.debug("%s is read message by message: %s", stream, error)
+            self._undirect[stream] = self.reconnects
+            return []
+
+    async def reset_consumer(self, stream: str, consumer: str, seq: int) -> None:
         """Have ``consumer`` deliver from stream sequence ``seq`` on, as if nothing after it had been delivered.
 
-        With a plain restart the server would deliver what is new first, and what is not acknowledged only after
-        ``ack_wait``: acknowledging the one would then lose the other (nats-server issues 4627, 6114).
+        Without it the server delivers new messages first, and what is not acknowledged only after ``ack_wait``:
+        acknowledging the one would then lose the other (nats-server issues 4627, 6114).
 
         Raises:
             UnansweredError, RefusedError.
@@ -195,7 +229,7 @@ class JetStream:
         try:
             return await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
         except nats_errors.NoRespondersError:
-            raise UnansweredError(f"nobody answers on {subject}: no JetStream, or no stream stores it") from None
+            raise UnansweredError(f"no responders on {subject}: no JetStream, or no stream stores it") from None
         except nats_errors.MaxPayloadError:
             raise RefusedError(f"{len(payload)} bytes are more than the broker's max_payload allows", 0) from None
         except (TimeoutError, nats_errors.Error, OSError) as error:
@@ -203,7 +237,7 @@ class JetStream:
 
 
 def parse_answer(message: Msg) -> dict[str, Any] | None:
-    """What JetStream answers; None if it is no JSON object, so somebody else's."""
+    """An answer of JetStream; None if it is no JSON object, and so another client's."""
     try:
         answer = json.loads(message.data)
     except ValueError:
@@ -213,7 +247,7 @@ def parse_answer(message: Msg) -> dict[str, Any] | None:
 
 def _answer(message: Msg) -> dict[str, Any]:
     if (answer := parse_answer(message)) is None:
-        raise UnansweredError("what was answered is none of the broker's")
+        raise UnansweredError("the answer is not JetStream's")
     if error := answer.get("error"):
         code, text = error.get("err_code", 0), str(error.get("description", "refused"))
         if error.get("code") in {_TOO_MANY_REQUESTS, _UNAVAILABLE} or code == OUT_OF_STORAGE:
@@ -231,8 +265,8 @@ def _stored(message: Msg) -> Stored | None:
         stored_at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
         return Stored(int(headers["Nats-Sequence"]), stored_at, headers, message.data)
     except (LookupError, ValueError):
-        said = " ".join(headers.get(name, "") for name in ("Status", "Description")).strip()
-        raise RefusedError(said or "the message has no headers of the broker's", 0) from None
+        status = " ".join(headers.get(name, "") for name in ("Status", "Description")).strip()
+        raise RefusedError(status or "the message has no headers of the broker's", 0) from None
 
 
 def _headers(block: bytes) -> dict[str, str]:

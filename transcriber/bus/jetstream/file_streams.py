@@ -1,10 +1,10 @@
-"""What JetStream keeps for files: two buckets, the jobs that wait, and what is known of each job.
+"""What JetStream stores for files: two buckets, the jobs that wait, and the record of each job.
 
 In: settings. Out: configurations.
 
 ``AUDIO_FILES`` holds the files until their jobs are done, ``TRANSCRIPTS`` the results. ``JOBS`` is a work queue: one consumer,
-from which every daemon takes, and a job that it does not say a word about for ``ACK_WAIT_S`` is another's. ``JOB_RECORDS`` has
-one message a job, the latest.
+from which every daemon takes, and a job whose lease is not extended for ``ACK_WAIT_S`` goes to another. ``JOB_RECORDS`` has one
+message a job, the latest.
 """
 
 from nats.js.api import (
@@ -35,7 +35,7 @@ JOBS_MAX_BYTES, RECORDS_MAX_BYTES = 2**26, 2**28
 """Of the jobs that wait, some 100 000; and of all records, some 200 000."""
 
 
-def kept(settings: Settings) -> StreamConfig:
+def stream_defaults(settings: Settings) -> StreamConfig:
     """What all our streams have in common."""
     return StreamConfig(
         retention=RetentionPolicy.LIMITS,
@@ -48,7 +48,7 @@ def kept(settings: Settings) -> StreamConfig:
 
 def file_streams(settings: Settings) -> tuple[StreamConfig, ...]:
     """The buckets' streams, the jobs and the records."""
-    limits = kept(settings)
+    limits = stream_defaults(settings)
     return (
         _bucket(settings, FILES_BUCKET, settings.file_max_age_secs, settings.files_max_bytes),
         _bucket(settings, RESULTS_BUCKET, settings.result_max_age_secs, settings.transcript_max_bytes),
@@ -56,7 +56,7 @@ def file_streams(settings: Settings) -> tuple[StreamConfig, ...]:
             name=JOBS,
             subjects=[f"{JOB_SUBJECT}.*"],
             retention=RetentionPolicy.WORK_QUEUE,
-            discard=DiscardPolicy.NEW,  # who submits hears that there are too many
+            discard=DiscardPolicy.NEW,  # a submission is refused when there are too many
             max_bytes=JOBS_MAX_BYTES,
             duplicate_window=DEDUPE_S,
         ),
@@ -74,7 +74,7 @@ def file_streams(settings: Settings) -> tuple[StreamConfig, ...]:
 
 def _bucket(settings: Settings, name: str, max_age_s: int, max_bytes: int) -> StreamConfig:
     """As every client makes an object store (ADR-20)."""
-    return kept(settings).evolve(
+    return stream_defaults(settings).evolve(
         name=stream_of(name),
         subjects=[f"$O.{name}.C.>", f"$O.{name}.M.>"],
         discard=DiscardPolicy.NEW,

@@ -1,9 +1,9 @@
-"""What durable mode and files need of JetStream, made or checked: streams, and a consumer for each stream of audio.
+"""What durable mode and files need of JetStream, created or checked: streams, and a consumer for each audio stream.
 
 In: settings. Out: JetStream objects that fit them, or one line that says what does not.
 
-``AUDIO`` keeps what is published on ``audio.*``; with ``PARTITIONS`` the broker stores ``audio.radio-7`` as
-``audio.2.radio-7``, so that a daemon can ask for its part alone. ``TRANSCRIPTS`` keeps every message but ``partial`` and
+``AUDIO`` stores what is published on ``audio.*``; with ``PARTITIONS`` the broker stores ``audio.radio-7`` as
+``audio.2.radio-7``, so that a daemon can read its part alone. ``TRANSCRIPTS`` stores every message but ``partial`` and
 ``progress``.
 """
 
@@ -26,7 +26,7 @@ from transcriber.bus.jetstream.file_streams import (
     RESULTS_BUCKET,
     file_streams,
     job_consumer,
-    kept,
+    stream_defaults,
 )
 from transcriber.bus.object_store.bucket import stream_of
 from transcriber.config import Settings
@@ -39,14 +39,14 @@ COMMAND = "transcriber provision"
 FILES_COMMAND = f"{COMMAND} --files"
 
 STORED_TYPES = ("final", "silence", "gap", "status", "revision", "end")
-"""What is stored. A ``partial`` or ``progress`` is worth nothing later: it leaves as a plain message."""
+"""Messages that are stored. A ``partial`` or ``progress`` is worth nothing later: it is a plain message."""
 
 ACK_WAIT_S = 120.0
 MIN_STREAM_BYTES = 2**20
 """The least that a setting allows."""
 
 MAX_ACK_PENDING = 100_000
-"""Payloads on their way: half an hour of 20 ms. What is read is bounded by the daemon, never here."""
+"""Payloads in flight: half an hour of 20 ms. The daemon bounds what it reads, never this."""
 
 
 def stream_configs(settings: Settings) -> tuple[StreamConfig, StreamConfig]:
@@ -55,7 +55,7 @@ def stream_configs(settings: Settings) -> tuple[StreamConfig, StreamConfig]:
     if settings.partitions:
         parted = f"{settings.audio_prefix}.{{{{partition({settings.partitions},1)}}}}.{{{{wildcard(1)}}}}"
         transform = SubjectTransform(src=source, dest=parted)
-    limits = kept(settings)
+    limits = stream_defaults(settings)
     text = [f"{settings.transcript_subject_prefix}.*.{kind}" for kind in STORED_TYPES]
     return (
         limits.evolve(
@@ -72,6 +72,7 @@ def stream_configs(settings: Settings) -> tuple[StreamConfig, StreamConfig]:
             max_age=settings.transcript_max_age_secs,
             max_bytes=settings.transcript_max_bytes,
             duplicate_window=min(DEDUPE_S, settings.transcript_max_age_secs),
+            allow_direct=True,
         ),
     )
 
@@ -82,12 +83,12 @@ def consumer_name(stream: str) -> str:
 
 
 def stored_subject(settings: Settings, stream: str) -> str:
-    """What the audio of ``stream`` is stored as; any part, so that it is found after ``PARTITIONS`` has changed."""
+    """The subject that the audio of ``stream`` is stored on; any partition, so that it is found after ``PARTITIONS`` has changed."""
     return f"{settings.audio_prefix}.{'*.' if settings.partitions else ''}{stream}"
 
 
 def audio_filter(settings: Settings) -> str:
-    """What the audio of this daemon is stored as: ``audio.*``, ``audio.2.*`` or ``audio.radio-7``."""
+    """The subjects that the audio of this daemon is stored on: ``audio.*``, ``audio.2.*`` or ``audio.radio-7``."""
     stream = settings.audio_subject.rpartition(".")[2]
     if settings.partition is None:
         return stored_subject(settings, stream)
@@ -96,7 +97,7 @@ def audio_filter(settings: Settings) -> str:
 
 @dataclass
 class PinnedConsumerConfig(ConsumerConfig):
-    """With what nats-py does not know yet: of those who ask for messages one is served, until it asks no more (ADR-42)."""
+    """With fields that nats-py does not have: of several readers one is served, until its requests stop (ADR-42)."""
 
     priority_groups: list[str] | None = None
     priority_policy: str | None = None
@@ -107,7 +108,7 @@ class PinnedConsumerConfig(ConsumerConfig):
 
 
 def consumer_config(settings: Settings, stream: str) -> PinnedConsumerConfig:
-    """The consumer of one audio stream. ``all`` acknowledges whatever came before, in order."""
+    """The consumer of one audio stream. ``AckPolicy.ALL``: an acknowledgement includes all payloads before."""
     return PinnedConsumerConfig(
         name=consumer_name(stream),
         durable_name=consumer_name(stream),
@@ -138,7 +139,7 @@ def _size_settings(settings: Settings) -> dict[str, str]:
 
 
 def fitted_to_disk(settings: Settings, free_bytes: int) -> Settings:
-    """Settings whose streams have room where so much is free, for a broker of our own; what somebody has set stays.
+    """Settings whose streams fit into ``free_bytes`` of disk, for an embedded broker; settings that were given stay.
 
     Raises:
         ConfigError: there is not enough even for small ones.
@@ -172,23 +173,23 @@ def _mb(size: int) -> int:
 
 
 async def check_streams(connection: Connection, settings: Settings) -> None:
-    """See that both streams are there and that a daemon can live with them; their limits are the operator's.
+    """Check that both streams exist and that a daemon can live with them; their limits are the operator's.
 
     Raises:
-        JetStreamError: they are not; the line names ``transcriber provision``.
+        JetStreamError: they do not; the line names ``transcriber provision``.
     """
-    objects = StreamAdmin(connection)
-    for config in stream_configs(settings):
-        await objects.check_stream(config, COMMAND)
+    admin = StreamAdmin(connection)
+    for config in _needed(settings, stream_configs(settings)):
+        await admin.check_stream(config, COMMAND)
 
 
 async def ensure_streams(connection: Connection, settings: Settings) -> None:
-    """As ``check_streams``, but a stream that is missing is made.
+    """As ``check_streams``, but a stream that is missing is created.
 
     Raises:
-        JetStreamError: one cannot be made, or does not fit.
+        JetStreamError: one cannot be created, or does not fit.
     """
-    await _make_missing(_objects(connection, settings), stream_configs(settings))
+    await _create_missing(_admin(connection, settings), stream_configs(settings))
     await check_streams(connection, settings)
 
 
@@ -196,43 +197,43 @@ async def check_files(connection: Connection, settings: Settings) -> None:
     """As ``check_streams``, for what files need: the stream of the text, two buckets, the jobs and their records.
 
     Raises:
-        JetStreamError: something is not there, or does not fit; the line names ``transcriber provision --files``.
+        JetStreamError: something is missing, or does not fit; the line names ``transcriber provision --files``.
     """
-    objects = StreamAdmin(connection)
-    for config in _with_files(settings):
-        await objects.check_stream(config, FILES_COMMAND)
-    await objects.check_consumer(JOBS, job_consumer(), FILES_COMMAND)
+    admin = StreamAdmin(connection)
+    for config in _needed(settings, _with_files(settings)):
+        await admin.check_stream(config, FILES_COMMAND)
+    await admin.check_consumer(JOBS, job_consumer(), FILES_COMMAND)
 
 
 async def ensure_files(connection: Connection, settings: Settings) -> None:
-    """As ``check_files``, but what is missing is made.
+    """As ``check_files``, but what is missing is created.
 
     Raises:
-        JetStreamError: something cannot be made, or does not fit.
+        JetStreamError: something cannot be created, or does not fit.
     """
-    objects = _objects(connection, settings)
-    await _make_missing(objects, _with_files(settings))
-    await objects.settle_consumer(JOBS, job_consumer(), change=True)
+    admin = _admin(connection, settings)
+    await _create_missing(admin, _with_files(settings))
+    await admin.settle_consumer(JOBS, job_consumer(), change=True)
     await check_files(connection, settings)
 
 
 async def check_consumer(connection: Connection, settings: Settings, stream: str) -> None:
-    """See that the consumer of an audio stream is there and fits.
+    """Check that the consumer of an audio stream exists and fits.
 
     Raises:
-        JetStreamError: it is not; the line names ``transcriber provision``.
+        JetStreamError: it does not; the line names ``transcriber provision``.
     """
     config = consumer_config(settings, stream)
     await StreamAdmin(connection).check_consumer(settings.audio_stream, config, f"{COMMAND} {stream}")
 
 
 async def ensure_consumer(connection: Connection, settings: Settings, stream: str) -> None:
-    """Make the consumer of an audio stream, or change it where it can be changed.
+    """Create the consumer of an audio stream, or change it where it can be changed.
 
-    Of many streams that come and go the broker removes it when nobody has asked it for audio for so long that none is left.
+    With a wildcard, the broker removes a consumer that was not read for so long that none of its audio is left.
 
     Raises:
-        JetStreamError: it cannot be made, or what differs cannot be changed.
+        JetStreamError: it cannot be created, or what differs cannot be changed.
     """
     config = consumer_config(settings, stream)
     if settings.wildcard:
@@ -241,10 +242,10 @@ async def ensure_consumer(connection: Connection, settings: Settings, stream: st
 
 
 async def audio_subjects(connection: Connection, settings: Settings) -> Contents:
-    """What JetStream keeps of this daemon's audio.
+    """What JetStream stores of this daemon's audio.
 
     Raises:
-        JetStreamError: it does not say.
+        JetStreamError: it does not answer.
     """
     return await StreamAdmin(connection).contents(settings.audio_stream, audio_filter(settings))
 
@@ -252,7 +253,7 @@ async def audio_subjects(connection: Connection, settings: Settings) -> Contents
 async def provision(
     settings: Settings, streams: Sequence[str], *, check: bool, say: Callable[[str], object] = sys.stdout.write
 ) -> bool:
-    """The command: make or change what is needed, a line an object; returns whether all of it was, or is now, right.
+    """The command: create or change what is needed, a line an object; returns whether all of it was right, or is now.
 
     Args:
         settings: what is needed.
@@ -268,49 +269,55 @@ async def provision(
         if not STREAM_NAME.fullmatch(stream):
             raise ConfigError(f"{stream!r} is no stream name ([A-Za-z0-9_-], at most 64)")
     audio, text = stream_configs(settings)
-    # Who works through files alone has no stored audio.
+    # A daemon for files alone has no stored audio.
     durable = settings.jetstream or bool(streams) or not settings.files
     outcomes: dict[str, str] = {}
 
-    def told(what: str, outcome: str) -> None:
+    def report(what: str, outcome: str) -> None:
         outcomes[what] = outcome
         say(f"{what} {outcome}\n")
 
     async with connected(settings, COMMAND) as connection:
-        objects = _objects(connection, settings)
+        admin = _admin(connection, settings)
         for config in (*([audio] if durable else []), text, *(file_streams(settings) if settings.files else ())):
-            told(f"stream {config.name}", await objects.settle_stream(config, change=not check))
+            report(f"stream {config.name}", await admin.settle_stream(config, change=not check))
         consumers = [(JOBS, job_consumer())] if settings.files else []
         if durable:
             no_audio = outcomes[f"stream {audio.name}"] == "missing"
-            found = streams or await _present(objects, settings, none=no_audio)
+            found = streams or await _existing(admin, settings, none=no_audio)
             consumers += [(settings.audio_stream, consumer_config(settings, stream)) for stream in found]
         for stream, consumer in consumers:
             lost = outcomes[f"stream {stream}"] == "missing"
-            outcome = "missing" if lost else await objects.settle_consumer(stream, consumer, change=not check)
-            told(f"consumer {consumer.name}", outcome)
+            outcome = "missing" if lost else await admin.settle_consumer(stream, consumer, change=not check)
+            report(f"consumer {consumer.name}", outcome)
     return not check or set(outcomes.values()) == {"unchanged"}
 
 
-def _objects(connection: Connection, settings: Settings) -> StreamAdmin:
+def _admin(connection: Connection, settings: Settings) -> StreamAdmin:
     return StreamAdmin(connection, {stream: name.upper() for stream, name in _size_settings(settings).items()})
 
 
-async def _make_missing(objects: StreamAdmin, configs: Iterable[StreamConfig]) -> None:
+async def _create_missing(admin: StreamAdmin, configs: Iterable[StreamConfig]) -> None:
     for config in configs:
-        if await objects.stream(config) is None:
-            await objects.make_stream(config)
+        if await admin.stream(config) is None:
+            await admin.make_stream(config)
+
+
+def _needed(settings: Settings, configs: Iterable[StreamConfig]) -> list[StreamConfig]:
+    """What a daemon needs at least: where the text allows no direct requests, it is read message by message."""
+    text = settings.transcript_stream
+    return [config.evolve(allow_direct=False) if config.name == text else config for config in configs]
 
 
 def _with_files(settings: Settings) -> tuple[StreamConfig, ...]:
     return stream_configs(settings)[1], *file_streams(settings)
 
 
-async def _present(objects: StreamAdmin, settings: Settings, *, none: bool) -> list[str]:
+async def _existing(admin: StreamAdmin, settings: Settings, *, none: bool) -> list[str]:
     """The audio streams of ``AUDIO_SUBJECT``: the one it names, or those that audio is kept of."""
     if not settings.wildcard:
         return [settings.audio_subject.rpartition(".")[2]]
     if none:
         return []
-    found = await objects.contents(settings.audio_stream, audio_filter(settings))
+    found = await admin.contents(settings.audio_stream, audio_filter(settings))
     return sorted({subject.rpartition(".")[2] for subject in found.messages})
