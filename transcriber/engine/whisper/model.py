@@ -1,4 +1,4 @@
-"""whisper.cpp: the only module that touches its binding.
+"""whisper.cpp: a model, loaded and asked.
 
 In: windows of samples. Out: transcripts. The low-level binding is called, because the wrapper around
 it ignores the return code: a call that failed or was aborted would look like silence.
@@ -7,15 +7,12 @@ A window costs one encoder run at the context that fits it, and one decoder run 
 our own (``mel.py``).
 """
 
-import atexit
 import functools
 import logging
 import math
-import mmap
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +21,17 @@ import _pywhispercpp as binding
 import numpy as np
 from numpy.typing import NDArray
 
-from transcriber.config import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, Settings, fitting_positions
+from transcriber.config import FORCED_AUDIO_CTX, MIN_AUDIO_CTX, Settings
 from transcriber.engine.hallucination import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.language_evidence import Odds
-from transcriber.engine.prompt import ending
 from transcriber.engine.transcript import Transcript
+from transcriber.engine.whisper.encoder_context import SAMPLES_PER_POSITION, EncoderContext
 from transcriber.engine.whisper.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.whisper.mel import LogMel, frames_within
+from transcriber.engine.whisper.memory import check_memory
+from transcriber.engine.whisper.native_log import LOG_ERROR, capture_native_log, native_log
+from transcriber.engine.whisper.prompt_budget import PromptBudget
 from transcriber.engine.whisper.self_test import check_kernels
 from transcriber.engine.whisper.word_timing import Token, clean_text, join_words, phrases
 from transcriber.errors import ConfigError, EngineError, ModelError
@@ -40,19 +40,6 @@ from transcriber.models.ggml import ModelShape, check_model_file, read_mel_filte
 from transcriber.schema.languages import FEW_TOKENS, WHISPER_LANGUAGES, WITHOUT_SPACES
 
 log = logging.getLogger(__name__)
-
-SAMPLES_PER_POSITION = 320
-"""The encoder makes one position of 20 ms, of two frames of the spectrogram."""
-
-REDO_POSITIONS = 1280
-"""The context of a second asking, which no usual one below it outgrows: all windows that a tighter one holds fit. Not the
-model's whole 1500: that is no multiple of 256, the step in which whisper.cpp lays out the encoder's output for flash
-attention, so the decoder would read some rows of an earlier call too. It also takes a fifth more time."""
-
-SHORT_REDO_POSITIONS, SHORT_S = 1024, 3.0
-"""Of a short window, in seconds, whose usual context is ``MIN_AUDIO_CTX``. Of 40 such that were doubted (tiny.en and base,
-clean, under noise 5 dB below the speech, or as loud) 768 positions helped 3 and harmed 8, 1024 7 and 8, 1280 7 and 12, at 1.6, 2.3
-and 2.9 times the cost of the first asking."""
 
 FRAME_MS = 10
 NO_SAMPLES = np.zeros(0, np.float32)
@@ -68,14 +55,8 @@ MANY_TOKENS_PER_SECOND = 45
 """For other languages than ``FEW_TOKENS``; whisper.cpp itself ends at 220 in a window."""
 
 MIN_TOKENS = 32
-MAX_PROMPT_CHARS = 1000
-"""As ``WHISPER_PROMPT`` has at most. whisper.cpp's tokenizer recurses over each byte, and 32 kB overflow its stack."""
-
 NO_THRESHOLD = 2.0
 """A probability that none is above."""
-
-LOG_ERROR = 4
-"""``GGML_LOG_LEVEL_ERROR``."""
 
 BINDING_ERRORS = (RuntimeError, MemoryError, ValueError, IndexError)
 """What the binding makes of exceptions of C++."""
@@ -99,10 +80,8 @@ class WhisperModel:
         self._context = context
         self._shape = shape
         self._mel = mel
-        self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
-        self._follows = settings.whisper_audio_ctx == "auto"
-        self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
-        self.tight = self._positions < self._wide_positions
+        self._encoder_context = EncoderContext(settings, shape.n_audio_ctx)
+        self.tight = self._encoder_context.tight
         self.translates = shape.multilingual
         self._beams = settings.whisper_beam_size
         self._greedy = self._params = _parameters(settings.threads, 1)
@@ -114,12 +93,12 @@ class WhisperModel:
         self._first_time = binding.whisper_token_beg(context)
         self._no_speech_threshold = self._params.no_speech_thold
         # One of the places that whisper.cpp leaves for a prompt is taken by the token that says so.
-        self._max_prompt_tokens = shape.n_text_ctx // 2 - 1
-        self._vocabulary = " ".join((settings.whisper_prompt or "").split())
-        if (count := self._count_tokens(self._vocabulary)) > self._max_prompt_tokens:
+        self._prompts = PromptBudget(settings.whisper_prompt or "", shape.n_text_ctx // 2 - 1, self._count_tokens)
+        if self._prompts.vocabulary_tokens > self._prompts.max_tokens:
             binding.whisper_free(context)  # nobody else will have it
             raise ConfigError(
-                f"WHISPER_PROMPT is {count} tokens long; the model {name} takes at most {self._max_prompt_tokens}"
+                f"WHISPER_PROMPT is {self._prompts.vocabulary_tokens} tokens long;"
+                f" the model {name} takes at most {self._prompts.max_tokens}"
             )
 
     def supports(self, language: str) -> bool:
@@ -142,9 +121,9 @@ class WhisperModel:
         greedy: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
-        positions = self._positions_for(len(samples))
-        wide = self.tight and (wide or positions >= self._wide_positions)
-        positions = max(positions, self._wide_for(len(samples))) if wide else positions
+        positions = self._encoder_context.usual(len(samples))
+        wide = self.tight and (wide or positions >= self._encoder_context.wide_positions)
+        positions = max(positions, self._encoder_context.wide(len(samples))) if wide else positions
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
@@ -186,7 +165,7 @@ class WhisperModel:
             return Odds({}, 0.0)
         if len(self._candidates) == 1:
             return Odds({self._candidates[0]: 1.0}, 0.0)
-        positions = self._positions_for(len(samples))
+        positions = self._encoder_context.usual(len(samples))
         self._check(samples, None, positions)
         # whisper.cpp detects at the context of the call before: so that it is ours, there is a call that does nothing else.
         self._params.language, self._params.initial_prompt, self._params.audio_ctx = "en", "", positions
@@ -201,7 +180,7 @@ class WhisperModel:
         except BINDING_ERRORS as error:
             raise EngineError(f"whisper.cpp: {error}") from error
         if code:
-            raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
+            raise EngineError(f"{native_log.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
         found = {one: float(probabilities[binding.whisper_lang_id(one)]) for one in self._candidates}
         whole = sum(found.values()) or 1.0
         return Odds({one: share / whole for one, share in found.items()}, time.perf_counter() - started_s)
@@ -212,35 +191,13 @@ class WhisperModel:
         if context is not None:
             binding.whisper_free(context)
 
-    def _positions_for(self, samples: int) -> int:
-        """The usual context of so many: the one that is set, as long as they fit, or what follows them."""
-        if not self.tight:
-            return self._positions
-        if self._follows:
-            fitting = fitting_positions(samples / WHISPER_SAMPLE_RATE) or FULL_AUDIO_CTX
-            return min(max(self._positions, fitting), self._wide_positions)
-        fits = samples <= self._positions * SAMPLES_PER_POSITION
-        return self._positions if fits else self._wide_positions
-
-    def _wide_for(self, samples: int) -> int:
-        """The wide context of so many."""
-        short = samples <= SHORT_S * WHISPER_SAMPLE_RATE and self._positions <= MIN_AUDIO_CTX
-        return min(SHORT_REDO_POSITIONS, self._wide_positions) if short else self._wide_positions
-
     def _set_prompt(self, said: str) -> None:
         """For the next call: the vocabulary of the settings, and of what was ``said`` as much as fits beside it.
 
         whisper.cpp uses the prompt although ``no_context`` is set, which makes it forget that of the call before. The
         binding keeps a copy of the string for as long as the parameters live.
         """
-        said = ending(" ".join(said.split()), MAX_PROMPT_CHARS)
-        prompt = f"{self._vocabulary} {said}".strip()
-        while (excess := self._count_tokens(prompt) - self._max_prompt_tokens) > 0:
-            share = excess / (excess + self._max_prompt_tokens)
-            said = ending(said, max(0, len(said) - math.ceil(share * len(prompt))))
-            prompt = f"{self._vocabulary} {said}".strip()
-        # With a space in front the first word has the tokens that it has within a text.
-        self._params.initial_prompt = prompt and f" {prompt}"
+        prompt = self._params.initial_prompt = self._prompts.prompt(said)
         # Before a text of more tokens than one, whisper.cpp 1.8.5 looks for the probability of no speech in a row that an
         # earlier call left there.
         one_token = not prompt and not self._shape.multilingual
@@ -248,9 +205,7 @@ class WhisperModel:
 
     def _count_tokens(self, prompt: str) -> int:
         """How many tokens whisper.cpp makes of a prompt. Its function counts where it has no place to write them."""
-        if len(prompt.encode()) < self._max_prompt_tokens:
-            return 0  # they fit: none is shorter than a byte
-        return abs(int(binding.whisper_tokenize(self._context, f" {prompt}", 0, 0)))
+        return abs(int(binding.whisper_tokenize(self._context, prompt, 0, 0)))
 
     def _check(self, samples: NDArray[np.float32], language: str | None, positions: int) -> None:
         if self._context is None:
@@ -284,13 +239,13 @@ class WhisperModel:
             processing_s = time.perf_counter() - started_s
             binding.clear_abort_callback(self._params)
         if code:
-            reason = "aborted" if should_abort() else _heard.first_error() or "failed"
+            reason = "aborted" if should_abort() else native_log.first_error() or "failed"
             raise EngineError(f"{reason} (whisper.cpp returned {code})", return_code=code)
         return asked - 1, processing_s  # the first time it asks is after the encoder
 
     def _set_samples(self, samples: NDArray[np.float32], positions: int) -> None:
         """All that the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence."""
-        _heard.lines.clear()
+        native_log.lines.clear()
         frames = 2 * positions
         spectrogram = self._mel(samples, frames).ravel()
         try:
@@ -298,7 +253,7 @@ class WhisperModel:
         except BINDING_ERRORS as error:
             raise EngineError(f"whisper.cpp: {error}") from error
         if code:
-            raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
+            raise EngineError(f"{native_log.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
 
     def _n_tokens(self) -> int:
         """Of the answer, with its end: the steps of the beam that won, where the decoder runs for as long as any of them goes on."""
@@ -329,10 +284,10 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
         ModelError: the file is not a whole Whisper model, or memory is short.
     """
     shape = check_model_file(path)
-    _check_memory(path, _beam_bytes(shape, settings.whisper_beam_size))
-    _listen()
+    check_memory(path, shape, settings.whisper_beam_size)
+    capture_native_log()
     _load_kernels(settings.whisper_kernels)
-    _heard.lines.clear()
+    native_log.lines.clear()
     params = binding.whisper_context_default_params()
     params.use_gpu = settings.whisper_device != "cpu"
     params.flash_attn = True
@@ -343,9 +298,9 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
         raise ModelError(f"{path}: whisper.cpp cannot load it: {error}") from error
     # After a failure the context is a null pointer that Python cannot see, and any use of it a segmentation fault;
     # but every such path logs an error of one of the whisper_init functions.
-    if any(level == LOG_ERROR and text.startswith("whisper_init") for level, text in _heard.lines):
-        raise ModelError(f"{path}: whisper.cpp cannot load it: {_heard.first_error()}")
-    device = "cuda" if any("using CUDA" in text for _, text in _heard.lines) else "cpu"
+    if any(level == LOG_ERROR and text.startswith("whisper_init") for level, text in native_log.lines):
+        raise ModelError(f"{path}: whisper.cpp cannot load it: {native_log.first_error()}")
+    device = "cuda" if any("using CUDA" in text for _, text in native_log.lines) else "cpu"
     if settings.whisper_device == "cuda" and device == "cpu":
         log.warning("WHISPER_DEVICE=cuda, but whisper.cpp has no CUDA or found no such device: it runs on the CPU")
     mel = LogMel(read_mel_filters(path, shape))
@@ -429,41 +384,3 @@ def _padded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.zeros(MIN_SAMPLES, np.float32)
     padded[: len(samples)] = samples
     return padded
-
-
-def _beam_bytes(shape: ModelShape, beams: int) -> int:
-    """What beams need above greedy decoding: keys and values of 16 bits for each and two more, and three tables of the vocabulary for each."""
-    if beams == 1:
-        return 0
-    cache = 2 * 2 * 256 * math.ceil(shape.n_text_ctx / 256) * shape.n_audio_state * shape.n_text_layer
-    return (beams + 1) * cache + beams * 20 * shape.n_vocab
-
-
-def _check_memory(path: Path, more_bytes: int) -> None:
-    """Ask for the memory once: whisper.cpp aborts the process where it gets none."""
-    need_bytes = int(1.3 * path.stat().st_size) + 250_000_000 + more_bytes
-    try:
-        mmap.mmap(-1, need_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
-    except OSError as error:
-        raise ModelError(f"{path}: needs about {need_bytes / 1e6:.0f} MB of memory: {error.strerror}") from error
-
-
-class _Heard(threading.local):
-    """What whisper.cpp logged on this thread since the call began, as (level, line)."""
-
-    def __init__(self) -> None:
-        self.lines: deque[tuple[int, str]] = deque(maxlen=512)
-
-    def first_error(self) -> str | None:
-        return next((text for level, text in self.lines if level == LOG_ERROR), None)
-
-
-_heard = _Heard()
-
-
-@functools.cache
-def _listen() -> None:
-    """Keep whisper.cpp's chatter off stderr, and its errors for our messages."""
-    binding.whisper_log_set(lambda level, text: _heard.lines.append((level, text.strip())))
-    # Left set, the binding would release the function after the interpreter is gone, and abort.
-    atexit.register(binding.whisper_log_set, None)

@@ -1,0 +1,42 @@
+"""A prompt that fits. In: the vocabulary of the settings, and what was said before. Out: the text that whisper.cpp is given."""
+
+import math
+from collections.abc import Callable
+
+from transcriber.engine.prompt import ending
+
+MAX_PROMPT_CHARS = 1000
+"""As ``WHISPER_PROMPT`` has at most. whisper.cpp's tokenizer recurses over each byte, and 32 kB overflow its stack."""
+
+
+class PromptBudget:
+    """The tokens that a model leaves for a prompt.
+
+    Attributes:
+        max_tokens: how many they are.
+        vocabulary_tokens: how many of them the vocabulary takes; 0 where it is too short to be counted.
+    """
+
+    def __init__(self, vocabulary: str, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
+        """``count_tokens`` asks the model; ``vocabulary`` comes before every prompt."""
+        self.max_tokens = max_tokens
+        self._count_tokens = count_tokens
+        self._vocabulary = " ".join(vocabulary.split())
+        self.vocabulary_tokens = self._tokens(self._vocabulary)
+
+    def prompt(self, said: str) -> str:
+        """The vocabulary, and of what was ``said`` as much as fits beside it, from its end."""
+        said = ending(" ".join(said.split()), MAX_PROMPT_CHARS)
+        prompt = f"{self._vocabulary} {said}".strip()
+        while (excess := self._tokens(prompt) - self.max_tokens) > 0:
+            share = excess / (excess + self.max_tokens)
+            said = ending(said, max(0, len(said) - math.ceil(share * len(prompt))))
+            prompt = f"{self._vocabulary} {said}".strip()
+        # With a space in front the first word has the tokens that it has within a text.
+        return prompt and f" {prompt}"
+
+    def _tokens(self, prompt: str) -> int:
+        """How many tokens whisper.cpp makes of a prompt."""
+        if len(prompt.encode()) < self.max_tokens:
+            return 0  # they fit: none is shorter than a byte
+        return self._count_tokens(f" {prompt}")
