@@ -29,14 +29,14 @@ import numpy as np
 from transcriber import cli
 from transcriber.config import load_settings
 from transcriber.engine.hallucination import Doubt
-from transcriber.engine.language_evidence import Odds
+from transcriber.engine.language_evidence import LanguageProbabilities
 from transcriber.engine.transcript import Transcript, Word
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
 from transcriber.service import serve
 
 GERMAN = 0.8
-NO_ODDS = Odds({}, 0.0)
+NO_ODDS = LanguageProbabilities({}, 0.0)
 
 
 class FakeModel:
@@ -61,7 +61,7 @@ class FakeModel:
 
     def detect(self, samples):
         return (
-            Odds({"en": 0.1, "de": 0.9} if german(samples) else {"en": 0.9, "de": 0.1}, 0.0)
+            LanguageProbabilities({"en": 0.1, "de": 0.9} if german(samples) else {"en": 0.9, "de": 0.1}, 0.0)
             if self.detects
             else NO_ODDS
         )

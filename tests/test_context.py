@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from transcriber.engine.prompt import MAX_CHARS, Context, ending
+from transcriber.engine.prompt import MAX_CHARS, SpeakerPrompt, ending
 from transcriber.engine.transcript import Transcript
 
 
@@ -10,7 +10,7 @@ def said(text, avg_logprob=-0.1, language="en", doubt=None, suppressed=None):
 
 
 def test_sure_text_is_the_prompt_of_the_next_window_and_grows():
-    context = Context()
+    context = SpeakerPrompt()
 
     context.follow(said("Gale warning"), context.epoch)
     context.follow(said("for the north channel."), context.epoch)
@@ -19,7 +19,7 @@ def test_sure_text_is_the_prompt_of_the_next_window_and_grows():
 
 
 def test_text_of_a_language_without_spaces_grows_without_them():
-    context = Context()
+    context = SpeakerPrompt()
 
     context.follow(said("人人生而", language="zh"), context.epoch)
     context.follow(said("自由", language="zh"), context.epoch)
@@ -41,7 +41,7 @@ def test_text_of_a_language_without_spaces_grows_without_them():
     ids=["unsure", "unknown", "doubtful", "gave up", "suppressed", "empty", "failed"],
 )
 def test_whatever_is_not_sure_text_ends_the_context(answer):
-    context = Context()
+    context = SpeakerPrompt()
     context.follow(said("Gale warning"), context.epoch)
 
     context.follow(answer, context.epoch)
@@ -50,7 +50,7 @@ def test_whatever_is_not_sure_text_ends_the_context(answer):
 
 
 def test_text_just_sure_enough_is_kept():
-    context = Context()
+    context = SpeakerPrompt()
 
     context.follow(said("Gale warning", -0.5), context.epoch)
 
@@ -58,7 +58,7 @@ def test_text_just_sure_enough_is_kept():
 
 
 def test_after_a_gap_nothing_of_before_it_is_prompt_even_if_it_is_answered_later():
-    context = Context()
+    context = SpeakerPrompt()
     before = context.epoch
     context.follow(said("Gale warning"), before)
 
@@ -95,7 +95,7 @@ steps = st.lists(st.sampled_from(["drop", "follow", "fail"]) | st.integers(0, 3)
 @given(steps)
 def test_no_prompt_crosses_a_gap_whatever_the_order(happened):
     """Every word is the number of the epoch in which it was said, so that what crosses a gap shows."""
-    context, waiting = Context(), []
+    context, waiting = SpeakerPrompt(), []
     for what in happened:
         if what == "drop":
             context.drop()

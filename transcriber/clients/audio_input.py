@@ -138,17 +138,17 @@ class _Pipe:
         self.size = None
         self._reader = reader
         self._loop = asyncio.get_running_loop()
-        self._begun = b""  # read already, and not given to anybody
+        self._read_ahead = b""  # read already, and not given to anybody
         self._offset = 0
 
     async def is_wav(self) -> bool:
         """Look at what comes first; something else is known by its first byte."""
-        while len(self._begun) < _WAV_HEADER_BYTES and b"RIFF".startswith(self._begun[:4]):
-            piece = await self._reader.read(_WAV_HEADER_BYTES - len(self._begun))
+        while len(self._read_ahead) < _WAV_HEADER_BYTES and b"RIFF".startswith(self._read_ahead[:4]):
+            piece = await self._reader.read(_WAV_HEADER_BYTES - len(self._read_ahead))
             if not piece:
                 break
-            self._begun += piece
-        return is_wav(self._begun)
+            self._read_ahead += piece
+        return is_wav(self._read_ahead)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """All of it, for who reads it on the event loop."""
@@ -169,7 +169,7 @@ class _Pipe:
                 return piece
 
     async def _next(self, count: int) -> bytes:
-        piece, self._begun = self._begun[:count], self._begun[count:]
+        piece, self._read_ahead = self._read_ahead[:count], self._read_ahead[count:]
         return piece or await self._reader.read(count)
 
 

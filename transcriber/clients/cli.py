@@ -164,7 +164,7 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.clients.transcribe import Wanted, transcribe_files  # noqa: PLC0415
+    from transcriber.clients.transcribe import TranscribeOptions, transcribe_files  # noqa: PLC0415
 
     asked = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "keep")}
     try:
@@ -172,7 +172,7 @@ def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"--{wrong['loc'][0]}={wrong['input']!r}: {wrong['msg']}") from None
-    wanted = Wanted(
+    wanted = TranscribeOptions(
         submission,
         arguments.format,
         store=bool(arguments.store or arguments.keep or arguments.detach or arguments.apart),

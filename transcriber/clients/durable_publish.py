@@ -52,7 +52,7 @@ async def store_all(
         BrokerError: no stream stores this subject.
         ConnectionError: the connection is closed for good.
     """
-    store = Store(connection)
+    publisher = StoringPublisher(connection)
     outbox = _Outbox(FAST_BUFFER_BYTES if fast else BUFFER_BYTES, warn=not fast)
 
     async def read() -> None:
@@ -64,7 +64,7 @@ async def store_all(
         stream = subject.rpartition(".")[2]
         async for payload in outbox.payloads():
             message_id = f"{stream}:{payload.headers['Audio-Session']}:{payload.headers['Audio-Offset']}"
-            await store.put(subject, payload.data, payload.headers | {"Nats-Msg-Id": message_id})
+            await publisher.put(subject, payload.data, payload.headers | {"Nats-Msg-Id": message_id})
             on_stored(payload.end_frame)
 
     # A task each: nats-py keeps a cancellation to itself that meets an answer, and then nothing would stop.
@@ -90,8 +90,8 @@ async def store_all(
         await asyncio.gather(reading, sending, return_exceptions=True)
     sending.result()
     reading.result()
-    if store.known:
-        log.warning("%d payloads had been stored before: a recording needs a session of its own", store.known)
+    if publisher.duplicates:
+        log.warning("%d payloads had been stored before: a recording needs a session of its own", publisher.duplicates)
     return outbox.end_frame
 
 
@@ -148,19 +148,19 @@ class _Outbox:
         self._more.set()
 
 
-class Store:
+class StoringPublisher:
     """Stores one message at a time, so that order is kept; says once what hinders it, and once when it goes on.
 
     Event loop only.
 
     Attributes:
-        known: messages that the broker had before we first sent them.
+        duplicates: messages that the broker had before we first sent them.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.known = 0
+        self.duplicates = 0
         self._connection = connection
-        self._any = False
+        self._any_stored = False
         self._hindered: set[str] = set()
         self._hindered_since_s = 0.0
 
@@ -174,12 +174,12 @@ class Store:
         first = True
         while hindrance := await self._try(subject, payload, headers, first=first):
             first = False
-            self._hinder(hindrance)
+            self._log_hindrance(hindrance)
             await asyncio.sleep(RETRY_S)
         if self._hindered:
             log.warning("stored again", extra={"after_s": round(time.monotonic() - self._hindered_since_s, 1)})
             self._hindered.clear()
-        self._any = True
+        self._any_stored = True
 
     async def _try(self, subject: str, payload: bytes, headers: dict[str, str], *, first: bool) -> str:
         """What kept the broker from storing it; empty if it is stored."""
@@ -191,7 +191,7 @@ class Store:
             answer = await self._connection.client.request(subject, payload, timeout=ANSWER_TIMEOUT_S, headers=headers)
         except nats_errors.NoRespondersError:
             missing = f"no JetStream stream stores {subject}"
-            if not self._any:
+            if not self._any_stored:
                 raise BrokerError(f"{missing}: transcriber provision makes one") from None
             return missing
         except (nats_errors.Error, OSError):
@@ -203,10 +203,10 @@ class Store:
             known = ack["seq"] > 0 and ack.get("duplicate", False)
         except (ValueError, AttributeError, LookupError, TypeError):
             return f"somebody who is not JetStream answers on {subject}"
-        self.known += first and known
+        self.duplicates += first and known
         return ""
 
-    def _hinder(self, hindrance: str) -> None:
+    def _log_hindrance(self, hindrance: str) -> None:
         if not self._hindered:
             self._hindered_since_s = time.monotonic()
         if hindrance not in self._hindered:

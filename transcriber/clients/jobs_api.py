@@ -20,7 +20,7 @@ from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RECORDS, RESULT
 from transcriber.bus.jetstream.provision import FILES_COMMAND
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
-from transcriber.clients.service_client import STOPPING, ask
+from transcriber.clients.service_client import STOPPING, call_service
 from transcriber.config import CANCEL_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.files.job_store import JobStore
@@ -42,7 +42,7 @@ HINT = f"files need JetStream, FILES=1 and `{FILES_COMMAND}`"
 NOTHING = "-"
 """An object, and a job, that there is not."""
 
-Tell = Callable[[JobState, float, float | None, float | None], None]
+OnProgress = Callable[[JobState, float, float | None, float | None], None]
 """Told the state, the seconds done, all of them if known, and the seconds until it is done."""
 
 
@@ -53,7 +53,7 @@ class Jobs:
         self._connection = connection
         self._prefix = settings.transcript_subject_prefix
         self._jetstream = JetStream(connection)
-        self._desk = JobStore(self._jetstream, settings)
+        self._store = JobStore(self._jetstream, settings)
         self._files = Bucket(self._jetstream, FILES_BUCKET)
         self._results = Bucket(self._jetstream, RESULTS_BUCKET)
 
@@ -66,7 +66,7 @@ class Jobs:
         """
         try:
             # Whoever is there refuses it.
-            await ask(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
+            await call_service(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
         except RequestError:
             for bucket in (self._files, self._results):
                 with _explained(f"bucket {bucket.name}"):
@@ -112,7 +112,7 @@ class Jobs:
             JetStreamError: there are no records. UnansweredError, RefusedError.
         """
         with _explained(f"stream {RECORDS}"):
-            kept = await self._desk.record(job)
+            kept = await self._store.record(job)
         return kept and kept.record
 
     async def records(self) -> list[JobRecord]:
@@ -122,16 +122,16 @@ class Jobs:
             As ``record``.
         """
         with _explained(f"stream {RECORDS}"):
-            await self._desk.record(f"job={NOTHING}")  # says so if there is no such stream; a page of it does not
-            return [kept.record for kept in reversed(await self._desk.records())]
+            await self._store.record(f"job={NOTHING}")  # says so if there is no such stream; a page of it does not
+            return [kept.record for kept in reversed(await self._store.records())]
 
     @asynccontextmanager
-    async def following(self, job: str, tell: Tell) -> AsyncIterator["Following"]:
+    async def watch(self, job: str, on_progress: OnProgress) -> AsyncIterator["JobWatch"]:
         """Listen to how far a job is, best from before it is submitted."""
-        following = Following(self, self._connection, job, tell)
-        subscription = await self._connection.subscribe(f"{self._prefix}.{job}.progress", following.take)
+        watch = JobWatch(self, self._connection, job, on_progress)
+        subscription = await self._connection.subscribe(f"{self._prefix}.{job}.progress", watch.on_message)
         try:
-            yield following
+            yield watch
         finally:
             if self._connection.connected:
                 await subscription.unsubscribe()
@@ -155,26 +155,28 @@ class Jobs:
             await reader.close()
 
     async def _ask(self, subject: str, question: Submission | Cancellation) -> Answer:
-        answer = await ask(self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING)
+        answer = await call_service(
+            self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING
+        )
         try:
             return Answer.model_validate_json(answer.data)
         except ValidationError:
             raise RequestError(500, f"the answer on {subject} cannot be read") from None
 
 
-class Following:
+class JobWatch:
     """One job on its way."""
 
-    def __init__(self, jobs: Jobs, connection: Connection, job: str, tell: Tell) -> None:
-        self._jobs, self._connection, self._job, self._tell = jobs, connection, job, tell
+    def __init__(self, jobs: Jobs, connection: Connection, job: str, on_progress: OnProgress) -> None:
+        self._jobs, self._connection, self._job, self._on_progress = jobs, connection, job, on_progress
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def take(self, message: Msg) -> None:
+    async def on_message(self, message: Msg) -> None:
         """A progress message came."""
         progress = parse_transcript(message)
         if not isinstance(progress, Progress):
             return
-        self._tell(progress.state, progress.duration, progress.total, progress.eta)
+        self._on_progress(progress.state, progress.duration, progress.total, progress.eta)
         if progress.state in OVER and not self._over.done():
             self._over.set_result(None)
 
@@ -187,7 +189,7 @@ class Following:
         """
         watched = {self._over, self._connection.closed}
         while True:
-            record = await self._look()
+            record = await self._read_record()
             if record and record.over:
                 return record
             if self._over.done():
@@ -197,7 +199,7 @@ class Following:
             if self._connection.closed.done():
                 self._connection.closed.result()
 
-    async def _look(self) -> JobRecord | None:
+    async def _read_record(self) -> JobRecord | None:
         """The record as it is; None if it cannot be had now."""
         try:
             record = await self._jobs.record(self._job)
@@ -206,7 +208,7 @@ class Following:
             return None
         if record is None:
             raise ObjectError(f"nothing is known of {self._job} any more")
-        self._tell(record.state, record.done_s, record.total_s, record.eta_s)
+        self._on_progress(record.state, record.done_s, record.total_s, record.eta_s)
         return record
 
 

@@ -10,19 +10,19 @@ from rich.table import Table
 
 from transcriber.bus.client_session import connected
 from transcriber.clients.jobs_api import Jobs
-from transcriber.clients.transcribe import fetch, told_suppressed
+from transcriber.clients.transcribe import fetch, suppressed_text
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, file_name, is_job_id
 from transcriber.schema.messages import JobState
-from transcriber.terminal.output_files import places, reader_may_leave
+from transcriber.terminal.output_files import output_paths, reader_may_leave
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
 
 COLUMNS = ("job", "state", "file", "done", "left", "by", "submitted")
 
-_OURS = (RequestError, UnansweredError, RefusedError, ObjectError)
+_REPORTED = (RequestError, UnansweredError, RefusedError, ObjectError)
 
 
 async def show_jobs(
@@ -73,11 +73,11 @@ async def get_result(settings: Settings, job: str, form: Form, output: Path | No
             raise ObjectError(record.line)
         await fetch(jobs, job, form, place)
         if record.suppressed:
-            sys.stderr.write(f"transcriber: {job}: {told_suppressed(record.suppressed)}\n")
+            sys.stderr.write(f"transcriber: {job}: {suppressed_text(record.suppressed)}\n")
         if record.error:
             raise ObjectError(record.error)
 
-    (place,) = places([Path(job)], output, form)
+    (place,) = output_paths([Path(job)], output, form)
     return await _with_jobs(settings, job, get)
 
 
@@ -88,7 +88,7 @@ async def _with_jobs(settings: Settings, job: str | None, do: Callable[[Jobs], A
     async with connected(settings, "transcriber jobs") as connection:
         try:
             await do(Jobs(connection, settings))
-        except _OURS as error:
+        except _REPORTED as error:
             sys.stderr.write(f"transcriber: {clean(mask(str(error)))}\n")
             return 1
     return 0

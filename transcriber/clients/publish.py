@@ -17,7 +17,7 @@ from transcriber.clients.durable_publish import store_all
 from transcriber.clients.payloads import end_payload, timed_payloads
 from transcriber.config import STREAM_NAME, Settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
-from transcriber.terminal.progress_bar import bar, notes
+from transcriber.terminal.progress_bar import progress_bar, stderr_console
 from transcriber.ulid import new_ulid
 
 FLUSH_EVERY_BYTES = 2**18
@@ -82,13 +82,13 @@ async def publish_file(
     if not STREAM_NAME.fullmatch(stream):
         raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
     subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
-    console = notes()
+    console = stderr_console()
     hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
     try:
         async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
             hint = ""
             rate, total_s = source.format.rate, source.frames and source.frames / source.format.rate
-            with bar(console) as draw:
+            with progress_bar(console) as draw:
                 done = await publish(
                     connection, subject, source,
                     session=session, language=language, prompt=prompt, chunk_ms=chunk_ms, fast=fast, durable=durable,

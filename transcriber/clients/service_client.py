@@ -14,7 +14,7 @@ AGAIN_S = 0.5
 """Where no ``Retry-After`` is given."""
 
 
-async def ask(
+async def call_service(
     connection: Connection,
     subject: str,
     payload: bytes,

@@ -22,14 +22,22 @@ from pydantic import TypeAdapter, ValidationError
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
 from transcriber.clients.audio_input import FileBytes, open_bytes
-from transcriber.clients.jobs_api import Following, Jobs
-from transcriber.clients.service_client import ask
+from transcriber.clients.jobs_api import Jobs, JobWatch
+from transcriber.clients.service_client import call_service
 from transcriber.config import REQUEST_SUBJECT, Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, Submission, new_job_id, new_object_name
 from transcriber.schema.messages import HeldBack, JobState, Unheard
-from transcriber.terminal.output_files import SUFFIXES, joined, once, places, reader_may_leave, shown, write
-from transcriber.terminal.progress_bar import bar, notes
+from transcriber.terminal.output_files import (
+    SUFFIXES,
+    chain_pieces,
+    display_name,
+    output_paths,
+    reader_may_leave,
+    single_piece,
+    write,
+)
+from transcriber.terminal.progress_bar import progress_bar, stderr_console
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
@@ -41,7 +49,7 @@ REQUEST_S = 60.0
 
 TOO_LARGE = 413
 
-MAX_TOLD = 5
+MAX_LISTED = 5
 """Windows whose text was held back, named in a line."""
 
 _MB = 1e6
@@ -50,7 +58,7 @@ _UNHEARD = TypeAdapter(list[Unheard])
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TranscribeOptions:
     """What is asked of each file.
 
     Attributes:
@@ -72,7 +80,9 @@ class _FailedError(TranscriberError):
     """A job was taken and did not give its text, or not all of it; the message says how it goes on, or what is missing."""
 
 
-async def transcribe_files(settings: Settings, files: list[Path | None], output: Path | None, wanted: Wanted) -> int:
+async def transcribe_files(
+    settings: Settings, files: list[Path | None], output: Path | None, wanted: TranscribeOptions
+) -> int:
     """The command ``transcribe``; None is stdin.
 
     Returns:
@@ -81,17 +91,17 @@ async def transcribe_files(settings: Settings, files: list[Path | None], output:
     Raises:
         StartError: a wrong name, or no broker.
     """
-    where = places(files, output, wanted.form)
+    where = output_paths(files, output, wanted.form)
     failed = 0
     with reader_may_leave():
         async with connected(settings, "transcriber transcribe") as connection:
-            asking = _Asking(connection, settings, wanted, several=len(files) > 1)
+            transcriber = _FileTranscriber(connection, settings, wanted, several=len(files) > 1)
             for file, place in zip(files, where, strict=True):
-                failed += not await asking.try_file(file, place)
+                failed += not await transcriber.try_file(file, place)
     return 1 if failed else 0
 
 
-def asked_by() -> str:
+def submitter() -> str:
     """Who we are, for the record."""
     try:
         user = getpass.getuser()
@@ -118,16 +128,16 @@ async def fetch(jobs: Jobs, job: str, form: Form, place: Path | None, *, head: s
         As ``Jobs.result`` and ``write``.
     """
     async with aclosing(jobs.result(job, SUFFIXES[form])) as pieces:
-        await write(once(await json_text(pieces)) if form == "json" else pieces, place, head=head)
+        await write(single_piece(await json_text(pieces)) if form == "json" else pieces, place, head=head)
 
 
-class _Asking:
+class _FileTranscriber:
     """File after file over one connection."""
 
-    def __init__(self, connection: Connection, settings: Settings, wanted: Wanted, *, several: bool) -> None:
+    def __init__(self, connection: Connection, settings: Settings, wanted: TranscribeOptions, *, several: bool) -> None:
         self._connection, self._wanted, self._several = connection, wanted, several
         self._jobs = Jobs(connection, settings)
-        self._notes = notes()
+        self._notes = stderr_console()
         task = wanted.submission
         headers = {
             "Response-Format": wanted.form,
@@ -146,7 +156,7 @@ class _Asking:
         except BrokenPipeError:
             raise
         except (TranscriberError, ConnectionError) as error:
-            self._notes.print(f"transcriber: {shown(file)}: {clean(mask(str(error)))}")
+            self._notes.print(f"transcriber: {display_name(file)}: {clean(mask(str(error)))}")
             return False
         return True
 
@@ -158,16 +168,16 @@ class _Asking:
             why = "too long" if whole else "too large"
             answer = await self._request(b"".join(head)) if whole else None
             if answer is not None:
-                await write(once(answer.data), place, head=self._head(file))
-                self._tell_suppressed(file, _listed(answer, "Suppressed", _HELD_BACK))
+                await write(single_piece(answer.data), place, head=self._head(file))
+                self._note_suppressed(file, _listed(answer, "Suppressed", _HELD_BACK))
                 if gaps := _listed(answer, "Gaps", _UNHEARD):
-                    raise _FailedError(_told_ranges("not transcribed", gaps))
+                    raise _FailedError(_ranges_text("not transcribed", gaps))
                 return
         try:
             await self._jobs.check()
         except TranscriberError as error:
             raise _FailedError(f"{why} for a request, and {error}" if why else str(error)) from None
-        await self._job(FileBytes(source.size, joined(head, source.pieces)), file, place)
+        await self._job(FileBytes(source.size, chain_pieces(head, source.pieces)), file, place)
 
     async def _read(self, source: FileBytes) -> tuple[list[bytes], bool]:
         """As much of a file as a request has room for, and whether that is all of it."""
@@ -185,7 +195,7 @@ class _Asking:
     async def _request(self, data: bytes) -> Msg | None:
         """The answer; None if it is too long for one."""
         try:
-            return await ask(
+            return await call_service(
                 self._connection,
                 REQUEST_SUBJECT,
                 data,
@@ -199,40 +209,40 @@ class _Asking:
             raise
 
     async def _job(self, source: FileBytes, file: Path | None, place: Path | None) -> None:
-        name = shown(file and Path(file.name))
+        name = display_name(file and Path(file.name))
         submission = self._wanted.submission.model_copy(
-            update={"job": new_job_id(), "object": new_object_name(name), "by": asked_by()}
+            update={"job": new_job_id(), "object": new_object_name(name), "by": submitter()}
         )
         job = submission.job
-        with bar(self._notes) as draw:
+        with progress_bar(self._notes) as draw:
 
             def stored(sent_bytes: int) -> None:
                 of = "" if source.size is None else f" of {source.size / _MB:.0f}"
                 draw(f"{name}: {sent_bytes / _MB:.0f}{of} MB stored", sent_bytes, source.size)
 
-            def tell(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> None:
-                draw(f"{name}: {told(state, done_s, total_s, eta_s)}", done_s, total_s)
+            def on_progress(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> None:
+                draw(f"{name}: {progress_text(state, done_s, total_s, eta_s)}", done_s, total_s)
 
-            async with self._jobs.following(job, tell) as following:
+            async with self._jobs.watch(job, on_progress) as watch:
                 await self._jobs.upload(submission.object, source.pieces, stored)
-                record = await self._submit(submission, following, file)
+                record = await self._submit(submission, watch, file)
         if record is None:
-            sys.stdout.write(f"{job}  {shown(file)}\n" if self._several else f"{job}\n")
+            sys.stdout.write(f"{job}  {display_name(file)}\n" if self._several else f"{job}\n")
             sys.stdout.flush()
             return
         if record.state != "done":
             raise _FailedError(record.line)
         await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
-        self._tell_suppressed(file, record.suppressed)
+        self._note_suppressed(file, record.suppressed)
         if record.error:
             raise _FailedError(record.error)
 
-    def _tell_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
+    def _note_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
         """Where there is less text than whisper gave, say so; an empty result looks like silence."""
         if suppressed:
-            self._notes.print(f"transcriber: {shown(file)}: {told_suppressed(suppressed)}")
+            self._notes.print(f"transcriber: {display_name(file)}: {suppressed_text(suppressed)}")
 
-    async def _submit(self, submission: Submission, following: Following, file: Path | None) -> JobRecord | None:
+    async def _submit(self, submission: Submission, watch: JobWatch, file: Path | None) -> JobRecord | None:
         """Submit a job and wait until it is over; None where nobody is to wait."""
         job = submission.job
         try:
@@ -240,24 +250,24 @@ class _Asking:
             if self._wanted.detach:
                 return None
             async with asyncio.timeout(self._wanted.timeout_s):
-                return await following.record()
+                return await watch.record()
         except UnansweredError as error:
             raise _FailedError(f"{error}; perhaps it was taken all the same: transcriber jobs {job}") from None
         except TimeoutError:
-            raise _FailedError(f"not done within {self._wanted.timeout_s:g} s; {_goes_on(job)}") from None
+            raise _FailedError(f"not done within {self._wanted.timeout_s:g} s; {_still_runs(job)}") from None
         except (asyncio.CancelledError, ConnectionError):
-            self._notes.print(f"transcriber: {shown(file)}: {_goes_on(job)}")
+            self._notes.print(f"transcriber: {display_name(file)}: {_still_runs(job)}")
             raise
 
     def _head(self, file: Path | None) -> str:
         """What is written before a text, where there are several."""
-        return f"==> {shown(file)} <==\n" if self._several and self._wanted.form == "text" else ""
+        return f"==> {display_name(file)} <==\n" if self._several and self._wanted.form == "text" else ""
 
 
-def told(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> str:
+def progress_text(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> str:
     """How far a job is.
 
-    >>> told("queued", 0, None, None), told("running", 75, 3675, 240)
+    >>> progress_text("queued", 0, None, None), progress_text("running", 75, 3675, 240)
     ('queued', '01:15 of 1:01:15, 04:00 left')
     """
     if state != "running":
@@ -266,18 +276,18 @@ def told(state: JobState, done_s: float, total_s: float | None, eta_s: float | N
     return f"{clock(done_s)}{of}" + ("" if eta_s is None else f", {clock(eta_s)} left")
 
 
-def told_suppressed(suppressed: Sequence[HeldBack]) -> str:
+def suppressed_text(suppressed: Sequence[HeldBack]) -> str:
     """What was held back, in a line.
 
-    >>> told_suppressed([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
+    >>> suppressed_text([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
     'text held back: 00:00-00:05 repetition, 01:10-01:15 rate'
     """
-    return _told_ranges("text held back", suppressed)
+    return _ranges_text("text held back", suppressed)
 
 
-def _told_ranges(what: str, ranges: Sequence[HeldBack | Unheard]) -> str:
-    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in ranges[:MAX_TOLD])
-    return f"{what}: {some}{' and more' if len(ranges) > MAX_TOLD else ''}"
+def _ranges_text(what: str, ranges: Sequence[HeldBack | Unheard]) -> str:
+    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in ranges[:MAX_LISTED])
+    return f"{what}: {some}{' and more' if len(ranges) > MAX_LISTED else ''}"
 
 
 def _listed(answer: Msg, header: str, of: TypeAdapter[list[_Listed]]) -> list[_Listed]:
@@ -288,5 +298,5 @@ def _listed(answer: Msg, header: str, of: TypeAdapter[list[_Listed]]) -> list[_L
         return []
 
 
-def _goes_on(job: str) -> str:
+def _still_runs(job: str) -> str:
     return f"{job} goes on; `transcriber jobs --cancel {job}` stops it, `transcriber jobs --get {job}` fetches its text"

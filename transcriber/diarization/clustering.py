@@ -33,29 +33,29 @@ class Clustering:
     def add(self, vector: Vector, *, sure: bool = True) -> None:
         """The next one. What is not ``sure`` founds no group, but goes to the one it is most like, unless there is none."""
         if sure:
-            self._found(vector)
+            self._add_group(vector)
         else:
             self._unsure[len(self._owners)] = vector
             self._owners.append(-1)
         if len(self._unsure) > MOST_GROUPS:
-            self._follow()
+            self._assign_unsure()
         if len(self._sums) > MOST_GROUPS:
             self._join(_NEVER_ALIKE, MOST_GROUPS // 2)
 
     def groups(self) -> list[int]:
         """The group of each vector, numbered as they first appear. What is in one group then stays in one."""
         if not self._sums:
-            self._follow()
+            self._assign_unsure()
         self._join(self._alike, self._most)
-        self._follow()
+        self._assign_unsure()
         return _by_appearance(self._owners.tolist())
 
-    def _found(self, vector: Vector) -> None:
+    def _add_group(self, vector: Vector) -> None:
         self._owners.append(len(self._sums))
         self._sums.append(vector)
         self._counts.append(1)
 
-    def _follow(self) -> None:
+    def _assign_unsure(self) -> None:
         """Find a group for those that are not sure; if there are no groups, they are the groups."""
         means = unit(np.array(self._sums))
         for number, vector in self._unsure.items():

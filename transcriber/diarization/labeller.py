@@ -35,14 +35,14 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class Labeller(Protocol):
     """Hears the turns of one recording, in order."""
 
-    def hear(self, samples: NDArray[np.float32], start_s: float, end_s: float) -> None:
+    def add_turn(self, samples: NDArray[np.float32], start_s: float, end_s: float) -> None:
         """The next turn: (n,) float32 in [-1, 1] at 16 kHz, and when it is."""
 
     def labels(self) -> list[str]:
         """Of each turn heard so far."""
 
 
-class ByVoice:
+class VoiceLabeller:
     """A labeller that goes by the sound of the voice. 24 bytes a turn, and at most 2 MB."""
 
     def __init__(self, network: Network, most: int | None = None) -> None:
@@ -52,7 +52,7 @@ class ByVoice:
         self._times_s = array("d")  # start and end of each turn
         self._heard = array("i")  # numbers of the turns that were long enough
 
-    def hear(self, samples: NDArray[np.float32], start_s: float, end_s: float) -> None:
+    def add_turn(self, samples: NDArray[np.float32], start_s: float, end_s: float) -> None:
         """The next turn."""
         if len(samples) >= SHORTEST_S * TARGET_SAMPLE_RATE:
             voice = self._network(samples)
@@ -84,7 +84,7 @@ class ByVoice:
             yield voices.get(before if pause_before_s <= pause_after_s else after, 0)
 
 
-class Follower:
+class TurnFeeder:
     """Follows audio that passes by once, and gives a labeller the turns in it."""
 
     def __init__(self, turns_s: Iterable[tuple[float, float]], labeller: Labeller) -> None:
@@ -105,16 +105,16 @@ class Follower:
             if last > at + len(samples):
                 return
             self._past = max(self._past, last)
-            self._hear(*self._turn_s)
+            self._add_turn(*self._turn_s)
 
     def flush(self) -> None:
         """No more audio comes: what there is of the turns that are left."""
         while self._turn_s is not None:
-            self._hear(*self._turn_s)
+            self._add_turn(*self._turn_s)
 
-    def _hear(self, start_s: float, end_s: float) -> None:
+    def _add_turn(self, start_s: float, end_s: float) -> None:
         samples = np.concatenate(self._pieces) if self._pieces else np.empty(0, np.float32)
-        self._labeller.hear(samples, start_s, end_s)
+        self._labeller.add_turn(samples, start_s, end_s)
         self._pieces = []
         self._turn_s = next(self._turns_s, None)
 

@@ -32,7 +32,7 @@ PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Measurement:
     """One arrangement.
 
     Attributes:
@@ -83,7 +83,7 @@ def calibrate(
     contexts: Sequence[int] = (),
     loss: float = 0.0,
     seconds: float = 2.0,
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """A row for each model, arrangement and context, as they are measured, some six seconds each.
 
     Args:
@@ -115,7 +115,7 @@ def calibrate(
                     asyncio.run(job_times_s(each, partial(load, path, each), seconds)) for each in (varied, plain)
                 )
                 rtf = statistics.median(times_s) / settings.buffer_duration_secs
-                yield Row(
+                yield Measurement(
                     model=model_name(path),
                     workers=workers,
                     threads=count,
@@ -148,7 +148,7 @@ def streams_held(times_s: Sequence[float], workers: int, duration_s: float, loss
     return workers * int(duration_s / (statistics.fmean(times_s) * (1 - loss)) + 1e-9)
 
 
-def as_table(rows: Iterable[Row], loss: float) -> Table:
+def as_table(rows: Iterable[Measurement], loss: float) -> Table:
     """For people; what the settings mean is marked, and what holds most streams is in bold."""
     rows = list(rows)
     table = Table(title=f"one window of speech; streams at a loss of {loss:.0%}", box=SIMPLE, collapse_padding=True)
@@ -172,7 +172,7 @@ def as_table(rows: Iterable[Row], loss: float) -> Table:
     return table
 
 
-def best(rows: Iterable[Row], model: str) -> Row:
+def best(rows: Iterable[Measurement], model: str) -> Measurement:
     """The row of ``model`` that holds the most streams, at the context of the settings if that was measured.
 
     A tighter context is always faster, and not a question of speed alone. Of two rows, the one that is sooner done.

@@ -16,28 +16,28 @@ MARGIN = 1.15
 
 
 class Capacity:
-    """Invariant: ``places`` <= the formula's value at the median real-time factor of the recent jobs.
+    """Invariant: ``slots`` <= the formula's value at the median real-time factor of the recent jobs.
 
     Attributes:
-        places: that the queue may have now.
+        slots: that the queue may have now.
         rtf: the median: job time over the duration of a whole window (a shorter one costs the same).
         changes: so far.
     """
 
     def __init__(self, formula: Callable[[float], int], rtf: float) -> None:
         """``formula`` gives the places for an RTF, ``rtf`` is what was measured at the start."""
-        self.places = formula(rtf)
+        self.slots = formula(rtf)
         self.rtf = rtf
         self.changes = 0
         self._formula = formula
         self._recent = deque([rtf] * RECENT_JOBS, RECENT_JOBS)
 
-    def follow(self, rtf: float) -> bool:
-        """Take the RTF of one more job; returns whether ``places`` changed."""
+    def update(self, rtf: float) -> bool:
+        """Take the RTF of one more job; returns whether ``slots`` changed."""
         self._recent.append(rtf)
         self.rtf = statistics.median(self._recent)
-        if self._formula(self.rtf * MARGIN**2) <= self.places <= self._formula(self.rtf):
+        if self._formula(self.rtf * MARGIN**2) <= self.slots <= self._formula(self.rtf):
             return False
-        before, self.places = self.places, self._formula(self.rtf * MARGIN)
-        self.changes += self.places != before
-        return self.places != before
+        before, self.slots = self.slots, self._formula(self.rtf * MARGIN)
+        self.changes += self.slots != before
+        return self.slots != before

@@ -69,12 +69,12 @@ class JobQueue:
             len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED
         )
 
-    def presses(self, job: Job) -> bool:
+    def must_yield(self, job: Job) -> bool:
         """Whether something waits that ``job``, a partial or a second pass, must not keep waiting."""
         finals = len(self._finals)
-        if finals and job.ahead:
+        if finals and job.speculative:
             with self._changed:  # its own final waits for nothing else
-                finals -= sum(job.foretells(final) for final in self._finals.of(job.stream))
+                finals -= sum(job.may_answer(final) for final in self._finals.of(job.stream))
         return bool(self._closed or finals > 0 or len(self._lanes[Lane.REQUEST]))
 
     def has_room(self, lane: Lane) -> bool:
@@ -97,7 +97,7 @@ class JobQueue:
                 self._changed.notify()
             return refused
 
-    def no_place(self, lane: Lane) -> EngineError:
+    def full_error(self, lane: Lane) -> EngineError:
         """What becomes of a job that was refused a place, where nobody waits for one."""
         return EngineError(f"no place in the queue: {len(self._lanes[lane])} wait", reason="queue_full")
 

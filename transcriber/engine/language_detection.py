@@ -9,9 +9,9 @@ from functools import partial
 
 from transcriber.engine.hallucination import WEAK_SPEECH_PROB
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, MultilingualModel, SpeechModel
-from transcriber.engine.language_evidence import Odds, Spoken
+from transcriber.engine.language_evidence import LanguageEvidence, LanguageProbabilities
 from transcriber.engine.transcript import Transcript
-from transcriber.engine.window_text import ask
+from transcriber.engine.window_text import transcribe_window
 from transcriber.errors import EngineError
 
 DOUBTED_AVG_LOGPROB = -0.6
@@ -20,30 +20,32 @@ DOUBTED_AVG_LOGPROB = -0.6
 Ask = Callable[..., Transcript]
 
 
-def listen(
-    model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, pressed: bool = False, alone: bool = False
+def transcribe_job(
+    model: SpeechModel, job: Job, should_abort: Callable[[], bool], *, under_load: bool = False, skip_lead: bool = False
 ) -> Transcript:
     """What ``model`` hears of ``job``, and in which language if nobody said that. Worker thread only.
 
-    ``pressed``: others wait, so nothing is done that is not needed. ``alone``: it hears little of what comes before the window.
+    ``under_load``: others wait, so nothing is done that is not needed. ``skip_lead``: it hears little of what comes before the window.
 
     Raises:
         EngineError: whisper failed, or was aborted.
     """
-    asked: Ask = partial(ask, model, job, should_abort, pressed=pressed, alone=alone)
+    asked: Ask = partial(transcribe_window, model, job, should_abort, under_load=under_load, skip_lead=skip_lead)
     if job.language is not None or not isinstance(model, MultilingualModel):
         return asked()
-    before = job.trail.spoken if job.trail else Spoken()
-    if before.language and (pressed or job.guesses):
+    before = job.history.spoken if job.history else LanguageEvidence()
+    if before.language and (under_load or job.prefers_speed):
         return replace(asked(language=before.language), spoken=before)
     detect = partial(_detect, model, job, should_abort)
     return _doubting(job, before, asked, detect) if before.sure else _detecting(job, before, asked, detect)
 
 
-def _detecting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds]) -> Transcript:
+def _detecting(
+    job: Job, before: LanguageEvidence, asked: Ask, detect: Callable[[], LanguageProbabilities]
+) -> Transcript:
     """It is not sure yet which language it is."""
     odds = detect()
-    after = before.heard(odds.probabilities, _speech_s(job))
+    after = before.with_window(odds.probabilities, _speech_s(job))
     language = after.language or odds.likeliest
     answer = asked(language=language)
     # Where the text is not believed as it is in the wrong language, that counts.
@@ -51,14 +53,16 @@ def _detecting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds])
     return replace(answer, spoken=after if counts else before, processing_s=answer.processing_s + odds.processing_s)
 
 
-def _doubting(job: Job, before: Spoken, asked: Ask, detect: Callable[[], Odds]) -> Transcript:
+def _doubting(
+    job: Job, before: LanguageEvidence, asked: Ask, detect: Callable[[], LanguageProbabilities]
+) -> Transcript:
     """It was sure; unlikely text is a reason to ask for the language again."""
     answer = asked(language=before.language)
     unlikely = answer.avg_logprob is not None and answer.avg_logprob < DOUBTED_AVG_LOGPROB
     if not (unlikely or answer.suppressed or answer.doubt):
-        return replace(answer, spoken=before.likely())
+        return replace(answer, spoken=before.with_likely_window())
     odds = detect()
-    after = before.doubted(odds.probabilities, _speech_s(job))
+    after = before.with_doubtful_window(odds.probabilities, _speech_s(job))
     processing_s = answer.processing_s + odds.processing_s
     if after.language != before.language:
         other = asked(language=after.language)
@@ -75,7 +79,7 @@ def _likelier(job: Job, other: Transcript, answer: Transcript) -> bool:
     return answer.avg_logprob is None or not _is_speech(job, answer) or other.avg_logprob > answer.avg_logprob
 
 
-def _detect(model: MultilingualModel, job: Job, should_abort: Callable[[], bool]) -> Odds:
+def _detect(model: MultilingualModel, job: Job, should_abort: Callable[[], bool]) -> LanguageProbabilities:
     """Of the window alone: what comes before it may be in another language."""
     if should_abort():
         raise EngineError("aborted before it began")

@@ -39,7 +39,7 @@ KEPT = 12
 DIGITS = 3
 
 
-class Odds(NamedTuple):
+class LanguageProbabilities(NamedTuple):
     """What the model found in one window.
 
     Attributes:
@@ -55,7 +55,7 @@ class Odds(NamedTuple):
         return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
 
 
-class Spoken(NamedTuple):
+class LanguageEvidence(NamedTuple):
     """What is known at the end of a window; plain enough for JSON.
 
     Attributes:
@@ -71,7 +71,7 @@ class Spoken(NamedTuple):
     scores: tuple[tuple[str, float], ...] = ()
     speech_s: float = 0.0
 
-    def heard(self, odds: Mapping[str, float], speech_s: float) -> "Spoken":
+    def with_window(self, odds: Mapping[str, float], speech_s: float) -> "LanguageEvidence":
         """After one more window with ``speech_s`` seconds of speech, as long as it is not sure."""
         if speech_s < LEAST_S or not odds:
             return self
@@ -90,10 +90,10 @@ class Spoken(NamedTuple):
         (language, best), *others = ranked
         second = others[0][1] if others else total_s / WHOLE_S * math.log(FLOOR)
         if (best - second >= MARGIN and total_s >= ENOUGH_S) or total_s >= MOST_S:
-            return Spoken(language, sure=True)
-        return Spoken(language, False, ranked, round(total_s, DIGITS))
+            return LanguageEvidence(language, sure=True)
+        return LanguageEvidence(language, False, ranked, round(total_s, DIGITS))
 
-    def doubted(self, odds: Mapping[str, float], speech_s: float) -> "Spoken":
+    def with_doubtful_window(self, odds: Mapping[str, float], speech_s: float) -> "LanguageEvidence":
         """After one more window whose text is unlikely, once it was sure; another language may have taken over."""
         if speech_s < LEAST_S or not odds:
             return self
@@ -111,10 +111,10 @@ class Spoken(NamedTuple):
             }
         )
         if ranked and ranked[0][1] >= CHANGE_MARGIN:
-            return Spoken(ranked[0][0], sure=True)
+            return LanguageEvidence(ranked[0][0], sure=True)
         return self._replace(scores=ranked)
 
-    def likely(self) -> "Spoken":
+    def with_likely_window(self) -> "LanguageEvidence":
         """After one more window whose text is likely, once it was sure: half of what spoke against it is forgotten."""
         return self._replace(
             scores=_ranked({language: score / 2 for language, score in self.scores if score >= MARGIN / 10})

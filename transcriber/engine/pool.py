@@ -36,7 +36,7 @@ class WorkerPool:
                 load,
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,
-                places=settings.queue_capacity,
+                capacity_for=settings.queue_capacity,
                 left_s=settings.cutting.left_s,
             )
             for number in range(settings.whisper_workers)

@@ -5,7 +5,7 @@ A prompt that is wrong does harm: the decoder takes it up and goes on with it. S
 words and one hole in the audio are each enough to forget everything.
 """
 
-from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.engine.transcript import Transcript
 from transcriber.schema.languages import WITHOUT_SPACES
 
@@ -16,7 +16,7 @@ MAX_CHARS = 200
 """What is said in about three windows of 5 s. Every token of a prompt costs time, and an old one misleads."""
 
 
-class Context:
+class SpeakerPrompt:
     """The confident text of one speaker, as far as it reaches without a hole up to the next window.
 
     Jobs of one context go through one worker, one after the other: a stream stays on its worker. So each of the two
@@ -65,7 +65,7 @@ class Context:
         return ending(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
 
 
-class Trail:
+class SpeakerHistory:
     """What the latest windows of a speaker leave for the next one.
 
     Read and written by the worker's thread, so that it does not depend on how many windows wait; but that a window is given up is
@@ -78,12 +78,14 @@ class Trail:
 
     __slots__ = ("_sure", "language", "spoken")
 
-    def __init__(self, *, sure: bool = True, language: str | None = None, spoken: Spoken | None = None) -> None:
+    def __init__(
+        self, *, sure: bool = True, language: str | None = None, spoken: LanguageEvidence | None = None
+    ) -> None:
         """``sure``: the latest window was heard, and believed."""
-        self._sure, self.language, self.spoken = sure, language, spoken or Spoken()
+        self._sure, self.language, self.spoken = sure, language, spoken or LanguageEvidence()
 
     @property
-    def known(self) -> tuple[bool, str | None, Spoken]:
+    def known(self) -> tuple[bool, str | None, LanguageEvidence]:
         """All that it says to the next window."""
         return self._sure, self.language, self.spoken
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from transcriber.engine.hallucination import Doubt
-from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.schema.languages import WITHOUT_SPACES
 from transcriber.schema.messages import Suppressed
 
@@ -69,7 +69,7 @@ class Transcript:
     wide: bool = False
     suppressed: Suppressed | None = None
     lead_s: float = 0.0
-    spoken: Spoken | None = None
+    spoken: LanguageEvidence | None = None
     phrases: tuple[Phrase, ...] = ()
 
     def without_lead(self) -> "Transcript":

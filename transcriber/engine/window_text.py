@@ -12,7 +12,7 @@ from transcriber.audio.window import OVERLAP_S
 from transcriber.config import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.hallucination import Doubt, doubt_of_new, said_in_time, suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, SpeechModel
-from transcriber.engine.prompt import Trail
+from transcriber.engine.prompt import SpeakerHistory
 from transcriber.engine.transcript import Transcript
 from transcriber.errors import EngineError
 from transcriber.schema.messages import Suppressed
@@ -24,42 +24,42 @@ SLIP_S = 1.0
 """What is new is told by the times of words, which slip by so much."""
 
 
-def ask(
+def transcribe_window(
     model: SpeechModel,
     job: Job,
     should_abort: Callable[[], bool],
     *,
     language: str | None = None,
-    pressed: bool = False,
-    alone: bool = False,
+    under_load: bool = False,
+    skip_lead: bool = False,
 ) -> Transcript:
     """What ``model`` hears of ``job``, in ``language`` if the job says none. Worker thread only.
 
-    ``pressed``: others wait, so it is asked once. ``alone``: it hears little of what comes before the window.
+    ``under_load``: others wait, so it is asked once. ``skip_lead``: it hears little of what comes before the window.
 
     Raises:
         EngineError: whisper failed, or was aborted.
     """
-    trail = job.trail or Trail()
-    language = job.language or language or trail.language
-    lead_s = min(job.lead_s, _most_lead_s(job, alone=alone or not trail.leads_to(language)))
-    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_in(language)
+    history = job.history or SpeakerHistory()
+    language = job.language or language or history.language
+    lead_s = min(job.lead_s, _most_lead_s(job, skip_lead=skip_lead or not history.leads_to(language)))
+    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_for(language)
     hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
-    if job.guesses:
+    if job.prefers_speed:
         hear = partial(hear, greedy=True)  # quick, and two guesses at the same words agree
     answer = replace(hear(prompt=prompt), lead_s=lead_s)
     # At a wide context and without what was said before: either may be the cause.
-    may_help = not job.guesses and ((model.tight and not answer.wide) or bool(prompt))
-    if may_help and not pressed and not _believed(answer, job):
+    may_help = not job.prefers_speed and ((model.tight and not answer.wide) or bool(prompt))
+    if may_help and not under_load and not _believed(answer, job):
         answer = _better(answer, job, partial(hear, wide=True))
     reason = _suppression(answer, job)
     return replace(answer, text="", words=(), suppressed=reason) if reason else answer
 
 
-def _most_lead_s(job: Job, *, alone: bool) -> float:
-    if alone:
+def _most_lead_s(job: Job, *, skip_lead: bool) -> float:
+    if skip_lead:
         return OVERLAP_S
-    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.guesses else math.inf
+    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.prefers_speed else math.inf
 
 
 def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) -> Transcript:

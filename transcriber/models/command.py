@@ -71,7 +71,7 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.models.find import MAX_NAME_CHARS, fetch_model, hubs, sources, unknown  # noqa: PLC0415 - as above
+    from transcriber.models.find import MAX_NAME_CHARS, fetch_model, hubs, sources, unknown_model_error  # noqa: PLC0415 - as above
     from transcriber.models.ggml import check_model_file  # noqa: PLC0415 - as above
 
     name, origin = arguments.name, arguments.origin
@@ -93,7 +93,7 @@ def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
     elif origin not in {None, "hub"}:
         urls = [_url(origin)]
     if name not in SHA1 and origin in {None, "hub", "index"}:
-        raise unknown(name)
+        raise unknown_model_error(name)
     interrupt_on_sigterm()
     with shown() as draw:
         fetch_model(name, path, sources(name, urls, index=origin in {None, "index"}), draw)
@@ -128,7 +128,7 @@ def shown() -> Iterator[Draw]:
     if not sys.stderr.isatty():
         yield draw_nothing
         return
-    from transcriber.terminal.progress_bar import bar, notes  # noqa: PLC0415 - as above
+    from transcriber.terminal.progress_bar import progress_bar, stderr_console  # noqa: PLC0415 - as above
 
-    with bar(notes()) as draw:
+    with progress_bar(stderr_console()) as draw:
         yield draw

@@ -23,7 +23,7 @@ from transcriber.models.store import make_folder
 
 log = logging.getLogger(__name__)
 
-_finding = threading.Lock()
+_find_lock = threading.Lock()
 """Several workers ask at the same time; one of them fetches."""
 
 DIGEST_CHARS = 12
@@ -63,7 +63,7 @@ def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
         )
     if name == DEMO:
         return DEMO_MODEL
-    with _finding:
+    with _find_lock:
         if NAME.fullmatch(name):
             path = model_path(settings.whisper_model_dir, name)
             if os.path.exists(path):  # noqa: PTH110 - Path.exists raises where the folder is closed to us
@@ -73,7 +73,7 @@ def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
                 return path
         if os.path.isdir(name):  # noqa: PTH112 - as above
             return _converted(Path(name), settings.whisper_model_dir, draw)
-    raise unknown(name)
+    raise unknown_model_error(name)
 
 
 def find_named_model(settings: Settings, name: str, draw: Draw = draw_nothing) -> Path:
@@ -87,7 +87,7 @@ def named_file(name: str) -> Path | None:
     return Path(name) if not known and os.path.isfile(name) else None  # noqa: PTH113 - Path.is_file raises on a long name
 
 
-def unknown(name: str) -> ConfigError:
+def unknown_model_error(name: str) -> ConfigError:
     if os.path.isfile(name):  # noqa: PTH113 - Path.is_file raises where the folder is closed to us
         return ConfigError(f"WHISPER_MODEL={name!r}: is a file: set WHISPER_MODEL_PATH to it")
     return ConfigError(

@@ -64,7 +64,7 @@ TENSOR_TYPES = {
 }
 """ggml's type number to (weights in a block, bytes of a block)."""
 
-STRANGERS = {
+OTHER_FORMATS = {
     b"version https://git-lfs": "a Git LFS pointer (git lfs pull was not run)",
     b"<": "a web page (an error page was saved?)",
     b"GGUF": "a GGUF file",
@@ -122,7 +122,7 @@ def check_model_file(path: Path) -> ModelShape:
         if not status.st_size:
             raise ModelError(f"{path}: is empty")
         with path.open("rb") as file:
-            return _Walk(file, status.st_size, path).model()
+            return _FileChecker(file, status.st_size, path).model()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -147,7 +147,7 @@ def read_vocabulary(data: bytes | mmap.mmap) -> tuple[list[bytes], int]:
     return tokens, at
 
 
-class _Walk:
+class _FileChecker:
     """One pass over an open model file. Reads only what was checked to be short."""
 
     def __init__(self, file: BinaryIO, size: int, path: Path) -> None:
@@ -159,7 +159,7 @@ class _Walk:
         magic = self._file.read(len(MAGIC))
         if magic != MAGIC:
             head = (magic + self._file.read(64)).lstrip()
-            stranger = next((f": {what}" for start, what in STRANGERS.items() if head.startswith(start)), "")
+            stranger = next((f": {what}" for start, what in OTHER_FORMATS.items() if head.startswith(start)), "")
             raise self._error(f"not a ggml model{stranger}")
         shape = self._header()
         self._filters(shape)

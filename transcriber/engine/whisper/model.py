@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from transcriber.config import FORCED_AUDIO_CTX, MIN_AUDIO_CTX, Settings
 from transcriber.engine.hallucination import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.engine.language_evidence import Odds
+from transcriber.engine.language_evidence import LanguageProbabilities
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.encoder_context import SAMPLES_PER_POSITION, EncoderContext
 from transcriber.engine.whisper.kernels import advice, built_features, load_kernels, processor_flags
@@ -159,12 +159,12 @@ class WhisperModel:
             phrases=phrases(tokens, len(samples) / WHISPER_SAMPLE_RATE),
         )
 
-    def detect(self, samples: NDArray[np.float32]) -> Odds:
+    def detect(self, samples: NDArray[np.float32]) -> LanguageProbabilities:
         """See ``MultilingualModel.detect``. It hears them at the usual context, at which the languages are told as well as at a wide one."""
         if not self._shape.multilingual:
-            return Odds({}, 0.0)
+            return LanguageProbabilities({}, 0.0)
         if len(self._candidates) == 1:
-            return Odds({self._candidates[0]: 1.0}, 0.0)
+            return LanguageProbabilities({self._candidates[0]: 1.0}, 0.0)
         positions = self._encoder_context.usual(len(samples))
         self._check(samples, None, positions)
         # whisper.cpp detects at the context of the call before: so that it is ours, there is a call that does nothing else.
@@ -183,7 +183,9 @@ class WhisperModel:
             raise EngineError(f"{native_log.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
         found = {one: float(probabilities[binding.whisper_lang_id(one)]) for one in self._candidates}
         whole = sum(found.values()) or 1.0
-        return Odds({one: share / whole for one, share in found.items()}, time.perf_counter() - started_s)
+        return LanguageProbabilities(
+            {one: share / whole for one, share in found.items()}, time.perf_counter() - started_s
+        )
 
     def close(self) -> None:
         """Free the model's memory; it transcribes no more."""
@@ -223,12 +225,12 @@ class WhisperModel:
         self._params.duration_ms = FRAME_MS * frames_within(len(samples))
         asked = 0
 
-        def asks() -> bool:
+        def counted() -> bool:
             nonlocal asked
             asked += 1
             return should_abort()
 
-        binding.assign_abort_callback(self._params, asks)
+        binding.assign_abort_callback(self._params, counted)
         started_s = time.perf_counter()
         try:
             self._set_samples(samples, positions)
@@ -325,7 +327,7 @@ def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
     unprompted = settings.model_copy(update={"whisper_prompt": None})
     check_kernels(path, lambda test_path: load_model(test_path, unprompted))
     model = load_model(path, settings)
-    _tell(path, model.device)
+    _log_kernels(path, model.device)
     return model
 
 
@@ -335,7 +337,7 @@ def kernel_features() -> frozenset[str]:
 
 
 @functools.cache
-def _tell(path: Path, device: str) -> None:
+def _log_kernels(path: Path, device: str) -> None:
     """Once, though every worker loads."""
     features = kernel_features()
     log.info("whisper.cpp runs on %s", device, extra={"model_file": str(path), "kernels": " ".join(sorted(features))})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transcriber.errors import ModelError
 from transcriber.models.conversion.layout import Dimensions, Shape, tensor_type
 from transcriber.models.conversion.mel_filters import mel_filters
-from transcriber.models.conversion.quantize import BLOCK, KIND_F16, Kind, what_is_unfit
+from transcriber.models.conversion.quantize import BLOCK, KIND_F16, Kind, unfit_reason
 from transcriber.models.ggml import F16, F32, HEADER, MAGIC
 from transcriber.models.progress import Draw
 
@@ -102,7 +102,7 @@ class Checkpoint:
         numbers = self.tensors[name]()
         if numbers.shape not in {shape, shape[:1] if shape[1:] == (1,) else shape}:
             raise self.error(f"{name} is {_by(numbers.shape)}, not {_by(shape)}")
-        if unfit := what_is_unfit(numbers, tensor_type(name, shape, F16)):
+        if unfit := unfit_reason(numbers, tensor_type(name, shape, F16)):
             raise self.error(f"{name} holds {unfit}")
         type_ = tensor_type(name, shape, kind.type)
         file.write(struct.pack("<3i", len(shape), len(name), type_))

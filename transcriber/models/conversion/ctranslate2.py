@@ -19,7 +19,7 @@ from transcriber.models.conversion.checkpoint import Checkpoint, Read
 from transcriber.models.conversion.layout import Dimensions
 from transcriber.models.conversion.safetensors import MAX_DIMS, map_file
 from transcriber.models.conversion.vocabulary import text_tokens
-from transcriber.models.ggml import STRANGERS
+from transcriber.models.ggml import OTHER_FORMATS
 
 SPECIFICATION = "WhisperSpec"
 VERSIONS = range(4, 7)
@@ -85,7 +85,7 @@ class _Reader:
         self._at = 0
 
     def variables(self) -> Variables:
-        for start, what in STRANGERS.items():
+        for start, what in OTHER_FORMATS.items():
             if bytes(self._data[: len(start)]) == start:
                 raise ModelError(f"{self._path}: is {what}")
         strange = ModelError(f"{self._path}: not a model of CTranslate2; {len(self._data)} bytes")

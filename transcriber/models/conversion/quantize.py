@@ -82,7 +82,7 @@ def q5_1(numbers: Numbers) -> bytes:
     return out.tobytes()
 
 
-def what_is_unfit(numbers: Numbers, type_: int) -> str | None:
+def unfit_reason(numbers: Numbers, type_: int) -> str | None:
     """What there is among a tensor's numbers that one of ggml's type F32 or F16 cannot hold."""
     if numbers.dtype == np.float16:
         # NumPy takes 30 times as long for the greatest of them as for a look at their bits.
@@ -173,7 +173,7 @@ def _copy_tensor(data: mmap.mmap, at: int, out: BinaryIO, kind: Kind, path: Path
     count, dtype = math.prod(shape), np.dtype("<f4" if old == F32 else "<f2")
     end: int = values_at + count * dtype.itemsize
     numbers = np.frombuffer(data, dtype, count, values_at)
-    if unfit := what_is_unfit(numbers, F32 if new == old else F16):
+    if unfit := unfit_reason(numbers, F32 if new == old else F16):
         raise ModelError(f"{path}: {name} holds {unfit}")
     out.write(struct.pack("<3i", dims, name_bytes, new) + data[at + 12 : values_at])
     if new == old:

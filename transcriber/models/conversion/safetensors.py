@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
-from transcriber.models.ggml import STRANGERS
+from transcriber.models.ggml import OTHER_FORMATS
 
 MAX_HEADER_BYTES = 100_000_000
 """As the format's own library takes at most; no other JSON of a model is longer either."""
@@ -114,7 +114,7 @@ def _regular_bytes(path: Path) -> int:
 
 def _open_file(path: Path) -> dict[str, Read]:
     data = map_file(path)
-    for start, what in STRANGERS.items():
+    for start, what in OTHER_FORMATS.items():
         if bytes(data[: len(start)]) == start:
             raise ModelError(f"{path}: is {what}")
     length = struct.unpack("<Q", data[:8])[0] if len(data) > 8 else MAX_HEADER_BYTES + 1  # noqa: PLR2004 - its own field

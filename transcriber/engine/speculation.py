@@ -12,27 +12,27 @@ from transcriber.engine.job import Job
 from transcriber.engine.transcript import Transcript
 
 
-class Ahead:
+class SpeculativeAnswer:
     """The latest answer that was given ahead. Worker thread only."""
 
     def __init__(self) -> None:
         self._asked: tuple[Job, tuple[object, ...]] | None = None
         self._answer: Transcript | None = None
 
-    def asks(self, job: Job) -> None:
+    def begin(self, job: Job) -> None:
         """``job`` is heard ahead now: what its answer depends on is what is known now."""
-        self._asked, self._answer = (job, job.question), None
+        self._asked, self._answer = (job, job.inputs), None
 
-    def keep(self, answer: Transcript) -> None:
+    def store(self, answer: Transcript) -> None:
         """The answer to it."""
         self._answer = answer
 
-    def answer_to(self, job: Job) -> Transcript | None:
+    def take(self, job: Job) -> Transcript | None:
         """The answer, if ``job`` asks the same. It is given once."""
         if self._answer is None or self._asked is None:
             return None
         asked, question = self._asked
-        if question != job.question or not np.array_equal(asked.samples, job.samples):
+        if question != job.inputs or not np.array_equal(asked.samples, job.samples):
             return None
         answer, self._answer, self._asked = self._answer, None, None
         return answer
