@@ -1,7 +1,7 @@
-"""Vectors that point the same way belong together.
+"""Agglomerative clustering of voice embeddings.
 
-In: vectors of length 1, one at a time. Out: for each the number of its group. Groups are joined, the two most alike first, until
-no two are as alike as asked. How alike: the mean of the cosine over all pairs (average linkage).
+In: vectors of length 1, one at a time. Out: the number of each one's group. Groups are merged, the two most similar first, until
+no two are as similar as asked: by the mean cosine over all pairs (average linkage).
 """
 
 from array import array
@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_GROUPS = 1024
-"""So many vectors, an hour's, are compared to the end; then those most alike are joined early. 1 MB, 8 MB while they are."""
+"""Groups kept, an hour's vectors; beyond that the most similar are merged early. 1 MB, 8 MB during a merge."""
 
 _NEVER_ALIKE = 2.0
-"""More than any cosine: groups are joined only because there are too many."""
+"""More than any cosine: groups are merged only because there are too many."""
 
 Vector = NDArray[np.float32]
 
 
 class Clustering:
-    """Groups of what was added so far; memory grows by 4 bytes a vector. The same vectors in the same order: the same groups."""
+    """Groups of the vectors added so far; memory grows by 4 bytes a vector. Deterministic in the vectors and their order."""
 
     def __init__(self, alike: float, most: int | None = None) -> None:
-        """Groups less ``alike``, a cosine, stay apart, unless there are more than ``most``."""
+        """Groups less similar than ``alike``, a cosine, stay apart, unless there are more than ``most``."""
         self._alike = alike
         self._most = most
-        self._owners = array("i")  # of each vector its group; of those that have none yet, -1
-        self._unsure: dict[int, Vector] = {}  # these, by number
-        self._sums: list[Vector] = []  # of each group, its vectors
+        self._owners = array("i")  # the group of each vector; -1 of those without one yet
+        self._unsure: dict[int, Vector] = {}  # the latter, by number
+        self._sums: list[Vector] = []  # of the vectors of each group
         self._counts: list[int] = []
 
     def add(self, vector: Vector, *, sure: bool = True) -> None:
-        """The next one. What is not ``sure`` founds no group, but goes to the one it is most like, unless there is none."""
+        """Add the next vector. One that is not ``sure`` makes no group, but joins the most similar one, if there is any."""
         if sure:
             self._add_group(vector)
         else:
@@ -43,7 +43,7 @@ class Clustering:
             self._join(_NEVER_ALIKE, MOST_GROUPS // 2)
 
     def groups(self) -> list[int]:
-        """The group of each vector, numbered as they first appear. What is in one group then stays in one."""
+        """The group of each vector, numbered as they first appear. Vectors in one group stay together afterwards."""
         if not self._sums:
             self._assign_unsure()
         self._join(self._alike, self._most)
@@ -56,7 +56,7 @@ class Clustering:
         self._counts.append(1)
 
     def _assign_unsure(self) -> None:
-        """Find a group for those that are not sure; if there are no groups, they are the groups."""
+        """Give the unsure vectors the most similar group; without groups, they make them."""
         means = unit(np.array(self._sums))
         for number, vector in self._unsure.items():
             if len(means):
@@ -68,7 +68,7 @@ class Clustering:
         self._unsure.clear()
 
     def _join(self, alike: float, most: int | None) -> None:
-        """Join groups that are ``alike``, and others as long as there are more than ``most``."""
+        """Merge groups that are ``alike``, and others as long as there are more than ``most``."""
         groups = join(self._sums, self._counts, alike, most)
         sums, counts = self._sums, self._counts
         self._sums, self._counts = [np.zeros_like(one) for one in sums[: len(set(groups))]], [0] * len(set(groups))
@@ -79,11 +79,11 @@ class Clustering:
 
 
 def join(sums: list[Vector], counts: list[int], alike: float, most: int | None = None) -> list[int]:
-    """For each group, sum and count of vectors of length 1, the number of the group in which it ends."""
+    """The number of the merged group of each group, given the sum and the count of its vectors of length 1."""
     if not sums:
         return []
     means = np.array(sums) / np.array(counts, np.float32)[:, np.newaxis]
-    # No BLAS: its threads would take the cores on which whisper works.
+    # No BLAS: its threads would take whisper's cores.
     cosines = np.einsum("ij,kj->ik", means, means)
     np.fill_diagonal(cosines, -np.inf)
     sizes = list(map(float, counts))

@@ -1,6 +1,6 @@
-"""A network that hears who speaks: GE2E (arXiv 1710.10467), as it was trained for the package ``resemblyzer``.
+"""Voice embeddings: the GE2E network (arXiv 1710.10467), as trained for the package ``resemblyzer``.
 
-In: speech, float32 at 16 kHz. Out: rows of 256 that point the same way where the voice is the same.
+In: speech, float32 at 16 kHz. Out: vectors of 256 that point the same way where the voice is the same.
 The graph is written here, in the runtime's format, since it is five nodes.
 """
 
@@ -14,41 +14,41 @@ from transcriber.diarization.weights import BANDS, LAYERS, SIZE, read_weights
 from transcriber.engine.whisper.mel import HOP, N_FFT, MelBands, power_spectra
 
 FRAMES = 160
-"""1.6 s: of so much speech the network says whose it is."""
+"""1.6 s: the network's input."""
 
 LOUDNESS = 10**-1.5
-"""RMS to which quieter speech is raised, -30 dBFS: the network heard no quieter one, and takes power as it comes."""
+"""RMS to which quieter speech is raised, -30 dBFS: the network was trained on no quieter one, and does not normalise."""
 
 _GATES = (0, 3, 1, 2)
-"""The runtime's order of them, input, output, forget, cell, in torch's."""
+"""torch's numbers of the gates in the runtime's order: input, output, forget, cell."""
 
 _ERROR = 3
-"""Of the runtime's levels of severity: no warnings."""
+"""The runtime's level of severity: no warnings."""
 
 
 class VoiceNetwork:
-    """The network; calls from several threads are fine, each takes one core, and 1.6 ms a second of a long turn, 5 ms for a turn of a second."""
+    """The network. Any thread, several at a time; a call takes one core, for 1.6 ms a second of a long turn, 5 ms for a turn of a second."""
 
     def __init__(self) -> None:
         """Load the weights.
 
         Raises:
-            ConfigError: they are not installed, or are not those we know.
+            ConfigError: they are not installed, or of another version.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
-        # One core, beside those on which whisper works; and results that do not depend on how many there are.
+        # One core, beside whisper's; and results that do not depend on the number of cores.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(_graph(), options, providers=["CPUExecutionProvider"])
         self._bands = MelBands(mel_filters(BANDS))
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The voice in ``samples``, (n,) float32 at 16 kHz: (256,) float32 of length 1, or 0 where nothing sounds."""
+        """The voice in ``samples``, (n,) float32 at 16 kHz: (256,) float32 of length 1, or all 0 for digital silence."""
         rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
         if not rms:
             return np.zeros(SIZE, np.float32)
-        # Repeated if it is short: after silence the network hears a voice less well.
+        # Short speech is repeated: padded with silence it gives a worse embedding.
         samples = np.resize(samples, max(len(samples), FRAMES * HOP))
         frames = -(-len(samples) // HOP)
         power = self._bands(power_spectra(samples, frames))

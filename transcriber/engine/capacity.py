@@ -1,6 +1,6 @@
-"""How many windows may wait, followed while the machine's speed changes.
+"""The queue's capacity, adjusted while the machine's speed changes.
 
-In: how long each job took. Out: the number of places that keeps the promised latency. A neighbour that takes half of
+In: how long each job took. Out: the number of slots that keeps the promised latency. A neighbour that takes half of
 the processor doubles the time of a job, and a queue that was short enough becomes twice too long.
 """
 
@@ -12,20 +12,20 @@ RECENT_JOBS = 7
 """The median of seven follows a change after four of them, and never a single slow job."""
 
 MARGIN = 1.15
-"""A new capacity is right for jobs this much slower, and stays for jobs this much faster: no to and fro."""
+"""Hysteresis: a new capacity is right for jobs this much slower, and stays for jobs this much faster."""
 
 
 class Capacity:
     """Invariant: ``slots`` <= the formula's value at the median real-time factor of the recent jobs.
 
     Attributes:
-        slots: that the queue may have now.
+        slots: the queue's capacity now.
         rtf: the median: job time over the duration of a whole window (a shorter one costs the same).
         changes: so far.
     """
 
     def __init__(self, formula: Callable[[float], int], rtf: float) -> None:
-        """``formula`` gives the places for an RTF, ``rtf`` is what was measured at the start."""
+        """``formula`` gives the slots for an RTF; ``rtf`` was measured at start-up."""
         self.slots = formula(rtf)
         self.rtf = rtf
         self.changes = 0

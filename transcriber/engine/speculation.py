@@ -1,9 +1,9 @@
-"""What is heard before it is known that speech has ended.
+"""Finals transcribed speculatively, before it is known that speech has ended.
 
-In: partials of windows as they end if nobody speaks again. Out: the answers to the finals that ask the same.
+In: speculative partials: windows as they end if speech does not resume. Out: the transcripts of the finals with the same inputs.
 
-Speech has ended after a silence of which the window has only the first half. In the second half whisper hears the window already; if
-nobody spoke again its text is there at once, and it is the text that whisper would give now: the same samples, asked in the same way.
+An endpoint is a silence; in its second half the window is already transcribed. If speech does not resume, the final's text is ready
+at once, and it is the text that whisper would give now: from the same samples and the same inputs.
 """
 
 import numpy as np
@@ -13,26 +13,26 @@ from transcriber.engine.transcript import Transcript
 
 
 class SpeculativeAnswer:
-    """The latest answer that was given ahead. Worker thread only."""
+    """The latest speculative transcript. Worker thread only."""
 
     def __init__(self) -> None:
-        self._asked: tuple[Job, tuple[object, ...]] | None = None
+        self._pending: tuple[Job, tuple[object, ...]] | None = None
         self._answer: Transcript | None = None
 
     def begin(self, job: Job) -> None:
-        """``job`` is heard ahead now: what its answer depends on is what is known now."""
-        self._asked, self._answer = (job, job.inputs), None
+        """``job`` is transcribed now: its transcript depends on its inputs as they are now."""
+        self._pending, self._answer = (job, job.inputs), None
 
     def store(self, answer: Transcript) -> None:
-        """The answer to it."""
+        """The transcript of the job that was begun."""
         self._answer = answer
 
     def take(self, job: Job) -> Transcript | None:
-        """The answer, if ``job`` asks the same. It is given once."""
-        if self._answer is None or self._asked is None:
+        """The transcript, if ``job`` has the same samples and inputs. It is given once."""
+        if self._answer is None or self._pending is None:
             return None
-        asked, question = self._asked
-        if question != job.inputs or not np.array_equal(asked.samples, job.samples):
+        pending, inputs = self._pending
+        if inputs != job.inputs or not np.array_equal(pending.samples, job.samples):
             return None
-        answer, self._answer, self._asked = self._answer, None, None
+        answer, self._answer, self._pending = self._answer, None, None
         return answer

@@ -7,22 +7,22 @@ SAMPLES_PER_POSITION = 320
 """The encoder makes one position of 20 ms, of two frames of the spectrogram."""
 
 REDO_POSITIONS = 1280
-"""The context of a second asking, which no usual one below it outgrows: all windows that a tighter one holds fit. Not the
+"""The context of a second run, which holds every window that a tighter one holds. Not the
 model's whole 1500: that is no multiple of 256, the step in which whisper.cpp lays out the encoder's output for flash
 attention, so the decoder would read some rows of an earlier call too. It also takes a fifth more time."""
 
 SHORT_REDO_POSITIONS, SHORT_S = 1024, 3.0
 """Of a short window, in seconds, whose usual context is ``MIN_AUDIO_CTX``. Of 40 such that were doubted (tiny.en and base,
 clean, under noise 5 dB below the speech, or as loud) 768 positions helped 3 and harmed 8, 1024 7 and 8, 1280 7 and 12, at 1.6, 2.3
-and 2.9 times the cost of the first asking."""
+and 2.9 times the cost of the first run."""
 
 
 class EncoderContext:
-    """The contexts of one model: the usual one, and a wide one for a second asking.
+    """The encoder contexts of one model: the usual one, and a wide one for a second run.
 
     Attributes:
         tight: whether the wide one is wider than the usual one.
-        wide_positions: of the wide one; a window that needs as many has no wider one.
+        wide_positions: of the wide one; a window that needs as many gets no wider one.
     """
 
     def __init__(self, settings: Settings, full_positions: int) -> None:
@@ -33,7 +33,7 @@ class EncoderContext:
         self.tight = self._positions < self.wide_positions
 
     def usual(self, samples: int) -> int:
-        """The usual context of so many: the one that is set, as long as they fit, or what follows them."""
+        """Positions of a window with ``samples``: as set, as long as they fit; with ``auto`` as many as they need."""
         if not self.tight:
             return self._positions
         if self._follows:
@@ -43,6 +43,6 @@ class EncoderContext:
         return self._positions if fits else self.wide_positions
 
     def wide(self, samples: int) -> int:
-        """The wide context of so many."""
+        """Positions of a second run on a window with ``samples``."""
         short = samples <= SHORT_S * WHISPER_SAMPLE_RATE and self._positions <= MIN_AUDIO_CTX
         return min(SHORT_REDO_POSITIONS, self.wide_positions) if short else self.wide_positions

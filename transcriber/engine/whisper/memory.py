@@ -1,4 +1,4 @@
-"""Is there memory for a model? In: its file and its beams. Out: nothing, or one line that says how much is missing."""
+"""Is there memory for a model? In: its file and its beams. Out: nothing, or an error that says how much it needs."""
 
 import math
 import mmap
@@ -9,7 +9,7 @@ from transcriber.models.ggml import ModelShape
 
 
 def check_memory(path: Path, shape: ModelShape, beams: int) -> None:
-    """Ask for the memory once: whisper.cpp aborts the process where it gets none.
+    """Allocate the memory once on trial: whisper.cpp aborts the process where an allocation fails.
 
     Raises:
         ModelError: memory is short.
@@ -22,7 +22,7 @@ def check_memory(path: Path, shape: ModelShape, beams: int) -> None:
 
 
 def _beam_bytes(shape: ModelShape, beams: int) -> int:
-    """What beams need above greedy decoding: keys and values of 16 bits for each and two more, and three tables of the vocabulary for each."""
+    """Memory of beams above greedy decoding: keys and values of 16 bits for each and two more, and three tables of the vocabulary for each."""
     if beams == 1:
         return 0
     cache = 2 * 2 * 256 * math.ceil(shape.n_text_ctx / 256) * shape.n_audio_state * shape.n_text_layer

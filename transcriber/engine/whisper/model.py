@@ -1,10 +1,10 @@
-"""whisper.cpp: a model, loaded and asked.
+"""whisper.cpp: a loaded model.
 
 In: windows of samples. Out: transcripts. The low-level binding is called, because the wrapper around
 it ignores the return code: a call that failed or was aborted would look like silence.
 
 A window costs one encoder run at the context that fits it, and one decoder run a token; the spectrogram is
-our own (``mel.py``).
+ours (``mel.py``).
 """
 
 import functools
@@ -44,32 +44,32 @@ log = logging.getLogger(__name__)
 FRAME_MS = 10
 NO_SAMPLES = np.zeros(0, np.float32)
 NOTHING_MS = 100
-"""Of so much audio whisper.cpp takes up the parameters of a call, and does nothing else."""
+"""With so little audio whisper.cpp takes the parameters of a call, and does nothing else."""
 
 TIME_STAMP_S = 0.02
 MIN_SAMPLES = WHISPER_SAMPLE_RATE
-"""Shorter windows are padded with zeros: whisper makes little of less than a second."""
+"""Shorter windows are padded with zeros: whisper transcribes less than a second badly."""
 
 TOKENS_PER_SECOND = 13
 MANY_TOKENS_PER_SECOND = 45
-"""For other languages than ``FEW_TOKENS``; whisper.cpp itself ends at 220 in a window."""
+"""For other languages than ``FEW_TOKENS``; whisper.cpp itself stops at 220 in a window."""
 
 MIN_TOKENS = 32
 NO_THRESHOLD = 2.0
 """A probability that none is above."""
 
 BINDING_ERRORS = (RuntimeError, MemoryError, ValueError, IndexError)
-"""What the binding makes of exceptions of C++."""
+"""C++ exceptions, as the binding raises them."""
 
 
 class WhisperModel:
-    """A loaded model with its one state. Worker thread only; ``close`` when no call is under way.
+    """A loaded model with its one state. Worker thread only; ``close`` while no call is running.
 
     Attributes:
-        name: how transcripts call it.
+        name: as it stands in transcripts.
         device: ``cpu`` or ``cuda``: where it really runs.
-        tight: whether a second asking would look at more than the usual context.
-        translates: whether it can make English of other languages.
+        tight: whether a second run would have more than the usual encoder context.
+        translates: whether it can translate other languages into English.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class WhisperModel:
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
         self._no_speech_threshold = self._params.no_speech_thold
-        # One of the places that whisper.cpp leaves for a prompt is taken by the token that says so.
+        # One of the tokens that whisper.cpp leaves for a prompt marks its start.
         self._prompts = PromptBudget(settings.whisper_prompt or "", shape.n_text_ctx // 2 - 1, self._count_tokens)
         if self._prompts.vocabulary_tokens > self._prompts.max_tokens:
-            binding.whisper_free(context)  # nobody else will have it
+            binding.whisper_free(context)  # there is no model to close
             raise ConfigError(
                 f"WHISPER_PROMPT is {self._prompts.vocabulary_tokens} tokens long;"
                 f" the model {name} takes at most {self._prompts.max_tokens}"
@@ -160,14 +160,14 @@ class WhisperModel:
         )
 
     def detect(self, samples: NDArray[np.float32]) -> LanguageProbabilities:
-        """See ``MultilingualModel.detect``. It hears them at the usual context, at which the languages are told as well as at a wide one."""
+        """See ``MultilingualModel.detect``. At the usual context, at which detection is as good as at a wide one."""
         if not self._shape.multilingual:
             return LanguageProbabilities({}, 0.0)
         if len(self._candidates) == 1:
             return LanguageProbabilities({self._candidates[0]: 1.0}, 0.0)
         positions = self._encoder_context.usual(len(samples))
         self._check(samples, None, positions)
-        # whisper.cpp detects at the context of the call before: so that it is ours, there is a call that does nothing else.
+        # whisper.cpp detects at the context of the previous call: make one that does nothing but set it.
         self._params.language, self._params.initial_prompt, self._params.audio_ctx = "en", "", positions
         started_s = time.perf_counter()
         self._set_samples(_padded(samples), positions)
@@ -188,7 +188,7 @@ class WhisperModel:
         )
 
     def close(self) -> None:
-        """Free the model's memory; it transcribes no more."""
+        """Free the model's memory; it cannot be used afterwards."""
         context, self._context = self._context, None
         if context is not None:
             binding.whisper_free(context)
@@ -196,17 +196,17 @@ class WhisperModel:
     def _set_prompt(self, said: str) -> None:
         """For the next call: the vocabulary of the settings, and of what was ``said`` as much as fits beside it.
 
-        whisper.cpp uses the prompt although ``no_context`` is set, which makes it forget that of the call before. The
+        whisper.cpp uses the prompt although ``no_context`` is set, which only clears that of the previous call. The
         binding keeps a copy of the string for as long as the parameters live.
         """
         prompt = self._params.initial_prompt = self._prompts.prompt(said)
-        # Before a text of more tokens than one, whisper.cpp 1.8.5 looks for the probability of no speech in a row that an
+        # With more than one initial token, whisper.cpp 1.8.5 reads the probability of no speech from a row that an
         # earlier call left there.
         one_token = not prompt and not self._shape.multilingual
         self._params.no_speech_thold = self._no_speech_threshold if one_token else NO_THRESHOLD
 
     def _count_tokens(self, prompt: str) -> int:
-        """How many tokens whisper.cpp makes of a prompt. Its function counts where it has no place to write them."""
+        """Tokens of a prompt. whisper.cpp's function counts them where it has no buffer to write to."""
         return abs(int(binding.whisper_tokenize(self._context, prompt, 0, 0)))
 
     def _check(self, samples: NDArray[np.float32], language: str | None, positions: int) -> None:
@@ -220,14 +220,14 @@ class WhisperModel:
             raise EngineError(f"the model {self.name} has no language {language!r}")
 
     def _run(self, samples: NDArray[np.float32], positions: int, should_abort: Callable[[], bool]) -> tuple[int, float]:
-        """One encoder run and its text: how often the decoder ran, and the seconds inside whisper."""
+        """Encode and decode: how often the decoder ran, and the seconds inside whisper."""
         # The end of the audio as whisper.cpp counts it, near which a time stamp ends the text.
         self._params.duration_ms = FRAME_MS * frames_within(len(samples))
-        asked = 0
+        calls = 0
 
         def counted() -> bool:
-            nonlocal asked
-            asked += 1
+            nonlocal calls
+            calls += 1
             return should_abort()
 
         binding.assign_abort_callback(self._params, counted)
@@ -243,10 +243,10 @@ class WhisperModel:
         if code:
             reason = "aborted" if should_abort() else native_log.first_error() or "failed"
             raise EngineError(f"{reason} (whisper.cpp returned {code})", return_code=code)
-        return asked - 1, processing_s  # the first time it asks is after the encoder
+        return calls - 1, processing_s  # the first call is after the encoder
 
     def _set_samples(self, samples: NDArray[np.float32], positions: int) -> None:
-        """All that the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence."""
+        """Fill the whole encoder context: whisper.cpp would fill the rest with zeros, which are not silence."""
         native_log.lines.clear()
         frames = 2 * positions
         spectrogram = self._mel(samples, frames).ravel()
@@ -258,12 +258,12 @@ class WhisperModel:
             raise EngineError(f"{native_log.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
 
     def _n_tokens(self) -> int:
-        """Of the answer, with its end: the steps of the beam that won, where the decoder runs for as long as any of them goes on."""
+        """Tokens of the result, with its end: the steps of the winning beam, where the decoder runs until all beams have ended."""
         segments = range(binding.whisper_full_n_segments(self._context))
         return sum(binding.whisper_full_n_tokens(self._context, segment) for segment in segments)
 
     def _tokens(self) -> Iterator[Token]:
-        """The answer's text and time stamps; other special tokens are left out."""
+        """The result's text and time stamps; other special tokens are left out."""
         for segment in range(binding.whisper_full_n_segments(self._context)):
             for index in range(binding.whisper_full_n_tokens(self._context, segment)):
                 data = binding.whisper_full_get_token_data(self._context, segment, index)
@@ -299,7 +299,7 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
     except BINDING_ERRORS as error:
         raise ModelError(f"{path}: whisper.cpp cannot load it: {error}") from error
     # After a failure the context is a null pointer that Python cannot see, and any use of it a segmentation fault;
-    # but every such path logs an error of one of the whisper_init functions.
+    # but every such path logs an error from one of the whisper_init functions.
     if any(level == LOG_ERROR and text.startswith("whisper_init") for level, text in native_log.lines):
         raise ModelError(f"{path}: whisper.cpp cannot load it: {native_log.first_error()}")
     device = "cuda" if any("using CUDA" in text for _, text in native_log.lines) else "cpu"
@@ -312,7 +312,7 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
 
 
 def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
-    """As ``load_model``, after a self-test of the kernels; tells what they are and what would be faster.
+    """As ``load_model``, after a self-test of the kernels; logs which they are and what would be faster.
 
     Raises:
         ConfigError: as ``load_model``, or ``WHISPER_AUDIO_CTX`` is too tight for any but a model that was trained for it.
@@ -323,7 +323,7 @@ def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
             f"WHISPER_AUDIO_CTX={settings.audio_ctx}: stock Whisper weights repeat themselves and lose words below"
             f" {MIN_AUDIO_CTX}; set auto, or {FORCED_AUDIO_CTX} for a model that was trained for it"
         )
-    # Its words are known for a model that was told nothing before.
+    # The self-test's words are known for a model without a prompt.
     unprompted = settings.model_copy(update={"whisper_prompt": None})
     check_kernels(path, lambda test_path: load_model(test_path, unprompted))
     model = load_model(path, settings)
@@ -332,13 +332,13 @@ def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
 
 
 def kernel_features() -> frozenset[str]:
-    """What whisper.cpp was built with; complete once a model was loaded."""
+    """Features that whisper.cpp was built with; complete once a model was loaded."""
     return built_features(str(binding.whisper_print_system_info()))
 
 
 @functools.cache
 def _log_kernels(path: Path, device: str) -> None:
-    """Once, though every worker loads."""
+    """Logged once, though every worker loads."""
     features = kernel_features()
     log.info("whisper.cpp runs on %s", device, extra={"model_file": str(path), "kernels": " ".join(sorted(features))})
     if device == "cpu":
@@ -355,12 +355,12 @@ def _load_kernels_once(chosen: str) -> None:
 
 
 def _load_kernels(chosen: str) -> None:
-    with _loading:  # several workers come at the same time
+    with _loading:  # several workers load at the same time
         _load_kernels_once(chosen)
 
 
 def _parameters(threads: int, beam_size: int) -> Any:
-    """One encode a window, no second try at a higher temperature, nothing carried over."""
+    """One encoder run a window, no retry at a higher temperature, no state carried over."""
     beams = beam_size > 1
     params = binding.whisper_full_default_params(
         binding.WHISPER_SAMPLING_BEAM_SEARCH if beams else binding.WHISPER_SAMPLING_GREEDY

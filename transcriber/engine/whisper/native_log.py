@@ -1,4 +1,4 @@
-"""What whisper.cpp logs. In: its lines, by thread. Out: nothing on stderr, and the first error for our own messages."""
+"""whisper.cpp's log. In: its lines, by thread. Out: nothing on stderr, and the first error for our own messages."""
 
 import atexit
 import functools
@@ -12,7 +12,7 @@ LOG_ERROR = 4
 
 
 class _NativeLog(threading.local):
-    """What whisper.cpp logged on this thread since the call began, as (level, line)."""
+    """What whisper.cpp logged on this thread since the current call began, as (level, line)."""
 
     def __init__(self) -> None:
         self.lines: deque[tuple[int, str]] = deque(maxlen=512)
@@ -26,7 +26,7 @@ native_log = _NativeLog()
 
 @functools.cache
 def capture_native_log() -> None:
-    """Keep whisper.cpp's chatter off stderr, and its errors for our messages."""
+    """Redirect whisper.cpp's log from stderr to ``native_log``."""
     binding.whisper_log_set(lambda level, text: native_log.lines.append((level, text.strip())))
     # Left set, the binding would release the function after the interpreter is gone, and abort.
     atexit.register(binding.whisper_log_set, None)

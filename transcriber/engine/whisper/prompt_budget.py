@@ -1,4 +1,4 @@
-"""A prompt that fits. In: the vocabulary of the settings, and what was said before. Out: the text that whisper.cpp is given."""
+"""A prompt that fits. In: the vocabulary of the settings, and what was said before. Out: the prompt for whisper.cpp."""
 
 import math
 from collections.abc import Callable
@@ -10,15 +10,15 @@ MAX_PROMPT_CHARS = 1000
 
 
 class PromptBudget:
-    """The tokens that a model leaves for a prompt.
+    """Fits prompts into the tokens that a model has for them.
 
     Attributes:
-        max_tokens: how many they are.
-        vocabulary_tokens: how many of them the vocabulary takes; 0 where it is too short to be counted.
+        max_tokens: of a prompt.
+        vocabulary_tokens: of the vocabulary; 0 where it surely fits.
     """
 
     def __init__(self, vocabulary: str, max_tokens: int, count_tokens: Callable[[str], int]) -> None:
-        """``count_tokens`` asks the model; ``vocabulary`` comes before every prompt."""
+        """``count_tokens`` is the model's tokenizer; ``vocabulary`` stands before every prompt."""
         self.max_tokens = max_tokens
         self._count_tokens = count_tokens
         self._vocabulary = " ".join(vocabulary.split())
@@ -32,11 +32,11 @@ class PromptBudget:
             share = excess / (excess + self.max_tokens)
             said = ending(said, max(0, len(said) - math.ceil(share * len(prompt))))
             prompt = f"{self._vocabulary} {said}".strip()
-        # With a space in front the first word has the tokens that it has within a text.
+        # With a space in front the first word has the same tokens as within a text.
         return prompt and f" {prompt}"
 
     def _tokens(self, prompt: str) -> int:
-        """How many tokens whisper.cpp makes of a prompt."""
+        """Tokens of a prompt; 0 where it surely fits."""
         if len(prompt.encode()) < self.max_tokens:
-            return 0  # they fit: none is shorter than a byte
+            return 0  # no token is shorter than a byte
         return self._count_tokens(f" {prompt}")
