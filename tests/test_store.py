@@ -158,7 +158,7 @@ async def test_answers_that_get_lost_store_nothing_twice(keeper, monkeypatch, ca
         source = AudioSource(FORMAT, None, of(PCM[: 3200 * 30]))
         await publish(connection, "audio.s", source, durable=True, fast=True, on_sent=bad_network)
         check_whole(await stored(jetstream), PCM[: 3200 * 30])
-    assert "stored again" in caplog.text
+    assert "storing resumed" in caplog.text
     assert "stored before" not in caplog.text
 
 
@@ -191,8 +191,8 @@ async def test_a_broker_that_is_away_is_waited_for_and_said_once(keeper, wav) ->
     assert {len(message.data) for message in messages[:-1]} == {640}
     assert messages[1].headers["Nats-Msg-Id"] == "s:mine:320"
     warnings = [json.loads(line)["msg"] for line in lines if '"logger": "transcriber.clients.durable_publish"' in line]
-    assert warnings[0] == "not stored yet, trying on: the broker is away or does not answer"
-    assert warnings[-1] == "stored again"
+    assert warnings[0] == "not stored yet, retrying: the broker is away or does not answer"
+    assert warnings[-1] == "storing resumed"
     assert len(warnings) == len(set(warnings))
     assert lines[-1] == "20.0 s sent to audio.s as session mine"
 
@@ -228,7 +228,7 @@ async def test_a_full_stream_is_said_and_waited_for(keeper, caplog) -> None:
         await jetstream.update_stream(StreamConfig(name="AUDIO", subjects=["audio.*"], discard=DiscardPolicy.NEW))
         await work
         check_whole(await stored(jetstream), PCM[: 3200 * 30])
-    assert "stored again" in caplog.text
+    assert "storing resumed" in caplog.text
 
 
 async def test_where_no_stream_stores_it_one_line_says_what_makes_one(keeper, wav) -> None:
@@ -260,7 +260,7 @@ async def test_who_answers_in_the_place_of_jetstream_is_not_believed(keeper, cap
         await publish(connection, "audio.s", AudioSource(FORMAT, None, of(b"")), durable=True, fast=True)
 
     assert not answers
-    assert caplog.text.count("somebody who is not JetStream answers on audio.s") == 1
+    assert caplog.text.count("a responder that is not JetStream answers on audio.s") == 1
 
 
 async def test_ctrl_c_stores_what_was_read_and_the_end(keeper, wav) -> None:

@@ -401,7 +401,7 @@ async def test_a_job_that_takes_too_long_goes_on(broker, settings, wav, capsys):
 
         job = office.submissions[0].job
         assert status == 1
-        assert f"{wav}: not done within 0.5 s; {job} goes on" in capsys.readouterr().err
+        assert f"{wav}: not done within 0.5 s; {job} continues" in capsys.readouterr().err
         assert (await office.jobs.record(job)).state == "queued"
 
 
@@ -430,7 +430,7 @@ async def test_a_submission_that_may_have_been_taken_leaves_its_file_in_the_stor
         after = await office.file_names()
 
     assert status == 1
-    assert "ask again; perhaps it was taken all the same: transcriber jobs job=" in capsys.readouterr().err
+    assert "ask again; it may have been accepted: transcriber jobs job=" in capsys.readouterr().err
     assert len(after) == len(before) + 1
 
 
@@ -523,7 +523,7 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(broker, settings, w
 
         assert (status, out) == (130, "")
         assert err == (
-            f"transcriber: {wav}: {job} goes on; `transcriber jobs --cancel {job}` stops it, "
+            f"transcriber: {wav}: {job} continues; `transcriber jobs --cancel {job}` stops it, "
             f"`transcriber jobs --get {job}` fetches its text\n"
         )
         assert (await office.jobs.record(job)).state == "queued"

@@ -1,7 +1,7 @@
-"""The asking client. In: audio files. Out: their text, one after the other.
+"""The command ``transcribe``. In: audio files. Out: their text, one after the other.
 
-A file goes as one request; one that is too large or too long for that, or that is wanted so, through the object store, as a
-job. What goes wrong with one file is one line, and the others are still done.
+A file is sent as one request; one that is too large or too long for that, or with ``store``, goes through the object store, as a
+job. An error in one file is one line, and the others are still transcribed.
 """
 
 import asyncio
@@ -45,12 +45,12 @@ from transcriber.text.results import Form
 _Listed = TypeVar("_Listed")
 
 REQUEST_S = 60.0
-"""For the answer to a request, with all its tries."""
+"""For the answer to a request, retries included."""
 
 TOO_LARGE = 413
 
 MAX_LISTED = 5
-"""Windows whose text was held back, named in a line."""
+"""Ranges listed in a line."""
 
 _MB = 1e6
 _HELD_BACK = TypeAdapter(list[HeldBack])
@@ -59,14 +59,14 @@ _UNHEARD = TypeAdapter(list[Unheard])
 
 @dataclass(frozen=True, slots=True)
 class TranscribeOptions:
-    """What is asked of each file.
+    """Options for all files of a command.
 
     Attributes:
-        submission: what to do, of whatever job and object.
+        submission: a template; job and object are replaced for each file.
         form: of the results.
-        store: no request is tried.
-        detach: a job is submitted, and nobody waits for it.
-        timeout_s: for a file; None is a minute for a request, and as long as it takes for a job.
+        store: submit a job without trying a request.
+        detach: submit the job and do not wait for it.
+        timeout_s: for a file; None is a minute for a request, and no limit for a job.
     """
 
     submission: Submission
@@ -77,7 +77,7 @@ class TranscribeOptions:
 
 
 class _FailedError(TranscriberError):
-    """A job was taken and did not give its text, or not all of it; the message says how it goes on, or what is missing."""
+    """A job was accepted and gave no text, or not all of it; the message says what is missing, or what happens to the job."""
 
 
 async def transcribe_files(
@@ -102,7 +102,7 @@ async def transcribe_files(
 
 
 def submitter() -> str:
-    """Who we are, for the record."""
+    """User and host, for the job's record."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name
@@ -122,7 +122,7 @@ async def json_text(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 async def fetch(jobs: Jobs, job: str, form: Form, place: Path | None, *, head: str = "") -> None:
-    """Write a result of a job that is done.
+    """Write a result of a finished job.
 
     Raises:
         As ``Jobs.result`` and ``write``.
@@ -132,7 +132,7 @@ async def fetch(jobs: Jobs, job: str, form: Form, place: Path | None, *, head: s
 
 
 class _FileTranscriber:
-    """File after file over one connection."""
+    """Transcribes files one after the other over one connection. Event loop only."""
 
     def __init__(self, connection: Connection, settings: Settings, wanted: TranscribeOptions, *, several: bool) -> None:
         self._connection, self._wanted, self._several = connection, wanted, several
@@ -149,7 +149,7 @@ class _FileTranscriber:
         self._room = connection.room(self._headers)
 
     async def try_file(self, file: Path | None, place: Path | None) -> bool:
-        """Whether all went well; if not, it was said why."""
+        """Transcribe a file; False if that failed, which is then reported."""
         try:
             async with open_bytes(file) as source:
                 await self._do(source, file, place)
@@ -180,7 +180,7 @@ class _FileTranscriber:
         await self._job(FileBytes(source.size, chain_pieces(head, source.pieces)), file, place)
 
     async def _read(self, source: FileBytes) -> tuple[list[bytes], bool]:
-        """As much of a file as a request has room for, and whether that is all of it."""
+        """Up to the size of a request, and whether that is the whole file."""
         head: list[bytes] = []
         if (source.size or 0) > self._room:
             return head, False
@@ -193,7 +193,7 @@ class _FileTranscriber:
         return head, True
 
     async def _request(self, data: bytes) -> Msg | None:
-        """The answer; None if it is too long for one."""
+        """The answer; None if the audio is too long for a request."""
         try:
             return await call_service(
                 self._connection,
@@ -238,12 +238,12 @@ class _FileTranscriber:
             raise _FailedError(record.error)
 
     def _note_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
-        """Where there is less text than whisper gave, say so; an empty result looks like silence."""
+        """Report text that was held back; an empty result would look like silence."""
         if suppressed:
             self._notes.print(f"transcriber: {display_name(file)}: {suppressed_text(suppressed)}")
 
     async def _submit(self, submission: Submission, watch: JobWatch, file: Path | None) -> JobRecord | None:
-        """Submit a job and wait until it is over; None where nobody is to wait."""
+        """Submit a job and wait until it has ended; None with ``detach``."""
         job = submission.job
         try:
             await self._jobs.submit(submission)
@@ -252,7 +252,7 @@ class _FileTranscriber:
             async with asyncio.timeout(self._wanted.timeout_s):
                 return await watch.record()
         except UnansweredError as error:
-            raise _FailedError(f"{error}; perhaps it was taken all the same: transcriber jobs {job}") from None
+            raise _FailedError(f"{error}; it may have been accepted: transcriber jobs {job}") from None
         except TimeoutError:
             raise _FailedError(f"not done within {self._wanted.timeout_s:g} s; {_still_runs(job)}") from None
         except (asyncio.CancelledError, ConnectionError):
@@ -260,12 +260,12 @@ class _FileTranscriber:
             raise
 
     def _head(self, file: Path | None) -> str:
-        """What is written before a text, where there are several."""
+        """The heading of a text, where there are several."""
         return f"==> {display_name(file)} <==\n" if self._several and self._wanted.form == "text" else ""
 
 
 def progress_text(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> str:
-    """How far a job is.
+    """The progress of a job.
 
     >>> progress_text("queued", 0, None, None), progress_text("running", 75, 3675, 240)
     ('queued', '01:15 of 1:01:15, 04:00 left')
@@ -277,7 +277,7 @@ def progress_text(state: JobState, done_s: float, total_s: float | None, eta_s: 
 
 
 def suppressed_text(suppressed: Sequence[HeldBack]) -> str:
-    """What was held back, in a line.
+    """The text that was held back, in a line.
 
     >>> suppressed_text([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
     'text held back: 00:00-00:05 repetition, 01:10-01:15 rate'
@@ -291,7 +291,7 @@ def _ranges_text(what: str, ranges: Sequence[HeldBack | Unheard]) -> str:
 
 
 def _listed(answer: Msg, header: str, of: TypeAdapter[list[_Listed]]) -> list[_Listed]:
-    """What a daemon lists in a header; nothing, if we cannot read that."""
+    """A list in a header of a daemon; empty, if it cannot be read."""
     try:
         return of.validate_json((answer.headers or {}).get(header, "[]"))
     except ValidationError:
@@ -299,4 +299,6 @@ def _listed(answer: Msg, header: str, of: TypeAdapter[list[_Listed]]) -> list[_L
 
 
 def _still_runs(job: str) -> str:
-    return f"{job} goes on; `transcriber jobs --cancel {job}` stops it, `transcriber jobs --get {job}` fetches its text"
+    return (
+        f"{job} continues; `transcriber jobs --cancel {job}` stops it, `transcriber jobs --get {job}` fetches its text"
+    )

@@ -88,18 +88,18 @@ def _graph() -> bytes:
     layers, linear, bias = read_weights()
     # First the matrices of all layers, then their biases.
     biases = layers[-LAYERS * 8 * SIZE :].reshape(LAYERS, 2, 4, SIZE)[:, :, _GATES]
-    nodes, tensors, at, came = b"", b"", 0, "mel"
+    nodes, tensors, at, previous = b"", b"", 0, "mel"
     for layer in range(LAYERS):
-        inputs = [came]
+        inputs = [previous]
         for name, width in (("W", SIZE if layer else BANDS), ("R", SIZE)):
             gates = layers[at : at + 4 * SIZE * width].reshape(4, SIZE, width)[_GATES, :, :]
             at += 4 * SIZE * width
             tensors += _tensor(f"{name}{layer}", gates.reshape(1, 4 * SIZE, width))
             inputs.append(f"{name}{layer}")
         tensors += _tensor(f"B{layer}", biases[layer].reshape(1, 8 * SIZE))
-        came, last = f"layer{layer}", f"last{layer}"
-        nodes += _node("LSTM", [*inputs, f"B{layer}"], [f"{came}x1", last], hidden_size=SIZE)
-        nodes += _node("Squeeze", [f"{came}x1", "directions"], [came])
+        previous, last = f"layer{layer}", f"last{layer}"
+        nodes += _node("LSTM", [*inputs, f"B{layer}"], [f"{previous}x1", last], hidden_size=SIZE)
+        nodes += _node("Squeeze", [f"{previous}x1", "directions"], [previous])
     tensors += _tensor("directions", np.ones(1, np.int64)) + _tensor("layers", np.zeros(1, np.int64))
     tensors += _tensor("linear", linear.reshape(SIZE, SIZE)) + _tensor("bias", bias)
     nodes += _node("Squeeze", [f"last{LAYERS - 1}", "layers"], ["hidden"])

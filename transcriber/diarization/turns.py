@@ -55,7 +55,7 @@ def relabelled(final: Final, labels: Iterator[str]) -> list[Final]:
 
     Args:
         final: any but a partial one.
-        labels: of the turns to come; those of this final are taken.
+        labels: of the next turns; those of this final are taken.
     """
     found = turns(final)
     if not found:

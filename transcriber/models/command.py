@@ -1,4 +1,4 @@
-"""The command ``models``, and ``quantize``, which is a part of it. In: a command line. Out: what it means, done."""
+"""The commands ``models`` and ``quantize``. In: a command line. Out: its models listed, downloaded or converted."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ KIND_NAMES = ("f16", "q8_0", "q5_1")
 
 
 def add(commands: Commands) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     models = command(commands, "models", _list, "which models are here, and which can be had")
     models.add_argument("--json", action="store_true", help="an object a line, not a table")
     add_settings(models, SETTINGS)
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 
 def _part(parts: Commands, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    """A command below a command: what is not given here leaves alone what was given before its name."""
+    """A subcommand; options given before its name keep their values where it is not given them again."""
     part = command(parts, name, run, summary)
     part.argument_default = argparse.SUPPRESS
     return part

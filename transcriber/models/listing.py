@@ -1,4 +1,4 @@
-"""The list of models. In: the model folder, and what is known by name. Out: a table, columns between tabs, or JSON."""
+"""The list of models. In: the model folder, and the models known by name. Out: a table, tab-separated columns, or JSON."""
 
 import json
 import sys
@@ -25,9 +25,9 @@ class ModelEntry:
 
     Attributes:
         name: for ``WHISPER_MODEL``.
-        bytes: of its file; of the published one, if it is not here.
-        path: of its file, if it is here.
-        sources: where it can be had, in the order in which they are tried.
+        bytes: of its file; of the published one, if it is not on this machine.
+        path: of its file, if it is on this machine.
+        sources: where it can be downloaded, in the order in which they are tried.
     """
 
     name: str
@@ -37,7 +37,7 @@ class ModelEntry:
 
 
 def print_models(settings: Settings, *, as_json: bool) -> None:
-    """Models that are here, and models that can be had, to stdout.
+    """Print the models on this machine, and those that can be downloaded.
 
     Raises:
         ModelError: the model folder cannot be read.
@@ -67,7 +67,7 @@ def _print(models: Iterable[ModelEntry], *, as_json: bool) -> None:
 
 
 def list_models(folder: Path) -> Iterable[ModelEntry]:
-    """The bundled one, the user's own, then all that are known by name."""
+    """The bundled one, the user's own, then all known by name."""
     yield ModelEntry(DEMO, DEMO_MODEL.stat().st_size, str(DEMO_MODEL), (BUNDLED,))
     here = _files(folder)
     for name in sorted(here.keys() - SHA1.keys() - {DEMO}):
@@ -83,7 +83,7 @@ def list_models(folder: Path) -> Iterable[ModelEntry]:
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Name to bytes; a file whose name is none cannot be asked for by it."""
+    """Name to bytes; a file whose name is not a model's cannot be selected by it."""
     try:
         found = {model_name(path): path for path in folder.glob("ggml-*.bin") if path.is_file()}
         return {name: path.stat().st_size for name, path in found.items() if NAME.fullmatch(name)}

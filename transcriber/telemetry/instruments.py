@@ -1,4 +1,4 @@
-"""What is measured: name, kind, unit and meaning of every figure."""
+"""All metrics: name, kind, unit and description of each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One figure.
+    """One metric.
 
     Attributes:
         name: as OpenTelemetry knows it; in Prometheus the dots are underscores, and counters end in ``_total``.
