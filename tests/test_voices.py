@@ -10,11 +10,12 @@ from bench.voices import bundled, confusion, conversation, labelled
 from tests import needs
 from transcriber.diarization import weights as voice_weights
 from transcriber.diarization.clustering import MOST_GROUPS, Clustering, unit
-from transcriber.diarization.embedding import FRAMES, VoiceNetwork, mel_filters
+from transcriber.diarization.embedding import FRAMES, VoiceNetwork
 from transcriber.diarization.labeller import SHORTEST_S, SURE_S, TurnFeeder, VoiceLabeller, label
 from transcriber.diarization.weights import SIZE
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.models.conversion.mel_filters import mel_filters
 from transcriber.models.ggml import check_model_file, read_mel_filters
 
 RATE = 16_000

@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.diarization.clustering import unit
 from transcriber.diarization.weights import BANDS, LAYERS, SIZE, read_weights
-from transcriber.engine.whisper.mel import HOP, N_FFT, MelBands, power_spectra
+from transcriber.engine.whisper.mel import HOP, MelBands, power_spectra
+from transcriber.models.conversion.mel_filters import mel_filters
 
 FRAMES = 160
 """1.6 s: the network's input."""
@@ -59,28 +59,6 @@ class VoiceNetwork:
         batch = np.stack([power[start : start + FRAMES] for start in starts], axis=1)
         (voices,) = self._session.run(None, {"mel": batch})
         return unit(unit(voices).mean(axis=0))
-
-
-def mel_filters(bands: int) -> NDArray[np.float32]:
-    """(``bands``, 201) float32: triangles of equal area on Slaney's mel scale, from 0 Hz to 8 kHz, as librosa makes them."""
-    top = _mel(np.array([TARGET_SAMPLE_RATE / 2]))[0]
-    edges_hz = _hertz(np.linspace(0, top, bands + 2))[:, np.newaxis]
-    bins_hz = np.arange(N_FFT // 2 + 1) * TARGET_SAMPLE_RATE / N_FFT
-    rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
-    falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
-    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges_hz[2:] - edges_hz[:-2])
-    return triangles.astype(np.float32)
-
-
-# Slaney's scale: linear up to 1 kHz, which is 15 mel, then 27 mel for each factor of 6.4.
-def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-    above: NDArray[np.float64] = 15 + 27 * np.log(np.maximum(hertz, 1000) / 1000) / np.log(6.4)
-    return np.where(hertz < 1000, hertz * 3 / 200, above)  # noqa: PLR2004 - where the scale bends
-
-
-def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    above: NDArray[np.float64] = 1000 * np.exp(np.log(6.4) * (np.maximum(mel, 15) - 15) / 27)
-    return np.where(mel < 15, mel * 200 / 3, above)  # noqa: PLR2004 - where the scale bends
 
 
 def _graph() -> bytes:
