@@ -141,7 +141,7 @@ def after_context(model: SpeechModel, recording: Recording, language: str) -> li
     context, transcripts = SpeakerPrompt(), []
     for window in recording.windows(WINDOW_S):
         transcripts.append(ask(model, window, language, prompt=context.text))
-        context.follow(transcripts[-1], context.epoch)
+        context.record(transcripts[-1], context.epoch)
     return transcripts
 
 

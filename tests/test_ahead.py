@@ -75,10 +75,10 @@ def test_what_was_said_in_between_makes_it_another_question():
     asks = job(history=history, prompt=context)
 
     assert same.take(asks) is ANSWER
-    history.follow(None)
+    history.record(None)
     assert other_trail.take(asks) is None
-    history.follow(ANSWER)
-    context.follow(ANSWER, context.epoch)
+    history.record(ANSWER)
+    context.record(ANSWER, context.epoch)
     assert other_context.take(asks) is None
 
 

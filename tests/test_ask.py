@@ -67,26 +67,26 @@ def test_a_language_that_was_heard_stays_until_another_one_is_said():
 @pytest.mark.parametrize("language", ["en", None])
 def test_of_what_was_said_in_the_same_language_too(language):
     history = SpeakerHistory()
-    history.follow(Transcript("gale", (), "en", -0.1, None, 0.1))
+    history.record(Transcript("gale", (), "en", -0.1, None, 0.1))
 
     assert heard(job(history, language)) == LEAD_S
 
 
 def test_little_is_heard_of_what_was_not_believed_or_not_heard_or_is_in_another_language():
     doubted, failed, german = SpeakerHistory(), SpeakerHistory(), SpeakerHistory()
-    doubted.follow(Transcript("", (), "en", -0.1, None, 0.1, suppressed="repetition"))
-    failed.follow(None)
-    german.follow(Transcript("Sturm", (), "de", -0.1, None, 0.1))
+    doubted.record(Transcript("", (), "en", -0.1, None, 0.1, suppressed="repetition"))
+    failed.record(None)
+    german.record(Transcript("Sturm", (), "de", -0.1, None, 0.1))
 
     assert [heard(job(history)) for history in (doubted, failed, german)] == [OVERLAP_S] * 3
 
 
 def test_a_silence_leaves_the_language_that_was_spoken():
     history = SpeakerHistory(language="de")
-    history.follow(Transcript("", (), "en", None, None, 0.1))
+    history.record(Transcript("", (), "en", None, None, 0.1))
 
-    assert not history.leads_to("en")
-    assert history.leads_to("de")
+    assert not history.allows_left_context("en")
+    assert history.allows_left_context("de")
 
 
 def test_while_others_wait_little_is_heard_before_a_window():

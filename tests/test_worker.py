@@ -166,7 +166,7 @@ async def test_what_fits_no_tighter_context_is_not_asked_again():
 
 async def in_context(model, context, *script):
     """What becomes of a job whose speaker said "gale warning" before."""
-    context.follow(said("gale warning"), context.epoch)
+    context.record(said("gale warning"), context.epoch)
     return await outcome_of(model, *script, prompt=context)
 
 
@@ -198,7 +198,7 @@ async def test_only_a_sure_answer_is_context(answer, left):
 
 async def test_a_partial_uses_the_context_and_leaves_it_as_it_is():
     model, context = ScriptedModel(), SpeakerPrompt()
-    context.follow(said("gale warning"), context.epoch)
+    context.record(said("gale warning"), context.epoch)
 
     job = new_job(lambda *_: None, prompt=context, lane=Lane.PARTIAL)
     job.update_history(said("wind"))

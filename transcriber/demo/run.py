@@ -90,7 +90,7 @@ async def _demo(model: str, instead_of: str | None) -> int:
                     sys.stderr.write(daemon.log())
                     return daemon.stop()
             async with connected(_broker_settings(broker.url), "transcriber demo") as connection:
-                sessions = await _perform(connection, daemons.values(), stations, screen)
+                sessions = await _publish_and_collect(connection, daemons.values(), stations, screen)
             statuses = {name: daemon.stop() for name, daemon in daemons.items()}
             for name, status in statuses.items():
                 if status:
@@ -125,19 +125,19 @@ def _broker_settings(nats_url: str) -> Settings:
     return Settings.model_validate(mine | {"nats_url": nats_url})
 
 
-async def _perform(
+async def _publish_and_collect(
     connection: Connection, daemons: Iterable[DaemonProcess], stations: Sequence[Station], screen: Screen
 ) -> Sessions:
     """Publish all recordings; returns the messages of each, complete unless a daemon died or hangs."""
     sessions: Sessions = {recording.name: [] for station in stations for recording in station.recordings}
     messages = await subscribe(connection, "transcripts.*.*", "transcriber.metrics.*")
-    listening = asyncio.create_task(_listen(messages, sessions, screen))
+    listening = asyncio.create_task(_collect(messages, sessions, screen))
     programmes = {
         f"{station.subject}.{stream}": programme
         for station in stations
         for stream, programme in station.streams.items()
     }
-    playing = asyncio.gather(*(_play(connection, subject, programme) for subject, programme in programmes.items()))
+    playing = asyncio.gather(*(_publish(connection, subject, programme) for subject, programme in programmes.items()))
     longest_s = max(sum(recording.duration_s for recording in programme) for programme in programmes.values())
     try:
         async with asyncio.timeout(LAST_WORD_S + longest_s):
@@ -156,7 +156,7 @@ async def _perform(
     return sessions
 
 
-async def _play(connection: Connection, subject: str, programme: Iterable[Recording]) -> None:
+async def _publish(connection: Connection, subject: str, programme: Iterable[Recording]) -> None:
     """One recording after the other, each a session."""
     for recording in programme:
         source = AudioSource(recording.format, recording.frames, _whole(recording.pcm))
@@ -167,7 +167,7 @@ async def _whole(pcm: bytes) -> AsyncIterator[bytes]:
     yield pcm
 
 
-async def _listen(messages: AsyncIterator[Received], sessions: Sessions, screen: Screen) -> None:
+async def _collect(messages: AsyncIterator[Received], sessions: Sessions, screen: Screen) -> None:
     """Show and collect messages, until every session has ended."""
     ended = 0
     while ended < len(sessions):

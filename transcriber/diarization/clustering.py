@@ -40,13 +40,13 @@ class Clustering:
         if len(self._unsure) > MOST_GROUPS:
             self._assign_unsure()
         if len(self._sums) > MOST_GROUPS:
-            self._join(_NEVER_ALIKE, MOST_GROUPS // 2)
+            self._merge(_NEVER_ALIKE, MOST_GROUPS // 2)
 
     def groups(self) -> list[int]:
         """The group of each vector, numbered as they first appear. Vectors in one group stay together afterwards."""
         if not self._sums:
             self._assign_unsure()
-        self._join(self._alike, self._most)
+        self._merge(self._alike, self._most)
         self._assign_unsure()
         return _by_appearance(self._owners.tolist())
 
@@ -67,9 +67,9 @@ class Clustering:
                 self._counts.append(1)
         self._unsure.clear()
 
-    def _join(self, alike: float, most: int | None) -> None:
+    def _merge(self, alike: float, most: int | None) -> None:
         """Merge groups that are ``alike``, and others as long as there are more than ``most``."""
-        groups = join(self._sums, self._counts, alike, most)
+        groups = merge(self._sums, self._counts, alike, most)
         sums, counts = self._sums, self._counts
         self._sums, self._counts = [np.zeros_like(one) for one in sums[: len(set(groups))]], [0] * len(set(groups))
         for group, total, count in zip(groups, sums, counts, strict=True):
@@ -78,7 +78,7 @@ class Clustering:
         self._owners = array("i", (groups[owner] if owner >= 0 else owner for owner in self._owners))
 
 
-def join(sums: list[Vector], counts: list[int], alike: float, most: int | None = None) -> list[int]:
+def merge(sums: list[Vector], counts: list[int], alike: float, most: int | None = None) -> list[int]:
     """The number of the merged group of each group, given the sum and the count of its vectors of length 1."""
     if not sums:
         return []

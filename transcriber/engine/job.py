@@ -150,7 +150,7 @@ class Job:
     @property
     def inputs(self) -> tuple[object, ...]:
         """All that its transcript depends on, but for the samples. Worker thread only."""
-        said = self.prompt.before(self._epoch) if self.prompt else ""
+        said = self.prompt.of_epoch(self._epoch) if self.prompt else ""
         history = self.history.known if self.history else None
         speech = self.speech_s, self.speech_prob
         return self.stream, self.lead_s, self.language, self.translate, self.vocabulary, said, history, speech
@@ -164,7 +164,7 @@ class Job:
 
         Worker thread only: it is known once the job is taken from the queue.
         """
-        said = self.prompt.before(self._epoch) if self.prompt and not self._changes_to(language) else ""
+        said = self.prompt.of_epoch(self._epoch) if self.prompt and not self._changes_to(language) else ""
         return f"{self.vocabulary} {said}".strip()
 
     def update_history(self, transcript: Transcript | None) -> None:
@@ -174,11 +174,11 @@ class Job:
         changes = transcript is not None and bool(transcript.text) and self._changes_to(transcript.language)
         # In durable mode a failed job is retried with the same inputs; elsewhere its failure counts at once.
         if self.history and (transcript or not self.deterministic):
-            self.history.follow(transcript)
+            self.history.record(transcript)
         if self.prompt and self.lane is Lane.FINAL:
             if changes:
-                self.prompt.follow(None, self._epoch)
-            self.prompt.follow(transcript and transcript.without_lead(), self._epoch)
+                self.prompt.record(None, self._epoch)
+            self.prompt.record(transcript and transcript.without_lead(), self._epoch)
 
     def _changes_to(self, language: str | None) -> bool:
         return self.history is not None and self.history.language not in {None, language}

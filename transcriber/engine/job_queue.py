@@ -74,7 +74,7 @@ class JobQueue:
         finals = len(self._finals)
         if finals and job.speculative:
             with self._changed:  # its own final needs its transcript
-                finals -= sum(job.may_answer(final) for final in self._finals.of(job.stream))
+                finals -= sum(job.may_answer(final) for final in self._finals.jobs_of(job.stream))
         return bool(self._closed or finals > 0 or len(self._lanes[Lane.REQUEST]))
 
     def has_room(self, lane: Lane) -> bool:
@@ -109,7 +109,7 @@ class JobQueue:
     def get(self) -> Job | None:
         """Waits for the next job; None once the queue is closed and empty."""
         with self._changed:
-            self._put_down()
+            self._count_finished()
             while True:
                 if kind := self._next_lane():
                     self._in_hand = kind[0], self._clock()
@@ -131,7 +131,7 @@ class JobQueue:
     def _may_take(self, kind: Lane) -> bool:
         return kind is not Lane.SECOND_PASS or (not self._closed and self._clock() >= self._rested_at_s)
 
-    def _put_down(self) -> None:
+    def _count_finished(self) -> None:
         """The running job is done: count the time it took."""
         if self._in_hand is None:
             return
@@ -171,7 +171,7 @@ class _Lane:
     def __len__(self) -> int:
         return len(self._due)
 
-    def of(self, stream: str) -> Iterable[Job]:
+    def jobs_of(self, stream: str) -> Iterable[Job]:
         """The waiting jobs of one stream."""
         return self._streams.get(stream, ())
 
@@ -188,7 +188,7 @@ class _Lane:
 
     def take(self) -> Job:
         job = next(iter(self._streams.values()))[0]
-        if not self._affords(job):
+        if not self._may_go_first(job):
             job = next(iter(self._due))
         self._taken += 1
         self._remove(job)
@@ -215,7 +215,7 @@ class _Lane:
             return arriving
         return self._streams[fullest][-1]
 
-    def _affords(self, job: Job) -> bool:
+    def _may_go_first(self, job: Job) -> bool:
         """Whether all others are still taken in time if ``job`` goes first."""
         others = (due for other, due in self._due.items() if other is not job)
         return all(due > self._taken + place for place, due in enumerate(others, start=1))

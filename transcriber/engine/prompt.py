@@ -21,7 +21,7 @@ class SpeakerPrompt:
 
     Jobs of one speaker go through one worker, one after the other: a stream stays on its worker. So each of the two
     attributes has one writer, and each write is a single assignment, which is atomic in the interpreter:
-    ``drop`` writes the epoch on the event loop, ``follow`` the text on the worker's thread.
+    ``reset`` writes the epoch on the event loop, ``record`` the text on the worker's thread.
 
     A job keeps the epoch in which it was made. Text stays in the epoch of its job: jobs that are still queued when the
     audio has a hole are prompted as before, and no job made after the hole reads their text.
@@ -40,18 +40,18 @@ class SpeakerPrompt:
     @property
     def text(self) -> str:
         """The prompt of a job made now, as far as it is known; any thread."""
-        return self.before(self._epoch)
+        return self.of_epoch(self._epoch)
 
-    def before(self, epoch: int) -> str:
+    def of_epoch(self, epoch: int) -> str:
         """The prompt for a job of ``epoch``. Any thread."""
         said_in, text = self._said
         return text if said_in == epoch else ""
 
-    def follow(self, transcript: Transcript | None, epoch: int) -> None:
+    def record(self, transcript: Transcript | None, epoch: int) -> None:
         """Append the transcript of a final job of ``epoch``; None if it failed. Worker thread only."""
-        self._said = (epoch, self._joined(self.before(epoch), transcript) if transcript else "")
+        self._said = (epoch, self._joined(self.of_epoch(epoch), transcript) if transcript else "")
 
-    def drop(self) -> None:
+    def reset(self) -> None:
         """The audio has a hole here: text before it is no prompt for windows after it. Event loop only."""
         self._epoch += 1
 
@@ -62,7 +62,7 @@ class SpeakerPrompt:
         if not sure or not transcript.text or transcript.doubt or transcript.suppressed:
             return ""
         space = "" if transcript.language in WITHOUT_SPACES else " "
-        return ending(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
+        return last_words(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
 
 
 class SpeakerHistory:
@@ -89,14 +89,14 @@ class SpeakerHistory:
         """All of it that the next window depends on."""
         return self._sure, self.language, self.spoken
 
-    def leads_to(self, language: str | None) -> bool:
+    def allows_left_context(self, language: str | None) -> bool:
         """Whether the next window, in ``language``, may be transcribed together with its left context.
 
         Audio that made the decoder loop does so again; and one call has one language.
         """
         return self._sure and self.language in {None, language}
 
-    def follow(self, transcript: Transcript | None) -> None:
+    def record(self, transcript: Transcript | None) -> None:
         """Record the transcript of a window; None if it failed."""
         self._sure = transcript is not None and not transcript.suppressed
         if transcript is not None and transcript.text:
@@ -105,10 +105,10 @@ class SpeakerHistory:
             self.spoken = transcript.spoken
 
 
-def ending(text: str, max_chars: int) -> str:
+def last_words(text: str, max_chars: int) -> str:
     """The end of ``text``, from the start of a word where it has spaces: at most ``max_chars``.
 
-    >>> ending("gale warning for the north channel", 15), ending("人人生而自由", 4)
+    >>> last_words("gale warning for the north channel", 15), last_words("人人生而自由", 4)
     ('north channel', '生而自由')
     """
     if len(text) <= max_chars:

@@ -79,7 +79,7 @@ class Transcript:
         own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
         logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in own]
         avg_logprob = min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
-        return replace(self.with_words(written(own, self.language), own), avg_logprob=avg_logprob)
+        return replace(self.with_words(text_of(own, self.language), own), avg_logprob=avg_logprob)
 
     def phrases_from(self, start_s: float) -> tuple[Phrase, ...]:
         """Its phrases on the clock on which its window starts at ``start_s``."""
@@ -91,6 +91,6 @@ class Transcript:
         return replace(self, text=text, words=words)
 
 
-def written(words: Sequence[Word], language: str | None) -> str:
+def text_of(words: Sequence[Word], language: str | None) -> str:
     """The words as text."""
     return ("" if language in WITHOUT_SPACES else " ").join(word.word for word in words)

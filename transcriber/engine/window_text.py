@@ -42,7 +42,7 @@ def transcribe_window(
     """
     history = job.history or SpeakerHistory()
     language = job.language or language or history.language
-    lead_s = min(job.lead_s, _most_lead_s(job, skip_lead=skip_lead or not history.leads_to(language)))
+    lead_s = min(job.lead_s, _most_lead_s(job, skip_lead=skip_lead or not history.allows_left_context(language)))
     samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_for(language)
     run = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
     if job.prefers_speed:

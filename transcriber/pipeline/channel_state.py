@@ -10,7 +10,7 @@ from transcriber.audio.window import OVERLAP_S, WindowCutter
 from transcriber.config import Settings
 from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.engine.prompt import SpeakerHistory, SpeakerPrompt
-from transcriber.engine.transcript import Transcript, written
+from transcriber.engine.transcript import Transcript, text_of
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
 from transcriber.pipeline.local_agreement import LocalAgreement
 from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
@@ -90,7 +90,7 @@ class ChannelState:
             return None
         own = self._left.own(transcript, self._heard(window, transcript))
         words = None if own.words is None else self._agreement.follow(own.words)
-        text = own.text if words is None else written(words, own.language)
+        text = own.text if words is None else text_of(words, own.language)
         if not text:
             return None
         self.rev += 1
@@ -114,7 +114,7 @@ class ChannelState:
         """A window has no text: it was not heard."""
         self._failed.append(window.number)
         if reason != "queue_full":  # what it holds may do the same to the next one
-            self.history.follow(None)
+            self.history.record(None)
 
     def silence(self, start_frame: int, frames: int) -> None:
         """So many frames without speech."""
@@ -129,7 +129,7 @@ class ChannelState:
     def interrupted(self) -> None:
         """What comes does not follow upon what was said: something is missing, or was silent."""
         if self.prompt:
-            self.prompt.drop()
+            self.prompt.reset()
 
     def _forget_failed(self, before: int | None = None) -> None:
         """What comes after a window that was not heard does not follow upon what was written. All are told up to number ``before``."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from transcriber.engine.prompt import ending
+from transcriber.engine.prompt import last_words
 
 MAX_PROMPT_CHARS = 1000
 """As ``WHISPER_PROMPT`` has at most. whisper.cpp's tokenizer recurses over each byte, and 32 kB overflow its stack."""
@@ -26,11 +26,11 @@ class PromptBudget:
 
     def prompt(self, said: str) -> str:
         """The vocabulary, and of what was ``said`` as much as fits beside it, from its end."""
-        said = ending(" ".join(said.split()), MAX_PROMPT_CHARS)
+        said = last_words(" ".join(said.split()), MAX_PROMPT_CHARS)
         prompt = f"{self._vocabulary} {said}".strip()
         while (excess := self._tokens(prompt) - self.max_tokens) > 0:
             share = excess / (excess + self.max_tokens)
-            said = ending(said, max(0, len(said) - math.ceil(share * len(prompt))))
+            said = last_words(said, max(0, len(said) - math.ceil(share * len(prompt))))
             prompt = f"{self._vocabulary} {said}".strip()
         # With a space in front the first word has the same tokens as within a text.
         return prompt and f" {prompt}"
