@@ -107,7 +107,7 @@ def calibrate(
                         "whisper_workers": workers,
                         "whisper_threads": count,
                         "whisper_audio_ctx": "auto" if follows else audio_ctx,
-                        "transcription_queue_capacity": 1,  # of no use here, and so it does not follow
+                        "transcription_queue_capacity": 1,  # not used here; set, so that it is not computed
                     }
                 )
                 plain = varied.model_copy(update={"left_context_secs": 0.0})

@@ -17,7 +17,7 @@ from transcriber.errors import EngineError
 DOUBTED_AVG_LOGPROB = -0.6
 """Text that is less likely may be in another language."""
 
-Ask = Callable[..., Transcript]
+Transcribe = Callable[..., Transcript]
 
 
 def transcribe_job(
@@ -30,42 +30,45 @@ def transcribe_job(
     Raises:
         EngineError: whisper failed, or was aborted.
     """
-    asked: Ask = partial(transcribe_window, model, job, should_abort, under_load=under_load, skip_lead=skip_lead)
+    transcribe: Transcribe = partial(
+        transcribe_window, model, job, should_abort, under_load=under_load, skip_lead=skip_lead
+    )
     if job.language is not None or not isinstance(model, MultilingualModel):
-        return asked()
+        return transcribe()
     before = job.history.spoken if job.history else LanguageEvidence()
     if before.language and (under_load or job.prefers_speed):
-        return replace(asked(language=before.language), spoken=before)
+        return replace(transcribe(language=before.language), spoken=before)
     detect = partial(_detect, model, job, should_abort)
-    return _doubting(job, before, asked, detect) if before.sure else _detecting(job, before, asked, detect)
+    run = _transcribe_sure if before.sure else _transcribe_unsure
+    return run(job, before, transcribe, detect)
 
 
-def _detecting(
-    job: Job, before: LanguageEvidence, asked: Ask, detect: Callable[[], LanguageProbabilities]
+def _transcribe_unsure(
+    job: Job, before: LanguageEvidence, transcribe: Transcribe, detect: Callable[[], LanguageProbabilities]
 ) -> Transcript:
     """The language is not sure yet."""
-    odds = detect()
-    after = before.with_window(odds.probabilities, _speech_s(job))
-    language = after.language or odds.likeliest
-    answer = asked(language=language)
+    detected = detect()
+    after = before.with_window(detected.probabilities, _speech_s(job))
+    language = after.language or detected.likeliest
+    answer = transcribe(language=language)
     # A text held back because it was decoded in the wrong language is evidence all the same.
-    counts = _is_speech(job, answer) or odds.likeliest != language
-    return replace(answer, spoken=after if counts else before, processing_s=answer.processing_s + odds.processing_s)
+    counts = _is_speech(job, answer) or detected.likeliest != language
+    return replace(answer, spoken=after if counts else before, processing_s=answer.processing_s + detected.processing_s)
 
 
-def _doubting(
-    job: Job, before: LanguageEvidence, asked: Ask, detect: Callable[[], LanguageProbabilities]
+def _transcribe_sure(
+    job: Job, before: LanguageEvidence, transcribe: Transcribe, detect: Callable[[], LanguageProbabilities]
 ) -> Transcript:
     """The language was sure; unlikely text is a reason to detect it again."""
-    answer = asked(language=before.language)
+    answer = transcribe(language=before.language)
     unlikely = answer.avg_logprob is not None and answer.avg_logprob < DOUBTED_AVG_LOGPROB
     if not (unlikely or answer.suppressed or answer.doubt):
         return replace(answer, spoken=before.with_likely_window())
-    odds = detect()
-    after = before.with_doubtful_window(odds.probabilities, _speech_s(job))
-    processing_s = answer.processing_s + odds.processing_s
+    detected = detect()
+    after = before.with_doubtful_window(detected.probabilities, _speech_s(job))
+    processing_s = answer.processing_s + detected.processing_s
     if after.language != before.language:
-        other = asked(language=after.language)
+        other = transcribe(language=after.language)
         processing_s += other.processing_s
         # Either another language explains the speech, or it was no speech.
         answer, after = (other, after) if _likelier(job, other, answer) else (answer, before._replace(scores=()))
