@@ -83,7 +83,7 @@ class FakeModel:
                 raise EngineError("aborted", return_code=-6)
             time.sleep(min(left, 0.002))
         if level == self.kill_at:
-            time.sleep(1)  # what was told before is stored
+            time.sleep(1)  # earlier messages are stored
             os.kill(os.getpid(), signal.SIGKILL)
         text = str(level) if level else ""
         words = tuple(Word(word, 0.0, 0.0, 1.0) for word in prompt.split())

@@ -1,4 +1,4 @@
-"""What is heard before speech has surely ended is the answer, if it is still asked; else it never was."""
+"""A speculative transcript answers the final with the same inputs; any other final is transcribed itself."""
 
 import asyncio
 from dataclasses import replace
@@ -129,7 +129,7 @@ class Held:
 
 
 class Hearing:
-    """A worker that hears a window ahead, and what became of its jobs."""
+    """A worker that transcribes a window speculatively, and the outcomes of its jobs."""
 
     def __init__(self):
         self.model = Held()

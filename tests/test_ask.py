@@ -1,4 +1,4 @@
-"""How much whisper hears before a window, and what is made of its answer."""
+"""How much left context a window gets, and when its text is doubted or held back."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ LEAD_S, WINDOW_S = 7.5, 5.0
 
 
 class Listening:
-    """Notes how much it was asked to hear."""
+    """Notes the seconds it was given."""
 
     name, tight, translates = "listening", True, False
 
@@ -56,7 +56,7 @@ def test_all_of_the_left_context_is_heard_if_nothing_speaks_against_it():
 
 
 def test_a_language_that_was_heard_stays_until_another_one_is_said():
-    """Whichever windows wait meanwhile: so another daemon hears the same."""
+    """Whichever windows wait meanwhile: so another daemon transcribes the same."""
     history, asked = SpeakerHistory(), job(None, None)
     asked.history = history
     asked.update_history(transcribe_window(Listening(), job(history, "de"), lambda: False))
@@ -184,7 +184,7 @@ BEATS = ["one", "two", "three"]
             {"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"},
             {},
             "repetition",
-        ),  # nobody listened
+        ),  # no detector
         ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 4, "doubt": "repetition"}, {"speech_s": 4.0}, "repetition"),
         ({"new": ["SUSUSUSUSUSUSUSUSUSU"], "doubt": "repetition"}, {"speech_s": 4.0}, "repetition"),
         ({"new": [], "new_logprob": 0.0}, {"speech_prob": 0.1, "speech_s": 0.1}, None),

@@ -85,7 +85,7 @@ def test_a_partial_has_no_place_while_the_worker_has_something_else_to_do():
     queue = JobQueue(1)
     guess = job("a", Lane.PARTIAL)
 
-    assert not queue.idle  # nobody waits for a job
+    assert not queue.idle  # the worker does not wait
     assert queue.try_put(guess) is guess
 
 

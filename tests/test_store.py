@@ -139,7 +139,7 @@ async def test_a_broker_killed_many_times_has_every_frame_once_in_order(keeper, 
 
 
 async def test_answers_that_get_lost_store_nothing_twice(keeper, monkeypatch, caplog) -> None:
-    """Each message arrives, and some answers come after nobody waits for them, or never."""
+    """Each message arrives, and some acknowledgements come too late, or never."""
     monkeypatch.setattr(store, "ANSWER_TIMEOUT_S", 0.1)
     async with (
         stream_audio(keeper) as jetstream,
@@ -172,7 +172,7 @@ async def test_a_broker_that_is_away_is_waited_for_and_said_once(keeper, wav) ->
     async with stream_audio(keeper) as jetstream:
         with publishing(keeper, "-", "--fast", "--session", "mine", "--chunk-ms", "20") as process:
             await asyncio.to_thread(give, process, file[:100_000])
-            while not (await jetstream.stream_info("AUDIO")).state.messages:  # noqa: ASYNC110 - nothing tells
+            while not (await jetstream.stream_info("AUDIO")).state.messages:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(keeper.kill)
             await asyncio.to_thread(give, process, file[100_000:200_000])
@@ -266,7 +266,7 @@ async def test_who_answers_in_the_place_of_jetstream_is_not_believed(keeper, cap
 async def test_ctrl_c_stores_what_was_read_and_the_end(keeper, wav) -> None:
     async with stream_audio(keeper) as jetstream:
         with publishing(keeper, wav) as process:
-            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - nothing tells
+            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
             status = await asyncio.to_thread(process.wait, PATIENCE_S)
@@ -280,7 +280,7 @@ async def test_ctrl_c_stores_what_was_read_and_the_end(keeper, wav) -> None:
 async def test_ctrl_c_does_not_wait_for_ever_for_a_broker_that_is_away(keeper, wav) -> None:
     async with stream_audio(keeper) as jetstream:
         with publishing(keeper, wav) as process:
-            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - nothing tells
+            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(keeper.kill)
             process.send_signal(signal.SIGINT)

@@ -370,7 +370,7 @@ async def test_a_job_that_ends_badly_says_why(broker, settings, wav, capsys, cha
 
 
 async def test_progress_that_stops_does_not_hang_the_command(broker, settings, wav, capsysbinary):
-    """The daemon dies; the next one's messages are lost: the record tells."""
+    """The daemon dies; the next one's messages are lost: the record has the state."""
 
     async def work(office, submission):
         await office.progress(submission.job, "running", 1, 2)
@@ -421,7 +421,7 @@ async def test_a_refused_submission_leaves_nothing_in_the_store(broker, settings
 async def test_a_submission_that_may_have_been_taken_leaves_its_file_in_the_store(
     broker, settings, wav, capsys, monkeypatch
 ):
-    """To be asked again is no refusal: the job may wait in the queue, and its record not be stored yet."""
+    """A retry that runs out of time is no refusal: the job may be queued, and its record not stored yet."""
     monkeypatch.setattr(job_client, "ASK_S", 1)
     async with standing_in(broker, settings, nothing) as office:
         before = await office.file_names()
@@ -534,7 +534,7 @@ async def test_ctrl_c_while_a_file_is_stored_leaves_nothing_in_the_store(broker,
         before = await office.messages()
         with command(broker, "transcribe", "-", "--store") as process:
             await asyncio.to_thread(process.stdin.write, noise(40))
-            while await office.messages() == before:  # noqa: ASYNC110 - nothing tells
+            while await office.messages() == before:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
             status, out, err = await output(process)

@@ -27,7 +27,7 @@ def network():
 
 
 class Tape:
-    """A labeller that keeps what it hears."""
+    """A labeller that records its turns."""
 
     def __init__(self):
         self.heard = []

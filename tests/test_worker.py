@@ -16,7 +16,7 @@ from transcriber.errors import EngineError
 
 
 class ScriptedModel:
-    """Gives the next answer of its script; notes at which context it was asked."""
+    """Returns the next transcript of its script; notes the encoder context of each call."""
 
     name = "scripted"
     translates = False
@@ -269,7 +269,7 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
 
 
 class Spinning(ScriptedModel):
-    """Works on half a second of audio until it is told to stop, and on all else not at all."""
+    """Works on half a second of audio until it is aborted, and on all else not at all."""
 
     def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         if len(samples) == 8_000:
