@@ -35,7 +35,7 @@ from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import WhisperModel, load_model
-from transcriber.engine.window_text import ask
+from transcriber.engine.window_text import transcribe_window
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
 
@@ -309,7 +309,7 @@ def _weigh(
 
 def _shown(answer: Transcript, job: Job) -> Transcript:
     """What would be shown if nobody asked again."""
-    return ask(Said(answer), job, _never)
+    return transcribe_window(Said(answer), job, _never)
 
 
 def _warmer(model: WhisperModel, job: Job, kept: Transcript, temperatures: Sequence[float]) -> Transcript:

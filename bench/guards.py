@@ -30,7 +30,7 @@ from bench.spoken import spoken_to
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.job import SpeechModel
-from transcriber.engine.prompt import Context
+from transcriber.engine.prompt import SpeakerPrompt
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO, model_name
@@ -138,10 +138,10 @@ def prompted(path: Path, recordings: Sequence[Recording], language: str, split: 
 
 def after_context(model: SpeechModel, recording: Recording, language: str) -> list[Transcript]:
     """All windows of a recording, each after the text before it, as far as that is sure."""
-    context, transcripts = Context(), []
+    context, transcripts = SpeakerPrompt(), []
     for window in recording.windows(WINDOW_S):
         transcripts.append(ask(model, window, language, prompt=context.text))
-        context.follow(transcripts[-1], context.epoch)
+        context.record(transcripts[-1], context.epoch)
     return transcripts
 
 

@@ -28,7 +28,7 @@ from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, MultilingualModel
-from transcriber.engine.language_evidence import Odds
+from transcriber.engine.language_evidence import LanguageProbabilities
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.find import find_named_model
 
@@ -72,7 +72,7 @@ class Counting:
         self.name, self.tight, self.translates = self.model.name, self.model.tight, self.model.translates
         self.supports, self.transcribe, self.close = self.model.supports, self.model.transcribe, self.model.close
 
-    def detect(self, samples: Samples) -> Odds:
+    def detect(self, samples: Samples) -> LanguageProbabilities:
         self.detections += 1
         return self.model.detect(samples)
 

@@ -14,8 +14,8 @@ from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.config import Settings
 from transcriber.engine.job import Job, Lane, Outcome, SpeechModel
-from transcriber.engine.language_detection import listen
-from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.language_detection import transcribe_job
+from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.engine.transcript import Transcript
 from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.passages import Part, Passage, Passages, revised, sound_of
@@ -93,9 +93,9 @@ class Offline:
         self._speaker = ChannelState(settings)
 
     @property
-    def spoken(self) -> Spoken:
+    def spoken(self) -> LanguageEvidence:
         """What is known of the language."""
-        return self._speaker.trail.spoken
+        return self._speaker.history.spoken
 
     def hear(self, window: Window) -> Transcript:
         return self.follow(window, self.ask(window)[1])
@@ -112,13 +112,13 @@ class Offline:
             vocabulary=self._vocabulary,
             lead_s=window.cut.lead_s,
             translate=self._translate,
-            context=self._speaker.context,
-            trail=self._speaker.trail,
+            prompt=self._speaker.prompt,
+            history=self._speaker.history,
             speech_s=None if speech is None else speech_seconds(speech, self._settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
         )
-        answer = listen(self._model, job, _never)
-        job.followed(answer)
+        answer = transcribe_job(self._model, job, _never)
+        job.update_history(answer)
         return job, answer
 
     def follow(self, window: Window, answer: Transcript) -> Transcript:
@@ -157,7 +157,7 @@ class SecondPass:
             speech_s=sound.speech_s,
             speech_prob=sound.speech_prob,
         )
-        answer = listen(self._model, job, _never)
+        answer = transcribe_job(self._model, job, _never)
         return answer, revised(passage, answer, self._rate, sound)
 
 

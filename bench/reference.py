@@ -18,7 +18,8 @@ from bench.report import Results
 from bench.scoring import Errors, text_errors
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.engine.whisper.model import SAMPLES_PER_POSITION, load_model
+from transcriber.engine.whisper.encoder_context import SAMPLES_PER_POSITION
+from transcriber.engine.whisper.model import load_model
 from transcriber.testing.wer import words
 
 FULL_S = 30

@@ -24,7 +24,7 @@ from bench.report import Results, note, run
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.diarization.clustering import Clustering, unit
 from transcriber.diarization.embedding import VoiceNetwork
-from transcriber.diarization.labeller import ALIKE, ByVoice, Follower, Network
+from transcriber.diarization.labeller import ALIKE, Network, TurnFeeder, VoiceLabeller
 from transcriber.diarization.turns import relabelled, turns
 from transcriber.diarization.weights import SIZE, weights_file
 from transcriber.schema.messages import Final, Timing, Word
@@ -163,11 +163,11 @@ def conversation(rng: np.random.Generator, cast: Cast, speakers: int, snr_db: fl
 
 def labelled(talk: Conversation, network: Network, piece: int = PIECE) -> list[Final]:
     """The transcript with labels, as a file's second pass makes them; the audio comes in pieces of so many samples."""
-    labeller = ByVoice(network)
-    follower = Follower(((turn.start_s, turn.end_s) for final in talk.finals for turn in turns(final)), labeller)
+    labeller = VoiceLabeller(network)
+    feeder = TurnFeeder(((turn.start_s, turn.end_s) for final in talk.finals for turn in turns(final)), labeller)
     for at in range(0, len(talk.samples), piece):
-        follower.push(talk.samples[at : at + piece], at)
-    follower.flush()
+        feeder.push(talk.samples[at : at + piece], at)
+    feeder.flush()
     labels = iter(labeller.labels())
     return [part for final in talk.finals for part in relabelled(final, labels)]
 

@@ -29,14 +29,14 @@ import numpy as np
 from transcriber import cli
 from transcriber.config import load_settings
 from transcriber.engine.hallucination import Doubt
-from transcriber.engine.language_evidence import Odds
+from transcriber.engine.language_evidence import LanguageProbabilities
 from transcriber.engine.transcript import Transcript, Word
 from transcriber.errors import EngineError, StartError
 from transcriber.logs import configure
 from transcriber.service import serve
 
 GERMAN = 0.8
-NO_ODDS = Odds({}, 0.0)
+NO_ODDS = LanguageProbabilities({}, 0.0)
 
 
 class FakeModel:
@@ -61,7 +61,7 @@ class FakeModel:
 
     def detect(self, samples):
         return (
-            Odds({"en": 0.1, "de": 0.9} if german(samples) else {"en": 0.9, "de": 0.1}, 0.0)
+            LanguageProbabilities({"en": 0.1, "de": 0.9} if german(samples) else {"en": 0.9, "de": 0.1}, 0.0)
             if self.detects
             else NO_ODDS
         )
@@ -83,7 +83,7 @@ class FakeModel:
                 raise EngineError("aborted", return_code=-6)
             time.sleep(min(left, 0.002))
         if level == self.kill_at:
-            time.sleep(1)  # what was told before is stored
+            time.sleep(1)  # earlier messages are stored
             os.kill(os.getpid(), signal.SIGKILL)
         text = str(level) if level else ""
         words = tuple(Word(word, 0.0, 0.0, 1.0) for word in prompt.split())

@@ -1,4 +1,4 @@
-"""What is heard before speech has surely ended is the answer, if it is still asked; else it never was."""
+"""A speculative transcript answers the final with the same inputs; any other final is transcribed itself."""
 
 import asyncio
 from dataclasses import replace
@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from tests.harness import until
-from transcriber.engine.ahead import Ahead
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.job_queue import JobQueue
-from transcriber.engine.language_evidence import Spoken
-from transcriber.engine.prompt import Context, Trail
+from transcriber.engine.language_evidence import LanguageEvidence
+from transcriber.engine.prompt import SpeakerHistory, SpeakerPrompt
+from transcriber.engine.speculation import SpeculativeAnswer
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
 SAMPLES = np.linspace(-1, 1, 8_000, dtype=np.float32)
-TRAIL = Trail()
+TRAIL = SpeakerHistory()
 ANSWER = Transcript("gale warning", (), "en", -0.1, None, 0.5)
 
 
@@ -26,27 +26,27 @@ def job(samples=SAMPLES, **fields):
 
 
 def asked_ahead(**fields):
-    ahead = Ahead()
-    ahead.asks(job(lane=Lane.PARTIAL, ahead=True, **fields))
+    ahead = SpeculativeAnswer()
+    ahead.begin(job(lane=Lane.PARTIAL, speculative=True, **fields))
     return ahead
 
 
 def answered(**fields):
     ahead = asked_ahead(**fields)
-    ahead.keep(ANSWER)
+    ahead.store(ANSWER)
     return ahead
 
 
 def test_who_asks_the_same_has_the_answer_and_only_one_has_it():
     ahead = answered()
 
-    assert ahead.answer_to(job(SAMPLES.copy())) is ANSWER
-    assert ahead.answer_to(job()) is None
+    assert ahead.take(job(SAMPLES.copy())) is ANSWER
+    assert ahead.take(job()) is None
 
 
 def test_what_was_not_answered_is_no_answer():
-    assert Ahead().answer_to(job()) is None
-    assert asked_ahead().answer_to(job()) is None
+    assert SpeculativeAnswer().take(job()) is None
+    assert asked_ahead().take(job()) is None
 
 
 @pytest.mark.parametrize(
@@ -61,45 +61,47 @@ def test_what_was_not_answered_is_no_answer():
         job(speech_prob=0.9),
         replace(job(), stream="b"),
         replace(job(), language="de"),
-        job(trail=Trail(language="de")),
+        job(history=SpeakerHistory(language="de")),
     ],
-    ids=["shorter", "other", "lead", "vocabulary", "translate", "speech", "likely", "stream", "language", "trail"],
+    ids=["shorter", "other", "lead", "vocabulary", "translate", "speech", "likely", "stream", "language", "history"],
 )
 def test_who_asks_something_else_has_it_not(other):
-    assert answered().answer_to(other) is None
+    assert answered().take(other) is None
 
 
 def test_what_was_said_in_between_makes_it_another_question():
-    trail, context = Trail(spoken=Spoken("en")), Context()
-    same, other_trail, other_context = (answered(trail=trail, context=context) for _ in range(3))
-    asks = job(trail=trail, context=context)
+    history, context = SpeakerHistory(spoken=LanguageEvidence("en")), SpeakerPrompt()
+    same, other_trail, other_context = (answered(history=history, prompt=context) for _ in range(3))
+    asks = job(history=history, prompt=context)
 
-    assert same.answer_to(asks) is ANSWER
-    trail.follow(None)
-    assert other_trail.answer_to(asks) is None
-    trail.follow(ANSWER)
-    context.follow(ANSWER, context.epoch)
-    assert other_context.answer_to(asks) is None
+    assert same.take(asks) is ANSWER
+    history.record(None)
+    assert other_trail.take(asks) is None
+    history.record(ANSWER)
+    context.record(ANSWER, context.epoch)
+    assert other_context.take(asks) is None
 
 
 def test_its_own_final_does_not_press_and_another_stream_does():
-    queue, trail = JobQueue(4), Trail()
-    ahead, guess = (job(lane=Lane.PARTIAL, trail=trail, ahead=ahead) for ahead in (True, False))
+    queue, history = JobQueue(4), SpeakerHistory()
+    ahead, guess = (job(lane=Lane.PARTIAL, history=history, speculative=ahead) for ahead in (True, False))
 
-    assert queue.try_put(job(trail=trail)) is None
-    assert (queue.presses(ahead), queue.presses(guess)) == (False, True)
-    assert queue.try_put(replace(job(trail=trail), stream="b")) is None
-    assert queue.presses(ahead)
+    assert queue.try_put(job(history=history)) is None
+    assert (queue.must_yield(ahead), queue.must_yield(guess)) == (False, True)
+    assert queue.try_put(replace(job(history=history), stream="b")) is None
+    assert queue.must_yield(ahead)
 
 
 @pytest.mark.parametrize(
-    "other", [job(SAMPLES[:-1], trail=TRAIL), job(trail=Trail())], ids=["the same window, longer", "another channel"]
+    "other",
+    [job(SAMPLES[:-1], history=TRAIL), job(history=SpeakerHistory())],
+    ids=["the same window, longer", "another channel"],
 )
 def test_another_window_of_the_stream_presses(other):
     queue = JobQueue(4)
 
     assert queue.try_put(other) is None
-    assert queue.presses(job(lane=Lane.PARTIAL, trail=TRAIL, ahead=True))
+    assert queue.must_yield(job(lane=Lane.PARTIAL, history=TRAIL, speculative=True))
 
 
 class Held:
@@ -127,17 +129,19 @@ class Held:
 
 
 class Hearing:
-    """A worker that hears a window ahead, and what became of its jobs."""
+    """A worker that transcribes a window speculatively, and the outcomes of its jobs."""
 
     def __init__(self):
         self.model = Held()
         self.outcomes = {}
 
     async def __aenter__(self):
-        self.worker = Worker("whisper-test", lambda: self.model, duration_s=5.0, max_latency_s=60.0, places=lambda _: 4)
+        self.worker = Worker(
+            "whisper-test", lambda: self.model, duration_s=5.0, max_latency_s=60.0, capacity_for=lambda _: 4
+        )
         await self.worker.ready
         await until(lambda: self.worker.queue.idle, "a worker that waits")
-        self.ahead = self.put(lane=Lane.PARTIAL, ahead=True)
+        self.ahead = self.put(lane=Lane.PARTIAL, speculative=True)
         await until(lambda: self.model.calls == 1, "what is heard ahead")
         return self
 
@@ -163,7 +167,7 @@ async def test_a_final_that_comes_meanwhile_waits_for_the_answer_and_asks_nobody
         assert await hearing.outcome(final) == ANSWER
         assert hearing.model.calls == 1
         assert hearing.outcomes[hearing.ahead] == ANSWER
-        assert final.answered_ahead
+        assert final.answered_speculatively
         # What it took says how fast the model is, and is work; that the final took no time is neither.
         took_s = hearing.ahead.finished_s - hearing.ahead.started_s
         assert list(hearing.worker.capacity._recent)[-1:] == [pytest.approx(took_s / 5.0)]
@@ -180,7 +184,7 @@ async def test_what_is_heard_ahead_gives_way_to_others_and_its_final_is_heard_th
         assert await hearing.outcome(final) == ANSWER
         assert hearing.model.calls == 2
         assert isinstance(hearing.outcomes[hearing.ahead], EngineError)
-        assert not final.answered_ahead
+        assert not final.answered_speculatively
 
 
 async def test_where_somebody_speaks_again_the_window_is_heard_as_it_is_then():

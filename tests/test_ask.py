@@ -1,4 +1,4 @@
-"""How much whisper hears before a window, and what is made of its answer."""
+"""How much left context a window gets, and when its text is doubted or held back."""
 
 import math
 from dataclasses import replace
@@ -8,15 +8,15 @@ import pytest
 
 from transcriber.audio.window import OVERLAP_S
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane
-from transcriber.engine.prompt import Trail
+from transcriber.engine.prompt import SpeakerHistory
 from transcriber.engine.transcript import Transcript, Word
-from transcriber.engine.window_text import ask
+from transcriber.engine.window_text import transcribe_window
 
 LEAD_S, WINDOW_S = 7.5, 5.0
 
 
 class Listening:
-    """Notes how much it was asked to hear."""
+    """Notes the seconds it was given."""
 
     name, tight, translates = "listening", True, False
 
@@ -37,70 +37,70 @@ class Listening:
         return Transcript("gale", (), language or "en", -0.1, None, 0.1, doubt=self.doubt, wide=wide)
 
 
-def job(trail=None, language="en", lead_s=LEAD_S, speech_s=None):
+def job(history=None, language="en", lead_s=LEAD_S, speech_s=None):
     samples = np.zeros(round((lead_s + WINDOW_S) * WHISPER_SAMPLE_RATE), np.float32)
-    return Job("s", samples, language, lambda *_: None, lead_s=lead_s, trail=trail, speech_s=speech_s)
+    return Job("s", samples, language, lambda *_: None, lead_s=lead_s, history=history, speech_s=speech_s)
 
 
 def heard(asked, **options):
     model = Listening()
-    answer = ask(model, asked, lambda: False, **options)
+    answer = transcribe_window(model, asked, lambda: False, **options)
     assert model.heard_s == [pytest.approx(WINDOW_S + answer.lead_s)]
     return answer.lead_s
 
 
 def test_all_of_the_left_context_is_heard_if_nothing_speaks_against_it():
     assert heard(job()) == LEAD_S
-    assert heard(job(Trail())) == LEAD_S
+    assert heard(job(SpeakerHistory())) == LEAD_S
     assert job().duration_s == WINDOW_S
 
 
 def test_a_language_that_was_heard_stays_until_another_one_is_said():
-    """Whichever windows wait meanwhile: so another daemon hears the same."""
-    trail, asked = Trail(), job(None, None)
-    asked.trail = trail
-    asked.followed(ask(Listening(), job(trail, "de"), lambda: False))
+    """Whichever windows wait meanwhile: so another daemon transcribes the same."""
+    history, asked = SpeakerHistory(), job(None, None)
+    asked.history = history
+    asked.update_history(transcribe_window(Listening(), job(history, "de"), lambda: False))
 
-    assert ask(Listening(), asked, lambda: False).language == "de"
+    assert transcribe_window(Listening(), asked, lambda: False).language == "de"
 
 
 @pytest.mark.parametrize("language", ["en", None])
 def test_of_what_was_said_in_the_same_language_too(language):
-    trail = Trail()
-    trail.follow(Transcript("gale", (), "en", -0.1, None, 0.1))
+    history = SpeakerHistory()
+    history.record(Transcript("gale", (), "en", -0.1, None, 0.1))
 
-    assert heard(job(trail, language)) == LEAD_S
+    assert heard(job(history, language)) == LEAD_S
 
 
 def test_little_is_heard_of_what_was_not_believed_or_not_heard_or_is_in_another_language():
-    doubted, failed, german = Trail(), Trail(), Trail()
-    doubted.follow(Transcript("", (), "en", -0.1, None, 0.1, suppressed="repetition"))
-    failed.follow(None)
-    german.follow(Transcript("Sturm", (), "de", -0.1, None, 0.1))
+    doubted, failed, german = SpeakerHistory(), SpeakerHistory(), SpeakerHistory()
+    doubted.record(Transcript("", (), "en", -0.1, None, 0.1, suppressed="repetition"))
+    failed.record(None)
+    german.record(Transcript("Sturm", (), "de", -0.1, None, 0.1))
 
-    assert [heard(job(trail)) for trail in (doubted, failed, german)] == [OVERLAP_S] * 3
+    assert [heard(job(history)) for history in (doubted, failed, german)] == [OVERLAP_S] * 3
 
 
 def test_a_silence_leaves_the_language_that_was_spoken():
-    trail = Trail(language="de")
-    trail.follow(Transcript("", (), "en", None, None, 0.1))
+    history = SpeakerHistory(language="de")
+    history.record(Transcript("", (), "en", None, None, 0.1))
 
-    assert not trail.leads_to("en")
-    assert trail.leads_to("de")
+    assert not history.allows_left_context("en")
+    assert history.allows_left_context("de")
 
 
 def test_while_others_wait_little_is_heard_before_a_window():
-    assert heard(job(), alone=True) == OVERLAP_S
-    assert heard(job(lead_s=0.2), alone=True) == 0.2
-    assert heard(job(), pressed=True) == LEAD_S
+    assert heard(job(), skip_lead=True) == OVERLAP_S
+    assert heard(job(lead_s=0.2), skip_lead=True) == 0.2
+    assert heard(job(), under_load=True) == LEAD_S
 
 
 def test_what_is_heard_ahead_is_heard_as_its_final_will_be():
     ahead, model = job(), Listening()
-    ahead.lane, ahead.ahead = Lane.PARTIAL, True
+    ahead.lane, ahead.speculative = Lane.PARTIAL, True
 
     assert heard(ahead) == LEAD_S
-    ask(model, ahead, lambda: False)
+    transcribe_window(model, ahead, lambda: False)
     assert model.greedy == [False]
 
 
@@ -109,7 +109,9 @@ def test_a_partial_hears_as_much_as_costs_no_more_than_without(duration_s, lead_
     samples = np.zeros(round((LEAD_S + duration_s) * WHISPER_SAMPLE_RATE), np.float32)
     model = Listening()
 
-    answer = ask(model, Job("s", samples, "en", lambda *_: None, lead_s=LEAD_S, lane=Lane.PARTIAL), lambda: False)
+    answer = transcribe_window(
+        model, Job("s", samples, "en", lambda *_: None, lead_s=LEAD_S, lane=Lane.PARTIAL), lambda: False
+    )
 
     assert answer.lead_s == pytest.approx(lead_s)
     assert model.heard_s == [pytest.approx(duration_s + lead_s)]
@@ -119,8 +121,8 @@ def test_only_a_partial_is_heard_with_one_beam_whatever_is_set():
     model, partial = Listening(), job()
     partial.lane = Lane.PARTIAL
 
-    ask(model, partial, lambda: False)
-    ask(model, job(), lambda: False)
+    transcribe_window(model, partial, lambda: False)
+    transcribe_window(model, job(), lambda: False)
 
     assert model.greedy == [True, False]
 
@@ -128,7 +130,7 @@ def test_only_a_partial_is_heard_with_one_beam_whatever_is_set():
 def test_both_answers_are_to_the_same_samples():
     model = Listening(doubt="repetition")
 
-    answer = ask(model, job(), lambda: False)
+    answer = transcribe_window(model, job(), lambda: False)
 
     assert model.heard_s == [LEAD_S + WINDOW_S] * 2
     assert (answer.suppressed, answer.lead_s) == ("repetition", LEAD_S)
@@ -138,8 +140,8 @@ def test_what_was_said_before_the_window_counts_as_time_to_say_it():
     model = Listening()
     model.transcribe = lambda *_, **__: Transcript("g" * 400, (), "en", -0.1, None, 0.1)  # type: ignore[method-assign]
 
-    assert ask(model, job(speech_s=0.1), lambda: False).suppressed is None
-    assert ask(model, job(lead_s=0.0, speech_s=0.1), lambda: False).suppressed == "rate"
+    assert transcribe_window(model, job(speech_s=0.1), lambda: False).suppressed is None
+    assert transcribe_window(model, job(lead_s=0.0, speech_s=0.1), lambda: False).suppressed == "rate"
 
 
 def saying(before, new, *, before_logprob=-0.1, new_logprob=-0.1, doubt=None):
@@ -182,7 +184,7 @@ BEATS = ["one", "two", "three"]
             {"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"},
             {},
             "repetition",
-        ),  # nobody listened
+        ),  # no detector
         ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 4, "doubt": "repetition"}, {"speech_s": 4.0}, "repetition"),
         ({"new": ["SUSUSUSUSUSUSUSUSUSU"], "doubt": "repetition"}, {"speech_s": 4.0}, "repetition"),
         ({"new": [], "new_logprob": 0.0}, {"speech_prob": 0.1, "speech_s": 0.1}, None),
@@ -191,7 +193,7 @@ BEATS = ["one", "two", "three"]
 def test_what_is_new_is_judged_by_itself_for_what_came_before_was_mostly_said_clearly(new, heard, reason):
     model = saying(**{"before": SURE} | new)
 
-    assert ask(model, replace(job(), **heard), lambda: False).suppressed == reason
+    assert transcribe_window(model, replace(job(), **heard), lambda: False).suppressed == reason
 
 
 def test_an_answer_whose_new_words_are_unlikely_is_asked_for_again():
@@ -199,6 +201,6 @@ def test_an_answer_whose_new_words_are_unlikely_is_asked_for_again():
     model = Listening()
     model.transcribe = lambda *_, wide=False, **__: (likely if wide else unlikely).transcribe()  # type: ignore[method-assign]
 
-    answer = ask(model, replace(job(), speech_prob=1.0), lambda: False)
+    answer = transcribe_window(model, replace(job(), speech_prob=1.0), lambda: False)
 
     assert (answer.redone, answer.suppressed, answer.words) == (True, None, likely.transcribe().words)

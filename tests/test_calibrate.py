@@ -12,7 +12,7 @@ from tests.harness import PATIENCE_S
 from tests.test_start import run
 from transcriber.config import Settings
 from transcriber.config.sizing import queue_capacity
-from transcriber.engine.calibrate import Row, best, calibrate, streams_held
+from transcriber.engine.calibrate import Measurement, best, calibrate, streams_held
 from transcriber.engine.job import Job
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.transcript import Transcript
@@ -59,7 +59,9 @@ def rows_of(model, settings=SETTINGS, **options):
 
 
 def row(workers=1, threads=1, audio_ctx=512, streams=10, median_ms=50.0, shipped=False):
-    return Row("demo", workers, threads, audio_ctx, False, median_ms, median_ms, median_ms, 0.01, 100, streams, shipped)
+    return Measurement(
+        "demo", workers, threads, audio_ctx, False, median_ms, median_ms, median_ms, 0.01, 100, streams, shipped
+    )
 
 
 def test_a_row_for_each_context_and_number_of_threads():

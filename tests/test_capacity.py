@@ -13,13 +13,13 @@ def after(capacity, *rtfs):
     """The places after each of these jobs."""
     places = []
     for rtf in rtfs:
-        capacity.follow(rtf)
-        places.append(capacity.places)
+        capacity.update(rtf)
+        places.append(capacity.slots)
     return places
 
 
 def test_capacity_begins_with_what_was_measured_at_the_start():
-    assert Capacity(formula, 0.8).places == 5
+    assert Capacity(formula, 0.8).slots == 5
 
 
 def test_a_cpu_hog_is_followed_within_five_jobs():
@@ -69,11 +69,11 @@ def test_capacity_never_exceeds_the_formula_and_every_change_is_told(start, rtfs
     capacity = Capacity(formula, start)
     changes = 0
     for rtf in rtfs:
-        before = capacity.places
-        changed = capacity.follow(rtf)
+        before = capacity.slots
+        changed = capacity.update(rtf)
         changes += changed
-        assert changed == (capacity.places != before)
-        assert 1 <= capacity.places <= formula(capacity.rtf)
+        assert changed == (capacity.slots != before)
+        assert 1 <= capacity.slots <= formula(capacity.rtf)
     assert capacity.changes == changes
 
 

@@ -197,7 +197,7 @@ def test_type_is_what_the_target_is_called_after(tmp_path, original, source, nam
         ({"encoder_ffn_dim": 100}, "encoder_ffn_dim is 100"),
         ({"encoder_attention_heads": 7}, "is 64 wide, no multiple of its 7 heads"),
         ({"encoder_layers": 3}, "lacks encoder.blocks.2.attn.key.weight"),
-        ({"encoder_layers": 1}, "has what Whisper has not: encoder.blocks.1"),
+        ({"encoder_layers": 1}, "has tensors that Whisper does not have: encoder.blocks.1"),
         ({"num_mel_bins": 128}, "encoder.conv1.weight is 64 x 80 x 3, not 64 x 128 x 3"),
         ({"quantization_config": {"load_in_8bit": True}}, "weights are quantised"),
     ],
@@ -209,12 +209,15 @@ def test_config_that_a_model_file_cannot_keep_is_named(tmp_path, made, config, r
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        ({"model.encoder.adapter.weight": np.ones(4)}, "has what Whisper has not: encoder.adapter.weight"),
+        (
+            {"model.encoder.adapter.weight": np.ones(4)},
+            "has tensors that Whisper does not have: encoder.adapter.weight",
+        ),
         ({"model.decoder.layers.0.fc1.lora_A.weight": np.ones(4)}, "LoRA"),
         ({"proj_out.weight": np.ones((51_864, D))}, "proj_out.weight differs"),
         ({"model.encoder.layers.0.self_attn.k_proj.bias": np.ones(D)}, "key.bias is not zero"),
-        ({"model.encoder.layer_norm.weight": np.full(D, np.nan)}, "holds what is no number"),
-        ({hf_name(LINEAR): np.full((4 * D, D), 1e5)}, "holds 100000, which is too much for f16"),
+        ({"model.encoder.layer_norm.weight": np.full(D, np.nan)}, "holds values that are not finite"),
+        ({hf_name(LINEAR): np.full((4 * D, D), 1e5)}, "holds 100000, which is too large for f16"),
         ({hf_name(LINEAR): np.ones((D, D))}, "is 64 x 64, not 256 x 64"),
     ],
 )
@@ -233,7 +236,10 @@ def test_int8_folders_are_refused_by_name(tmp_path, made):
         ({"decoder/activation": (1, "i1", 1)}, "decoder/activation is 1"),
         ({"decoder/scale_embeddings": (1, "i1", 1)}, "decoder/scale_embeddings is 1"),
         ({"encoder/layer_9/what/weight": (np.ones(3), "<f2", 4)}, "lacks encoder/layer_2/"),
-        ({"encoder/what/weight": (np.ones(3), "<f2", 4)}, "has what Whisper has not: encoder/what/weight"),
+        (
+            {"encoder/what/weight": (np.ones(3), "<f2", 4)},
+            "has tensors that Whisper does not have: encoder/what/weight",
+        ),
     ],
 )
 def test_ctranslate2_that_a_model_file_cannot_keep_is_named(tmp_path, made, more, reason):
@@ -249,8 +255,8 @@ def test_ctranslate2_that_a_model_file_cannot_keep_is_named(tmp_path, made, more
         ({}, "neither model.safetensors nor CTranslate2's model.bin"),
         ({"adapter_config.json": b"{}", "adapter_model.safetensors": b""}, "is a LoRA adapter"),
         ({"config.json": b"{}", "pytorch_model.bin": b"PK"}, "model.safetensors is needed, not pytorch_model.bin"),
-        ({"config.json": b"{", "model.safetensors": b""}, "config.json: is no JSON"),
-        ({"config.json": b"[1]", "model.safetensors": b""}, "config.json: is no object of JSON"),
+        ({"config.json": b"{", "model.safetensors": b""}, "config.json: is not JSON"),
+        ({"config.json": b"[1]", "model.safetensors": b""}, "config.json: is not a JSON object"),
         ({"model.safetensors": b""}, "config.json: cannot be read: No such file"),
         ({"model.bin": b""}, "model.bin: is empty"),
         ({"model.bin": b"PK\x03\x04 and more"}, "model.bin: is a PyTorch or ZIP file"),
@@ -272,8 +278,8 @@ def test_foreign_folder_is_called_by_its_name(tmp_path, files, reason):
     ("content", "reason"),
     [
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b"\x05\0\0\0\0\0\0\0hello", "not a file of safetensors"),
-        (b"\xff" * 20, "not a file of safetensors"),
+        (b"\x05\0\0\0\0\0\0\0hello", "not a safetensors file"),
+        (b"\xff" * 20, "not a safetensors file"),
         (b"\x05\0\0\0\0\0\0\0{'a'}", "its header cannot be read"),
         (b'\x0b\0\0\0\0\0\0\0{"a":{"b":1}}', "its header cannot be read"),
     ],
@@ -346,7 +352,7 @@ def test_width_without_whole_blocks_is_f16_only(tmp_path):
 
 
 def test_target_that_is_the_source_or_a_folder_is_refused(tmp_path, converted):
-    with pytest.raises(ModelError, match="is what is to be converted"):
+    with pytest.raises(ModelError, match="is the source of the conversion"):
         convert(converted, converted.parent / "." / converted.name, KIND_Q8_0)
     with pytest.raises(ModelError, match="is a directory"):
         convert(converted, tmp_path)
@@ -469,7 +475,7 @@ def test_index_names_files_of_its_folder_only(tmp_path, made, file):
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
 
-    assert "has no weight_map to files of safetensors beside it" in refused(folder, tmp_path)
+    assert "has no weight_map to safetensors files beside it" in refused(folder, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -495,7 +501,7 @@ def test_files_of_a_folder_are_not_written_over_unless_they_are_model_files(tmp_
     digest = folder_digest(folder)
     (tmp_path / "link.bin").symlink_to(folder / "model.bin")
     for target in (folder / "model.bin", folder / "config.json", tmp_path / "link.bin"):
-        with pytest.raises(ModelError, match="is what is to be converted"):
+        with pytest.raises(ModelError, match="is the source of the conversion"):
             convert(folder, target)
 
     convert(folder, folder / "ggml-out.bin")
@@ -517,7 +523,7 @@ def test_devices_and_pipes_are_not_replaced_by_a_file(tmp_path, source, request)
 
 
 def test_target_called_after_a_kind_that_is_not_written_is_refused(tmp_path, converted):
-    with pytest.raises(ConfigError, match="is called after q5_0, which is not written"):
+    with pytest.raises(ConfigError, match="its name ends with q5_0, which cannot be written"):
         convert(converted, tmp_path / "ggml-out-q5_0.bin")
 
     assert convert(converted, tmp_path / "ggml-out-q5_0.bin", KIND_Q8_0) is KIND_Q8_0
@@ -526,8 +532,8 @@ def test_target_called_after_a_kind_that_is_not_written_is_refused(tmp_path, con
 @pytest.mark.parametrize(
     ("number", "name", "reason"),
     [
-        (np.nan, b"decoder.blocks.0.mlp.0.weight", "holds what is no number"),
-        (np.inf, b"decoder.ln.bias", "holds what is no number"),
+        (np.nan, b"decoder.blocks.0.mlp.0.weight", "holds values that are not finite"),
+        (np.inf, b"decoder.ln.bias", "holds values that are not finite"),
     ],
 )
 def test_model_file_with_what_is_no_number_is_not_quantised(tmp_path, converted, number, name, reason):
@@ -582,7 +588,7 @@ def test_names_in_a_folder_do_not_reach_the_terminal_as_they_are(tmp_path, made,
     assert main(["models", "convert", str(folder), str(tmp_path / "ggml-out.bin")]) == 3
 
     line = capsys.readouterr().err
-    assert "has what Whisper has not: \\x1b[2J\\nmore" in line
+    assert "has tensors that Whisper does not have: \\x1b[2J\\nmore" in line
     assert line.count("\n") == 1
 
 

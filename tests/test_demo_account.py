@@ -102,7 +102,7 @@ def test_there_is_exactly_one_end(ends) -> None:
 
 
 def two_speakers() -> list[AnyMessage]:
-    """Speaker 0 was heard and then dropped, speaker 1 was silent and then heard; 100 frames never came."""
+    """Speaker 0 was transcribed and then dropped, speaker 1 was silent and then transcribed; 100 frames never arrived."""
     counts = {"received": 900, "lost": 100, "transcribed": 600, "silent": 100, "dropped": 200}
     return [
         Status(**common(0, 0), state="started"),

@@ -1,4 +1,4 @@
-"""The bundled model hears the bundled speech through the real daemon, as telephony and as two channels."""
+"""The bundled model transcribes the bundled speech through the real daemon, as telephony and as two channels."""
 
 import asyncio
 

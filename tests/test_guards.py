@@ -149,7 +149,7 @@ MAYDAY = "Mayday, Mayday, Mayday, Mayday, this is Star of the Sea. Star of the S
 def test_what_people_say_again_and_again_is_kept_if_there_was_time_to_say_it(text, speech_s):
     assert suppression(text, -0.2, "repetition", speech_s=speech_s) is None
     assert suppression(text, -0.2, "repetition", speech_s=0.4) == "repetition"
-    assert suppression(text, -0.2, "repetition") == "repetition"  # nobody listened
+    assert suppression(text, -0.2, "repetition") == "repetition"  # no detector
     assert suppression(text, -0.2, "token_cap", speech_s=speech_s) == "token_cap"  # it has no end
 
 

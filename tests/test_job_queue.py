@@ -85,7 +85,7 @@ def test_a_partial_has_no_place_while_the_worker_has_something_else_to_do():
     queue = JobQueue(1)
     guess = job("a", Lane.PARTIAL)
 
-    assert not queue.idle  # nobody waits for a job
+    assert not queue.idle  # the worker does not wait
     assert queue.try_put(guess) is guess
 
 
@@ -127,12 +127,12 @@ async def test_a_partial_is_refused_while_another_job_waits(lane):
 )
 def test_a_partial_gives_way_to_what_is_more_urgent_and_to_nothing_else(lane, presses):
     queue, guess = JobQueue(1), job("a", Lane.PARTIAL)
-    assert not queue.presses(guess)
+    assert not queue.must_yield(guess)
 
     queue._waiting = True
     assert queue.try_put(job("a", lane)) is None
 
-    assert queue.presses(guess) == presses
+    assert queue.must_yield(guess) == presses
 
 
 def test_a_partial_gives_way_when_the_queue_is_closed():
@@ -142,7 +142,7 @@ def test_a_partial_gives_way_when_the_queue_is_closed():
     queue.close()
     late = job("a", Lane.PARTIAL)
 
-    assert queue.presses(late)
+    assert queue.must_yield(late)
     assert queue.try_put(late) is late
 
 
@@ -353,7 +353,7 @@ def test_beside_a_second_pass_a_partial_finds_a_place_and_a_window_presses():
     second_pass = take(queue)
     assert second_pass.lane is Lane.SECOND_PASS
 
-    assert (queue.idle, queue.presses(second_pass)) == (True, False)
+    assert (queue.idle, queue.must_yield(second_pass)) == (True, False)
     assert queue.try_put(job(lane=Lane.PARTIAL)) is None
     assert queue.try_put(job()) is None
-    assert queue.presses(second_pass)
+    assert queue.must_yield(second_pass)

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from transcriber.engine.transcript import Transcript, Word, written
+from transcriber.engine.transcript import Transcript, Word, text_of
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
 from transcriber.schema.checkpoint import WrittenState
 
@@ -14,7 +14,7 @@ WORD_S = 0.3
 def answer(words, begin_s, language="en", **about):
     """Of what whisper heard from ``begin_s`` on: ``words`` are (word, time of its middle in the session)."""
     timed = tuple(Word(word, at_s - WORD_S / 2 - begin_s, at_s + WORD_S / 2 - begin_s, 0.9) for word, at_s in words)
-    return Transcript(written(timed, language), timed, language, -0.1, None, 0.1, **about)
+    return Transcript(text_of(timed, language), timed, language, -0.1, None, 0.1, **about)
 
 
 def words_of(transcript):

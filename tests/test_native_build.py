@@ -33,12 +33,13 @@ from pathlib import Path
 import numpy as np
 from transcriber.config import Settings
 from transcriber.engine.whisper import model as whisper
+from transcriber.engine.whisper.native_log import native_log
 
 windows = np.load(sys.argv[1])
 heard = {}
 for path in map(Path, sys.argv[2:]):
     model = whisper.load_model(path, Settings(whisper_threads=2))
-    memory = " ".join(line for _, line in whisper._heard.lines if "total size" in line)
+    memory = " ".join(line for _, line in native_log.lines if "total size" in line)
     texts = [model.transcribe(window, "en", lambda: False).text for window in windows]
     heard[path.stem] = {"memory": memory, "text": " ".join(texts)}
     model.close()

@@ -73,7 +73,7 @@ async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 def check_whole(received: list[Msg], session: str) -> None:
-    """Every payload tells the format, the recording and its place; the end tells the length."""
+    """Every payload has the format, the session and its offset; the end has the length."""
     offset = 0
     for message in received:
         headers = parse_headers(message.headers)

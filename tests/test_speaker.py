@@ -135,7 +135,7 @@ def test_another_daemon_goes_on_with_what_was_written_and_held_back():
 
     answer = timed([("gale", 0.3), ("warning", 1.0)], lead_s=1.0)
     assert other.final(window(1), answer) == speaker.final(window(1), answer)
-    assert other.trail.leads_to("en")
+    assert other.history.allows_left_context("en")
 
 
 def test_another_daemon_knows_that_the_window_before_failed():
@@ -144,7 +144,7 @@ def test_another_daemon_knows_that_the_window_before_failed():
     speaker.final(full(0), timed([("gale", 0.3)]))
     speaker.failed(window(1), "engine_error")
 
-    assert not ChannelState(settings, speaker.state()).trail.leads_to("en")
+    assert not ChannelState(settings, speaker.state()).history.allows_left_context("en")
 
 
 def test_a_window_that_had_no_place_leaves_the_one_after_it_its_left_context():
@@ -152,7 +152,7 @@ def test_a_window_that_had_no_place_leaves_the_one_after_it_its_left_context():
 
     speaker.failed(window(1), "queue_full")
 
-    assert speaker.trail.leads_to("en")
+    assert speaker.history.allows_left_context("en")
 
 
 def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all():

@@ -139,7 +139,7 @@ async def test_a_broker_killed_many_times_has_every_frame_once_in_order(keeper, 
 
 
 async def test_answers_that_get_lost_store_nothing_twice(keeper, monkeypatch, caplog) -> None:
-    """Each message arrives, and some answers come after nobody waits for them, or never."""
+    """Each message arrives, and some acknowledgements come too late, or never."""
     monkeypatch.setattr(store, "ANSWER_TIMEOUT_S", 0.1)
     async with (
         stream_audio(keeper) as jetstream,
@@ -158,7 +158,7 @@ async def test_answers_that_get_lost_store_nothing_twice(keeper, monkeypatch, ca
         source = AudioSource(FORMAT, None, of(PCM[: 3200 * 30]))
         await publish(connection, "audio.s", source, durable=True, fast=True, on_sent=bad_network)
         check_whole(await stored(jetstream), PCM[: 3200 * 30])
-    assert "stored again" in caplog.text
+    assert "storing resumed" in caplog.text
     assert "stored before" not in caplog.text
 
 
@@ -172,7 +172,7 @@ async def test_a_broker_that_is_away_is_waited_for_and_said_once(keeper, wav) ->
     async with stream_audio(keeper) as jetstream:
         with publishing(keeper, "-", "--fast", "--session", "mine", "--chunk-ms", "20") as process:
             await asyncio.to_thread(give, process, file[:100_000])
-            while not (await jetstream.stream_info("AUDIO")).state.messages:  # noqa: ASYNC110 - nothing tells
+            while not (await jetstream.stream_info("AUDIO")).state.messages:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(keeper.kill)
             await asyncio.to_thread(give, process, file[100_000:200_000])
@@ -191,8 +191,8 @@ async def test_a_broker_that_is_away_is_waited_for_and_said_once(keeper, wav) ->
     assert {len(message.data) for message in messages[:-1]} == {640}
     assert messages[1].headers["Nats-Msg-Id"] == "s:mine:320"
     warnings = [json.loads(line)["msg"] for line in lines if '"logger": "transcriber.clients.durable_publish"' in line]
-    assert warnings[0] == "not stored yet, trying on: the broker is away or does not answer"
-    assert warnings[-1] == "stored again"
+    assert warnings[0] == "not stored yet, retrying: the broker is away or does not answer"
+    assert warnings[-1] == "storing resumed"
     assert len(warnings) == len(set(warnings))
     assert lines[-1] == "20.0 s sent to audio.s as session mine"
 
@@ -228,7 +228,7 @@ async def test_a_full_stream_is_said_and_waited_for(keeper, caplog) -> None:
         await jetstream.update_stream(StreamConfig(name="AUDIO", subjects=["audio.*"], discard=DiscardPolicy.NEW))
         await work
         check_whole(await stored(jetstream), PCM[: 3200 * 30])
-    assert "stored again" in caplog.text
+    assert "storing resumed" in caplog.text
 
 
 async def test_where_no_stream_stores_it_one_line_says_what_makes_one(keeper, wav) -> None:
@@ -260,13 +260,13 @@ async def test_who_answers_in_the_place_of_jetstream_is_not_believed(keeper, cap
         await publish(connection, "audio.s", AudioSource(FORMAT, None, of(b"")), durable=True, fast=True)
 
     assert not answers
-    assert caplog.text.count("somebody who is not JetStream answers on audio.s") == 1
+    assert caplog.text.count("a responder that is not JetStream answers on audio.s") == 1
 
 
 async def test_ctrl_c_stores_what_was_read_and_the_end(keeper, wav) -> None:
     async with stream_audio(keeper) as jetstream:
         with publishing(keeper, wav) as process:
-            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - nothing tells
+            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
             status = await asyncio.to_thread(process.wait, PATIENCE_S)
@@ -280,7 +280,7 @@ async def test_ctrl_c_stores_what_was_read_and_the_end(keeper, wav) -> None:
 async def test_ctrl_c_does_not_wait_for_ever_for_a_broker_that_is_away(keeper, wav) -> None:
     async with stream_audio(keeper) as jetstream:
         with publishing(keeper, wav) as process:
-            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - nothing tells
+            while (await jetstream.stream_info("AUDIO")).state.messages < 5:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(keeper.kill)
             process.send_signal(signal.SIGINT)

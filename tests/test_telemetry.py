@@ -231,7 +231,7 @@ def attributes(owner: Any) -> dict[str, Any]:
 
 
 def reason(point: Any) -> str:
-    """By what the points of a counter are told apart."""
+    """The attributes of a counter's points."""
     labels = attributes(point)
     return str(labels.get("code") or labels.get("outcome") or labels["reason"])
 
@@ -806,7 +806,7 @@ def black_hole() -> Iterator[str]:
 
 @contextmanager
 def nobody() -> Iterator[str]:
-    """A port that refuses: bound, so that nobody else gets it, and not listening."""
+    """A port that refuses: bound, so that no other process gets it, and not listening."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -841,7 +841,7 @@ print(telemetry.shutdown(0.3))
             "OTEL_EXPORTER_OTLP_TIMEOUT": "3600",
         }
 
-        # The exporter is told to be patient for an hour: whoever waits for it does not come back.
+        # The exporter's timeout is an hour: waiting for it would never return.
         result = subprocess.run(
             [sys.executable, "-c", program],
             check=True,

@@ -21,12 +21,12 @@ from tests.stand_in import RESULTS, standing_in
 from tests.stored import provisioned
 from tests.terminal import Terminal
 from transcriber.clients import jobs_api as job_client
-from transcriber.clients.transcribe import Wanted, told, told_suppressed, transcribe_files
+from transcriber.clients.transcribe import TranscribeOptions, progress_text, suppressed_text, transcribe_files
 from transcriber.config import load_settings
 from transcriber.errors import ConfigError, RequestError
 from transcriber.schema.file_jobs import Submission, file_name
 from transcriber.schema.messages import HeldBack
-from transcriber.terminal.output_files import places
+from transcriber.terminal.output_files import output_paths
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.text.results import Form
 
@@ -111,7 +111,7 @@ async def output(process, given=None):
 
 
 async def test_a_small_file_is_one_request(settings, client, wav, capsysbinary):
-    asking = Wanted(Submission(object="-", language="de", task="translate", prompt="Ada\nLovelace ü"), "srt")
+    asking = TranscribeOptions(Submission(object="-", language="de", task="translate", prompt="Ada\nLovelace ü"), "srt")
     async with answering(client, b"1\n...\n") as asked:
         status = await transcribe_files(settings, [wav], None, asking)
 
@@ -138,7 +138,7 @@ async def test_several_files_come_in_order_one_after_the_other(
     monkeypatch.chdir(wav.parent)
     wav.with_name("more.wav").write_bytes(clip(8))
     async with answering(client, said) as asked:
-        await transcribe_files(settings, [Path("talk.wav"), Path("more.wav")], None, Wanted(PLEASE, form))
+        await transcribe_files(settings, [Path("talk.wav"), Path("more.wav")], None, TranscribeOptions(PLEASE, form))
 
     assert capsysbinary.readouterr().out == shown
     assert [message.data for message in asked] == [clip(7), clip(8)]
@@ -151,7 +151,7 @@ async def test_a_text_with_something_missing_is_written_and_the_status_says_so(s
 
     await client.subscribe("transcriber.transcribe", cb=answer)
     await client.flush()
-    status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+    status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE))
 
     line = f"transcriber: {wav}: not transcribed: 00:05-00:07 lost_input, 01:01-01:01 bad_input\n"
     assert (status, capsysbinary.readouterr()) == (1, (b"one\n", line.encode()))
@@ -161,7 +161,7 @@ async def test_results_go_to_a_directory_under_the_files_names(settings, client,
     wav.with_name("more.mp3").write_bytes(clip(8))
     async with answering(client, b"WEBVTT\n\n"):
         out = tmp_path / "out"
-        await transcribe_files(settings, [wav, wav.with_name("more.mp3")], out, Wanted(PLEASE, "vtt"))
+        await transcribe_files(settings, [wav, wav.with_name("more.mp3")], out, TranscribeOptions(PLEASE, "vtt"))
 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == {
         "talk.vtt": b"WEBVTT\n\n",
@@ -173,11 +173,11 @@ async def test_results_go_to_a_directory_under_the_files_names(settings, client,
 def test_where_results_go(tmp_path):
     a, b = Path("x/a.wav"), Path("y/a.mp3")
 
-    assert places([a], None, "srt") == [None]
-    assert places([a], tmp_path / "new.srt", "srt") == [tmp_path / "new.srt"]
-    assert places([a], tmp_path, "verbose_json") == [tmp_path / "a.json"]
-    assert places([None], tmp_path, "text") == [tmp_path / "stdin.txt"]
-    assert places([a, None], tmp_path / "new", "text") == [tmp_path / "new/a.txt", tmp_path / "new/stdin.txt"]
+    assert output_paths([a], None, "srt") == [None]
+    assert output_paths([a], tmp_path / "new.srt", "srt") == [tmp_path / "new.srt"]
+    assert output_paths([a], tmp_path, "verbose_json") == [tmp_path / "a.json"]
+    assert output_paths([None], tmp_path, "text") == [tmp_path / "stdin.txt"]
+    assert output_paths([a, None], tmp_path / "new", "text") == [tmp_path / "new/a.txt", tmp_path / "new/stdin.txt"]
     wrong: list[tuple[list[Path | None], Path | None, Form, str]] = [
         ([a, b], tmp_path, "text", "x/a.wav and y/a.mp3 would both be written to"),
         ([a, b], None, "vtt", "--format=vtt: subtitles are of one recording"),
@@ -186,7 +186,7 @@ def test_where_results_go(tmp_path):
     ]
     for files, output_path, form, message in wrong:
         with pytest.raises(ConfigError, match=message):
-            places(files, output_path, form)
+            output_paths(files, output_path, form)
 
 
 async def test_a_result_that_cannot_be_written_whole_leaves_what_was_there(settings, client, wav, tmp_path, capsys):
@@ -195,7 +195,7 @@ async def test_a_result_that_cannot_be_written_whole_leaves_what_was_there(setti
     full = tmp_path / "full.txt"
     full.symlink_to("/dev/full")
     async with answering(client, b"x" * 100_000):
-        statuses = [await transcribe_files(settings, [wav], path, Wanted(PLEASE)) for path in (full, place)]
+        statuses = [await transcribe_files(settings, [wav], path, TranscribeOptions(PLEASE)) for path in (full, place)]
 
     assert statuses == [1, 0]
     assert capsys.readouterr().err == f"transcriber: {wav}: {full}: cannot be written: No space left on device\n"
@@ -213,7 +213,7 @@ async def test_a_pipe_that_nobody_reads_any_more_is_one_line(settings, client, w
     os.mkfifo(place)
     async with answering(client, b"x" * 500_000):
         reading = asyncio.create_task(asyncio.to_thread(read_a_little, place))
-        status = await transcribe_files(settings, [wav], place, Wanted(PLEASE))
+        status = await transcribe_files(settings, [wav], place, TranscribeOptions(PLEASE))
         await reading
 
     assert (status, capsys.readouterr().err) == (1, f"transcriber: {wav}: {place}: cannot be written: Broken pipe\n")
@@ -224,7 +224,8 @@ async def test_a_full_disk_leaves_no_half_result_and_keeps_what_was_there(settin
         (disk / "old.txt").write_text("before")
         async with answering(client, b"x" * 500_000):
             statuses = [
-                await transcribe_files(settings, [wav], disk / name, Wanted(PLEASE)) for name in ("old.txt", "new.txt")
+                await transcribe_files(settings, [wav], disk / name, TranscribeOptions(PLEASE))
+                for name in ("old.txt", "new.txt")
             ]
         left = {path.name: path.read_text() for path in disk.iterdir()}
 
@@ -245,7 +246,7 @@ async def test_a_full_disk_behind_stdout_is_one_line(broker, client, wav):
 async def test_what_goes_wrong_with_one_file_is_one_line_and_the_others_are_done(settings, client, wav, capsysbinary):
     missing = wav.with_name("missing.wav")
     async with answering(client, refused(400, **{"Nats-Service-Error": "be\x1bcause"}), b"one\n"):
-        status = await transcribe_files(settings, [wav, missing, wav.parent, wav], None, Wanted(PLEASE))
+        status = await transcribe_files(settings, [wav, missing, wav.parent, wav], None, TranscribeOptions(PLEASE))
 
     out, err = capsysbinary.readouterr()
     assert status == 1
@@ -262,10 +263,10 @@ async def test_a_full_queue_is_asked_again_when_it_says(settings, client, wav, c
     loop = asyncio.get_running_loop()
     async with answering(client, full, refused(503), b"one\n") as asked:
         began_s = loop.time()
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE))
         took_s = loop.time() - began_s
     async with answering(client, full, refused(429, **{"Retry-After": "3600"})) as asked_in_vain:
-        failed = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+        failed = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE))
 
     assert (status, failed) == (0, 1)
     assert len(asked) == 3
@@ -275,9 +276,9 @@ async def test_a_full_queue_is_asked_again_when_it_says(settings, client, wav, c
 
 
 async def test_nobody_there_or_nobody_who_answers_is_said(settings, client, wav, capsys):
-    nobody = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+    nobody = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE))
     async with answering(client, None):
-        silent = await transcribe_files(settings, [wav], None, Wanted(PLEASE, timeout_s=0.3))
+        silent = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, timeout_s=0.3))
 
     assert (nobody, silent) == (1, 1)
     assert capsys.readouterr().err.splitlines() == [
@@ -291,7 +292,7 @@ async def test_a_job_that_could_not_read_all_gives_its_text_and_a_status(broker,
         await office.finish(submission.job, error="it ends after 5.0 s of 9.0 s")
 
     async with standing_in(broker, settings, work):
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True))
 
     said = f"transcriber: {wav}: it ends after 5.0 s of 9.0 s\n"
     assert (status, capsysbinary.readouterr()) == (1, (RESULTS["txt"].encode(), said.encode()))
@@ -310,7 +311,7 @@ async def test_a_file_too_large_for_a_request_goes_through_the_store(broker, set
         await office.progress(submission.job, "done", 40, 40)
 
     async with answering(client, b"no") as asked, standing_in(broker, settings, work) as office:
-        asking = Wanted(Submission(object="-", language="en", prompt="Ada", keep=True, speakers="voices"))
+        asking = TranscribeOptions(Submission(object="-", language="en", prompt="Ada", keep=True, speakers="voices"))
         status = await transcribe_files(settings, [path], None, asking)
 
     assert status == 0
@@ -328,7 +329,7 @@ async def test_a_file_too_large_for_a_request_goes_through_the_store(broker, set
 async def test_a_file_too_long_for_a_request_goes_through_the_store(broker, settings, client, wav, tmp_path, form):
     place = tmp_path / "out"
     async with answering(client, refused(413)) as asked, standing_in(broker, settings, done) as office:
-        status = await transcribe_files(settings, [wav], place, Wanted(PLEASE, form))
+        status = await transcribe_files(settings, [wav], place, TranscribeOptions(PLEASE, form))
 
         assert status == 0
         assert len(asked) == len(office.submissions) == 1
@@ -362,14 +363,14 @@ async def test_a_job_that_ends_badly_says_why(broker, settings, wav, capsys, cha
         await office.change(submission.job, **changes)
 
     async with standing_in(broker, settings, work) as office:
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True))
 
     assert status == 1
     assert capsys.readouterr() == ("", f"transcriber: {wav}: {office.submissions[0].job} {said}\n")
 
 
 async def test_progress_that_stops_does_not_hang_the_command(broker, settings, wav, capsysbinary):
-    """The daemon dies; the next one's messages are lost: the record tells."""
+    """The daemon dies; the next one's messages are lost: the record has the state."""
 
     async def work(office, submission):
         await office.progress(submission.job, "running", 1, 2)
@@ -377,7 +378,7 @@ async def test_progress_that_stops_does_not_hang_the_command(broker, settings, w
         await office.finish(submission.job)
 
     async with standing_in(broker, settings, work):
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True, timeout_s=30))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True, timeout_s=30))
 
     assert (status, capsysbinary.readouterr().out) == (0, b"one two\n")
 
@@ -389,18 +390,18 @@ async def test_the_last_progress_may_come_before_the_record(broker, settings, wa
         await office.finish(submission.job)
 
     async with standing_in(broker, settings, work):
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True, timeout_s=30))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True, timeout_s=30))
 
     assert (status, capsysbinary.readouterr().out) == (0, b"one two\n")
 
 
 async def test_a_job_that_takes_too_long_goes_on(broker, settings, wav, capsys):
     async with standing_in(broker, settings, nothing) as office:
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True, timeout_s=0.5))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True, timeout_s=0.5))
 
         job = office.submissions[0].job
         assert status == 1
-        assert f"{wav}: not done within 0.5 s; {job} goes on" in capsys.readouterr().err
+        assert f"{wav}: not done within 0.5 s; {job} continues" in capsys.readouterr().err
         assert (await office.jobs.record(job)).state == "queued"
 
 
@@ -408,7 +409,7 @@ async def test_a_refused_submission_leaves_nothing_in_the_store(broker, settings
     async with standing_in(broker, settings, nothing) as office:
         before = await office.file_names()
         office.refusal = RequestError(413, "too large for this house")
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True))
         (name,) = set(await office.file_names()) - set(before)
 
         assert status == 1
@@ -420,16 +421,16 @@ async def test_a_refused_submission_leaves_nothing_in_the_store(broker, settings
 async def test_a_submission_that_may_have_been_taken_leaves_its_file_in_the_store(
     broker, settings, wav, capsys, monkeypatch
 ):
-    """To be asked again is no refusal: the job may wait in the queue, and its record not be stored yet."""
+    """A retry that runs out of time is no refusal: the job may be queued, and its record not stored yet."""
     monkeypatch.setattr(job_client, "ASK_S", 1)
     async with standing_in(broker, settings, nothing) as office:
         before = await office.file_names()
         office.refusal = RequestError(503, "ask again")
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True))
         after = await office.file_names()
 
     assert status == 1
-    assert "ask again; perhaps it was taken all the same: transcriber jobs job=" in capsys.readouterr().err
+    assert "ask again; it may have been accepted: transcriber jobs job=" in capsys.readouterr().err
     assert len(after) == len(before) + 1
 
 
@@ -438,7 +439,7 @@ async def test_a_result_that_is_gone_is_said(broker, settings, wav, capsys):
         await office.change(submission.job, state="done")
 
     async with standing_in(broker, settings, work) as office:
-        status = await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True))
+        status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True))
 
     job = office.submissions[0].job
     assert status == 1
@@ -454,7 +455,7 @@ async def test_where_no_files_are_taken_nothing_is_stored(broker, settings, clie
     large.write_bytes(noise(40))
     async with answering(client, refused(413)):
         statuses = [
-            await transcribe_files(settings, [path], None, Wanted(PLEASE, store=store))
+            await transcribe_files(settings, [path], None, TranscribeOptions(PLEASE, store=store))
             for path, store in ((wav, False), (large, False), (wav, True))
         ]
 
@@ -478,7 +479,7 @@ async def test_without_buckets_or_without_jetstream_it_says_what_to_do(tmp_path,
             await client.subscribe("transcriber.submit", cb=taken)
             await settled(client)
             settings = load_settings(nats_url=bare.url)
-            assert await transcribe_files(settings, [wav], None, Wanted(PLEASE, store=True)) == 1
+            assert await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True)) == 1
             said.append(capsys.readouterr().err)
             await client.close()
 
@@ -494,7 +495,7 @@ async def test_a_full_store_is_said_and_no_advice_given(tmp_path, capsys):
     with EmbeddedBroker(store=tmp_path / "store") as small:
         settings = load_settings(nats_url=small.url, files_max_bytes=2**20)
         async with standing_in(small, settings, nothing, files_max_bytes=2**20):
-            status = await transcribe_files(settings, [path], None, Wanted(PLEASE, store=True))
+            status = await transcribe_files(settings, [path], None, TranscribeOptions(PLEASE, store=True))
 
     assert (status, capsys.readouterr().err) == (1, f"transcriber: {path}: maximum bytes exceeded\n")
 
@@ -522,7 +523,7 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(broker, settings, w
 
         assert (status, out) == (130, "")
         assert err == (
-            f"transcriber: {wav}: {job} goes on; `transcriber jobs --cancel {job}` stops it, "
+            f"transcriber: {wav}: {job} continues; `transcriber jobs --cancel {job}` stops it, "
             f"`transcriber jobs --get {job}` fetches its text\n"
         )
         assert (await office.jobs.record(job)).state == "queued"
@@ -533,7 +534,7 @@ async def test_ctrl_c_while_a_file_is_stored_leaves_nothing_in_the_store(broker,
         before = await office.messages()
         with command(broker, "transcribe", "-", "--store") as process:
             await asyncio.to_thread(process.stdin.write, noise(40))
-            while await office.messages() == before:  # noqa: ASYNC110 - nothing tells
+            while await office.messages() == before:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
             process.send_signal(signal.SIGINT)
             status, out, err = await output(process)
@@ -583,9 +584,9 @@ async def test_a_log_has_no_bar_whatever_the_environment_says_of_colours(broker,
 
 
 def test_how_far_a_job_is_in_words():
-    assert told("queued", 0, None, None) == "queued"
-    assert told("running", 75, None, None) == "01:15"
-    assert told("running", 75, 3675, 240) == "01:15 of 1:01:15, 04:00 left"
+    assert progress_text("queued", 0, None, None) == "queued"
+    assert progress_text("running", 75, None, None) == "01:15"
+    assert progress_text("running", 75, 3675, 240) == "01:15 of 1:01:15, 04:00 left"
 
 
 @pytest.mark.parametrize(
@@ -630,8 +631,8 @@ async def test_text_that_is_held_back_is_a_line_on_stderr(broker, tmp_path, wav)
 def test_a_line_names_no_more_than_five_windows_that_were_held_back():
     held = [HeldBack(start=5 * n, end=5 * n + 5, reason="rate") for n in range(6)]
 
-    assert told_suppressed(held[:5]).endswith("00:20-00:25 rate")
-    assert told_suppressed(held).endswith("00:20-00:25 rate and more")
+    assert suppressed_text(held[:5]).endswith("00:20-00:25 rate")
+    assert suppressed_text(held).endswith("00:20-00:25 rate and more")
 
 
 @pytest.mark.parametrize("said", ["?", "{}", '[{"start": 0}]'])
@@ -641,7 +642,7 @@ async def test_a_header_that_cannot_be_read_costs_no_text(settings, client, wav,
 
     subscription = await client.subscribe("transcriber.transcribe", cb=answer)
     await settled(client)
-    status = await transcribe_files(settings, [wav], None, Wanted(PLEASE))
+    status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE))
     await subscription.unsubscribe()
 
     assert status == 0

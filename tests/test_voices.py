@@ -10,11 +10,12 @@ from bench.voices import bundled, confusion, conversation, labelled
 from tests import needs
 from transcriber.diarization import weights as voice_weights
 from transcriber.diarization.clustering import MOST_GROUPS, Clustering, unit
-from transcriber.diarization.embedding import FRAMES, VoiceNetwork, mel_filters
-from transcriber.diarization.labeller import SHORTEST_S, SURE_S, ByVoice, Follower, label
+from transcriber.diarization.embedding import FRAMES, VoiceNetwork
+from transcriber.diarization.labeller import SHORTEST_S, SURE_S, TurnFeeder, VoiceLabeller, label
 from transcriber.diarization.weights import SIZE
 from transcriber.errors import ConfigError
 from transcriber.models.catalog import DEMO_MODEL
+from transcriber.models.conversion.mel_filters import mel_filters
 from transcriber.models.ggml import check_model_file, read_mel_filters
 
 RATE = 16_000
@@ -26,12 +27,12 @@ def network():
 
 
 class Tape:
-    """A labeller that keeps what it hears."""
+    """A labeller that records its turns."""
 
     def __init__(self):
         self.heard = []
 
-    def hear(self, samples, start_s, end_s):
+    def add_turn(self, samples, start_s, end_s):
         self.heard.append((samples.tolist(), start_s, end_s))
 
     def labels(self):
@@ -52,10 +53,10 @@ def turn(level, duration_s=2.0):
 
 def said(*turns):
     """Labels of turns (level, duration, pause before it)."""
-    labeller, at_s = ByVoice(by_level), 0.0
+    labeller, at_s = VoiceLabeller(by_level), 0.0
     for level, duration_s, pause_s in turns:
         at_s += pause_s
-        labeller.hear(turn(level, duration_s), at_s, at_s + duration_s)
+        labeller.add_turn(turn(level, duration_s), at_s, at_s + duration_s)
         at_s += duration_s
     return "".join(labeller.labels())
 
@@ -88,7 +89,7 @@ def test_a_turn_in_which_nothing_sounds_has_the_label_of_the_nearest_one():
 
 def test_nobody_told_apart_is_one_speaker():
     assert said((1, 0.1, 0), (2, 0.1, 3)) == "AA"
-    assert ByVoice(by_level).labels() == []
+    assert VoiceLabeller(by_level).labels() == []
 
 
 def test_a_short_turn_makes_no_new_voice_unless_all_are_short():
@@ -99,9 +100,9 @@ def test_a_short_turn_makes_no_new_voice_unless_all_are_short():
 
 
 def test_where_the_number_of_speakers_is_known_there_are_no_more():
-    labeller = ByVoice(by_level, most=2)
+    labeller = VoiceLabeller(by_level, most=2)
     for at_s, level in enumerate((1, 2, 3, 4, 1)):
-        labeller.hear(turn(level), 2 * at_s, 2 * at_s + 2)
+        labeller.add_turn(turn(level), 2 * at_s, 2 * at_s + 2)
 
     assert len(set(labeller.labels())) == 2
 
@@ -122,16 +123,16 @@ def test_turns_sound_the_same_in_whatever_pieces_the_audio_comes(ends, sizes, ho
     present = [sound[: hole[0]], sound[hole[0] + hole[1] :]]
     places = [0, hole[0] + hole[1]]
 
-    follower = Follower(turns_s, whole)
+    feeder = TurnFeeder(turns_s, whole)
     for samples, place in zip(present, places, strict=True):
-        follower.push(samples, place)
-    follower.flush()
-    follower = Follower(turns_s, pieces)
+        feeder.push(samples, place)
+    feeder.flush()
+    feeder = TurnFeeder(turns_s, pieces)
     for samples, place in zip(present, places, strict=True):
         cuts = [0, *(cut for cut in np.cumsum(np.array(sizes, int)).tolist() if cut < len(samples)), len(samples)]
         for start, stop in pairwise(cuts):
-            follower.push(samples[start:stop], place + start)
-    follower.flush()
+            feeder.push(samples[start:stop], place + start)
+    feeder.flush()
 
     assert pieces.heard == whole.heard
     assert [heard[1:] for heard in whole.heard] == turns_s

@@ -9,14 +9,14 @@ import pytest
 from tests.harness import until
 from transcriber.config.sizing import queue_capacity
 from transcriber.engine.job import Job, Lane
-from transcriber.engine.prompt import Context
+from transcriber.engine.prompt import SpeakerPrompt
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
 
 class ScriptedModel:
-    """Gives the next answer of its script; notes at which context it was asked."""
+    """Returns the next transcript of its script; notes the encoder context of each call."""
 
     name = "scripted"
     translates = False
@@ -48,7 +48,7 @@ def said(text, doubt=None, avg_logprob=-0.1):
 
 async def outcome_of(model, *script, waiting=0, **of_the_job):
     """What becomes of one job while ``waiting`` others wait in a queue of four."""
-    worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, places=lambda _: 4)
+    worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, capacity_for=lambda _: 4)
     await worker.ready
     model.script, model.asked, model.prompts = list(script), [], []
     settled = asyncio.get_running_loop().create_future()
@@ -166,14 +166,14 @@ async def test_what_fits_no_tighter_context_is_not_asked_again():
 
 async def in_context(model, context, *script):
     """What becomes of a job whose speaker said "gale warning" before."""
-    context.follow(said("gale warning"), context.epoch)
-    return await outcome_of(model, *script, context=context)
+    context.record(said("gale warning"), context.epoch)
+    return await outcome_of(model, *script, prompt=context)
 
 
 async def test_the_second_asking_is_without_what_was_said_before_even_at_a_wide_context():
     model = ScriptedModel(tight=False)
 
-    outcome, _ = await in_context(model, Context(), said("the the", "repetition"), said("the tide"))
+    outcome, _ = await in_context(model, SpeakerPrompt(), said("the the", "repetition"), said("the tide"))
 
     assert (outcome.text, outcome.redone, model.prompts) == ("the tide", True, ["gale warning", ""])
 
@@ -189,7 +189,7 @@ async def test_the_second_asking_is_without_what_was_said_before_even_at_a_wide_
     ],
 )
 async def test_only_a_sure_answer_is_context(answer, left):
-    context = Context()
+    context = SpeakerPrompt()
 
     await in_context(ScriptedModel(tight=False), context, answer, answer)
 
@@ -197,13 +197,13 @@ async def test_only_a_sure_answer_is_context(answer, left):
 
 
 async def test_a_partial_uses_the_context_and_leaves_it_as_it_is():
-    model, context = ScriptedModel(), Context()
-    context.follow(said("gale warning"), context.epoch)
+    model, context = ScriptedModel(), SpeakerPrompt()
+    context.record(said("gale warning"), context.epoch)
 
-    job = new_job(lambda *_: None, context=context, lane=Lane.PARTIAL)
-    job.followed(said("wind"))
+    job = new_job(lambda *_: None, prompt=context, lane=Lane.PARTIAL)
+    job.update_history(said("wind"))
 
-    assert (job.prompt_in("en"), context.text, model.asked) == ("gale warning", "gale warning", [])
+    assert (job.prompt_for("en"), context.text, model.asked) == ("gale warning", "gale warning", [])
 
 
 @pytest.mark.parametrize(("waiting", "redone"), [(0, True), (2, True), (3, False)])
@@ -222,7 +222,11 @@ async def test_when_the_second_asking_fails_the_first_answer_stays():
 @pytest.mark.parametrize(("job_s", "capacity"), [(0.001, 40), (2.0, 8)])
 async def test_failures_make_the_queue_shorter_where_they_are_slow_and_never_longer(job_s, capacity):
     worker = Worker(
-        "whisper-test", ScriptedModel, duration_s=5.0, max_latency_s=20.0, places=lambda rtf: queue_capacity(20, 5, rtf)
+        "whisper-test",
+        ScriptedModel,
+        duration_s=5.0,
+        max_latency_s=20.0,
+        capacity_for=lambda rtf: queue_capacity(20, 5, rtf),
     )
     await worker.ready
 
@@ -241,7 +245,11 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
     caplog.set_level(logging.INFO)
     model = ScriptedModel()
     worker = Worker(
-        "whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, places=lambda rtf: queue_capacity(20, 5, rtf)
+        "whisper-test",
+        lambda: model,
+        duration_s=5.0,
+        max_latency_s=20.0,
+        capacity_for=lambda rtf: queue_capacity(20, 5, rtf),
     )
     await worker.ready  # the scripted model took half a second, so its RTF is 0.1
     before = worker.queue.capacity
@@ -261,7 +269,7 @@ async def test_the_queue_follows_the_speed_of_the_model_and_says_so(caplog):
 
 
 class Spinning(ScriptedModel):
-    """Works on half a second of audio until it is told to stop, and on all else not at all."""
+    """Works on half a second of audio until it is aborted, and on all else not at all."""
 
     def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         if len(samples) == 8_000:
@@ -279,7 +287,11 @@ class Guessing:
 
     async def __aenter__(self):
         self.worker = Worker(
-            "whisper-test", Spinning, duration_s=5.0, max_latency_s=60.0, places=lambda rtf: queue_capacity(20, 5, rtf)
+            "whisper-test",
+            Spinning,
+            duration_s=5.0,
+            max_latency_s=60.0,
+            capacity_for=lambda rtf: queue_capacity(20, 5, rtf),
         )
         await self.worker.ready
         await until(lambda: self.worker.queue.idle, "a worker that waits")

@@ -19,7 +19,7 @@ from bench.oneshot import make_clips
 from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.report import Results, note, quantiles
 from transcriber.bus.client_session import parse_transcript, subscribe
-from transcriber.clients.service_client import ask
+from transcriber.clients.service_client import call_service
 from transcriber.schema.messages import End, Final, Gap
 from transcriber.schema.subjects import REQUEST_SUBJECT
 from transcriber.tasks import cancel
@@ -138,7 +138,7 @@ async def _requests(desk: Office, clip: bytes, phase: _Phase, *, wanted: bool) -
 
     async def keep_asking() -> None:
         while True:
-            await ask(desk.connection, REQUEST_SUBJECT, clip, TIMEOUT_S, setting="SERVICE")
+            await call_service(desk.connection, REQUEST_SUBJECT, clip, TIMEOUT_S, setting="SERVICE")
             phase.answered += 1
 
     asking = [asyncio.create_task(keep_asking()) for _ in range(REQUESTS if wanted else 0)]

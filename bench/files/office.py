@@ -11,7 +11,7 @@ from bench.files.make import LongFile
 from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.clients.jobs_api import Following, Jobs
+from transcriber.clients.jobs_api import Jobs, JobWatch
 from transcriber.config import Settings, load_settings
 from transcriber.files.results import stored_messages
 from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, Submission
@@ -39,7 +39,7 @@ class Office:
         """Have a stored file done; it stays stored."""
         submission = Submission(object=file.path.name, keep=True)
         messages = await subscribe(self.connection, f"transcripts.{submission.job}.*")
-        async with self._jobs.following(submission.job, lambda *_: None) as following:
+        async with self._jobs.watch(submission.job, lambda *_: None) as following:
             await self._jobs.submit(submission)
             yield Job(submission.job, following, messages)
 
@@ -70,7 +70,7 @@ class Job:
     """One that was submitted."""
 
     name: str
-    following: Following
+    following: JobWatch
     received: AsyncIterator[Received]
 
     async def record(self) -> JobRecord:

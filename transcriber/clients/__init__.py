@@ -1,1 +1,1 @@
-"""The commands that talk to the daemons over the bus: to send audio, to hear its text, to ask, and to see what became of it."""
+"""The client commands: publish audio, listen to transcripts, transcribe files, and manage jobs, over the bus."""

@@ -21,18 +21,18 @@ _WAV_HEADER_BYTES = 12
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """So many ``frames`` could not be decoded."""
+    """``frames`` that could not be decoded."""
 
     frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSource:
-    """Something to be published.
+    """Audio to be published.
 
     Attributes:
         format: of the samples.
-        frames: how many there are; None where nobody knows.
+        frames: their number; None where it is not known.
         pieces: the samples, cut anywhere, and what is missing between them.
     """
 
@@ -69,10 +69,10 @@ async def open_source(path: Path | None, raw: AudioFormat | None) -> AsyncIterat
 
 @dataclass(frozen=True, slots=True)
 class FileBytes:
-    """A file as it is.
+    """The bytes of a file.
 
     Attributes:
-        size: its bytes; None of a pipe.
+        size: in bytes; None of a pipe.
         pieces: the bytes, cut anywhere.
     """
 
@@ -117,7 +117,7 @@ async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 class _File:
-    """A file on a disk; may be read in any thread."""
+    """A file on a disk. Any thread."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.size = os.fstat(file.fileno()).st_size
@@ -128,35 +128,35 @@ class _File:
 
 
 class _Pipe:
-    """A pipe, which may be silent for long: the event loop waits for it, as a thread could not be interrupted.
+    """A pipe, which may stay empty for long: read on the event loop, as a thread could not be interrupted.
 
     Attributes:
-        size: nobody knows.
+        size: not known.
     """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self.size = None
         self._reader = reader
         self._loop = asyncio.get_running_loop()
-        self._begun = b""  # read already, and not given to anybody
+        self._read_ahead = b""  # read to detect the format, and not consumed yet
         self._offset = 0
 
     async def is_wav(self) -> bool:
-        """Look at what comes first; something else is known by its first byte."""
-        while len(self._begun) < _WAV_HEADER_BYTES and b"RIFF".startswith(self._begun[:4]):
-            piece = await self._reader.read(_WAV_HEADER_BYTES - len(self._begun))
+        """Read ahead until it is certain; other formats are recognised by their first byte."""
+        while len(self._read_ahead) < _WAV_HEADER_BYTES and b"RIFF".startswith(self._read_ahead[:4]):
+            piece = await self._reader.read(_WAV_HEADER_BYTES - len(self._read_ahead))
             if not piece:
                 break
-            self._begun += piece
-        return is_wav(self._begun)
+            self._read_ahead += piece
+        return is_wav(self._read_ahead)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """All of it, for who reads it on the event loop."""
+        """All of it, for a reader on the event loop."""
         while piece := await self._next(_READ_BYTES):
             yield piece
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """For the thread of a decoder."""
+        """For a decoder's thread."""
         if offset < self._offset:
             raise UnseekableError("a pipe cannot go back")
         while True:
@@ -169,7 +169,7 @@ class _Pipe:
                 return piece
 
     async def _next(self, count: int) -> bytes:
-        piece, self._begun = self._begun[:count], self._begun[count:]
+        piece, self._read_ahead = self._read_ahead[:count], self._read_ahead[count:]
         return piece or await self._reader.read(count)
 
 
@@ -182,7 +182,7 @@ async def _read_pipe(file: IO[bytes]) -> AsyncIterator[_Pipe]:
     try:
         yield _Pipe(reader)
     finally:
-        reader.feed_eof()  # a decoder that still waits ends
+        reader.feed_eof()  # ends a decoder that still waits
         transport.close()
 
 
@@ -191,9 +191,9 @@ async def _open_file(file: IO[bytes]) -> AsyncIterator[AudioSource]:
     head = os.pread(file.fileno(), _WAV_HEADER_BYTES, 0)
     wav: AudioSource | None = None
     if is_wav(head):
-        with suppress(BadInputError):  # more channels or another codec than we read ourselves
+        with suppress(BadInputError):  # channels or a codec that FFmpeg reads instead
             wav = await _parse_wav(_read(file), os.fstat(file.fileno()).st_size)
-    if wav and wav.format.sample is not SampleFormat.F32LE:  # whose samples may need scaling
+    if wav and wav.format.sample is not SampleFormat.F32LE:  # float samples may need scaling
         yield wav
         return
     async with _decoded(_File(file)) as source:

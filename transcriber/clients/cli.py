@@ -1,4 +1,4 @@
-"""Their parsers. In: a command line. Out: a call of what it means; each loads only what it needs."""
+"""The parsers of the client commands. In: a command line. Out: a call of its command; each imports only what it needs."""
 
 import argparse
 import asyncio
@@ -19,7 +19,7 @@ from transcriber.text.results import Form
 
 
 def add(commands: Commands) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     _add_publish(commands)
     _add_listen(commands)
     _add_transcribe(commands)
@@ -40,7 +40,7 @@ def _add_publish(commands: Commands) -> None:
     )
     publish.add_argument("--session", metavar="ID", help="id of this recording; default: a new ULID")
     publish.add_argument("--language", metavar="CODE", help="what is spoken, such as en")
-    publish.add_argument("--prompt", default="", metavar="TEXT", help="names and words that may come up")
+    publish.add_argument("--prompt", default="", metavar="TEXT", help="names and terms that may occur")
     publish.add_argument("--chunk-ms", type=int, metavar="MS", help="length of a payload (20; durable 100)")
     publish.add_argument("--format", choices=[str(f) for f in SampleFormat], help="of raw PCM; default INPUT_FORMAT")
     publish.add_argument("--rate", type=int, metavar="HZ", help="of raw PCM; default INPUT_SAMPLE_RATE")
@@ -49,7 +49,7 @@ def _add_publish(commands: Commands) -> None:
 
 
 def _add_listen(commands: Commands) -> None:
-    listen = command(commands, "listen", _listen, "captions as they come")
+    listen = command(commands, "listen", _listen, "print captions as they arrive")
     listen.add_argument("stream", nargs="?", metavar="STREAM", help="one stream; default: all")
     listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
@@ -72,12 +72,12 @@ def _add_transcribe(commands: Commands) -> None:
     transcribe.add_argument(
         "--task", choices=("transcribe", "translate"), default="transcribe", help="translate: to English"
     )
-    transcribe.add_argument("--prompt", default="", metavar="TEXT", help="names and words that may come up")
+    transcribe.add_argument("--prompt", default="", metavar="TEXT", help="names and terms that may occur")
     transcribe.add_argument(
         "--speakers",
         dest="apart",  # not the daemon's setting
         choices=("mix", "channels", "voices"),
-        help="who is told apart, and how; implies --store",
+        help="how speakers are separated; implies --store",
     )
     transcribe.add_argument("--store", action="store_true", help="as a job through the object store, however small")
     transcribe.add_argument("--keep", action="store_true", help="leave the file in the store; implies --store")
@@ -88,7 +88,7 @@ def _add_transcribe(commands: Commands) -> None:
 
 
 def _add_jobs(commands: Commands) -> None:
-    jobs = command(commands, "jobs", _jobs, "what became of the files that were submitted")
+    jobs = command(commands, "jobs", _jobs, "list, fetch or cancel submitted files")
     which = jobs.add_mutually_exclusive_group()
     which.add_argument("job", nargs="?", metavar="ID", help="all that is known of one; default: a list")
     which.add_argument("--cancel", metavar="ID", help="stop it")
@@ -131,7 +131,7 @@ def _publish(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _raw_format(settings: Settings, arguments: argparse.Namespace) -> AudioFormat | None:
-    """The format of headerless samples; None for files with one, unless the name or a flag says that there is no header."""
+    """The format of headerless samples; None for files with a header: unless the name or a flag says otherwise."""
     given = arguments.format, arguments.rate, arguments.channels
     if not any(given) and not arguments.file.lower().endswith((".pcm", ".raw")):
         return None
@@ -164,7 +164,7 @@ def _listen(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.clients.transcribe import Wanted, transcribe_files  # noqa: PLC0415
+    from transcriber.clients.transcribe import TranscribeOptions, transcribe_files  # noqa: PLC0415
 
     asked = {name: getattr(arguments, name) for name in ("language", "task", "prompt", "keep")}
     try:
@@ -172,7 +172,7 @@ def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         wrong = error.errors()[0]
         raise ConfigError(f"--{wrong['loc'][0]}={wrong['input']!r}: {wrong['msg']}") from None
-    wanted = Wanted(
+    wanted = TranscribeOptions(
         submission,
         arguments.format,
         store=bool(arguments.store or arguments.keep or arguments.detach or arguments.apart),

@@ -1,8 +1,8 @@
-"""Audio that JetStream is to keep. In: payloads. Out: each is stored, in order, however long that takes.
+"""Publishing to JetStream. In: payloads. Out: each is stored, in order, however long that takes.
 
-The broker knows a payload that it has by its ``Nats-Msg-Id``, ``<stream>:<session>:<offset>``, for as long as its stream's
-``duplicate_window`` is: two minutes, if nobody said otherwise. If the answer got lost and the broker was away for longer, the one
-payload that was under way is stored twice, and transcribed once, because of its offset.
+The broker recognises a duplicate by its ``Nats-Msg-Id``, ``<stream>:<session>:<offset>``, within its stream's
+``duplicate_window``: two minutes by default. If an acknowledgement was lost and the broker was away for longer, the one
+payload in flight is stored twice, and transcribed once, because of its offset.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from transcriber.errors import BrokerError
 log = logging.getLogger(__name__)
 
 BUFFER_BYTES = 2**26
-"""Of a source in real time so much waits in memory while the broker is away: 11 minutes of 48 kHz, mono, 16 bit."""
+"""Of a real-time source, buffered in memory while the broker is away: 11 minutes of 48 kHz, mono, 16 bit."""
 FAST_BUFFER_BYTES = 2**18
-"""Of a file that is read as fast as it is stored."""
+"""Of a file with ``fast``, which is read as fast as it is stored."""
 ANSWER_TIMEOUT_S = 2.0
-"""For a PubAck; one that comes later only costs a message that the broker knows and does not store again."""
+"""For a PubAck; a later one only costs a duplicate, which the broker does not store."""
 RETRY_S = 0.1
 PATIENCE_S = 5.0
-"""Whoever is told to stop waits so long for a broker that stores nothing."""
+"""On cancellation: how long to wait for a broker that stores nothing."""
 
 _SILENT = "the broker is away or does not answer"
 
@@ -43,16 +43,16 @@ async def store_all(
     fast: bool,
     on_stored: Callable[[int], None],
 ) -> int:
-    """Read and store side by side, so that a live source is heard while the broker is away; returns the frames read.
+    """Read and store concurrently, so that a live source is read while the broker is away; returns the frames read.
 
-    When cancelled, what was read is still stored, and then the end, unless the broker stores nothing for ``PATIENCE_S``.
+    When cancelled, payloads already read are still stored, and then the end, unless the broker stores nothing for ``PATIENCE_S``.
     ``on_stored`` is called with the frames stored so far.
 
     Raises:
         BrokerError: no stream stores this subject.
         ConnectionError: the connection is closed for good.
     """
-    store = Store(connection)
+    publisher = StoringPublisher(connection)
     outbox = _Outbox(FAST_BUFFER_BYTES if fast else BUFFER_BYTES, warn=not fast)
 
     async def read() -> None:
@@ -64,10 +64,10 @@ async def store_all(
         stream = subject.rpartition(".")[2]
         async for payload in outbox.payloads():
             message_id = f"{stream}:{payload.headers['Audio-Session']}:{payload.headers['Audio-Offset']}"
-            await store.put(subject, payload.data, payload.headers | {"Nats-Msg-Id": message_id})
+            await publisher.put(subject, payload.data, payload.headers | {"Nats-Msg-Id": message_id})
             on_stored(payload.end_frame)
 
-    # A task each: nats-py keeps a cancellation to itself that meets an answer, and then nothing would stop.
+    # A task each: nats-py swallows a cancellation that coincides with an answer, and then nothing would stop.
     reading, sending = asyncio.create_task(read()), asyncio.create_task(send())
     try:
         await asyncio.wait({reading, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,16 +90,16 @@ async def store_all(
         await asyncio.gather(reading, sending, return_exceptions=True)
     sending.result()
     reading.result()
-    if store.known:
-        log.warning("%d payloads had been stored before: a recording needs a session of its own", store.known)
+    if publisher.duplicates:
+        log.warning("%d payloads had been stored before: a recording needs a session of its own", publisher.duplicates)
     return outbox.end_frame
 
 
 class _Outbox:
-    """What was read and is not stored yet, in order. Whoever puts waits while it is full.
+    """Payloads read and not stored yet, in order. ``put`` waits while it is full.
 
     Attributes:
-        end_frame: place of the frame after the last one that was put.
+        end_frame: offset of the frame after the last payload.
     """
 
     def __init__(self, limit_bytes: int, *, warn: bool) -> None:
@@ -116,7 +116,7 @@ class _Outbox:
         return len(self._waiting)
 
     async def put(self, payload: Payload) -> None:
-        """Take a payload, and wait for room for the next one."""
+        """Add a payload, and wait for room for the next one."""
         self._take(payload)
         if self._bytes >= self._limit_bytes:
             if self._warn:
@@ -131,7 +131,7 @@ class _Outbox:
             self._take(end_payload(always, self.end_frame))
 
     async def payloads(self) -> AsyncIterator[Payload]:
-        """Each payload until the end; it is gone when the next one is asked for."""
+        """Each payload until the end; it is removed when the next one is requested."""
         while self._waiting or not self._closed:
             if not self._waiting:
                 self._more.clear()
@@ -148,50 +148,52 @@ class _Outbox:
         self._more.set()
 
 
-class Store:
-    """Stores one message at a time, so that order is kept; says once what hinders it, and once when it goes on.
+class StoringPublisher:
+    """Stores one message at a time, so that order is kept; logs each hindrance once, and once that storing resumes.
 
     Event loop only.
 
     Attributes:
-        known: messages that the broker had before we first sent them.
+        duplicates: messages that the broker had before they were first sent.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.known = 0
+        self.duplicates = 0
         self._connection = connection
-        self._any = False
+        self._any_stored = False
         self._hindered: set[str] = set()
         self._hindered_since_s = 0.0
 
     async def put(self, subject: str, payload: bytes, headers: dict[str, str]) -> None:
-        """Have a message with a ``Nats-Msg-Id`` stored; returns when the broker says that it is.
+        """Store a message with a ``Nats-Msg-Id``; returns when the broker has acknowledged it.
 
         Raises:
-            BrokerError: no stream stores this subject, and none ever did.
+            BrokerError: no stream stores this subject, and nothing was stored before.
             ConnectionError: the connection is closed for good.
         """
         first = True
         while hindrance := await self._try(subject, payload, headers, first=first):
             first = False
-            self._hinder(hindrance)
+            self._log_hindrance(hindrance)
             await asyncio.sleep(RETRY_S)
         if self._hindered:
-            log.warning("stored again", extra={"after_s": round(time.monotonic() - self._hindered_since_s, 1)})
+            log.warning("storing resumed", extra={"after_s": round(time.monotonic() - self._hindered_since_s, 1)})
             self._hindered.clear()
-        self._any = True
+        self._any_stored = True
 
     async def _try(self, subject: str, payload: bytes, headers: dict[str, str], *, first: bool) -> str:
-        """What kept the broker from storing it; empty if it is stored."""
+        """The hindrance; empty if the message is stored."""
         if self._connection.closed.done():
             self._connection.closed.result()
-        if not self._connection.connected:  # else each try would wait in the client, and go out when the broker is back
+        if (
+            not self._connection.connected
+        ):  # else each try would be buffered in the client, and sent once the broker is back
             return _SILENT
         try:
             answer = await self._connection.client.request(subject, payload, timeout=ANSWER_TIMEOUT_S, headers=headers)
         except nats_errors.NoRespondersError:
             missing = f"no JetStream stream stores {subject}"
-            if not self._any:
+            if not self._any_stored:
                 raise BrokerError(f"{missing}: transcriber provision makes one") from None
             return missing
         except (nats_errors.Error, OSError):
@@ -202,13 +204,13 @@ class Store:
                 return f"{error['description']} ({error['err_code']})"
             known = ack["seq"] > 0 and ack.get("duplicate", False)
         except (ValueError, AttributeError, LookupError, TypeError):
-            return f"somebody who is not JetStream answers on {subject}"
-        self.known += first and known
+            return f"a responder that is not JetStream answers on {subject}"
+        self.duplicates += first and known
         return ""
 
-    def _hinder(self, hindrance: str) -> None:
+    def _log_hindrance(self, hindrance: str) -> None:
         if not self._hindered:
             self._hindered_since_s = time.monotonic()
         if hindrance not in self._hindered:
             self._hindered.add(hindrance)
-            log.warning("not stored yet, trying on: %s", hindrance)
+            log.warning("not stored yet, retrying: %s", hindrance)

@@ -1,6 +1,6 @@
-"""Jobs as those see them who ask for them. In: the bytes of a file, a ``Submission``. Out: how far it is, its record, its results.
+"""The client side of jobs. In: the bytes of a file, a ``Submission``. Out: its progress, its record, its results.
 
-A job's record is what counts. Its progress messages are not stored: they tell sooner, and one that is missed costs no more
+A job's record is authoritative. Its progress messages are not stored: they are faster, and a missed one costs no more
 than the time until the record is read again.
 """
 
@@ -20,7 +20,7 @@ from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RECORDS, RESULT
 from transcriber.bus.jetstream.provision import FILES_COMMAND
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
-from transcriber.clients.service_client import STOPPING, ask
+from transcriber.clients.service_client import STOPPING, call_service
 from transcriber.config import Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.files.job_store import JobStore
@@ -33,18 +33,18 @@ log = logging.getLogger(__name__)
 SETTING = "FILES"
 
 ASK_S = 30.0
-"""For an answer to either; the record of a job is stored meanwhile."""
+"""For an answer to a submission or a cancellation; the record of a job is stored meanwhile."""
 
 LOOK_S, SOON_S = 2.0, 0.2
-"""How often a record is read, and how often once it must change."""
+"""Intervals of reading a record: usually, and once it must change."""
 
 HINT = f"files need JetStream, FILES=1 and `{FILES_COMMAND}`"
 
 NOTHING = "-"
-"""An object, and a job, that there is not."""
+"""Name of an object, and of a job, that does not exist."""
 
-Tell = Callable[[JobState, float, float | None, float | None], None]
-"""Told the state, the seconds done, all of them if known, and the seconds until it is done."""
+OnProgress = Callable[[JobState, float, float | None, float | None], None]
+"""Called with the state, the seconds done, the total if known, and the seconds left."""
 
 
 class Jobs:
@@ -54,20 +54,20 @@ class Jobs:
         self._connection = connection
         self._prefix = settings.transcript_subject_prefix
         self._jetstream = JetStream(connection)
-        self._desk = JobStore(self._jetstream, settings)
+        self._store = JobStore(self._jetstream, settings)
         self._files = Bucket(self._jetstream, FILES_BUCKET)
         self._results = Bucket(self._jetstream, RESULTS_BUCKET)
 
     async def check(self) -> None:
-        """See that files can be had done, before a long one is stored for nothing.
+        """Check that files can be transcribed, before a long one is uploaded in vain.
 
         Raises:
-            UnansweredError: no daemon takes files, or there is no JetStream.
-            JetStreamError: there are no buckets for them, or no records.
+            UnansweredError: no daemon serves files, or there is no JetStream.
+            JetStreamError: their buckets or records do not exist.
         """
         try:
-            # Whoever is there refuses it.
-            await ask(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
+            # Any daemon that serves files refuses it.
+            await call_service(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
         except RequestError:
             for bucket in (self._files, self._results):
                 with _explained(f"bucket {bucket.name}"):
@@ -75,7 +75,7 @@ class Jobs:
             await self.record(f"job={NOTHING}")
 
     async def upload(self, name: str, pieces: AsyncIterator[bytes], on_sent: Callable[[int], object]) -> None:
-        """Store a file under a name that nobody has; ``on_sent`` is called with the bytes stored so far.
+        """Store a file under an unused name; ``on_sent`` is called with the bytes stored so far.
 
         Raises:
             As ``Bucket.put``.
@@ -84,17 +84,17 @@ class Jobs:
             await self._files.put(name, pieces, on_sent)
 
     async def submit(self, submission: Submission) -> Answer:
-        """Have a stored file done. If it is refused the file is removed again.
+        """Submit a job for a stored file. If it is refused the file is deleted.
 
         Raises:
-            RequestError: it is refused. UnansweredError: perhaps it was taken.
+            RequestError: it is refused. UnansweredError: it may have been accepted.
         """
         try:
             return await self._ask(SUBMIT_SUBJECT, submission)
         except RequestError as error:
-            if error.code == STOPPING:  # it could not be asked again long enough: it may wait in the queue
+            if error.code == STOPPING:  # retries ran out of time: it may be queued
                 raise UnansweredError(str(error)) from None
-            with suppress(UnansweredError, RefusedError):  # what was answered matters more
+            with suppress(UnansweredError, RefusedError):  # the refusal matters more
                 await self._files.delete(submission.object)
             raise
 
@@ -107,32 +107,32 @@ class Jobs:
         return await self._ask(CANCEL_SUBJECT, Cancellation(job=job))
 
     async def record(self, job: str) -> JobRecord | None:
-        """What is known of a job; None if that is nothing.
+        """The record of a job; None if there is none.
 
         Raises:
-            JetStreamError: there are no records. UnansweredError, RefusedError.
+            JetStreamError: the stream of records does not exist. UnansweredError, RefusedError.
         """
         with _explained(f"stream {RECORDS}"):
-            kept = await self._desk.record(job)
+            kept = await self._store.record(job)
         return kept and kept.record
 
     async def records(self) -> list[JobRecord]:
-        """Those of the jobs that were submitted last, a thousand at most, the latest last.
+        """The records of the latest jobs, a thousand at most, the latest last.
 
         Raises:
             As ``record``.
         """
         with _explained(f"stream {RECORDS}"):
-            await self._desk.record(f"job={NOTHING}")  # says so if there is no such stream; a page of it does not
-            return [kept.record for kept in reversed(await self._desk.records())]
+            await self._store.record(f"job={NOTHING}")  # raises if there is no such stream; reading a page does not
+            return [kept.record for kept in reversed(await self._store.records())]
 
     @asynccontextmanager
-    async def following(self, job: str, tell: Tell) -> AsyncIterator["Following"]:
-        """Listen to how far a job is, best from before it is submitted."""
-        following = Following(self, self._connection, job, tell)
-        subscription = await self._connection.subscribe(f"{self._prefix}.{job}.progress", following.take)
+    async def watch(self, job: str, on_progress: OnProgress) -> AsyncIterator["JobWatch"]:
+        """Watch a job's progress, best from before it is submitted."""
+        watch = JobWatch(self, self._connection, job, on_progress)
+        subscription = await self._connection.subscribe(f"{self._prefix}.{job}.progress", watch.on_message)
         try:
-            yield following
+            yield watch
         finally:
             if self._connection.connected:
                 await subscription.unsubscribe()
@@ -156,39 +156,41 @@ class Jobs:
             await reader.close()
 
     async def _ask(self, subject: str, question: Submission | Cancellation) -> Answer:
-        answer = await ask(self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING)
+        answer = await call_service(
+            self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING
+        )
         try:
             return Answer.model_validate_json(answer.data)
         except ValidationError:
             raise RequestError(500, f"the answer on {subject} cannot be read") from None
 
 
-class Following:
-    """One job on its way."""
+class JobWatch:
+    """One job that is watched. Event loop only."""
 
-    def __init__(self, jobs: Jobs, connection: Connection, job: str, tell: Tell) -> None:
-        self._jobs, self._connection, self._job, self._tell = jobs, connection, job, tell
+    def __init__(self, jobs: Jobs, connection: Connection, job: str, on_progress: OnProgress) -> None:
+        self._jobs, self._connection, self._job, self._on_progress = jobs, connection, job, on_progress
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def take(self, message: Msg) -> None:
-        """A progress message came."""
+    async def on_message(self, message: Msg) -> None:
+        """Take a progress message."""
         progress = parse_transcript(message)
         if not isinstance(progress, Progress):
             return
-        self._tell(progress.state, progress.duration, progress.total, progress.eta)
+        self._on_progress(progress.state, progress.duration, progress.total, progress.eta)
         if progress.state in ENDED_STATES and not self._over.done():
             self._over.set_result(None)
 
     async def record(self) -> JobRecord:
-        """Its record, once it is over; however long the broker is away.
+        """Its record, once the job has ended; however long the broker is away.
 
         Raises:
-            ObjectError: the record is gone. JetStreamError, RefusedError.
+            ObjectError: the record was deleted. JetStreamError, RefusedError.
             ConnectionError: the connection is closed for good.
         """
         watched = {self._over, self._connection.closed}
         while True:
-            record = await self._look()
+            record = await self._read_record()
             if record and record.over:
                 return record
             if self._over.done():
@@ -198,8 +200,8 @@ class Following:
             if self._connection.closed.done():
                 self._connection.closed.result()
 
-    async def _look(self) -> JobRecord | None:
-        """The record as it is; None if it cannot be had now."""
+    async def _read_record(self) -> JobRecord | None:
+        """The current record; None if it cannot be read now."""
         try:
             record = await self._jobs.record(self._job)
         except UnansweredError as error:
@@ -207,13 +209,13 @@ class Following:
             return None
         if record is None:
             raise ObjectError(f"nothing is known of {self._job} any more")
-        self._tell(record.state, record.done_s, record.total_s, record.eta_s)
+        self._on_progress(record.state, record.done_s, record.total_s, record.eta_s)
         return record
 
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
-    """What JetStream says where nothing was made, for people."""
+    """Errors of JetStream where nothing was provisioned, with advice."""
     try:
         yield
     except RefusedError as error:

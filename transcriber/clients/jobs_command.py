@@ -1,4 +1,4 @@
-"""The command ``jobs``. In: the records of jobs. Out: a table of them, one of them, its result, or its end."""
+"""The command ``jobs``. In: the records of jobs. Out: a table of them, one record, its result, or its cancellation."""
 
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,31 +10,31 @@ from rich.table import Table
 
 from transcriber.bus.client_session import connected
 from transcriber.clients.jobs_api import Jobs
-from transcriber.clients.transcribe import fetch, told_suppressed
+from transcriber.clients.transcribe import fetch, suppressed_text
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, file_name, is_job_id
 from transcriber.schema.messages import JobState
-from transcriber.terminal.output_files import places, reader_may_leave
+from transcriber.terminal.output_files import output_paths, reader_may_leave
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
 
 COLUMNS = ("job", "state", "file", "done", "left", "by", "submitted")
 
-_OURS = (RequestError, UnansweredError, RefusedError, ObjectError)
+_REPORTED = (RequestError, UnansweredError, RefusedError, ObjectError)
 
 
 async def show_jobs(
     settings: Settings, job: str | None, *, state: JobState | None = None, as_json: bool = False
 ) -> int:
-    """List all jobs, or those of one state; or show the one named.
+    """List all jobs, or those of one state; or show one.
 
     Returns:
         Exit status: 1 if there is no such job, or the records cannot be read.
 
     Raises:
-        StartError: a wrong name, no broker, or no records there.
+        StartError: a wrong id, no broker, or no stream of records.
     """
 
     async def show(jobs: Jobs) -> None:
@@ -55,7 +55,7 @@ async def show_jobs(
 
 
 async def cancel_job(settings: Settings, job: str) -> int:
-    """Stop a job, and say what it is now."""
+    """Cancel a job, and print its state."""
 
     async def cancel(jobs: Jobs) -> None:
         answer = await jobs.cancel(job)
@@ -65,7 +65,7 @@ async def cancel_job(settings: Settings, job: str) -> int:
 
 
 async def get_result(settings: Settings, job: str, form: Form, output: Path | None) -> int:
-    """Write the result of a job that is done, to stdout or a file; in a directory, under the job's name."""
+    """Write the result of a finished job to stdout or a file; in a directory, under the job's id."""
 
     async def get(jobs: Jobs) -> None:
         record = await _record(jobs, job)
@@ -73,11 +73,11 @@ async def get_result(settings: Settings, job: str, form: Form, output: Path | No
             raise ObjectError(record.line)
         await fetch(jobs, job, form, place)
         if record.suppressed:
-            sys.stderr.write(f"transcriber: {job}: {told_suppressed(record.suppressed)}\n")
+            sys.stderr.write(f"transcriber: {job}: {suppressed_text(record.suppressed)}\n")
         if record.error:
             raise ObjectError(record.error)
 
-    (place,) = places([Path(job)], output, form)
+    (place,) = output_paths([Path(job)], output, form)
     return await _with_jobs(settings, job, get)
 
 
@@ -88,7 +88,7 @@ async def _with_jobs(settings: Settings, job: str | None, do: Callable[[Jobs], A
     async with connected(settings, "transcriber jobs") as connection:
         try:
             await do(Jobs(connection, settings))
-        except _OURS as error:
+        except _REPORTED as error:
             sys.stderr.write(f"transcriber: {clean(mask(str(error)))}\n")
             return 1
     return 0
@@ -102,7 +102,7 @@ async def _record(jobs: Jobs, job: str) -> JobRecord:
 
 
 def _list(records: Iterable[JobRecord]) -> None:
-    """On a terminal a table, elsewhere columns between tabs."""
+    """On a terminal a table, elsewhere tab-separated columns."""
     rows = map(_row, records)
     # Not Console.is_terminal: FORCE_COLOR in the environment makes a pipe one.
     if not sys.stdout.isatty():
@@ -131,7 +131,7 @@ def _row(record: JobRecord) -> tuple[str, ...]:
 
 
 def _details(record: JobRecord) -> Iterable[str]:
-    """Each field a line; of what was asked too."""
+    """A line for each field of the submission and the record."""
     suppressed = [f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in record.suppressed]
     fields = {
         **record.submission.model_dump(),

@@ -1,4 +1,4 @@
-"""The listening client. In: transcripts on NATS. Out: captions, a line or a cue as each comes."""
+"""The command ``listen``. In: transcripts on NATS. Out: captions, a line or a cue as each arrives."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -22,11 +22,11 @@ async def listen_and_print(
 ) -> int:
     """The command ``listen``: captions on stdout until Ctrl-C; ``stream`` None means all of them.
 
-    ``once`` ends with the first ``end``, or when a job is over. SRT and WebVTT are of one session and end with it; ``revised`` writes
-    them only then, as the text stands by then.
+    ``once`` ends with the first ``end``, or when a job has ended. SRT and WebVTT are of one session and end with it; ``revised``
+    writes them only then, with all revisions.
 
     Raises:
-        StartError: a wrong name, cues of all streams, lines that are to be revised, or no broker.
+        StartError: a wrong name, subtitles of all streams, ``revised`` without subtitles, or no broker.
     """
     if stream is not None and not (STREAM_NAME.fullmatch(stream) or is_job_id(stream)):
         raise ConfigError(f"STREAM={stream!r}: must be [A-Za-z0-9_-], at most 64, or the id of a job")
@@ -44,9 +44,9 @@ async def listen_and_print(
 async def listen(
     messages: AsyncIterator[Received], out: TextIO, *, form: Form, once: bool, revised: bool = False
 ) -> None:
-    """Write what comes to ``out``, at once, until the messages end; or with ``once`` until a session does.
+    """Write captions to ``out`` as messages arrive, until the messages end; or with ``once`` until a session does.
 
-    ``revised``: subtitles, but only when their session ends.
+    ``revised``: subtitles, written when their session ends.
     """
     cues = Cues("vtt" if form == "vtt" else "srt")
     out.write(cues.head if form == "vtt" else "")
@@ -77,7 +77,7 @@ async def _to_its_end(messages: AsyncIterator[Received]) -> list[AnyMessage]:
 
 
 def _ends(message: Received) -> bool:
-    """Whether a session is over with this message, or all of a job: its results come after its ``end``."""
+    """Whether this message ends a session, or a job: its results follow its ``end``."""
     _, stream, kind = message.subject.rsplit(".", 2)
     if not is_job_id(stream):
         return kind == "end"

@@ -1,4 +1,4 @@
-"""Audio as a live source would send it. In: an audio source. Out: payloads with their headers, each in its time."""
+"""Audio as a live source would send it. In: an audio source. Out: payloads with their headers, each at its time."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from transcriber.clients.audio_input import AudioSource, Hole
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What goes out at once.
+    """One message of audio.
 
     Attributes:
         data: whole frames; empty at the end.
-        headers: format, place and recording.
-        end_frame: place of the frame after its last one.
+        headers: format, offset and session.
+        end_frame: offset of the frame after its last one.
     """
 
     data: bytes
@@ -25,7 +25,7 @@ class Payload:
 
 
 def end_payload(always: dict[str, str], end_frame: int) -> Payload:
-    """What follows the last one and tells the length, with the headers that all have."""
+    """The last payload, which gives the length, with the headers of all payloads."""
     return Payload(b"", always | {"Audio-Offset": str(end_frame), "Audio-End": "1"}, end_frame)
 
 
@@ -34,9 +34,9 @@ async def timed_payloads(
 ) -> AsyncGenerator[Payload, None]:
     """The source in payloads of ``size_bytes``, all with the headers ``always``.
 
-    In real time a payload comes when its last frame would have been captured, counted from the first, so errors do not add
-    up; ``Audio-Time`` is on the first payload and then on one a second. ``fast`` ones come at once, and claim no time. Where the
-    source has a hole, the offset jumps.
+    In real time a payload is due when its last frame would have been captured, counted from the first, so errors do not add
+    up; ``Audio-Time`` is on the first payload and then on one a second. With ``fast`` there is no delay and no time. At a hole
+    the offset jumps.
     """
     fmt = source.format
     began_s, began_at = time.monotonic(), datetime.now(UTC)
@@ -56,7 +56,7 @@ async def timed_payloads(
 
 
 async def _cut(source: AudioSource, size_bytes: int) -> AsyncIterator[bytes | Hole]:
-    """The source in pieces of ``size_bytes``, shorter before a hole and at the end; a torn frame there is left out."""
+    """The source in pieces of ``size_bytes``, shorter before a hole and at the end, where an incomplete frame is dropped."""
     pending = bytearray()
 
     def rest() -> bytes:

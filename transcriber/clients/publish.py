@@ -1,7 +1,7 @@
-"""The publishing client. In: an audio source. Out: its payloads on NATS, as a live source would send them.
+"""The command ``publish``. In: an audio source. Out: its payloads on NATS, as a live source would send them.
 
-Every payload says its format, its place and its recording, so that a daemon that starts late, starts
-again or loses one still knows where it is.
+Every payload has its format, its offset and its session, so that a daemon that starts late, restarts
+or misses one still knows its position.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ from transcriber.clients.payloads import end_payload, timed_payloads
 from transcriber.config import Settings
 from transcriber.errors import BadInputError, BrokerError, ConfigError
 from transcriber.schema.subjects import STREAM_NAME
-from transcriber.terminal.progress_bar import bar, notes
+from transcriber.terminal.progress_bar import progress_bar, stderr_console
 from transcriber.ulid import new_ulid
 
 FLUSH_EVERY_BYTES = 2**18
-"""With ``fast``: so much may be under way to the broker."""
+"""With ``fast``: bytes in flight to the broker before a flush."""
 
 CHUNK_MS = 20
 STORED_CHUNK_MS = 100
-"""Each payload waits for the broker to have stored the one before."""
+"""Of durable payloads: each waits until the previous one is stored."""
 
 _FLUSH_TIMEOUT_S = 5.0
 _STUCK = "the broker does not take the audio"
@@ -34,12 +34,12 @@ _STUCK = "the broker does not take the audio"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of a source.
+    """The result of publishing a source.
 
     Attributes:
         session: its ``Audio-Session``.
         frames: its length; also the ``Audio-Offset`` of its end.
-        unsent: payloads lost here, because the broker was away too long.
+        unsent: payloads dropped here, because the broker was away too long.
     """
 
     session: str
@@ -66,16 +66,16 @@ async def publish_file(
         settings: where the broker is, and which subject audio goes to.
         path: an audio file of any kind, or PCM of the format ``raw``.
         stream: last token of the subject.
-        raw: format of headerless samples; None for files that tell theirs.
+        raw: format of headerless samples; None for files with a header.
         session: id of this recording; default a new ULID.
-        language: this stream's language.
-        prompt: names and terms that may come up on it.
+        language: of this stream.
+        prompt: names and terms that may occur in it.
         chunk_ms: length of a payload; default 20, and 100 if ``durable``.
         fast: as fast as the broker takes it, instead of in real time.
-        durable: have each payload stored by JetStream, however long the broker is away.
+        durable: store each payload in JetStream, however long the broker is away.
 
     Returns:
-        Exit status: 1 if payloads were lost on our side.
+        Exit status: 1 if payloads were dropped here.
 
     Raises:
         StartError: a wrong name, an unreadable file, or no broker.
@@ -83,13 +83,13 @@ async def publish_file(
     if not STREAM_NAME.fullmatch(stream):
         raise ConfigError(f"--stream={stream!r}: must be [A-Za-z0-9_-], at most 64")
     subject = f"{settings.audio_subject.rpartition('.')[0]}.{stream}".lstrip(".")
-    console = notes()
+    console = stderr_console()
     hint = "" if raw else "; for raw PCM name its --format, --rate and --channels"
     try:
         async with open_source(path, raw) as source, connected(settings, "transcriber publish") as connection:
             hint = ""
             rate, total_s = source.format.rate, source.frames and source.frames / source.format.rate
-            with bar(console) as draw:
+            with progress_bar(console) as draw:
                 done = await publish(
                     connection, subject, source,
                     session=session, language=language, prompt=prompt, chunk_ms=chunk_ms, fast=fast, durable=durable,
@@ -115,13 +115,13 @@ async def publish(
     durable: bool = False,
     on_sent: Callable[[int], None] = lambda _: None,
 ) -> Published:
-    """Send ``source`` and its end, also when cancelled halfway: nobody then waits for the rest.
+    """Send ``source`` and its end; the end also when cancelled, so that no daemon waits for the rest.
 
-    ``on_sent`` is called with the frames sent, or if ``durable`` stored, so far.
+    ``on_sent`` is called with the frames sent (``durable``: stored) so far.
 
     Raises:
         ConfigError: payloads of ``chunk_ms`` are larger than the broker allows, or ``prompt`` is too long.
-        BrokerError: with ``fast`` the broker takes no more; with ``durable`` no stream stores this subject.
+        BrokerError: with ``fast`` the broker accepts no more; with ``durable`` no stream stores this subject.
         ConnectionError: the connection is closed for good.
     """
     fmt = source.format
@@ -163,7 +163,7 @@ async def publish(
 
 
 def _one_line(prompt: str) -> str:
-    """As it fits a header."""
+    """As a header's value."""
     line = " ".join(prompt.split())
     if len(line) > MAX_PROMPT:
         raise ConfigError(f"--prompt has {len(line)} characters; {MAX_PROMPT} are allowed")

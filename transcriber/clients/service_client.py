@@ -1,4 +1,4 @@
-"""Questions to the daemons' service. In: a subject and a payload. Out: what is answered, or why it is not."""
+"""Requests to the daemons' service. In: a subject and a payload. Out: the answer, or why there is none."""
 
 import asyncio
 import time
@@ -11,10 +11,10 @@ from transcriber.errors import RequestError, UnansweredError
 
 FULL, STOPPING = 429, 503
 AGAIN_S = 0.5
-"""Where no ``Retry-After`` is given."""
+"""Without a ``Retry-After``."""
 
 
-async def ask(
+async def call_service(
     connection: Connection,
     subject: str,
     payload: bytes,
@@ -23,12 +23,12 @@ async def ask(
     setting: str,
     headers: dict[str, str] | None = None,
 ) -> Msg:
-    """Ask, and ask again while the queue is full or the daemon asked is stopping, as long as the time allows.
+    """Send a request, and retry while the queue is full or the daemon is stopping, within ``timeout_s``.
 
     Raises:
         RequestError: it is refused.
-        UnansweredError: nobody is there, for which ``setting`` is named, or nobody answers in time.
-        BrokerError: we may not ask.
+        UnansweredError: no daemon has ``setting``, or none answers in time.
+        BrokerError: the broker does not permit the request.
     """
     deadline_s = time.monotonic() + timeout_s
     while True:
@@ -49,7 +49,7 @@ async def ask(
 
 
 def _refusal(answer: Msg) -> RequestError | None:
-    """The error that an answer is (ADR-32); None of a good one."""
+    """The error in an answer's headers (ADR-32); None if there is none."""
     headers = answer.headers or {}
     if "Nats-Service-Error-Code" not in headers:
         return None

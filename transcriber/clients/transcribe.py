@@ -1,7 +1,7 @@
-"""The asking client. In: audio files. Out: their text, one after the other.
+"""The command ``transcribe``. In: audio files. Out: their text, one after the other.
 
-A file goes as one request; one that is too large or too long for that, or that is wanted so, through the object store, as a
-job. What goes wrong with one file is one line, and the others are still done.
+A file is sent as one request; one that is too large or too long for that, or with ``store``, goes through the object store, as a
+job. An error in one file is one line, and the others are still transcribed.
 """
 
 import asyncio
@@ -22,15 +22,23 @@ from pydantic import TypeAdapter, ValidationError
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
 from transcriber.clients.audio_input import FileBytes, open_bytes
-from transcriber.clients.jobs_api import Following, Jobs
-from transcriber.clients.service_client import ask
+from transcriber.clients.jobs_api import Jobs, JobWatch
+from transcriber.clients.service_client import call_service
 from transcriber.config import Settings, mask
 from transcriber.errors import ObjectError, RequestError, TranscriberError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, Submission, new_job_id, new_object_name
 from transcriber.schema.messages import HeldBack, JobState, Untranscribed
 from transcriber.schema.subjects import REQUEST_SUBJECT
-from transcriber.terminal.output_files import SUFFIXES, joined, once, places, reader_may_leave, shown, write
-from transcriber.terminal.progress_bar import bar, notes
+from transcriber.terminal.output_files import (
+    SUFFIXES,
+    chain_pieces,
+    display_name,
+    output_paths,
+    reader_may_leave,
+    single_piece,
+    write,
+)
+from transcriber.terminal.progress_bar import progress_bar, stderr_console
 from transcriber.text.captions import clock
 from transcriber.text.phrases import clean
 from transcriber.text.results import Form
@@ -38,12 +46,12 @@ from transcriber.text.results import Form
 _Listed = TypeVar("_Listed")
 
 REQUEST_S = 60.0
-"""For the answer to a request, with all its tries."""
+"""For the answer to a request, retries included."""
 
 TOO_LARGE = 413
 
-MAX_TOLD = 5
-"""Windows whose text was held back, named in a line."""
+MAX_LISTED = 5
+"""Ranges listed in a line."""
 
 _MB = 1e6
 _HELD_BACK = TypeAdapter(list[HeldBack])
@@ -51,15 +59,15 @@ _UNTRANSCRIBED = TypeAdapter(list[Untranscribed])
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is asked of each file.
+class TranscribeOptions:
+    """Options for all files of a command.
 
     Attributes:
-        submission: what to do, of whatever job and object.
+        submission: a template; job and object are replaced for each file.
         form: of the results.
-        store: no request is tried.
-        detach: a job is submitted, and nobody waits for it.
-        timeout_s: for a file; None is a minute for a request, and as long as it takes for a job.
+        store: submit a job without trying a request.
+        detach: submit the job and do not wait for it.
+        timeout_s: for a file; None is a minute for a request, and no limit for a job.
     """
 
     submission: Submission
@@ -70,10 +78,12 @@ class Wanted:
 
 
 class _FailedError(TranscriberError):
-    """A job was taken and did not give its text, or not all of it; the message says how it goes on, or what is missing."""
+    """A job was accepted and gave no text, or not all of it; the message says what is missing, or what happens to the job."""
 
 
-async def transcribe_files(settings: Settings, files: list[Path | None], output: Path | None, wanted: Wanted) -> int:
+async def transcribe_files(
+    settings: Settings, files: list[Path | None], output: Path | None, wanted: TranscribeOptions
+) -> int:
     """The command ``transcribe``; None is stdin.
 
     Returns:
@@ -82,18 +92,18 @@ async def transcribe_files(settings: Settings, files: list[Path | None], output:
     Raises:
         StartError: a wrong name, or no broker.
     """
-    where = places(files, output, wanted.form)
+    where = output_paths(files, output, wanted.form)
     failed = 0
     with reader_may_leave():
         async with connected(settings, "transcriber transcribe") as connection:
-            asking = _Asking(connection, settings, wanted, several=len(files) > 1)
+            transcriber = _FileTranscriber(connection, settings, wanted, several=len(files) > 1)
             for file, place in zip(files, where, strict=True):
-                failed += not await asking.try_file(file, place)
+                failed += not await transcriber.try_file(file, place)
     return 1 if failed else 0
 
 
-def asked_by() -> str:
-    """Who we are, for the record."""
+def submitter() -> str:
+    """User and host, for the job's record."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name
@@ -113,22 +123,22 @@ async def json_text(pieces: AsyncIterator[bytes]) -> bytes:
 
 
 async def fetch(jobs: Jobs, job: str, form: Form, place: Path | None, *, head: str = "") -> None:
-    """Write a result of a job that is done.
+    """Write a result of a finished job.
 
     Raises:
         As ``Jobs.result`` and ``write``.
     """
     async with aclosing(jobs.result(job, SUFFIXES[form])) as pieces:
-        await write(once(await json_text(pieces)) if form == "json" else pieces, place, head=head)
+        await write(single_piece(await json_text(pieces)) if form == "json" else pieces, place, head=head)
 
 
-class _Asking:
-    """File after file over one connection."""
+class _FileTranscriber:
+    """Transcribes files one after the other over one connection. Event loop only."""
 
-    def __init__(self, connection: Connection, settings: Settings, wanted: Wanted, *, several: bool) -> None:
+    def __init__(self, connection: Connection, settings: Settings, wanted: TranscribeOptions, *, several: bool) -> None:
         self._connection, self._wanted, self._several = connection, wanted, several
         self._jobs = Jobs(connection, settings)
-        self._notes = notes()
+        self._notes = stderr_console()
         task = wanted.submission
         headers = {
             "Response-Format": wanted.form,
@@ -140,14 +150,14 @@ class _Asking:
         self._room = connection.room(self._headers)
 
     async def try_file(self, file: Path | None, place: Path | None) -> bool:
-        """Whether all went well; if not, it was said why."""
+        """Transcribe a file; False if that failed, which is then reported."""
         try:
             async with open_bytes(file) as source:
                 await self._do(source, file, place)
         except BrokenPipeError:
             raise
         except (TranscriberError, ConnectionError) as error:
-            self._notes.print(f"transcriber: {shown(file)}: {clean(mask(str(error)))}")
+            self._notes.print(f"transcriber: {display_name(file)}: {clean(mask(str(error)))}")
             return False
         return True
 
@@ -159,19 +169,19 @@ class _Asking:
             why = "too long" if whole else "too large"
             answer = await self._request(b"".join(head)) if whole else None
             if answer is not None:
-                await write(once(answer.data), place, head=self._head(file))
-                self._tell_suppressed(file, _listed(answer, "Suppressed", _HELD_BACK))
+                await write(single_piece(answer.data), place, head=self._head(file))
+                self._note_suppressed(file, _listed(answer, "Suppressed", _HELD_BACK))
                 if gaps := _listed(answer, "Gaps", _UNTRANSCRIBED):
-                    raise _FailedError(_told_ranges("not transcribed", gaps))
+                    raise _FailedError(_ranges_text("not transcribed", gaps))
                 return
         try:
             await self._jobs.check()
         except TranscriberError as error:
             raise _FailedError(f"{why} for a request, and {error}" if why else str(error)) from None
-        await self._job(FileBytes(source.size, joined(head, source.pieces)), file, place)
+        await self._job(FileBytes(source.size, chain_pieces(head, source.pieces)), file, place)
 
     async def _read(self, source: FileBytes) -> tuple[list[bytes], bool]:
-        """As much of a file as a request has room for, and whether that is all of it."""
+        """Up to the size of a request, and whether that is the whole file."""
         head: list[bytes] = []
         if (source.size or 0) > self._room:
             return head, False
@@ -184,9 +194,9 @@ class _Asking:
         return head, True
 
     async def _request(self, data: bytes) -> Msg | None:
-        """The answer; None if it is too long for one."""
+        """The answer; None if the audio is too long for a request."""
         try:
-            return await ask(
+            return await call_service(
                 self._connection,
                 REQUEST_SUBJECT,
                 data,
@@ -200,65 +210,65 @@ class _Asking:
             raise
 
     async def _job(self, source: FileBytes, file: Path | None, place: Path | None) -> None:
-        name = shown(file and Path(file.name))
+        name = display_name(file and Path(file.name))
         submission = self._wanted.submission.model_copy(
-            update={"job": new_job_id(), "object": new_object_name(name), "by": asked_by()}
+            update={"job": new_job_id(), "object": new_object_name(name), "by": submitter()}
         )
         job = submission.job
-        with bar(self._notes) as draw:
+        with progress_bar(self._notes) as draw:
 
             def stored(sent_bytes: int) -> None:
                 of = "" if source.size is None else f" of {source.size / _MB:.0f}"
                 draw(f"{name}: {sent_bytes / _MB:.0f}{of} MB stored", sent_bytes, source.size)
 
-            def tell(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> None:
-                draw(f"{name}: {told(state, done_s, total_s, eta_s)}", done_s, total_s)
+            def on_progress(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> None:
+                draw(f"{name}: {progress_text(state, done_s, total_s, eta_s)}", done_s, total_s)
 
-            async with self._jobs.following(job, tell) as following:
+            async with self._jobs.watch(job, on_progress) as watch:
                 await self._jobs.upload(submission.object, source.pieces, stored)
-                record = await self._submit(submission, following, file)
+                record = await self._submit(submission, watch, file)
         if record is None:
-            sys.stdout.write(f"{job}  {shown(file)}\n" if self._several else f"{job}\n")
+            sys.stdout.write(f"{job}  {display_name(file)}\n" if self._several else f"{job}\n")
             sys.stdout.flush()
             return
         if record.state != "done":
             raise _FailedError(record.line)
         await fetch(self._jobs, job, self._wanted.form, place, head=self._head(file))
-        self._tell_suppressed(file, record.suppressed)
+        self._note_suppressed(file, record.suppressed)
         if record.error:
             raise _FailedError(record.error)
 
-    def _tell_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
-        """Where there is less text than whisper gave, say so; an empty result looks like silence."""
+    def _note_suppressed(self, file: Path | None, suppressed: Sequence[HeldBack]) -> None:
+        """Report text that was held back; an empty result would look like silence."""
         if suppressed:
-            self._notes.print(f"transcriber: {shown(file)}: {told_suppressed(suppressed)}")
+            self._notes.print(f"transcriber: {display_name(file)}: {suppressed_text(suppressed)}")
 
-    async def _submit(self, submission: Submission, following: Following, file: Path | None) -> JobRecord | None:
-        """Submit a job and wait until it is over; None where nobody is to wait."""
+    async def _submit(self, submission: Submission, watch: JobWatch, file: Path | None) -> JobRecord | None:
+        """Submit a job and wait until it has ended; None with ``detach``."""
         job = submission.job
         try:
             await self._jobs.submit(submission)
             if self._wanted.detach:
                 return None
             async with asyncio.timeout(self._wanted.timeout_s):
-                return await following.record()
+                return await watch.record()
         except UnansweredError as error:
-            raise _FailedError(f"{error}; perhaps it was taken all the same: transcriber jobs {job}") from None
+            raise _FailedError(f"{error}; it may have been accepted: transcriber jobs {job}") from None
         except TimeoutError:
-            raise _FailedError(f"not done within {self._wanted.timeout_s:g} s; {_goes_on(job)}") from None
+            raise _FailedError(f"not done within {self._wanted.timeout_s:g} s; {_still_runs(job)}") from None
         except (asyncio.CancelledError, ConnectionError):
-            self._notes.print(f"transcriber: {shown(file)}: {_goes_on(job)}")
+            self._notes.print(f"transcriber: {display_name(file)}: {_still_runs(job)}")
             raise
 
     def _head(self, file: Path | None) -> str:
-        """What is written before a text, where there are several."""
-        return f"==> {shown(file)} <==\n" if self._several and self._wanted.form == "text" else ""
+        """The heading of a text, where there are several."""
+        return f"==> {display_name(file)} <==\n" if self._several and self._wanted.form == "text" else ""
 
 
-def told(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> str:
-    """How far a job is.
+def progress_text(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> str:
+    """The progress of a job.
 
-    >>> told("queued", 0, None, None), told("running", 75, 3675, 240)
+    >>> progress_text("queued", 0, None, None), progress_text("running", 75, 3675, 240)
     ('queued', '01:15 of 1:01:15, 04:00 left')
     """
     if state != "running":
@@ -267,27 +277,29 @@ def told(state: JobState, done_s: float, total_s: float | None, eta_s: float | N
     return f"{clock(done_s)}{of}" + ("" if eta_s is None else f", {clock(eta_s)} left")
 
 
-def told_suppressed(suppressed: Sequence[HeldBack]) -> str:
-    """What was held back, in a line.
+def suppressed_text(suppressed: Sequence[HeldBack]) -> str:
+    """The text that was held back, in a line.
 
-    >>> told_suppressed([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
+    >>> suppressed_text([HeldBack(start=0, end=5, reason="repetition"), HeldBack(start=70, end=75, reason="rate")])
     'text held back: 00:00-00:05 repetition, 01:10-01:15 rate'
     """
-    return _told_ranges("text held back", suppressed)
+    return _ranges_text("text held back", suppressed)
 
 
-def _told_ranges(what: str, ranges: Sequence[HeldBack | Untranscribed]) -> str:
-    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in ranges[:MAX_TOLD])
-    return f"{what}: {some}{' and more' if len(ranges) > MAX_TOLD else ''}"
+def _ranges_text(what: str, ranges: Sequence[HeldBack | Untranscribed]) -> str:
+    some = ", ".join(f"{clock(one.start)}-{clock(one.end)} {one.reason}" for one in ranges[:MAX_LISTED])
+    return f"{what}: {some}{' and more' if len(ranges) > MAX_LISTED else ''}"
 
 
 def _listed(answer: Msg, header: str, of: TypeAdapter[list[_Listed]]) -> list[_Listed]:
-    """What a daemon lists in a header; nothing, if we cannot read that."""
+    """A list in a header of a daemon; empty, if it cannot be read."""
     try:
         return of.validate_json((answer.headers or {}).get(header, "[]"))
     except ValidationError:
         return []
 
 
-def _goes_on(job: str) -> str:
-    return f"{job} goes on; `transcriber jobs --cancel {job}` stops it, `transcriber jobs --get {job}` fetches its text"
+def _still_runs(job: str) -> str:
+    return (
+        f"{job} continues; `transcriber jobs --cancel {job}` stops it, `transcriber jobs --get {job}` fetches its text"
+    )

@@ -196,7 +196,7 @@ class ClipHandler:
             if refused is not job:
                 self._runtime.telemetry.counters().jobs_enqueued += 1
             if refused is not None:
-                refused.settle(refused, worker.queue.no_place(refused.lane))
+                refused.settle(refused, worker.queue.full_error(refused.lane))
             try:
                 outcome = await heard
             finally:

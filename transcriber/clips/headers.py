@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from transcriber.audio.headers import MAX_PROMPT, NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.engine.job import SpeechModel, what_lacks
+from transcriber.engine.job import SpeechModel, unsupported_reason
 from transcriber.errors import BadInputError
 from transcriber.text.results import Form, Task
 
@@ -43,6 +43,6 @@ def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed:
     audio = parse_headers({name: given[name] for name in ("language", "traceparent") if name in given})
     if audio.ignored:
         raise BadInputError(audio.ignored[0])
-    if lack := what_lacks(model, audio.language, task, allowed):
+    if lack := unsupported_reason(model, audio.language, task, allowed):
         raise BadInputError(lack)
     return ClipOptions(form, task, prompt, audio)

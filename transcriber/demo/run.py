@@ -1,9 +1,9 @@
 """The demo: a broker, a daemon for each model, and streams of bundled speech, in real time. Out: exit status.
 
 Nothing is simulated: a real nats-server, ``transcriber serve`` as a process, audio and captions through
-the bus. Real people are transcribed by a Whisper model, harbour radio by the bundled model, which knows nothing else.
+the bus. Real speech is transcribed by a Whisper model, harbour radio by the bundled model, which was trained on nothing else.
 Status 0 means that the daemons stopped cleanly, that every frame of every recording is accounted
-for, and that the models whose figures we know transcribed well enough.
+for, and that the models with a known word error rate stayed below their limit.
 """
 
 import asyncio
@@ -31,21 +31,21 @@ from transcriber.testing.wer import word_errors, words
 from transcriber.text.captions import Line, text_line
 
 WHISPER = "tiny.en"
-"""For real people, unless another model is named."""
+"""For real speech, unless another model is named."""
 
 MAX_WER = {DEMO: 0.15, WHISPER: 0.10}
-"""Of the models that are known; no other can fail the demo by its words."""
+"""Limits of known models; no other can fail the demo by its word errors."""
 
 LAST_WORD_S = 60.0
-"""Seconds for the last windows to come back, with whatever model."""
+"""Seconds for the last transcripts to arrive, with any model."""
 
 Sessions = dict[str, list[AnyMessage]]
-"""By recording: what came back of it, in order."""
+"""By recording: its messages, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Station:
-    """One daemon and what it transcribes.
+    """One daemon and its recordings.
 
     Attributes:
         model: its name.
@@ -63,14 +63,14 @@ class Station:
 
 
 def demo(settings: Settings, *, model: str | None = None) -> int:
-    """The command ``demo``, with a model by name; with none it is tiny.en, or the bundled one where that cannot be had.
+    """The command ``demo``, with a model by name; by default tiny.en, or the bundled one where that cannot be downloaded.
 
     Raises:
         ConfigError: there is no such model.
-        ModelError: the model that was named cannot be had.
+        ModelError: the named model cannot be downloaded.
         StartError: the extra ``demo`` is not installed, or the broker does not start.
     """
-    # Before there is an event loop: it would hold back Ctrl-C until the model is here.
+    # Before the event loop starts: it would delay Ctrl-C until the model is downloaded.
     return asyncio.run(_demo(*_model_to_use(settings, model)))
 
 
@@ -90,7 +90,7 @@ async def _demo(model: str, instead_of: str | None) -> int:
                     sys.stderr.write(daemon.log())
                     return daemon.stop()
             async with connected(_broker_settings(broker.url), "transcriber demo") as connection:
-                sessions = await _perform(connection, daemons.values(), stations, screen)
+                sessions = await _publish_and_collect(connection, daemons.values(), stations, screen)
             statuses = {name: daemon.stop() for name, daemon in daemons.items()}
             for name, status in statuses.items():
                 if status:
@@ -99,7 +99,7 @@ async def _demo(model: str, instead_of: str | None) -> int:
 
 
 def _model_to_use(settings: Settings, model: str | None) -> tuple[str, str | None]:
-    """The name of a model whose file is here now; and why it is not the one that was meant."""
+    """The name of a model whose file exists now; and why it is not the requested one, if so."""
     try:
         with shown() as draw:
             find_named_model(settings, model or WHISPER, draw)
@@ -120,35 +120,35 @@ def _stations(model: str) -> list[Station]:
 
 
 def _broker_settings(nats_url: str) -> Settings:
-    """Our own broker and subjects, whatever the environment says."""
+    """Settings for our own broker, whatever the environment has."""
     mine = {name: field.default for name, field in Settings.model_fields.items() if name.startswith("nats_")}
     return Settings.model_validate(mine | {"nats_url": nats_url})
 
 
-async def _perform(
+async def _publish_and_collect(
     connection: Connection, daemons: Iterable[DaemonProcess], stations: Sequence[Station], screen: Screen
 ) -> Sessions:
-    """Play all recordings; returns what came back of each, complete unless a daemon died or hangs."""
+    """Publish all recordings; returns the messages of each, complete unless a daemon died or hangs."""
     sessions: Sessions = {recording.name: [] for station in stations for recording in station.recordings}
     messages = await subscribe(connection, "transcripts.*.*", "transcriber.metrics.*")
-    listening = asyncio.create_task(_listen(messages, sessions, screen))
+    listening = asyncio.create_task(_collect(messages, sessions, screen))
     programmes = {
         f"{station.subject}.{stream}": programme
         for station in stations
         for stream, programme in station.streams.items()
     }
-    playing = asyncio.gather(*(_play(connection, subject, programme) for subject, programme in programmes.items()))
+    playing = asyncio.gather(*(_publish(connection, subject, programme) for subject, programme in programmes.items()))
     longest_s = max(sum(recording.duration_s for recording in programme) for programme in programmes.values())
     try:
         async with asyncio.timeout(LAST_WORD_S + longest_s):
             while all(daemon.running for daemon in daemons) and not listening.done():
                 await asyncio.wait({listening}, timeout=0.5)
                 if playing.done():
-                    playing.result()  # raises what went wrong
+                    playing.result()  # raises its error
             if listening.done():
                 listening.result()
     except TimeoutError:
-        pass  # what has not come is missing in the account
+        pass  # missing messages fail the account
     finally:
         playing.cancel()
         listening.cancel()
@@ -156,7 +156,7 @@ async def _perform(
     return sessions
 
 
-async def _play(connection: Connection, subject: str, programme: Iterable[Recording]) -> None:
+async def _publish(connection: Connection, subject: str, programme: Iterable[Recording]) -> None:
     """One recording after the other, each a session."""
     for recording in programme:
         source = AudioSource(recording.format, recording.frames, _whole(recording.pcm))
@@ -167,8 +167,8 @@ async def _whole(pcm: bytes) -> AsyncIterator[bytes]:
     yield pcm
 
 
-async def _listen(messages: AsyncIterator[Received], sessions: Sessions, screen: Screen) -> None:
-    """Show and keep what comes, until every session has ended."""
+async def _collect(messages: AsyncIterator[Received], sessions: Sessions, screen: Screen) -> None:
+    """Show and collect messages, until every session has ended."""
     ended = 0
     while ended < len(sessions):
         message = await anext(messages)

@@ -1,4 +1,4 @@
-"""What the demo shows. In: captions, the daemon's figures, scores. Out: a terminal, or plain lines in a pipe."""
+"""The demo's screen. In: captions, the daemons' metrics, scores. Out: a terminal, or plain lines in a pipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from transcriber.text.captions import Line
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How well one recording was heard.
+    """The result of one recording.
 
     Attributes:
         model: the one that transcribed it.
-        words: how many were said.
+        words: in the reference.
         errors: substitutions, deletions and insertions.
-        account: what does not add up; nothing, if all is well.
+        account: errors of the account of its frames; empty if it is exact.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Score:
 
 
 class Screen:
-    """Captions scroll; on a terminal the figures stay below them while the ``with`` block lasts."""
+    """Captions scroll; on a terminal the metrics stay below them while the ``with`` block lasts."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
-        # It refreshes when told to: its own refreshing would be a thread.
+        # No auto-refresh: that would be a thread.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._figures: dict[str, str] = {}
 
@@ -57,14 +57,14 @@ class Screen:
         self._console.print(Text(line.text, style="dim" if line.dim else ""), soft_wrap=True)
 
     def figures(self, metrics: Metrics) -> None:
-        """Show the newest figures of each daemon; in a pipe only the last ones are shown, by ``results``."""
+        """Show the newest metrics of each daemon; in a pipe only the last ones are shown, by ``results``."""
         self._figures[metrics.instance] = _figures_line(metrics)
         if self._live.is_started:
             lines = "\n".join(self._figures.values())
             self._live.update(Panel(lines, title="daemons", title_align="left"), refresh=True)
 
     def results(self, scores: Sequence[Score], latencies_ms: Sequence[float]) -> None:
-        """A table of the recordings, and everything in a few lines."""
+        """A table of the recordings, and a summary of a few lines."""
         table = Table("recording", "stream", "model", "words", "wrong", "WER", "account")
         for score in scores:
             wer = f"{100 * score.errors / score.words:.1f} %"

@@ -1,1 +1,1 @@
-"""Who speaks, by voice: vectors from a network, grouped and matched to words."""
+"""Who speaks, by voice: embeddings from a network, clustered, and matched to words."""

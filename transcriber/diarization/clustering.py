@@ -1,7 +1,7 @@
-"""Vectors that point the same way belong together.
+"""Agglomerative clustering of voice embeddings.
 
-In: vectors of length 1, one at a time. Out: for each the number of its group. Groups are joined, the two most alike first, until
-no two are as alike as asked. How alike: the mean of the cosine over all pairs (average linkage).
+In: vectors of length 1, one at a time. Out: the number of each one's group. Groups are merged, the two most similar first, until
+no two are as similar as asked: by the mean cosine over all pairs (average linkage).
 """
 
 from array import array
@@ -10,53 +10,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_GROUPS = 1024
-"""So many vectors, an hour's, are compared to the end; then those most alike are joined early. 1 MB, 8 MB while they are."""
+"""Groups kept, an hour's vectors; beyond that the most similar are merged early. 1 MB, 8 MB during a merge."""
 
 _NEVER_ALIKE = 2.0
-"""More than any cosine: groups are joined only because there are too many."""
+"""More than any cosine: groups are merged only because there are too many."""
 
 Vector = NDArray[np.float32]
 
 
 class Clustering:
-    """Groups of what was added so far; memory grows by 4 bytes a vector. The same vectors in the same order: the same groups."""
+    """Groups of the vectors added so far; memory grows by 4 bytes a vector. Deterministic in the vectors and their order."""
 
     def __init__(self, alike: float, most: int | None = None) -> None:
-        """Groups less ``alike``, a cosine, stay apart, unless there are more than ``most``."""
+        """Groups less similar than ``alike``, a cosine, stay apart, unless there are more than ``most``."""
         self._alike = alike
         self._most = most
-        self._owners = array("i")  # of each vector its group; of those that have none yet, -1
-        self._unsure: dict[int, Vector] = {}  # these, by number
-        self._sums: list[Vector] = []  # of each group, its vectors
+        self._owners = array("i")  # the group of each vector; -1 of those without one yet
+        self._unsure: dict[int, Vector] = {}  # the latter, by number
+        self._sums: list[Vector] = []  # of the vectors of each group
         self._counts: list[int] = []
 
     def add(self, vector: Vector, *, sure: bool = True) -> None:
-        """The next one. What is not ``sure`` founds no group, but goes to the one it is most like, unless there is none."""
+        """Add the next vector. One that is not ``sure`` makes no group, but joins the most similar one, if there is any."""
         if sure:
-            self._found(vector)
+            self._add_group(vector)
         else:
             self._unsure[len(self._owners)] = vector
             self._owners.append(-1)
         if len(self._unsure) > MOST_GROUPS:
-            self._follow()
+            self._assign_unsure()
         if len(self._sums) > MOST_GROUPS:
-            self._join(_NEVER_ALIKE, MOST_GROUPS // 2)
+            self._merge(_NEVER_ALIKE, MOST_GROUPS // 2)
 
     def groups(self) -> list[int]:
-        """The group of each vector, numbered as they first appear. What is in one group then stays in one."""
+        """The group of each vector, numbered as they first appear. Vectors in one group stay together afterwards."""
         if not self._sums:
-            self._follow()
-        self._join(self._alike, self._most)
-        self._follow()
+            self._assign_unsure()
+        self._merge(self._alike, self._most)
+        self._assign_unsure()
         return _by_appearance(self._owners.tolist())
 
-    def _found(self, vector: Vector) -> None:
+    def _add_group(self, vector: Vector) -> None:
         self._owners.append(len(self._sums))
         self._sums.append(vector)
         self._counts.append(1)
 
-    def _follow(self) -> None:
-        """Find a group for those that are not sure; if there are no groups, they are the groups."""
+    def _assign_unsure(self) -> None:
+        """Give the unsure vectors the most similar group; without groups, they make them."""
         means = unit(np.array(self._sums))
         for number, vector in self._unsure.items():
             if len(means):
@@ -67,9 +67,9 @@ class Clustering:
                 self._counts.append(1)
         self._unsure.clear()
 
-    def _join(self, alike: float, most: int | None) -> None:
-        """Join groups that are ``alike``, and others as long as there are more than ``most``."""
-        groups = join(self._sums, self._counts, alike, most)
+    def _merge(self, alike: float, most: int | None) -> None:
+        """Merge groups that are ``alike``, and others as long as there are more than ``most``."""
+        groups = merge(self._sums, self._counts, alike, most)
         sums, counts = self._sums, self._counts
         self._sums, self._counts = [np.zeros_like(one) for one in sums[: len(set(groups))]], [0] * len(set(groups))
         for group, total, count in zip(groups, sums, counts, strict=True):
@@ -78,12 +78,12 @@ class Clustering:
         self._owners = array("i", (groups[owner] if owner >= 0 else owner for owner in self._owners))
 
 
-def join(sums: list[Vector], counts: list[int], alike: float, most: int | None = None) -> list[int]:
-    """For each group, sum and count of vectors of length 1, the number of the group in which it ends."""
+def merge(sums: list[Vector], counts: list[int], alike: float, most: int | None = None) -> list[int]:
+    """The number of the merged group of each group, given the sum and the count of its vectors of length 1."""
     if not sums:
         return []
     means = np.array(sums) / np.array(counts, np.float32)[:, np.newaxis]
-    # No BLAS: its threads would take the cores on which whisper works.
+    # No BLAS: its threads would take whisper's cores.
     cosines = np.einsum("ij,kj->ik", means, means)
     np.fill_diagonal(cosines, -np.inf)
     sizes = list(map(float, counts))

@@ -1,6 +1,6 @@
-"""A network that hears who speaks: GE2E (arXiv 1710.10467), as it was trained for the package ``resemblyzer``.
+"""Voice embeddings: the GE2E network (arXiv 1710.10467), as trained for the package ``resemblyzer``.
 
-In: speech, float32 at 16 kHz. Out: rows of 256 that point the same way where the voice is the same.
+In: speech, float32 at 16 kHz. Out: vectors of 256 that point the same way where the voice is the same.
 The graph is written here, in the runtime's format, since it is five nodes.
 """
 
@@ -8,47 +8,47 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.diarization.clustering import unit
 from transcriber.diarization.weights import BANDS, LAYERS, SIZE, read_weights
-from transcriber.engine.whisper.mel import HOP, N_FFT, MelBands, power_spectra
+from transcriber.engine.whisper.mel import HOP, MelBands, power_spectra
+from transcriber.models.conversion.mel_filters import mel_filters
 
 FRAMES = 160
-"""1.6 s: of so much speech the network says whose it is."""
+"""1.6 s: the network's input."""
 
 LOUDNESS = 10**-1.5
-"""RMS to which quieter speech is raised, -30 dBFS: the network heard no quieter one, and takes power as it comes."""
+"""RMS to which quieter speech is raised, -30 dBFS: the network was trained on no quieter one, and does not normalise."""
 
 _GATES = (0, 3, 1, 2)
-"""The runtime's order of them, input, output, forget, cell, in torch's."""
+"""torch's numbers of the gates in the runtime's order: input, output, forget, cell."""
 
 _ERROR = 3
-"""Of the runtime's levels of severity: no warnings."""
+"""The runtime's level of severity: no warnings."""
 
 
 class VoiceNetwork:
-    """The network; calls from several threads are fine, each takes one core, and 1.6 ms a second of a long turn, 5 ms for a turn of a second."""
+    """The network. Any thread, several at a time; a call takes one core, for 1.6 ms a second of a long turn, 5 ms for a turn of a second."""
 
     def __init__(self) -> None:
         """Load the weights.
 
         Raises:
-            ConfigError: they are not installed, or are not those we know.
+            ConfigError: they are not installed, or of another version.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERROR
-        # One core, beside those on which whisper works; and results that do not depend on how many there are.
+        # One core, beside whisper's; and results that do not depend on the number of cores.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(_graph(), options, providers=["CPUExecutionProvider"])
         self._bands = MelBands(mel_filters(BANDS))
 
     def __call__(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The voice in ``samples``, (n,) float32 at 16 kHz: (256,) float32 of length 1, or 0 where nothing sounds."""
+        """The voice in ``samples``, (n,) float32 at 16 kHz: (256,) float32 of length 1, or all 0 for digital silence."""
         rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
         if not rms:
             return np.zeros(SIZE, np.float32)
-        # Repeated if it is short: after silence the network hears a voice less well.
+        # Short speech is repeated: padded with silence it gives a worse embedding.
         samples = np.resize(samples, max(len(samples), FRAMES * HOP))
         frames = -(-len(samples) // HOP)
         power = self._bands(power_spectra(samples, frames))
@@ -61,45 +61,23 @@ class VoiceNetwork:
         return unit(unit(voices).mean(axis=0))
 
 
-def mel_filters(bands: int) -> NDArray[np.float32]:
-    """(``bands``, 201) float32: triangles of equal area on Slaney's mel scale, from 0 Hz to 8 kHz, as librosa makes them."""
-    top = _mel(np.array([TARGET_SAMPLE_RATE / 2]))[0]
-    edges_hz = _hertz(np.linspace(0, top, bands + 2))[:, np.newaxis]
-    bins_hz = np.arange(N_FFT // 2 + 1) * TARGET_SAMPLE_RATE / N_FFT
-    rising = (bins_hz - edges_hz[:-2]) / (edges_hz[1:-1] - edges_hz[:-2])
-    falling = (edges_hz[2:] - bins_hz) / (edges_hz[2:] - edges_hz[1:-1])
-    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (edges_hz[2:] - edges_hz[:-2])
-    return triangles.astype(np.float32)
-
-
-# Slaney's scale: linear up to 1 kHz, which is 15 mel, then 27 mel for each factor of 6.4.
-def _mel(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
-    above: NDArray[np.float64] = 15 + 27 * np.log(np.maximum(hertz, 1000) / 1000) / np.log(6.4)
-    return np.where(hertz < 1000, hertz * 3 / 200, above)  # noqa: PLR2004 - where the scale bends
-
-
-def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    above: NDArray[np.float64] = 1000 * np.exp(np.log(6.4) * (np.maximum(mel, 15) - 15) / 27)
-    return np.where(mel < 15, mel * 200 / 3, above)  # noqa: PLR2004 - where the scale bends
-
-
 def _graph() -> bytes:
     """The network as an ONNX model: frames x parts x bands in, parts x 256 out."""
     layers, linear, bias = read_weights()
     # First the matrices of all layers, then their biases.
     biases = layers[-LAYERS * 8 * SIZE :].reshape(LAYERS, 2, 4, SIZE)[:, :, _GATES]
-    nodes, tensors, at, came = b"", b"", 0, "mel"
+    nodes, tensors, at, previous = b"", b"", 0, "mel"
     for layer in range(LAYERS):
-        inputs = [came]
+        inputs = [previous]
         for name, width in (("W", SIZE if layer else BANDS), ("R", SIZE)):
             gates = layers[at : at + 4 * SIZE * width].reshape(4, SIZE, width)[_GATES, :, :]
             at += 4 * SIZE * width
             tensors += _tensor(f"{name}{layer}", gates.reshape(1, 4 * SIZE, width))
             inputs.append(f"{name}{layer}")
         tensors += _tensor(f"B{layer}", biases[layer].reshape(1, 8 * SIZE))
-        came, last = f"layer{layer}", f"last{layer}"
-        nodes += _node("LSTM", [*inputs, f"B{layer}"], [f"{came}x1", last], hidden_size=SIZE)
-        nodes += _node("Squeeze", [f"{came}x1", "directions"], [came])
+        previous, last = f"layer{layer}", f"last{layer}"
+        nodes += _node("LSTM", [*inputs, f"B{layer}"], [f"{previous}x1", last], hidden_size=SIZE)
+        nodes += _node("Squeeze", [f"{previous}x1", "directions"], [previous])
     tensors += _tensor("directions", np.ones(1, np.int64)) + _tensor("layers", np.zeros(1, np.int64))
     tensors += _tensor("linear", linear.reshape(SIZE, SIZE)) + _tensor("bias", bias)
     nodes += _node("Squeeze", [f"last{LAYERS - 1}", "layers"], ["hidden"])

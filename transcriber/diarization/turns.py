@@ -1,7 +1,7 @@
 """Transcripts to turns, and labels back to transcripts.
 
-In: finals, in order. Out: where somebody may have begun to speak, by pauses and ends of sentences; and the same finals, cut where
-the speaker changes.
+In: finals, in order. Out: turns, which begin after pauses and ends of sentences; and the same finals, cut where the speaker
+changes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,23 +14,23 @@ from transcriber.schema.messages import Final, Word
 from transcriber.text.phrases import SENTENCE_ENDS
 
 PAUSE_S = 0.3
-"""Nobody answers sooner, as a rule, and most breaths are shorter."""
+"""Few answers come sooner, and most breaths are shorter."""
 
 LONGEST_S = 6.0
-"""A longer turn is cut: whoever changes in it unnoticed costs less, and a voice is known after much less."""
+"""A longer turn is cut: a change of speaker that was missed in it then costs less, and a voice needs much less audio."""
 
 SHORTEST_S = 0.6
-"""A sentence that ends sooner ends no turn: of less nobody is known. A pause does."""
+"""A shorter sentence ends no turn: it is too short for an embedding. A pause does."""
 
 _CLOSERS = "\"'”’»)]」』"  # noqa: RUF001
 
 
 class Turn(NamedTuple):
-    """Words of one final that one speaker says, for all we know.
+    """Words of one final, presumably of one speaker.
 
     Attributes:
         start_s: from the session's start; ``end_s`` likewise.
-        words: how many.
+        words: their number.
     """
 
     start_s: float
@@ -55,7 +55,7 @@ def relabelled(final: Final, labels: Iterator[str]) -> list[Final]:
 
     Args:
         final: any but a partial one.
-        labels: of the turns to come; those of this final are taken.
+        labels: of the next turns; those of this final are taken.
     """
     found = turns(final)
     if not found:
@@ -103,12 +103,12 @@ def _cut(final: Final, parts: Sequence[tuple[str, Turn]]) -> list[Final]:
 
 def _texts(text: str, words: Sequence[Word], counts: Sequence[int]) -> list[str]:
     """The text cut before the first word of each part; ``counts`` is how many words each has."""
-    places, at = [], 0  # where each word begins; one that is not written like that, where the word before it ends
+    starts, at = [], 0  # where each word starts; one not found in the text, where the previous word ends
     for word in words:
-        place = text.find(word.word, at)
-        places.append(at if place < 0 else place)
-        at = at if place < 0 else place + len(word.word)
-    cuts = [0, *(places[number] for number in list(accumulate(counts))[:-1]), len(text)]
+        start = text.find(word.word, at)
+        starts.append(at if start < 0 else start)
+        at = at if start < 0 else start + len(word.word)
+    cuts = [0, *(starts[number] for number in list(accumulate(counts))[:-1]), len(text)]
     return [text[start:stop].strip() for start, stop in pairwise(cuts)]
 
 

@@ -1,8 +1,7 @@
-"""The weights of the network that hears who speaks. In: the file of another package. Out: arrays.
+"""The weights of the voice network. In: the file of another package. Out: arrays.
 
-Of the package only this file is used, so that none of what it depends on need be there; it is a checkpoint of torch's, which is a
-pickle, but nothing is unpickled: the file is the one that we know, to the byte, or it is refused, and so the place of its
-weights is known too.
+Only this file of the package is used, so that its dependencies need not be installed. It is a checkpoint of torch, which is a
+pickle, but nothing is unpickled: its SHA-256 must match, so the offsets of its weights are known.
 """
 
 import hashlib
@@ -19,12 +18,12 @@ INSTALL = f"pip install --no-deps {PACKAGE}==0.1.4"
 SHA256 = "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"
 
 SIZE = 256
-"""Of what comes out, and of each of the layers."""
+"""Width of the output, and of each layer."""
 
 LAYERS = 3
 BANDS = 40
 _RECURRENT, _LINEAR, _LINEAR_BIAS = 269_883, 7_731, 6_699
-"""Where they begin in the file, in bytes."""
+"""Offsets in the file, in bytes."""
 
 
 def weights_file() -> Path | None:
@@ -37,10 +36,10 @@ def weights_file() -> Path | None:
 
 
 def read_weights() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Those of the layers as they lie, of the linear layer, and its bias.
+    """Those of the layers as they are stored, of the linear layer, and its bias.
 
     Raises:
-        ConfigError: they are not installed, or are not those we know.
+        ConfigError: they are not installed, or of another version.
     """
     path = weights_file()
     if path is None:

@@ -259,7 +259,9 @@ class Backfill:
         """
         tries = 0
         while True:
-            answered = await self._worker.hear(lambda settle: report.job(window, settle, Lane.FILE, Arrival.now()))
+            answered = await self._worker.transcribe(
+                lambda settle: report.job(window, settle, Lane.FILE, Arrival.now())
+            )
             if answered is None:
                 raise UnansweredError("the worker has other things to do")
             if isinstance(answered[1], EngineError) and answered[1].reason == "shutdown":

@@ -136,7 +136,7 @@ class EventLog:
         if refused is not job:
             self._counters.jobs_enqueued += 1
         if refused is not None:
-            refused.settle(refused, SHUTDOWN if self.closed else self._worker.queue.no_place(refused.lane))
+            refused.settle(refused, SHUTDOWN if self.closed else self._worker.queue.full_error(refused.lane))
 
     def hear(self, entry: Entry, _: Job, outcome: Outcome) -> None:
         """What became of a window; the first answer counts."""

@@ -221,7 +221,7 @@ class StoredSecondPass:
         sound = sound_of(one.passage, pieces)
         report = StreamOutput(self._name, self._runtime, self._outbox)
         report.add(session).restore(mark.session)
-        answered = await self._worker.hear(lambda settle: report.passage_job(session, one.passage, sound, settle))
+        answered = await self._worker.transcribe(lambda settle: report.passage_job(session, one.passage, sound, settle))
         if answered is None:
             raise UnansweredError("the worker has other things to do")
         job, outcome = answered

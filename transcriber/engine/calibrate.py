@@ -1,4 +1,4 @@
-"""How fast is this machine, and how many streams does it hold? Measured with real workers on bundled speech.
+"""How fast is this machine, and how many real-time streams can it transcribe? Measured with real workers on bundled speech.
 
 In: settings, models, arrangements of workers and threads, encoder contexts. Out: a row for each, as a table or as JSON.
 """
@@ -29,25 +29,25 @@ MIN_JOBS = 3
 """Of each worker, whatever the time."""
 
 PATIENCE_S = 600.0
-"""For the jobs in hand: they must not run into the next row."""
+"""Grace for jobs still running: they must not overlap the next row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One arrangement.
+class Measurement:
+    """One arrangement of workers, threads and encoder context, measured.
 
     Attributes:
         model: its name.
         workers: models that work at the same time.
         threads: of each.
-        audio_ctx: encoder positions of a window alone; 0 is the full context.
-        follows: whether a window with left context has as many more as it needs.
+        audio_ctx: encoder positions of a window without left context; 0 is the full context.
+        follows: whether a window with left context gets as many more as it needs.
         median_ms, p95_ms: one window with its left context in one worker, while all of them work.
-        plain_ms: the median without left context, as windows are heard while others wait.
+        plain_ms: the median without left context, as under load.
         rtf: the median over the duration of a window.
         queue_capacity: windows that may wait for one worker.
-        streams: real-time streams that all workers together hold, at the stated loss; without left context.
-        shipped: whether these are what the settings mean.
+        streams: real-time streams that all workers together transcribe, at the stated loss; without left context.
+        shipped: whether this is the arrangement of the settings.
     """
 
     model: str
@@ -84,15 +84,15 @@ def calibrate(
     contexts: Sequence[int] = (),
     loss: float = 0.0,
     seconds: float = 2.0,
-) -> Iterator[Row]:
-    """A row for each model, arrangement and context, as they are measured, some six seconds each.
+) -> Iterator[Measurement]:
+    """Measure each model, arrangement and context in turn, some six seconds each.
 
     Args:
         settings: what is not varied.
         models: files.
         load: loads a model; called in the thread that uses it.
         threads: numbers of threads to try with one worker; default: arrangements that fill the machine.
-        contexts: encoder contexts to try; default: the one of the settings, and the full one.
+        contexts: encoder contexts to try; default: that of the settings, and the full one.
         loss: share of windows that may be dropped, 0 <= loss < 1.
         seconds: of measuring one row.
 
@@ -108,7 +108,7 @@ def calibrate(
                         "whisper_workers": workers,
                         "whisper_threads": count,
                         "whisper_audio_ctx": "auto" if follows else audio_ctx,
-                        "transcription_queue_capacity": 1,  # of no use here, and so it does not follow
+                        "transcription_queue_capacity": 1,  # not used here; set, so that it is not computed
                     }
                 )
                 plain = varied.model_copy(update={"left_context_secs": 0.0})
@@ -116,7 +116,7 @@ def calibrate(
                     asyncio.run(job_times_s(each, partial(load, path, each), seconds)) for each in (varied, plain)
                 )
                 rtf = statistics.median(times_s) / settings.buffer_duration_secs
-                yield Row(
+                yield Measurement(
                     model=model_name(path),
                     workers=workers,
                     threads=count,
@@ -134,23 +134,23 @@ def calibrate(
 
 
 def streams_held(times_s: Sequence[float], workers: int, duration_s: float, loss: float) -> int:
-    """How many real-time streams ``workers`` hold if a share ``loss`` of the windows may be dropped.
+    """How many real-time streams ``workers`` transcribe if a share ``loss`` of the windows may be dropped.
 
-    Each stream brings a window every ``duration_s`` seconds, and a worker does one in the mean of ``times_s``. Streams are as
-    regular as clocks, so nothing is lost below full load, and above it what is too much; provided that the queue may hold
-    a window or two of each (L_max at least twice D). Ingest is not in it (``bench.capacity`` measures the whole daemon).
+    Each stream completes a window every ``duration_s`` seconds, and a worker takes the mean of ``times_s`` for one. Streams are
+    regular, so nothing is dropped below full load, and above it only the excess; provided that the queue may hold
+    a window or two of each (L_max at least twice D). Ingest is not included (``bench.capacity`` measures the whole daemon).
 
     >>> streams_held([0.1, 0.1], workers=2, duration_s=5.0, loss=0.0)
     100
     >>> streams_held([0.8], workers=1, duration_s=5.0, loss=0.2)
     7
     """
-    # The tiny term keeps 5 / 0.1 at 50 where it is a hair below.
+    # The tiny term keeps 5 / 0.1 at 50 where floating point is just below.
     return workers * int(duration_s / (statistics.fmean(times_s) * (1 - loss)) + 1e-9)
 
 
-def as_table(rows: Iterable[Row], loss: float) -> Table:
-    """For people; what the settings mean is marked, and what holds most streams is in bold."""
+def as_table(rows: Iterable[Measurement], loss: float) -> Table:
+    """A table for the terminal; the arrangement of the settings is marked, the one with the most streams is bold."""
     rows = list(rows)
     table = Table(title=f"one window of speech; streams at a loss of {loss:.0%}", box=SIMPLE, collapse_padding=True)
     for name in ("model", "workers", "threads", "context", "ms", "p95", "plain", "RTF", "queue", "streams", ""):
@@ -173,10 +173,10 @@ def as_table(rows: Iterable[Row], loss: float) -> Table:
     return table
 
 
-def best(rows: Iterable[Row], model: str) -> Row:
-    """The row of ``model`` that holds the most streams, at the context of the settings if that was measured.
+def best(rows: Iterable[Measurement], model: str) -> Measurement:
+    """The row of ``model`` with the most streams, at the context of the settings if that was measured.
 
-    A tighter context is always faster, and not a question of speed alone. Of two rows, the one that is sooner done.
+    A tighter context is always faster, but costs accuracy. Between equal rows the one with the lower latency wins.
     """
     rows = [row for row in rows if row.model == model]
     contexts = {row.audio_ctx for row in rows if row.shipped} or {row.audio_ctx for row in rows}
@@ -184,26 +184,26 @@ def best(rows: Iterable[Row], model: str) -> Row:
 
 
 def _contexts(settings: Settings) -> list[int]:
-    """The one of the settings, and the full one, which it is measured against."""
+    """That of the settings, and the full one as the reference."""
     return list(dict.fromkeys((settings.audio_ctx, FULL_CONTEXT)))
 
 
 def _arrangements(settings: Settings) -> list[tuple[int, int]]:
-    """Workers and threads of each: one with one, those that fill the machine, and the one of the settings."""
+    """(workers, threads of each): one with one, those that use all cores, and that of the settings."""
     cores = available_cores()
     fill = {(workers, cores // workers) for workers in (1, 2, 4, 8, 16, cores) if workers <= cores}
     return sorted({(1, 1), (settings.whisper_workers, settings.threads)} | fill)
 
 
 async def job_times_s(settings: Settings, load: Callable[[], SpeechModel], seconds: float) -> list[float]:
-    """Seconds of each job, a whole window with its left context, while every worker of the settings has one after the other.
+    """Seconds of each job, a whole window with its left context, while every worker of the settings runs one after the other.
 
     Raises:
         ModelError: the model cannot be loaded, or fails.
     """
     pool = await WorkerPool.start(settings, load)
-    heard_s = settings.left_context_s + settings.buffer_duration_secs
-    samples = np.resize(self_test_speech(), int(heard_s * WHISPER_SAMPLE_RATE))
+    job_s = settings.left_context_s + settings.buffer_duration_secs
+    samples = np.resize(self_test_speech(), int(job_s * WHISPER_SAMPLE_RATE))
     times_s: list[float] = []
     failed: list[EngineError] = []
     stop_s = time.monotonic() + seconds
@@ -225,7 +225,7 @@ async def job_times_s(settings: Settings, load: Callable[[], SpeechModel], secon
     for worker in pool.workers:
         put(worker)
     await done.wait()
-    measured_s, failure = times_s[:], next(iter(failed), None)  # what ends later ran beside fewer others
+    measured_s, failure = times_s[:], next(iter(failed), None)  # jobs that end later ran beside fewer others
     await pool.stop(grace_s=PATIENCE_S)
     if failure:
         raise ModelError(f"model {pool.model.name} failed: {failure}")

@@ -1,8 +1,8 @@
-"""Is this answer to be believed? From what the decoder did and what the ear heard, whatever the language.
+"""Is a transcript credible? Judged by what the decoder did and what the voice activity detector found, in any language.
 
-In: one answer, how it came about, and how much speech there was. Out: None; or the reason to ask again (``doubt``); or,
-when nothing more can be asked, the reason to hold the text back (``suppression``). With stock weights a tight encoder
-context is known to make the decoder miss its end and repeat itself; on noise and music every Whisper invents.
+In: one transcript, how it was decoded, and how much speech there was. Out: None; or the reason to transcribe again (``doubt``); or,
+once that was done, the reason to hold the text back (``suppression``). With stock weights a tight encoder
+context is known to make the decoder miss its end and repeat itself; on noise and music every Whisper model hallucinates.
 """
 
 import re
@@ -23,7 +23,7 @@ WEAK_SPEECH_PROB = 0.9
 """The detector was sure of all speech, even in noise as loud (1.00 in 254 windows), but of hum and tones that set in at most 0.89."""
 
 MIN_AVG_LOGPROB_OF_SURE_SPEECH = -1.3
-"""Where there surely is speech, less likely text is doubted, and asked for once more, but only what is less likely than this is held back:
+"""Where there surely is speech, less likely text is doubted, and transcribed once more, but only what is less likely than this is held back:
 names and few words are unlikely though they are right. Of tiny.en's windows of dialogues in which half of what is new or more is right
 "Claims Department, Priya speaking" has -1.14, and of those with no word wrong the least likely -0.58 (``bench.guards``)."""
 
@@ -42,7 +42,7 @@ SILENT_STEPS = 6
 """Decoder steps in which whisper says that there is nothing: a time stamp or two and the end."""
 
 MAX_LETTERS_PER_SECOND = 60
-"""Faster than anybody speaks. Read in 7 s, which is hurried, the first article of the Declaration of Human Rights has 15 to
+"""Faster than people speak. Read in 7 s, which is hurried, the first article of the Declaration of Human Rights has 15 to
 37 letters a second in 34 languages, counted as ``letters`` does. Tokens would not do: the same takes 5 a second in English
 and 103 in Burmese."""
 
@@ -50,25 +50,25 @@ LETTERS_OF_A_WIDE_CHARACTER = 3
 """Chinese, Japanese and Korean write a syllable with one; others take about three letters for it."""
 
 MAX_SAID_AGAIN_WORDS = 2
-"""People say a word or two again and again: "no", "thank you"; and rows of numbers, as who counts time. Whisper's loops are as often
+"""People say a word or two again and again: "no", "thank you"; and rows of numbers, as in counting. Whisper's loops are as often
 whole clauses."""
 
 MAX_SAID_AGAIN_PER_SECOND = 25
 """Letters a second of speech, counted as ``letters`` does, of a text that says the same again and again. "No" eight times, "yes"
-six times and the like, as tiny.en and base hear them of three synthetic voices, have 9 to 21; the article below, read in a
-hurry, 24; a loop goes on for as many tokens as it may."""
+six times and the like, as tiny.en and base transcribe them from three synthetic voices, have 9 to 21; the article below, read in a
+hurry, 24; a loop runs for as many tokens as it may."""
 
 UNHEARD_SPEECH_S = 1.0
 """Seconds of speech that a detector may miss: soft ends of words, and what the noise covers."""
 
 
 def doubt(tokens: Sequence[object], avg_logprob: float | None, *, steps: int, max_steps: int) -> Doubt | None:
-    """Why the answer may be wrong.
+    """Why a transcript may be wrong.
 
     Args:
         tokens: the text tokens, in any form that can be compared.
         avg_logprob: their mean log-probability; None without tokens.
-        steps: how often the decoder ran; a failed answer has steps, but no tokens.
+        steps: how often the decoder ran; a failed decode has steps, but no tokens.
         max_steps: how often it was allowed to.
     """
     if steps > max_steps:
@@ -81,16 +81,16 @@ def doubt(tokens: Sequence[object], avg_logprob: float | None, *, steps: int, ma
 
 
 def doubt_of_new(words: Sequence[str], avg_logprob: float | None, doubted: Doubt | None) -> Doubt | None:
-    """Why what an answer says of its window may be wrong, where it says again what came before, too.
+    """Why the new words of a transcript may be wrong, where it also repeats the left context.
 
     Args:
         words: those of the window, as they are written.
         avg_logprob: the mean over them of each one's mean log-probability; None without words.
-        doubted: what ``doubt`` said of the whole answer.
+        doubted: what ``doubt`` said of the whole transcript.
     """
     if avg_logprob is not None and len(words) >= MIN_NEW_WORDS and avg_logprob < MIN_AVG_LOGPROB:
         return "log_probability"
-    # What people say again and again across a cut is more often in the whole than in what is new; a loop goes on in both.
+    # What people repeat across a cut is more often in the whole than in the new words; a loop is in both.
     again = doubted == "repetition" and (
         _repeats_at_all([_sound(word) for word in words]) or _repeats_at_all("".join(words))
     )
@@ -105,14 +105,14 @@ def suppression(
     speech_s: float | None = None,
     speech_prob: float | None = None,
 ) -> Suppressed | None:
-    """Why ``text`` is not to be shown; None if it may be, or if there is none.
+    """Why ``text`` is held back; None if it is not, or if there is none.
 
     Args:
-        text: the answer.
+        text: of the transcript.
         avg_logprob: mean log-probability of its tokens; None if not known.
         doubted: what ``doubt`` said of it.
-        speech_s: seconds that a detector took for speech; None when none listened.
-        speech_prob: how sure it is that there was any, in [0, 1]; None when none listened.
+        speech_s: seconds of speech by the voice activity detector; None without one.
+        speech_prob: how sure it is that there was any, in [0, 1]; None without one.
     """
     if not text:
         return None
@@ -131,7 +131,7 @@ def suppression(
 
 
 def letters(text: str) -> int:
-    """How long it takes to say, in letters of an alphabet, whatever the script.
+    """How long a text takes to say, in letters of an alphabet, whatever the script.
 
     >>> letters("harbour"), letters("港湾"), letters("항구")
     (7, 6, 6)
@@ -140,22 +140,22 @@ def letters(text: str) -> int:
 
 
 def said_in_time(text: str, speech_s: float) -> bool:
-    """Whether ``text``, which says the same again and again, may have been said in ``speech_s``."""
+    """Whether ``text``, which repeats itself, may have been said in ``speech_s``."""
     return letters(text) <= MAX_SAID_AGAIN_PER_SECOND * speech_s
 
 
 def _said_again(text: str, speech_s: float) -> bool:
-    """Whether somebody may have said the same again and again in ``speech_s``; the answer has come to its end.
+    """Whether a speaker may have repeated this in ``speech_s``; the decoder reached its end.
 
-    Words are compared as they sound. A script without spaces is one word, of which nothing can be told.
+    Words are compared as they sound. A script without spaces is one word, which cannot be judged.
     """
     if not said_in_time(text, speech_s):
         return False
     words = re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text.casefold())  # noqa: RUF001 - as whisper may write it
-    told = words
+    distinct = words
     for count in range(1, MAX_PERIOD + 1):
-        told = _once(told, count, any_word=count <= MAX_SAID_AGAIN_WORDS)
-    return len(told) < len(words) and not _repeats_at_all(told)
+        distinct = _once(distinct, count, any_word=count <= MAX_SAID_AGAIN_WORDS)
+    return len(distinct) < len(words) and not _repeats_at_all(distinct)
 
 
 def _sound(word: str) -> str:
@@ -164,23 +164,23 @@ def _sound(word: str) -> str:
 
 
 def _once(words: Sequence[str], count: int, *, any_word: bool) -> list[str]:
-    """The words without what repeats the ``count`` words before it; unless ``any_word`` does, only numbers."""
-    told: list[str] = []
+    """The words without repetitions of the ``count`` words before them; only of numbers, unless ``any_word``."""
+    kept: list[str] = []
     for word in words:
-        told.append(word)
-        last = told[-count:]
-        if last == told[-2 * count : -count] and (any_word or all(one.isdigit() for one in last)):
-            del told[-count:]
-    return told
+        kept.append(word)
+        last = kept[-count:]
+        if last == kept[-2 * count : -count] and (any_word or all(one.isdigit() for one in last)):
+            del kept[-count:]
+    return kept
 
 
 def _repeats_at_all(tokens: Sequence[object]) -> bool:
-    """Whether somewhere some of them come again and again."""
+    """Whether some of them repeat at any period."""
     return any(_repeats(tokens, period) for period in range(1, MAX_PERIOD + 1))
 
 
 def _repeats(tokens: Sequence[object], period: int) -> bool:
-    """Whether somewhere the same ``period`` tokens come again and again."""
+    """Whether the same ``period`` tokens repeat somewhere."""
     needed = max(MIN_REPEATS * period, MIN_REPEATED_TOKENS) - period
     run = 0
     for earlier, later in zip(tokens, tokens[period:], strict=False):

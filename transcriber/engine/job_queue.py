@@ -1,6 +1,6 @@
-"""The one place that refuses: a bounded, fair queue before one worker.
+"""The one place that refuses work: a bounded, fair queue before one worker.
 
-In: jobs, put by the event loop, which never waits. Out: jobs, taken by the worker thread, which does.
+In: jobs, put by the event loop, which never waits. Out: jobs, taken by the worker thread, which blocks.
 """
 
 import math
@@ -13,23 +13,23 @@ from transcriber.engine.job import Job, Lane
 from transcriber.errors import EngineError
 
 OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1, Lane.SECOND_PASS: 4}
-"""Places of the lanes beside ``final``, whose bound is the queue's capacity. A partial's place is the hand-over."""
+"""Slots of the lanes beside ``final``, whose bound is the queue's capacity. A partial's slot is the hand-over to the worker."""
 
 UNHURRIED = frozenset({Lane.FILE, Lane.SECOND_PASS})
 
 FILE_SHARE = 0.05
-"""Of the worker's time, kept for files however much else there is: they end some day, and cost the others so much."""
+"""Of the worker's time, reserved for files under any load, so that they end; it costs the other lanes as much."""
 
 SECOND_PASS_SHARE = 0.25
-"""Of the time, at most, for what is heard once more: a window that comes in the meantime waits for it."""
+"""Of the worker's time, at most, for second passes: a window that arrives meanwhile waits for one."""
 
 
 class JobQueue:
-    """Lanes by priority, but for the share of files; within each lane round-robin over streams. A second pass rests after each job.
+    """Lanes by priority, but for the share of files; within each lane round-robin over streams. The second-pass lane pauses after each job.
 
-    Thread-safe. Invariant: a job of a lane with ``n`` places is taken at the latest as the n-th one of its
+    Thread-safe. Invariant: a job of a lane with ``n`` slots is taken at the latest as the n-th one of its
     lane after it was put, so in the ``final`` lane time in the queue <= capacity x job time, whatever
-    the other streams do, and what files take of it.
+    the other streams do, plus the share of files.
 
     Attributes:
         depth: waiting ``final`` jobs; at most ``capacity``.
@@ -40,21 +40,21 @@ class JobQueue:
         self._finals = self._lanes[Lane.FINAL]
         self._changed = Condition()
         self._closed = False
-        self._waiting = False  # the worker, for a job
+        self._waiting = False  # whether the worker waits for a job
         self._clock = clock
-        self._in_hand: tuple[Lane, float] | None = None  # of the job that the worker has, and since when
-        self._file_s: float | None = None  # what the last file job took
-        self._owed_s = 0.0  # to files that wait
-        self._rested_at_s = -math.inf  # when a second pass may be made again
+        self._in_hand: tuple[Lane, float] | None = None  # lane of the running job, and since when
+        self._file_s: float | None = None  # how long the last file job took
+        self._owed_s = 0.0  # to waiting files
+        self._rested_at_s = -math.inf  # when the next second pass may start
 
     @property
     def capacity(self) -> int:
-        """Places of the ``final`` lane."""
+        """Slots of the ``final`` lane."""
         return self._finals.bound
 
     @capacity.setter
-    def capacity(self, places: int) -> None:
-        self._finals.bound = places
+    def capacity(self, slots: int) -> None:
+        self._finals.bound = slots
 
     @property
     def depth(self) -> int:
@@ -62,32 +62,32 @@ class JobQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether the worker waits for a job or has one that is in no hurry, and no other waits: a partial would be taken."""
+        """Whether a partial would be taken: the worker waits, or runs an unhurried job, and no urgent one is queued."""
         in_hand = self._in_hand
         at_leisure = in_hand is not None and in_hand[0] in UNHURRIED
         return (self._waiting or at_leisure) and not any(
             len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED
         )
 
-    def presses(self, job: Job) -> bool:
-        """Whether something waits that ``job``, a partial or a second pass, must not keep waiting."""
+    def must_yield(self, job: Job) -> bool:
+        """Whether a job waits that ``job``, a partial or a second pass, must not delay."""
         finals = len(self._finals)
-        if finals and job.ahead:
-            with self._changed:  # its own final waits for nothing else
-                finals -= sum(job.foretells(final) for final in self._finals.of(job.stream))
+        if finals and job.speculative:
+            with self._changed:  # its own final needs its transcript
+                finals -= sum(job.may_answer(final) for final in self._finals.jobs_of(job.stream))
         return bool(self._closed or finals > 0 or len(self._lanes[Lane.REQUEST]))
 
     def has_room(self, lane: Lane) -> bool:
-        """Whether the lane has a place that nobody must give up."""
+        """Whether the lane has a free slot."""
         return len(self._lanes[lane]) < self._lanes[lane].bound
 
     def try_put(self, job: Job) -> Job | None:
-        """Never waits. Returns the job that has no place: None, ``job``, or another's newest.
+        """Never waits. Returns the job that is refused: None, ``job``, or the newest of another stream.
 
-        A partial has one only while the queue is ``idle``: it is made of what would be wasted.
+        A partial is taken only while the queue is ``idle``: it uses time that would be wasted.
 
-        When the lane is full, the newest job of the stream that holds the most places goes, the arriving
-        job counted in; on a tie the arriving one. So a flooding stream pays for itself.
+        When the lane is full, the newest job of the stream with the most slots is refused, the arriving
+        job counted in; on a tie the arriving one. So a flooding stream loses its own windows.
         """
         with self._changed:
             if self._closed or (job.lane is Lane.PARTIAL and not self.idle):
@@ -97,19 +97,19 @@ class JobQueue:
                 self._changed.notify()
             return refused
 
-    def no_place(self, lane: Lane) -> EngineError:
-        """What becomes of a job that was refused a place, where nobody waits for one."""
+    def full_error(self, lane: Lane) -> EngineError:
+        """The outcome of a refused job that does not wait for a slot."""
         return EngineError(f"no place in the queue: {len(self._lanes[lane])} wait", reason="queue_full")
 
     def withdraw(self, job: Job) -> bool:
-        """Take out a job that nobody waits for any more; False if it waits no longer."""
+        """Take a job out whose caller is gone; False if it is not queued any more."""
         with self._changed:
             return self._lanes[job.lane].withdraw(job)
 
     def get(self) -> Job | None:
         """Waits for the next job; None once the queue is closed and empty."""
         with self._changed:
-            self._put_down()
+            self._count_finished()
             while True:
                 if kind := self._next_lane():
                     self._in_hand = kind[0], self._clock()
@@ -131,8 +131,8 @@ class JobQueue:
     def _may_take(self, kind: Lane) -> bool:
         return kind is not Lane.SECOND_PASS or (not self._closed and self._clock() >= self._rested_at_s)
 
-    def _put_down(self) -> None:
-        """The worker is through with the job in hand: what it took counts."""
+    def _count_finished(self) -> None:
+        """The running job is done: count the time it took."""
         if self._in_hand is None:
             return
         kind, since_s = self._in_hand
@@ -145,16 +145,16 @@ class JobQueue:
             self._file_s, self._owed_s = took_s, max(0.0, self._owed_s - took_s)
         elif len(self._lanes[Lane.FILE]):
             self._owed_s += FILE_SHARE / (1 - FILE_SHARE) * took_s
-            self._file_s = took_s if self._file_s is None else self._file_s  # until one has shown what it takes
+            self._file_s = took_s if self._file_s is None else self._file_s  # an estimate, until a file job was timed
 
     def close(self) -> None:
-        """Refuse from now on; what is queued can still be taken, but for second passes."""
+        """Refuse new jobs; those queued can still be taken, but for second passes."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def clear(self) -> list[Job]:
-        """Empty the queue; returns what was in it, oldest first."""
+        """Empty the queue; returns its jobs, oldest first."""
         with self._changed:
             return [job for lane in self._lanes.values() for job in lane.clear()]
 
@@ -171,7 +171,7 @@ class _Lane:
     def __len__(self) -> int:
         return len(self._due)
 
-    def of(self, stream: str) -> Iterable[Job]:
+    def jobs_of(self, stream: str) -> Iterable[Job]:
         """The waiting jobs of one stream."""
         return self._streams.get(stream, ())
 
@@ -188,7 +188,7 @@ class _Lane:
 
     def take(self) -> Job:
         job = next(iter(self._streams.values()))[0]
-        if not self._affords(job):
+        if not self._may_go_first(job):
             job = next(iter(self._due))
         self._taken += 1
         self._remove(job)
@@ -215,8 +215,8 @@ class _Lane:
             return arriving
         return self._streams[fullest][-1]
 
-    def _affords(self, job: Job) -> bool:
-        """Whether all others still come in time if ``job`` goes first."""
+    def _may_go_first(self, job: Job) -> bool:
+        """Whether all others are still taken in time if ``job`` goes first."""
         others = (due for other, due in self._due.items() if other is not job)
         return all(due > self._taken + place for place, due in enumerate(others, start=1))
 

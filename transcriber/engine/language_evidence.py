@@ -1,10 +1,10 @@
-"""Which language a speaker speaks, as far as his windows have shown.
+"""Which language a speaker speaks, by the evidence of the windows so far.
 
-In: how likely the model finds each language, by window. Out: the language to hear the next window in, and whether that is sure. A
-few seconds are often misheard, so their evidence is added up until one language is far ahead of all others; from then on
-nothing is asked, unless the text becomes unlikely, and another language must be likelier by so much to take over.
+In: the probability of each language, by window. Out: the language to transcribe the next window in, and whether that is sure.
+Detection on a few seconds is often wrong, so the evidence is added up until one language is far ahead of all others; from then on
+nothing is detected, unless the text becomes unlikely, and another language must be likelier by a margin to take over.
 
-Everything here depends on the audio and on settings alone, and is small: another daemon goes on with the same.
+Everything here depends on the audio and on settings alone, and is small: another daemon resumes with the same.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 WHOLE_S = 5.0
-"""Seconds of speech whose evidence counts in full; of less the share of it. base is right of 2 s hardly more often than wrong."""
+"""Seconds of speech whose evidence counts in full; less counts in proportion. On 2 s base is hardly more often right than wrong."""
 
 LEAST_S = 1.0
 """Less speech, such as a cough or a yes, says nothing of its language."""
@@ -21,26 +21,26 @@ ENOUGH_S = 3.0
 """Seconds of speech before a language is sure."""
 
 MOST_S = 60.0
-"""Seconds of speech, counted as their evidence is, after which the likeliest language is taken for sure, so that it is not asked for
-ever; it may be doubted like any other."""
+"""Seconds of speech, counted like their evidence, after which the likeliest language is taken as sure, so that detection ends; it may
+be doubted like any other."""
 
 FLOOR = 0.01
-"""Least probability that counts, of any language: one window that is surely misheard can be made good by others."""
+"""Least probability that counts, of any language: other windows can outweigh one wrong detection."""
 
 MARGIN = 3.0
 """By so much, in natural logarithms of odds, the likeliest language is ahead of the next one when it is sure: 20 to 1."""
 
 CHANGE_MARGIN, MOST_OF_A_WINDOW = 2.5, 3.0
-"""By so much another one is ahead of the one that was sure when it takes over; and what one window adds to that at most."""
+"""By so much another language must be ahead of the sure one to take over; and what one window adds to that at most."""
 
 KEPT = 12
-"""Languages that are told apart; the others are as unlikely as can be."""
+"""Languages with a score of their own; the others count as least likely."""
 
 DIGITS = 3
 
 
-class Odds(NamedTuple):
-    """What the model found in one window.
+class LanguageProbabilities(NamedTuple):
+    """What the model detected in one window.
 
     Attributes:
         probabilities: by ISO 639-1 code, of all languages that it may be, 1 in all; empty where nothing is to be detected.
@@ -55,15 +55,15 @@ class Odds(NamedTuple):
         return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
 
 
-class Spoken(NamedTuple):
-    """What is known at the end of a window; plain enough for JSON.
+class LanguageEvidence(NamedTuple):
+    """The evidence at the end of a window; plain enough for JSON.
 
     Attributes:
-        language: to hear the next window in; None: nothing was said yet from which it shows.
-        sure: whether it need not be asked for again.
-        scores: the likeliest languages with natural logarithms. Not sure: of their probabilities, added up. Sure: of the odds that it
-            is they instead, as far as the text was doubted; at least 0.
-        speech_s: seconds of speech these are of; as long as it is not sure.
+        language: to transcribe the next window in; None: no evidence yet.
+        sure: whether it need not be detected again.
+        scores: the likeliest languages with natural logarithms. Not sure: of their probabilities, added up. Sure: of the odds
+            against ``language``, from doubted text; at least 0.
+        speech_s: seconds of speech behind the scores; while not sure.
     """
 
     language: str | None = None
@@ -71,8 +71,8 @@ class Spoken(NamedTuple):
     scores: tuple[tuple[str, float], ...] = ()
     speech_s: float = 0.0
 
-    def heard(self, odds: Mapping[str, float], speech_s: float) -> "Spoken":
-        """After one more window with ``speech_s`` seconds of speech, as long as it is not sure."""
+    def with_window(self, odds: Mapping[str, float], speech_s: float) -> "LanguageEvidence":
+        """After one more window with ``speech_s`` seconds of speech, while the language is not sure."""
         if speech_s < LEAST_S or not odds:
             return self
         counted_s = min(speech_s, WHOLE_S)
@@ -90,11 +90,11 @@ class Spoken(NamedTuple):
         (language, best), *others = ranked
         second = others[0][1] if others else total_s / WHOLE_S * math.log(FLOOR)
         if (best - second >= MARGIN and total_s >= ENOUGH_S) or total_s >= MOST_S:
-            return Spoken(language, sure=True)
-        return Spoken(language, False, ranked, round(total_s, DIGITS))
+            return LanguageEvidence(language, sure=True)
+        return LanguageEvidence(language, False, ranked, round(total_s, DIGITS))
 
-    def doubted(self, odds: Mapping[str, float], speech_s: float) -> "Spoken":
-        """After one more window whose text is unlikely, once it was sure; another language may have taken over."""
+    def with_doubtful_window(self, odds: Mapping[str, float], speech_s: float) -> "LanguageEvidence":
+        """After one more window whose text is unlikely, once the language was sure; another one may have taken over."""
         if speech_s < LEAST_S or not odds:
             return self
         before, share = dict(self.scores), min(speech_s, WHOLE_S) / WHOLE_S
@@ -111,11 +111,11 @@ class Spoken(NamedTuple):
             }
         )
         if ranked and ranked[0][1] >= CHANGE_MARGIN:
-            return Spoken(ranked[0][0], sure=True)
+            return LanguageEvidence(ranked[0][0], sure=True)
         return self._replace(scores=ranked)
 
-    def likely(self) -> "Spoken":
-        """After one more window whose text is likely, once it was sure: half of what spoke against it is forgotten."""
+    def with_likely_window(self) -> "LanguageEvidence":
+        """After one more window whose text is likely, once the language was sure: the evidence against it is halved."""
         return self._replace(
             scores=_ranked({language: score / 2 for language, score in self.scores if score >= MARGIN / 10})
         )
@@ -126,6 +126,6 @@ def _log(probability: float) -> float:
 
 
 def _ranked(scores: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    """The best of them first; of those that are as good, by name."""
+    """The best first; equal ones by name."""
     best = sorted(scores.items(), key=lambda one: (-one[1], one[0]))[:KEPT]
     return tuple((language, round(score, DIGITS)) for language, score in best)

@@ -1,4 +1,4 @@
-"""The workers together: n models with n threads; a stream stays on its worker."""
+"""All workers: a model and a thread each; a stream stays on its worker."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from transcriber.engine.worker import THREAD_NAME, Worker
 from transcriber.errors import EngineError
 
 CANCEL_S = 0.3
-"""How long a cancelled job may take to answer before it is abandoned."""
+"""How long a cancelled job may take to end before it is abandoned."""
 
 
 class WorkerPool:
     """Event loop only.
 
     Attributes:
-        workers: all of them, loaded and warm. They warm up at the same time, so at the speed of a busy machine.
+        workers: all of them, loaded and warm. They warm up at the same time, so their RTF is that of a busy machine.
     """
 
     def __init__(self, workers: list[Worker]) -> None:
@@ -36,7 +36,7 @@ class WorkerPool:
                 load,
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,
-                places=settings.queue_capacity,
+                capacity_for=settings.queue_capacity,
                 left_s=settings.window_policy.left_context_s,
             )
             for number in range(settings.whisper_workers)
@@ -85,7 +85,7 @@ class WorkerPool:
         return worker
 
     def release(self, worker: Worker) -> None:
-        """A stream of this worker is over."""
+        """A stream of this worker has ended."""
         self._streams[worker] -= 1
 
     async def crashed(self) -> None:
@@ -95,7 +95,7 @@ class WorkerPool:
             finished.result()
 
     async def stop(self, grace_s: float) -> None:
-        """Finish what is queued for ``grace_s`` seconds, then cancel; every job is settled on return."""
+        """Drain the queues for ``grace_s`` seconds, then cancel; every job is settled on return."""
         for worker in self.workers:
             worker.queue.close()
         await asyncio.wait([worker.finished for worker in self.workers], timeout=grace_s)

@@ -1,11 +1,11 @@
 """What one speaker said last, as prompt for the next window.
 
-In: the answers to a speaker's windows, in order. Out: the end of the text that may be trusted, or nothing.
-A prompt that is wrong does harm: the decoder takes it up and goes on with it. So one answer that is not sure, one without
-words and one hole in the audio are each enough to forget everything.
+In: the transcripts of a speaker's windows, in order. Out: the end of the trusted text, or nothing.
+A wrong prompt does harm: the decoder continues it. So one transcript that is not sure, one without words and one hole in the
+audio are each enough to forget everything.
 """
 
-from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.engine.transcript import Transcript
 from transcriber.schema.languages import WITHOUT_SPACES
 
@@ -13,18 +13,18 @@ MIN_AVG_LOGPROB = -0.5
 """Of text that may be a prompt: a mean probability of 0.6 a token."""
 
 MAX_CHARS = 200
-"""What is said in about three windows of 5 s. Every token of a prompt costs time, and an old one misleads."""
+"""What is said in about three windows of 5 s. Every token of a prompt costs time, and old text misleads."""
 
 
-class Context:
+class SpeakerPrompt:
     """The confident text of one speaker, as far as it reaches without a hole up to the next window.
 
-    Jobs of one context go through one worker, one after the other: a stream stays on its worker. So each of the two
-    attributes has one writer, and each write is a single assignment, which the interpreter makes in one step:
-    ``drop`` writes the epoch on the event loop, ``follow`` the text on the worker's thread.
+    Jobs of one speaker go through one worker, one after the other: a stream stays on its worker. So each of the two
+    attributes has one writer, and each write is a single assignment, which is atomic in the interpreter:
+    ``reset`` writes the epoch on the event loop, ``record`` the text on the worker's thread.
 
-    A job keeps the epoch in which it was made. Text stays in the epoch of the job that said it: whatever still waits in
-    the queue when the audio breaks off is prompted and followed as before, and no job made after the break reads it.
+    A job keeps the epoch in which it was made. Text stays in the epoch of its job: jobs that are still queued when the
+    audio has a hole are prompted as before, and no job made after the hole reads their text.
     """
 
     def __init__(self, said: str = "") -> None:
@@ -34,25 +34,25 @@ class Context:
 
     @property
     def epoch(self) -> int:
-        """Of the job that is made now. Event loop only."""
+        """Of a job made now. Event loop only."""
         return self._epoch
 
     @property
     def text(self) -> str:
-        """The prompt of a job that is made now, as far as it is known; any thread."""
-        return self.before(self._epoch)
+        """The prompt of a job made now, as far as it is known; any thread."""
+        return self.of_epoch(self._epoch)
 
-    def before(self, epoch: int) -> str:
+    def of_epoch(self, epoch: int) -> str:
         """The prompt for a job of ``epoch``. Any thread."""
         said_in, text = self._said
         return text if said_in == epoch else ""
 
-    def follow(self, transcript: Transcript | None, epoch: int) -> None:
-        """What became of a final job of ``epoch``; None if it failed. Worker thread only."""
-        self._said = (epoch, self._joined(self.before(epoch), transcript) if transcript else "")
+    def record(self, transcript: Transcript | None, epoch: int) -> None:
+        """Append the transcript of a final job of ``epoch``; None if it failed. Worker thread only."""
+        self._said = (epoch, self._joined(self.of_epoch(epoch), transcript) if transcript else "")
 
-    def drop(self) -> None:
-        """The audio has a hole here: what was said before it is no prompt for what comes. Event loop only."""
+    def reset(self) -> None:
+        """The audio has a hole here: text before it is no prompt for windows after it. Event loop only."""
         self._epoch += 1
 
     @staticmethod
@@ -62,40 +62,42 @@ class Context:
         if not sure or not transcript.text or transcript.doubt or transcript.suppressed:
             return ""
         space = "" if transcript.language in WITHOUT_SPACES else " "
-        return ending(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
+        return last_words(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)
 
 
-class Trail:
-    """What the latest windows of a speaker leave for the next one.
+class SpeakerHistory:
+    """What the latest windows of a speaker mean for the next one.
 
-    Read and written by the worker's thread, so that it does not depend on how many windows wait; but that a window is given up is
+    Read and written by the worker's thread, so that it does not depend on the queue's depth; but that a window was dropped is
     written on the event loop. Each write is one assignment.
 
     Attributes:
-        language: in which something was said last; it stays until somebody says another one. None: nothing was said yet.
-        spoken: what is known of the language where nobody tells it.
+        language: of the latest text; None: no text yet.
+        spoken: the evidence of the language where it is detected.
     """
 
     __slots__ = ("_sure", "language", "spoken")
 
-    def __init__(self, *, sure: bool = True, language: str | None = None, spoken: Spoken | None = None) -> None:
-        """``sure``: the latest window was heard, and believed."""
-        self._sure, self.language, self.spoken = sure, language, spoken or Spoken()
+    def __init__(
+        self, *, sure: bool = True, language: str | None = None, spoken: LanguageEvidence | None = None
+    ) -> None:
+        """``sure``: the latest window was transcribed, and its text not held back."""
+        self._sure, self.language, self.spoken = sure, language, spoken or LanguageEvidence()
 
     @property
-    def known(self) -> tuple[bool, str | None, Spoken]:
-        """All that it says to the next window."""
+    def known(self) -> tuple[bool, str | None, LanguageEvidence]:
+        """All of it that the next window depends on."""
         return self._sure, self.language, self.spoken
 
-    def leads_to(self, language: str | None) -> bool:
-        """Whether the next window, in ``language``, may be heard together with what was said before.
+    def allows_left_context(self, language: str | None) -> bool:
+        """Whether the next window, in ``language``, may be transcribed together with its left context.
 
-        What made the decoder loop once does so again; and one call has one language.
+        Audio that made the decoder loop does so again; and one call has one language.
         """
         return self._sure and self.language in {None, language}
 
-    def follow(self, transcript: Transcript | None) -> None:
-        """What became of a window; None if it failed."""
+    def record(self, transcript: Transcript | None) -> None:
+        """Record the transcript of a window; None if it failed."""
         self._sure = transcript is not None and not transcript.suppressed
         if transcript is not None and transcript.text:
             self.language = transcript.language
@@ -103,10 +105,10 @@ class Trail:
             self.spoken = transcript.spoken
 
 
-def ending(text: str, max_chars: int) -> str:
-    """The end of ``text``, from the beginning of a word where it has any spaces: at most ``max_chars``.
+def last_words(text: str, max_chars: int) -> str:
+    """The end of ``text``, from the start of a word where it has spaces: at most ``max_chars``.
 
-    >>> ending("gale warning for the north channel", 15), ending("人人生而自由", 4)
+    >>> last_words("gale warning for the north channel", 15), last_words("人人生而自由", 4)
     ('north channel', '生而自由')
     """
     if len(text) <= max_chars:

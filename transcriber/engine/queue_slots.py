@@ -1,4 +1,4 @@
-"""Places in a lane of a worker's queue, for those who can wait. In: the queue. Out: one who waits is told, in turn, when there is room."""
+"""Waiting for a slot in a lane of a worker's queue. In: the queue. Out: waiters are woken, in order, when there is room."""
 
 import asyncio
 from collections import deque
@@ -16,7 +16,7 @@ class QueueSlots:
         worker.on_room.append(self.wake)
 
     async def free(self) -> None:
-        """Wait until there is a place; it must be taken before anything else is awaited."""
+        """Wait until there is a slot; it must be taken before anything else is awaited."""
         if not self._waiting and self._room:
             return
         turn = self._new_turn()
@@ -32,7 +32,7 @@ class QueueSlots:
                 raise
             if self._room:
                 return
-            # Somebody who did not wait was faster.
+            # A caller that did not wait took the slot.
             turn = self._new_turn()
             self._waiting.appendleft(turn)
 
@@ -45,9 +45,9 @@ class QueueSlots:
         return asyncio.get_running_loop().create_future()
 
     def wake(self) -> None:
-        """A job has left the lane. One at a time: who is woken takes the place before the next one is taken."""
+        """A job has left the lane. One waiter at a time: it takes the slot before the next job is taken."""
         while self._waiting and self._room:
             turn = self._waiting.popleft()
-            if not turn.done():  # who waited may have been cancelled, and not know it yet
+            if not turn.done():  # a waiter may be cancelled and not have run yet
                 turn.set_result(None)
                 return

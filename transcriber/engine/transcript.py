@@ -1,4 +1,4 @@
-"""What the model made of one window: text, words with times, and how sure it is. Plain data."""
+"""The model's output for one window: text, words with times, and how sure it is. Plain data."""
 
 import math
 from collections.abc import Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from transcriber.engine.hallucination import Doubt
-from transcriber.engine.language_evidence import Spoken
+from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.schema.languages import WITHOUT_SPACES
 from transcriber.schema.messages import Suppressed
 
 LEAST_PROBABILITY = 1e-6
-"""Of a word: one that is rounded to 0 has a logarithm all the same."""
+"""Of a word: one rounded to 0 has a logarithm all the same."""
 
 
 class Phrase(NamedTuple):
-    """What the model put between two of its time stamps.
+    """The text between two of the model's time stamps.
 
     Attributes:
         start_s, end_s: the stamps.
-        letters: how long it takes to say, more than 0 (see ``guards.letters``).
+        letters: how long it takes to say, more than 0 (see ``hallucination.letters``).
     """
 
     start_s: float
@@ -39,10 +39,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What the model made of one job.
+    """The model's output for one job.
 
     Attributes:
-        text: stripped; empty when nothing was said, or what was is suppressed.
+        text: stripped; empty when nothing was said, or when it is held back.
         words: in order, times monotone and inside the job; None when the model gives no times.
         phrases: between its time stamps, in order, in seconds as those of its words; empty where they are not known.
         language: ISO 639-1 code that was used or detected.
@@ -50,12 +50,12 @@ class Transcript:
         no_speech_prob: in [0, 1]; None where it is not known: whisper.cpp 1.8.5 takes it from the logits of the first token it was
             given, which only a call with a single one has, and the binding does not expose it.
         processing_s: seconds inside whisper calls only.
-        doubt: why the answer may be wrong; None if nothing speaks against it.
-        redone: whether this is the answer to a second asking, at a wide context.
-        wide: whether it was made at a wide context, be it that the window fits no other.
-        suppressed: why there is no text, though whisper gave some; None if it gave none, or it is here.
-        lead_s: seconds before its window that were heard, and are in it.
-        spoken: what is then known of the language; None where it was told.
+        doubt: why it may be wrong; None if nothing indicates that.
+        redone: whether the window was transcribed twice, the second time at a wide context.
+        wide: whether it was made at a wide context, perhaps as the window fits no other.
+        suppressed: why whisper's text is held back; None if it is not, or if there was none.
+        lead_s: seconds of left context that are transcribed in it.
+        spoken: the evidence of the language so far; None where the language was given.
     """
 
     text: str
@@ -69,28 +69,28 @@ class Transcript:
     wide: bool = False
     suppressed: Suppressed | None = None
     lead_s: float = 0.0
-    spoken: Spoken | None = None
+    spoken: LanguageEvidence | None = None
     phrases: tuple[Phrase, ...] = ()
 
     def without_lead(self) -> "Transcript":
-        """What was said in its window, by the times of its words, and how likely these are: the mean over them."""
+        """The words of its window alone, by their times, and their mean log-probability."""
         if not self.lead_s or self.words is None:
             return self
         own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
         logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in own]
         avg_logprob = min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
-        return replace(self.with_words(written(own, self.language), own), avg_logprob=avg_logprob)
+        return replace(self.with_words(text_of(own, self.language), own), avg_logprob=avg_logprob)
 
     def phrases_from(self, start_s: float) -> tuple[Phrase, ...]:
-        """Its phrases on the clock on which its window begins at ``start_s``."""
+        """Its phrases on the clock on which its window starts at ``start_s``."""
         begin_s = start_s - self.lead_s
         return tuple(Phrase(begin_s + one.start_s, begin_s + one.end_s, one.letters) for one in self.phrases)
 
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
-        """The same answer, of other words."""
+        """The same transcript with other words."""
         return replace(self, text=text, words=words)
 
 
-def written(words: Sequence[Word], language: str | None) -> str:
+def text_of(words: Sequence[Word], language: str | None) -> str:
     """The words as text."""
     return ("" if language in WITHOUT_SPACES else " ").join(word.word for word in words)

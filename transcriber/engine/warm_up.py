@@ -1,6 +1,6 @@
-"""The model's speed on this machine, measured on bundled speech before the first window comes.
+"""The model's speed on this machine, measured on bundled speech before the first window.
 
-In: a loaded model, the duration of a window, and how much before it is heard with it. Out: its real-time factor (RTF).
+In: a loaded model, the duration of a window and of its left context. Out: its real-time factor (RTF).
 """
 
 import statistics
@@ -19,9 +19,9 @@ ENOUGH_S = 2.0
 
 
 def warm_up(model: SpeechModel, duration_s: float, left_s: float = 0.0) -> float:
-    """Median RTF of up to three windows of ``duration_s``, heard with ``left_s`` before them, after one at each context.
+    """Median RTF of up to three windows of ``duration_s`` with ``left_s`` of left context, after one at each encoder context.
 
-    English is given: detecting a language costs a second encode, which a stream pays only until it is sure.
+    English is given: detecting a language costs a second encoder run, which a stream pays only until it is sure.
 
     Raises:
         ModelError: the model failed.

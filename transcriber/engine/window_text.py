@@ -1,6 +1,6 @@
-"""One window's text. In: its job and the model. Out: what may be shown, or why it may not.
+"""One window's text. In: its job and the model. Out: the transcript, its text perhaps held back.
 
-An answer that is not to be believed is asked for once more; what then is not to be believed is held back.
+A window whose text is doubtful is transcribed once more; text that then is still doubtful is held back.
 """
 
 import math
@@ -12,60 +12,60 @@ from transcriber.audio.window import OVERLAP_S
 from transcriber.config.sizing import MIN_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS
 from transcriber.engine.hallucination import Doubt, doubt_of_new, said_in_time, suppression
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, SpeechModel
-from transcriber.engine.prompt import Trail
+from transcriber.engine.prompt import SpeakerHistory
 from transcriber.engine.transcript import Transcript
 from transcriber.errors import EngineError
 from transcriber.schema.messages import Suppressed
 
 PARTIAL_S = (MIN_AUDIO_CTX - SPARE_POSITIONS) / POSITIONS_PER_SECOND
-"""A partial must be soon: it hears no more than the least context holds."""
+"""A partial must be quick: it gets no more audio than the least encoder context holds."""
 
 SLIP_S = 1.0
-"""What is new is told by the times of words, which slip by so much."""
+"""New words are recognised by their times, which are wrong by up to this."""
 
 
-def ask(
+def transcribe_window(
     model: SpeechModel,
     job: Job,
     should_abort: Callable[[], bool],
     *,
     language: str | None = None,
-    pressed: bool = False,
-    alone: bool = False,
+    under_load: bool = False,
+    skip_lead: bool = False,
 ) -> Transcript:
-    """What ``model`` hears of ``job``, in ``language`` if the job says none. Worker thread only.
+    """Transcribe ``job``, in ``language`` if the job has none. Worker thread only.
 
-    ``pressed``: others wait, so it is asked once. ``alone``: it hears little of what comes before the window.
+    ``under_load``: other jobs wait, so transcribe once. ``skip_lead``: leave out most of the left context.
 
     Raises:
         EngineError: whisper failed, or was aborted.
     """
-    trail = job.trail or Trail()
-    language = job.language or language or trail.language
-    lead_s = min(job.lead_s, _most_lead_s(job, alone=alone or not trail.leads_to(language)))
-    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_in(language)
-    hear = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
-    if job.guesses:
-        hear = partial(hear, greedy=True)  # quick, and two guesses at the same words agree
-    answer = replace(hear(prompt=prompt), lead_s=lead_s)
-    # At a wide context and without what was said before: either may be the cause.
-    may_help = not job.guesses and ((model.tight and not answer.wide) or bool(prompt))
-    if may_help and not pressed and not _believed(answer, job):
-        answer = _better(answer, job, partial(hear, wide=True))
+    history = job.history or SpeakerHistory()
+    language = job.language or language or history.language
+    lead_s = min(job.lead_s, _most_lead_s(job, skip_lead=skip_lead or not history.allows_left_context(language)))
+    samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_for(language)
+    run = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
+    if job.prefers_speed:
+        run = partial(run, greedy=True)  # quick, and two partials of the same words agree
+    answer = replace(run(prompt=prompt), lead_s=lead_s)
+    # At a wide context and without a prompt: either may be the cause.
+    may_help = not job.prefers_speed and ((model.tight and not answer.wide) or bool(prompt))
+    if may_help and not under_load and not _believed(answer, job):
+        answer = _better(answer, job, partial(run, wide=True))
     reason = _suppression(answer, job)
     return replace(answer, text="", words=(), suppressed=reason) if reason else answer
 
 
-def _most_lead_s(job: Job, *, alone: bool) -> float:
-    if alone:
+def _most_lead_s(job: Job, *, skip_lead: bool) -> float:
+    if skip_lead:
         return OVERLAP_S
-    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.guesses else math.inf
+    return max(OVERLAP_S, PARTIAL_S - job.duration_s) if job.prefers_speed else math.inf
 
 
-def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) -> Transcript:
-    """The better of two answers."""
+def _better(first: Transcript, job: Job, run_again: Callable[[], Transcript]) -> Transcript:
+    """The better of two transcripts."""
     try:
-        second = replace(ask_again(), lead_s=first.lead_s)
+        second = replace(run_again(), lead_s=first.lead_s)
     except EngineError:
         return first
     better = max(second, first, key=lambda answer: _belief(answer, job))
@@ -73,19 +73,19 @@ def _better(first: Transcript, job: Job, ask_again: Callable[[], Transcript]) ->
 
 
 def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
-    """Why the text of ``job`` is not to be shown: it cannot be believed as a whole, or what is new in it cannot.
+    """Why the text of ``job`` is held back: the whole is not credible, or its new words are not.
 
-    What comes before the window was mostly said clearly. Taken together with it, what is made up looks likely, and slow enough.
+    The left context was mostly transcribed well. Together with it, hallucinated words look likely, and slow enough.
     """
     judge = partial(suppression, speech_prob=job.speech_prob)
-    # Of what comes before the window it is not known how much is speech: perhaps all.
-    heard_s = None if job.speech_s is None else job.speech_s + transcript.lead_s
+    # How much of the left context is speech is not known: perhaps all.
+    speech_s = None if job.speech_s is None else job.speech_s + transcript.lead_s
     new, doubted = transcript.without_lead(), transcript.doubt
     if not transcript.lead_s or not new.words:
-        return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s)
-    if doubted == "repetition" and heard_s is not None and said_in_time(transcript.text, heard_s):
-        doubted = None  # what is new decides
-    return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=heard_s) or judge(
+        return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=speech_s)
+    if doubted == "repetition" and speech_s is not None and said_in_time(transcript.text, speech_s):
+        doubted = None  # the new words decide
+    return judge(transcript.text, transcript.avg_logprob, doubted, speech_s=speech_s) or judge(
         new.text,
         new.avg_logprob,
         _doubt_of_new(transcript),
@@ -94,7 +94,7 @@ def _suppression(transcript: Transcript, job: Job) -> Suppressed | None:
 
 
 def _doubt_of_new(transcript: Transcript) -> Doubt | None:
-    """Why what is new in an answer may be wrong, where there is more in it."""
+    """Why the new words of a transcript with left context may be wrong."""
     new = transcript.without_lead()
     if not transcript.lead_s or not new.words:
         return None
@@ -102,11 +102,11 @@ def _doubt_of_new(transcript: Transcript) -> Doubt | None:
 
 
 def _believed(transcript: Transcript, job: Job) -> bool:
-    """Whether nothing speaks against the answer; one that gave up has no text to hold back, and is in doubt all the same."""
+    """Whether there is no doubt; a decode that gave up has no text to hold back, and is doubtful all the same."""
     return not (transcript.doubt or _doubt_of_new(transcript) or _suppression(transcript, job))
 
 
 def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, float]:
-    """Whether it is believed, whether there is text to show, and how sure the model is of it."""
+    """Whether it is credible, whether there is text to publish, and how sure the model is of it."""
     shown = bool(transcript.text) and not _suppression(transcript, job)
     return _believed(transcript, job), shown, -math.inf if transcript.avg_logprob is None else transcript.avg_logprob

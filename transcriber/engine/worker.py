@@ -1,4 +1,4 @@
-"""The one thread that blocks: takes jobs, asks the model, hands outcomes to the event loop."""
+"""The one thread that blocks: takes jobs, runs the model, hands outcomes to the event loop."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from transcriber.engine.ahead import Ahead
 from transcriber.engine.capacity import Capacity
 from transcriber.engine.job import Job, Lane, Outcome, Settle, SpeechModel
 from transcriber.engine.job_queue import JobQueue
-from transcriber.engine.language_detection import listen
+from transcriber.engine.language_detection import transcribe_job
+from transcriber.engine.speculation import SpeculativeAnswer
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.warm_up import warm_up
 from transcriber.errors import EngineError
@@ -20,15 +20,14 @@ from transcriber.errors import EngineError
 log = logging.getLogger(__name__)
 
 THREAD_NAME = "whisper-"
-"""What the names of the workers' threads begin with."""
+"""Prefix of the names of the workers' threads."""
 
-LEFT_OVER = frozenset({Lane.PARTIAL, Lane.SECOND_PASS})
-"""Jobs for the time in which nothing else is to be done: they are given up for what comes."""
+IDLE_LANES = frozenset({Lane.PARTIAL, Lane.SECOND_PASS})
+"""Jobs for idle time: they are aborted for what arrives."""
 
-CALM_WINDOWS = 0.5
-"""What waits is no more than bursts bring, if it takes so much of the time in which as much comes again. Beyond, windows are heard
-without what was said before them, which is cheaper; long before any is dropped, or is late by seconds.
-"""
+MAX_CALM_BACKLOG = 0.5
+"""Backlog of ordinary bursts, as a share of a window's duration. Beyond it windows are transcribed without their left context, which
+is cheaper; long before any is dropped, or late by seconds."""
 
 
 class Worker:
@@ -42,7 +41,7 @@ class Worker:
         capacity: of the queue, as it follows the model's speed; once ``ready``.
         ready: resolves when the model is warm; raises what loading raised.
         finished: resolves when the thread has ended as asked; raises what killed it.
-        on_room: each is called on the event loop when a job has left the queue.
+        on_room: callbacks, called on the event loop when a job has left the queue.
     """
 
     def __init__(
@@ -52,10 +51,10 @@ class Worker:
         *,
         duration_s: float,
         max_latency_s: float,
-        places: Callable[[float], int],
+        capacity_for: Callable[[float], int],
         left_s: float = 0.0,
     ) -> None:
-        """``places`` is the queue's formula: capacity for a real-time factor. Windows are heard with ``left_s`` before them."""
+        """``capacity_for`` gives the queue's capacity for a real-time factor; ``left_s`` is the left context of a window."""
         self.queue = JobQueue()
         self.model: SpeechModel
         self.capacity: Capacity
@@ -65,14 +64,14 @@ class Worker:
         self.on_room: list[Callable[[], None]] = []
         self._load = load
         self._duration_s, self._left_s = duration_s, left_s
-        self._places = places
+        self._capacity_for = capacity_for
         self._limit_s = max_latency_s
-        self._job: Job | None = None  # in hand; written by the thread
+        self._job: Job | None = None  # running; written by the thread
         self._abandoned: Job | None = None  # settled without waiting for the thread
         self._cancelled = False
         self._busy_s = 0.0
-        self._ahead = Ahead()
-        # A daemon: a call that never comes back must not keep the process.
+        self._speculation = SpeculativeAnswer()
+        # A daemon: a call that never returns must not keep the process.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -82,66 +81,66 @@ class Worker:
 
     @property
     def crashed(self) -> bool:
-        """Whether something killed its thread."""
+        """Whether its thread died of an error."""
         return self.finished.done() and self.finished.exception() is not None
 
     @property
     def busy_s(self) -> float:
-        """Seconds spent on jobs so far, the running one included; but not on guesses and what is heard once more."""
+        """Seconds spent on jobs so far, the running one included; without partials and second passes."""
         job = self._job
         return self._busy_s + (time.monotonic() - job.started_s if job and _is_work(job) else 0.0)
 
     @property
     def overdue(self) -> bool:
-        """Whether the job in hand runs longer than its limit."""
+        """Whether the running job exceeds its limit."""
         job = self._job
         return job is not None and time.monotonic() - job.started_s > self._limit_of(job)
 
-    async def hear(self, make: Callable[[Settle], Job]) -> tuple[Job, Outcome] | None:
-        """Have a job heard in its turn; None if the queue has no place for it. Event loop only.
+    async def transcribe(self, make_job: Callable[[Settle], Job]) -> tuple[Job, Outcome] | None:
+        """Queue a job and wait for its outcome; None if the queue refuses it. Event loop only.
 
-        ``make`` makes it, of what it is to be settled by. Whoever is cancelled while he waits takes it out of the queue.
+        ``make_job`` makes it, given what settles it. A cancelled caller takes its job out of the queue.
         """
-        heard: asyncio.Future[tuple[Job, Outcome]] = self._loop.create_future()
+        settled: asyncio.Future[tuple[Job, Outcome]] = self._loop.create_future()
 
         def settle(job: Job, outcome: Outcome) -> None:
-            if not heard.done():
-                heard.set_result((job, outcome))
+            if not settled.done():
+                settled.set_result((job, outcome))
 
-        job = make(settle)
+        job = make_job(settle)
         if self.queue.try_put(job):
             return None
         try:
-            return await heard
+            return await settled
         finally:
             self.queue.withdraw(job)
 
     def cancel(self) -> list[Job]:
-        """Abort the job in hand, as soon as whisper asks, and empty the queue; returns what was queued."""
+        """Abort the running job, as soon as whisper checks, and empty the queue; returns the queued jobs."""
         self._cancelled = True
         return self.queue.clear()
 
     def abandon(self) -> None:
-        """Settle the job in hand without its thread; event loop only."""
+        """Settle the running job without its thread; event loop only."""
         job = self._job
         if job is not None and not self.finished.done():
             self._abandoned = job
             job.settle(job, EngineError("abandoned: it did not answer in time", reason="shutdown"))
 
     def _run(self) -> None:
-        """The thread. Its outermost frame: whatever escapes here ends the process."""
+        """The thread's outermost frame: what escapes here ends the process."""
         job: Job | None = None
         try:
             self.model = self._load()
             rtf = warm_up(self.model, self._duration_s, self._left_s)
-            self.capacity = Capacity(self._places, rtf)
-            self.queue.capacity = self.capacity.places
+            self.capacity = Capacity(self._capacity_for, rtf)
+            self.queue.capacity = self.capacity.slots
             # A slow model is not a stuck one: leave room for four times its usual time.
             self._limit_s = max(self._limit_s, 4 * rtf * self._duration_s)
             self._call(_resolve, self.ready, None)
             while (job := self.queue.get()) is not None:
-                for tell in self.on_room:
-                    self._call(tell)
+                for callback in self.on_room:
+                    self._call(callback)
                 self._call(self._settle, job, self._work(job))
             self.model.close()
         except BaseException as error:  # noqa: BLE001 - handed to the loop, which raises it
@@ -168,7 +167,7 @@ class Worker:
         else:
             return transcript
         finally:
-            job.followed(transcript)
+            job.update_history(transcript)
             job.finished_s = time.monotonic()
             if _is_work(job):
                 self._busy_s += job.finished_s - job.started_s
@@ -179,39 +178,39 @@ class Worker:
         return self._limit_s * max(1.0, job.duration_s / self._duration_s)
 
     def _should_abort(self, job: Job, deadline_s: float) -> bool:
-        gives_way = job.lane in LEFT_OVER and self.queue.presses(job)
+        gives_way = job.lane in IDLE_LANES and self.queue.must_yield(job)
         return self._cancelled or gives_way or time.monotonic() > deadline_s
 
     def _transcribe(self, job: Job, should_abort: Callable[[], bool]) -> Transcript:
-        """Ask, with what the queue leaves time for; or say what was heard ahead."""
-        if job.lane is Lane.FINAL and (answer := self._ahead.answer_to(job)):
-            job.answered_ahead = True
+        """Transcribe with the effort that the queue allows; or return the speculative transcript."""
+        if job.lane is Lane.FINAL and (answer := self._speculation.take(job)):
+            job.answered_speculatively = True
             return answer
-        if job.ahead:
-            self._ahead.asks(job)
-        depth = 0 if job.steady else self.queue.depth
-        # More than half full, nothing is done that is not needed.
-        pressed = 2 * depth > self.queue.capacity
-        alone = pressed or depth * self.capacity.rtf > CALM_WINDOWS
-        answer = listen(self.model, job, should_abort, pressed=pressed, alone=alone)
-        if job.ahead:
-            self._ahead.keep(answer)
+        if job.speculative:
+            self._speculation.begin(job)
+        depth = 0 if job.deterministic else self.queue.depth
+        # More than half full: do only what is needed.
+        under_load = 2 * depth > self.queue.capacity
+        skip_lead = under_load or depth * self.capacity.rtf > MAX_CALM_BACKLOG
+        answer = transcribe_job(self.model, job, should_abort, under_load=under_load, skip_lead=skip_lead)
+        if job.speculative:
+            self._speculation.store(answer)
         return answer
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Event loop only."""
         rtf = (job.finished_s - job.started_s) / self._duration_s
-        # What failed at once says nothing about speed, and a queue that grew by it would be too long.
+        # A job that failed at once says nothing about speed; a queue that grew by it would be too long.
         answered = isinstance(outcome, Transcript)
-        final = job.lane is Lane.FINAL and not job.answered_ahead
-        counts = (final and (answered or rtf > self.capacity.rtf)) or (job.ahead and answered)
-        if counts and self.capacity.follow(rtf):
-            self.queue.capacity = self.capacity.places
+        final = job.lane is Lane.FINAL and not job.answered_speculatively
+        counts = (final and (answered or rtf > self.capacity.rtf)) or (job.speculative and answered)
+        if counts and self.capacity.update(rtf):
+            self.queue.capacity = self.capacity.slots
             log.info(
                 "queue capacity follows the speed of whisper",
                 extra={
                     "worker": self._thread.name,
-                    "queue_capacity": self.capacity.places,
+                    "queue_capacity": self.capacity.slots,
                     "rtf": round(self.capacity.rtf, 4),
                 },
             )
@@ -219,14 +218,14 @@ class Worker:
             job.settle(job, outcome)
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
-        # The loop is closed when an abandoned job comes back after all; nobody waits for it.
+        # The loop may be closed when an abandoned job returns after all; nothing waits for it.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
 
 
 def _is_work(job: Job) -> bool:
-    """Whether the time it takes would be needed in any case; of what is heard ahead that is likely."""
-    return job.lane not in LEFT_OVER or job.ahead
+    """Whether its time would be needed in any case; of a speculative job that is likely."""
+    return job.lane not in IDLE_LANES or job.speculative
 
 
 def _resolve(future: asyncio.Future[None], error: BaseException | None) -> None:

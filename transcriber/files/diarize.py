@@ -12,7 +12,7 @@ from transcriber.audio.media.pieces import Piece
 from transcriber.audio.media.sources import Source
 from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
-from transcriber.diarization.labeller import ByVoice, Follower
+from transcriber.diarization.labeller import TurnFeeder, VoiceLabeller
 from transcriber.diarization.turns import relabelled, turns
 from transcriber.errors import MediaError
 from transcriber.files.results import Messages
@@ -47,8 +47,8 @@ def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]
     """The labels of the turns. Blocks."""
     from transcriber.diarization.embedding import VoiceNetwork  # noqa: PLC0415 - its runtime takes time and memory
 
-    labeller = ByVoice(VoiceNetwork())
-    follower = Follower(turns_s, labeller)
+    labeller = VoiceLabeller(VoiceNetwork())
+    feeder = TurnFeeder(turns_s, labeller)
     media = open_media(source)
     rate, first, end, at = media.format.rate, None, -1, 0
     resampler = Resampler(rate)
@@ -56,14 +56,14 @@ def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]
         for piece in _whole(media.pieces):
             first = piece.frame if first is None else first
             if piece.frame != end:  # sound must not be joined over a hole
-                follower.push(resampler.flush(), at)
+                feeder.push(resampler.flush(), at)
                 resampler, at = Resampler(rate), output_samples(piece.frame - first, rate)
             samples = resampler.push(decode(piece.data, media.format)[0])
-            follower.push(samples, at)
+            feeder.push(samples, at)
             at += len(samples)
             end = piece.frame + len(piece.data) // media.format.frame_bytes
-    follower.push(resampler.flush(), at)
-    follower.flush()
+    feeder.push(resampler.flush(), at)
+    feeder.flush()
     return labeller.labels()
 
 

@@ -17,7 +17,7 @@ from transcriber.bus.jetstream.file_streams import FILES_BUCKET, JOBS, RECORDS
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.config import Settings
 from transcriber.diarization.weights import INSTALL, weights_file
-from transcriber.engine.job import SpeechModel, what_lacks
+from transcriber.engine.job import SpeechModel, unsupported_reason
 from transcriber.errors import FencedError, RefusedError, RequestError, UnansweredError
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import Answer, JobRecord, Submission
@@ -66,7 +66,7 @@ class JobStore:
         if info.size > self._settings.file_max_bytes:
             raise RequestError(413, f"the file has {info.size} bytes: FILE_MAX_BYTES={self._settings.file_max_bytes}")
         if self._model and (
-            lack := what_lacks(self._model, submission.language, submission.task, self._settings.languages)
+            lack := unsupported_reason(self._model, submission.language, submission.task, self._settings.languages)
         ):
             raise RequestError(400, lack)
         if submission.speakers == "voices" and weights_file() is None:

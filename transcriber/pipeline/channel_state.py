@@ -9,9 +9,9 @@ from transcriber.audio.session import Window
 from transcriber.audio.window import OVERLAP_S
 from transcriber.audio.window_cutter import WindowCutter
 from transcriber.config import Settings
-from transcriber.engine.language_evidence import Spoken
-from transcriber.engine.prompt import Context, Trail
-from transcriber.engine.transcript import Transcript, written
+from transcriber.engine.language_evidence import LanguageEvidence
+from transcriber.engine.prompt import SpeakerHistory, SpeakerPrompt
+from transcriber.engine.transcript import Transcript, text_of
 from transcriber.pipeline.left_context import Heard, LeftContext, Written
 from transcriber.pipeline.local_agreement import LocalAgreement
 from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
@@ -37,15 +37,15 @@ class ChannelState:
     def __init__(self, settings: Settings, state: SpeakerState | None = None) -> None:
         """A speaker who has not been heard yet, or as another daemon stored it."""
         with_context = settings.whisper_context == "prompt"
-        self.context = Context(state.said if state else "") if with_context else None
+        self.prompt = SpeakerPrompt(state.said if state else "") if with_context else None
         self.rev = 0
         self._threshold = settings.speech_threshold
         self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
         before = Written(**state.written.model_dump()) if state else Written()
         left_s, hold_back_s = settings.window_policy.left_context_s, settings.hold_back_s
         self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
-        self.spoken = Spoken(**state.spoken.model_dump()) if state else Spoken()
-        self.trail = Trail(sure=before.sure, language=before.language, spoken=self.spoken)
+        self.spoken = LanguageEvidence(**state.spoken.model_dump()) if state else LanguageEvidence()
+        self.history = SpeakerHistory(sure=before.sure, language=before.language, spoken=self.spoken)
         self._failed: list[int] = []  # numbers of windows without text, as long as no later one has any
         self._number = 0  # of the window that partials are made of
         self._agreement = LocalAgreement()
@@ -56,7 +56,7 @@ class ChannelState:
         """What another daemon needs to know of it."""
         self._forget_failed()
         return SpeakerState(
-            said=self.context.text if self.context else "",
+            said=self.prompt.text if self.prompt else "",
             written=WrittenState(**self._left.before._asdict()),
             spoken=SpokenState(**self.spoken._asdict()),
         )
@@ -91,7 +91,7 @@ class ChannelState:
             return None
         own = self._left.own(transcript, self._heard(window, transcript))
         words = None if own.words is None else self._agreement.follow(own.words)
-        text = own.text if words is None else written(words, own.language)
+        text = own.text if words is None else text_of(words, own.language)
         if not text:
             return None
         self.rev += 1
@@ -115,7 +115,7 @@ class ChannelState:
         """A window has no text: it was not heard."""
         self._failed.append(window.number)
         if reason != "queue_full":  # what it holds may do the same to the next one
-            self.trail.follow(None)
+            self.history.record(None)
 
     def silence(self, start_frame: int, frames: int) -> None:
         """So many frames without speech."""
@@ -129,8 +129,8 @@ class ChannelState:
 
     def interrupted(self) -> None:
         """What comes does not follow upon what was said: something is missing, or was silent."""
-        if self.context:
-            self.context.drop()
+        if self.prompt:
+            self.prompt.reset()
 
     def _forget_failed(self, before: int | None = None) -> None:
         """What comes after a window that was not heard does not follow upon what was written. All are told up to number ``before``."""

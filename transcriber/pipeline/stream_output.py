@@ -148,9 +148,9 @@ class StreamOutput:
             lane=lane,
             translate=self._wish is not None and self._wish.translate,
             vocabulary=report.prompt if self._wish is None else self._wish.prompt,
-            context=speaker.context,
-            trail=speaker.trail,
-            steady=self._runtime.settings.durable,
+            prompt=speaker.prompt,
+            history=speaker.history,
+            deterministic=self._runtime.settings.durable,
             speech_s=None if speech is None else speech_seconds(speech, self._runtime.settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
             arrived_s=arrival.at_s,
@@ -253,7 +253,7 @@ class StreamOutput:
             settle=settle,
             lane=Lane.SECOND_PASS,
             vocabulary=report.prompt,
-            steady=True,
+            deterministic=True,
             speech_s=sound.speech_s,
             speech_prob=sound.speech_prob,
             arrived_s=time.monotonic(),
@@ -275,7 +275,7 @@ class StreamOutput:
             if ahead or speaker.due(number, cutter, interval_s):
                 window = session.closing_window(channel) if ahead else session.open_window(channel)
                 job = self.job(window, partial(self._guessed, window, arrival.wall), Lane.PARTIAL, arrival)
-                job.ahead = ahead
+                job.speculative = ahead
                 if worker.queue.try_put(job) is None:
                     speaker.asked(cutter, ahead=ahead)
 

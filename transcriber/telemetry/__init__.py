@@ -1,7 +1,7 @@
-"""Every figure and every span, and how they leave.
+"""All metrics and spans, and their export.
 
-In: counts and times from the event loop. Out: OTLP metrics and traces as ``OTEL_*`` says, and the same figures as
-one message for NATS. Without an endpoint nothing is exported and nothing of OpenTelemetry is imported.
+In: counts and times from the event loop. Out: OTLP metrics and traces as ``OTEL_*`` says, and the same metrics as
+one message for NATS. Without an endpoint nothing is exported and OpenTelemetry is not imported.
 """
 
 import logging
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """All figures of one daemon. Event loop only; the exporters have threads of their own and only read.
+    """All metrics of one daemon. Event loop only; the exporters have threads of their own and only read.
 
     Attributes:
-        instance: this process, in every export.
+        instance: id of this process, in every export.
 
     Raises:
         ConfigError: a variable of OpenTelemetry has a value that is not allowed.
@@ -56,10 +56,10 @@ class Telemetry:
         self._traces: TraceExport | None = None
 
     def start(self) -> None:
-        """Start what is exported.
+        """Start the exporters.
 
         Raises:
-            ConfigError: OpenTelemetry refuses a value of its environment.
+            ConfigError: OpenTelemetry refuses one of its variables.
         """
         exporters = {"metrics": self._metrics_signal.exporter, "traces": self._traces_signal.exporter}
         if set(exporters.values()) == {"none"}:
@@ -77,15 +77,15 @@ class Telemetry:
         log.info("telemetry is exported", extra=exporters)
 
     def counters(self, stream: str | None = None) -> Counters:
-        """The counters to write to for ``stream``; without one, for what belongs to no stream.
+        """The counters of ``stream``; without one, of what belongs to no stream.
 
-        One shared object, unless ``METRICS_PER_STREAM`` is set: then one a stream, the same one for good, until
-        there are 300; later streams share. Look them up once a session, not once a payload.
+        One shared object, unless ``METRICS_PER_STREAM`` is set: then one for each of the first 300 streams, kept for the
+        life of the process; later streams share. Look them up once a session, not once a payload.
         """
         return self._figures.counters(stream)
 
     def observe(self, **readings: Unpack[Readings]) -> None:
-        """Say where the other figures come from; what nobody offers is 0."""
+        """Set the sources of the gauges; one without a source is 0."""
         self._figures.observe(**readings)
 
     def record_job(self, stream: str, *, queue_ms: float, processing_ms: float, end_to_end_ms: float) -> None:
@@ -100,7 +100,7 @@ class Telemetry:
                 self._metrics.record(key, value_ms, stream)
 
     def record_request(self, code: str, latency_ms: float) -> None:
-        """Count an answered request; how long it took if it brought text."""
+        """Count an answered request; record its latency if it returned text."""
         self._figures.counters(None).requests[code] += 1
         if code == "200":
             self._figures.latencies["request_latency_ms"].record(latency_ms)
@@ -110,14 +110,14 @@ class Telemetry:
     def job_span(
         self, job: Job, *, session: str, message_id: str, error: str | None = None, parent: str | None = None
     ) -> str:
-        """Trace a job that is over, just before its message is published.
+        """Trace a finished job, just before its message is published.
 
         Args:
-            job: what was done and when; ``started_s`` 0 if it never came to the worker.
+            job: with its times; ``started_s`` 0 if it never reached the worker.
             session: its session.
-            message_id: ``Nats-Msg-Id`` of what is published.
+            message_id: ``Nats-Msg-Id`` of its message.
             error: the reason of the ``gap``, if it became one.
-            parent: ``traceparent`` of the audio; None if it had none. Then a traced job begins a trace of its own:
+            parent: ``traceparent`` of the audio; None if it had none. Then a traced job starts a trace of its own:
                 a session can last for weeks.
 
         Returns:
@@ -128,7 +128,7 @@ class Telemetry:
         return parent or session_traceparent(job.stream, session)
 
     def snapshot(self) -> Metrics:
-        """All figures at this moment, for NATS; those of all streams together."""
+        """All metrics at this moment, for NATS; summed over streams."""
         figures: dict[str, int | float | Latency | dict[str, int]] = {}
         for i in INSTRUMENTS:
             if i.kind == "histogram":
@@ -138,12 +138,12 @@ class Telemetry:
         return Metrics(instance=self.instance, at=datetime.now(UTC), metrics=figures)
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Send what was not sent yet. Blocks for at most about ``timeout_s`` seconds.
+        """Flush the exporters. Blocks for at most about ``timeout_s`` seconds.
 
-        A collector that is out of reach would hold the SDK's own shutdown for many seconds.
+        An unreachable collector would delay the SDK's own shutdown by many seconds.
 
         Returns:
-            Whether the exporters came to an end in time.
+            Whether the exporters ended in time.
         """
         deadline_s = time.monotonic() + timeout_s
         exports = [export for export in (self._metrics, self._traces) if export]
@@ -164,9 +164,9 @@ class Telemetry:
 
 
 def _add_up(points: list[tuple[float, dict[str, str]]]) -> float | dict[str, int]:
-    """The sum over streams; apart by reason, code or outcome, where there are any."""
-    apart: dict[str, int] = {}
+    """The sum over streams; by reason, code or outcome, where there is one."""
+    by_label: dict[str, int] = {}
     for value, attributes in points:
-        for which in (label for name, label in attributes.items() if name != "stream"):
-            apart[which] = apart.get(which, 0) + int(value)
-    return apart or sum(value for value, _ in points)
+        for label in (label for name, label in attributes.items() if name != "stream"):
+            by_label[label] = by_label.get(label, 0) + int(value)
+    return by_label or sum(value for value, _ in points)

@@ -11,7 +11,7 @@ from transcriber.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """How metrics or traces leave: ``exporter`` is otlp, console or none; ``protocol`` is for otlp."""
+    """How metrics or traces are exported: ``exporter`` is otlp, console or none; ``protocol`` is for otlp."""
 
     exporter: str
     protocol: str
@@ -21,7 +21,7 @@ def read_signal(name: Literal["METRICS", "TRACES"], *, default: str) -> Signal:
     """The variables of one signal; without an endpoint, OTLP is ``none``.
 
     Raises:
-        ConfigError: one line that names the variable, the value and what is allowed.
+        ConfigError: names the variable, the value and what is allowed, in one line.
     """
     exporter = _choice((f"OTEL_{name}_EXPORTER",), default, ("otlp", "console", "none"))
     protocol = _choice(_otlp(name, "PROTOCOL"), "grpc", ("grpc", "http/protobuf"))
@@ -38,7 +38,7 @@ def read_signal(name: Literal["METRICS", "TRACES"], *, default: str) -> Signal:
 
 
 def _otlp(name: str, option: str) -> tuple[str, str]:
-    """The two variables of an option, the one that wins first."""
+    """The two variables of an option, by precedence."""
     return f"OTEL_EXPORTER_OTLP_{name}_{option}", f"OTEL_EXPORTER_OTLP_{option}"
 
 

@@ -1,4 +1,4 @@
-"""The figures themselves: counted here as plain numbers, read by OpenTelemetry and the NATS message alike."""
+"""The metrics' values: counted here as plain numbers, read by OpenTelemetry and for the NATS message."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -13,19 +13,19 @@ MAX_STREAM_SERIES = 300
 """Streams with series of their own. With 6 reasons each they stay below the SDK's 2,000 series an instrument."""
 
 REQUEST_CODES = ("200", "400", "413", "429", "500", "503", "504", "none")
-"""What becomes of requests."""
+"""Codes of answers to requests; ``none`` was sent without a reply subject."""
 
 LABELS = {"requests": "code", "files": "outcome"}
-"""By which attribute counters are told apart, where it is not ``reason``."""
+"""The attribute of a counter's series, where it is not ``reason``."""
 
 Reading = Callable[[], float]
 
 
 class Readings(TypedDict, total=False):
-    """Where the other figures come from. Also called on the exporter's thread: each may only read a number.
+    """Sources of gauges and of counters kept elsewhere. Also called on the exporter's thread: each may only read a number.
 
     ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent``,
-    ``consumer_resets`` and ``busy_s`` (seconds of all workers, the job in hand included) only grow.
+    ``consumer_resets`` and ``busy_s`` (seconds of all workers, running jobs included) only grow.
     """
 
     queue_depth: Reading
@@ -48,10 +48,10 @@ class Readings(TypedDict, total=False):
 
 @dataclass(slots=True)
 class Counters:
-    """What became of payloads and windows, since the start. Written on the event loop only.
+    """Counts of payloads and windows since the start. Written on the event loop only.
 
-    Plain numbers, because an OpenTelemetry counter costs 5 us a call and payloads come 50 times a second from each
-    stream. An unknown reason is a ``KeyError``.
+    Plain numbers, because an OpenTelemetry counter costs 5 us a call and each stream sends 50 payloads a
+    second. An unknown reason is a ``KeyError``.
     """
 
     chunks_received: int = 0
@@ -107,9 +107,9 @@ class LatencyHistogram:
 
 
 class BusyFraction:
-    """Share of the workers' time that was work, between one call of this object and the next: 0 to 1.
+    """Share of the workers' time spent on jobs, between two calls of this object: 0 to 1.
 
-    Every reader has its own, so that no reader shortens the interval of another.
+    Every reader has its own, so that readers do not shorten each other's intervals.
     """
 
     def __init__(self, readings: Readings, clock: Callable[[], float]) -> None:
@@ -136,9 +136,9 @@ class Figures:
         self._readings: Readings = {}
 
     def counters(self, stream: str | None) -> Counters:
-        """The counters of ``stream``, or the shared ones: without a stream, by default, and when there are too many.
+        """The counters of ``stream``, or the shared ones: without a stream, by default, and beyond the limit.
 
-        A stream keeps its counters for good: series that end or start again would break sums and rates.
+        A stream keeps its counters: series that end or start again would break sums and rates.
         """
         if not self._per_stream or stream is None:
             return self._shared
@@ -147,35 +147,35 @@ class Figures:
         return self._streams.get(stream, self._shared)
 
     def attributes(self, stream: str) -> dict[str, str]:
-        """The attributes of a figure of ``stream``."""
+        """The attributes of a value of ``stream``."""
         return {"stream": stream} if stream in self._streams else {}
 
     def observe(self, **readings: Unpack[Readings]) -> None:
         self._readings.update(readings)
 
     def busy_fraction(self) -> BusyFraction:
-        """The busy fraction of one more reader."""
+        """A busy fraction for one more reader."""
         return BusyFraction(self._readings, self._clock)
 
     def points(self, key: str, busy: BusyFraction) -> Iterator[tuple[float, dict[str, str]]]:
-        """Values and attributes of one counter or gauge at this moment; ``busy`` is the reader's own."""
+        """Values and attributes of one counter or gauge at this moment; ``busy`` is the reader's."""
         if key == "worker_busy":
             yield busy(), {}
         elif key not in Counters.__slots__:
             yield _read(self._readings, key), {}
         else:
-            # A copy is made in one step of the interpreter, while the loop may add streams.
+            # The copy is atomic in the interpreter; the loop may add streams meanwhile.
             streams = self._streams.copy()
             for counters, attributes in ((self._shared, {}), *((c, {"stream": s}) for s, c in streams.items())):
                 value = getattr(counters, key)
                 if isinstance(value, dict):
                     label = LABELS.get(key, "reason")
-                    yield from ((count, {**attributes, label: which}) for which, count in value.items())
+                    yield from ((count, {**attributes, label: name}) for name, count in value.items())
                 else:
                     yield value, attributes
 
 
 def _read(readings: Readings, key: str) -> float:
-    """The reading of that name; 0 as long as nobody offers one."""
+    """The value of that source; 0 without one."""
     reading: Reading | None = readings.get(key)  # type: ignore[assignment]  # a TypedDict asked by a variable
     return reading() if reading else 0

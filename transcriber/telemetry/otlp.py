@@ -1,4 +1,4 @@
-"""Figures and job spans to OpenTelemetry. The only importer of it; itself imported when something is exported."""
+"""Metrics and job spans to OpenTelemetry. Its only importer; imported only when something is exported."""
 
 import time
 from collections.abc import Iterable
@@ -48,7 +48,7 @@ SCOPE = "transcriber"
 
 
 def make_resource(instance: str) -> Resource:
-    """Who we are; ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
+    """Service name, version and instance; ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` win."""
     ours = {"service.name": "transcriber", "service.version": __version__, "service.instance.id": instance}
     theirs = OTELResourceDetector().detect().attributes
     return Resource.create({name: value for name, value in ours.items() if name not in theirs})
@@ -78,11 +78,11 @@ class MetricExport:
         self._histograms[key].record(value_ms, self._figures.attributes(stream))
 
     def shutdown(self) -> None:
-        """Send what there is, then stop; may block for as long as the collector is patient."""
+        """Flush, then stop; may block for as long as the collector does not answer."""
         self._provider.shutdown()
 
     def abandon(self) -> None:
-        """Give up on what is being sent."""
+        """Abort what is being sent."""
         self._exporter.shutdown()
 
 
@@ -93,7 +93,7 @@ def _observe(figures: Figures, key: str, busy: BusyFraction, _: CallbackOptions)
 class _Reader(PeriodicExportingMetricReader):
     """The SDK's reader; a histogram without a value, which the SDK leaves out, is sent as an empty one.
 
-    Prometheus takes the first value of a series for its start: a job that made its series appear would not count.
+    Prometheus takes the first value of a series as its start: a job whose value starts its series would not count.
     """
 
     def __init__(self, exporter: MetricExporter) -> None:
@@ -114,7 +114,7 @@ class _Reader(PeriodicExportingMetricReader):
         return replace(scope, metrics=[*scope.metrics, *empty])
 
     def _exports_cumulative_buckets(self) -> bool:
-        """Whether the environment left histograms at their defaults: only there an empty one says something."""
+        """Whether histograms are cumulative buckets, the default: only there an empty one is needed."""
         temporality = (self._preferred_temporality or {}).get(Histogram, AggregationTemporality.CUMULATIVE)
         aggregations = self._instrument_class_aggregation.values()
         exponential = any(isinstance(a, ExponentialBucketHistogramAggregation) for a in aggregations)
@@ -136,7 +136,7 @@ class _Reader(PeriodicExportingMetricReader):
 
 
 class TraceExport:
-    """One span a job, with its wait and its work as children. Never text or audio."""
+    """One span a job, with its time in the queue and in whisper as children. Never text or audio."""
 
     def __init__(self, signal: Signal, resource: Resource, audio_subject: str) -> None:
         self._exporter: SpanExporter = (
@@ -148,7 +148,7 @@ class TraceExport:
         self._prefix = audio_subject.rpartition(".")[0]
 
     def job_span(self, job: Job, *, session: str, message_id: str, error: str | None, parent: str | None) -> str:
-        """Record a job that is over; the ``traceparent`` of its span."""
+        """Record a finished job; returns the ``traceparent`` of its span."""
         template, destination = self._destination(job)
         wall_ns = time.time_ns() - time.monotonic_ns()
         span = self._tracer.start_span(
@@ -183,9 +183,9 @@ class TraceExport:
         return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
     def _destination(self, job: Job) -> tuple[str, str]:
-        """Where what was heard came from: the template of its subject, and the subject."""
+        """Where its audio was published: the template of the subject, and the subject."""
         match job.lane:
-            case Lane.REQUEST:  # who asked is nobody's business
+            case Lane.REQUEST:  # the reply subject is private
                 return REQUEST_SUBJECT, REQUEST_SUBJECT
             case Lane.FILE:
                 return f"{JOB_SUBJECT}.{{job}}", f"{JOB_SUBJECT}.{job.stream}"
@@ -193,11 +193,11 @@ class TraceExport:
                 return f"{self._prefix}.{{stream}}", f"{self._prefix}.{job.stream}"
 
     def shutdown(self) -> None:
-        """Send what there is, then stop; may block for as long as the collector is patient."""
+        """Flush, then stop; may block for as long as the collector does not answer."""
         self._provider.shutdown()
 
     def abandon(self) -> None:
-        """Give up on what is being sent."""
+        """Abort what is being sent."""
         self._exporter.shutdown()
 
 

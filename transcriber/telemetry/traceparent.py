@@ -4,7 +4,7 @@ import re
 from hashlib import blake2b
 
 MAX_LENGTH = 256
-"""Characters; a version of today has 55."""
+"""Characters; version 00 has 55."""
 
 _TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})(?P<span>[0-9a-f]{16})-"
@@ -15,7 +15,7 @@ _TRACEPARENT = re.compile(
 def parse_traceparent(text: str) -> tuple[int, int, int] | None:
     """Trace id, span id and flags; None when ``text`` is not a ``traceparent``.
 
-    Versions after 00 may be longer, as the standard demands; nobody has to trust the sender.
+    Versions after 00 may be longer, as the standard demands, up to ``MAX_LENGTH``.
     """
     match = _TRACEPARENT.fullmatch(text) if len(text) <= MAX_LENGTH else None
     if not match or (match["version"] == "00" and match["more"]):
@@ -24,12 +24,12 @@ def parse_traceparent(text: str) -> tuple[int, int, int] | None:
 
 
 def valid_traceparent(text: str) -> bool:
-    """Whether ``text`` is a ``traceparent`` by W3C's rules."""
+    """Whether ``text`` is a ``traceparent`` as W3C defines it."""
     return parse_traceparent(text) is not None
 
 
 def session_traceparent(stream: str, session: str) -> str:
-    """The ``traceparent`` of a session whose publisher sends none: always the same one, not sampled.
+    """The ``traceparent`` of a session whose publisher sends none: derived from its id, not sampled.
 
     >>> session_traceparent("radio-7", "monday") == session_traceparent("radio-7", "monday")
     True

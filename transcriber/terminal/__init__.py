@@ -1,1 +1,1 @@
-"""What commands show and write on the machine they run on: progress bars, output files."""
+"""Output of commands on their own machine: progress bars, output files."""

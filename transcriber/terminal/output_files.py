@@ -1,4 +1,4 @@
-"""Where results go. In: the names of files, ``--output``, results piece by piece. Out: files, or stdout."""
+"""Writing results. In: the names of files, ``--output``, results in pieces. Out: files, or stdout."""
 
 import os
 import sys
@@ -12,17 +12,17 @@ from transcriber.text.phrases import clean
 from transcriber.text.results import Form
 
 SUFFIXES: dict[Form, str] = {"text": "txt", "json": "json", "verbose_json": "json", "srt": "srt", "vtt": "vtt"}
-"""What a result's file is called, here and in the bucket of results."""
+"""Suffixes of a result's file, here and in the bucket of results."""
 
 
-def places(files: list[Path | None], output: Path | None, form: Form) -> list[Path | None]:
-    """Where the result of each file goes; None is stdout.
+def output_paths(files: list[Path | None], output: Path | None, form: Form) -> list[Path | None]:
+    """The path of each file's result; None is stdout.
 
-    Several files go to a directory ``output``, which is made if need be, each under its own name; so does a single one if
-    there is such a directory.
+    Several results go to the directory ``output``, which is created if missing, each under its file's name; so does a single
+    one if the directory exists.
 
     Raises:
-        ConfigError: two results would have the same name, or there is no place for one.
+        ConfigError: two results would have the same name, or the directory cannot be created.
     """
     if output is None:
         if len(files) > 1 and form in {"srt", "vtt"}:
@@ -40,19 +40,19 @@ def places(files: list[Path | None], output: Path | None, form: Form) -> list[Pa
     for file in files:
         place = output / f"{file.stem if file else 'stdin'}.{SUFFIXES[form]}"
         if place in taken:
-            raise ConfigError(f"{shown(taken[place])} and {shown(file)} would both be written to {place}")
+            raise ConfigError(f"{display_name(taken[place])} and {display_name(file)} would both be written to {place}")
         taken[place] = file
     return list(taken)
 
 
-def shown(path: Path | None) -> str:
-    """A file's name for people and for the object store: any text, no control characters."""
+def display_name(path: Path | None) -> str:
+    """A file's name for messages and for the object store: any text, no control characters."""
     return clean(os.fsencode(path).decode(errors="replace")) if path else "stdin"
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Whoever reads our stdout may have read enough: then it is over, without a word."""
+    """End quietly where the reader of stdout has closed it."""
     try:
         yield
     except BrokenPipeError:
@@ -60,16 +60,16 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def forget_stdout() -> None:
-    """Nobody gets what is still to be written; Python would complain when it flushes it at its exit."""
+    """Discard what is still buffered for stdout; Python would complain when it flushes that at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str = "") -> None:
-    """Write a result: to stdout after ``head``, and with an end of line; or to a file, which is there when it is whole.
+    """Write a result: to stdout after ``head``, ending in a newline; or to a file, which appears when it is whole.
 
     Raises:
         ConfigError: the file cannot be written.
-        BrokenPipeError: whoever reads our stdout has left.
+        BrokenPipeError: the reader of stdout has closed it.
     """
     if place is None:
         await _to_stdout(pieces, head)
@@ -82,7 +82,7 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
                     file.write(piece)
                 file.flush()
                 if target != place:
-                    os.fsync(file.fileno())  # some disks say only now that they are full
+                    os.fsync(file.fileno())  # some file systems report a full disk only here
             if target != place:
                 target.replace(place)
         except BaseException:
@@ -92,17 +92,17 @@ async def write(pieces: AsyncIterator[bytes], place: Path | None, *, head: str =
             raise
     except OSError as error:
         if isinstance(error, ConnectionError) and not isinstance(error, BrokenPipeError):
-            raise  # a piece did not come
+            raise  # the result could not be read
         raise ConfigError(f"{place}: cannot be written: {error.strerror}") from None
 
 
-async def once(data: bytes) -> AsyncIterator[bytes]:
-    """A result that is all there."""
+async def single_piece(data: bytes) -> AsyncIterator[bytes]:
+    """A result in one piece."""
     yield data
 
 
-async def joined(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What was read, and what will be."""
+async def chain_pieces(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """``first``, then ``rest``."""
     for piece in first:
         yield piece
     async for piece in rest:
@@ -110,7 +110,7 @@ async def joined(first: Iterable[bytes], rest: AsyncIterator[bytes]) -> AsyncIte
 
 
 def _target(place: Path) -> Path:
-    """What is written to, to become ``place``; devices and pipes are not replaced."""
+    """The file to write, which is then renamed to ``place``; devices and pipes are written to directly."""
     return place if place.exists() and not place.is_file() else place.with_name(f".{place.name}.part")
 
 

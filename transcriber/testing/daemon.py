@@ -1,4 +1,4 @@
-"""The daemon as a process of its own, as in production. In: a broker and a model. Out: it is ready; its status."""
+"""The daemon as a process, as in production. In: a broker and a model. Out: readiness; its exit status."""
 
 import asyncio
 import os
@@ -20,14 +20,14 @@ _LOG_BYTES = 2**20
 OF_THE_MACHINE = {
     "WHISPER_MODEL_DIR", "WHISPER_THREADS", "WHISPER_KERNELS", "WHISPER_DEVICE", "LOG_LEVEL",
 }  # fmt: skip
-"""Settings that are right for whatever daemon runs here."""
+"""Settings that apply to any daemon on this machine."""
 
 
 class DaemonProcess:
     """``transcriber serve`` that lives as long as the ``with`` block.
 
     Attributes:
-        process: its log goes to a file of ours.
+        process: its log goes to a temporary file.
         arguments: of the interpreter.
     """
 
@@ -37,7 +37,7 @@ class DaemonProcess:
     def __init__(self, nats_url: str, model: str, audio_subject: str = "") -> None:
         """Daemon at the broker ``nats_url`` with the model ``model``; of the environment's settings only those ``OF_THE_MACHINE`` count."""
         self._port = _free_port()
-        # The user's own broker, subjects and modes are not meant here; an empty value is none.
+        # The user's own broker, subjects and modes must not apply; an empty value is unset.
         not_meant = {name.upper() for name in settings_fields()} - OF_THE_MACHINE
         self._environment = {
             **os.environ,
@@ -54,7 +54,7 @@ class DaemonProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
 
     def start(self) -> None:
-        """Start it, in a session of its own: Ctrl-C is for us, and we stop it in order."""
+        """Start it, in a session of its own: Ctrl-C reaches us alone, and we stop it in order."""
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
             tethered(sys.executable, *self.arguments),
             env=self._environment,
@@ -69,7 +69,7 @@ class DaemonProcess:
         return self.process.poll() is None
 
     async def ready(self) -> bool:
-        """Wait until it is ready, however long its model takes; False if it ends instead."""
+        """Wait until it is ready, however long its model takes to load; False if it ends instead."""
         while self.running:
             if await self._probe():
                 return True
@@ -77,12 +77,12 @@ class DaemonProcess:
         return False
 
     def stop(self) -> int:
-        """SIGTERM, and its exit status; killed if that does not help."""
+        """Send SIGTERM and return the exit status; SIGKILL after a timeout."""
         return stop(self.process, STOP_TIMEOUT_S)
 
     def log(self) -> str:
         """What it has logged so far."""
-        # Not seek and read: the place in the file is shared with the process that writes it.
+        # Not seek and read: the file offset is shared with the process that writes it.
         return os.pread(self._log.fileno(), _LOG_BYTES, 0).decode(errors="replace")
 
     def __enter__(self) -> Self:
@@ -96,7 +96,7 @@ class DaemonProcess:
         self._log.close()
 
     async def _probe(self) -> bool:
-        """Ask ``/readyz``."""
+        """Whether ``/readyz`` answers 200."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:

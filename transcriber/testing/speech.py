@@ -1,7 +1,7 @@
-"""The bundled speech. Out: PCM, and what is said in it.
+"""The bundled speech. Out: PCM, and its text.
 
-``load_speech`` is harbour radio, six recordings of synthetic voices, 62 s in all, on the words of the bundled model.
-``load_public_speech`` is real people, three recordings, 36 s in all, in the public domain: President Kennedy's inaugural
+``load_speech`` is harbour radio, six recordings of synthetic voices, 62 s in all, in the vocabulary of the bundled model.
+``load_public_speech`` is real speech, three recordings, 36 s in all, in the public domain: President Kennedy's inaugural
 address, and Jane Austen as it was read for LibriVox (``public_speech/transcripts.json`` names the sources).
 """
 
@@ -51,7 +51,7 @@ def load_speech() -> list[Recording]:
 
 
 def load_public_speech() -> list[Recording]:
-    """Real people, in order, at 16 kHz.
+    """Real speech, in order, at 16 kHz.
 
     Raises:
         ConfigError: as ``load_speech``.

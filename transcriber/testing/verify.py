@@ -1,4 +1,4 @@
-"""Was every frame accounted for? In: the messages of one session. Out: what does not add up."""
+"""Is every frame accounted for? In: the messages of one session. Out: the errors in their account."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ _Tile = Final | Silence | Gap
 
 
 def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str]:
-    """What is wrong with a session of which ``sent_frames`` frames were published; nothing, if all is well.
+    """Errors in the account of a session with ``sent_frames`` published frames; empty if it is exact.
 
     Checked to the frame: the sums of the ``end``, that the finals, silences and gaps of each speaker tile the session, and
-    that the ``end`` agrees with them. A gap of no speaker is one of all; a hole that was bridged lies within a window, and is
-    not the window's then.
+    that the ``end`` agrees with them. A gap without a speaker is one of all speakers; the gap of a bridged hole lies within a
+    window, and its frames are not the window's.
     """
     ends = [message for message in messages if isinstance(message, End)]
     if len(ends) != 1:
@@ -53,7 +53,7 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
 
 
 def tiling(tiles: Sequence[_Tile]) -> list[_Tile]:
-    """Of a speaker's tiles, in order of time, all but the gaps within others: holes that were bridged."""
+    """A speaker's tiles, in order of time, without the gaps within others: holes that were bridged."""
     others = [tile for tile in tiles if not _may_be_bridged(tile)]
     reached = list(accumulate((_range(tile)[1] for tile in others), max))
 
@@ -66,12 +66,12 @@ def tiling(tiles: Sequence[_Tile]) -> list[_Tile]:
 
 
 def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
-    """The tiles of each speaker in order of time; where none are told apart, all of them under None."""
-    # A gap of 0 frames tells that something was lost and not how much: it covers nothing.
+    """The tiles of each speaker in order of time; all under None where speakers are not separate."""
+    # A gap of 0 frames means a loss of unknown length: it covers nothing.
     tiles = sorted((tile for tile in tiles if tile.frames), key=lambda tile: tile.start_frame)
     labels: set[str | None] = {tile.speaker for tile in tiles if tile.speaker is not None}
     if labels:
-        labels |= {"0", "1"}  # two channels; if nothing is told of one, that is an error
+        labels |= {"0", "1"}  # two channels; one without messages is an error
     if not labels or any(tile.speaker is None for tile in tiles if not isinstance(tile, Gap)):
         labels.add(None)
     return {
@@ -81,7 +81,7 @@ def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
 
 
 def _sums(speakers: Iterable[Sequence[_Tile]], frames: int) -> dict[str, int]:
-    """Frames that are a gap of any speaker, else a final of any, else silence; and those lost before they came."""
+    """Frames that are a gap of any speaker, else a final of any, else silence; and those lost before they arrived."""
     layers = [_layers(own) for own in speakers]
     edges = {0, frames} | {edge for own in layers for tiles in own for tile in tiles for edge in _range(tile)}
     sums = dict.fromkeys(("final", "silence", "gap", "lost", "nothing"), 0)
@@ -93,12 +93,12 @@ def _sums(speakers: Iterable[Sequence[_Tile]], frames: int) -> dict[str, int]:
 
 
 def _layers(tiles: Sequence[_Tile]) -> tuple[list[_Tile], list[_Tile]]:
-    """What may lie within others, and the rest."""
+    """Tiles that may lie within others, and the rest."""
     return [tile for tile in tiles if _may_be_bridged(tile)], [tile for tile in tiles if not _may_be_bridged(tile)]
 
 
 def _kind_at(layers: Iterable[Sequence[_Tile]], frame: int) -> str | None:
-    """What is said of a frame, by the first layer that says anything."""
+    """The kind of a frame, by the first layer that covers it."""
     for tiles in layers:
         last = bisect_right(tiles, frame, key=lambda tile: tile.start_frame) - 1
         if last >= 0 and frame < _range(tiles[last])[1]:

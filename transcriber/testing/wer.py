@@ -1,4 +1,4 @@
-"""Word error rate. In: what was said and what was heard, as text. Out: counts of words."""
+"""Word error rate. In: reference and transcript, as text. Out: counts of words."""
 
 import re
 
@@ -13,7 +13,7 @@ def words(text: str) -> list[str]:
 
 
 def word_errors(said: str, heard: str) -> int:
-    """Least number of words to substitute, delete and insert that turns what was said into what was heard.
+    """Least number of words to substitute, delete and insert to turn the reference into the transcript.
 
     >>> word_errors("wind northwest thirty five knots", "Wind, northwest thirty nine knots out.")
     2

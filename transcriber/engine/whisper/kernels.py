@@ -1,8 +1,8 @@
 """The kernels of whisper.cpp on this processor: which are loaded, and which would be faster.
 
 An ordinary build has one set of kernels, linked in. Our image has several beside the extension, one for each kind of
-processor (ggml's ``GGML_BACKEND_DL``): ggml can tell which is the best one that runs here, but whisper.cpp 1.8.5 never
-asks it, and a model cannot be loaded without.
+processor (ggml's ``GGML_BACKEND_DL``): ggml can choose the best one that runs here, but whisper.cpp 1.8.5 never
+lets it, and a model cannot be loaded without kernels.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from transcriber.errors import ConfigError, ModelError
 AUTO = "auto"
 FILES = "libggml-cpu-*.so"
 TYPES = {0: "f32", 1: "f16", 8: "q5_0", 9: "q5_1"}
-"""Of weights that q8_0 can beat, by ggml's number of the file type."""
+"""Weight types that q8_0 can beat, by ggml's number of the file type."""
 
 ADVICE_BUILD = (
     "this processor has {features}, which this build of whisper.cpp does not use: one that does takes about half the"
@@ -54,7 +54,7 @@ def load_kernels(folder: Path, chosen: str = AUTO) -> None:
 
 
 def built_features(system_info: str) -> frozenset[str]:
-    """Names such as AVX512 and AMX_INT8 that whisper.cpp says are 1."""
+    """Names such as AVX512 and AMX_INT8 that are 1 in whisper.cpp's ``system_info``."""
     parts = (part.rpartition(":")[2].partition("=") for part in system_info.split("|"))
     return frozenset(name.strip() for name, _, value in parts if value.strip() == "1")
 
@@ -86,7 +86,7 @@ def advice(ftype: int, built: frozenset[str], flags: frozenset[str]) -> list[str
 
 
 def processor_flags() -> frozenset[str]:
-    """What the kernel says about the processor; empty where it does not say."""
+    """The processor's flags in ``/proc/cpuinfo``; empty where there are none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

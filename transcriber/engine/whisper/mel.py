@@ -3,7 +3,7 @@
 whisper.cpp spends 10 to 25 ms a window on it, on a transform written by hand (``log_mel_spectrogram`` in
 whisper.cpp 1.8.5), and does so for 30 s of zeros after it; this is the same sum in some 1.5 ms. The
 definition is OpenAI's: frames of 25 ms every 10 ms under a Hann window, power, mel filters, logarithm,
-nothing more than 8 below the loudest (arXiv 2212.04356, section 2.2).
+clipped at 8 below the loudest (arXiv 2212.04356, section 2.2).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ SILENCE = 1e-10
 """Least power of a mel band; its logarithm is the floor."""
 
 RANGE = 8.0
-"""Decades below the loudest value, under which everything is the same."""
+"""Decades below the loudest value, where values are clipped."""
 
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
 
@@ -25,7 +25,7 @@ Spectrogram = NDArray[np.float32]
 class MelBands:
     """Sums power spectra to bands.
 
-    No BLAS: its threads go on spinning for milliseconds after a product as small as this one, on the very
+    No BLAS: its threads keep spinning for milliseconds after a product as small as this one, on the very
     cores that whisper needs next (57 ms a window became 83 ms).
     """
 
@@ -52,14 +52,14 @@ class LogMel:
         """The spectrogram of ``samples``, (n,) float32 at 16 kHz with n > 200, followed by silence.
 
         Returns:
-            (n_mels, ``frames``) C-contiguous float32, mostly in [-1, 1.5]; what does not fit is left out.
+            (n_mels, ``frames``) C-contiguous float32, mostly in [-1, 1.5]; samples beyond it are left out.
         """
-        heard = min(frames, frames_with(len(samples)))
-        bands = self._bands(power_spectra(samples, heard))
+        filled = min(frames, frames_with(len(samples)))
+        bands = self._bands(power_spectra(samples, filled))
         levels = np.log10(np.maximum(bands, np.float32(SILENCE)))
         floor = max(levels.max() - RANGE, np.log10(SILENCE))
         spectrogram = np.full((levels.shape[1], frames), floor, np.float32)
-        np.maximum(levels.T, floor, out=spectrogram[:, :heard])
+        np.maximum(levels.T, floor, out=spectrogram[:, :filled])
         spectrogram += 4
         spectrogram /= 4
         return spectrogram
@@ -77,7 +77,7 @@ def power_spectra(samples: NDArray[np.float32], frames: int) -> NDArray[np.float
 
 
 def frames_with(samples: int) -> int:
-    """Frames in which any of ``samples`` are."""
+    """Frames that contain any of ``samples``."""
     return (samples + N_FFT // 2) // HOP + 1
 
 

@@ -1,21 +1,18 @@
-"""whisper.cpp: the only module that touches its binding.
+"""whisper.cpp: a loaded model.
 
 In: windows of samples. Out: transcripts. The low-level binding is called, because the wrapper around
 it ignores the return code: a call that failed or was aborted would look like silence.
 
 A window costs one encoder run at the context that fits it, and one decoder run a token; the spectrogram is
-our own (``mel.py``).
+ours (``mel.py``).
 """
 
-import atexit
 import functools
 import logging
 import math
-import mmap
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,14 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import Settings
-from transcriber.config.sizing import FORCED_AUDIO_CTX, FULL_AUDIO_CTX, MIN_AUDIO_CTX, fitting_positions
+from transcriber.config.sizing import FORCED_AUDIO_CTX, MIN_AUDIO_CTX
 from transcriber.engine.hallucination import doubt
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
-from transcriber.engine.language_evidence import Odds
-from transcriber.engine.prompt import ending
+from transcriber.engine.language_evidence import LanguageProbabilities
 from transcriber.engine.transcript import Transcript
+from transcriber.engine.whisper.encoder_context import SAMPLES_PER_POSITION, EncoderContext
 from transcriber.engine.whisper.kernels import advice, built_features, load_kernels, processor_flags
 from transcriber.engine.whisper.mel import LogMel, frames_within
+from transcriber.engine.whisper.memory import check_memory
+from transcriber.engine.whisper.native_log import LOG_ERROR, capture_native_log, native_log
+from transcriber.engine.whisper.prompt_budget import PromptBudget
 from transcriber.engine.whisper.self_test import check_kernels
 from transcriber.engine.whisper.word_timing import Token, clean_text, join_words, phrases
 from transcriber.errors import ConfigError, EngineError, ModelError
@@ -42,54 +42,35 @@ from transcriber.schema.languages import FEW_TOKENS, WHISPER_LANGUAGES, WITHOUT_
 
 log = logging.getLogger(__name__)
 
-SAMPLES_PER_POSITION = 320
-"""The encoder makes one position of 20 ms, of two frames of the spectrogram."""
-
-REDO_POSITIONS = 1280
-"""The context of a second asking, which no usual one below it outgrows: all windows that a tighter one holds fit. Not the
-model's whole 1500: that is no multiple of 256, the step in which whisper.cpp lays out the encoder's output for flash
-attention, so the decoder would read some rows of an earlier call too. It also takes a fifth more time."""
-
-SHORT_REDO_POSITIONS, SHORT_S = 1024, 3.0
-"""Of a short window, in seconds, whose usual context is ``MIN_AUDIO_CTX``. Of 40 such that were doubted (tiny.en and base,
-clean, under noise 5 dB below the speech, or as loud) 768 positions helped 3 and harmed 8, 1024 7 and 8, 1280 7 and 12, at 1.6, 2.3
-and 2.9 times the cost of the first asking."""
-
 FRAME_MS = 10
 NO_SAMPLES = np.zeros(0, np.float32)
 NOTHING_MS = 100
-"""Of so much audio whisper.cpp takes up the parameters of a call, and does nothing else."""
+"""With so little audio whisper.cpp takes the parameters of a call, and does nothing else."""
 
 TIME_STAMP_S = 0.02
 MIN_SAMPLES = WHISPER_SAMPLE_RATE
-"""Shorter windows are padded with zeros: whisper makes little of less than a second."""
+"""Shorter windows are padded with zeros: whisper transcribes less than a second badly."""
 
 TOKENS_PER_SECOND = 13
 MANY_TOKENS_PER_SECOND = 45
-"""For other languages than ``FEW_TOKENS``; whisper.cpp itself ends at 220 in a window."""
+"""For other languages than ``FEW_TOKENS``; whisper.cpp itself stops at 220 in a window."""
 
 MIN_TOKENS = 32
-MAX_PROMPT_CHARS = 1000
-"""As ``WHISPER_PROMPT`` has at most. whisper.cpp's tokenizer recurses over each byte, and 32 kB overflow its stack."""
-
 NO_THRESHOLD = 2.0
 """A probability that none is above."""
 
-LOG_ERROR = 4
-"""``GGML_LOG_LEVEL_ERROR``."""
-
 BINDING_ERRORS = (RuntimeError, MemoryError, ValueError, IndexError)
-"""What the binding makes of exceptions of C++."""
+"""C++ exceptions, as the binding raises them."""
 
 
 class WhisperModel:
-    """A loaded model with its one state. Worker thread only; ``close`` when no call is under way.
+    """A loaded model with its one state. Worker thread only; ``close`` while no call is running.
 
     Attributes:
-        name: how transcripts call it.
+        name: as it stands in transcripts.
         device: ``cpu`` or ``cuda``: where it really runs.
-        tight: whether a second asking would look at more than the usual context.
-        translates: whether it can make English of other languages.
+        tight: whether a second run would have more than the usual encoder context.
+        translates: whether it can translate other languages into English.
     """
 
     def __init__(
@@ -100,10 +81,8 @@ class WhisperModel:
         self._context = context
         self._shape = shape
         self._mel = mel
-        self._positions = min(settings.audio_ctx or shape.n_audio_ctx, shape.n_audio_ctx)
-        self._follows = settings.whisper_audio_ctx == "auto"
-        self._wide_positions = min(REDO_POSITIONS, shape.n_audio_ctx)
-        self.tight = self._positions < self._wide_positions
+        self._encoder_context = EncoderContext(settings, shape.n_audio_ctx)
+        self.tight = self._encoder_context.tight
         self.translates = shape.multilingual
         self._beams = settings.whisper_beam_size
         self._greedy = self._params = _parameters(settings.threads, 1)
@@ -114,13 +93,13 @@ class WhisperModel:
         self._end_of_text = binding.whisper_token_eot(context)
         self._first_time = binding.whisper_token_beg(context)
         self._no_speech_threshold = self._params.no_speech_thold
-        # One of the places that whisper.cpp leaves for a prompt is taken by the token that says so.
-        self._max_prompt_tokens = shape.n_text_ctx // 2 - 1
-        self._vocabulary = " ".join((settings.whisper_prompt or "").split())
-        if (count := self._count_tokens(self._vocabulary)) > self._max_prompt_tokens:
-            binding.whisper_free(context)  # nobody else will have it
+        # One of the tokens that whisper.cpp leaves for a prompt marks its start.
+        self._prompts = PromptBudget(settings.whisper_prompt or "", shape.n_text_ctx // 2 - 1, self._count_tokens)
+        if self._prompts.vocabulary_tokens > self._prompts.max_tokens:
+            binding.whisper_free(context)  # there is no model to close
             raise ConfigError(
-                f"WHISPER_PROMPT is {count} tokens long; the model {name} takes at most {self._max_prompt_tokens}"
+                f"WHISPER_PROMPT is {self._prompts.vocabulary_tokens} tokens long;"
+                f" the model {name} takes at most {self._prompts.max_tokens}"
             )
 
     def supports(self, language: str) -> bool:
@@ -143,9 +122,9 @@ class WhisperModel:
         greedy: bool = False,
     ) -> Transcript:
         """See ``SpeechModel.transcribe``. A model without other languages always uses English."""
-        positions = self._positions_for(len(samples))
-        wide = self.tight and (wide or positions >= self._wide_positions)
-        positions = max(positions, self._wide_for(len(samples))) if wide else positions
+        positions = self._encoder_context.usual(len(samples))
+        wide = self.tight and (wide or positions >= self._encoder_context.wide_positions)
+        positions = max(positions, self._encoder_context.wide(len(samples))) if wide else positions
         self._check(samples, language, positions)
         if should_abort():
             raise EngineError("aborted before it began")
@@ -181,15 +160,15 @@ class WhisperModel:
             phrases=phrases(tokens, len(samples) / WHISPER_SAMPLE_RATE),
         )
 
-    def detect(self, samples: NDArray[np.float32]) -> Odds:
-        """See ``MultilingualModel.detect``. It hears them at the usual context, at which the languages are told as well as at a wide one."""
+    def detect(self, samples: NDArray[np.float32]) -> LanguageProbabilities:
+        """See ``MultilingualModel.detect``. At the usual context, at which detection is as good as at a wide one."""
         if not self._shape.multilingual:
-            return Odds({}, 0.0)
+            return LanguageProbabilities({}, 0.0)
         if len(self._candidates) == 1:
-            return Odds({self._candidates[0]: 1.0}, 0.0)
-        positions = self._positions_for(len(samples))
+            return LanguageProbabilities({self._candidates[0]: 1.0}, 0.0)
+        positions = self._encoder_context.usual(len(samples))
         self._check(samples, None, positions)
-        # whisper.cpp detects at the context of the call before: so that it is ours, there is a call that does nothing else.
+        # whisper.cpp detects at the context of the previous call: make one that does nothing but set it.
         self._params.language, self._params.initial_prompt, self._params.audio_ctx = "en", "", positions
         started_s = time.perf_counter()
         self._set_samples(_padded(samples), positions)
@@ -202,56 +181,34 @@ class WhisperModel:
         except BINDING_ERRORS as error:
             raise EngineError(f"whisper.cpp: {error}") from error
         if code:
-            raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
+            raise EngineError(f"{native_log.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
         found = {one: float(probabilities[binding.whisper_lang_id(one)]) for one in self._candidates}
         whole = sum(found.values()) or 1.0
-        return Odds({one: share / whole for one, share in found.items()}, time.perf_counter() - started_s)
+        return LanguageProbabilities(
+            {one: share / whole for one, share in found.items()}, time.perf_counter() - started_s
+        )
 
     def close(self) -> None:
-        """Free the model's memory; it transcribes no more."""
+        """Free the model's memory; it cannot be used afterwards."""
         context, self._context = self._context, None
         if context is not None:
             binding.whisper_free(context)
 
-    def _positions_for(self, samples: int) -> int:
-        """The usual context of so many: the one that is set, as long as they fit, or what follows them."""
-        if not self.tight:
-            return self._positions
-        if self._follows:
-            fitting = fitting_positions(samples / WHISPER_SAMPLE_RATE) or FULL_AUDIO_CTX
-            return min(max(self._positions, fitting), self._wide_positions)
-        fits = samples <= self._positions * SAMPLES_PER_POSITION
-        return self._positions if fits else self._wide_positions
-
-    def _wide_for(self, samples: int) -> int:
-        """The wide context of so many."""
-        short = samples <= SHORT_S * WHISPER_SAMPLE_RATE and self._positions <= MIN_AUDIO_CTX
-        return min(SHORT_REDO_POSITIONS, self._wide_positions) if short else self._wide_positions
-
     def _set_prompt(self, said: str) -> None:
         """For the next call: the vocabulary of the settings, and of what was ``said`` as much as fits beside it.
 
-        whisper.cpp uses the prompt although ``no_context`` is set, which makes it forget that of the call before. The
+        whisper.cpp uses the prompt although ``no_context`` is set, which only clears that of the previous call. The
         binding keeps a copy of the string for as long as the parameters live.
         """
-        said = ending(" ".join(said.split()), MAX_PROMPT_CHARS)
-        prompt = f"{self._vocabulary} {said}".strip()
-        while (excess := self._count_tokens(prompt) - self._max_prompt_tokens) > 0:
-            share = excess / (excess + self._max_prompt_tokens)
-            said = ending(said, max(0, len(said) - math.ceil(share * len(prompt))))
-            prompt = f"{self._vocabulary} {said}".strip()
-        # With a space in front the first word has the tokens that it has within a text.
-        self._params.initial_prompt = prompt and f" {prompt}"
-        # Before a text of more tokens than one, whisper.cpp 1.8.5 looks for the probability of no speech in a row that an
+        prompt = self._params.initial_prompt = self._prompts.prompt(said)
+        # With more than one initial token, whisper.cpp 1.8.5 reads the probability of no speech from a row that an
         # earlier call left there.
         one_token = not prompt and not self._shape.multilingual
         self._params.no_speech_thold = self._no_speech_threshold if one_token else NO_THRESHOLD
 
     def _count_tokens(self, prompt: str) -> int:
-        """How many tokens whisper.cpp makes of a prompt. Its function counts where it has no place to write them."""
-        if len(prompt.encode()) < self._max_prompt_tokens:
-            return 0  # they fit: none is shorter than a byte
-        return abs(int(binding.whisper_tokenize(self._context, f" {prompt}", 0, 0)))
+        """Tokens of a prompt. whisper.cpp's function counts them where it has no buffer to write to."""
+        return abs(int(binding.whisper_tokenize(self._context, prompt, 0, 0)))
 
     def _check(self, samples: NDArray[np.float32], language: str | None, positions: int) -> None:
         if self._context is None:
@@ -264,17 +221,17 @@ class WhisperModel:
             raise EngineError(f"the model {self.name} has no language {language!r}")
 
     def _run(self, samples: NDArray[np.float32], positions: int, should_abort: Callable[[], bool]) -> tuple[int, float]:
-        """One encoder run and its text: how often the decoder ran, and the seconds inside whisper."""
+        """Encode and decode: how often the decoder ran, and the seconds inside whisper."""
         # The end of the audio as whisper.cpp counts it, near which a time stamp ends the text.
         self._params.duration_ms = FRAME_MS * frames_within(len(samples))
-        asked = 0
+        calls = 0
 
-        def asks() -> bool:
-            nonlocal asked
-            asked += 1
+        def counted() -> bool:
+            nonlocal calls
+            calls += 1
             return should_abort()
 
-        binding.assign_abort_callback(self._params, asks)
+        binding.assign_abort_callback(self._params, counted)
         started_s = time.perf_counter()
         try:
             self._set_samples(samples, positions)
@@ -285,13 +242,13 @@ class WhisperModel:
             processing_s = time.perf_counter() - started_s
             binding.clear_abort_callback(self._params)
         if code:
-            reason = "aborted" if should_abort() else _heard.first_error() or "failed"
+            reason = "aborted" if should_abort() else native_log.first_error() or "failed"
             raise EngineError(f"{reason} (whisper.cpp returned {code})", return_code=code)
-        return asked - 1, processing_s  # the first time it asks is after the encoder
+        return calls - 1, processing_s  # the first call is after the encoder
 
     def _set_samples(self, samples: NDArray[np.float32], positions: int) -> None:
-        """All that the encoder sees: whisper.cpp fills what is missing with zeros, and that is not silence."""
-        _heard.lines.clear()
+        """Fill the whole encoder context: whisper.cpp would fill the rest with zeros, which are not silence."""
+        native_log.lines.clear()
         frames = 2 * positions
         spectrogram = self._mel(samples, frames).ravel()
         try:
@@ -299,15 +256,15 @@ class WhisperModel:
         except BINDING_ERRORS as error:
             raise EngineError(f"whisper.cpp: {error}") from error
         if code:
-            raise EngineError(f"{_heard.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
+            raise EngineError(f"{native_log.first_error() or 'failed'} (whisper.cpp returned {code})", return_code=code)
 
     def _n_tokens(self) -> int:
-        """Of the answer, with its end: the steps of the beam that won, where the decoder runs for as long as any of them goes on."""
+        """Tokens of the result, with its end: the steps of the winning beam, where the decoder runs until all beams have ended."""
         segments = range(binding.whisper_full_n_segments(self._context))
         return sum(binding.whisper_full_n_tokens(self._context, segment) for segment in segments)
 
     def _tokens(self) -> Iterator[Token]:
-        """The answer's text and time stamps; other special tokens are left out."""
+        """The result's text and time stamps; other special tokens are left out."""
         for segment in range(binding.whisper_full_n_segments(self._context)):
             for index in range(binding.whisper_full_n_tokens(self._context, segment)):
                 data = binding.whisper_full_get_token_data(self._context, segment, index)
@@ -330,10 +287,10 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
         ModelError: the file is not a whole Whisper model, or memory is short.
     """
     shape = check_model_file(path)
-    _check_memory(path, _beam_bytes(shape, settings.whisper_beam_size))
-    _listen()
+    check_memory(path, shape, settings.whisper_beam_size)
+    capture_native_log()
     _load_kernels(settings.whisper_kernels)
-    _heard.lines.clear()
+    native_log.lines.clear()
     params = binding.whisper_context_default_params()
     params.use_gpu = settings.whisper_device != "cpu"
     params.flash_attn = True
@@ -343,10 +300,10 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
     except BINDING_ERRORS as error:
         raise ModelError(f"{path}: whisper.cpp cannot load it: {error}") from error
     # After a failure the context is a null pointer that Python cannot see, and any use of it a segmentation fault;
-    # but every such path logs an error of one of the whisper_init functions.
-    if any(level == LOG_ERROR and text.startswith("whisper_init") for level, text in _heard.lines):
-        raise ModelError(f"{path}: whisper.cpp cannot load it: {_heard.first_error()}")
-    device = "cuda" if any("using CUDA" in text for _, text in _heard.lines) else "cpu"
+    # but every such path logs an error from one of the whisper_init functions.
+    if any(level == LOG_ERROR and text.startswith("whisper_init") for level, text in native_log.lines):
+        raise ModelError(f"{path}: whisper.cpp cannot load it: {native_log.first_error()}")
+    device = "cuda" if any("using CUDA" in text for _, text in native_log.lines) else "cpu"
     if settings.whisper_device == "cuda" and device == "cpu":
         log.warning("WHISPER_DEVICE=cuda, but whisper.cpp has no CUDA or found no such device: it runs on the CPU")
     mel = LogMel(read_mel_filters(path, shape))
@@ -356,7 +313,7 @@ def load_model(path: Path, settings: Settings) -> WhisperModel:
 
 
 def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
-    """As ``load_model``, after a self-test of the kernels; tells what they are and what would be faster.
+    """As ``load_model``, after a self-test of the kernels; logs which they are and what would be faster.
 
     Raises:
         ConfigError: as ``load_model``, or ``WHISPER_AUDIO_CTX`` is too tight for any but a model that was trained for it.
@@ -367,22 +324,22 @@ def load_checked_model(path: Path, settings: Settings) -> WhisperModel:
             f"WHISPER_AUDIO_CTX={settings.audio_ctx}: stock Whisper weights repeat themselves and lose words below"
             f" {MIN_AUDIO_CTX}; set auto, or {FORCED_AUDIO_CTX} for a model that was trained for it"
         )
-    # Its words are known for a model that was told nothing before.
+    # The self-test's words are known for a model without a prompt.
     unprompted = settings.model_copy(update={"whisper_prompt": None})
     check_kernels(path, lambda test_path: load_model(test_path, unprompted))
     model = load_model(path, settings)
-    _tell(path, model.device)
+    _log_kernels(path, model.device)
     return model
 
 
 def kernel_features() -> frozenset[str]:
-    """What whisper.cpp was built with; complete once a model was loaded."""
+    """Features that whisper.cpp was built with; complete once a model was loaded."""
     return built_features(str(binding.whisper_print_system_info()))
 
 
 @functools.cache
-def _tell(path: Path, device: str) -> None:
-    """Once, though every worker loads."""
+def _log_kernels(path: Path, device: str) -> None:
+    """Logged once, though every worker loads."""
     features = kernel_features()
     log.info("whisper.cpp runs on %s", device, extra={"model_file": str(path), "kernels": " ".join(sorted(features))})
     if device == "cpu":
@@ -399,12 +356,12 @@ def _load_kernels_once(chosen: str) -> None:
 
 
 def _load_kernels(chosen: str) -> None:
-    with _loading:  # several workers come at the same time
+    with _loading:  # several workers load at the same time
         _load_kernels_once(chosen)
 
 
 def _parameters(threads: int, beam_size: int) -> Any:
-    """One encode a window, no second try at a higher temperature, nothing carried over."""
+    """One encoder run a window, no retry at a higher temperature, no state carried over."""
     beams = beam_size > 1
     params = binding.whisper_full_default_params(
         binding.WHISPER_SAMPLING_BEAM_SEARCH if beams else binding.WHISPER_SAMPLING_GREEDY
@@ -430,41 +387,3 @@ def _padded(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.zeros(MIN_SAMPLES, np.float32)
     padded[: len(samples)] = samples
     return padded
-
-
-def _beam_bytes(shape: ModelShape, beams: int) -> int:
-    """What beams need above greedy decoding: keys and values of 16 bits for each and two more, and three tables of the vocabulary for each."""
-    if beams == 1:
-        return 0
-    cache = 2 * 2 * 256 * math.ceil(shape.n_text_ctx / 256) * shape.n_audio_state * shape.n_text_layer
-    return (beams + 1) * cache + beams * 20 * shape.n_vocab
-
-
-def _check_memory(path: Path, more_bytes: int) -> None:
-    """Ask for the memory once: whisper.cpp aborts the process where it gets none."""
-    need_bytes = int(1.3 * path.stat().st_size) + 250_000_000 + more_bytes
-    try:
-        mmap.mmap(-1, need_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
-    except OSError as error:
-        raise ModelError(f"{path}: needs about {need_bytes / 1e6:.0f} MB of memory: {error.strerror}") from error
-
-
-class _Heard(threading.local):
-    """What whisper.cpp logged on this thread since the call began, as (level, line)."""
-
-    def __init__(self) -> None:
-        self.lines: deque[tuple[int, str]] = deque(maxlen=512)
-
-    def first_error(self) -> str | None:
-        return next((text for level, text in self.lines if level == LOG_ERROR), None)
-
-
-_heard = _Heard()
-
-
-@functools.cache
-def _listen() -> None:
-    """Keep whisper.cpp's chatter off stderr, and its errors for our messages."""
-    binding.whisper_log_set(lambda level, text: _heard.lines.append((level, text.strip())))
-    # Left set, the binding would release the function after the interpreter is gone, and abort.
-    atexit.register(binding.whisper_log_set, None)

@@ -1,8 +1,8 @@
-"""Do the kernels compute what they should? Asked before the first window, not answered in a transcript.
+"""Do the kernels compute correctly? Checked before the first window, not found out in transcripts.
 
 A kernel that is wrong on one processor, from a compiler's bug or a mistaken build, does not crash: it makes other words.
-The bundled model is sure of what the bundled clip says, on every kernel that is right; so it is asked first, with
-weights of type q8_0 if that is what the user's model has, since those have kernels of their own, and f16 if not.
+The bundled model transcribes the bundled clip with certainty, on every correct kernel; so it runs first, with
+weights of type q8_0 if the user's model has those, since they have kernels of their own, and f16 if not.
 """
 
 import os
@@ -20,7 +20,7 @@ from transcriber.models.ggml import FTYPE_Q8_0, check_model_file
 
 SAID = "gale warning for the north channel tonight wind northwest thirty five knots"
 ALIKE = 0.8
-"""Share of the words that must be right. Kernels that are right give all of them."""
+"""Share of the words that must be right. Correct kernels give all of them."""
 
 
 def check_kernels(path: Path, load: Callable[[Path], SpeechModel]) -> None:
@@ -32,7 +32,7 @@ def check_kernels(path: Path, load: Callable[[Path], SpeechModel]) -> None:
     if check_model_file(path).ftype != FTYPE_Q8_0:
         _check(load(DEMO_MODEL))
         return
-    # In memory: a container's root may be read-only, /tmp and all.
+    # In memory: a container's root may be read-only, /tmp included.
     with os.fdopen(os.memfd_create("self-test"), "wb") as file:
         file.write(quantized(DEMO_MODEL))
         file.flush()

@@ -1,12 +1,12 @@
 """The model's tokens to text and timed words.
 
-In: tokens, as whisper.cpp left them, among them the time stamps that the model set. Out: clean text,
+In: whisper.cpp's tokens, among them the model's time stamps. Out: clean text,
 words with times, and the phrases between the stamps.
 
-The times are the model's own time stamps, which it sets at the ends of phrases, and between two of
-them each word gets its share of the characters. That is nearer to the truth than whisper.cpp's
+The times are the model's own time stamps, which stand at the ends of phrases; between two of
+them each word gets time in proportion to its characters. That is more accurate than whisper.cpp's
 ``token_timestamps``: on the six sample recordings the median error of a word's start is 0.07 s
-instead of 0.32 s. Beside silence the stamps are often wrong: see ``pauses.py``.
+instead of 0.32 s. Beside silence the stamps are often wrong: see ``pipeline/pauses.py``.
 """
 
 import math
@@ -48,7 +48,7 @@ def join_words(tokens: Iterable[Token], duration_s: float, *, spaces: bool) -> t
 
 
 def phrases(tokens: Iterable[Token], duration_s: float) -> tuple[Phrase, ...]:
-    """What was said between two time stamps each, in one job of ``duration_s``."""
+    """The text between each two time stamps, in one job of ``duration_s``."""
     found = [
         Phrase(start_s, end_s, letters(clean_text(b"".join(token.raw for token in said))))
         for said, start_s, end_s in _between_stamps(tokens, duration_s)
@@ -57,7 +57,7 @@ def phrases(tokens: Iterable[Token], duration_s: float) -> tuple[Phrase, ...]:
 
 
 def _between_stamps(tokens: Iterable[Token], duration_s: float) -> Iterator[tuple[list[Token], float, float]]:
-    """The text tokens between two stamps, and these, which never go back and lie inside the job."""
+    """The text tokens between two stamps, and the stamps, monotone and clamped to the job."""
     said: list[Token] = []
     start_s = 0.0
     for token in (*tokens, Token(b"", 0.0, duration_s)):

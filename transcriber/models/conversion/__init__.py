@@ -1,1 +1,1 @@
-"""Weights of transformers, CTranslate2 and OpenAI to ggml files. No whisper.cpp and no bus in here."""
+"""Weights of transformers, CTranslate2 and OpenAI to ggml files. Imports neither whisper.cpp nor the bus."""

@@ -1,6 +1,6 @@
-"""A Whisper model as OpenAI names it, whatever it came from. In: its tensors. Out: a ggml file, written tensor by tensor.
+"""A Whisper model under OpenAI's tensor names, from any source. In: its tensors. Out: a ggml file, written tensor by tensor.
 
-A source hands over functions that read one tensor each, so that no more than one is in memory.
+A source gives functions that read one tensor each, so that no more than one is in memory.
 """
 
 import struct
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from transcriber.errors import ModelError
 from transcriber.models.conversion.layout import Dimensions, Shape, tensor_type
 from transcriber.models.conversion.mel_filters import mel_filters
-from transcriber.models.conversion.quantize import BLOCK, KIND_F16, Kind, what_is_unfit
+from transcriber.models.conversion.quantize import BLOCK, KIND_F16, Kind, unfit_reason
 from transcriber.models.ggml import F16, F32, HEADER, MAGIC
 from transcriber.models.progress import Draw
 
@@ -26,10 +26,10 @@ class Checkpoint:
     """A model that can be written.
 
     Attributes:
-        source: what it was read from, for messages.
+        source: the file or folder it is read from, for messages.
         dimensions: of its network.
-        vocabulary: the tokens of text, in their order.
-        tensors: OpenAI's name to what reads it.
+        vocabulary: the text tokens, in order.
+        tensors: OpenAI's name to a function that reads it.
     """
 
     source: Path
@@ -38,10 +38,10 @@ class Checkpoint:
     tensors: Mapping[str, Read]
 
     def write(self, file: BinaryIO, kind: Kind, draw: Draw) -> None:
-        """As a ggml file with matrices of ``kind``.
+        """Write a ggml file with matrices of ``kind``.
 
         Raises:
-            ModelError: a tensor is missing, unknown, of another shape, or holds what the file cannot.
+            ModelError: a tensor is missing, unknown, of another shape, or has values that the file cannot hold.
         """
         self._check_dimensions()
         self._check_names()
@@ -57,7 +57,7 @@ class Checkpoint:
         return ModelError(f"{self.source}: {what}")
 
     def _check_dimensions(self) -> None:
-        """Before anything is made whose size they say."""
+        """Check them before anything is allocated by them."""
         for name, value in self._fields().items():
             least, most = HEADER[name]
             if not least <= value <= most:
@@ -72,10 +72,10 @@ class Checkpoint:
         if missing := sorted(wanted - self.tensors.keys()):
             raise self.error(f"lacks {_some(missing)}")
         if strange := sorted(self.tensors.keys() - wanted):
-            raise self.error(f"has what Whisper has not: {_some(strange)}")
+            raise self.error(f"has tensors that Whisper does not have: {_some(strange)}")
 
     def _fields(self) -> dict[str, int]:
-        """Of the file's header, all but its type."""
+        """The fields of the file's header, but for its type."""
         it = self.dimensions
         return {
             "n_vocab": it.n_vocab,
@@ -102,7 +102,7 @@ class Checkpoint:
         numbers = self.tensors[name]()
         if numbers.shape not in {shape, shape[:1] if shape[1:] == (1,) else shape}:
             raise self.error(f"{name} is {_by(numbers.shape)}, not {_by(shape)}")
-        if unfit := what_is_unfit(numbers, tensor_type(name, shape, F16)):
+        if unfit := unfit_reason(numbers, tensor_type(name, shape, F16)):
             raise self.error(f"{name} holds {unfit}")
         type_ = tensor_type(name, shape, kind.type)
         file.write(struct.pack("<3i", len(shape), len(name), type_))
@@ -112,7 +112,7 @@ class Checkpoint:
         elif type_ == F16:
             file.writelines(KIND_F16.pieces(numbers))
         else:
-            # By way of f16, as whisper.cpp's own tools go: the same bits as of the f16 file, quantised.
+            # Rounded to f16 first, as whisper.cpp's own tools do: the same bits as the f16 file, quantised.
             file.writelines(kind.pieces(numbers, by_f16=True))
 
 

@@ -1,6 +1,6 @@
 """Folders and files of weights to a model file. In: a folder of transformers or CTranslate2, or a ggml file. Out: a ggml file.
 
-The result is checked as any model is before it has its name.
+The result is checked like any model before it gets its name.
 """
 
 import hashlib
@@ -21,33 +21,33 @@ from transcriber.models.store import whole_file
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "flax_model.msgpack", "tf_model.h5")
 
 OTHER_KIND = re.compile(r"f32|bf16|q\d_(\d|K)")
-"""How files are called whose weights are of a kind of ggml's."""
+"""Names of ggml's weight types, at the end of a file's name."""
 
 
 def convert(source: Path, target: Path, kind: Kind | None = None, draw: Draw = draw_nothing) -> Kind:
-    """Write the model in ``source`` to ``target``. Returns its kind.
+    """Write the model in ``source`` to ``target``. Returns its weight type.
 
     Args:
         source: a folder, or a ggml file of type f16 or f32.
         target: is overwritten.
-        kind: None: what the target's name ends with, such as ``-q8_0``, else f16 of a folder and q8_0 of a file.
-        draw: told how far it is.
+        kind: None: as the target's name ends, such as ``-q8_0``, else f16 for a folder and q8_0 for a file.
+        draw: called with the progress.
 
     Raises:
-        ConfigError: the target is called after another kind.
-        ModelError: it cannot be converted, or there is no place for it.
+        ConfigError: the target's name ends with another weight type.
+        ModelError: it cannot be converted or stored.
     """
     folder = os.path.isdir(source)  # noqa: PTH112 - Path.is_dir raises where the folder is closed to us, or the name too long
     called = target.stem.rpartition("-")[2]
     if kind is None and called not in KINDS and OTHER_KIND.fullmatch(called):
         raise ConfigError(
-            f"{target}: is called after {called}, which is not written: only {', '.join(KINDS)}; --type says which"
+            f"{target}: its name ends with {called}, which cannot be written: only {', '.join(KINDS)}; set --type"
         )
     kind = kind or KINDS.get(called) or (KIND_F16 if folder else KIND_Q8_0)
     if os.path.isdir(target):  # noqa: PTH112 - as above
         raise ModelError(f"{target}: is a directory, not a file to write")
     if _is_needed(target, source):
-        raise ModelError(f"{target}: is what is to be converted")
+        raise ModelError(f"{target}: is the source of the conversion")
     if folder:
         convert_folder(source, target, kind, draw=draw)
         return kind
@@ -60,10 +60,10 @@ def convert(source: Path, target: Path, kind: Kind | None = None, draw: Draw = d
 def convert_folder(
     folder: Path, target: Path, kind: Kind = KIND_F16, sha256: str | None = None, draw: Draw = draw_nothing
 ) -> None:
-    """Write the model in ``folder`` to ``target``, whose sum has to be ``sha256`` if that is given.
+    """Write the model in ``folder`` to ``target``, whose checksum must be ``sha256`` if given.
 
     Raises:
-        ModelError: it cannot be converted, or there is no place for it.
+        ModelError: it cannot be converted or stored.
     """
     checkpoint = open_checkpoint(folder)
 
@@ -71,7 +71,7 @@ def convert_folder(
         try:
             check_model_file(part)
         except ModelError as error:
-            # Its name is that of the part file, which nobody has seen.
+            # It names the part file, which the user does not know.
             raise ModelError(str(error).replace(str(part), str(folder))) from error
         if sha256 and (found := _sha256(part)) != sha256:
             raise ModelError(f"{target}: SHA-256 is {found}, not {sha256}, removed")
@@ -81,7 +81,7 @@ def convert_folder(
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """The model in a folder, of whatever kind.
+    """The model in a folder of any supported format.
 
     Raises:
         ModelError: there is none that can be converted.
@@ -101,7 +101,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def folder_digest(folder: Path) -> str:
-    """Changes with any byte of what is converted. Not the files' times: images and copies may set them all alike.
+    """A digest of the files that are converted. Not of their times: images and copies may set them all alike.
 
     Raises:
         ModelError: it cannot be read.
@@ -124,7 +124,7 @@ def _is_needed(target: Path, source: Path) -> bool:
 
 
 def _is_model_file(path: Path) -> bool:
-    """Of whisper.cpp: nothing that is read of a folder, and maybe what was made of it."""
+    """Whether it is a ggml file: never an input in a folder, perhaps an earlier result."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC

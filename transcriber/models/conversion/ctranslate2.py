@@ -19,7 +19,7 @@ from transcriber.models.conversion.checkpoint import Checkpoint, Read
 from transcriber.models.conversion.layout import Dimensions
 from transcriber.models.conversion.safetensors import MAX_DIMS, map_file
 from transcriber.models.conversion.vocabulary import text_tokens
-from transcriber.models.ggml import STRANGERS
+from transcriber.models.ggml import OTHER_FORMATS
 
 SPECIFICATION = "WhisperSpec"
 VERSIONS = range(4, 7)
@@ -30,18 +30,18 @@ FLOATS = {0: "<f4", 4: "<f2", 5: "<u2"}
 MAX_NAME_BYTES = 1024
 
 SWITCHES = {"activation": 3, "pre_norm": 1, "scale_embeddings": 0, "alibi": 0, "start_from_zero_embedding": 0}
-"""What whisper.cpp computes; 3 is the exact GELU."""
+"""Values that whisper.cpp supports; 3 is the exact GELU."""
 
 UNUSED = {"alignment_heads", "alignment_layer", "num_heads"}
 HEAD_WIDTH = 64
-"""Of OpenAI's models; where the number of heads is not stored."""
+"""Of OpenAI's models; used where the number of heads is not stored."""
 
 PROJECTION, EMBEDDING = "decoder/projection/weight", "decoder/embeddings/weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable; ``numbers`` are its bytes, which are read when looked at."""
+    """One variable; ``numbers`` are its mapped bytes."""
 
     shape: tuple[int, ...]
     type: int
@@ -59,7 +59,7 @@ def open_ctranslate2(folder: Path) -> Checkpoint:
     """The checkpoint in ``folder``; its weights are read when they are written.
 
     Raises:
-        ModelError: not a Whisper model, truncated, quantised, or one that a ggml file cannot hold.
+        ModelError: not a Whisper model, truncated, quantised, or not representable in a ggml file.
     """
     path = folder / "model.bin"
     variables = _Reader(path).variables()
@@ -85,7 +85,7 @@ class _Reader:
         self._at = 0
 
     def variables(self) -> Variables:
-        for start, what in STRANGERS.items():
+        for start, what in OTHER_FORMATS.items():
             if bytes(self._data[: len(start)]) == start:
                 raise ModelError(f"{self._path}: is {what}")
         strange = ModelError(f"{self._path}: not a model of CTranslate2; {len(self._data)} bytes")
@@ -140,7 +140,7 @@ class _Reader:
 
 
 def _check_switches(path: Path, variables: Variables) -> None:
-    """Single numbers say what the network computes."""
+    """Check the scalar variables, which say what the network computes."""
     for name, variable in variables.items():
         short = name.rpartition("/")[2]
         if not variable.shape and short not in UNUSED:
@@ -179,7 +179,7 @@ def _dimensions(path: Path, variables: Variables) -> Dimensions:
 
 
 class _Renamer:
-    """Hands out each variable once, under OpenAI's names; what is left over is nobody's."""
+    """Maps each variable once to OpenAI's names; those left over keep theirs."""
 
     def __init__(self, path: Path, variables: Variables, dimensions: Dimensions) -> None:
         self._path = path
@@ -233,7 +233,7 @@ class _Renamer:
             self._out[f"{ours}.{end}"] = self._take(f"{theirs}/{name}").read
 
     def _split(self, theirs: str, ours: str, *parts: str) -> None:
-        """The rows of one matrix to several."""
+        """Split the rows of one matrix into several."""
         weight, bias = self._take(f"{theirs}/weight"), self._take(f"{theirs}/bias")
         rows = self._dimensions.n_state
         if weight.shape != (len(parts) * rows, rows) or bias.shape != (len(parts) * rows,):

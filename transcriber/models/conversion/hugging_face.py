@@ -1,7 +1,7 @@
 """A Whisper model as Hugging Face's transformers saves it. In: a folder. Out: a checkpoint by OpenAI's names.
 
 ``config.json`` says what the network is, ``model.safetensors`` (one file or several) holds its weights. Fine-tunes are like
-the originals; what whisper.cpp does not compute is refused.
+the originals; what whisper.cpp does not support is refused.
 """
 
 import re
@@ -21,14 +21,14 @@ FIXED = {
     "activation_function": "gelu",
     "scale_embedding": False,
 }
-"""What whisper.cpp has no switch for; a field that is not there has this value."""
+"""Fields that whisper.cpp supports with this value only, which is also their default."""
 
 PARTS = {
     "self_attn": "attn", "encoder_attn": "cross_attn", "self_attn_layer_norm": "attn_ln",
     "encoder_attn_layer_norm": "cross_attn_ln", "fc1": "mlp.0", "fc2": "mlp.2", "final_layer_norm": "mlp_ln",
     "q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "out",
 }  # fmt: skip
-"""Inside a block, their names to OpenAI's."""
+"""Names inside a block to OpenAI's."""
 
 ENDS = {
     "encoder.embed_positions.weight": "encoder.positional_embedding",
@@ -39,7 +39,7 @@ ENDS = {
     "decoder.layer_norm.weight": "decoder.ln.weight",
     "decoder.layer_norm.bias": "decoder.ln.bias",
 }
-"""Outside of blocks."""
+"""Names outside of blocks."""
 
 PROJECTION = "proj_out.weight"
 EMBEDDING = "decoder.token_embedding.weight"
@@ -49,7 +49,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     """The checkpoint in ``folder``; its weights are read when they are written.
 
     Raises:
-        ModelError: not a Whisper model, or one that a ggml file cannot hold.
+        ModelError: not a Whisper model, or not representable in a ggml file.
     """
     config = read_json(folder / "config.json")
     dimensions = _dimensions(folder / "config.json", config)
@@ -108,7 +108,7 @@ def _openai_name(name: str) -> str:
 
 
 def _tie(folder: Path, tensors: dict[str, Read]) -> None:
-    """whisper.cpp has one matrix for what goes in and what comes out; a folder may have it under either name, or both."""
+    """whisper.cpp has one matrix for embedding and projection; a folder may have it under either name, or both."""
     projection = tensors.pop(PROJECTION, None)
     if projection is None:
         return

@@ -16,7 +16,7 @@ TEXT_TOKENS = 50_257
 """Entries of the vocabulary in the file; whisper.cpp names the special tokens itself."""
 
 TEXT_BYTES = {False: 320_827, True: 307_057}
-"""All those entries together: of English-only models, and of the others."""
+"""Bytes of all these entries: of English-only models, and of the others."""
 
 WIDTHS = {
     "tiny": (384, 6, 4), "base": (512, 8, 6), "small": (768, 12, 12), "medium": (1024, 16, 24), "large": (1280, 20, 32),

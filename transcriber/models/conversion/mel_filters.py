@@ -1,4 +1,4 @@
-"""Whisper's mel filters, computed. In: how many. Out: the very numbers that OpenAI publishes, to the last bit.
+"""Whisper's mel filters, computed. In: their number. Out: the values that OpenAI publishes, to the last bit.
 
 Triangles between points that are equally far apart in mel (Slaney: linear below 1 kHz, logarithmic above), each of area one,
 as librosa computes them for 16 kHz and 400 points.

@@ -39,13 +39,13 @@ HALF = BLOCK // 2
 BLOCK_Q8_0 = np.dtype([("scale", "<f2"), ("values", "i1", BLOCK)])
 BLOCK_Q5_1 = np.dtype([("scale", "<f2"), ("least", "<f2"), ("fifth_bits", "<u4"), ("nibbles", "u1", HALF)])
 PIECE_WEIGHTS = 2**20
-"""Weights that are converted at once: a matrix of a large model as 32-bit numbers would be 265 MB."""
+"""Weights converted at once: a matrix of a large model as 32-bit numbers would be 265 MB."""
 
 TOO_MUCH_FOR_F16 = 65_520.0
-"""From here on a number is rounded to infinity."""
+"""Numbers from here on are rounded to infinity."""
 
 F16_EXPONENT = 0x7C00
-"""All of its bits are set in what is no finite number."""
+"""All of its bits are set in a number that is not finite."""
 
 Numbers = NDArray[Any]
 
@@ -61,7 +61,7 @@ def q8_0(numbers: Numbers) -> bytes:
     scaled = blocks * _inverse(scales)
     out = np.empty(len(blocks), BLOCK_Q8_0)
     out["scale"] = scales
-    # C's roundf: halves go away from zero, and NumPy's to the even neighbour.
+    # As C's roundf, halves away from zero; NumPy rounds them to even.
     whole = np.trunc(scaled)
     out["values"] = whole + np.copysign(np.abs(scaled - whole) >= 0.5, scaled)  # noqa: PLR2004 - a half
     return out.tobytes()
@@ -82,17 +82,17 @@ def q5_1(numbers: Numbers) -> bytes:
     return out.tobytes()
 
 
-def what_is_unfit(numbers: Numbers, type_: int) -> str | None:
-    """What there is among a tensor's numbers that one of ggml's type F32 or F16 cannot hold."""
+def unfit_reason(numbers: Numbers, type_: int) -> str | None:
+    """Which of a tensor's numbers ggml's type F32 or F16 cannot hold; None if there are none."""
     if numbers.dtype == np.float16:
-        # NumPy takes 30 times as long for the greatest of them as for a look at their bits.
+        # NumPy takes 30 times as long for their maximum as for a test of their bits.
         infinite = np.any((numbers.view(np.uint16) & F16_EXPONENT) == F16_EXPONENT)
-        return "what is no number" if infinite else None
+        return "values that are not finite" if infinite else None
     greatest = float(np.maximum(-numbers.min(), numbers.max()))
     if not np.isfinite(greatest):
-        return "what is no number"
+        return "values that are not finite"
     if type_ == F16 and greatest >= TOO_MUCH_FOR_F16:
-        return f"{greatest:g}, which is too much for f16"
+        return f"{greatest:g}, which is too large for f16"
     return None
 
 
@@ -104,12 +104,12 @@ def _inverse(scales: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the matrices of a file are made of.
+    """The weight type of a file's matrices.
 
     Attributes:
-        name: as models are called after it.
+        name: in the names of model files.
         ftype: in the file's header, with the quantization's version.
-        type: ggml's, of a tensor.
+        type: ggml's number of the tensor type.
         encode: numbers of whole blocks to bytes.
     """
 
@@ -119,7 +119,7 @@ class Kind:
     encode: Callable[[Numbers], bytes]
 
     def pieces(self, numbers: Numbers, *, by_f16: bool = False) -> Iterator[bytes]:
-        """The bytes of a tensor, in turn; ``by_f16``: of its numbers rounded to that first."""
+        """The bytes of a tensor, in order; ``by_f16``: its numbers are rounded to f16 first."""
         flat = numbers.reshape(-1)
         for at in range(0, len(flat), PIECE_WEIGHTS):
             piece = flat[at : at + PIECE_WEIGHTS]
@@ -144,7 +144,7 @@ def write_quantized(path: Path, out: BinaryIO, kind: Kind) -> None:
     """Write the model in ``path``, whose weights are f16 or f32, with weights of ``kind``.
 
     Raises:
-        ModelError: it is no model, or its weights are quantised already, or no whole number of blocks wide.
+        ModelError: it is no model, its weights are quantised already, or its width is no multiple of a block.
     """
     ftype = check_model_file(path).ftype
     if ftype not in {FTYPE_F32, FTYPE_F16}:
@@ -152,7 +152,7 @@ def write_quantized(path: Path, out: BinaryIO, kind: Kind) -> None:
     if kind.ftype == ftype:
         raise ModelError(f"{path}: its weights are {kind.name} already")
     with path.open("rb") as file:
-        # Not closed by a with: an interruption still refers to arrays in it, and closing would be an error of its own.
+        # Not closed by a with: after an interrupt arrays still refer to it, and closing would raise another error.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     out.write(data[: HEADER_BYTES - 4] + struct.pack("<i", kind.ftype))  # the last field of the header
     _, at = read_vocabulary(data)
@@ -162,18 +162,18 @@ def write_quantized(path: Path, out: BinaryIO, kind: Kind) -> None:
 
 
 def _copy_tensor(data: mmap.mmap, at: int, out: BinaryIO, kind: Kind, path: Path) -> int:
-    """Returns where the next one begins."""
+    """Returns the offset of the next one."""
     dims, name_bytes, old = struct.unpack_from("<3i", data, at)
     shape = struct.unpack_from(f"<{dims}i", data, at + 12)
     values_at: int = at + 12 + 4 * dims + name_bytes
     name = data[values_at - name_bytes : values_at].decode()
     new = tensor_type(name, shape, kind.type)
-    # whisper.cpp's quantize leaves alone what is no matrix, whatever its type.
+    # whisper.cpp's quantize copies what is no matrix, whatever its type.
     new = kind.type if new == kind.type and dims == 2 else old  # noqa: PLR2004
     count, dtype = math.prod(shape), np.dtype("<f4" if old == F32 else "<f2")
     end: int = values_at + count * dtype.itemsize
     numbers = np.frombuffer(data, dtype, count, values_at)
-    if unfit := what_is_unfit(numbers, F32 if new == old else F16):
+    if unfit := unfit_reason(numbers, F32 if new == old else F16):
         raise ModelError(f"{path}: {name} holds {unfit}")
     out.write(struct.pack("<3i", dims, name_bytes, new) + data[at + 12 : values_at])
     if new == old:

@@ -1,6 +1,6 @@
-"""The format safetensors. In: a file, or several with an index. Out: tensor by tensor, arrays that are read when asked for.
+"""The format safetensors. In: a file, or several with an index. Out: functions that read one tensor each.
 
-A file is the length of its header (8 bytes), the header (JSON: name to type, shape and place), and the numbers.
+A file is the length of its header (8 bytes), the header (JSON: name to type, shape and offsets), and the numbers.
 """
 
 import json
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.errors import ModelError
-from transcriber.models.ggml import STRANGERS
+from transcriber.models.ggml import OTHER_FORMATS
 
 MAX_HEADER_BYTES = 100_000_000
-"""As the format's own library takes at most; no other JSON of a model is longer either."""
+"""The limit of the format's own library; no other JSON of a model is longer either."""
 
 MAX_DIMS = 8
-"""More than any tensor of Whisper has, and fewer than NumPy takes."""
+"""More than any tensor of Whisper has, and fewer than NumPy supports."""
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-"""Of weights that are plain numbers; NumPy has no bfloat16, which is the upper half of an f32."""
+"""Unquantised types; NumPy has no bfloat16, which is the upper half of an f32."""
 
 MEMBER = re.compile(r"[^/\0]+\.safetensors")
 """The name of a file in the same folder."""
@@ -39,7 +39,7 @@ def open_tensors(folder: Path) -> dict[str, Read]:
     """All tensors of ``model.safetensors``, or of the files that ``model.safetensors.index.json`` names.
 
     Raises:
-        ModelError: a file is missing, truncated, or none of that format.
+        ModelError: a file is missing, truncated, or of another format.
     """
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
@@ -49,7 +49,7 @@ def open_tensors(folder: Path) -> dict[str, Read]:
     if not isinstance(where, dict) or not all(
         isinstance(file, str) and MEMBER.fullmatch(file) for file in where.values()
     ):
-        raise ModelError(f"{index}: has no weight_map to files of safetensors beside it")
+        raise ModelError(f"{index}: has no weight_map to safetensors files beside it")
     tensors: dict[str, Read] = {}
     for file in sorted(set(where.values())):
         tensors |= _open_file(folder / file)
@@ -59,22 +59,22 @@ def open_tensors(folder: Path) -> dict[str, Read]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON.
+    """The object in a JSON file.
 
     Raises:
-        ModelError: it cannot be read, or is none.
+        ModelError: it cannot be read, or is no JSON object.
     """
     try:
         content = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: is no JSON: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{path}: is not JSON: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
-        raise ModelError(f"{path}: is no object of JSON")
+        raise ModelError(f"{path}: is not a JSON object")
     return content
 
 
 def read_whole(path: Path) -> bytes:
-    """A file that says what others hold: it has to be one, and of a size that fits.
+    """The bytes of a JSON file: a regular file, of at most ``MAX_HEADER_BYTES``.
 
     Raises:
         ModelError: it cannot be read, or is too large.
@@ -89,7 +89,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def map_file(path: Path) -> memoryview:
-    """The bytes of a file, which are read when they are looked at.
+    """The mapped bytes of a file.
 
     Raises:
         ModelError: it cannot be read, or is empty.
@@ -105,7 +105,7 @@ def map_file(path: Path) -> memoryview:
 
 
 def _regular_bytes(path: Path) -> int:
-    """Its size. A pipe or a device would be waited for, or read without end."""
+    """Its size. Reading a pipe or a device could block or never end."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ModelError(f"{path}: is not a regular file")
@@ -114,12 +114,12 @@ def _regular_bytes(path: Path) -> int:
 
 def _open_file(path: Path) -> dict[str, Read]:
     data = map_file(path)
-    for start, what in STRANGERS.items():
+    for start, what in OTHER_FORMATS.items():
         if bytes(data[: len(start)]) == start:
             raise ModelError(f"{path}: is {what}")
     length = struct.unpack("<Q", data[:8])[0] if len(data) > 8 else MAX_HEADER_BYTES + 1  # noqa: PLR2004 - its own field
     if length > MAX_HEADER_BYTES or bytes(data[8:9]) != b"{":
-        raise ModelError(f"{path}: not a file of safetensors; {len(data)} bytes")
+        raise ModelError(f"{path}: not a safetensors file; {len(data)} bytes")
     if length > len(data) - 8:
         raise ModelError(f"{path}: truncated: ends in its header; {len(data)} bytes")
     try:
@@ -140,7 +140,7 @@ class _Field:
         self.start, self.end = (int(offset) for offset in data_offsets)
 
     def place(self, path: Path, name: str, size: int) -> Self:
-        """Itself, if it lies in a file with ``size`` bytes of numbers."""
+        """Itself, checked against the file's ``size`` bytes of numbers."""
         if self.dtype not in TYPES:
             raise ModelError(
                 f"{path}: {name} is of type {self.dtype}: quantised weights cannot be converted,"
@@ -155,7 +155,7 @@ class _Field:
             or not 0 <= self.start <= self.end
             or (self.end - self.start != width * math.prod(self.shape))
         ):
-            raise ModelError(f"{path}: {name} contradicts itself: shape and place do not fit")
+            raise ModelError(f"{path}: {name} contradicts itself: shape and offsets do not fit")
         return self
 
 
@@ -164,6 +164,6 @@ def _read(field: _Field, numbers: memoryview) -> NDArray[Any]:
     if field.dtype == "BF16":
         return (array.astype(np.uint32) << 16).view(np.float32)
     if field.dtype == "F64":
-        with np.errstate(over="ignore"):  # what is too much becomes infinite, and that is told
+        with np.errstate(over="ignore"):  # overflow becomes infinity, which is reported
             return array.astype(np.float32)
     return array

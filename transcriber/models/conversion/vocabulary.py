@@ -1,6 +1,6 @@
-"""The tokens of text. In: a model folder's tokenizer or vocabulary. Out: the bytes of each, as a ggml file lists them.
+"""The text tokens. In: a model folder's tokenizer or vocabulary. Out: the bytes of each, as a ggml file lists them.
 
-whisper.cpp numbers the special tokens by the size of the vocabulary alone, so those of the folder have to be just there.
+whisper.cpp numbers the special tokens by the size of the vocabulary alone, so the folder must have the same numbers.
 """
 
 import json
@@ -21,7 +21,7 @@ FILES = ("tokenizer.json", "vocab.json", "vocabulary.json", "vocabulary.txt")
 
 
 def _letters() -> dict[str, int]:
-    """GPT-2's visible characters for bytes: those that can be seen are themselves, the others follow from 256 on."""
+    """GPT-2's visible characters for bytes: printable ones stand for themselves, the others are numbered from 256."""
     seen = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in seen]
     return {chr(byte): byte for byte in seen} | {chr(256 + number): byte for number, byte in enumerate(others)}
@@ -31,10 +31,10 @@ LETTERS = _letters()
 
 
 def text_tokens(folder: Path, n_vocab: int) -> list[bytes]:
-    """The first 50 257 tokens, which are those of text.
+    """The first 50 257 tokens, which are the text tokens.
 
     Raises:
-        ModelError: there is none that can be read, or it is not one of Whisper's.
+        ModelError: the folder has no readable vocabulary, or not Whisper's.
     """
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
@@ -48,7 +48,7 @@ def text_tokens(folder: Path, n_vocab: int) -> list[bytes]:
             raise ModelError(
                 f"{path}: token {number} is {tokens.get(number)!r}, not {text!r}: not Whisper's vocabulary"
             )
-    tokens.setdefault(TEXT_TOKENS - 1, "")  # of the multilingual ones: some lists leave it out, it is never said
+    tokens.setdefault(TEXT_TOKENS - 1, "")  # some multilingual vocabularies leave it out; it is never decoded
     return [_bytes(path, number, tokens.get(number)) for number in range(TEXT_TOKENS)]
 
 
@@ -66,10 +66,10 @@ def _by_number(path: Path) -> dict[int, str]:
             content = read_json(path)
             added = {token["id"]: token["content"] for token in content["added_tokens"]}
             _strings([*added.values()])
-            return _turned(content["model"]["vocab"]) | added
+            return _inverted(content["model"]["vocab"]) | added
         if path.name == "vocab.json":
             more = path.with_name("added_tokens.json")
-            return _turned(read_json(path)) | (_turned(read_json(more)) if more.is_file() else {})
+            return _inverted(read_json(path)) | (_inverted(read_json(more)) if more.is_file() else {})
         text = read_whole(path).decode()
         return dict(
             enumerate(_strings(json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")))
@@ -78,7 +78,7 @@ def _by_number(path: Path) -> dict[int, str]:
         raise ModelError(f"{path}: is no vocabulary") from error
 
 
-def _turned(vocabulary: dict[str, int]) -> dict[int, str]:
+def _inverted(vocabulary: dict[str, int]) -> dict[int, str]:
     return {int(number): text for text, number in vocabulary.items()}
 
 
