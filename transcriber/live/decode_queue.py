@@ -9,15 +9,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from transcriber.audio.codecs.opus import Began, Broken
 from transcriber.audio.codecs.stream_decoder import Encoding, Found, Piece, StreamDecoder, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
+from transcriber.live.payload import LivePayload
 from transcriber.pipeline.decoder_pool import DecoderPool
-from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import GapReason
 
 MAX_WAITING_BYTES = 2**19
@@ -30,33 +30,16 @@ BATCH = 4
 """Pieces, of a second at most, that are decoded at one go: then others have their turn."""
 
 
-class Chunk(NamedTuple):
-    """One message, and what is known of it.
-
-    Attributes:
-        lost_before: why others may be missing before it, if they may.
-        live_s: live time at which it came.
-        came: whether it is a message; else it says only that no more will come.
-    """
-
-    payload: bytes
-    headers: AudioHeaders
-    lost_before: GapReason | None
-    arrival: Arrival
-    live_s: float
-    came: bool = True
-
-
 class Listener(Protocol):
     """Who takes what was decoded."""
 
-    def hear(self, chunk: Chunk) -> None:
+    def hear(self, chunk: LivePayload) -> None:
         """Samples, a heartbeat or an end."""
 
-    def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
+    def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
         """Something in ``chunk`` cannot be read; ``count``: for the first time."""
 
-    def begin_again(self, chunk: Chunk) -> None:
+    def begin_again(self, chunk: LivePayload) -> None:
         """What comes belongs to another recording than what came."""
 
 
@@ -73,7 +56,7 @@ class DecodeQueue:
     ) -> None:
         self._decoding, self._listener, self._on_crash = decoding, listener, on_crash
         self._max_hole_s = max_hole_s
-        self._waiting: deque[Chunk] = deque()  # the first is being decoded
+        self._waiting: deque[LivePayload] = deque()  # the first is being decoded
         self._waiting_bytes = 0
         self._decoder: StreamDecoder | None = None
         self._session: str | None = None  # what the publisher called it
@@ -92,9 +75,9 @@ class DecodeQueue:
         """Whether nothing waits, and nothing is known that a later chunk would need."""
         return not self._waiting and self._decoder is None
 
-    def put(self, chunk: Chunk, *, last: bool = False) -> bool:
+    def put(self, chunk: LivePayload, *, last: bool = False) -> bool:
         """Take a chunk; False: too much waits already, and it is not the ``last``."""
-        size = len(chunk.payload) + CHUNK_BYTES
+        size = len(chunk.data) + CHUNK_BYTES
         if self._waiting and not last and self._waiting_bytes + size > MAX_WAITING_BYTES:
             return False
         self._waiting.append(chunk)
@@ -123,10 +106,10 @@ class DecodeQueue:
             chunk = self._waiting[0]
             await self._take(chunk)
             self._waiting.popleft()
-            self._waiting_bytes -= len(chunk.payload) + CHUNK_BYTES
+            self._waiting_bytes -= len(chunk.data) + CHUNK_BYTES
         self._task = None
 
-    async def _take(self, chunk: Chunk) -> None:
+    async def _take(self, chunk: LivePayload) -> None:
         headers = chunk.headers
         self._lost_before = chunk.lost_before or self._lost_before
         self._missed |= chunk.lost_before is not None
@@ -150,16 +133,16 @@ class DecodeQueue:
             self._decoder, self._session = self._new_decoder(encoding), headers.session
             self._unheard = NO_HEADERS
             self._listener.begin_again(chunk)
-        if chunk.payload:
+        if chunk.data:
             lost, self._missed = self._missed, False
-            await self._hear(self._decoder.feed(chunk.payload, offset=headers.offset, lost=lost), chunk)
+            await self._hear(self._decoder.feed(chunk.data, offset=headers.offset, lost=lost), chunk)
         if headers.end:
             await self._finish(chunk)
         # Whatever else its headers say; where a container ends is for its own clock to say.
-        offset = headers.offset if encoding is Encoding.OPUS and not chunk.payload else None
+        offset = headers.offset if encoding is Encoding.OPUS and not chunk.data else None
         self._listener.hear(self._without_samples(chunk, offset))
 
-    def _encoding(self, chunk: Chunk) -> Encoding | None:
+    def _encoding(self, chunk: LivePayload) -> Encoding | None:
         """What the payload is; None: samples.
 
         Raises:
@@ -172,13 +155,13 @@ class DecodeQueue:
             parse_content_type(chunk.headers.content_type, AudioFormat())
         return encoding
 
-    async def _finish(self, chunk: Chunk) -> None:
+    async def _finish(self, chunk: LivePayload) -> None:
         """No more will come of what came before ``chunk``, or with it."""
         if self._decoder:
             await self._hear(self._decoder.finish(), chunk)
         self._decoder = None
 
-    async def _hear(self, found: Iterator[Found], chunk: Chunk) -> None:
+    async def _hear(self, found: Iterator[Found], chunk: LivePayload) -> None:
         """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
         self._unheard, broken = _joined(self._unheard, chunk.headers), False
         while batch := await self._decode(found):
@@ -189,7 +172,7 @@ class DecodeQueue:
                             content_type=one.format.content_type, offset=one.frame, end=False
                         )
                         self._listener.hear(
-                            chunk._replace(payload=one.data, headers=headers, lost_before=self._lost_before)
+                            chunk._replace(data=one.data, headers=headers, lost_before=self._lost_before)
                         )
                         self._unheard, self._lost_before = chunk.headers._replace(captured_at=None), None
                         await asyncio.sleep(0)  # a second of samples is some work, too
@@ -211,13 +194,13 @@ class DecodeQueue:
     def _new_decoder(self, encoding: Encoding) -> StreamDecoder:
         return StreamDecoder(encoding, max_hole_s=self._max_hole_s)
 
-    def _without_samples(self, chunk: Chunk, offset: int | None) -> Chunk:
+    def _without_samples(self, chunk: LivePayload, offset: int | None) -> LivePayload:
         """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""
         lost_before = None
         if chunk.headers.end:
             lost_before, self._lost_before = self._lost_before, None
         headers = chunk.headers._replace(content_type=None, offset=offset, captured_at=None)
-        return chunk._replace(payload=b"", headers=headers, lost_before=lost_before)
+        return chunk._replace(data=b"", headers=headers, lost_before=lost_before)
 
     @property
     def _format(self) -> AudioFormat | None:

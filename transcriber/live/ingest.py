@@ -146,18 +146,24 @@ class LiveIngest(Ingest[LiveStream]):
 
     def _open(self, name: str) -> LiveStream | None:
         """A stream for ``name``; None if we take no more, or the name is none."""
-        reason = "too_many_streams" if STREAM_NAME.fullmatch(name) else "bad_input"
-        if reason == "too_many_streams" and len(self.streams) < self._runtime.settings.max_streams:
-            worker, live_s = self._pool.assign(), self._clock.now_s()
-            stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_chunks)
-            return stream
+        if not STREAM_NAME.fullmatch(name):
+            self._refuse("bad_input", name)
+            return None
+        if len(self.streams) >= self._runtime.settings.max_streams:
+            self._refuse("too_many_streams", name)
+            return None
+        worker, live_s = self._pool.assign(), self._clock.now_s()
+        stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_chunks)
+        return stream
+
+    def _refuse(self, reason: str, name: str) -> None:
+        """Count a payload that belongs to no stream."""
         counters = self._runtime.telemetry.counters()
         counters.chunks_received += 1
         counters.chunks_dropped[reason] += 1
         self._runtime.warnings.warning(
             reason, "payload not taken: %s", reason.replace("_", " "), stream=ascii(name[:64])
         )
-        return None
 
     def _new_chunks(self, listener: Listener) -> DecodeQueue:
         """What a stream's encoded chunks wait in."""

@@ -6,19 +6,17 @@ In: messages of one subject. Out: jobs for the stream's worker, and what is to b
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from transcriber.audio.codecs.stream_decoder import parse_encoding
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.payload import Odd
 from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.stream import Ended, Event, Started, Stream
-from transcriber.engine.job import Lane
+from transcriber.audio.session import Session
+from transcriber.audio.stream import Event, Stream
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError
-from transcriber.live.decode_queue import Chunk, DecodeQueue, Listener
+from transcriber.live.decode_queue import DecodeQueue, Listener
+from transcriber.live.payload import LivePayload
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import SecondPass
 from transcriber.pipeline.stream_output import TOLD_OF, StreamOutput
@@ -97,11 +95,11 @@ class LiveStream:
             self._report.passed_over(parsed.ignored)
         if self._chunks and self._chunks.idle:
             self._chunks = None
-        chunk = Chunk(payload, parsed, self._lost_before(number), Arrival.now(), live_s)
+        received = LivePayload(payload, parsed, self._lost_before(number), Arrival.now(), live_s)
         if self._chunks or (parsed.content_type and parse_encoding(parsed.content_type)):
-            self._put(chunk)
+            self._put(received)
         else:
-            self.hear(chunk)
+            self.hear(received)
         if parsed.end:
             self._contention.over()
 
@@ -114,12 +112,12 @@ class LiveStream:
         if (session := self.session) and (state := TOLD_OF.get(verdict)):
             self._report.sessions[session].status(state)
 
-    def hear(self, chunk: Chunk) -> None:
+    def hear(self, chunk: LivePayload) -> None:
         """Samples, a heartbeat or an end, as they came or as they were decoded."""
         try:
             # Short windows cost as much as long ones: they are for when nobody waits.
             eager = not self.worker.queue.depth
-            events = self._audio.feed(chunk.payload, chunk.headers, chunk.lost_before, eager=eager)
+            events = self._audio.feed(chunk.data, chunk.headers, chunk.lost_before, eager=eager)
         except BadInputError as error:
             self.refuse(chunk, str(error))
             if chunk.headers.end:
@@ -128,20 +126,20 @@ class LiveStream:
                 self._overflowed |= chunk.lost_before == "slow_consumer"
                 self._reconnected |= chunk.lost_before == "lost_input"
             return
-        if chunk.payload:
+        if chunk.data:
             self.heard_s = chunk.live_s
         self._took(events, chunk)
 
-    def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
+    def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
         """Something in a chunk cannot be read; ``count``: for the first time."""
         self._report.refused(reason, count=count)
         self._took(self._audio.skip(reason, fmt), chunk)
 
-    def begin_again(self, chunk: Chunk) -> None:
+    def begin_again(self, chunk: LivePayload) -> None:
         """A recorder was started again: another session."""
         self._handle(self._audio.end(), chunk.headers, chunk.arrival)
 
-    def _put(self, chunk: Chunk) -> None:
+    def _put(self, chunk: LivePayload) -> None:
         """A message of a stream that is encoded."""
         if self._chunks is None:
             self._chunks = self._new_chunks(self)
@@ -151,16 +149,10 @@ class LiveStream:
             self._report.counters.chunks_dropped["slow_consumer"] += 1
             self._runtime.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
 
-    def _took(self, events: list[Event], chunk: Chunk) -> None:
-        if (session := self.session) in self._report.sessions:
-            self._report.note(session, chunk.headers)
-            if events:
-                self._report.notice(session)
-            if chunk.came:
-                self._report.stalled(session, stalled=False)
-        self._handle(events, chunk.headers, chunk.arrival)
-        if session := self.session:
-            self._report.guess(session, self.worker, chunk.arrival)
+    def _took(self, events: list[Event], chunk: LivePayload) -> None:
+        self._report.received(
+            self.session, events, chunk.headers, chunk.arrival, self.worker, published=chunk.published
+        )
 
     def dropped_after(self, number: int) -> None:
         """The NATS client dropped a message that came after message ``number``."""
@@ -177,7 +169,7 @@ class LiveStream:
         self._contention.over()
         if self._chunks and self.encoded:
             lost_before = self._lost_before(sys.maxsize)
-            over = Chunk(b"", AudioHeaders(end=True), lost_before, Arrival.now(), self.heard_s, came=False)
+            over = LivePayload(b"", AudioHeaders(end=True), lost_before, Arrival.now(), self.heard_s, published=False)
             self._chunks.put(over, last=True)
         else:
             self.end_at_once()
@@ -225,26 +217,4 @@ class LiveStream:
 
     def _handle(self, events: list[Event], headers: AudioHeaders, arrival: Arrival) -> None:
         """Act on what happened, in the order in which it happened."""
-        for event in events:
-            match event:
-                case Started(session):
-                    self._report.started(session, headers)
-                case Window():
-                    self._enqueue(event, arrival)
-                case Silence():
-                    self._report.silence(event, arrival.wall)
-                case Gap():
-                    self._report.gap(event, arrival.wall)
-                case Odd():
-                    self._report.odd(event)
-                case Ended(session):
-                    self._report.ended(session)
-
-    def _enqueue(self, window: Window, arrival: Arrival) -> None:
-        settle = partial(self._report.window, window, arrival.wall)
-        job = self._report.job(window, settle, Lane.FINAL, arrival)
-        refused = self.worker.queue.try_put(job)
-        if refused is not job:
-            self._report.jobs.jobs_enqueued += 1
-        if refused is not None:
-            refused.settle(refused, self.worker.queue.no_place(refused.lane))
+        self._report.handle(events, headers, arrival, self.worker)

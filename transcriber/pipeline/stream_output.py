@@ -6,7 +6,7 @@ do with audio; what they tell is the same.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -15,6 +15,7 @@ from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.payload import Odd
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.stream import Ended, Event, Started
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.engine.job import Job, Lane, Outcome, Settle
 from transcriber.engine.transcript import Transcript
@@ -64,6 +65,56 @@ class StreamOutput:
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
         """Tell what others have made up: an ``MessageSink``."""
         self._outbox.put(build, traceparent, rev, channel)
+
+    def received(
+        self,
+        session: Session | None,
+        events: Sequence[Event],
+        headers: AudioHeaders,
+        arrival: Arrival,
+        worker: Worker,
+        *,
+        published: bool = True,
+    ) -> None:
+        """A live payload: what its headers say, what it brought about, and perhaps a partial.
+
+        ``session`` is the open one after the payload; windows among the ``events`` go to ``worker``. ``published``: whether a
+        publisher sent the payload; else the daemon ends the stream.
+        """
+        if session in self.sessions:
+            self.note(session, headers)
+            if events:
+                self.notice(session)
+            if published:
+                self.stalled(session, stalled=False)
+        self.handle(events, headers, arrival, worker)
+        if session:
+            self.guess(session, worker, arrival)
+
+    def handle(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival, worker: Worker) -> None:
+        """Act on what happened to live audio, in the order in which it happened; windows go to ``worker``."""
+        for event in events:
+            match event:
+                case Started(session):
+                    self.started(session, headers)
+                case Window():
+                    self._enqueue(event, arrival, worker)
+                case Silence():
+                    self.silence(event, arrival.wall)
+                case Gap():
+                    self.gap(event, arrival.wall)
+                case Odd():
+                    self.odd(event)
+                case Ended(session):
+                    self.ended(session)
+
+    def _enqueue(self, window: Window, arrival: Arrival, worker: Worker) -> None:
+        job = self.job(window, partial(self.window, window, arrival.wall), Lane.FINAL, arrival)
+        refused = worker.queue.try_put(job)
+        if refused is not job:
+            self.jobs.jobs_enqueued += 1
+        if refused is not None:
+            refused.settle(refused, worker.queue.no_place(refused.lane))
 
     def started(self, session: Session, headers: AudioHeaders) -> None:
         self.add(session).status("started", 0)
