@@ -135,11 +135,12 @@ async def test_a_worker_that_dies_while_the_daemon_stops_ends_it_with_1_and_says
 
 
 @pytest.mark.parametrize(
-    ("place", "durable"), [("publisher:Publisher._send:2", False), ("ledger:Ledger.append:2", True)]
+    ("place", "durable"),
+    [("bus.publisher:Publisher._send:2", False), ("durable.transcript_log:TranscriptLog.append:2", True)],
 )
 async def test_whatever_dies_while_the_daemon_stops_ends_it_with_1(tmp_path, mouth_of, place, durable):
     """The first message says that the stream has begun; the second one comes when the daemon stops."""
-    env = {"FAKE_BEFORE": f"transcriber.bus.{place} RAISE"} | ({"DURABLE": 1, "PROVISION": 1} if durable else {})
+    env = {"FAKE_BEFORE": f"transcriber.{place} RAISE"} | ({"DURABLE": 1, "PROVISION": 1} if durable else {})
     with EmbeddedBroker(store=tmp_path / "store") as broker:
         async with Ears(broker.url) as ears, Held(broker.url, tmp_path, **env) as daemon:
             status = await daemon.dies_while_it_stops(await mouth_of(broker), ears, level(5, WINDOW), jobs=1)
