@@ -39,9 +39,6 @@ from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, un
 from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 
-STREAM = "request"
-"""What its messages have for a stream; they are not published."""
-
 PLACES = OTHER_BOUNDS[Lane.REQUEST]
 MAX_OPEN = 2 * PLACES
 """Clips of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
@@ -153,7 +150,8 @@ class ClipHandler:
         asked = read_headers(message.headers, self._runtime.model, self._runtime.settings.languages)
         clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
         told = BufferedSink()
-        report = StreamOutput(STREAM, self._runtime, told, RequestOptions(asked.task == "translate", asked.prompt))
+        options = RequestOptions(asked.task == "translate", asked.prompt, _requester(message.reply))
+        report = StreamOutput(clip.session.id, self._runtime, told, options)
         report.started(clip.session, asked.audio)
         report.notice(clip.session)
         first = True
@@ -164,7 +162,7 @@ class ClipHandler:
                 case Gap():
                     report.gap(part, arrival.wall)
                 case Window():
-                    make = partial(_job, report, part, _requester(message.reply), arrival)
+                    make = partial(_job, report, part, arrival)
                     job, outcome = await self._hear(worker, make, first=first)
                     if isinstance(outcome, EngineError):
                         raise outcome
@@ -238,11 +236,9 @@ def _claims_told(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield Piece(error.frames, b"", str(error))
 
 
-def _job(report: StreamOutput, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
-    """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
-    job = report.job(window, partial(_settle, heard), Lane.REQUEST, arrival)
-    job.stream = requester
-    return job
+def _job(report: StreamOutput, window: Window, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
+    """A window for the worker; its outcome goes to ``heard``."""
+    return report.job(window, partial(_settle, heard), Lane.REQUEST, arrival)
 
 
 def _settle(heard: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None:

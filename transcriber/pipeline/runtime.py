@@ -29,7 +29,9 @@ class RequestOptions:
     Attributes:
         translate: into English.
         prompt: names and terms, shown to whisper before every window.
+        requester: whose turn in the worker's queue its windows take; empty: each stream and file has its own.
     """
 
     translate: bool = False
     prompt: str = ""
+    requester: str = ""

@@ -39,7 +39,7 @@ class StreamOutput:
     """Event loop only.
 
     Attributes:
-        name: of the stream.
+        name: of the stream or of the file's job; of a clip, which is no stream, the id of its session.
         sessions: the open one and those that still wait for text, with what is told of each.
         counters: of the stream; those of a clip or a file nobody sees: what it lacks is in its reply or its results, and alerts
             are about streams.
@@ -47,17 +47,17 @@ class StreamOutput:
         second_pass: hears once more what was told; None: nobody does.
     """
 
-    def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, wish: RequestOptions | None = None) -> None:
+    def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, options: RequestOptions | None = None) -> None:
         """What must not be lost goes to ``outbox``, guesses to the publisher of ``runtime``.
 
-        A request and a file come with a ``wish``; without one it is live audio, and its times are those that are measured.
+        A request and a file come with ``options``; without one it is live audio, and its times are those that are measured.
         """
         self.name = name
-        self._wish = wish
+        self._options = options
         self.sessions: dict[Session, SessionOutput] = {}
         telemetry = runtime.telemetry
-        self.counters = telemetry.counters(name) if wish is None else Counters()
-        self.jobs = self.counters if wish is None else telemetry.counters()
+        self.counters = telemetry.counters(name) if options is None else Counters()
+        self.jobs = self.counters if options is None else telemetry.counters()
         self._runtime = runtime
         self._outbox = outbox
         self.second_pass: SecondPass | None = None
@@ -191,14 +191,14 @@ class StreamOutput:
         report, speech = self.sessions[window.session], window.cut.speech
         speaker = report.speakers[window.channel]
         return Job(
-            stream=self.name,
+            stream=(self._options and self._options.requester) or self.name,
             samples=window.cut.samples,
             lead_s=window.cut.lead_s,
             language=report.language,
             settle=settle,
             lane=lane,
-            translate=self._wish is not None and self._wish.translate,
-            vocabulary=report.prompt if self._wish is None else self._wish.prompt,
+            translate=self._options is not None and self._options.translate,
+            vocabulary=report.prompt if self._options is None else self._options.prompt,
             context=speaker.context,
             trail=speaker.trail,
             steady=self._runtime.settings.durable,
@@ -361,7 +361,7 @@ class StreamOutput:
             self.second_pass.gap(gap)
 
     def _record(self, timing: Timing) -> None:
-        if self._wish is not None:
+        if self._options is not None:
             return
         self._runtime.telemetry.record_job(
             self.name,
