@@ -1,11 +1,8 @@
-"""The NATS client, made safe: what nats-py 2.16 does badly is mended here and nowhere else.
+"""A connection that lives, or ends the process: what nats-py 2.16 does badly with connections is mended here and nowhere else.
 
-One malformed message from any publisher, a callback that raises, or the answer to a PING for which nobody waits any more
-ends nats-py's read loop or puts its parser out of step while ``is_connected`` stays true; a payload over the limit or a
-changed password closes it for good; a denied subscription does not raise; a reconnect waits for ever until a broker that
-hangs has taken what is unsent. So: messages that cannot be parsed are counted, callbacks only note things down, sizes are
-checked before sending, denials are looked for, broken connections are aborted, ``watch`` looks whether anything still
-comes, and ``closed`` ends the process.
+A payload over the limit or a changed password closes nats-py's client for good; a denied subscription does not raise; a broker
+that hangs is not noticed. So: callbacks only note things down, sizes are checked before sending, denials are looked for, ``watch``
+looks whether anything still comes, and ``closed`` ends the process.
 """
 
 import asyncio
@@ -17,20 +14,16 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nkeys
 from nats import errors as nats_errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport, Transport
-from nats.protocol import parser
 
+from transcriber.bus.connect_options import connect_options
+from transcriber.bus.guarded_client import GuardedClient
 from transcriber.config import Settings, mask
-from transcriber.errors import BrokerError, ConfigError, DeniedError
+from transcriber.errors import BrokerError, DeniedError
 from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
@@ -52,19 +45,6 @@ SUBSCRIBE_S = 5.0
 HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
 
-# nats-py lets the space before an HMSG's total length be a line end, so a header block of one white space and a payload
-# of digits are read as the total length: the parser loses its place, and a publisher can put words in another's mouth.
-parser.HMSG_RE = re.compile(rb"\AHMSG[ \t]+([^\s]+)[ \t]+([0-9]+)[ \t]+(([^\s]+)[ \t]+)?([0-9]+)[ \t]+([0-9]+)\r\n")
-
-
-def _writelines(self: Transport, payload: list[bytes]) -> None:
-    self.write(b"".join(payload))
-
-
-# From Python 3.12 on asyncio's own raises TypeError where the peer has gone, which nats-py does not expect, and in some
-# releases what it takes does not count for drain. Before, it was this.
-TcpTransport.writelines = _writelines  # type: ignore[method-assign]
-
 # nats-py's names for those outside ``bus``, which import nothing of it.
 Message = Msg
 MessageSubscription = Subscription
@@ -72,79 +52,6 @@ NatsError = nats_errors.Error
 SlowConsumerError = nats_errors.SlowConsumerError
 
 Handler = Callable[[Message], Awaitable[None]]
-
-
-class GuardedClient(Client):
-    """nats-py's client, whose read loop survives any message.
-
-    Attributes:
-        malformed: messages that could not be parsed (subject, reply or headers are not UTF-8, ...).
-        heard: what came from the broker and was read: messages, PINGs, PONGs.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.malformed = 0
-        self.heard = 0
-
-    @property
-    def trying(self) -> bool:
-        """A reconnect is under way."""
-        return not self.is_connected and self._reconnection_task is not None and not self._reconnection_task.done()
-
-    def probe(self) -> None:
-        """Ask the broker to say something; unlike ``flush`` and ``rtt`` it never waits."""
-        self._pongs.append(asyncio.get_running_loop().create_future())
-        with suppress(OSError, RuntimeError):  # the transport is closed, and nobody noticed
-            cast("Transport", self._transport).write(b"PING\r\n")
-
-    def abort(self) -> None:
-        """Drop the connection with all that is unsent in it."""
-        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-
-    def reconnect(self) -> None:
-        """Connect anew, to the next server, whatever the client believes its state to be."""
-        self._status = Client.RECONNECTING
-        self._ps.reset()
-        if self._reconnection_task is not None:
-            self._reconnection_task.cancel()
-        self._reconnection_task = asyncio.get_running_loop().create_task(self._attempt_reconnect())
-
-    async def _attempt_reconnect(self) -> None:
-        # Else it would wait until a peer that is gone has taken what is unsent: for ever.
-        self.abort()
-        await super()._attempt_reconnect()
-
-    async def _flush_pending(self, force_flush: bool = False) -> Any:
-        try:
-            return await super()._flush_pending(force_flush)
-        except (OSError, RuntimeError) as error:
-            # The transport is closed and nobody noticed: the reader is dead. Who publishes is not to blame, and what is
-            # unsent waits for the reconnect.
-            await self._process_op_err(error)
-
-    async def _process_ping(self) -> None:
-        self.heard += 1
-        await super()._process_ping()
-
-    async def _process_pong(self) -> None:
-        self.heard += 1
-        if self._pongs and self._pongs[0].done():  # a flush that had lost its patience: nats-py would raise
-            self._pongs.pop(0)
-            self._pings_outstanding = 0
-            return
-        await super()._process_pong()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        # What comes is proof enough: under load the answers to our pings wait behind it for longer than they may.
-        self.heard += 1
-        self._pings_outstanding = 0
-        try:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        except Exception:  # noqa: BLE001 - any publisher can make any of them, and each would end the read loop
-            self.malformed += 1
 
 
 class Connection:
@@ -193,7 +100,7 @@ class Connection:
             ConfigError: a credentials or certificate file cannot be used.
             BrokerError: no broker within the time allowed, or it refuses us.
         """
-        options = _options(settings)
+        options = connect_options(settings)
         self._inbox_prefix = settings.nats_inbox_prefix
         # In an order of our own and then in turn, so that the server that just fell silent is tried last.
         servers = settings.nats_url.replace(" ", "").split(",")
@@ -450,44 +357,3 @@ def in_words(error: Exception) -> str:
     if errno.ECONNREFUSED in codes:
         return "nothing listens there"
     return os.strerror(codes[0]) if codes else text
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Credentials and TLS as nats-py wants them; every file is tried here, before the endless retries."""
-    options: dict[str, Any] = {"inbox_prefix": settings.nats_inbox_prefix}
-    if settings.nats_creds:
-        _check_seed("NATS_CREDS", settings.nats_creds)
-        options["user_credentials"] = str(settings.nats_creds)
-    if settings.nats_nkey_seed_file:
-        _check_seed("NATS_NKEY_SEED_FILE", settings.nats_nkey_seed_file)
-        options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
-    if settings.nats_tls_ca or settings.nats_tls_cert or "tls://" in settings.nats_url:
-        options["tls"] = _tls_context(settings)
-    return options
-
-
-def _check_seed(variable: str, path: Path) -> None:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{variable}={path}: {error.strerror}") from None
-    seed = re.search(rb"\bS[A-Z2-7]{57}\b", text)
-    try:
-        nkeys.from_seed(bytearray(seed[0] if seed else b"")).wipe()
-    except Exception:  # noqa: BLE001 - nkeys raises whatever its parser meets; the seed must not be shown
-        raise ConfigError(f"{variable}={path}: no nkey seed in it") from None
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext:
-    named = {"NATS_TLS_CA": settings.nats_tls_ca, "NATS_TLS_CERT": settings.nats_tls_cert}
-    for variable, path in (named | {"NATS_TLS_KEY": settings.nats_tls_key}).items():
-        if path and not path.is_file():
-            raise ConfigError(f"{variable}={path}: no such file")
-    try:
-        context = ssl.create_default_context(cafile=settings.nats_tls_ca)
-        if settings.nats_tls_cert and settings.nats_tls_key:
-            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
-    except (ssl.SSLError, OSError) as error:
-        used = ", ".join(f"{variable}={path}" for variable, path in named.items() if path)
-        raise ConfigError(f"{used}: not usable as PEM: {error}") from None
-    return context
