@@ -18,7 +18,8 @@ from transcriber.engine.language_detection import listen
 from transcriber.engine.language_evidence import Spoken
 from transcriber.engine.transcript import Transcript
 from transcriber.pipeline.channel_state import ChannelState
-from transcriber.pipeline.passages import Part, Passage, Passages, revised, sound_of
+from transcriber.pipeline.passages import Part, Passage, Passages, sound_of
+from transcriber.pipeline.revision import revised
 
 
 class Call(NamedTuple):

@@ -11,7 +11,8 @@ from tests.harness import Daemon, level, speak, until
 from tests.stored import ENV, Restarted, provisioned, store, stored, until_stored
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.left_context import Placed
-from transcriber.pipeline.passages import PASSAGE_S, Part, Passage, Passages, Piece, revised, sound_of
+from transcriber.pipeline.passages import PASSAGE_S, Part, Passage, Passages, Piece, sound_of
+from transcriber.pipeline.revision import revised
 from transcriber.schema.messages import End, Final, Gap, Revision, Status, message_id
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.verify import account_errors

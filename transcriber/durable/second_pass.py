@@ -22,7 +22,8 @@ from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
 from transcriber.pipeline.left_context import Placed
-from transcriber.pipeline.passages import Part, Passage, Passages, Piece, Sound, revised, sound_of
+from transcriber.pipeline.passages import Part, Passage, Passages, Piece, Sound, sound_of
+from transcriber.pipeline.revision import revised
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import MOST_TRIES
 from transcriber.pipeline.sinks import MessageSink

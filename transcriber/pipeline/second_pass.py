@@ -16,7 +16,8 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
-from transcriber.pipeline.passages import Part, Passage, Passages, Sound, revised, sound_of
+from transcriber.pipeline.passages import Part, Passage, Passages, Sound, sound_of
+from transcriber.pipeline.revision import revised
 from transcriber.schema.messages import LeftOut
 from transcriber.telemetry import Counters
 
