@@ -28,7 +28,7 @@ class Notes:
         self.heard: list[Any] = []
         self.refused: list[Any] = []
 
-    def hear(self, chunk):
+    def handle(self, chunk):
         self.heard.append(chunk)
         if chunk.headers.content_type:
             self.frames += len(chunk.data) // 2
@@ -36,7 +36,7 @@ class Notes:
     def refuse(self, chunk, reason, fmt, *, count):
         self.refused.append((chunk, reason, count))
 
-    def begin_again(self, chunk):
+    def restart(self, chunk):
         self.began += 1
 
 
@@ -151,7 +151,7 @@ async def test_what_is_given_up_is_counted(chunks, notes, decoding):
         chunks.put(chunk_of(b"\xf8\xff\xfe"))
     await asyncio.sleep(0)
 
-    left = chunks.give_up()
+    left = chunks.cancel()
     go.set()
     await busy
     await chunks.drained()
@@ -162,7 +162,7 @@ async def test_what_is_given_up_is_counted(chunks, notes, decoding):
 
 
 async def test_a_listener_that_raises_is_no_silent_death(chunks, notes, crashes, monkeypatch):
-    monkeypatch.setattr(notes, "hear", None)
+    monkeypatch.setattr(notes, "handle", None)
 
     chunks.put(chunk_of(b"\xf8\xff\xfe"))
     await chunks.drained()

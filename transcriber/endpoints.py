@@ -32,22 +32,24 @@ class Endpoints:
     def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
         settings, telemetry = runtime.settings, runtime.telemetry
         self._connection, self._settings = connection, settings
-        self._requests = ClipHandler(connection, pool, runtime) if settings.service else None
+        self._clips = ClipHandler(connection, pool, runtime) if settings.service else None
         self._files: FileRunner | None = None
         self._endpoints: dict[str, Endpoint] = {}
-        if self._requests:
-            self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._requests.answer, telemetry.record_request)
+        if self._clips:
+            self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._clips.answer, telemetry.record_request)
         if settings.files:
             jetstream = JetStream(connection)
-            desk = JobStore(jetstream, settings, runtime.model)
+            jobs = JobStore(jetstream, settings, runtime.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
-            self._files = FileRunner(pool, WorkQueue(connection), FileRuntime(jetstream, desk, *buckets, runtime))
-            answers = JobEndpoints(desk)
-            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, lambda message, _: answers.to_submission(message.data))
-            self._endpoints["cancel"] = Endpoint(
-                CANCEL_SUBJECT, lambda message, _: answers.to_cancellation(message.data)
+            self._files = FileRunner(pool, WorkQueue(connection), FileRuntime(jetstream, jobs, *buckets, runtime))
+            job_endpoints = JobEndpoints(jobs)
+            self._endpoints["submit"] = Endpoint(
+                SUBMIT_SUBJECT, lambda message, _: job_endpoints.to_submission(message.data)
             )
-        self._micro = MicroService(connection, self._requests.metadata if self._requests else {})
+            self._endpoints["cancel"] = Endpoint(
+                CANCEL_SUBJECT, lambda message, _: job_endpoints.to_cancellation(message.data)
+            )
+        self._micro = MicroService(connection, self._clips.metadata if self._clips else {})
 
     @property
     def files_running(self) -> int:
@@ -88,12 +90,12 @@ class Endpoints:
 
     async def answer(self, grace_s: float) -> None:
         """Let the workers answer the clips that were taken: some are still being decoded, or have windows to come."""
-        if self._requests:
-            await self._requests.stop(grace_s)
+        if self._clips:
+            await self._clips.stop(grace_s)
 
     async def finish(self, timeout_s: float) -> None:
         """The workers have stopped: reply, and give files back."""
         files = [self._files.finish(timeout_s)] if self._files else []
         await asyncio.gather(self._micro.finish(timeout_s), *files)
-        if self._requests:
-            self._requests.close()
+        if self._clips:
+            self._clips.close()

@@ -91,7 +91,7 @@ class _Service:
         self._pool: WorkerPool
         self._publisher: Publisher
         self._ingest: LiveIngest | DurableIngest
-        self._asking: Endpoints
+        self._endpoints: Endpoints
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -105,7 +105,7 @@ class _Service:
         work = {
             "publisher": self._publisher.run(),
             "sweep": self._ingest.sweep(),
-            "files": self._asking.run(),
+            "files": self._endpoints.run(),
             "tick": self._tick(),
             "watchdog": self._connection.watch(),
             "workers": self._pool.crashed(),
@@ -160,11 +160,11 @@ class _Service:
         network = _load_network() if settings.cutting.listens else None
         runtime = Runtime(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, runtime)
-        self._asking = Endpoints(connection, pool, runtime)
+        self._endpoints = Endpoints(connection, pool, runtime)
         self._observe()
         self._telemetry.start()  # from now on its threads read every figure
         await ingest.subscribe()
-        await self._asking.start()
+        await self._endpoints.start()
         self._health.started(
             ready={
                 "connected": lambda: connection.connected,
@@ -196,7 +196,7 @@ class _Service:
             messages_unsent=lambda: self._publisher.unsent,
             busy_s=lambda: self._pool.busy_s,
             workers=lambda: len(self._pool.workers),
-            files_running=lambda: self._asking.files_running,
+            files_running=lambda: self._endpoints.files_running,
             rtf=lambda: self._pool.rtf,
         )
 
@@ -209,12 +209,12 @@ class _Service:
         deadline_s = time.monotonic() + grace_s + STOP_S
         self._draining = True
         log.info("draining", extra={"streams": self._ingest.active, "queue_depth": self._pool.depth})
-        await asyncio.gather(self._ingest.drain(), self._asking.drain())
+        await asyncio.gather(self._ingest.drain(), self._endpoints.drain())
         self._ingest.close()
         grace_ends_s = time.monotonic() + grace_s
-        await self._asking.answer(grace_s)
+        await self._endpoints.answer(grace_s)
         await self._pool.stop(max(0.0, grace_ends_s - time.monotonic()))
-        await asyncio.gather(self._asking.finish(FINISH_S), self._ingest.finish(FINISH_S))
+        await asyncio.gather(self._endpoints.finish(FINISH_S), self._ingest.finish(FINISH_S))
         await self._publisher.drained(SENT_S)
         flushed = await self._connection.flush(min(FLUSH_S, deadline_s - time.monotonic() - OTLP_S))
         self._telemetry.shutdown(OTLP_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 AGAIN_S = 0.1
 
-_going_on: set["asyncio.Task[None]"] = set()
+_detached: set["asyncio.Task[None]"] = set()
 
 
 async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
@@ -27,8 +27,8 @@ async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
 async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Do ``work``, and wait for it; if whoever waits is cancelled, as ``cancel`` does again and again, it goes on behind him."""
     task = asyncio.create_task(work)
-    _going_on.add(task)
-    task.add_done_callback(_going_on.discard)
+    _detached.add(task)
+    task.add_done_callback(_detached.discard)
     await asyncio.shield(task)
 
 

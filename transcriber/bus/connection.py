@@ -39,7 +39,7 @@ SILENT_PROBES = 5
 that itself stood still nobody learns anything."""
 STUCK_PROBES = 15
 """Probes in a row in which a reconnect got no further. One attempt may take four times the connect timeout of 3 s."""
-MENDS = 3
+REPAIRS = 3
 """Repairs in a row that changed nothing; then the process had better begin anew."""
 SUBSCRIBE_S = 5.0
 HEADER_ROOM = 4096
@@ -76,12 +76,12 @@ class Connection:
         self._closing = False
         self._warnings = RateLimited(log)
         self._denied: set[str] = set()
-        self._asking: set[str] = set()
+        self._requesting: set[str] = set()
         self._last_error = "no answer"
         self._inbox_prefix = "_INBOX"
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refusals = 0
-        self._failures = 0
+        self._failed_attempts = 0
 
     @property
     def connected(self) -> bool:
@@ -123,7 +123,7 @@ class Connection:
             )
         )
         try:
-            await self._await_first(connecting, mask(settings.nats_url), settings.nats_connect_timeout_secs)
+            await self._wait_for_first(connecting, mask(settings.nats_url), settings.nats_connect_timeout_secs)
         except BrokerError:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
@@ -131,7 +131,7 @@ class Connection:
             raise
         connecting.result()
 
-    async def _await_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
+    async def _wait_for_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
         """Wait for the first connection, and say before long what for.
 
         Raises:
@@ -165,29 +165,29 @@ class Connection:
         Raises:
             ConnectionError: what ``closed`` raises, once it is done.
         """
-        quiet_probes, mends = 0, 0
+        silent_probes, repairs = 0, 0
         while not (self._closing or self.closed.done()):
-            heard, failures = self.client.heard, self._failures
+            received, failed_attempts = self.client.received, self._failed_attempts
             if self.connected:
                 self.client.probe()
             await asyncio.sleep(PROBE_S)
-            if (heard, failures) != (self.client.heard, self._failures):
-                quiet_probes, mends = 0, 0
+            if (received, failed_attempts) != (self.client.received, self._failed_attempts):
+                silent_probes, repairs = 0, 0
                 continue
-            quiet_probes += 1
-            if quiet_probes < (STUCK_PROBES if self.client.trying else SILENT_PROBES) or self._closing:
+            silent_probes += 1
+            if silent_probes < (STUCK_PROBES if self.client.reconnecting else SILENT_PROBES) or self._closing:
                 continue
-            quiet_probes, mends = 0, mends + 1
+            silent_probes, repairs = 0, repairs + 1
             if self.client.is_closed:
                 await self._on_closed()  # nats-py says so only after the broker has taken what is unsent
-            elif mends > MENDS:
-                self._give_up(f"the connection is dead after {MENDS} repairs: {self._last_error}")
+            elif repairs > REPAIRS:
+                self._give_up(f"the connection is dead after {REPAIRS} repairs: {self._last_error}")
             else:
-                self._mend()
+                self._repair()
         if self.closed.done():
             self.closed.result()
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         self._last_error = "the broker is silent" if self.connected else "the client no longer tries"
         log.warning("connecting anew: %s", self._last_error, extra={"server": self.server})
         self.client.reconnect()
@@ -211,10 +211,10 @@ class Connection:
         )
         if on_drop:
             self.on_drop[subscription] = on_drop
-        await self.see_granted(subject)
+        await self.check_granted(subject)
         return subscription
 
-    async def see_granted(self, *subjects: str) -> None:
+    async def check_granted(self, *subjects: str) -> None:
         """See that the subscriptions to ``subjects``, which were just made, are granted.
 
         Raises:
@@ -259,16 +259,16 @@ class Connection:
             TimeoutError: nobody did.
         """
         self._denied.discard(subject.lower())
-        self._asking.add(subject.lower())
-        asking = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
+        self._requesting.add(subject.lower())
+        request = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
         try:
             await asyncio.sleep(0)  # it goes first
             if await self.flush(timeout_s):
                 self._refuse_denied(subject)
-            return await asking
+            return await request
         finally:
-            self._asking.discard(subject.lower())
-            asking.cancel()
+            self._requesting.discard(subject.lower())
+            request.cancel()
 
     def _refuse_denied(self, subject: str) -> None:
         if subject.lower() in self._denied:
@@ -301,14 +301,14 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         """Runs inside the read loop: must not wait and must not raise."""
-        text = in_words(error)
-        self._failures += not self.connected
+        text = describe(error)
+        self._failed_attempts += not self.connected
         if isinstance(error, nats_errors.SlowConsumerError):
             if on_drop := self.on_drop.get(error.sub):
                 on_drop(error)
         elif denied := re.search(r'permissions violation for (subscription|publish) to "([^"]+)"', text):
             self._denied.add(denied[2])  # in small letters, which nats-py makes of it
-            if denied[1] == "publish" and denied[2] not in self._asking:
+            if denied[1] == "publish" and denied[2] not in self._requesting:
                 self._warnings.warning("denied", "the broker denies: %s", text)
         elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
             self._last_error = text
@@ -335,7 +335,7 @@ class Connection:
 
     async def _on_closed(self) -> None:
         last = self.client.last_error
-        self._give_up(f"the connection is closed for good: {in_words(last) if last else self._last_error}")
+        self._give_up(f"the connection is closed for good: {describe(last) if last else self._last_error}")
 
     def _give_up(self, reason: str) -> None:
         if not self._closing and not self.closed.done():
@@ -346,7 +346,7 @@ def _ignore() -> None:
     """Nobody listens."""
 
 
-def in_words(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """What is wrong, for people who know no numbers of errors."""
     text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
     codes = [int(code) for code in re.findall(r"\[Errno (-?\d+)\]", text)]  # of each address that was tried

@@ -33,16 +33,16 @@ class GuardedClient(Client):
 
     Attributes:
         malformed: messages that could not be parsed (subject, reply or headers are not UTF-8, ...).
-        heard: what came from the broker and was read: messages, PINGs, PONGs.
+        received: what came from the broker and was read: messages, PINGs, PONGs.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.malformed = 0
-        self.heard = 0
+        self.received = 0
 
     @property
-    def trying(self) -> bool:
+    def reconnecting(self) -> bool:
         """A reconnect is under way."""
         return not self.is_connected and self._reconnection_task is not None and not self._reconnection_task.done()
 
@@ -80,11 +80,11 @@ class GuardedClient(Client):
             await self._process_op_err(error)
 
     async def _process_ping(self) -> None:
-        self.heard += 1
+        self.received += 1
         await super()._process_ping()
 
     async def _process_pong(self) -> None:
-        self.heard += 1
+        self.received += 1
         if self._pongs and self._pongs[0].done():  # a flush that had lost its patience: nats-py would raise
             self._pongs.pop(0)
             self._pings_outstanding = 0
@@ -93,7 +93,7 @@ class GuardedClient(Client):
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         # What comes is proof enough: under load the answers to our pings wait behind it for longer than they may.
-        self.heard += 1
+        self.received += 1
         self._pings_outstanding = 0
         try:
             await super()._process_msg(sid, subject, reply, data, headers)

@@ -123,11 +123,11 @@ class MicroService:
             description="speech to text",
             metadata=metadata,
             queue_group=QUEUE_GROUP,
-            stats_handler=self._tell,
+            stats_handler=self._correct_stats,
         )
         self._connection = connection
-        self._door = _ClientShim(connection.client)
-        self._service = Service(cast("Client", self._door), config)
+        self._client = _ClientShim(connection.client)
+        self._service = Service(cast("Client", self._client), config)
         self._tallies: dict[str, Tally] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -143,13 +143,13 @@ class MicroService:
             tally = self._tallies[name] = Tally()
             handler = self._handler(tally, endpoint)
             await self._service.add_endpoint(name=name, subject=endpoint.subject, handler=handler, metadata={})
-            subscription = self._door.subscriptions[endpoint.subject]
-            self._connection.on_drop[subscription] = partial(self._dropped, tally, endpoint)
+            subscription = self._client.subscriptions[endpoint.subject]
+            self._connection.on_drop[subscription] = partial(self._refuse_dropped, tally, endpoint)
         try:
-            await self._connection.see_granted(*self._door.subscriptions)
+            await self._connection.check_granted(*self._client.subscriptions)
         except BaseException:
-            while self._door.subscriptions:
-                _, subscription = self._door.subscriptions.popitem()
+            while self._client.subscriptions:
+                _, subscription = self._client.subscriptions.popitem()
                 await subscription.unsubscribe()
             raise
 
@@ -157,11 +157,11 @@ class MicroService:
         """Unsubscribe, and take what has already been sent. The library's own way would lose it."""
         try:
             async with asyncio.timeout(DRAIN_S):
-                for subscription in self._door.subscriptions.values():
+                for subscription in self._client.subscriptions.values():
                     await subscription.drain()  # type: ignore[no-untyped-call]
         except (TimeoutError, nats_errors.Error, OSError) as error:
             log.warning("not all requests that were sent could be taken: %s", str(error) or "too slow")
-        self._door.subscriptions.clear()
+        self._client.subscriptions.clear()
 
     async def finish(self, timeout_s: float) -> None:
         """Whatever answers is there or will not be: send it, and tell the others that we stop."""
@@ -174,16 +174,16 @@ class MicroService:
 
     def _handler(self, tally: Tally, endpoint: Endpoint) -> Callable[[Request], Awaitable[None]]:
         async def take(request: Request) -> None:
-            self._begin(request._msg, tally, endpoint)  # noqa: SLF001 - the reply subject is not shown otherwise
+            self._start_answer(request._msg, tally, endpoint)  # noqa: SLF001 - the reply subject is not shown otherwise
 
         return take
 
-    def _dropped(self, tally: Tally, endpoint: Endpoint, dropped: nats_errors.SlowConsumerError) -> None:
+    def _refuse_dropped(self, tally: Tally, endpoint: Endpoint, dropped: nats_errors.SlowConsumerError) -> None:
         """The client had no room for a request; of it there is no more than where the answer goes."""
         message = Msg(self._connection.client, dropped.subject, dropped.reply)
-        self._begin(message, tally, replace(endpoint, answer=_refuse))
+        self._start_answer(message, tally, replace(endpoint, answer=_refuse))
 
-    def _begin(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
+    def _start_answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
         """Have a request answered, in a task of its own."""
         tally.requests += 1
         if not message.reply:
@@ -217,7 +217,7 @@ class MicroService:
             why = str(error)
         log.warning("a reply was not sent: %s", why)
 
-    def _tell(self, stats: EndpointStats) -> None:
+    def _correct_stats(self, stats: EndpointStats) -> None:
         """Correct what the library believes of an endpoint."""
         tally = self._tallies[stats.name]
         stats.num_requests, stats.num_errors, stats.last_error = tally.requests, tally.errors, tally.last_error

@@ -30,16 +30,16 @@ BATCH = 4
 """Pieces, of a second at most, that are decoded at one go: then others have their turn."""
 
 
-class Listener(Protocol):
+class PayloadHandler(Protocol):
     """Who takes what was decoded."""
 
-    def hear(self, chunk: LivePayload) -> None:
+    def handle(self, chunk: LivePayload) -> None:
         """Samples, a heartbeat or an end."""
 
     def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
         """Something in ``chunk`` cannot be read; ``count``: for the first time."""
 
-    def begin_again(self, chunk: LivePayload) -> None:
+    def restart(self, chunk: LivePayload) -> None:
         """What comes belongs to another recording than what came."""
 
 
@@ -48,21 +48,21 @@ class DecodeQueue:
 
     def __init__(
         self,
-        decoding: DecoderPool,
-        listener: Listener,
+        pool: DecoderPool,
+        handler: PayloadHandler,
         on_crash: Callable[["asyncio.Task[None]"], None],
         *,
         max_hole_s: float,
     ) -> None:
-        self._decoding, self._listener, self._on_crash = decoding, listener, on_crash
+        self._pool, self._handler, self._on_crash = pool, handler, on_crash
         self._max_hole_s = max_hole_s
         self._waiting: deque[LivePayload] = deque()  # the first is being decoded
         self._waiting_bytes = 0
         self._decoder: StreamDecoder | None = None
         self._session: str | None = None  # what the publisher called it
         self._lost_before: GapReason | None = None  # until samples tell how much
-        self._missed = False  # whether the decoder was not given all that came before the next payload
-        self._unheard = NO_HEADERS  # what was said of samples that have not come out yet
+        self._data_lost = False  # whether the decoder was not given all that came before the next payload
+        self._pending_headers = NO_HEADERS  # what was said of samples that have not come out yet
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -83,7 +83,7 @@ class DecodeQueue:
         self._waiting.append(chunk)
         self._waiting_bytes += size
         if self._task is None:
-            self._task = asyncio.create_task(self._work())
+            self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._on_crash)
         return True
 
@@ -92,7 +92,7 @@ class DecodeQueue:
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def give_up(self) -> int:
+    def cancel(self) -> int:
         """Decode no more; returns how many chunks are lost by that."""
         if self._task is not None:
             self._task.cancel()
@@ -101,46 +101,46 @@ class DecodeQueue:
         self._decoder = None
         return left
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while self._waiting:
             chunk = self._waiting[0]
-            await self._take(chunk)
+            await self._process(chunk)
             self._waiting.popleft()
             self._waiting_bytes -= len(chunk.data) + CHUNK_BYTES
         self._task = None
 
-    async def _take(self, chunk: LivePayload) -> None:
+    async def _process(self, chunk: LivePayload) -> None:
         headers = chunk.headers
         self._lost_before = chunk.lost_before or self._lost_before
-        self._missed |= chunk.lost_before is not None
+        self._data_lost |= chunk.lost_before is not None
         try:
             encoding = self._encoding(chunk)
         except BadInputError as error:
-            self._missed = True
-            self._listener.refuse(chunk, str(error), self._format, count=True)
+            self._data_lost = True
+            self._handler.refuse(chunk, str(error), self._format, count=True)
             if headers.end:
                 await self._finish(chunk)
-                self._listener.hear(self._without_samples(chunk, None))
+                self._handler.handle(self._without_samples(chunk, None))
             return
         if self._decoder and (encoding is not self._decoder.encoding or headers.session not in {None, self._session}):
             await self._finish(chunk)
-            self._listener.begin_again(chunk)
+            self._handler.restart(chunk)
         if encoding is None:
-            self._listener.hear(chunk._replace(lost_before=self._lost_before))
+            self._handler.handle(chunk._replace(lost_before=self._lost_before))
             self._lost_before = None
             return
         if self._decoder is None:
             self._decoder, self._session = self._new_decoder(encoding), headers.session
-            self._unheard = NO_HEADERS
-            self._listener.begin_again(chunk)
+            self._pending_headers = NO_HEADERS
+            self._handler.restart(chunk)
         if chunk.data:
-            lost, self._missed = self._missed, False
-            await self._hear(self._decoder.feed(chunk.data, offset=headers.offset, lost=lost), chunk)
+            lost, self._data_lost = self._data_lost, False
+            await self._decode_all(self._decoder.feed(chunk.data, offset=headers.offset, lost=lost), chunk)
         if headers.end:
             await self._finish(chunk)
         # Whatever else its headers say; where a container ends is for its own clock to say.
         offset = headers.offset if encoding is Encoding.OPUS and not chunk.data else None
-        self._listener.hear(self._without_samples(chunk, offset))
+        self._handler.handle(self._without_samples(chunk, offset))
 
     def _encoding(self, chunk: LivePayload) -> Encoding | None:
         """What the payload is; None: samples.
@@ -158,34 +158,34 @@ class DecodeQueue:
     async def _finish(self, chunk: LivePayload) -> None:
         """No more will come of what came before ``chunk``, or with it."""
         if self._decoder:
-            await self._hear(self._decoder.finish(), chunk)
+            await self._decode_all(self._decoder.finish(), chunk)
         self._decoder = None
 
-    async def _hear(self, found: Iterator[Found], chunk: LivePayload) -> None:
+    async def _decode_all(self, found: Iterator[Found], chunk: LivePayload) -> None:
         """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
-        self._unheard, broken = _joined(self._unheard, chunk.headers), False
+        self._pending_headers, broken = _merged(self._pending_headers, chunk.headers), False
         while batch := await self._decode(found):
             for one in batch:
                 match one:
                     case Piece():
-                        headers = self._unheard._replace(
+                        headers = self._pending_headers._replace(
                             content_type=one.format.content_type, offset=one.frame, end=False
                         )
-                        self._listener.hear(
+                        self._handler.handle(
                             chunk._replace(data=one.data, headers=headers, lost_before=self._lost_before)
                         )
-                        self._unheard, self._lost_before = chunk.headers._replace(captured_at=None), None
+                        self._pending_headers, self._lost_before = chunk.headers._replace(captured_at=None), None
                         await asyncio.sleep(0)  # a second of samples is some work, too
                     case Began():
-                        self._listener.begin_again(chunk)
+                        self._handler.restart(chunk)
                     case Broken(reason):
-                        self._listener.refuse(chunk, reason, self._format, count=not broken)
+                        self._handler.refuse(chunk, reason, self._format, count=not broken)
                         broken = True
 
     async def _decode(self, found: Iterator[Found]) -> list[Found]:
         """Some more of it; nothing if that was all."""
         try:
-            return await self._decoding.run(_some, found)
+            return await self._pool.run(_next_batch, found)
         except BadInputError as error:
             if self._decoder:  # who knows what it is left with; another goes on as if it had come late
                 self._decoder = self._new_decoder(self._decoder.encoding)
@@ -207,7 +207,7 @@ class DecodeQueue:
         return self._decoder.format if self._decoder else None
 
 
-def _some(found: Iterator[Found]) -> list[Found]:
+def _next_batch(found: Iterator[Found]) -> list[Found]:
     """In the pool.
 
     Raises:
@@ -219,7 +219,7 @@ def _some(found: Iterator[Found]) -> list[Found]:
         raise BadInputError(f"it does not decode: {type(error).__name__}") from error
 
 
-def _joined(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
+def _merged(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
     """What both say of samples that come after them."""
     return later._replace(
         captured_at=earlier.captured_at or later.captured_at,

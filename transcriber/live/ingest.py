@@ -11,7 +11,7 @@ import time
 from transcriber.bus.connection import Connection, Message, MessageSubscription, NatsError, SlowConsumerError
 from transcriber.config import STREAM_NAME
 from transcriber.engine.pool import WorkerPool
-from transcriber.live.decode_queue import DecodeQueue, Listener
+from transcriber.live.decode_queue import DecodeQueue, PayloadHandler
 from transcriber.live.stream import LiveStream
 from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.pipeline.ingest import Ingest
@@ -30,24 +30,24 @@ class LiveClock:
     """Seconds that run only while audio could come: connected, and the event loop on time."""
 
     def __init__(self) -> None:
-        self._lost_s = 0.0
-        self._stopped_at_s: float | None = None
+        self._paused_s = 0.0
+        self._paused_at_s: float | None = None
 
     def now_s(self) -> float:
-        return (time.monotonic() if self._stopped_at_s is None else self._stopped_at_s) - self._lost_s
+        return (time.monotonic() if self._paused_at_s is None else self._paused_at_s) - self._paused_s
 
-    def stop(self) -> None:
-        if self._stopped_at_s is None:
-            self._stopped_at_s = time.monotonic()
+    def pause(self) -> None:
+        if self._paused_at_s is None:
+            self._paused_at_s = time.monotonic()
 
-    def go(self) -> None:
-        if self._stopped_at_s is not None:
-            self._lost_s += time.monotonic() - self._stopped_at_s
-            self._stopped_at_s = None
+    def resume(self) -> None:
+        if self._paused_at_s is not None:
+            self._paused_s += time.monotonic() - self._paused_at_s
+            self._paused_at_s = None
 
-    def set_back(self, late_s: float) -> None:
+    def discount(self, late_s: float) -> None:
         """Do not count ``late_s`` seconds in which nothing could be taken."""
-        self._lost_s += late_s
+        self._paused_s += late_s
 
 
 class LiveIngest(Ingest[LiveStream]):
@@ -69,9 +69,9 @@ class LiveIngest(Ingest[LiveStream]):
         self._subscription: MessageSubscription | None = None
         self._messages = 0  # taken from the subscription
         # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
-        self._decoding = DecoderPool()
-        connection.on_lost = self._clock.stop
-        connection.on_back = self._on_back
+        self._decoders = DecoderPool()
+        connection.on_lost = self._clock.pause
+        connection.on_back = self._on_reconnected
 
     @property
     def subscribed(self) -> bool:
@@ -100,10 +100,10 @@ class LiveIngest(Ingest[LiveStream]):
             late_s = time.monotonic() - due_s
             if late_s > SWEEP_S:
                 # The loop was held up, so payloads wait in the socket: that is our silence, not the publisher's.
-                self._clock.set_back(late_s)
+                self._clock.discount(late_s)
                 due_s += late_s
             if self._connection.connected and not self._pending:
-                self._look_after_streams()
+                self._check_streams()
 
     async def drain(self) -> None:
         """Unsubscribe and take what has already been sent; what is encoded is decoded, too."""
@@ -124,8 +124,8 @@ class LiveIngest(Ingest[LiveStream]):
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
             stream.stop_second_pass()
-            stream.end_at_once()
-        self._decoding.close()
+            stream.end_now()
+        self._decoders.close()
 
     async def finish(self, timeout_s: float) -> None:
         """What is told is with the publisher."""
@@ -141,8 +141,8 @@ class LiveIngest(Ingest[LiveStream]):
         stream = self.streams.get(name) or self._open(name)
         if stream is not None:
             stream.receive(message.data, message.headers, self._messages, self._clock.now_s())
-            if stream.over:
-                self._forget(stream)
+            if stream.finished:
+                self._release(stream)
 
     def _open(self, name: str) -> LiveStream | None:
         """A stream for ``name``; None if we take no more, or the name is none."""
@@ -153,7 +153,7 @@ class LiveIngest(Ingest[LiveStream]):
             self._refuse("too_many_streams", name)
             return None
         worker, live_s = self._pool.assign(), self._clock.now_s()
-        stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_chunks)
+        stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_decode_queue)
         return stream
 
     def _refuse(self, reason: str, name: str) -> None:
@@ -165,28 +165,30 @@ class LiveIngest(Ingest[LiveStream]):
             reason, "payload not taken: %s", reason.replace("_", " "), stream=ascii(name[:64])
         )
 
-    def _new_chunks(self, listener: Listener) -> DecodeQueue:
+    def _new_decode_queue(self, handler: PayloadHandler) -> DecodeQueue:
         """What a stream's encoded chunks wait in."""
-        return DecodeQueue(self._decoding, listener, self._decoded, max_hole_s=self._runtime.settings.max_hole_secs)
+        return DecodeQueue(
+            self._decoders, handler, self._decoding_ended, max_hole_s=self._runtime.settings.max_hole_secs
+        )
 
-    def _decoded(self, task: asyncio.Task[None]) -> None:
+    def _decoding_ended(self, task: asyncio.Task[None]) -> None:
         """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
         if not task.cancelled() and (error := task.exception()) and not self._connection.closed.done():
             self._connection.closed.set_exception(error)
 
-    def _forget(self, stream: LiveStream) -> None:
+    def _release(self, stream: LiveStream) -> None:
         del self.streams[stream.name]
         self._pool.release(stream.worker)
 
-    def _look_after_streams(self) -> None:
+    def _check_streams(self) -> None:
         live_s = self._clock.now_s()
         for stream in list(self.streams.values()):
-            if live_s - stream.heard_s >= self._runtime.settings.stream_idle_secs and not stream.decoding:
+            if live_s - stream.last_audio_s >= self._runtime.settings.stream_idle_secs and not stream.decoding:
                 stream.end()
             stream.check_stalled(live_s)
-            stream.look_again()
-            if stream.over:
-                self._forget(stream)
+            stream.run_second_pass()
+            if stream.finished:
+                self._release(stream)
 
     def _on_drop(self, dropped: SlowConsumerError) -> None:
         """The client dropped the newest message of a subject; it still holds older ones."""
@@ -197,7 +199,7 @@ class LiveIngest(Ingest[LiveStream]):
         else:
             self._runtime.telemetry.counters().chunks_dropped["slow_consumer"] += 1
 
-    def _on_back(self) -> None:
-        self._clock.go()
+    def _on_reconnected(self) -> None:
+        self._clock.resume()
         for stream in self.streams.values():
             stream.reconnected()

@@ -1,6 +1,6 @@
 """What is kept of one speaker of a session from window to window: a channel that is heard apart, or all of them mixed.
 
-In: what became of its windows. Out: the words that are its own, and when a partial is due.
+In: what became of its windows. Out: the words that are its own, and when a partial is partial_due.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from transcriber.config import Settings
 from transcriber.engine.language_evidence import Spoken
 from transcriber.engine.prompt import Context, Trail
 from transcriber.engine.transcript import Transcript, written
-from transcriber.pipeline.left_context import Heard, LeftContext, Written
+from transcriber.pipeline.left_context import LeftContext, TranscribedRange, Written
 from transcriber.pipeline.local_agreement import LocalAgreement
 from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
 from transcriber.schema.messages import SpeakerState, SpokenState, WrittenState
@@ -42,53 +42,53 @@ class ChannelState:
         self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
         before = Written(**state.written.model_dump()) if state else Written()
         left_s, hold_back_s = settings.cutting.left_s, settings.hold_back_s
-        self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
+        self._left_context = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
         self.spoken = Spoken(**state.spoken.model_dump()) if state else Spoken()
         self.trail = Trail(sure=before.sure, language=before.language, spoken=self.spoken)
         self._failed: list[int] = []  # numbers of windows without text, as long as no later one has any
         self._number = 0  # of the window that partials are made of
         self._agreement = LocalAgreement()
-        self._asked_s = 0.0  # how much of it the latest partial was asked for
-        self._asked_speech = self._closing_speech = -1
+        self._partial_s = 0.0  # how much of it the latest partial was partial_requested for
+        self._partial_speech = self._closing_speech = -1
 
     def state(self) -> SpeakerState:
         """What another daemon needs to know of it."""
         self._forget_failed()
         return SpeakerState(
             said=self.context.text if self.context else "",
-            written=WrittenState(**self._left.before._asdict()),
+            written=WrittenState(**self._left_context.before._asdict()),
             spoken=SpokenState(**self.spoken._asdict()),
         )
 
-    def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
+    def partial_due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
         """Whether there is enough news in open window ``number`` for another partial."""
-        self._look_at(number)
+        self._open_window(number)
         # Silence after what was said is no news.
-        news = cutter.spoken and cutter.last_speech > self._asked_speech
-        return news and cutter.open_s - self._asked_s >= interval_s and not cutter.pauses
+        news = cutter.spoken and cutter.last_speech > self._partial_speech
+        return news and cutter.open_s - self._partial_s >= interval_s and not cutter.pauses
 
     def closes(self, number: int, cutter: WindowCutter) -> bool:
-        """Whether open window ``number`` ends as it is unless somebody speaks again, and nobody has asked for that yet."""
-        self._look_at(number)
+        """Whether open window ``number`` ends as it is unless somebody speaks again, and nobody has partial_requested for that yet."""
+        self._open_window(number)
         return cutter.closing and cutter.last_speech > self._closing_speech
 
-    def asked(self, cutter: WindowCutter, *, ahead: bool = False) -> None:
+    def partial_requested(self, cutter: WindowCutter, *, ahead: bool = False) -> None:
         """A partial is being made of all that the open window holds; ``ahead``: as of one that closes."""
-        self._asked_s, self._asked_speech = cutter.open_s, cutter.last_speech
+        self._partial_s, self._partial_speech = cutter.open_s, cutter.last_speech
         if ahead:
             self._closing_speech = cutter.last_speech
 
-    def _look_at(self, number: int) -> None:
+    def _open_window(self, number: int) -> None:
         if number != self._number:
             self._number, self._agreement, self.rev = number, LocalAgreement(), 0
-            self._asked_s, self._asked_speech, self._closing_speech = 0.0, -1, -1
+            self._partial_s, self._partial_speech, self._closing_speech = 0.0, -1, -1
 
     def partial(self, window: Window, transcript: Transcript) -> Transcript | None:
         """What to show of a pass over the open window; None if it is no longer open, or there is nothing to show."""
         # A pass that is not believed has nothing to say, least of all that the words before it were wrong.
         if window.number != self._number or transcript.suppressed:
             return None
-        own = self._left.own(transcript, self._heard(window, transcript))
+        own = self._left_context.new_text(transcript, self._transcribed_range(window, transcript))
         words = None if own.words is None else self._agreement.follow(own.words)
         text = own.text if words is None else written(words, own.language)
         if not text:
@@ -108,7 +108,7 @@ class ChannelState:
             self._add_quiet(window.start_frame, window.frames)
         self._forget_failed(window.number)
         self.spoken = transcript.spoken or self.spoken
-        return self._left.close(transcript, self._heard(window, transcript), again=again)
+        return self._left_context.close_window(transcript, self._transcribed_range(window, transcript), again=again)
 
     def failed(self, window: Window, reason: str) -> None:
         """A window has no text: it was not heard."""
@@ -134,7 +134,7 @@ class ChannelState:
     def _forget_failed(self, before: int | None = None) -> None:
         """What comes after a window that was not heard does not follow upon what was written. All are told up to number ``before``."""
         if any(before is None or number < before for number in self._failed):
-            self._left.interrupted()
+            self._left_context.interrupted()
             self._failed = [number for number in self._failed if before is not None and number > before]
 
     def _add_quiet(self, start_frame: int, frames: int) -> None:
@@ -147,7 +147,7 @@ class ChannelState:
             (start, frames), (_, more), *rest = self._quiet
             self._quiet = [(start, frames + more), *rest]
 
-    def _heard(self, window: Window, transcript: Transcript) -> Heard:
+    def _transcribed_range(self, window: Window, transcript: Transcript) -> TranscribedRange:
         """Where the answer to a window lies, and where nobody speaks in it."""
         cut, rate = window.cut, window.session.rate
         start_s, end_s = window.start_frame / rate, (window.start_frame + window.frames) / rate
@@ -157,4 +157,4 @@ class ChannelState:
             first_s = start_s - FRAME_S * len(before)
             speech = spoken_ranges(np.concatenate((before, cut.speech)), self._threshold, first_s)
             pauses = Pauses(transcript.phrases_from(start_s), speech, (first_s, end_s))
-        return Heard(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on, pauses)
+        return TranscribedRange(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on, pauses)

@@ -24,7 +24,7 @@ from transcriber.engine.transcript import Transcript, Word
 from transcriber.pipeline.pauses import Pauses
 from transcriber.schema.languages import WITHOUT_SPACES
 
-FAR_S = 3.0
+MAX_APART_S = 3.0
 """Two passes put the same word never so far apart."""
 
 SLIPS_S, FAR_COST = 1.0, 0.3
@@ -56,7 +56,7 @@ EDGE_S, EDGE_COST = 0.3, 0.4
 """What was written so near to where the audio begins may be missing in the answer at this cost: its beginning was not heard."""
 
 
-class Placed(NamedTuple):
+class PlacedWord(NamedTuple):
     """A word, or a character where words are not told apart; in seconds of the session.
 
     It begins with a space if there is one before it in the text. ``of``: the word it is part of.
@@ -97,7 +97,7 @@ class Written(NamedTuple):
         return self.until_s >= 0
 
 
-class Heard(NamedTuple):
+class TranscribedRange(NamedTuple):
     """What whisper heard for a window, in seconds of the session.
 
     Attributes:
@@ -128,33 +128,33 @@ class LeftContext:
         self.before = before or Written()
         self._reach_s, self._hold_back_s = reach_s, hold_back_s
 
-    def own(self, transcript: Transcript, heard: Heard) -> Transcript:
+    def new_text(self, transcript: Transcript, heard: TranscribedRange) -> Transcript:
         """The text of an open window without what is written; nothing is held back."""
-        return self._of(transcript, self._new(transcript, heard), heard)
+        return self._restricted_to(transcript, self._new_words(transcript, heard), heard)
 
-    def close(self, transcript: Transcript, heard: Heard, *, again: bool = False) -> Transcript:
+    def close_window(self, transcript: Transcript, heard: TranscribedRange, *, again: bool = False) -> Transcript:
         """The text of a window that has ended; what is held back of it comes with the next one.
 
         ``again``: all that comes after it is told, with what was held back before it.
         """
         if transcript.suppressed:
             # What was left to it was believed when it was heard.
-            held = [] if again else self._held
+            held = [] if again else self._held_back
             self.before = Written(-1.0, (), (), self.before.language)
-            return self._of(transcript, held, heard)
+            return self._restricted_to(transcript, held, heard)
         if again:
             words = (*self.before.words, *(word[:3] for word in self.before.held))
             self.before = self.before._replace(words=words, held=())
         if transcript.text and self.before.language not in {None, transcript.language}:
             self.interrupted()
-        new = self._new(transcript, heard)
+        new = self._new_words(transcript, heard)
         # What lies beyond the end is the next one's, if that is sure to hear it.
         end_s = heard.end_s if heard.tail_s and (heard.goes_on or again) else math.inf
         holds = bool(self._hold_back_s) and heard.goes_on and not again
         sure_s = heard.end_s + heard.tail_s - self._hold_back_s if holds else math.inf
         last = next((i for i, word in enumerate(new) if word.middle_s >= end_s or word.end_s > sure_s), len(new))
         out, held = new[:last], [word for word in new[last:] if word.middle_s < end_s]
-        own = self._of(transcript, out, heard)
+        own = self._restricted_to(transcript, out, heard)
         self.before = self._after(transcript, out, held, heard)
         return own
 
@@ -163,25 +163,27 @@ class LeftContext:
         self.before = self.before._replace(until_s=-1.0, words=())
 
     @property
-    def _held(self) -> list[Placed]:
+    def _held_back(self) -> list[PlacedWord]:
         """What was left to the next window."""
-        return [Placed(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
+        return [PlacedWord(*one, of=-n) for n, one in enumerate(self.before.held, 1)]
 
-    def _new(self, transcript: Transcript, heard: Heard) -> list[Placed]:
+    def _new_words(self, transcript: Transcript, heard: TranscribedRange) -> list[PlacedWord]:
         """What is not written."""
-        words, begin_s, held = placed(transcript, heard), heard.start_s - heard.lead_s, self._held
+        words, begin_s, held = placed_words(transcript, heard), heard.start_s - heard.lead_s, self._held_back
         if not words or not heard.lead_s:
             # It did not hear what is written either: it says nothing about what was held back.
             return held + words
         if not self.before.sure:
-            return held + words[first_from(heard.start_s, words) :]
+            return held + words[first_index_from(heard.start_s, words) :]
         # What was held back further ago than it heard is written now, as it was heard then.
-        unheard = held[: first_from(begin_s, held)]
-        before = [word for word in starmap(Placed, self.before.words) if word.end_s > begin_s - SLACK_S]
-        words = words[first_from(self.before.from_s, words) :]
-        return unheard + words[nearest_beginning(before + unheard, words, self.before.until_s, begin_s) :]
+        unheard = held[: first_index_from(begin_s, held)]
+        before = [word for word in starmap(PlacedWord, self.before.words) if word.end_s > begin_s - SLACK_S]
+        words = words[first_index_from(self.before.from_s, words) :]
+        return unheard + words[count_written(before + unheard, words, self.before.until_s, begin_s) :]
 
-    def _after(self, transcript: Transcript, out: Sequence[Placed], held: Sequence[Placed], heard: Heard) -> Written:
+    def _after(
+        self, transcript: Transcript, out: Sequence[PlacedWord], held: Sequence[PlacedWord], heard: TranscribedRange
+    ) -> Written:
         before = self.before
         from_s = before.from_s if before.sure else heard.start_s
         until_s = out[-1].end_s if out else before.until_s if before.sure else heard.start_s
@@ -194,18 +196,22 @@ class LeftContext:
             from_s=from_s,
         )
 
-    def _of(self, transcript: Transcript, found: Sequence[Placed], heard: Heard) -> Transcript:
+    def _restricted_to(
+        self, transcript: Transcript, found: Sequence[PlacedWord], heard: TranscribedRange
+    ) -> Transcript:
         """The same answer of these words only.
 
         Their times count from the window's start, and lie within it or by the hold-back before it; but what was held back by
         another window stays where it was heard.
         """
-        return of_these(
+        return keep_words(
             transcript, found, heard, max(heard.start_s - self._hold_back_s, min(self.before.until_s, heard.start_s))
         )
 
 
-def of_these(transcript: Transcript, found: Sequence[Placed], heard: Heard, first_s: float) -> Transcript:
+def keep_words(
+    transcript: Transcript, found: Sequence[PlacedWord], heard: TranscribedRange, first_s: float
+) -> Transcript:
     """The same answer of these words only, out of the pauses, between ``first_s`` and the window's end.
 
     What another window held back stays where it was.
@@ -228,23 +234,23 @@ def of_these(transcript: Transcript, found: Sequence[Placed], heard: Heard, firs
     return transcript.with_words(text, tuple(words) if timed else transcript.words)
 
 
-def first_from(time_s: float, words: Sequence[Placed]) -> int:
+def first_index_from(time_s: float, words: Sequence[PlacedWord]) -> int:
     """Index of the first word that is said from a time on."""
     return next((i for i, word in enumerate(words) if word.middle_s >= time_s), len(words))
 
 
-def same(one: str, other: str) -> bool:
+def same_word(one: str, other: str) -> bool:
     """Whether two words are the same, but for case and punctuation.
 
-    >>> same("Harbour,", "harbour"), same("nine", "five")
+    >>> same_word("Harbour,", "harbour"), same_word("nine", "five")
     (True, False)
     """
-    return bare(one) == bare(other)
+    return normalised(one) == normalised(other)
 
 
-def nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s: float, begin_s: float) -> int:
+def count_written(before: Sequence[PlacedWord], words: Sequence[PlacedWord], until_s: float, begin_s: float) -> int:
     """How many of ``words`` are what was written."""
-    costs = _beginnings(before, words, begin_s)
+    costs = _alignment_costs(before, words, begin_s)
     wrong_side = sum(_late(until_s - word.middle_s) for word in words)  # all are new
     best, best_cost = 0, math.inf
     for count, cost in enumerate(costs):
@@ -256,9 +262,9 @@ def nearest_beginning(before: Sequence[Placed], words: Sequence[Placed], until_s
     return best
 
 
-def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: float) -> list[float]:
+def _alignment_costs(before: Sequence[PlacedWord], words: Sequence[PlacedWord], begin_s: float) -> list[float]:
     """What it costs to make each beginning of ``words`` of ``before``: (len(words) + 1,)."""
-    theirs, ours = [bare(word.word) for word in before], [bare(word.word) for word in words]
+    theirs, ours = [normalised(word.word) for word in before], [normalised(word.word) for word in words]
     their_joins, our_joins = _joins(theirs), _joins(ours)
     middles_s = [word.middle_s for word in words]
     rows = [[float(j) for j in range(len(words) + 1)]]
@@ -270,12 +276,12 @@ def _beginnings(before: Sequence[Placed], words: Sequence[Placed], begin_s: floa
         for j, other in enumerate(ours, 1):
             cost = min(above[j] + lost, cost + 1)
             apart_s = abs(middle_s - middles_s[j - 1])
-            if apart_s < FAR_S:  # else to change one costs as much as to lose it and to invent the other
+            if apart_s < MAX_APART_S:  # else to change one costs as much as to lose it and to invent the other
                 cost = min(cost, above[j - 1] + _change(their, other, apart_s))
             # Several words for one: as the end of what was written, or of what was heard.
-            if (many := joins.get(other)) and abs(before[i - many].middle_s - middles_s[j - 1]) < FAR_S:
+            if (many := joins.get(other)) and abs(before[i - many].middle_s - middles_s[j - 1]) < MAX_APART_S:
                 cost = min(cost, rows[i - many][j - 1] + JOIN_COST)
-            if (many := our_joins[j - 1].get(their)) and abs(middles_s[j - many] - middle_s) < FAR_S:
+            if (many := our_joins[j - 1].get(their)) and abs(middles_s[j - many] - middle_s) < MAX_APART_S:
                 cost = min(cost, above[j - many] + JOIN_COST)
             row.append(cost)
         rows.append(row)
@@ -290,7 +296,7 @@ def _joins(words: Sequence[str]) -> list[dict[str, int]]:
     ]
 
 
-def _lost(word: Placed, begin_s: float) -> float:
+def _lost(word: PlacedWord, begin_s: float) -> float:
     """What it costs that a written word is not heard by who hears from ``begin_s`` on."""
     if word.end_s <= begin_s:
         return SLACK_COST
@@ -323,11 +329,11 @@ def _late(by_s: float) -> float:
 
 
 @lru_cache(1024)
-def bare(word: str) -> str:
+def normalised(word: str) -> str:
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", word))).casefold() or word
 
 
-def placed(transcript: Transcript, heard: Heard) -> list[Placed]:
+def placed_words(transcript: Transcript, heard: TranscribedRange) -> list[PlacedWord]:
     """What the answer is compared by."""
     begin_s = heard.start_s - heard.lead_s
     words: Sequence[Word] = transcript.words or ()
@@ -336,7 +342,7 @@ def placed(transcript: Transcript, heard: Heard) -> list[Placed]:
     parts = _characters if transcript.language in WITHOUT_SPACES else _whole
     spaces = _spaces(transcript.text, words, default="" if transcript.language in WITHOUT_SPACES else " ")
     return [
-        Placed(
+        PlacedWord(
             (space if n == 0 else "") + part,
             round(begin_s + start_s, 3),
             round(begin_s + end_s, 3),

@@ -7,7 +7,7 @@ what the latest pass makes of the rest. That is LocalAgreement-2 (Liu et al., In
 from collections.abc import Sequence
 
 from transcriber.engine.transcript import Word
-from transcriber.pipeline.left_context import same
+from transcriber.pipeline.left_context import same_word
 
 NEAR_S = 1.0
 """A word that is agreed on is looked for so near to where it was first heard."""
@@ -25,7 +25,7 @@ class LocalAgreement:
         rest = list(words[self._next(words) :])
         agreed = 0
         for word, before in zip(rest, self._rest, strict=False):
-            if not same(word.word, before.word):
+            if not same_word(word.word, before.word):
                 break
             agreed += 1
         self._agreed += rest[:agreed]
@@ -35,11 +35,13 @@ class LocalAgreement:
     def _next(self, words: Sequence[Word]) -> int:
         """Index of the first word after what is agreed."""
         count = len(self._agreed)
-        if all(same(word.word, agreed.word) for word, agreed in zip(words, self._agreed, strict=False)):
+        if all(same_word(word.word, agreed.word) for word, agreed in zip(words, self._agreed, strict=False)):
             return min(count, len(words))
         last = self._agreed[-1]
         places = [
-            i for i, word in enumerate(words) if same(word.word, last.word) and abs(word.end_s - last.end_s) < NEAR_S
+            i
+            for i, word in enumerate(words)
+            if same_word(word.word, last.word) and abs(word.end_s - last.end_s) < NEAR_S
         ]
         if places:
             return min(places, key=lambda i: abs(i + 1 - count)) + 1

@@ -21,7 +21,7 @@ from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.detector import THRESHOLD, speech_probability, speech_seconds
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.transcript import Transcript, Word
-from transcriber.pipeline.left_context import Heard, Placed, placed
+from transcriber.pipeline.left_context import PlacedWord, TranscribedRange, placed_words
 from transcriber.pipeline.pauses import Range, spoken_ranges
 from transcriber.schema.messages import Final
 
@@ -50,7 +50,7 @@ class Part(NamedTuple):
         over: whether speech had ended with it.
         goes_on: whether it may have left its last words to the next window.
         avg_logprob: of its text; None without one.
-        heard: what may be heard again; None where it must be fetched.
+        audio: what may be transcribed again; None where it must be fetched.
         captured_at, received_at: of the message; None of a silence.
         first_seq, last_seq: of the message; None in live mode.
         stored_after: sequence of the message that was stored before it; 0 in live mode.
@@ -60,12 +60,12 @@ class Part(NamedTuple):
     number: int
     start_frame: int
     frames: int
-    words: tuple[Placed, ...] = ()
+    words: tuple[PlacedWord, ...] = ()
     language: str | None = None
     over: bool = False
     goes_on: bool = False
     avg_logprob: float | None = None
-    heard: "Piece | None" = None
+    audio: "PartAudio | None" = None
     captured_at: datetime | None = None
     received_at: datetime | None = None
     first_seq: int | None = None
@@ -78,7 +78,7 @@ class Part(NamedTuple):
     ) -> "Part":
         """``window`` was told with the words of ``own``; a frame of it holds speech from ``threshold`` on."""
         rate, end_frame = window.session.rate, window.start_frame + window.frames
-        words = tuple(placed(own, Heard(window.start_frame / rate, end_frame / rate)))
+        words = tuple(placed_words(own, TranscribedRange(window.start_frame / rate, end_frame / rate)))
         return cls(
             message_id,
             window.number,
@@ -89,7 +89,7 @@ class Part(NamedTuple):
             window.cut.speech_final,
             window.cut.goes_on,
             own.avg_logprob,
-            Piece.of(window, threshold),
+            PartAudio.of(window, threshold),
             window.captured_at,
             received_at,
         )
@@ -100,18 +100,18 @@ class Part(NamedTuple):
         words: tuple[Word, ...] | None = None
         if final.words is not None:
             words = tuple(
-                Word(one.word, one.start - final.start, one.end - final.start, _known(one.confidence))
+                Word(one.word, one.start - final.start, one.end - final.start, _confidence(one.confidence))
                 for one in final.words
             )
         told = Transcript(final.text, words, final.language, final.avg_logprob, None, 0.0)
-        placed_words = tuple(placed(told, Heard(final.start, final.start + final.duration)))
+        published = tuple(placed_words(told, TranscribedRange(final.start, final.start + final.duration)))
         return cls(
             message_id,
             final.segment,
             final.start_frame,
             final.frames,
-            placed_words,
-            final.language if placed_words else None,
+            published,
+            final.language if published else None,
             final.speech_final,
             not final.speech_final,
             final.avg_logprob,
@@ -125,7 +125,7 @@ class Part(NamedTuple):
 
     @classmethod
     def of_silence(cls, silence: Silence) -> "Part":
-        return cls("", 0, silence.start_frame, silence.frames, heard=Piece.of(silence))
+        return cls("", 0, silence.start_frame, silence.frames, audio=PartAudio.of(silence))
 
     @property
     def end_frame(self) -> int:
@@ -142,7 +142,7 @@ class Passage:
     """
 
     parts: tuple[Part, ...]
-    before: tuple[Placed, ...] = ()
+    before: tuple[PlacedWord, ...] = ()
 
     @property
     def goes_on(self) -> bool:
@@ -191,7 +191,7 @@ class Passages:
         self._early: dict[int, tuple[int, Part | None]] = {}  # by first frame: the end, and what it is, None for a gap
         self._breaks: set[int] = set()  # frames before which something may be missing
         self._parts: list[Part] = []  # of the open passage
-        self._before: tuple[Placed, ...] = ()
+        self._before: tuple[PlacedWord, ...] = ()
         self._silent = 0  # frames since its last window
 
     @property
@@ -201,7 +201,7 @@ class Passages:
 
     def add(self, part: Part) -> list[Passage]:
         """A window was told, or a silence; returns the passages that are whole now."""
-        return self._tile(part.start_frame, part.end_frame, part)
+        return self._place(part.start_frame, part.end_frame, part)
 
     def gap(self, start_frame: int, frames: int) -> list[Passage]:
         """So many frames were not heard; 0: nobody knows how many."""
@@ -209,30 +209,30 @@ class Passages:
             self._breaks.add(start_frame)
         if not frames or self._in_order:  # then what follows shows whether it goes on over the gap
             return []
-        return self._tile(start_frame, start_frame + frames, None)
+        return self._place(start_frame, start_frame + frames, None)
 
     def end(self) -> list[Passage]:
         """Nothing follows."""
         return self._close()
 
-    def _tile(self, start: int, end: int, part: Part | None) -> list[Passage]:
+    def _place(self, start: int, end: int, part: Part | None) -> list[Passage]:
         whole: list[Passage] = []
         if self._in_order and start != self._reached:
-            whole, self._reached = self._interrupt(), start
+            whole, self._reached = self._break(), start
         self._early[start] = end, part
         while (found := self._early.pop(self._reached, None)) is not None:
             if any(frame <= self._reached for frame in self._breaks):
                 self._breaks = {frame for frame in self._breaks if frame > self._reached}
-                whole += self._interrupt()
-            whole += self._interrupt() if found[1] is None else self._take(found[1])
+                whole += self._break()
+            whole += self._break() if found[1] is None else self._append(found[1])
             self._reached = found[0]
         return whole
 
-    def _interrupt(self) -> list[Passage]:
+    def _break(self) -> list[Passage]:
         whole, self._before = self._close(), ()
         return whole
 
-    def _take(self, part: Part) -> list[Passage]:
+    def _append(self, part: Part) -> list[Passage]:
         if not part.message_id:
             if not self._parts:
                 self._before = ()
@@ -244,7 +244,7 @@ class Passages:
         while self._parts and part.end_frame - self._parts[0].start_frame > PASSAGE_S * self._rate:
             whole += self._close_where_best()
         if part.words and _language(self._parts) not in {None, part.language}:
-            whole += self._interrupt()
+            whole += self._break()
         self._silent = 0
         self._parts.append(part)
         return whole
@@ -277,7 +277,7 @@ class Passages:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PartAudio:
     """What can be heard of a window or a silence.
 
     Attributes:
@@ -296,7 +296,7 @@ class Piece:
     speech: tuple[Range, ...] | None = None
 
     @classmethod
-    def of(cls, event: Window | Silence, threshold: float = THRESHOLD) -> "Piece":
+    def of(cls, event: Window | Silence, threshold: float = THRESHOLD) -> "PartAudio":
         """A copy; a frame holds speech from ``threshold`` on."""
         nothing = np.zeros(0, np.float32)
         if isinstance(event, Silence):
@@ -317,13 +317,13 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class PassageAudio:
     """What whisper is to hear of a passage.
 
     Attributes:
         samples: (n,) float32 in [-1, 1] at 16 kHz.
         lead_s, tail_s: how much of them comes before and after the passage.
-        speech_s, speech_prob: as of a ``Piece``.
+        speech_s, speech_prob: as of a ``PartAudio``.
         speech: likewise, in seconds from the passage's start.
     """
 
@@ -335,14 +335,14 @@ class Sound:
     speech: tuple[Range, ...] | None = None
 
 
-def sound_of(passage: Passage, pieces: Sequence[Piece]) -> Sound:
+def audio_of(passage: Passage, pieces: Sequence[PartAudio]) -> PassageAudio:
     """What is to be heard of ``passage``, whose parts are these pieces."""
     nothing = np.zeros(0, np.float32)
     lead = pieces[0].before if passage.before else nothing
     tail = pieces[-1].after if passage.goes_on else nothing
     known = [piece.speech_s for piece in pieces if piece.speech_s is not None]
     probs = [piece.speech_prob for piece in pieces if piece.speech_prob is not None]
-    return Sound(
+    return PassageAudio(
         np.concatenate([lead, *(piece.samples for piece in pieces), tail]),
         len(lead) / WHISPER_SAMPLE_RATE,
         len(tail) / WHISPER_SAMPLE_RATE,
@@ -352,7 +352,7 @@ def sound_of(passage: Passage, pieces: Sequence[Piece]) -> Sound:
     )
 
 
-def _speech(pieces: Sequence[Piece]) -> tuple[Range, ...] | None:
+def _speech(pieces: Sequence[PartAudio]) -> tuple[Range, ...] | None:
     """Where there is speech in all of them together; None where nobody listened to one."""
     found: list[Range] = []
     begin_s = 0.0
@@ -369,5 +369,5 @@ def _language(parts: Iterable[Part]) -> str | None:
     return next((part.language for part in parts if part.words), None)
 
 
-def _known(confidence: float | None) -> float:
+def _confidence(confidence: float | None) -> float:
     return 1.0 if confidence is None else confidence

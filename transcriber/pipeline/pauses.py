@@ -55,7 +55,7 @@ class _Group:
         return sum(phrase.letters for phrase in self.phrases)
 
     @property
-    def lacks(self) -> bool:
+    def lacks_speech(self) -> bool:
         """Whether nobody could have said it in its speech."""
         return _length(self.speech) < self.letters / FASTEST
 
@@ -100,11 +100,11 @@ class Pauses:
         if not words or not self._heard[:-1]:  # nobody speaks, as far as is known
             return list(words)
         heard = _within(self._heard, max(first_s, self._known_s), math.inf)
-        groups = _grouped([cut for phrase in self._phrases if (cut := _from(phrase, words[0][0]))], heard)
-        return [_placed(groups, *word) for word in words]
+        groups = _grouped([cut for phrase in self._phrases if (cut := _rest_of(phrase, words[0][0]))], heard)
+        return [_place_word(groups, *word) for word in words]
 
 
-def _from(phrase: Phrase, time_s: float) -> Phrase | None:
+def _rest_of(phrase: Phrase, time_s: float) -> Phrase | None:
     """What is left of a phrase from a time on, by its letters."""
     if phrase.end_s <= max(phrase.start_s, time_s):
         return None
@@ -113,7 +113,7 @@ def _from(phrase: Phrase, time_s: float) -> Phrase | None:
     return Phrase(start_s, phrase.end_s, phrase.letters * share)
 
 
-def _placed(groups: Sequence[_Group], start_s: float, end_s: float) -> Range:
+def _place_word(groups: Sequence[_Group], start_s: float, end_s: float) -> Range:
     middle_s = (start_s + end_s) / 2
     for group in groups:
         if group.phrases[0].start_s <= middle_s <= group.phrases[-1].end_s:
@@ -143,11 +143,14 @@ def _grouped(phrases: Sequence[Phrase], heard: Sequence[Range]) -> list[_Group]:
     """The phrases with their speech; no groups if there is none."""
     groups = [_Group([phrase], _within(heard, phrase.start_s, phrase.end_s)) for phrase in phrases]
     for number, group in enumerate(groups):
-        if group.lacks:
+        if group.lacks_speech:
             before_s = groups[number - 1].end_s if number else -math.inf
             after_s = groups[number + 1].start_s if number + 1 < len(groups) else math.inf
             _take_beside(group, _within(heard[:-1], before_s, after_s))
-    while len(groups) > 1 and (lacking := next((n for n, group in enumerate(groups) if group.lacks), None)) is not None:
+    while (
+        len(groups) > 1
+        and (lacking := next((n for n, group in enumerate(groups) if group.lacks_speech), None)) is not None
+    ):
         first = lacking - 1 if lacking and _nearer_before(groups, lacking) else lacking
         first = min(first, len(groups) - 2)
         one, other = groups[first : first + 2]
@@ -159,9 +162,9 @@ def _take_beside(group: _Group, free: Sequence[Range]) -> None:
     """Give ``group`` of what is ``free``, the nearest first, until it lacks no more."""
     start_s, end_s = group.phrases[0].start_s, group.phrases[-1].end_s
     for one in sorted(free, key=lambda one: max(one[0] - end_s, start_s - one[1], 0.0)):
-        if not group.lacks:
+        if not group.lacks_speech:
             return
-        group.speech = _joined([*group.speech, one])
+        group.speech = _merged([*group.speech, one])
 
 
 def _nearer_before(groups: Sequence[_Group], number: int) -> bool:
@@ -184,7 +187,7 @@ def _within(ranges: Iterable[Range], start_s: float, end_s: float) -> list[Range
     return found
 
 
-def _joined(ranges: Iterable[Range]) -> list[Range]:
+def _merged(ranges: Iterable[Range]) -> list[Range]:
     """The ranges in order, those that touch as one."""
     found: list[Range] = []
     for begin, end in sorted(ranges):

@@ -136,7 +136,7 @@ class SessionOutput:
             "first_seq": instead.first_seq,
             "last_seq": instead.last_seq,
         }
-        self._revise(fields, job, transcript, window.channel, model)
+        self._put_revision(fields, job, transcript, window.channel, model)
 
     def second_pass(self, passage: Passage, channel: int, job: Job, transcript: Transcript, *, model: str) -> None:
         """What was told of several windows is better told so; times of ``transcript`` count from the passage's start."""
@@ -148,9 +148,9 @@ class SessionOutput:
             "first_seq": passage.parts[0].first_seq,
             "last_seq": last.last_seq,
         }
-        self._revise(fields, job, transcript, channel, model)
+        self._put_revision(fields, job, transcript, channel, model)
 
-    def _revise(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
+    def _put_revision(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
         def build() -> Revision:
             return Revision(**fields, rev=1, model=model, timing=_timing(job, transcript))
 
@@ -170,7 +170,9 @@ class SessionOutput:
     def end(self) -> None:
         """The session's account; the last of its messages."""
         session = self._session
-        account = {"received": session.received} | {fate.name.lower(): session.account[fate] for fate in FrameOutcome}
+        account = {"received": session.received} | {
+            outcome.name.lower(): session.account[outcome] for outcome in FrameOutcome
+        }
         self._put(
             End(
                 **self._range(0, session.clock, datetime.now(UTC)),

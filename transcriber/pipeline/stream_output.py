@@ -20,7 +20,7 @@ from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.engine.job import Job, Lane, Outcome, Settle
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
-from transcriber.pipeline.passages import Passage, Sound
+from transcriber.pipeline.passages import Passage, PassageAudio
 from transcriber.pipeline.runtime import RequestOptions, Runtime
 from transcriber.pipeline.second_pass import SecondPass
 from transcriber.pipeline.session_output import SessionOutput
@@ -31,7 +31,7 @@ from transcriber.telemetry import Counters, valid_traceparent
 
 log = logging.getLogger(__name__)
 
-TOLD_OF: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
+CONTENTION_STATES: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
 """The states of a stream on which two publish."""
 
 
@@ -122,40 +122,40 @@ class StreamOutput:
 
     def add(self, session: Session) -> SessionOutput:
         """Report on ``session`` from now on."""
-        report = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
-        self.sessions[session] = report
-        return report
+        output = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
+        self.sessions[session] = output
+        return output
 
     def note(self, session: Session, headers: AudioHeaders) -> None:
         """What the headers say about the session."""
-        report, parent, language = self.sessions[session], headers.traceparent, headers.language
+        output, parent, language = self.sessions[session], headers.traceparent, headers.language
         # Mostly they say what they said before.
-        if parent and parent != report.parent and valid_traceparent(parent):
-            report.parent = parent
-        if language and language != report.language:
+        if parent and parent != output.parent and valid_traceparent(parent):
+            output.parent = parent
+        if language and language != output.language:
             allowed = self._runtime.settings.languages
             if not self._runtime.model.supports(language):
                 self.odd(Odd("header", f"Language {language} is none that the model knows"))
             elif allowed and language not in allowed:
                 self.odd(Odd("header", f"Language {language} is not in WHISPER_LANGUAGES"))
             else:
-                report.language = language
+                output.language = language
         if headers.prompt is not None:
-            report.prompt = headers.prompt
-        if session.overlap > report.counted_overlap:
-            report.counted_overlap = session.overlap
+            output.prompt = headers.prompt
+        if session.overlap > output.counted_overlap:
+            output.counted_overlap = session.overlap
             self.counters.chunks_dropped["overlap"] += 1
 
     def notice(self, session: Session) -> None:
         """What shows in the audio that has come, once there is more of it than a payload."""
-        report = self.sessions[session]
-        if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
-            report.odd_unit = True
+        output = self.sessions[session]
+        if session.offsets and session.offsets.unit != 1 and not output.odd_unit:
+            output.odd_unit = True
             self._runtime.warnings.warning(
                 "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
             )
-        if session.noticed.opposed and not report.noticed and (odd := session.noticed.warning(session.rate)):
-            report.noticed = True
+        if session.noticed.opposed and not output.noticed and (odd := session.noticed.warning(session.rate)):
+            output.noticed = True
             self._runtime.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
     def passed_over(self, headers: Iterable[str]) -> None:
@@ -181,24 +181,24 @@ class StreamOutput:
 
     def stalled(self, session: Session, *, stalled: bool) -> None:
         """Whether anything comes, be it a heartbeat; told when it changes."""
-        report = self.sessions[session]
-        if report.stalled != stalled:
-            report.stalled = stalled
-            report.status("stalled" if stalled else "resumed")
+        output = self.sessions[session]
+        if output.stalled != stalled:
+            output.stalled = stalled
+            output.status("stalled" if stalled else "resumed")
 
     def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
         """``window`` for the worker."""
-        report, speech = self.sessions[window.session], window.cut.speech
-        speaker = report.speakers[window.channel]
+        output, speech = self.sessions[window.session], window.cut.speech
+        speaker = output.speakers[window.channel]
         return Job(
             stream=(self._options and self._options.requester) or self.name,
             samples=window.cut.samples,
             lead_s=window.cut.lead_s,
-            language=report.language,
+            language=output.language,
             settle=settle,
             lane=lane,
             translate=self._options is not None and self._options.translate,
-            vocabulary=report.prompt if self._options is None else self._options.prompt,
+            vocabulary=output.prompt if self._options is None else self._options.prompt,
             context=speaker.context,
             trail=speaker.trail,
             steady=self._runtime.settings.durable,
@@ -210,13 +210,13 @@ class StreamOutput:
     def window(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
         """A window became text, or it did not."""
         session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
-        report = self.sessions[session]
+        output = self.sessions[session]
         traceparent = self._runtime.telemetry.job_span(
             job,
             session=session.id,
             message_id=message_id(self.name, session.id, window.start_frame, kind, 0, window.channel),
             error=None if isinstance(outcome, Transcript) else outcome.reason,
-            parent=report.parent,
+            parent=output.parent,
         )
         if isinstance(outcome, Transcript):
             session.account.settle(FrameOutcome.TRANSCRIBED, window.start_frame, window.frames, window.channel)
@@ -226,8 +226,8 @@ class StreamOutput:
             self._note_language(window, outcome)
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
-            own = report.speakers[window.channel].final(window, outcome)
-            report.final(
+            own = output.speakers[window.channel].final(window, outcome)
+            output.final(
                 window,
                 job,
                 own,
@@ -236,13 +236,13 @@ class StreamOutput:
                 traceparent=traceparent,
                 record=self._record,
             )
-            self._listen_for_silence(session, window.start_frame + window.frames)
+            self._check_silence(session, window.start_frame + window.frames)
             if self.second_pass:
                 final_id = message_id(self.name, session.id, window.start_frame, "final", 0, window.channel)
                 self.second_pass.final(window, own, final_id, received_at)
         else:
             session.account.settle(FrameOutcome.DROPPED, window.start_frame, window.frames, window.channel)
-            report.speakers[window.channel].failed(window, outcome.reason)
+            output.speakers[window.channel].failed(window, outcome.reason)
             self.jobs.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
             self._runtime.warnings.warning(
@@ -250,7 +250,7 @@ class StreamOutput:
             )
             place = window.start_frame, window.frames
             gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
-            self._tell_gap(gap, received_at, traceparent)
+            self._publish_gap(gap, received_at, traceparent)
         self.end_if_complete(session)
 
     def _note_language(self, window: Window, transcript: Transcript) -> None:
@@ -272,12 +272,12 @@ class StreamOutput:
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
         """Nobody speaks in this window, so it need not be heard."""
-        session, report = silence.session, self.sessions[silence.session]
+        session, output = silence.session, self.sessions[silence.session]
         self.counters.chunks_filtered += 1
         session.account.settle(FrameOutcome.SILENT, silence.start_frame, silence.frames, silence.channel)
-        report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
-        report.silence(silence, received_at)
-        self._listen_for_silence(session, silence.start_frame + silence.frames)
+        output.speakers[silence.channel].silence(silence.start_frame, silence.frames)
+        output.silence(silence, received_at)
+        self._check_silence(session, silence.start_frame + silence.frames)
         if self.second_pass:
             self.second_pass.silence(silence)
 
@@ -286,24 +286,24 @@ class StreamOutput:
         if gap.reason == "bad_input" and gap.frames:
             self.refused(gap.detail or "")
         gap.session.account.settle(gap.fate, gap.start_frame, gap.frames, gap.channel)
-        self._tell_gap(gap, received_at)
+        self._publish_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:
         """No more audio will come of ``session``; its ``end`` follows upon the last of its windows."""
         session.closed = True
         self.end_if_complete(session)
 
-    def passage_job(self, session: Session, passage: Passage, sound: Sound, settle: Settle) -> Job:
+    def passage_job(self, session: Session, passage: Passage, sound: PassageAudio, settle: Settle) -> Job:
         """What was told, for the worker once more."""
-        report = self.sessions[session]
+        output = self.sessions[session]
         return Job(
             stream=self.name,
             samples=sound.samples,
             lead_s=sound.lead_s,
-            language=passage.language or report.language,
+            language=passage.language or output.language,
             settle=settle,
             lane=Lane.SECOND_PASS,
-            vocabulary=report.prompt,
+            vocabulary=output.prompt,
             steady=True,
             speech_s=sound.speech_s,
             speech_prob=sound.speech_prob,
@@ -323,40 +323,40 @@ class StreamOutput:
         for channel, speaker in enumerate(self.sessions[session].speakers):
             cutter, number = session.cutter(channel), session.number(channel)
             ahead = speaker.closes(number, cutter)
-            if ahead or speaker.due(number, cutter, interval_s):
+            if ahead or speaker.partial_due(number, cutter, interval_s):
                 window = session.closing_window(channel) if ahead else session.open_window(channel)
-                job = self.job(window, partial(self._guessed, window, arrival.wall), Lane.PARTIAL, arrival)
+                job = self.job(window, partial(self._publish_partial, window, arrival.wall), Lane.PARTIAL, arrival)
                 job.ahead = ahead
                 if worker.queue.try_put(job) is None:
-                    speaker.asked(cutter, ahead=ahead)
+                    speaker.partial_requested(cutter, ahead=ahead)
 
-    def _guessed(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+    def _publish_partial(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
         """An open window was heard so far; or it was not, as something else was more urgent."""
         session = window.session
-        report = self.sessions.get(session)
-        if report is None or session.closed or window.number != session.number(window.channel):
+        output = self.sessions.get(session)
+        if output is None or session.closed or window.number != session.number(window.channel):
             return  # its final is on the way
-        speaker = report.speakers[window.channel]
+        speaker = output.speakers[window.channel]
         if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
             self.counters.partials += 1
-            report.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
+            output.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
 
-    def _listen_for_silence(self, session: Session, frame: int) -> None:
+    def _check_silence(self, session: Session, frame: int) -> None:
         """Tell when audio comes but no word, and when words are back."""
-        report = self.sessions[session]
-        quiet_frames = min(speaker.quiet_frames for speaker in report.speakers)
+        output = self.sessions[session]
+        quiet_frames = min(speaker.quiet_frames for speaker in output.speakers)
         silent = quiet_frames >= self._runtime.settings.silence_timeout_secs * session.rate
-        if silent != report.silent:
-            report.silent = silent
-            report.status("silent" if silent else "resumed", frame)
+        if silent != output.silent:
+            output.silent = silent
+            output.status("silent" if silent else "resumed", frame)
 
-    def _tell_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
-        report = self.sessions[gap.session]
+    def _publish_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        output = self.sessions[gap.session]
         self.counters.gaps[gap.reason] += 1
-        for speaker in report.speakers if gap.channel is None else (report.speakers[gap.channel],):
+        for speaker in output.speakers if gap.channel is None else (output.speakers[gap.channel],):
             if not gap.bridged:
                 speaker.interrupted()
-        report.gap(gap, received_at, traceparent)
+        output.gap(gap, received_at, traceparent)
         if self.second_pass and not gap.bridged:
             self.second_pass.gap(gap)
 
@@ -374,5 +374,5 @@ class StreamOutput:
         """Tell the end of ``session``, if nothing else is to be told of it any more."""
         if not session.complete or (self.second_pass and self.second_pass.holds(session)):
             return
-        if report := self.sessions.pop(session, None):
-            report.end()
+        if output := self.sessions.pop(session, None):
+            output.end()
