@@ -1,4 +1,4 @@
-"""Credentials and TLS. In: settings, and the files they name. Out: options for nats-py, or one line that says what is wrong."""
+"""Credentials and TLS. In: settings, and the files they name. Out: options for nats-py, or an error of one line."""
 
 import re
 import ssl
@@ -12,7 +12,11 @@ from transcriber.errors import ConfigError
 
 
 def connect_options(settings: Settings) -> dict[str, Any]:
-    """Credentials and TLS as nats-py wants them; every file is tried here, before the endless retries."""
+    """Credentials and TLS as nats-py takes them; every file is checked here, before the endless retries.
+
+    Raises:
+        ConfigError: a file cannot be used.
+    """
     options: dict[str, Any] = {"inbox_prefix": settings.nats_inbox_prefix}
     if settings.nats_creds:
         _check_seed("NATS_CREDS", settings.nats_creds)

@@ -1,8 +1,8 @@
-"""A connection that lives, or ends the process: what nats-py 2.16 does badly with connections is mended here and nowhere else.
+"""A NATS connection that stays alive or ends the process: workarounds for nats-py 2.16's handling of connections are here.
 
 A payload over the limit or a changed password closes nats-py's client for good; a denied subscription does not raise; a broker
-that hangs is not noticed. So: callbacks only note things down, sizes are checked before sending, denials are looked for, ``watch``
-looks whether anything still comes, and ``closed`` ends the process.
+that hangs is not noticed. So callbacks only record, sizes are checked before sending, denials are looked for, ``watch`` checks
+that something still arrives, and ``closed`` ends the process.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ from transcriber.logs import RateLimited
 log = logging.getLogger(__name__)
 
 ADVISE_S = 1.0
-"""Seconds after which somebody who waits for a first connection is told what for."""
+"""Seconds until a warning says what a first connection waits for."""
 RECONNECT_WAIT_S = 0.25
 REFUSALS = 5
-"""Times in a row that a broker which once took us may refuse us: then the credentials are no longer ours."""
+"""Refusals in a row by a broker that once accepted us, until the credentials count as revoked."""
 PROBE_S = 1.0
 SILENT_PROBES = 5
-"""Probes in a row after which nothing came, and the connection counts as dead. Probes are counted, not seconds: of a process
-that itself stood still nobody learns anything."""
+"""Probes in a row without any data, until the connection counts as dead. Probes are counted, not seconds: time in which this
+process itself was suspended says nothing about the broker."""
 STUCK_PROBES = 15
-"""Probes in a row in which a reconnect got no further. One attempt may take four times the connect timeout of 3 s."""
+"""The same while reconnecting. One attempt may take four times the connect timeout of 3 s."""
 REPAIRS = 3
-"""Repairs in a row that changed nothing; then the process had better begin anew."""
+"""Repairs in a row without effect, until the process ends."""
 SUBSCRIBE_S = 5.0
 HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
@@ -58,12 +58,12 @@ class Connection:
     """One guarded connection. Event loop only.
 
     Attributes:
-        client: connected, or reconnecting without end.
-        closed: raises ``ConnectionError`` once it will not come back, or what a message handler raised.
-        reconnects: how often the connection came back.
-        on_drop: by subscription, what is called with each message of it that the client dropped (slow consumer).
+        client: connected, or reconnecting without limit.
+        closed: raises ``ConnectionError`` once the connection is closed for good, or what a message handler raised.
+        reconnects: how often the connection was restored.
+        on_drop: callback by subscription, for each message that the client dropped (slow consumer).
         on_lost: called when the connection breaks.
-        on_back: called when it is back.
+        on_back: called when it is restored.
     """
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Connection:
         """
         options = connect_options(settings)
         self._inbox_prefix = settings.nats_inbox_prefix
-        # In an order of our own and then in turn, so that the server that just fell silent is tried last.
+        # Shuffled once and then tried in turn, so that the server that just fell silent is tried last.
         servers = settings.nats_url.replace(" ", "").split(",")
         random.shuffle(servers)
         connecting = asyncio.create_task(
@@ -132,7 +132,7 @@ class Connection:
         connecting.result()
 
     async def _wait_for_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
-        """Wait for the first connection, and say before long what for.
+        """Wait for the first connection; warn soon what it waits for.
 
         Raises:
             BrokerError: none within ``patience_s``, or it refuses us.
@@ -155,12 +155,12 @@ class Connection:
         raise BrokerError(f"NATS_URL={url}: no NATS server answers within {patience_s:g} s: {self._last_error}")
 
     async def watch(self) -> None:
-        """Look until cancelled whether the connection lives, and mend it if not.
+        """Check until cancelled whether the connection is alive, and repair it if not.
 
-        Dead is: nothing came after ``SILENT_PROBES`` PINGs, be it that the broker hangs, that the network swallows all, or
-        that nats-py reads no more; also a client that is neither connected nor trying. Then it connects anew. That a broker
-        is away is not dead: attempts fail, and go on. ``MENDS`` repairs in a row after which neither anything came nor an
-        attempt failed are the end.
+        Dead: nothing was received after ``SILENT_PROBES`` PINGs, as the broker hangs, the network drops everything, or nats-py's
+        reader has stopped; or the client neither is connected nor reconnects. Then it connects again. A broker that is away is
+        not a dead connection: attempts fail, and continue. After ``REPAIRS`` repairs in a row without anything received or an
+        attempt failed, the connection is closed for good.
 
         Raises:
             ConnectionError: what ``closed`` raises, once it is done.
@@ -179,7 +179,7 @@ class Connection:
                 continue
             silent_probes, repairs = 0, repairs + 1
             if self.client.is_closed:
-                await self._on_closed()  # nats-py says so only after the broker has taken what is unsent
+                await self._on_closed()  # nats-py calls it only after the broker has taken what is unsent
             elif repairs > REPAIRS:
                 self._give_up(f"the connection is dead after {REPAIRS} repairs: {self._last_error}")
             else:
@@ -188,8 +188,8 @@ class Connection:
             self.closed.result()
 
     def _repair(self) -> None:
-        self._last_error = "the broker is silent" if self.connected else "the client no longer tries"
-        log.warning("connecting anew: %s", self._last_error, extra={"server": self.server})
+        self._last_error = "the broker is silent" if self.connected else "the client no longer reconnects"
+        log.warning("connecting again: %s", self._last_error, extra={"server": self.server})
         self.client.reconnect()
 
     async def subscribe(
@@ -200,7 +200,7 @@ class Connection:
         pending_bytes: int = 2**24,
         on_drop: Callable[[nats_errors.SlowConsumerError], None] | None = None,
     ) -> Subscription:
-        """Subscribe and see that it was granted.
+        """Subscribe and check that it was granted.
 
         Raises:
             DeniedError: the broker denies this subject.
@@ -215,7 +215,7 @@ class Connection:
         return subscription
 
     async def check_granted(self, *subjects: str) -> None:
-        """See that the subscriptions to ``subjects``, which were just made, are granted.
+        """Check that the subscriptions to ``subjects``, which were just made, are granted.
 
         Raises:
             DeniedError: the broker denies one of them.
@@ -226,10 +226,10 @@ class Connection:
             if subject.lower() in self._denied:
                 raise DeniedError(f"the broker denies this user to subscribe to {subject}")
         if not answered:
-            raise BrokerError(f"the broker does not answer to a subscription to {subjects[0]}")
+            raise BrokerError(f"the broker does not answer a subscription to {subjects[0]}")
 
     def room(self, headers: dict[str, str]) -> int:
-        """Bytes that the broker takes in one message beside these headers."""
+        """Payload bytes that the broker accepts in one message beside these headers."""
         header_bytes = sum(len(name) + len(value.encode()) for name, value in headers.items())
         return self.client.max_payload - HEADER_ROOM - header_bytes
 
@@ -238,7 +238,7 @@ class Connection:
     ) -> bool:
         """Give a message to the client, which buffers 2 MiB while the broker is away.
 
-        Returns False if it did not take it: larger than the broker allows, or the buffer is full.
+        Returns False if it did not take it: the message is too large for the broker, or the buffer is full.
         """
         if len(payload) > self.room(headers or {}):
             return False
@@ -251,18 +251,18 @@ class Connection:
     async def request(
         self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None = None
     ) -> Msg:
-        """Ask, and see that we may.
+        """Send a request; returns the reply.
 
         Raises:
-            BrokerError: the broker denies the subject, or the inbox for the answer.
-            NoRespondersError: nobody is there to answer.
-            TimeoutError: nobody did.
+            BrokerError: the broker denies the subject, or the inbox for the reply.
+            NoRespondersError: there is no responder.
+            TimeoutError: no reply within ``timeout_s``.
         """
         self._denied.discard(subject.lower())
         self._requesting.add(subject.lower())
         request = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
         try:
-            await asyncio.sleep(0)  # it goes first
+            await asyncio.sleep(0)  # so that the request is sent before the PING
             if await self.flush(timeout_s):
                 self._refuse_denied(subject)
             return await request
@@ -279,18 +279,18 @@ class Connection:
             )
 
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until the broker has everything, and its denials are here; False if it does not say so in time."""
+        """Wait until the broker has everything, and its denials are here; False if it does not confirm in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.client.flush()
-                # The client's first PING goes ahead of what it has queued, the second behind it.
+                # The client's first PING is sent before what it has queued, the second after it.
                 await self.client.flush()
         except (TimeoutError, nats_errors.Error, OSError, RuntimeError):  # the last: uvloop's, of a closed transport
             return False
         return True
 
     async def close(self) -> None:
-        """Leave for good, on purpose; within a second even if the broker is gone."""
+        """Close for good; within a second even if the broker is gone."""
         self._closing = True
         try:
             async with asyncio.timeout(1.0):
@@ -307,7 +307,7 @@ class Connection:
             if on_drop := self.on_drop.get(error.sub):
                 on_drop(error)
         elif denied := re.search(r'permissions violation for (subscription|publish) to "([^"]+)"', text):
-            self._denied.add(denied[2])  # in small letters, which nats-py makes of it
+            self._denied.add(denied[2])  # nats-py lower-cases it
             if denied[1] == "publish" and denied[2] not in self._requesting:
                 self._warnings.warning("denied", "the broker denies: %s", text)
         elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
@@ -343,11 +343,11 @@ class Connection:
 
 
 def _ignore() -> None:
-    """Nobody listens."""
+    """The default callback."""
 
 
 def describe(error: Exception) -> str:
-    """What is wrong, for people who know no numbers of errors."""
+    """An error in plain words, without error numbers."""
     text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
     codes = [int(code) for code in re.findall(r"\[Errno (-?\d+)\]", text)]  # of each address that was tried
     if isinstance(error, TimeoutError):

@@ -1,8 +1,8 @@
-"""One-shot requests: the bytes of a file in, its text out, in one message each.
+"""Clips: the bytes of a recording in one request, its text in one reply.
 
-In: requests on ``transcriber.transcribe``. Out: replies, or errors with their code. The handler only notes a request down.
-A task of its own has it decoded and cut in the pool, puts its windows into the lane of requests, one after the other,
-and tells them as a live stream is sink, but to nobody: what is sink becomes the reply.
+In: requests on ``transcriber.transcribe``. Out: replies, or errors with their code. A task of each request has the clip decoded and
+cut in the pool, puts its windows into the lane of requests, one after another, and buffers the messages that a stream would
+publish: they become the reply.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from transcriber.ulid import new_ulid
 
 SLOTS = OTHER_BOUNDS[Lane.REQUEST]
 MAX_OPEN_CLIPS = 2 * SLOTS
-"""Clips of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
+"""Unanswered clips of one worker: half of them have a slot in its queue, the others are decoded meanwhile."""
 
 MAX_OPEN_BYTES = 2**26
-"""What all of these may hold, as they came; but there may always be one."""
+"""Of all unanswered clips, as received; one clip is always accepted."""
 
 MAX_CLIP_BYTES = 2**28
-"""What all of these may hold, decoded: where ``REQUEST_MAX_SECS`` allows longer clips, fewer are open."""
+"""Of all unanswered clips, decoded: where ``REQUEST_MAX_SECS`` allows longer clips, fewer are accepted."""
 
 USE_OBJECT_STORE = "use the object store: transcriber.submit"
 
@@ -58,16 +58,16 @@ class ClipHandler:
     def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
         settings = runtime.settings
         self._connection = connection
-        # Long windows, cut at pauses, need nothing of what is before them.
+        # Long windows, cut at pauses, need no left context.
         self._runtime = replace(runtime, settings=settings.model_copy(update={"left_context_secs": 0.0}))
         self._decoders = DecoderPool()
         self._slots = {worker: QueueSlots(worker, Lane.REQUEST) for worker in pool.workers}
         self._open_clips = dict.fromkeys(pool.workers, 0)
         self._open_clip_bytes = 0
-        self._all_answered = asyncio.Event()  # whether none is open
+        self._all_answered = asyncio.Event()
         self._all_answered.set()
         self._stopping = False
-        self._window_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
+        self._window_s = pool.rtf * settings.buffer_duration_secs  # what one takes: a moving average
         self._cutter = ClipCutter(
             Cutting(
                 window_s=settings.file_window_secs,
@@ -86,7 +86,7 @@ class ClipHandler:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What those who ask may want to know."""
+        """The micro service's metadata, for clients."""
         model, settings = self._runtime.model, self._runtime.settings
         return {
             "model": model.name,
@@ -97,20 +97,20 @@ class ClipHandler:
         }
 
     async def stop(self, grace_s: float) -> None:
-        """Wait until all that were taken are answered, but no longer; who has no place in the queue then gets none."""
+        """Wait until all accepted clips are answered, at most ``grace_s``; then those without a slot in the queue get a 503."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._all_answered.wait(), grace_s)
         self._stopping = True
 
     def close(self) -> None:
-        """Decode no more."""
+        """Stop decoding."""
         self._decoders.close()
 
     async def answer(self, message: Message, arrival: Arrival) -> Reply:
-        """The text of a clip; what of it is held back is sink in a header, too, for the forms that have no place for it.
+        """The text of a clip; what of it is suppressed or missing is in headers, too, for the formats without a field for it.
 
         Raises:
-            RequestError: there is none.
+            RequestError: the clip is refused, or was not transcribed.
         """
         worker, size = min(self._open_clips, key=self._open_clips.__getitem__), len(message.data)
         timeout_s = self._runtime.settings.request_timeout_secs
@@ -145,7 +145,7 @@ class ClipHandler:
             raise self._queue_full()
 
     def _queue_full(self) -> RequestError:
-        """There is no place; when there may be one is as long as all that have one take."""
+        """The refusal; ``Retry-After`` is the time that a full queue takes."""
         return RequestError(429, "the queue is full", max(1, math.ceil(self._window_s * SLOTS)))
 
     async def _transcribe(self, message: Message, worker: Worker, arrival: Arrival) -> Reply:
@@ -181,10 +181,10 @@ class ClipHandler:
     async def _transcribe_window(
         self, worker: Worker, make: Callable[[asyncio.Future[Outcome]], Job], *, first: bool
     ) -> tuple[Job, Outcome]:
-        """What the worker makes of a window: the first one of a request has a place or has none, the others wait for it.
+        """The job of a window and its outcome. The first window of a clip is refused if the queue is full, the others wait.
 
         Raises:
-            RequestError: there is no place.
+            RequestError: the queue is full, or the daemon stops.
         """
         while True:
             if not first:
@@ -199,7 +199,7 @@ class ClipHandler:
             try:
                 outcome = await answered
             finally:
-                if worker.queue.withdraw(job):  # nobody waits for it any more
+                if worker.queue.withdraw(job):  # cancelled while queued
                     self._slots[worker].wake()
             if not (isinstance(outcome, EngineError) and outcome.reason == "queue_full"):
                 if job.started_s:
@@ -212,7 +212,7 @@ class ClipHandler:
 
 
 def _gap_headers(messages: Sequence[AnyMessage]) -> dict[str, str]:
-    """The headers that tell what is held back, and what could not be read; none where nothing is."""
+    """Headers with what is suppressed and what could not be read; empty where nothing is."""
     held = [found.model_dump() for message in messages if (found := held_back(message))]
     gaps = [gap.model_dump() for message in messages if (gap := unheard(message))]
     lists = {"Suppressed": held, "Gaps": gaps}
@@ -220,7 +220,7 @@ def _gap_headers(messages: Sequence[AnyMessage]) -> dict[str, str]:
 
 
 def _cut(cutter: ClipCutter, data: bytes, session_id: str) -> Clip:
-    """Decode and cut. In the pool."""
+    """Decode and cut. Runs on a thread of the pool."""
     media = open_media(data)
     with closing(media.pieces):
         if media.frames is not None:
@@ -231,7 +231,7 @@ def _cut(cutter: ClipCutter, data: bytes, session_id: str) -> Clip:
 
 
 def _with_missing_end(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The pieces, and at the end what the header claims beyond them: it may never have been right, so they are all there is."""
+    """The pieces, and a last one for audio that the header claims and is missing: a wrong header is no reason to refuse a clip."""
     try:
         yield from pieces
     except ClaimError as error:
@@ -239,7 +239,7 @@ def _with_missing_end(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 
 def _job(output: StreamOutput, window: Window, arrival: Arrival, answered: asyncio.Future[Outcome]) -> Job:
-    """A window for the worker; its outcome goes to ``heard``."""
+    """A window for the worker; its outcome goes to ``answered``."""
     return output.job(window, partial(_settle, answered), Lane.REQUEST, arrival)
 
 
@@ -249,7 +249,7 @@ def _settle(answered: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None
 
 
 def _requester(reply: str) -> str:
-    """Who asks: the inbox of a client without what it adds for each answer.
+    """The requester: a client's inbox without what it adds for each reply.
 
     >>> _requester("_INBOX.tQ3oiP4yLAkxGPNFMbMKBp.tQ3oiP4yLAkxGPNFMbMKPl")
     '_INBOX.tQ3oiP4yLAkxGPNFMbMKBp'

@@ -1,8 +1,8 @@
-"""The encoded chunks of one live stream: they wait here, and are decoded in the pool, one after the other.
+"""Encoded chunks of one live stream: they wait here and are decoded in the pool, one after another.
 
-In: payloads with their headers, in the order in which they came. Out: in the same order, samples with headers as if they had been
-published as such. While a chunk is decoded, whatever else comes on the stream waits, samples and heartbeats too; other streams
-go on.
+In: payloads with their headers, in order of arrival. Out: in the same order, samples with headers as if they had been
+published as samples. While a chunk is decoded, everything else that arrives on the stream waits, samples and heartbeats
+included; other streams continue.
 """
 
 import asyncio
@@ -21,30 +21,30 @@ from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.schema.messages import GapReason
 
 MAX_WAITING_BYTES = 2**19
-"""Of one stream: two minutes at 32 kbit/s. One chunk may always wait, whatever its size."""
+"""For one stream: two minutes at 32 kbit/s. One chunk may always wait, whatever its size."""
 
 CHUNK_BYTES = 512
-"""What a chunk costs beside its payload."""
+"""Memory a waiting chunk costs beside its payload."""
 
 BATCH = 4
-"""Pieces, of a second at most, that are decoded at one go: then others have their turn."""
+"""Pieces of at most a second each, decoded in one turn of the pool; then other streams have theirs."""
 
 
 class PayloadHandler(Protocol):
-    """Who takes what was decoded."""
+    """Takes what was decoded; ``LiveStream`` is one."""
 
     def handle(self, chunk: LivePayload) -> None:
         """Samples, a heartbeat or an end."""
 
     def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
-        """Something in ``chunk`` cannot be read; ``count``: for the first time."""
+        """Something in ``chunk`` cannot be read; ``count``: count the chunk as dropped, which is done once a chunk."""
 
     def restart(self, chunk: LivePayload) -> None:
-        """What comes belongs to another recording than what came."""
+        """What follows belongs to another recording than what was decoded so far."""
 
 
 class DecodeQueue:
-    """Event loop only. While nothing waits there is no task."""
+    """Event loop only. There is a task only while something waits."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class DecodeQueue:
         self._waiting: deque[LivePayload] = deque()  # the first is being decoded
         self._waiting_bytes = 0
         self._decoder: StreamDecoder | None = None
-        self._session: str | None = None  # what the publisher called it
-        self._lost_before: GapReason | None = None  # until samples tell how much
-        self._data_lost = False  # whether the decoder was not given all that came before the next payload
-        self._pending_headers = NO_HEADERS  # what was said of samples that have not come out yet
+        self._session: str | None = None  # ``Audio-Session`` of what is being decoded
+        self._lost_before: GapReason | None = None  # until the offset of the next samples says how much
+        self._data_lost = False  # whether bytes are missing between what the decoder has and the next payload
+        self._pending_headers = NO_HEADERS  # of samples that are not decoded yet
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -72,11 +72,11 @@ class DecodeQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, and nothing is known that a later chunk would need."""
+        """Whether nothing waits, and there is no decoder state that a later chunk would need."""
         return not self._waiting and self._decoder is None
 
     def put(self, chunk: LivePayload, *, last: bool = False) -> bool:
-        """Take a chunk; False: too much waits already, and it is not the ``last``."""
+        """Add a chunk. Returns False if too much waits already; the ``last`` one is always taken."""
         size = len(chunk.data) + CHUNK_BYTES
         if self._waiting and not last and self._waiting_bytes + size > MAX_WAITING_BYTES:
             return False
@@ -88,12 +88,12 @@ class DecodeQueue:
         return True
 
     async def drained(self) -> None:
-        """Nothing waits any more."""
+        """Wait until nothing waits any more."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
     def cancel(self) -> int:
-        """Decode no more; returns how many chunks are lost by that."""
+        """Stop decoding; returns how many chunks are lost."""
         if self._task is not None:
             self._task.cancel()
         left = len(self._waiting)
@@ -138,15 +138,15 @@ class DecodeQueue:
             await self._decode_all(self._decoder.feed(chunk.data, offset=headers.offset, lost=lost), chunk)
         if headers.end:
             await self._finish(chunk)
-        # Whatever else its headers say; where a container ends is for its own clock to say.
+        # The other headers apply as well; only a container's own clock says where it ends.
         offset = headers.offset if encoding is Encoding.OPUS and not chunk.data else None
         self._handler.handle(self._without_samples(chunk, offset))
 
     def _encoding(self, chunk: LivePayload) -> Encoding | None:
-        """What the payload is; None: samples.
+        """The payload's encoding; None for samples.
 
         Raises:
-            BadInputError: the ``Content-Type`` names nothing we read.
+            BadInputError: the ``Content-Type`` is none that is supported.
         """
         if chunk.headers.content_type is None:
             return self._decoder.encoding if self._decoder else None
@@ -156,13 +156,13 @@ class DecodeQueue:
         return encoding
 
     async def _finish(self, chunk: LivePayload) -> None:
-        """No more will come of what came before ``chunk``, or with it."""
+        """Flush the decoder: nothing of its recording follows ``chunk``."""
         if self._decoder:
             await self._decode_all(self._decoder.finish(), chunk)
         self._decoder = None
 
     async def _decode_all(self, found: Iterator[Found], chunk: LivePayload) -> None:
-        """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
+        """Decode, and hand over the result; headers of ``chunk`` go with the next samples."""
         self._pending_headers, broken = _merged(self._pending_headers, chunk.headers), False
         while batch := await self._decode(found):
             for one in batch:
@@ -175,7 +175,7 @@ class DecodeQueue:
                             chunk._replace(data=one.data, headers=headers, lost_before=self._lost_before)
                         )
                         self._pending_headers, self._lost_before = chunk.headers._replace(captured_at=None), None
-                        await asyncio.sleep(0)  # a second of samples is some work, too
+                        await asyncio.sleep(0)  # a second of samples takes the loop a while, too
                     case Began():
                         self._handler.restart(chunk)
                     case Broken(reason):
@@ -183,11 +183,11 @@ class DecodeQueue:
                         broken = True
 
     async def _decode(self, found: Iterator[Found]) -> list[Found]:
-        """Some more of it; nothing if that was all."""
+        """The next batch; empty at the end."""
         try:
             return await self._pool.run(_next_batch, found)
         except BadInputError as error:
-            if self._decoder:  # who knows what it is left with; another goes on as if it had come late
+            if self._decoder:  # its state is unknown; a new one continues as if it had joined late
                 self._decoder = self._new_decoder(self._decoder.encoding)
             return [Broken(str(error))]
 
@@ -195,7 +195,7 @@ class DecodeQueue:
         return StreamDecoder(encoding, max_hole_s=self._max_hole_s)
 
     def _without_samples(self, chunk: LivePayload, offset: int | None) -> LivePayload:
-        """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""
+        """What remains of a chunk whose samples were handed over: a heartbeat, or the end."""
         lost_before = None
         if chunk.headers.end:
             lost_before, self._lost_before = self._lost_before, None
@@ -208,10 +208,10 @@ class DecodeQueue:
 
 
 def _next_batch(found: Iterator[Found]) -> list[Found]:
-    """In the pool.
+    """Decode one batch. Runs on a thread of the pool.
 
     Raises:
-        BadInputError: it cannot be decoded, and nobody thought of that.
+        BadInputError: the decoder raised something unexpected.
     """
     try:
         return list(islice(found, BATCH))
@@ -220,7 +220,7 @@ def _next_batch(found: Iterator[Found]) -> list[Found]:
 
 
 def _merged(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
-    """What both say of samples that come after them."""
+    """Headers of samples that follow both."""
     return later._replace(
         captured_at=earlier.captured_at or later.captured_at,
         session=later.session or earlier.session,

@@ -1,7 +1,6 @@
-"""The live path: every audio subject we serve, one ``LiveStream`` each.
+"""Live ingest: all streams of a plain NATS subject, one ``LiveStream`` each.
 
-In: messages from NATS. Out: payloads handed to their streams, streams told when they are idle,
-stalled or over.
+In: messages from NATS. Out: payloads handed to their streams, which are ended when idle and marked when stalled.
 """
 
 import asyncio
@@ -20,14 +19,14 @@ from transcriber.pipeline.runtime import Runtime
 log = logging.getLogger(__name__)
 
 SWEEP_S = 0.5
-"""Seconds between looks at all streams for those that are idle or stalled."""
+"""Seconds between checks for idle and stalled streams."""
 
 DRAIN_S = 1.0
-"""Seconds for what the broker has already sent to be taken at shutdown."""
+"""Seconds at shutdown to take what the broker has already sent."""
 
 
 class LiveClock:
-    """Seconds that run only while audio could come: connected, and the event loop on time."""
+    """Seconds that count only while audio could arrive: connected, and the event loop on time. Event loop only."""
 
     def __init__(self) -> None:
         self._paused_s = 0.0
@@ -46,7 +45,7 @@ class LiveClock:
             self._paused_at_s = None
 
     def discount(self, late_s: float) -> None:
-        """Do not count ``late_s`` seconds in which nothing could be taken."""
+        """Do not count ``late_s`` seconds in which the event loop was held up."""
         self._paused_s += late_s
 
 
@@ -54,8 +53,8 @@ class LiveIngest(Ingest[LiveStream]):
     """Event loop only.
 
     Attributes:
-        streams: those with an open session, or with text still to come.
-        fenced, lag_s, resets: what durable mode has; nothing waits here.
+        streams: those with an open session, or with text pending.
+        fenced, lag_s, resets: figures of durable mode; always 0 here.
     """
 
     fenced, lag_s, resets = 0, 0.0, 0
@@ -68,7 +67,7 @@ class LiveIngest(Ingest[LiveStream]):
         self._clock = LiveClock()
         self._subscription: MessageSubscription | None = None
         self._messages = 0  # taken from the subscription
-        # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
+        # Not the pool of the clips: 16 clips of 25 s at once would hold up live chunks for most of a second.
         self._decoders = DecoderPool()
         connection.on_lost = self._clock.pause
         connection.on_back = self._on_reconnected
@@ -78,7 +77,7 @@ class LiveIngest(Ingest[LiveStream]):
         return self._subscription is not None
 
     async def subscribe(self) -> None:
-        """Begin to take audio.
+        """Subscribe to the audio subject.
 
         Raises:
             BrokerError: the broker denies the subject.
@@ -92,14 +91,14 @@ class LiveIngest(Ingest[LiveStream]):
         )
 
     async def sweep(self) -> None:
-        """Look after idle and stalled streams until cancelled."""
+        """End idle streams and mark stalled ones, until cancelled."""
         due_s = time.monotonic()
         while True:
             due_s += SWEEP_S
             await asyncio.sleep(due_s - time.monotonic())
             late_s = time.monotonic() - due_s
             if late_s > SWEEP_S:
-                # The loop was held up, so payloads wait in the socket: that is our silence, not the publisher's.
+                # The loop was held up, so payloads wait in the socket: the silence is ours, not the publisher's.
                 self._clock.discount(late_s)
                 due_s += late_s
             if self._connection.connected and not self._pending:
@@ -128,11 +127,11 @@ class LiveIngest(Ingest[LiveStream]):
         self._decoders.close()
 
     async def finish(self, timeout_s: float) -> None:
-        """What is told is with the publisher."""
+        """Nothing to do: messages are with the publisher already."""
 
     @property
     def _pending(self) -> int:
-        """Messages that the client holds for us."""
+        """Messages that wait in the NATS client."""
         return self._subscription.pending_msgs if self._subscription else 0
 
     async def _on_message(self, message: Message) -> None:
@@ -145,7 +144,7 @@ class LiveIngest(Ingest[LiveStream]):
                 self._release(stream)
 
     def _open(self, name: str) -> LiveStream | None:
-        """A stream for ``name``; None if we take no more, or the name is none."""
+        """A new stream; None, counted as dropped, if the name is invalid or there are too many."""
         if not STREAM_NAME.fullmatch(name):
             self._refuse("bad_input", name)
             return None
@@ -157,7 +156,7 @@ class LiveIngest(Ingest[LiveStream]):
         return stream
 
     def _refuse(self, reason: str, name: str) -> None:
-        """Count a payload that belongs to no stream."""
+        """Count a payload for which there is no stream."""
         counters = self._runtime.telemetry.counters()
         counters.chunks_received += 1
         counters.chunks_dropped[reason] += 1
@@ -166,13 +165,13 @@ class LiveIngest(Ingest[LiveStream]):
         )
 
     def _new_decode_queue(self, handler: PayloadHandler) -> DecodeQueue:
-        """What a stream's encoded chunks wait in."""
+        """The queue for a stream's encoded chunks."""
         return DecodeQueue(
             self._decoders, handler, self._decoding_ended, max_hole_s=self._runtime.settings.max_hole_secs
         )
 
     def _decoding_ended(self, task: asyncio.Task[None]) -> None:
-        """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
+        """A decode queue's task ended; if a handler raised, that is a crash, as in any message handler."""
         if not task.cancelled() and (error := task.exception()) and not self._connection.closed.done():
             self._connection.closed.set_exception(error)
 

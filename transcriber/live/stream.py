@@ -1,6 +1,6 @@
-"""One live stream: payloads in, what became of them out.
+"""One live stream: payloads in, transcripts out.
 
-In: messages of one subject. Out: jobs for the stream's worker, and what is to be told for the publisher.
+In: messages of one subject. Out: jobs for the stream's worker, and messages for the publisher.
 """
 
 import sys
@@ -30,8 +30,8 @@ class LiveStream:
 
     Attributes:
         name: the subject's last token.
-        worker: takes all windows of this stream.
-        last_payload_s, last_audio_s: live time of the last payload, and of the last one with audio.
+        worker: transcribes all windows of this stream.
+        last_payload_s, last_audio_s: live time of the latest payload, and of the latest with audio.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class LiveStream:
         live_s: float,
         new_decode_queue: Callable[[PayloadHandler], DecodeQueue],
     ) -> None:
-        """``new_chunks`` makes what encoded chunks wait in; it is asked when the first comes."""
+        """``new_decode_queue`` is called when the first encoded chunk arrives."""
         settings = runtime.settings
         self.name = name
         self.worker = worker
@@ -54,7 +54,7 @@ class LiveStream:
         self._output = StreamOutput(name, runtime, runtime.publisher)
         if settings.second_pass:
             self._output.second_pass = SecondPass(worker, self._output, settings.speech_threshold)
-        self._drops: deque[int] = deque()  # numbers of the messages after which the client dropped some
+        self._drops: deque[int] = deque()  # numbers of the messages after which the NATS client dropped some
         self._reconnected = False
         self._contention = Contention(settings.input)
         self._new_decode_queue = new_decode_queue
@@ -68,17 +68,17 @@ class LiveStream:
 
     @property
     def finished(self) -> bool:
-        """Whether no session is open, none waits for its text, and nothing is known that a later chunk would need."""
+        """Whether no session is open or has text pending, and no decoder waits for a later chunk."""
         return not self._output.sessions and not self.encoded
 
     @property
     def encoded(self) -> bool:
-        """Whether its audio comes in encoded chunks."""
+        """Whether its audio arrives in encoded chunks."""
         return self._decode_queue is not None and not self._decode_queue.idle
 
     @property
     def decoding(self) -> bool:
-        """Whether chunks wait for being decoded."""
+        """Whether chunks wait to be decoded."""
         return self._decode_queue is not None and self._decode_queue.busy
 
     @property
@@ -88,7 +88,7 @@ class LiveStream:
         return output is not None and output.stalled
 
     def receive(self, payload: bytes, headers: Mapping[str, str] | None, number: int, live_s: float) -> None:
-        """Take message ``number`` of the subscription, at ``live_s`` of live time."""
+        """Take message ``number`` of the subscription, which arrived at ``live_s`` of live time."""
         self._output.counters.chunks_received += 1
         parsed = parse_headers(headers)
         if payload and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.HEARD:
@@ -109,7 +109,7 @@ class LiveStream:
             self._contention.over()
 
     def _publish_contended(self, verdict: Verdict) -> None:
-        """Two publish on this stream, or no longer."""
+        """Publish that two publishers share this stream, or no longer do."""
         if verdict in REFUSALS:
             self._output.contended(self._contention.detail)
         if verdict is Verdict.NOTICED:
@@ -118,16 +118,16 @@ class LiveStream:
             self._output.sessions[session].status(state)
 
     def handle(self, chunk: LivePayload) -> None:
-        """Samples, a heartbeat or an end, as they came or as they were decoded."""
+        """Samples, a heartbeat or an end: as published, or decoded."""
         try:
-            # Short windows cost as much as long ones: they are for when nobody waits.
+            # Short windows cost as much as long ones: only when no job waits.
             eager = not self.worker.queue.depth
             events = self._audio.feed(chunk.data, chunk.headers, chunk.lost_before, eager=eager)
         except BadInputError as error:
             self.refuse(chunk, str(error))
             if chunk.headers.end:
                 self._publish_events(self._audio.end(chunk.lost_before), chunk.headers, chunk.arrival)
-            else:  # what was lost is still to be told
+            else:  # what was lost is still to be published
                 self._queue_overflowed |= chunk.lost_before == "slow_consumer"
                 self._reconnected |= chunk.lost_before == "lost_input"
             return
@@ -136,19 +136,19 @@ class LiveStream:
         self._publish(events, chunk)
 
     def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
-        """Something in a chunk cannot be read; ``count``: for the first time."""
+        """Something in a chunk cannot be read; ``count``: count the chunk as dropped."""
         self._output.refused(reason, count=count)
         self._publish(self._audio.skip(reason, fmt), chunk)
 
     def restart(self, chunk: LivePayload) -> None:
-        """A recorder was started again: another session."""
+        """The recorder was restarted: end the session; the next audio opens another."""
         self._publish_events(self._audio.end(), chunk.headers, chunk.arrival)
 
     def _enqueue_encoded(self, chunk: LivePayload) -> None:
-        """A message of a stream that is encoded."""
+        """Queue a payload that has to be decoded, or that follows one."""
         if self._decode_queue is None:
             self._decode_queue = self._new_decode_queue(self)
-            self.last_audio_s = chunk.live_s  # headers are no audio yet, and must not be idle
+            self.last_audio_s = chunk.live_s  # a container's header is no audio yet, and must not count as idle
         if not self._decode_queue.put(chunk):
             self._queue_overflowed = True
             self._output.counters.chunks_dropped["slow_consumer"] += 1
@@ -160,17 +160,17 @@ class LiveStream:
         )
 
     def dropped_after(self, number: int) -> None:
-        """The NATS client dropped a message that came after message ``number``."""
+        """The NATS client dropped a message after message ``number``."""
         self._output.counters.chunks_dropped["slow_consumer"] += 1
         if not self._drops or self._drops[-1] != number:
             self._drops.append(number)
 
     def reconnected(self) -> None:
-        """The connection was away: something may have been lost."""
+        """The connection was lost and is back: payloads may be missing."""
         self._reconnected = True
 
     def end(self) -> None:
-        """No more audio will come: idle, or shutdown. Encoded chunks are decoded first, so that the end comes later."""
+        """No more audio: idle, or shutdown. Encoded chunks are decoded first, and the end waits for them."""
         self._contention.over()
         if self._decode_queue and self.encoded:
             lost_before = self._lost_before(sys.maxsize)
@@ -182,19 +182,19 @@ class LiveStream:
             self.end_now()
 
     async def decoded(self) -> None:
-        """All chunks that came are decoded, and taken."""
+        """Wait until all chunks that arrived are decoded and handled."""
         if self._decode_queue:
             await self._decode_queue.drained()
 
     def end_now(self) -> None:
-        """Decode no more."""
+        """End without decoding what waits."""
         if self._decode_queue and (left := self._decode_queue.cancel()):
             self._output.counters.chunks_dropped["slow_consumer"] += left
             self._queue_overflowed = True
         self._publish_events(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, Arrival.now())
 
     def check_stalled(self, live_s: float) -> None:
-        """Tell when nothing comes any more, not even a heartbeat; what is open need not wait for the next word."""
+        """Publish ``stalled`` when not even heartbeats arrive; without audio for as long, close the open window."""
         timeout_s = self._runtime.settings.heartbeat_timeout_secs
         if self.session and live_s - self.last_payload_s >= timeout_s:
             self._output.stalled(self.session, stalled=True)
@@ -202,12 +202,12 @@ class LiveStream:
             self._publish_events(self._audio.pause(), NO_HEADERS, Arrival.now())
 
     def run_second_pass(self) -> None:
-        """Have heard again what waits for it."""
+        """Start the next second pass, if the worker is idle."""
         if self._output.second_pass:
             self._output.second_pass.start_next()
 
     def stop_second_pass(self) -> None:
-        """Nothing is heard again any more."""
+        """Start no second pass any more."""
         if self._output.second_pass:
             self._output.second_pass.stop()
 
@@ -223,5 +223,4 @@ class LiveStream:
         return reason
 
     def _publish_events(self, events: list[Event], headers: AudioHeaders, arrival: Arrival) -> None:
-        """Act on what happened, in the order in which it happened."""
         self._output.handle(events, headers, arrival, self.worker)

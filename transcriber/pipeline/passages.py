@@ -1,12 +1,12 @@
-"""The second pass: what has been said is heard once more, in one long piece, when there is time.
+"""Passages for the second pass: published windows that are transcribed again in one long piece, when there is time.
 
-In: what was told of one channel, as it is told. Out: passages, speech that is over, of up to 23.5 s. What may stand for their text
-is decided in ``revision``.
+In: finals, silences and gaps of one channel, as they are published. Out: complete passages of up to 23.5 s. ``revision`` decides what
+may replace their text.
 
-A passage takes whole windows. It ends in a pause, in front of what was not heard or is in another language, or when it is full:
-then where speech had ended, if that leaves half of it. Where it has to be cut in the midst of speech, whisper hears a second of the
-neighbours too, and the words that they have told are found in its answer and left to them, as with left context. So text is whole
-whether or not the passage before or after it is heard again.
+A passage consists of whole windows. It ends at a pause, before a gap or another language, or when it is full: then where speech
+ended, if that leaves half of it. Where it is cut within speech, whisper gets a second of the neighbours too, and the words that
+they published are found in its transcript and left to them, as with left context. So text is complete whether or not the passage
+before or after it is revised.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,29 +26,29 @@ from transcriber.pipeline.pauses import Range, spoken_ranges
 from transcriber.schema.messages import Final
 
 EDGE_S = 1.0
-"""What is heard before and after a passage that is cut in the midst of speech."""
+"""Context before and after a passage that is cut within speech."""
 
 PASSAGE_S = 23.5
 """The longest passage. With both edges it fits the context that files have, 25.6 s."""
 
 PAUSE_S = 2.0
-"""Silence so long ends a passage: nobody need wait for what is said next."""
+"""Silence so long ends a passage."""
 
 KEPT_WORDS = 20
 """Far more than are said in ``EDGE_S``."""
 
 
 class Part(NamedTuple):
-    """A window with speech, as it was told; or a silence, which nothing but its range is known of.
+    """A window with speech, as published; or a silence, which has only a range.
 
     Attributes:
         message_id: of its ``final``; "" of a silence.
         number: of the window.
         start_frame, frames: its range.
         words: in seconds of the session.
-        language: None where nothing was said.
-        over: whether speech had ended with it.
-        goes_on: whether it may have left its last words to the next window.
+        language: None without words.
+        over: whether speech ended with it.
+        goes_on: whether it may have held back its last words for the next window.
         avg_logprob: of its text; None without one.
         audio: what may be transcribed again; None where it must be fetched.
         captured_at, received_at: of the message; None of a silence.
@@ -76,7 +76,7 @@ class Part(NamedTuple):
     def of_window(
         cls, window: Window, own: Transcript, message_id: str, threshold: float, received_at: datetime | None = None
     ) -> "Part":
-        """``window`` was told with the words of ``own``; a frame of it holds speech from ``threshold`` on."""
+        """``window``, published with the words of ``own``; a frame is speech from ``threshold`` on."""
         rate, end_frame = window.session.rate, window.start_frame + window.frames
         words = tuple(placed_words(own, TranscribedRange(window.start_frame / rate, end_frame / rate)))
         return cls(
@@ -96,15 +96,15 @@ class Part(NamedTuple):
 
     @classmethod
     def of_final(cls, final: Final, message_id: str, stored_after: int) -> "Part":
-        """``final`` is stored after the message of that sequence; its audio must be fetched."""
+        """``final``, stored after the message with that sequence; its audio must be fetched."""
         words: tuple[Word, ...] | None = None
         if final.words is not None:
             words = tuple(
                 Word(one.word, one.start - final.start, one.end - final.start, _confidence(one.confidence))
                 for one in final.words
             )
-        told = Transcript(final.text, words, final.language, final.avg_logprob, None, 0.0)
-        published = tuple(placed_words(told, TranscribedRange(final.start, final.start + final.duration)))
+        final_text = Transcript(final.text, words, final.language, final.avg_logprob, None, 0.0)
+        published = tuple(placed_words(final_text, TranscribedRange(final.start, final.start + final.duration)))
         return cls(
             message_id,
             final.segment,
@@ -134,11 +134,11 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """What is to be heard again: at least two windows.
+    """At least two windows to transcribe again.
 
     Attributes:
-        parts: that follow each other; the first and the last are no silences.
-        before: words that were told just before it, in seconds of the session.
+        parts: adjacent ones; the first and the last are no silences.
+        before: words that were published just before it, in seconds of the session.
     """
 
     parts: tuple[Part, ...]
@@ -146,7 +146,7 @@ class Passage:
 
     @property
     def goes_on(self) -> bool:
-        """Whether its last window may have left words to the next one."""
+        """Whether its last window may have held back words for the next one."""
         return self.parts[-1].goes_on
 
     @property
@@ -177,18 +177,18 @@ class Passage:
 
 
 class Passages:
-    """Of one channel."""
+    """Collects the passages of one channel. Event loop only."""
 
     def __init__(self, rate: int, *, in_order: bool = False) -> None:
         """``rate`` in Hz is the stream's.
 
-        ``in_order``: what is told comes in its order, and perhaps not from the beginning; else silences and gaps come at once, and
-        text later.
+        ``in_order``: parts are added in order, perhaps not from the session's beginning; else silences and gaps are early, and text
+        is late.
         """
         self._rate = rate
         self._in_order = in_order
         self._reached = 0
-        self._early: dict[int, tuple[int, Part | None]] = {}  # by first frame: the end, and what it is, None for a gap
+        self._early: dict[int, tuple[int, Part | None]] = {}  # by first frame: the end, and the part, None for a gap
         self._breaks: set[int] = set()  # frames before which something may be missing
         self._parts: list[Part] = []  # of the open passage
         self._before: tuple[PlacedWord, ...] = ()
@@ -196,23 +196,23 @@ class Passages:
 
     @property
     def first(self) -> Part | None:
-        """The first window of the passage that is not yet whole."""
+        """The first window of the open passage."""
         return self._parts[0] if self._parts else None
 
     def add(self, part: Part) -> list[Passage]:
-        """A window was told, or a silence; returns the passages that are whole now."""
+        """Add a window or a silence that was published; returns the passages that are complete now."""
         return self._place(part.start_frame, part.end_frame, part)
 
     def gap(self, start_frame: int, frames: int) -> list[Passage]:
-        """So many frames were not heard; 0: nobody knows how many."""
+        """So many frames are missing; 0: an unknown number."""
         if not frames:
             self._breaks.add(start_frame)
-        if not frames or self._in_order:  # then what follows shows whether it goes on over the gap
+        if not frames or self._in_order:  # in order, the next part shows whether a window spans the gap
             return []
         return self._place(start_frame, start_frame + frames, None)
 
     def end(self) -> list[Passage]:
-        """Nothing follows."""
+        """The session has ended; returns the last passages."""
         return self._close()
 
     def _place(self, start: int, end: int, part: Part | None) -> list[Passage]:
@@ -250,7 +250,7 @@ class Passages:
         return whole
 
     def _close_where_best(self) -> list[Passage]:
-        """The open passage is full: it ends where speech had, if that leaves half of it."""
+        """The open passage is full: it ends where speech did, if that leaves half of it."""
         half = self._parts[0].start_frame + PASSAGE_S * self._rate / 2
         ends = [
             n for n, part in enumerate(self._parts, 1) if part.end_frame >= half and (part.over or not part.message_id)
@@ -258,7 +258,7 @@ class Passages:
         return self._close(ends[-1] if ends else None, full=True)
 
     def _close(self, count: int | None = None, *, full: bool = False) -> list[Passage]:
-        """The first ``count`` parts are a passage; without a number, all. ``full``: what follows may follow upon it."""
+        """The first ``count`` parts are a passage; None: all. ``full``: what follows may continue its speech."""
         parts, self._parts = self._parts[:count], [] if count is None else self._parts[count:]
         ended = False
         while parts and not parts[-1].message_id:
@@ -272,18 +272,18 @@ class Passages:
         passage = Passage(tuple(parts), self._before)
         words = [word for part in parts for word in part.words]
         self._before = tuple(words[-KEPT_WORDS:]) if full and not ended and passage.goes_on else ()
-        # What was heard in one piece is not heard better in the same.
+        # One window alone would be transcribed in the same piece again.
         return [passage] if len(passage.finals) > 1 else []
 
 
 @dataclass(frozen=True, slots=True)
 class PartAudio:
-    """What can be heard of a window or a silence.
+    """The audio of a window or a silence.
 
     Attributes:
         samples: (n,) float32 in [-1, 1] at 16 kHz: of its range.
-        before, after: (m,) float32: what comes before and after it, up to ``EDGE_S``.
-        speech_s: seconds of speech; None where no detector listened.
+        before, after: (m,) float32: audio before and after it, up to ``EDGE_S``.
+        speech_s: seconds of speech; None without a detector.
         speech_prob: how sure the detector is that there was any, in [0, 1]; None as well.
         speech: where it is, in seconds from the first of ``samples``; None as well.
     """
@@ -297,7 +297,7 @@ class PartAudio:
 
     @classmethod
     def of(cls, event: Window | Silence, threshold: float = THRESHOLD) -> "PartAudio":
-        """A copy; a frame holds speech from ``threshold`` on."""
+        """A copy; a frame is speech from ``threshold`` on."""
         nothing = np.zeros(0, np.float32)
         if isinstance(event, Silence):
             return cls(event.samples.copy(), nothing, nothing, 0.0, None, ())
@@ -318,11 +318,11 @@ class PartAudio:
 
 @dataclass(frozen=True, slots=True)
 class PassageAudio:
-    """What whisper is to hear of a passage.
+    """The audio of a passage for whisper.
 
     Attributes:
         samples: (n,) float32 in [-1, 1] at 16 kHz.
-        lead_s, tail_s: how much of them comes before and after the passage.
+        lead_s, tail_s: how much of them is before and after the passage.
         speech_s, speech_prob: as of a ``PartAudio``.
         speech: likewise, in seconds from the passage's start.
     """
@@ -336,7 +336,7 @@ class PassageAudio:
 
 
 def audio_of(passage: Passage, pieces: Sequence[PartAudio]) -> PassageAudio:
-    """What is to be heard of ``passage``, whose parts are these pieces."""
+    """The audio of ``passage``, whose parts have these ``pieces``."""
     nothing = np.zeros(0, np.float32)
     lead = pieces[0].before if passage.before else nothing
     tail = pieces[-1].after if passage.goes_on else nothing
@@ -353,7 +353,7 @@ def audio_of(passage: Passage, pieces: Sequence[PartAudio]) -> PassageAudio:
 
 
 def _speech(pieces: Sequence[PartAudio]) -> tuple[Range, ...] | None:
-    """Where there is speech in all of them together; None where nobody listened to one."""
+    """Where there is speech in all of them together; None if one has no detector's result."""
     found: list[Range] = []
     begin_s = 0.0
     for piece in pieces:

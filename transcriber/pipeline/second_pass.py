@@ -1,7 +1,7 @@
-"""The second pass over a live stream: what has been said is heard again from memory, when the worker has nothing else to do.
+"""The second pass over a live stream: passages are transcribed again from memory, while the worker is idle.
 
-In: what is output of the stream's sessions, as it is output. Out: jobs for the worker, and what is to be published of their answers.
-Nobody waits for it but the session's ``end``, and that no longer than ``END_S`` and the run that is under way then.
+In: what is published of the stream's sessions. Out: jobs for the worker, and revisions. Only the session's ``end`` waits for it, and
+no longer than ``END_S`` and the run that is in progress then.
 """
 
 import time
@@ -22,17 +22,17 @@ from transcriber.schema.messages import LeftOut
 from transcriber.telemetry import Counters
 
 KEPT_S = 60.0
-"""Audio is kept for so long after it was output, and so much of it: 64 kB a second."""
+"""How long audio is kept after its text was published, and how much of it: 64 kB a second."""
 
 END_S = 5.0
-"""When all else of a session is output, its passages wait for so long."""
+"""How long a session's ``end`` waits for its passages."""
 
 MOST_TRIES = 3
-"""A passage that is given up so often for what came is left as it was output."""
+"""Attempts at a passage, which more urgent jobs interrupt; then its text stays as published."""
 
 
 class FinalsToRevise(Protocol):
-    """Who makes jobs of passages, and publishes what comes of them; a ``StreamOutput`` is one."""
+    """Makes jobs of passages, and publishes revisions; ``StreamOutput`` is one."""
 
     counters: Counters
 
@@ -47,7 +47,7 @@ class FinalsToRevise(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A passage that nobody has heard again.
+    """A passage that is not transcribed again yet.
 
     Attributes:
         until_s: monotonic time at which it is given up.
@@ -74,7 +74,7 @@ class SecondPass:
         self._stopped = False
 
     def final(self, window: Window, own: Transcript, message_id: str, received_at: datetime) -> None:
-        """A window was output with these words."""
+        """A window was published with the words of ``own``."""
         if not self._stopped:
             part = Part.of_window(window, own, message_id, self._threshold, received_at)
             self._add(window.session, window.channel, self._passages_of(window.session)[window.channel].add(part))
@@ -85,14 +85,14 @@ class SecondPass:
             self._add(silence.session, silence.channel, found)
 
     def gap(self, gap: Gap) -> None:
-        """Something was not heard, and no window goes on over it."""
+        """A gap that no window spans."""
         if not self._stopped:
             for channel, passages in enumerate(self._passages_of(gap.session)):
                 if gap.channel in {None, channel}:
                     self._add(gap.session, channel, passages.gap(gap.start_frame, gap.frames))
 
     def holds(self, session: Session) -> bool:
-        """Whether something is still to be published of ``session``, of which all is output but its end."""
+        """Whether passages of ``session`` are pending; all of it is published but its end."""
         for channel, passages in enumerate(self._sessions.pop(session, ())):
             self._add(session, channel, [] if self._stopped else passages.end())
         left = [one for one in (*self._waiting, self._running) if one and one.session is session]
@@ -101,14 +101,14 @@ class SecondPass:
         return bool(left)
 
     def start_next(self) -> None:
-        """Have the worker hear what waits, if it has nothing else to do; give up what has waited too long."""
+        """Give the next passage to the worker, if it is idle; give up those that have waited too long."""
         now_s = time.monotonic()
-        # Each may bring about another look.
+        # Giving up one may publish an end, which calls this again.
         while late := next((one for one in self._waiting if one.until_s <= now_s), None):
             self._waiting.remove(late)
             self._give_up(late, "busy")
         queue = self._worker.queue
-        # It waits behind others, perhaps a file of hours.
+        # Its job may wait behind others, perhaps a file of hours.
         if (late := self._running) and late.until_s <= now_s and self._job and queue.withdraw(self._job):
             self._running = self._job = None
             self._give_up(late, "busy")
@@ -123,7 +123,7 @@ class SecondPass:
                 self._retry(one)
 
     def stop(self) -> None:
-        """Nothing is heard again any more."""
+        """Give up all passages, now and from now on."""
         self._stopped = True
         left, self._running, self._job = [*self._waiting, *([self._running] if self._running else [])], None, None
         self._waiting.clear()
@@ -144,7 +144,7 @@ class SecondPass:
             self.start_next()
 
     def _answered(self, one: _Waiting, sound: PassageAudio, job: Job, outcome: Outcome) -> None:
-        """What whisper says of a passage; or it was given up."""
+        """A passage's job is done, or was interrupted."""
         if one is not self._running:
             return
         self._job = None
@@ -168,6 +168,6 @@ class SecondPass:
             self._give_up(one, "busy")
 
     def _give_up(self, one: _Waiting, why: LeftOut) -> None:
-        """Its text stays as it was output."""
+        """Count why; its text stays as published."""
         self._output.counters.revisions_left_out[why] += 1
         self._output.end_if_complete(one.session)

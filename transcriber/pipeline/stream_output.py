@@ -1,7 +1,7 @@
-"""What is told of one stream: its sessions' accounts and messages, as windows become text, silences and gaps.
+"""What is published of one stream: its sessions' messages and frame accounts, as windows become text, silences and gaps.
 
-In: what happened, in order. Out: metrics, spans, and what is to be published. Live and durable mode differ in what they
-do with audio; what they tell is the same.
+In: events of the audio and outcomes of jobs, in order. Out: metrics, spans, and messages for a ``MessageSink``. Live and durable
+mode, clips and files differ in how they handle audio, not in what they publish.
 """
 
 import logging
@@ -32,7 +32,7 @@ from transcriber.telemetry import Counters, valid_traceparent
 log = logging.getLogger(__name__)
 
 CONTENTION_STATES: dict[Verdict, StreamState] = {Verdict.NOTICED: "contended", Verdict.ALONE: "resumed"}
-"""The states of a stream on which two publish."""
+"""States of a stream with two publishers."""
 
 
 class StreamOutput:
@@ -40,17 +40,17 @@ class StreamOutput:
 
     Attributes:
         name: of the stream or of the file's job; of a clip, which is no stream, the id of its session.
-        sessions: the open one and those that still wait for text, with what is told of each.
-        counters: of the stream; those of a clip or a file nobody sees: what it lacks is in its reply or its results, and alerts
+        sessions: the open one and those with text pending, each with its output.
+        counters: of the stream. Those of a clip or file are discarded: its reply or results say what is missing, and alerts
             are about streams.
-        jobs: where windows count as jobs, be it of a clip or a file.
-        second_pass: hears once more what was told; None: nobody does.
+        jobs: counters of jobs, for clips and files as well.
+        second_pass: transcribes passages again; None: switched off, or not in live mode.
     """
 
     def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, options: RequestOptions | None = None) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``runtime``.
+        """Partials go to the publisher of ``runtime``, all other messages to ``outbox``.
 
-        A request and a file come with ``options``; without one it is live audio, and its times are those that are measured.
+        Clips and files have ``options``; without, it is a stream, whose latency is measured.
         """
         self.name = name
         self._options = options
@@ -63,7 +63,7 @@ class StreamOutput:
         self.second_pass: SecondPass | None = None
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Tell what others have made up: an ``MessageSink``."""
+        """Publish a message made elsewhere: a ``MessageSink``."""
         self._outbox.put(build, traceparent, rev, channel)
 
     def received(
@@ -76,7 +76,7 @@ class StreamOutput:
         *,
         published: bool = True,
     ) -> None:
-        """A live payload: what its headers say, what it brought about, and perhaps a partial.
+        """A live payload: its headers, its events, and perhaps a partial.
 
         ``session`` is the open one after the payload; windows among the ``events`` go to ``worker``. ``published``: whether a
         publisher sent the payload; else the daemon ends the stream.
@@ -92,7 +92,7 @@ class StreamOutput:
             self.guess(session, worker, arrival)
 
     def handle(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival, worker: Worker) -> None:
-        """Act on what happened to live audio, in the order in which it happened; windows go to ``worker``."""
+        """Publish events of live audio, in order; windows go to ``worker``."""
         for event in events:
             match event:
                 case Started(session):
@@ -121,15 +121,15 @@ class StreamOutput:
         self.note(session, headers)
 
     def add(self, session: Session) -> SessionOutput:
-        """Report on ``session`` from now on."""
+        """Add ``session``."""
         output = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
         self.sessions[session] = output
         return output
 
     def note(self, session: Session, headers: AudioHeaders) -> None:
-        """What the headers say about the session."""
+        """Apply headers to the session."""
         output, parent, language = self.sessions[session], headers.traceparent, headers.language
-        # Mostly they say what they said before.
+        # Mostly they repeat the payload before.
         if parent and parent != output.parent and valid_traceparent(parent):
             output.parent = parent
         if language and language != output.language:
@@ -147,7 +147,7 @@ class StreamOutput:
             self.counters.chunks_dropped["overlap"] += 1
 
     def notice(self, session: Session) -> None:
-        """What shows in the audio that has come, once there is more of it than a payload."""
+        """Warn, once a session, of what shows in its audio only after more than one payload."""
         output = self.sessions[session]
         if session.offsets and session.offsets.unit != 1 and not output.odd_unit:
             output.odd_unit = True
@@ -159,35 +159,35 @@ class StreamOutput:
             self._runtime.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
     def passed_over(self, headers: Iterable[str]) -> None:
-        """Headers that make no sense, each as a line."""
+        """Headers that are ignored, each with its reason in one line."""
         for line in headers:
             self.odd(Odd("header", line))
 
     def odd(self, odd: Odd) -> None:
-        """Something was passed over of a payload that is heard all the same."""
+        """Something in a payload was ignored; the payload is transcribed all the same."""
         self.counters.chunks_odd[odd.reason] += 1
-        kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
+        kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # each header is logged
         self._runtime.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
 
     def contended(self, detail: str) -> None:
-        """A payload is of another publisher, and not heard."""
+        """A payload is another publisher's, and skipped."""
         self.counters.chunks_dropped["contended"] += 1
         self._runtime.warnings.warning("contended", "payload skipped: %s", detail, stream=self.name)
 
     def refused(self, reason: str, *, count: bool = True) -> None:
-        """A payload cannot be heard; ``count``: this is the first that is said of it."""
+        """A payload cannot be read; ``count``: count it as dropped, which is done once a payload."""
         self.counters.chunks_dropped["bad_input"] += count
         self._runtime.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
 
     def stalled(self, session: Session, *, stalled: bool) -> None:
-        """Whether anything comes, be it a heartbeat; told when it changes."""
+        """Whether nothing arrives, not even heartbeats; published when it changes."""
         output = self.sessions[session]
         if output.stalled != stalled:
             output.stalled = stalled
             output.status("stalled" if stalled else "resumed")
 
     def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
-        """``window`` for the worker."""
+        """A job to transcribe ``window``."""
         output, speech = self.sessions[window.session], window.cut.speech
         speaker = output.speakers[window.channel]
         return Job(
@@ -208,7 +208,7 @@ class StreamOutput:
         )
 
     def window(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
-        """A window became text, or it did not."""
+        """Publish a window's outcome: a ``final``, or a ``gap``."""
         session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
         output = self.sessions[session]
         traceparent = self._runtime.telemetry.job_span(
@@ -254,7 +254,7 @@ class StreamOutput:
         self.end_if_complete(session)
 
     def _note_language(self, window: Window, transcript: Transcript) -> None:
-        """Tell that a speaker is heard in another language than before, where nobody said in which."""
+        """Count and log that a speaker's detected language changed."""
         before = self.sessions[window.session].speakers[window.channel].spoken.language
         now = transcript.spoken.language if transcript.spoken else None
         if before and now and now != before:
@@ -271,7 +271,7 @@ class StreamOutput:
             )
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
-        """Nobody speaks in this window, so it need not be heard."""
+        """A window without speech, which is not transcribed."""
         session, output = silence.session, self.sessions[silence.session]
         self.counters.chunks_filtered += 1
         session.account.settle(FrameOutcome.SILENT, silence.start_frame, silence.frames, silence.channel)
@@ -282,19 +282,19 @@ class StreamOutput:
             self.second_pass.silence(silence)
 
     def gap(self, gap: Gap, received_at: datetime) -> None:
-        """Frames never came, or it is not known how many, or they are of no use."""
+        """Frames are missing, known in number or not, or unusable."""
         if gap.reason == "bad_input" and gap.frames:
             self.refused(gap.detail or "")
         gap.session.account.settle(gap.fate, gap.start_frame, gap.frames, gap.channel)
         self._publish_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:
-        """No more audio will come of ``session``; its ``end`` follows upon the last of its windows."""
+        """``session`` has no more audio; its ``end`` follows its last window."""
         session.closed = True
         self.end_if_complete(session)
 
     def passage_job(self, session: Session, passage: Passage, sound: PassageAudio, settle: Settle) -> Job:
-        """What was told, for the worker once more."""
+        """A job to transcribe a passage again."""
         output = self.sessions[session]
         return Job(
             stream=self.name,
@@ -311,12 +311,12 @@ class StreamOutput:
         )
 
     def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None:
-        """What was told of a passage is better told so."""
+        """Publish a revision of a passage."""
         self.counters.revisions += 1
         self.sessions[session].second_pass(passage, channel, job, transcript, model=self._runtime.model.name)
 
     def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
-        """Have the open windows heard as far as they go, while the worker has nothing else to do."""
+        """Ask for partials of the open windows, while the worker is idle."""
         interval_s = self._runtime.settings.partial_interval_secs
         if not interval_s or not worker.queue.idle:
             return
@@ -331,7 +331,7 @@ class StreamOutput:
                     speaker.partial_requested(cutter, ahead=ahead)
 
     def _publish_partial(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
-        """An open window was heard so far; or it was not, as something else was more urgent."""
+        """An open window was transcribed so far; or not, as something else was more urgent."""
         session = window.session
         output = self.sessions.get(session)
         if output is None or session.closed or window.number != session.number(window.channel):
@@ -342,7 +342,7 @@ class StreamOutput:
             output.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
 
     def _check_silence(self, session: Session, frame: int) -> None:
-        """Tell when audio comes but no word, and when words are back."""
+        """Publish ``silent`` when audio has no words for a while, and ``resumed`` when it has again."""
         output = self.sessions[session]
         quiet_frames = min(speaker.quiet_frames for speaker in output.speakers)
         silent = quiet_frames >= self._runtime.settings.silence_timeout_secs * session.rate
@@ -371,7 +371,7 @@ class StreamOutput:
         )
 
     def end_if_complete(self, session: Session) -> None:
-        """Tell the end of ``session``, if nothing else is to be told of it any more."""
+        """Publish the ``end`` of ``session``, if nothing of it is pending any more."""
         if not session.complete or (self.second_pass and self.second_pass.holds(session)):
             return
         if output := self.sessions.pop(session, None):
