@@ -70,10 +70,13 @@ class Publisher:
             ),
             "traceparent": outgoing.traceparent,
         }
-        counters = partial(self._telemetry.counters, message.stream)
-        message = fitted(message, self._connection.room(headers), counters, self._warnings)
+        payload = message.model_dump_json(by_alias=True).encode()
+        if len(payload) > (room_bytes := self._connection.room(headers)):
+            counters = partial(self._telemetry.counters, message.stream)
+            message = fitted(message, room_bytes, counters, self._warnings)
+            payload = message.model_dump_json(by_alias=True).encode()
         subject = f"{self._prefix}.{message.stream}.{message.type}"
-        if not await self._connection.publish(subject, message.model_dump_json(by_alias=True).encode(), headers):
+        if not await self._connection.publish(subject, payload, headers):
             self.unsent += 1
             if self.unsent == 1:
                 log.warning("a %s was not sent: too large, or the broker is away too long", message.type)
