@@ -10,9 +10,9 @@ from hypothesis import given, strategies as st
 from tests.harness import Daemon, level, speak, until
 from tests.stored import ENV, Restarted, provisioned, store, stored, until_stored
 from transcriber.engine.transcript import Phrase, Transcript, Word
-from transcriber.pipeline.left_context import PlacedWord
 from transcriber.pipeline.passages import PASSAGE_S, Part, PartAudio, Passage, Passages, audio_of
 from transcriber.pipeline.revision import revise
+from transcriber.pipeline.word_alignment import PlacedWord
 from transcriber.schema.messages import End, Final, Gap, Revision, Status, message_id
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.verify import account_errors

@@ -21,13 +21,13 @@ from transcriber.engine.job import Job, Lane
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
-from transcriber.pipeline.left_context import PlacedWord
 from transcriber.pipeline.passages import Part, PartAudio, Passage, PassageAudio, Passages, audio_of
 from transcriber.pipeline.revision import revise
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import MOST_TRIES
 from transcriber.pipeline.sinks import MessageSink
 from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.pipeline.word_alignment import PlacedWord
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,

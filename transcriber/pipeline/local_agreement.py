@@ -7,7 +7,7 @@ pass for the rest. This is LocalAgreement-2 (Liu et al., Interspeech 2020).
 from collections.abc import Sequence
 
 from transcriber.engine.transcript import Word
-from transcriber.pipeline.left_context import same_word
+from transcriber.pipeline.word_alignment import same_word
 
 NEAR_S = 1.0
 """How far the end of an agreed word may move between passes."""

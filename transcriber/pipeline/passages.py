@@ -21,8 +21,9 @@ from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.detector import THRESHOLD, speech_probability, speech_seconds
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.transcript import Transcript, Word
-from transcriber.pipeline.left_context import PlacedWord, TranscribedRange, placed_words
+from transcriber.pipeline.left_context import TranscribedRange, placed_words
 from transcriber.pipeline.pauses import Range, spoken_ranges
+from transcriber.pipeline.word_alignment import PlacedWord
 from transcriber.schema.messages import Final
 
 EDGE_S = 1.0

@@ -10,17 +10,10 @@ from itertools import pairwise
 from typing import Literal
 
 from transcriber.engine.transcript import Transcript
-from transcriber.pipeline.left_context import (
-    PlacedWord,
-    TranscribedRange,
-    count_written,
-    first_index_from,
-    keep_words,
-    normalised,
-    placed_words,
-)
+from transcriber.pipeline.left_context import TranscribedRange, first_index_from, keep_words, placed_words
 from transcriber.pipeline.passages import EDGE_S, Passage, PassageAudio
 from transcriber.pipeline.pauses import Pauses
+from transcriber.pipeline.word_alignment import PlacedWord, count_written, normalised
 
 COMPARED_S = 8.0
 """How much of the published words before the end of a passage are looked for in the transcript."""
@@ -47,9 +40,9 @@ def revise(passage: Passage, answer: Transcript, rate: int, sound: PassageAudio)
     if answer.suppressed or _less_sure(passage, answer):
         return "doubted"
     start_s, end_s = passage.start_frame / rate, (passage.start_frame + passage.frames) / rate
-    audio_range = TranscribedRange(start_s, end_s, sound.lead_s, sound.tail_s)
+    audio = TranscribedRange(start_s, end_s, sound.lead_s, sound.tail_s)
     published = [word for part in passage.parts for word in part.words]
-    words = _out_of_pauses(placed_words(answer, audio_range), answer, start_s, end_s, sound)
+    words = _out_of_pauses(placed_words(answer, audio), answer, start_s, end_s, sound)
     if sound.lead_s and words:
         before = [word for word in passage.before if word.end_s > start_s - sound.lead_s]
         words = words[count_written(before, words, passage.before[-1].end_s, start_s - sound.lead_s) :]
@@ -64,7 +57,7 @@ def revise(passage: Passage, answer: Transcript, rate: int, sound: PassageAudio)
         return "same"
     if loses_words(published, words) or not words:
         return "shorter"
-    return keep_words(answer, words, audio_range, min(start_s, published[0].start_s if published else start_s))
+    return keep_words(answer, words, audio, min(start_s, published[0].start_s if published else start_s))
 
 
 def _out_of_pauses(
