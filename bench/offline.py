@@ -18,7 +18,8 @@ from transcriber.engine.language_detection import transcribe_job
 from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.engine.transcript import Transcript
 from transcriber.pipeline.channel_state import ChannelState
-from transcriber.pipeline.passages import Part, Passage, Passages, revised, sound_of
+from transcriber.pipeline.passages import Part, Passage, Passages, audio_of
+from transcriber.pipeline.revision import revise
 
 
 class Call(NamedTuple):
@@ -146,7 +147,7 @@ class SecondPass:
 
     def hear(self, passage: Passage) -> tuple[Transcript, Transcript | str]:
         """What whisper says of a passage, and what would be published of it; or why nothing would."""
-        sound = sound_of(passage, [part.heard for part in passage.parts if part.heard])
+        sound = audio_of(passage, [part.audio for part in passage.parts if part.audio])
         job = Job(
             stream="",
             samples=sound.samples,
@@ -158,7 +159,7 @@ class SecondPass:
             speech_prob=sound.speech_prob,
         )
         answer = transcribe_job(self._model, job, _never)
-        return answer, revised(passage, answer, self._rate, sound)
+        return answer, revise(passage, answer, self._rate, sound)
 
 
 def _nobody_waits(_job: Job, _outcome: Outcome) -> None:

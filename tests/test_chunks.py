@@ -10,7 +10,8 @@ import pytest
 from tests.encoding import RATE, cluster, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus_decoder import OpusDecoder
 from transcriber.audio.headers import AudioHeaders
-from transcriber.live.decode_queue import CHUNK_BYTES, MAX_WAITING_BYTES, Chunk, DecodeQueue
+from transcriber.live.decode_queue import CHUNK_BYTES, MAX_WAITING_BYTES, DecodeQueue
+from transcriber.live.payload import LivePayload
 from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.schema.arrival import Arrival
 from transcriber.testing.speech import load_speech
@@ -27,20 +28,20 @@ class Notes:
         self.heard: list[Any] = []
         self.refused: list[Any] = []
 
-    def hear(self, chunk):
+    def handle(self, chunk):
         self.heard.append(chunk)
         if chunk.headers.content_type:
-            self.frames += len(chunk.payload) // 2
+            self.frames += len(chunk.data) // 2
 
     def refuse(self, chunk, reason, fmt, *, count):
         self.refused.append((chunk, reason, count))
 
-    def begin_again(self, chunk):
+    def restart(self, chunk):
         self.began += 1
 
 
 def chunk_of(payload, headers=OPUS, lost_before=None):
-    return Chunk(payload, headers, lost_before, Arrival.now(), 0.0)
+    return LivePayload(payload, headers, lost_before, Arrival.now(), 0.0)
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ async def test_chunks_are_taken_in_order_while_others_go_on(chunks, notes):
     assert not notes.heard
     await chunks.drained()
 
-    assert [chunk.headers.offset for chunk in notes.heard if chunk.payload] == [960 * n for n in range(50)]
+    assert [chunk.headers.offset for chunk in notes.heard if chunk.data] == [960 * n for n in range(50)]
     assert notes.frames == 50 * 960
     assert not chunks.busy
     assert not chunks.idle
@@ -116,11 +117,11 @@ async def test_why_something_was_lost_goes_with_the_samples_after_the_hole(chunk
             chunks.put(chunk_of(piece, WEBM, "slow_consumer" if number == 4 else None))
     await chunks.drained()
 
-    reasons = [chunk.lost_before for chunk in notes.heard if chunk.payload]
+    reasons = [chunk.lost_before for chunk in notes.heard if chunk.data]
     assert [reason for reason in reasons if reason] == ["slow_consumer"]
     (after,) = [number for number, reason in enumerate(reasons) if reason]
-    told = [chunk for chunk in notes.heard if chunk.payload]
-    hole = told[after].headers.offset - told[after - 1].headers.offset - len(told[after - 1].payload) // 2
+    told = [chunk for chunk in notes.heard if chunk.data]
+    hole = told[after].headers.offset - told[after - 1].headers.offset - len(told[after - 1].data) // 2
     assert 0.2 * RATE < hole < RATE
     assert not notes.refused
 
@@ -138,8 +139,8 @@ async def test_what_was_lost_is_missed_by_the_decoder_whatever_comes_first(chunk
     await chunks.drained()
 
     assert {chunk for chunk, _, _ in notes.refused} <= {hole}
-    told = [chunk for chunk in notes.heard if chunk.payload]
-    holes = [after.headers.offset - one.headers.offset - len(one.payload) // 2 for one, after in pairwise(told)]
+    told = [chunk for chunk in notes.heard if chunk.data]
+    holes = [after.headers.offset - one.headers.offset - len(one.data) // 2 for one, after in pairwise(told)]
     assert len([hole for hole in holes if hole]) == 1
 
 
@@ -150,7 +151,7 @@ async def test_what_is_given_up_is_counted(chunks, notes, decoding):
         chunks.put(chunk_of(b"\xf8\xff\xfe"))
     await asyncio.sleep(0)
 
-    left = chunks.give_up()
+    left = chunks.cancel()
     go.set()
     await busy
     await chunks.drained()
@@ -161,7 +162,7 @@ async def test_what_is_given_up_is_counted(chunks, notes, decoding):
 
 
 async def test_a_listener_that_raises_is_no_silent_death(chunks, notes, crashes, monkeypatch):
-    monkeypatch.setattr(notes, "hear", None)
+    monkeypatch.setattr(notes, "handle", None)
 
     chunks.put(chunk_of(b"\xf8\xff\xfe"))
     await chunks.drained()
@@ -182,7 +183,7 @@ async def test_what_decodes_to_much_more_is_taken_a_second_at_a_time(chunks, not
         turns += 1
 
     assert notes.frames == 240 * RATE - 312
-    assert max(len(chunk.payload) for chunk in notes.heard) <= 2 * RATE
+    assert max(len(chunk.data) for chunk in notes.heard) <= 2 * RATE
     assert turns > 240
 
 

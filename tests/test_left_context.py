@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from transcriber.engine.transcript import Transcript, Word, text_of
-from transcriber.pipeline.left_context import Heard, LeftContext, Written
+from transcriber.pipeline.left_context import LeftContext, TranscribedRange, Written
 from transcriber.schema.checkpoint import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5
@@ -24,10 +24,10 @@ def words_of(transcript):
 def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD_S, language="en", between=None):
     """What they write; times are those of the session."""
     context = LeftContext(REACH_S, hold_s)
-    one = context.close(answer(first, 0.0, language), Heard(0.0, cut_s, goes_on=True))
+    one = context.close_window(answer(first, 0.0, language), TranscribedRange(0.0, cut_s, goes_on=True))
     if between:
         between(context)
-    two = context.close(answer(second, cut_s - lead_s, language), Heard(cut_s, end_s, lead_s))
+    two = context.close_window(answer(second, cut_s - lead_s, language), TranscribedRange(cut_s, end_s, lead_s))
     return one.text, two.text
 
 
@@ -85,7 +85,7 @@ def test_languages_without_spaces(first, second, written):
 def test_nothing_is_held_back_where_the_audio_does_not_go_on():
     context = LeftContext(REACH_S, HOLD_S)
 
-    transcript = context.close(answer([("the", 4.0), ("end.", 4.8)], 0.0), Heard(0.0, 5.0))
+    transcript = context.close_window(answer([("the", 4.0), ("end.", 4.8)], 0.0), TranscribedRange(0.0, 5.0))
 
     assert transcript.text == "the end."
     assert context.before.held == ()
@@ -95,8 +95,8 @@ def test_what_lies_beyond_the_window_is_the_next_ones():
     context = LeftContext(REACH_S, HOLD_S)
 
     words = [("north", 3.5), ("wind", 3.9), ("and", 4.6)]
-    first = context.close(answer(words, 0.0), Heard(0.0, 4.2, tail_s=0.8, goes_on=True))
-    second = context.close(answer([*words, ("rain", 5.0)], 0.0), Heard(4.2, 6.0, lead_s=4.2))
+    first = context.close_window(answer(words, 0.0), TranscribedRange(0.0, 4.2, tail_s=0.8, goes_on=True))
+    second = context.close_window(answer([*words, ("rain", 5.0)], 0.0), TranscribedRange(4.2, 6.0, lead_s=4.2))
 
     assert (first.text, second.text) == ("north wind", "and rain")
     assert words_of(second)[0].start_s >= 0
@@ -104,9 +104,11 @@ def test_what_lies_beyond_the_window_is_the_next_ones():
 
 def test_times_lie_before_the_window_by_the_hold_back_at_most():
     context = LeftContext(REACH_S, HOLD_S)
-    context.close(answer([("the", 4.0), ("answer", 4.65)], 0.0), Heard(0.0, 5.0, goes_on=True))
+    context.close_window(answer([("the", 4.0), ("answer", 4.65)], 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
 
-    second = context.close(answer([("the", 4.0), ("answer", 4.2), ("is", 5.2)], 0.0), Heard(5.0, 6.0, lead_s=5.0))
+    second = context.close_window(
+        answer([("the", 4.0), ("answer", 4.2), ("is", 5.2)], 0.0), TranscribedRange(5.0, 6.0, lead_s=5.0)
+    )
 
     assert second.text == "answer is"
     assert [round(word.start_s, 3) for word in words_of(second)] == [-HOLD_S, 0.05]
@@ -114,12 +116,12 @@ def test_times_lie_before_the_window_by_the_hold_back_at_most():
 
 def test_a_partial_shows_what_a_final_would_hold_back_and_changes_nothing():
     context = LeftContext(REACH_S, HOLD_S)
-    context.close(answer([("the", 4.0), ("answer", 4.8)], 0.0), Heard(0.0, 5.0, goes_on=True))
+    context.close_window(answer([("the", 4.0), ("answer", 4.8)], 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
     before = context.before
 
     heard = answer([("the", 4.0), ("answer", 4.8), ("is", 5.2)], 0.0)
 
-    assert context.own(heard, Heard(5.0, 5.4, lead_s=5.0)).text == "answer is"
+    assert context.new_text(heard, TranscribedRange(5.0, 5.4, lead_s=5.0)).text == "answer is"
     assert context.before == before
 
 
@@ -150,10 +152,12 @@ def test_after_an_interruption_nothing_is_compared():
 def test_of_a_suppressed_text_nothing_is_shown_but_what_was_left_to_it_is_not_lost():
     """The next window may never come, or fail."""
     context = LeftContext(REACH_S, HOLD_S)
-    context.close(answer([("the", 4.0), ("end", 4.8)], 0.0), Heard(0.0, 5.0, goes_on=True))
+    context.close_window(answer([("the", 4.0), ("end", 4.8)], 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
 
-    doubted = context.close(answer([], 0.0, suppressed="repetition"), Heard(5.0, 10.0, 5.0, goes_on=True))
-    after = context.close(answer([("new", 10.4)], 9.5), Heard(10.0, 12.0, 0.5))
+    doubted = context.close_window(
+        answer([], 0.0, suppressed="repetition"), TranscribedRange(5.0, 10.0, 5.0, goes_on=True)
+    )
+    after = context.close_window(answer([("new", 10.4)], 9.5), TranscribedRange(10.0, 12.0, 0.5))
 
     assert (doubted.text, doubted.suppressed, after.text) == ("end", "repetition", "new")
     assert [round(word.start_s, 2) for word in words_of(doubted)] == [-0.35]  # where it was heard
@@ -161,10 +165,10 @@ def test_of_a_suppressed_text_nothing_is_shown_but_what_was_left_to_it_is_not_lo
 
 def test_a_suppressed_text_to_which_nothing_was_left_is_empty():
     context = LeftContext(REACH_S, HOLD_S)
-    context.close(answer([("the", 4.0), ("end", 4.8)], 0.0), Heard(0.0, 5.0, goes_on=True))
+    context.close_window(answer([("the", 4.0), ("end", 4.8)], 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
 
-    told_later = context.close(answer([], 0.0, suppressed="rate"), Heard(5.0, 10.0, 5.0), again=True)
-    after = context.close(answer([], 9.5, suppressed="rate"), Heard(10.0, 12.0, 0.5))
+    told_later = context.close_window(answer([], 0.0, suppressed="rate"), TranscribedRange(5.0, 10.0, 5.0), again=True)
+    after = context.close_window(answer([], 9.5, suppressed="rate"), TranscribedRange(10.0, 12.0, 0.5))
 
     assert [(one.text, one.words, one.suppressed) for one in (told_later, after)] == [("", (), "rate")] * 2
 
@@ -173,12 +177,12 @@ def test_a_suppressed_text_to_which_nothing_was_left_is_empty():
 def test_after_what_is_missing_nothing_comes_again_though_the_next_window_says_nothing(nothing):
     """Silence, or all of it is held back: then the window after that hears far back."""
     context = LeftContext(REACH_S, HOLD_S)
-    context.close(answer([("gale", 3.0), ("force", 4.0)], 0.0), Heard(0.0, 5.0))
+    context.close_window(answer([("gale", 3.0), ("force", 4.0)], 0.0), TranscribedRange(0.0, 5.0))
     context.interrupted()
-    second = context.close(answer(nothing, 9.5), Heard(10.0, 11.0, 0.5, goes_on=True))
+    second = context.close_window(answer(nothing, 9.5), TranscribedRange(10.0, 11.0, 0.5, goes_on=True))
     heard = [("gale", 8.0), ("lost", 9.0), *nothing, ("now", 11.5)]
 
-    third = context.close(answer(heard, 6.0), Heard(11.0, 13.0, 5.0))
+    third = context.close_window(answer(heard, 6.0), TranscribedRange(11.0, 13.0, 5.0))
 
     assert (second.text, third.text) == ("", " ".join([*(word for word, _ in nothing), "now"]))
 
@@ -186,20 +190,24 @@ def test_after_what_is_missing_nothing_comes_again_though_the_next_window_says_n
 def test_words_that_were_held_back_further_ago_than_the_next_window_hears_are_written():
     context = LeftContext(REACH_S, 2.0)
     said = [("one", 2.0), ("two", 3.4), ("three", 4.0), ("four", 4.7)]
-    context.close(answer(said, 0.0), Heard(0.0, 5.0, goes_on=True))
+    context.close_window(answer(said, 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
 
     assert (
-        context.close(answer([("four", 4.7), ("five", 5.4)], 4.5), Heard(5.0, 7.0, 0.5)).text == "two three four five"
+        context.close_window(answer([("four", 4.7), ("five", 5.4)], 4.5), TranscribedRange(5.0, 7.0, 0.5)).text
+        == "two three four five"
     )
 
 
 def test_where_speech_has_ended_words_that_slip_over_the_end_are_written():
     context = LeftContext(REACH_S, HOLD_S)
 
-    assert context.close(answer([("the", 4.0), ("end", 5.2)], 0.0), Heard(0.0, 5.0, tail_s=0.5)).text == "the end"
+    assert (
+        context.close_window(answer([("the", 4.0), ("end", 5.2)], 0.0), TranscribedRange(0.0, 5.0, tail_s=0.5)).text
+        == "the end"
+    )
     words = (Word("the", 4.0, 4.2, 0.9), Word("end", 5.0, 5.0, 0.9))  # nothing is heard after it, and it has no length
-    alone = LeftContext(REACH_S, 0.0).close(
-        Transcript("the end", words, "en", -0.1, None, 0.1), Heard(0.0, 5.0, goes_on=True)
+    alone = LeftContext(REACH_S, 0.0).close_window(
+        Transcript("the end", words, "en", -0.1, None, 0.1), TranscribedRange(0.0, 5.0, goes_on=True)
     )
     assert alone.text == "the end"
 
@@ -207,7 +215,7 @@ def test_where_speech_has_ended_words_that_slip_over_the_end_are_written():
 def test_where_nothing_is_held_back_no_rounding_does_it():
     text = Transcript("132", (), "en", -0.1, None, 0.1)
 
-    assert LeftContext(REACH_S, 0.0).close(text, Heard(2.6655, 3.6655, goes_on=True)).text == "132"
+    assert LeftContext(REACH_S, 0.0).close_window(text, TranscribedRange(2.6655, 3.6655, goes_on=True)).text == "132"
 
 
 def test_spaces_stay_where_they_are_in_languages_that_write_few():
@@ -218,9 +226,9 @@ def test_spaces_stay_where_they_are_in_languages_that_write_few():
     )
     first = Transcript("我用 GitHub Actions 部署", words, "zh", -0.1, None, 0.1)
 
-    assert context.close(first, Heard(0.0, 5.0, goes_on=True)).text == "我用 GitHub Actions"
-    assert context.close(answer([], 5.0, "zh"), Heard(5.0, 6.0)).text == "部署"
-    assert LeftContext(REACH_S, HOLD_S).close(first, Heard(0.0, 5.0)).text == first.text
+    assert context.close_window(first, TranscribedRange(0.0, 5.0, goes_on=True)).text == "我用 GitHub Actions"
+    assert context.close_window(answer([], 5.0, "zh"), TranscribedRange(5.0, 6.0)).text == "部署"
+    assert LeftContext(REACH_S, HOLD_S).close_window(first, TranscribedRange(0.0, 5.0)).text == first.text
 
 
 def test_text_without_times_is_spread_over_what_was_heard():
@@ -229,8 +237,8 @@ def test_text_without_times_is_spread_over_what_was_heard():
     def untimed(text):
         return Transcript(text, None, "en", -0.1, None, 0.1)
 
-    first = context.close(untimed("one two three four"), Heard(0.0, 5.0, goes_on=True))
-    second = context.close(untimed("one two three four five six seven eight"), Heard(5.0, 10.0, 5.0))
+    first = context.close_window(untimed("one two three four"), TranscribedRange(0.0, 5.0, goes_on=True))
+    second = context.close_window(untimed("one two three four five six seven eight"), TranscribedRange(5.0, 10.0, 5.0))
 
     assert (first.text, second.text) == ("one two three four", "five six seven eight")
     assert (first.words, second.words) == (None, None)
@@ -276,12 +284,12 @@ def test_speech_that_is_heard_right_is_written_right(speech, lengths_s, random, 
         begin_s = start_s - lead_s
         slip_s = random.uniform(-0.1, 0.1)
         heard = [(word, at_s + slip_s) for word, at_s in true if begin_s <= at_s < stop_s]
-        about = Heard(start_s, stop_s, lead_s, 0.0, goes_on)
+        about = TranscribedRange(start_s, stop_s, lead_s, 0.0, goes_on)
         stored = WrittenState(**context.before._asdict()).model_dump_json()
         restored = Written(**WrittenState.model_validate_json(stored).model_dump())
         assert restored == context.before
         context = LeftContext(REACH_S, hold_s, restored)
-        out = context.close(answer(heard, begin_s), about)
+        out = context.close_window(answer(heard, begin_s), about)
         texts.append(out.text)
         times = [time_s for word in words_of(out) for time_s in (word.start_s, word.end_s)]
         assert all(-hold_s - 1e-6 <= time_s <= stop_s - start_s + 1e-6 for time_s in times)
@@ -299,11 +307,11 @@ ANY = st.lists(st.tuples(WORDS, st.floats(0, 10)), max_size=20).map(
 def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
     context = LeftContext(REACH_S, HOLD_S)
     first = [(word, at_s / 2) for word, at_s in first]
-    context.close(answer(first, 0.0, language), Heard(0.0, 5.0, goes_on=goes_on))
+    context.close_window(answer(first, 0.0, language), TranscribedRange(0.0, 5.0, goes_on=goes_on))
     held = context.before.held
     second = [(word, 5 - lead_s + at_s / 10 * (5 + lead_s)) for word, at_s in second]
 
-    out = context.close(answer(second, 5 - lead_s, language), Heard(5.0, 10.0, lead_s))
+    out = context.close_window(answer(second, 5 - lead_s, language), TranscribedRange(5.0, 10.0, lead_s))
 
     space = "" if language == "zh" else " "
     parts = list("".join(word for word, _ in second)) if language == "zh" else [word for word, _ in second]

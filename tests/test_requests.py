@@ -427,7 +427,7 @@ async def test_sigterm_answers_what_is_queued_within_the_grace_period(broker, tm
 async def test_sigterm_answers_a_clip_of_which_only_one_window_is_queued(broker, tmp_path, mouth):
     env = {"FILE_WINDOW_SECS": 1, "FAKE_WORD_S": 0.5, "FAKE_JOB_S": 0.1, "SHUTDOWN_GRACE_SECS": 60}
     async with Daemon(
-        broker.url, tmp_path, **env, FAKE_BEFORE="transcriber.clips.handler:ClipHandler._hear:2 SIGTERM"
+        broker.url, tmp_path, **env, FAKE_BEFORE="transcriber.clips.handler:ClipHandler._transcribe_window:2 SIGTERM"
     ) as daemon:
         levels = [str(number) for number in range(41, 49)]
         reply = await ask(mouth, wav(b"".join(level(int(loud), RATE // 2) for loud in levels)))

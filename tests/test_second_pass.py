@@ -10,8 +10,9 @@ from hypothesis import given, strategies as st
 from tests.harness import Daemon, level, speak, until
 from tests.stored import ENV, Restarted, provisioned, store, stored, until_stored
 from transcriber.engine.transcript import Phrase, Transcript, Word
-from transcriber.pipeline.left_context import Placed
-from transcriber.pipeline.passages import PASSAGE_S, Part, Passage, Passages, Piece, revised, sound_of
+from transcriber.pipeline.passages import PASSAGE_S, Part, PartAudio, Passage, Passages, audio_of
+from transcriber.pipeline.revision import revise
+from transcriber.pipeline.word_alignment import PlacedWord
 from transcriber.schema.messages import End, Final, Gap, Revision, Status, message_id
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.verify import account_errors
@@ -22,7 +23,8 @@ HALF = RATE // 2
 
 def said(start_s, *words, step_s=0.5, confidence=0.9):
     return tuple(
-        Placed(f" {word}", start_s + n * step_s, start_s + (n + 1) * step_s, confidence) for n, word in enumerate(words)
+        PlacedWord(f" {word}", start_s + n * step_s, start_s + (n + 1) * step_s, confidence)
+        for n, word in enumerate(words)
     )
 
 
@@ -159,17 +161,17 @@ def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1):
 
 def sound_like(passage, *, lead_s=0.0, tail_s=0.0):
     nothing = np.zeros(0, np.float32)
-    pieces = [Piece(np.zeros(one.frames, np.float32), nothing, nothing) for one in passage.parts]
+    pieces = [PartAudio(np.zeros(one.frames, np.float32), nothing, nothing) for one in passage.parts]
     edges = [np.zeros(round(s * RATE), np.float32) for s in (lead_s, tail_s)]
-    pieces[0] = Piece(pieces[0].samples, edges[0], nothing)
-    pieces[-1] = Piece(pieces[-1].samples, pieces[-1].before, edges[1])
-    return sound_of(passage, pieces)
+    pieces[0] = PartAudio(pieces[0].samples, edges[0], nothing)
+    pieces[-1] = PartAudio(pieces[-1].samples, pieces[-1].before, edges[1])
+    return audio_of(passage, pieces)
 
 
 def test_what_stands_instead_has_its_times_from_the_passage():
     passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve", over=True)))
 
-    better = revised(passage, heard("shut", "the", "inlet", "valve."), RATE, sound_like(passage))
+    better = revise(passage, heard("shut", "the", "inlet", "valve."), RATE, sound_like(passage))
 
     assert isinstance(better, Transcript)
     assert better.words
@@ -191,7 +193,7 @@ def test_what_stands_instead_has_its_times_from_the_passage():
 def test_what_says_no_more_or_is_less_likely_is_not_published(words, avg_logprob, why):
     passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve", over=True)))
 
-    assert revised(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
+    assert revise(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
 
 
 def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again():
@@ -199,7 +201,7 @@ def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again(
     passage = Passage((part(4, 5, "five", "sics"), part(5, 6, "seven", "ate")), before)
     sound = sound_like(passage, lead_s=1.0, tail_s=1.0)
 
-    better = revised(passage, heard("three", "four", "five", "six", "seven", "eight", "nine", "ten"), RATE, sound)
+    better = revise(passage, heard("three", "four", "five", "six", "seven", "eight", "nine", "ten"), RATE, sound)
 
     assert isinstance(better, Transcript)
     assert better.words
@@ -211,17 +213,17 @@ def test_what_stands_instead_is_told_where_somebody_speaks():
     passage = Passage((part(4, 6, "shut", "de"), part(6, 24, over=True)))
     nothing = np.zeros(0, np.float32)
     samples = [np.zeros(one.frames, np.float32) for one in passage.parts]
-    sound = sound_of(
+    sound = audio_of(
         passage,
         [
-            Piece(samples[0], nothing, nothing, speech=((0.0, 1.0),)),
-            Piece(samples[1], nothing, nothing, speech=((14.0, 15.0),)),
+            PartAudio(samples[0], nothing, nothing, speech=((0.0, 1.0),)),
+            PartAudio(samples[1], nothing, nothing, speech=((14.0, 15.0),)),
         ],
     )
     answer = heard("shut", "the", "inlet", "valve", step_s=5.0)
     answer = replace(answer, phrases=(Phrase(0.0, 20.0, 16),))
 
-    better = revised(passage, answer, RATE, sound)
+    better = revise(passage, answer, RATE, sound)
 
     assert isinstance(better, Transcript)
     assert better.words
@@ -245,8 +247,8 @@ def test_a_word_that_was_left_over_and_told_behind_a_gap_is_told_once_all_the_sa
         )
     )
 
-    before = revised(first, heard("won", "too", "three", step_s=0.6), RATE, sound_like(first))
-    after = revised(second, heard("four", "five"), RATE, sound_like(second))
+    before = revise(first, heard("won", "too", "three", step_s=0.6), RATE, sound_like(first))
+    after = revise(second, heard("four", "five"), RATE, sound_like(second))
 
     assert isinstance(before, Transcript)
     assert isinstance(after, Transcript)
@@ -260,7 +262,7 @@ def test_an_answer_without_words_is_no_text():
     unsure = Passage(tuple(one._replace(words=said(4, "shut", confidence=0.1)) for one in passage.parts))
     gave_up = Transcript("", (), "en", None, None, 0.0, doubt="gave_up")
 
-    assert revised(unsure, gave_up, RATE, sound_like(unsure)) == "shorter"
+    assert revise(unsure, gave_up, RATE, sound_like(unsure)) == "shorter"
 
 
 def test_no_passage_is_longer_than_may_be_heard_however_long_the_windows_are():

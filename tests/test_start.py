@@ -16,7 +16,7 @@ import trustme
 from hypothesis import given, strategies as st
 
 from tests.harness import PATIENCE_S, Daemon, Ears, free_port, level, small_disk, speak
-from transcriber.bus.connection import in_words
+from transcriber.bus.connection import describe
 from transcriber.bus.jetstream.file_streams import file_streams
 from transcriber.bus.jetstream.provision import DISK_SHARE, fitted_to_disk, stream_configs
 from transcriber.config import Settings
@@ -264,7 +264,7 @@ def test_where_nobody_answers_is_said_before_a_model_is_looked_for(silent, tmp_p
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_connection_is_told_in_words(error, words):
-    assert in_words(error) == words
+    assert describe(error) == words
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["models", "pull", "demo"], ["schema"]])

@@ -35,7 +35,7 @@ def server_of(daemon):
 
 
 def silences(daemon):
-    return daemon.log().count("connecting anew: the broker is silent")
+    return daemon.log().count("connecting again: the broker is silent")
 
 
 async def test_a_broker_that_hangs_is_left_for_another_within_ten_seconds(tmp_path):
@@ -131,7 +131,7 @@ async def test_a_client_that_no_longer_reads_is_mended_within_ten_seconds(broker
     ("how", "said"),
     [
         ("readers die", "dead after 3 repairs: the broker is silent"),
-        ("nobody tries", "dead after 3 repairs: the client no longer tries"),
+        ("nobody tries", "dead after 3 repairs: the client no longer reconnects"),
     ],
 )
 async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tmp_path, how, said):
@@ -143,7 +143,7 @@ async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tm
 
     assert status == 1
     assert said in daemon.log()
-    assert daemon.log().count("connecting anew") == 3
+    assert daemon.log().count("connecting again") == 3
 
 
 @pytest.fixture
@@ -202,9 +202,9 @@ async def test_what_is_flushed_was_sent_before_the_broker_was_asked(broker, monk
 async def test_a_process_that_stood_still_does_not_take_its_broker_for_dead(quick, broker, caplog):
     async with connected(load_settings(nats_url=broker.url), "test") as connection:
         for _ in range(3):
-            heard = connection.client.heard
+            heard = connection.client.received
             time.sleep(1.0)  # noqa: ASYNC251 - that is what it is about
-            await until(lambda heard=heard: connection.client.heard > heard)
+            await until(lambda heard=heard: connection.client.received > heard)
         assert connection.reconnects == 0
     assert "silent" not in caplog.text
 
@@ -229,7 +229,7 @@ async def test_a_busy_link_on_which_no_ping_is_answered_is_alive(quick):
     async with connected(load_settings(nats_url=url), "test") as connection:
         await until(lambda: pings == 30 or not connection.connected)
         assert pings == 30
-        assert connection.client.heard >= 30
+        assert connection.client.received >= 30
     server.close()
 
 

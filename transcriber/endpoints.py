@@ -1,6 +1,6 @@
-"""Whatever is not a stream: clips that are asked for, and files that are submitted.
+"""What is not a stream: endpoints for clips, for submitting and cancelling files, and the work on files.
 
-In: settings. Out: the endpoints of the micro service and the daemon's part in the work queue, begun and ended together.
+In: settings. Out: the endpoints of the micro service and the consumer of the work queue, started and stopped together.
 """
 
 import asyncio
@@ -32,33 +32,35 @@ class Endpoints:
     def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
         settings, telemetry = runtime.settings, runtime.telemetry
         self._connection, self._settings = connection, settings
-        self._requests = ClipHandler(connection, pool, runtime) if settings.service else None
+        self._clips = ClipHandler(connection, pool, runtime) if settings.service else None
         self._files: FileRunner | None = None
         self._endpoints: dict[str, Endpoint] = {}
-        if self._requests:
-            self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._requests.answer, telemetry.record_request)
+        if self._clips:
+            self._endpoints["transcribe"] = Endpoint(REQUEST_SUBJECT, self._clips.answer, telemetry.record_request)
         if settings.files:
             jetstream = JetStream(connection)
-            desk = JobStore(jetstream, settings, runtime.model)
+            jobs = JobStore(jetstream, settings, runtime.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
-            self._files = FileRunner(pool, WorkQueue(connection), FileRuntime(jetstream, desk, *buckets, runtime))
-            answers = JobEndpoints(desk)
-            self._endpoints["submit"] = Endpoint(SUBMIT_SUBJECT, lambda message, _: answers.to_submission(message.data))
-            self._endpoints["cancel"] = Endpoint(
-                CANCEL_SUBJECT, lambda message, _: answers.to_cancellation(message.data)
+            self._files = FileRunner(pool, WorkQueue(connection), FileRuntime(jetstream, jobs, *buckets, runtime))
+            job_endpoints = JobEndpoints(jobs)
+            self._endpoints["submit"] = Endpoint(
+                SUBMIT_SUBJECT, lambda message, _: job_endpoints.to_submission(message.data)
             )
-        self._micro = MicroService(connection, self._requests.metadata if self._requests else {})
+            self._endpoints["cancel"] = Endpoint(
+                CANCEL_SUBJECT, lambda message, _: job_endpoints.to_cancellation(message.data)
+            )
+        self._micro = MicroService(connection, self._clips.metadata if self._clips else {})
 
     @property
     def files_running(self) -> int:
-        """FileRunner that are being worked through."""
+        """Files in progress."""
         return self._files.running if self._files else 0
 
     async def start(self) -> None:
-        """Take requests; where the broker does not let us, say so, and go on without.
+        """Accept requests and files; if the broker denies the endpoints, warn and continue without them.
 
         Raises:
-            StartError: what files need of JetStream is missing, or the broker is gone again.
+            StartError: JetStream lacks what files need, or the broker is gone again.
         """
         if self._files:
             ready = provision.ensure_files if self._settings.provision else provision.check_files
@@ -71,29 +73,25 @@ class Endpoints:
                 log.warning("requests are not answered: %s; SERVICE=0 is to have none", error)
 
     async def run(self) -> None:
-        """Work through files until cancelled.
-
-        Raises:
-            Whatever it should not: that is a crash.
-        """
+        """Work on files until cancelled. Any exception is a crash."""
         if self._files:
             await self._files.run()
         await asyncio.get_running_loop().create_future()
 
     async def drain(self) -> None:
-        """Take no more."""
+        """Accept no more."""
         await self._micro.stop()
         if self._files:
             await self._files.drain()
 
     async def answer(self, grace_s: float) -> None:
-        """Let the workers answer the clips that were taken: some are still being decoded, or have windows to come."""
-        if self._requests:
-            await self._requests.stop(grace_s)
+        """Wait for the clips that were accepted: some are still being decoded, or have more windows."""
+        if self._clips:
+            await self._clips.stop(grace_s)
 
     async def finish(self, timeout_s: float) -> None:
-        """The workers have stopped: reply, and give files back."""
+        """After the workers have stopped: reply, and return files to the work queue."""
         files = [self._files.finish(timeout_s)] if self._files else []
         await asyncio.gather(self._micro.finish(timeout_s), *files)
-        if self._requests:
-            self._requests.close()
+        if self._clips:
+            self._clips.close()

@@ -1,6 +1,6 @@
-"""The three probes, on a thread of their own, so that they answer when the event loop does not.
+"""The three health probes, on threads of their own, so that they answer when the event loop does not.
 
-In: cheap questions put to the service. Out: 200 or 503, and one JSON object that says why.
+In: cheap checks of the service. Out: 200 or 503, and one JSON object with the result of each check.
 """
 
 import json
@@ -23,7 +23,7 @@ Check = Callable[[], bool]
 class Health:
     """Serves ``/startupz``, ``/readyz`` and ``/livez``.
 
-    The checks are asked from this server's threads: they only read.
+    Thread-safe: checks run on this server's threads, and only read; all methods are for the event loop.
 
     Attributes:
         port: the port that was opened; None when switched off.
@@ -33,7 +33,7 @@ class Health:
         """Opens the port unless it is 0.
 
         Raises:
-            PortError: it cannot be had.
+            PortError: it cannot be opened.
         """
         self._started = False
         self._ready: Mapping[str, Check] = {}
@@ -53,7 +53,7 @@ class Health:
     def close(self) -> None:
         if self._server:
             with suppress(OSError):
-                # Its thread looks only every half a second whether it is to end, unless something happens at its socket.
+                # Its thread checks only every half a second whether to end, unless something happens at its socket.
                 self._server.socket.shutdown(socket.SHUT_RDWR)
             self._server.shutdown()
             self._server.server_close()
@@ -67,7 +67,7 @@ class Health:
                 checks = {"started": self._started} | {name: check() for name, check in self._ready.items()}
             case "/livez":
                 ticking = time.monotonic() - self._ticked_s < LOOP_STALL_S
-                # While the model loads nothing can be stuck yet; the startup probe has its own patience.
+                # While the model loads nothing can be stuck yet; the startup probe has its own limit.
                 checks = {"loop_ticking": ticking or not self._started}
                 checks |= {name: check() for name, check in self._alive.items()}
             case _:
@@ -93,7 +93,7 @@ def _serve(
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A probe every second is no news."""
+            """Nothing: probes arrive every second."""
 
     try:
         server = ThreadingHTTPServer((host, port), Handler)

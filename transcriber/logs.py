@@ -1,4 +1,4 @@
-"""How the log looks: text for eyes, one JSON object a line for machines; on stderr, secrets masked."""
+"""Log formats: text for people, one JSON object a line for machines; on stderr, secrets masked."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def configure(level: str, fmt: Literal["auto", "text", "json"]) -> None:
 
 
 class _Formatter(logging.Formatter):
-    """What both forms share."""
+    """What both formats share."""
 
     def extras(self, record: logging.LogRecord) -> dict[str, Any]:
         return {name: value for name, value in vars(record).items() if name not in _STANDARD}
@@ -46,7 +46,7 @@ class _Formatter(logging.Formatter):
 
 
 class _JsonFormatter(_Formatter):
-    """One object a line, in ASCII, so that nothing a sender chose can break the line or the stream."""
+    """One object a line, in ASCII, so that no publisher's text can break the line or the stream."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -80,7 +80,7 @@ def _word(value: Any) -> str:
 
 
 class _OncePerMinute(logging.Filter):
-    """Lets one line a minute of OpenTelemetry and gRPC through, as a warning: a dead collector is no emergency."""
+    """Passes one line a minute of OpenTelemetry and gRPC, as a warning: a dead collector is no emergency."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class _Window:
 
 
 class RateLimited:
-    """Warnings that may come in floods: the first of a kind at once, then one summary a period. Event loop only."""
+    """Warnings that may be frequent: the first of a kind at once, then one summary a period. Event loop only."""
 
     def __init__(
         self, logger: logging.Logger, period_s: float = 10.0, clock: Callable[[], float] = time.monotonic
@@ -112,7 +112,7 @@ class RateLimited:
         self._windows: dict[str, _Window] = {}
 
     def warning(self, kind: str, message: str, *args: object, **extra: object) -> None:
-        """Log ``message % args``, or only count it when one of its ``kind`` was logged within the period."""
+        """Log ``message % args``, or only count it if one of its ``kind`` was logged within the period."""
         self.flush_due()
         if window := self._windows.get(kind):
             window.suppressed += 1
@@ -121,19 +121,19 @@ class RateLimited:
         self._logger.warning(message, *args, extra=extra)
 
     def flush_due(self) -> None:
-        """Summarise the kinds whose period is over; call it now and then, or a last summary never comes."""
+        """Summarise the kinds whose period is over; to be called regularly, or the last summary is never logged."""
         now_s = self._clock()
         for kind, window in list(self._windows.items()):
             if now_s - window.opened_s >= self._period_s:
                 self._close(kind, now_s)
 
     def flush(self) -> None:
-        """Summarise whatever is pending; at the end."""
+        """Summarise everything pending; at the end."""
         for kind in list(self._windows):
             self._close(kind, self._clock())
 
     def _close(self, kind: str, now_s: float) -> None:
-        """End the window of ``kind``; after a summary the next one begins, so that a flood stays one line a period."""
+        """End the period of ``kind``; after a summary the next one begins, so that there is one line a period."""
         window = self._windows.pop(kind)
         if window.suppressed:
             passed_s = now_s - window.opened_s

@@ -1,17 +1,17 @@
-"""The daemon: wires the three rooms, runs them, stops them. Reads like the data's path.
+"""The daemon: connects, starts the workers, ingest and endpoints, runs them, stops them, in the order of the data.
 
 | task | ends when | may raise |
 |---|---|---|
 | ``publisher.run`` | cancelled, after everything is sent | what building a message raises: a crash |
 | ``ingest.sweep`` | cancelled | a crash |
-| ``asking.run`` | cancelled | a crash |
+| ``endpoints.run`` | cancelled | a crash |
 | ``_tick`` | cancelled | a crash |
 | ``_report_metrics`` (unless switched off) | cancelled | a crash |
 | ``connection.watch`` | cancelled | what ``connection.closed`` does |
 | ``pool.crashed`` | a worker's thread died | what killed it |
-| ``connection.closed`` | the client gave up, or a handler raised | ``ConnectionError``, or that |
+| ``connection.closed`` | the connection is closed for good, or a handler raised | ``ConnectionError``, or that |
 
-Whatever ends first, but the stop signal, ends the process with status 1; so does what dies while the daemon stops.
+Whichever ends first, other than the stop signal, ends the process with status 1; so does a crash while the daemon stops.
 """
 
 import asyncio
@@ -45,13 +45,13 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 STOP_S = 1.8
-"""Seconds beyond the grace period in which a stop is through, whatever hangs."""
+"""Seconds beyond the grace period within which a stop completes, whatever hangs."""
 FINISH_S = 0.5
-"""For what the workers have made to be stored, and for files to be given back."""
+"""Seconds to store what the workers have transcribed, and to return files to the work queue."""
 SENT_S = 0.2
-"""For what is told to leave."""
+"""Seconds to send the last messages."""
 FLUSH_S = 1.0
-"""For the broker to say that it has all."""
+"""Seconds for the broker to confirm that it has everything."""
 OTLP_S = 0.5
 
 
@@ -67,7 +67,7 @@ def serve(settings: Settings, load: Callable[[], SpeechModel]) -> None:
 
 
 async def _serve(settings: Settings, load: Callable[[], SpeechModel]) -> None:
-    stop = _stop_signal()  # before the probes: whoever sees us start may tell us to stop
+    stop = _stop_signal()  # before the probes: whatever sees them may send a signal
     health = Health(settings.health_host, settings.health_port)
     try:
         await _Service(settings, Telemetry(settings, _instance()), health, load).run(stop)
@@ -91,7 +91,7 @@ class _Service:
         self._pool: WorkerPool
         self._publisher: Publisher
         self._ingest: LiveIngest | DurableIngest
-        self._asking: Endpoints
+        self._endpoints: Endpoints
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -105,7 +105,7 @@ class _Service:
         work = {
             "publisher": self._publisher.run(),
             "sweep": self._ingest.sweep(),
-            "files": self._asking.run(),
+            "files": self._endpoints.run(),
             "tick": self._tick(),
             "watchdog": self._connection.watch(),
             "workers": self._pool.crashed(),
@@ -120,7 +120,7 @@ class _Service:
             await self._stop(0 if crash else self._settings.shutdown_grace_secs)
             await cancel(tasks)
             await self._connection.close()
-            # Nobody has waited for what died meanwhile, but those who found nothing more to do.
+            # Tasks and threads may have crashed meanwhile without anything that awaited them.
             threads = [worker.finished for worker in self._pool.workers]
             crash = crash or _crash_of([*watched, *threads, *self._ingest.tasks])
         finally:
@@ -128,7 +128,7 @@ class _Service:
                 raise crash
 
     async def _start(self) -> None:
-        """Broker, model, subject; whatever fails, fails before "ready", and what is soon known fails first."""
+        """Broker, model, subject: every failure comes before "ready", the quickest first."""
         settings = self._settings
         self._connection = connection = Connection()
         await connection.open(settings, name=f"transcriber {settings.audio_subject}")
@@ -160,11 +160,11 @@ class _Service:
         network = _load_network() if settings.window_policy.needs_detector else None
         runtime = Runtime(settings, pool.model, network, self._publisher, self._telemetry, self._warnings)
         self._ingest = ingest = (DurableIngest if settings.jetstream else LiveIngest)(connection, pool, runtime)
-        self._asking = Endpoints(connection, pool, runtime)
+        self._endpoints = Endpoints(connection, pool, runtime)
         self._observe()
-        self._telemetry.start()  # from now on its threads read every figure
+        self._telemetry.start()  # from now on its threads read the figures
         await ingest.subscribe()
-        await self._asking.start()
+        await self._endpoints.start()
         self._health.started(
             ready={
                 "connected": lambda: connection.connected,
@@ -180,7 +180,7 @@ class _Service:
         )
 
     def _observe(self) -> None:
-        """Tell telemetry where the figures are."""
+        """Register the figures with telemetry."""
         self._telemetry.observe(
             queue_depth=lambda: self._pool.depth,
             queue_capacity=lambda: self._pool.capacity,
@@ -196,25 +196,25 @@ class _Service:
             messages_unsent=lambda: self._publisher.unsent,
             busy_s=lambda: self._pool.busy_s,
             workers=lambda: len(self._pool.workers),
-            files_running=lambda: self._asking.files_running,
+            files_running=lambda: self._endpoints.files_running,
             rtf=lambda: self._pool.rtf,
         )
 
     async def _stop(self, grace_s: float) -> None:
-        """Follow the data: intake, windows, queue, worker, text, figures.
+        """Drain in the order of the data: ingest, windows, queue, worker, text, figures.
 
-        Audio and requests are taken no more; what was taken is worked through while the grace period lasts, and the rest is a
-        gap or a 503.
+        No more audio and requests are accepted; what was accepted is transcribed while the grace period lasts, and the rest
+        becomes a gap or a 503.
         """
         deadline_s = time.monotonic() + grace_s + STOP_S
         self._draining = True
         log.info("draining", extra={"streams": self._ingest.active, "queue_depth": self._pool.depth})
-        await asyncio.gather(self._ingest.drain(), self._asking.drain())
+        await asyncio.gather(self._ingest.drain(), self._endpoints.drain())
         self._ingest.close()
         grace_ends_s = time.monotonic() + grace_s
-        await self._asking.answer(grace_s)
+        await self._endpoints.answer(grace_s)
         await self._pool.stop(max(0.0, grace_ends_s - time.monotonic()))
-        await asyncio.gather(self._asking.finish(FINISH_S), self._ingest.finish(FINISH_S))
+        await asyncio.gather(self._endpoints.finish(FINISH_S), self._ingest.finish(FINISH_S))
         await self._publisher.drained(SENT_S)
         flushed = await self._connection.flush(min(FLUSH_S, deadline_s - time.monotonic() - OTLP_S))
         self._telemetry.shutdown(OTLP_S)
@@ -228,7 +228,7 @@ class _Service:
                 "jobs_dropped": sum(dropped.values()) if isinstance(dropped, dict) else dropped,
                 "queue_depth": self._pool.depth,
                 "unsent": self._publisher.unsent,
-                "flushed": flushed,  # False: the broker did not say that it has all of it
+                "flushed": flushed,  # False: the broker did not confirm that it has everything
             },
         )
 
@@ -239,7 +239,7 @@ class _Service:
             await asyncio.sleep(TICK_S)
 
     async def _report_metrics(self) -> None:
-        """The figures on NATS, beside OTLP."""
+        """Publish the figures on NATS, beside OTLP."""
         subject = f"transcriber.metrics.{self._telemetry.instance}"
         while True:
             await asyncio.sleep(self._settings.metrics_nats_secs)
@@ -247,13 +247,13 @@ class _Service:
 
 
 def _crash_of(futures: Iterable[asyncio.Future[Any]]) -> BaseException | None:
-    """What one of them died of; None if none did."""
+    """The exception of one that crashed; None if none did."""
     over = (future for future in futures if future.done() and not future.cancelled())
     return next((error for future in over if (error := future.exception())), None)
 
 
 def _load_network() -> Network:
-    """Who hears whether anybody speaks."""
+    """The network that detects speech."""
     from transcriber.audio.vad.silero import Silero  # noqa: PLC0415 - its runtime takes time and memory
 
     return Silero()
@@ -272,7 +272,7 @@ def _stop_signal() -> asyncio.Future[None]:
     """Resolves at the first SIGTERM or SIGINT; from then on a second one kills."""
     loop = asyncio.get_running_loop()
     stop: asyncio.Future[None] = loop.create_future()
-    # The kernel's own way is the surest, but process 1 of a container is spared by it.
+    # The kernel's default is the surest, but it does not apply to process 1 of a container.
     kill = (lambda number, _: os._exit(128 + number)) if os.getpid() == 1 else signal.SIG_DFL
 
     def stop_once() -> None:
@@ -287,5 +287,5 @@ def _stop_signal() -> asyncio.Future[None]:
 
 
 def _instance() -> str:
-    """This process, as one token of a subject."""
+    """The name of this process, as one token of a subject."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '-', socket.gethostname())}-{os.getpid()}"

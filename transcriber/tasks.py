@@ -1,4 +1,4 @@
-"""How tasks are ended."""
+"""Ending tasks, and commands. Event loop only, except ``interrupt_on_sigterm``."""
 
 import asyncio
 import signal
@@ -7,14 +7,14 @@ from typing import Any
 
 AGAIN_S = 0.1
 
-_going_on: set["asyncio.Task[None]"] = set()
+_detached: set["asyncio.Task[None]"] = set()
 
 
 async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
-    """Cancel ``tasks`` and wait until they are over, whatever they raise.
+    """Cancel ``tasks`` and wait until they have ended, whatever they raise.
 
-    More than once, if need be: on Python 3.11 ``asyncio.wait_for``, in which nats-py waits for every answer, loses a
-    cancellation that comes together with the answer (CPython issue 86296).
+    Cancels repeatedly: on Python 3.11 ``asyncio.wait_for``, in which nats-py waits for every reply, loses a cancellation that
+    arrives together with the reply (CPython issue 86296).
     """
     pending = set(tasks)
     while pending:
@@ -25,13 +25,13 @@ async def cancel(tasks: Collection["asyncio.Task[Any]"]) -> None:
 
 
 async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work``, and wait for it; if whoever waits is cancelled, as ``cancel`` does again and again, it goes on behind him."""
+    """Do ``work``, and wait for it; if the caller is cancelled, as ``cancel`` does repeatedly, the work continues without it."""
     task = asyncio.create_task(work)
-    _going_on.add(task)
-    task.add_done_callback(_going_on.discard)
+    _detached.add(task)
+    task.add_done_callback(_detached.discard)
     await asyncio.shield(task)
 
 
 def interrupt_on_sigterm() -> None:
-    """A command that is asked to stop takes its leave as with Ctrl-C: ``publish`` still sends its end, ``pull`` tidies up."""
+    """Have SIGTERM end a command as Ctrl-C does: ``publish`` still sends its end, ``pull`` cleans up."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

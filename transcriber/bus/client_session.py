@@ -1,4 +1,4 @@
-"""What our own clients share. In: settings. Out: a connection for a while, and messages as an iterator."""
+"""A client's connection. In: settings. Out: a connection for the time of a context, and messages as an iterator."""
 
 import asyncio
 import logging
@@ -15,12 +15,12 @@ from transcriber.schema.messages import ANY_MESSAGE, AnyMessage
 log = logging.getLogger(__name__)
 
 Received = Msg
-"""A message as it came: ``subject``, ``data``, ``headers``."""
+"""A message as received: ``subject``, ``data``, ``headers``."""
 
 
 @asynccontextmanager
 async def connected(settings: Settings, name: str) -> AsyncIterator[Connection]:
-    """A connection under ``name`` that is watched, and closed at the end.
+    """A connection under ``name``, watched, and closed at the end.
 
     Raises:
         StartError: no broker, or it refuses us.
@@ -37,7 +37,7 @@ async def connected(settings: Settings, name: str) -> AsyncIterator[Connection]:
 
 
 async def subscribe(connection: Connection, *subjects: str) -> AsyncIterator[Received]:
-    """Subscribe now; what is received from now on comes from the iterator, which never ends by itself.
+    """Subscribe now; the iterator yields everything received from now on, and never ends by itself.
 
     Raises:
         BrokerError: the broker denies a subject; from the iterator: the connection is closed for good.
@@ -59,7 +59,7 @@ async def subscribe(connection: Connection, *subjects: str) -> AsyncIterator[Rec
 
 
 def parse_transcript(message: Received) -> AnyMessage | None:
-    """The transcript in a message; None, with a warning, if it is none."""
+    """The message parsed; None, with a warning, if it does not fit the schema."""
     try:
         return ANY_MESSAGE.validate_json(message.data)
     except ValidationError:

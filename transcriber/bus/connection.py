@@ -1,11 +1,8 @@
-"""The NATS client, made safe: what nats-py 2.16 does badly is mended here and nowhere else.
+"""A NATS connection that stays alive or ends the process: workarounds for nats-py 2.16's handling of connections are here.
 
-One malformed message from any publisher, a callback that raises, or the answer to a PING for which nobody waits any more
-ends nats-py's read loop or puts its parser out of step while ``is_connected`` stays true; a payload over the limit or a
-changed password closes it for good; a denied subscription does not raise; a reconnect waits for ever until a broker that
-hangs has taken what is unsent. So: messages that cannot be parsed are counted, callbacks only note things down, sizes are
-checked before sending, denials are looked for, broken connections are aborted, ``watch`` looks whether anything still
-comes, and ``closed`` ends the process.
+A payload over the limit or a changed password closes nats-py's client for good; a denied subscription does not raise; a broker
+that hangs is not noticed. So callbacks only record, sizes are checked before sending, denials are looked for, ``watch`` checks
+that something still arrives, and ``closed`` ends the process.
 """
 
 import asyncio
@@ -17,53 +14,36 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nkeys
 from nats import errors as nats_errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport, Transport
-from nats.protocol import parser
 
+from transcriber.bus.connect_options import connect_options
+from transcriber.bus.guarded_client import GuardedClient
 from transcriber.config import Settings, mask
-from transcriber.errors import BrokerError, ConfigError, DeniedError
+from transcriber.errors import BrokerError, DeniedError
 from transcriber.logs import RateLimited
 
 log = logging.getLogger(__name__)
 
 ADVISE_S = 1.0
-"""Seconds after which somebody who waits for a first connection is told what for."""
+"""Seconds until a warning says what a first connection waits for."""
 RECONNECT_WAIT_S = 0.25
 REFUSALS = 5
-"""Times in a row that a broker which once took us may refuse us: then the credentials are no longer ours."""
+"""Refusals in a row by a broker that once accepted us, until the credentials count as revoked."""
 PROBE_S = 1.0
 SILENT_PROBES = 5
-"""Probes in a row after which nothing came, and the connection counts as dead. Probes are counted, not seconds: of a process
-that itself stood still nobody learns anything."""
+"""Probes in a row without any data, until the connection counts as dead. Probes are counted, not seconds: time in which this
+process itself was suspended says nothing about the broker."""
 STUCK_PROBES = 15
-"""Probes in a row in which a reconnect got no further. One attempt may take four times the connect timeout of 3 s."""
-MENDS = 3
-"""Repairs in a row that changed nothing; then the process had better begin anew."""
+"""The same while reconnecting. One attempt may take four times the connect timeout of 3 s."""
+REPAIRS = 3
+"""Repairs in a row without effect, until the process ends."""
 SUBSCRIBE_S = 5.0
 HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
-
-# nats-py lets the space before an HMSG's total length be a line end, so a header block of one white space and a payload
-# of digits are read as the total length: the parser loses its place, and a publisher can put words in another's mouth.
-parser.HMSG_RE = re.compile(rb"\AHMSG[ \t]+([^\s]+)[ \t]+([0-9]+)[ \t]+(([^\s]+)[ \t]+)?([0-9]+)[ \t]+([0-9]+)\r\n")
-
-
-def _writelines(self: Transport, payload: list[bytes]) -> None:
-    self.write(b"".join(payload))
-
-
-# From Python 3.12 on asyncio's own raises TypeError where the peer has gone, which nats-py does not expect, and in some
-# releases what it takes does not count for drain. Before, it was this.
-TcpTransport.writelines = _writelines  # type: ignore[method-assign]
 
 # nats-py's names for those outside ``bus``, which import nothing of it.
 Message = Msg
@@ -74,89 +54,16 @@ SlowConsumerError = nats_errors.SlowConsumerError
 Handler = Callable[[Message], Awaitable[None]]
 
 
-class GuardedClient(Client):
-    """nats-py's client, whose read loop survives any message.
-
-    Attributes:
-        malformed: messages that could not be parsed (subject, reply or headers are not UTF-8, ...).
-        heard: what came from the broker and was read: messages, PINGs, PONGs.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.malformed = 0
-        self.heard = 0
-
-    @property
-    def trying(self) -> bool:
-        """A reconnect is under way."""
-        return not self.is_connected and self._reconnection_task is not None and not self._reconnection_task.done()
-
-    def probe(self) -> None:
-        """Ask the broker to say something; unlike ``flush`` and ``rtt`` it never waits."""
-        self._pongs.append(asyncio.get_running_loop().create_future())
-        with suppress(OSError, RuntimeError):  # the transport is closed, and nobody noticed
-            cast("Transport", self._transport).write(b"PING\r\n")
-
-    def abort(self) -> None:
-        """Drop the connection with all that is unsent in it."""
-        writer: asyncio.StreamWriter | None = getattr(self._transport, "_io_writer", None)
-        if writer is not None:
-            writer.transport.abort()
-
-    def reconnect(self) -> None:
-        """Connect anew, to the next server, whatever the client believes its state to be."""
-        self._status = Client.RECONNECTING
-        self._ps.reset()
-        if self._reconnection_task is not None:
-            self._reconnection_task.cancel()
-        self._reconnection_task = asyncio.get_running_loop().create_task(self._attempt_reconnect())
-
-    async def _attempt_reconnect(self) -> None:
-        # Else it would wait until a peer that is gone has taken what is unsent: for ever.
-        self.abort()
-        await super()._attempt_reconnect()
-
-    async def _flush_pending(self, force_flush: bool = False) -> Any:
-        try:
-            return await super()._flush_pending(force_flush)
-        except (OSError, RuntimeError) as error:
-            # The transport is closed and nobody noticed: the reader is dead. Who publishes is not to blame, and what is
-            # unsent waits for the reconnect.
-            await self._process_op_err(error)
-
-    async def _process_ping(self) -> None:
-        self.heard += 1
-        await super()._process_ping()
-
-    async def _process_pong(self) -> None:
-        self.heard += 1
-        if self._pongs and self._pongs[0].done():  # a flush that had lost its patience: nats-py would raise
-            self._pongs.pop(0)
-            self._pings_outstanding = 0
-            return
-        await super()._process_pong()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        # What comes is proof enough: under load the answers to our pings wait behind it for longer than they may.
-        self.heard += 1
-        self._pings_outstanding = 0
-        try:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        except Exception:  # noqa: BLE001 - any publisher can make any of them, and each would end the read loop
-            self.malformed += 1
-
-
 class Connection:
     """One guarded connection. Event loop only.
 
     Attributes:
-        client: connected, or reconnecting without end.
-        closed: raises ``ConnectionError`` once it will not come back, or what a message handler raised.
-        reconnects: how often the connection came back.
-        on_drop: by subscription, what is called with each message of it that the client dropped (slow consumer).
+        client: connected, or reconnecting without limit.
+        closed: raises ``ConnectionError`` once the connection is closed for good, or what a message handler raised.
+        reconnects: how often the connection was restored.
+        on_drop: callback by subscription, for each message that the client dropped (slow consumer).
         on_lost: called when the connection breaks.
-        on_back: called when it is back.
+        on_back: called when it is restored.
     """
 
     def __init__(self) -> None:
@@ -169,12 +76,12 @@ class Connection:
         self._closing = False
         self._warnings = RateLimited(log)
         self._denied: set[str] = set()
-        self._asking: set[str] = set()
+        self._requesting: set[str] = set()
         self._last_error = "no answer"
         self._inbox_prefix = "_INBOX"
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refusals = 0
-        self._failures = 0
+        self._failed_attempts = 0
 
     @property
     def connected(self) -> bool:
@@ -193,9 +100,9 @@ class Connection:
             ConfigError: a credentials or certificate file cannot be used.
             BrokerError: no broker within the time allowed, or it refuses us.
         """
-        options = _options(settings)
+        options = connect_options(settings)
         self._inbox_prefix = settings.nats_inbox_prefix
-        # In an order of our own and then in turn, so that the server that just fell silent is tried last.
+        # Shuffled once and then tried in turn, so that the server that just fell silent is tried last.
         servers = settings.nats_url.replace(" ", "").split(",")
         random.shuffle(servers)
         connecting = asyncio.create_task(
@@ -216,7 +123,7 @@ class Connection:
             )
         )
         try:
-            await self._await_first(connecting, mask(settings.nats_url), settings.nats_connect_timeout_secs)
+            await self._wait_for_first(connecting, mask(settings.nats_url), settings.nats_connect_timeout_secs)
         except BrokerError:
             connecting.cancel()
             await asyncio.gather(connecting, return_exceptions=True)
@@ -224,8 +131,8 @@ class Connection:
             raise
         connecting.result()
 
-    async def _await_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
-        """Wait for the first connection, and say before long what for.
+    async def _wait_for_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
+        """Wait for the first connection; warn soon what it waits for.
 
         Raises:
             BrokerError: none within ``patience_s``, or it refuses us.
@@ -248,41 +155,41 @@ class Connection:
         raise BrokerError(f"NATS_URL={url}: no NATS server answers within {patience_s:g} s: {self._last_error}")
 
     async def watch(self) -> None:
-        """Look until cancelled whether the connection lives, and mend it if not.
+        """Check until cancelled whether the connection is alive, and repair it if not.
 
-        Dead is: nothing came after ``SILENT_PROBES`` PINGs, be it that the broker hangs, that the network swallows all, or
-        that nats-py reads no more; also a client that is neither connected nor trying. Then it connects anew. That a broker
-        is away is not dead: attempts fail, and go on. ``MENDS`` repairs in a row after which neither anything came nor an
-        attempt failed are the end.
+        Dead: nothing was received after ``SILENT_PROBES`` PINGs, as the broker hangs, the network drops everything, or nats-py's
+        reader has stopped; or the client neither is connected nor reconnects. Then it connects again. A broker that is away is
+        not a dead connection: attempts fail, and continue. After ``REPAIRS`` repairs in a row without anything received or an
+        attempt failed, the connection is closed for good.
 
         Raises:
             ConnectionError: what ``closed`` raises, once it is done.
         """
-        quiet_probes, mends = 0, 0
+        silent_probes, repairs = 0, 0
         while not (self._closing or self.closed.done()):
-            heard, failures = self.client.heard, self._failures
+            received, failed_attempts = self.client.received, self._failed_attempts
             if self.connected:
                 self.client.probe()
             await asyncio.sleep(PROBE_S)
-            if (heard, failures) != (self.client.heard, self._failures):
-                quiet_probes, mends = 0, 0
+            if (received, failed_attempts) != (self.client.received, self._failed_attempts):
+                silent_probes, repairs = 0, 0
                 continue
-            quiet_probes += 1
-            if quiet_probes < (STUCK_PROBES if self.client.trying else SILENT_PROBES) or self._closing:
+            silent_probes += 1
+            if silent_probes < (STUCK_PROBES if self.client.reconnecting else SILENT_PROBES) or self._closing:
                 continue
-            quiet_probes, mends = 0, mends + 1
+            silent_probes, repairs = 0, repairs + 1
             if self.client.is_closed:
-                await self._on_closed()  # nats-py says so only after the broker has taken what is unsent
-            elif mends > MENDS:
-                self._give_up(f"the connection is dead after {MENDS} repairs: {self._last_error}")
+                await self._on_closed()  # nats-py calls it only after the broker has taken what is unsent
+            elif repairs > REPAIRS:
+                self._give_up(f"the connection is dead after {REPAIRS} repairs: {self._last_error}")
             else:
-                self._mend()
+                self._repair()
         if self.closed.done():
             self.closed.result()
 
-    def _mend(self) -> None:
-        self._last_error = "the broker is silent" if self.connected else "the client no longer tries"
-        log.warning("connecting anew: %s", self._last_error, extra={"server": self.server})
+    def _repair(self) -> None:
+        self._last_error = "the broker is silent" if self.connected else "the client no longer reconnects"
+        log.warning("connecting again: %s", self._last_error, extra={"server": self.server})
         self.client.reconnect()
 
     async def subscribe(
@@ -293,7 +200,7 @@ class Connection:
         pending_bytes: int = 2**24,
         on_drop: Callable[[nats_errors.SlowConsumerError], None] | None = None,
     ) -> Subscription:
-        """Subscribe and see that it was granted.
+        """Subscribe and check that it was granted.
 
         Raises:
             DeniedError: the broker denies this subject.
@@ -304,11 +211,11 @@ class Connection:
         )
         if on_drop:
             self.on_drop[subscription] = on_drop
-        await self.see_granted(subject)
+        await self.check_granted(subject)
         return subscription
 
-    async def see_granted(self, *subjects: str) -> None:
-        """See that the subscriptions to ``subjects``, which were just made, are granted.
+    async def check_granted(self, *subjects: str) -> None:
+        """Check that the subscriptions to ``subjects``, which were just made, are granted.
 
         Raises:
             DeniedError: the broker denies one of them.
@@ -319,10 +226,10 @@ class Connection:
             if subject.lower() in self._denied:
                 raise DeniedError(f"the broker denies this user to subscribe to {subject}")
         if not answered:
-            raise BrokerError(f"the broker does not answer to a subscription to {subjects[0]}")
+            raise BrokerError(f"the broker does not answer a subscription to {subjects[0]}")
 
     def room(self, headers: dict[str, str]) -> int:
-        """Bytes that the broker takes in one message beside these headers."""
+        """Payload bytes that the broker accepts in one message beside these headers."""
         header_bytes = sum(len(name) + len(value.encode()) for name, value in headers.items())
         return self.client.max_payload - HEADER_ROOM - header_bytes
 
@@ -331,7 +238,7 @@ class Connection:
     ) -> bool:
         """Give a message to the client, which buffers 2 MiB while the broker is away.
 
-        Returns False if it did not take it: larger than the broker allows, or the buffer is full.
+        Returns False if it did not take it: the message is too large for the broker, or the buffer is full.
         """
         if len(payload) > self.room(headers or {}):
             return False
@@ -344,24 +251,24 @@ class Connection:
     async def request(
         self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None = None
     ) -> Msg:
-        """Ask, and see that we may.
+        """Send a request; returns the reply.
 
         Raises:
-            BrokerError: the broker denies the subject, or the inbox for the answer.
-            NoRespondersError: nobody is there to answer.
-            TimeoutError: nobody did.
+            BrokerError: the broker denies the subject, or the inbox for the reply.
+            NoRespondersError: there is no responder.
+            TimeoutError: no reply within ``timeout_s``.
         """
         self._denied.discard(subject.lower())
-        self._asking.add(subject.lower())
-        asking = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
+        self._requesting.add(subject.lower())
+        request = asyncio.create_task(self.client.request(subject, payload, timeout=timeout_s, headers=headers))
         try:
-            await asyncio.sleep(0)  # it goes first
+            await asyncio.sleep(0)  # so that the request is sent before the PING
             if await self.flush(timeout_s):
                 self._refuse_denied(subject)
-            return await asking
+            return await request
         finally:
-            self._asking.discard(subject.lower())
-            asking.cancel()
+            self._requesting.discard(subject.lower())
+            request.cancel()
 
     def _refuse_denied(self, subject: str) -> None:
         if subject.lower() in self._denied:
@@ -372,18 +279,18 @@ class Connection:
             )
 
     async def flush(self, timeout_s: float) -> bool:
-        """Wait until the broker has everything, and its denials are here; False if it does not say so in time."""
+        """Wait until the broker has everything, and its denials are here; False if it does not confirm in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self.client.flush()
-                # The client's first PING goes ahead of what it has queued, the second behind it.
+                # The client's first PING is sent before what it has queued, the second after it.
                 await self.client.flush()
         except (TimeoutError, nats_errors.Error, OSError, RuntimeError):  # the last: uvloop's, of a closed transport
             return False
         return True
 
     async def close(self) -> None:
-        """Leave for good, on purpose; within a second even if the broker is gone."""
+        """Close for good; within a second even if the broker is gone."""
         self._closing = True
         try:
             async with asyncio.timeout(1.0):
@@ -394,14 +301,14 @@ class Connection:
 
     async def _on_error(self, error: Exception) -> None:
         """Runs inside the read loop: must not wait and must not raise."""
-        text = in_words(error)
-        self._failures += not self.connected
+        text = describe(error)
+        self._failed_attempts += not self.connected
         if isinstance(error, nats_errors.SlowConsumerError):
             if on_drop := self.on_drop.get(error.sub):
                 on_drop(error)
         elif denied := re.search(r'permissions violation for (subscription|publish) to "([^"]+)"', text):
-            self._denied.add(denied[2])  # in small letters, which nats-py makes of it
-            if denied[1] == "publish" and denied[2] not in self._asking:
+            self._denied.add(denied[2])  # nats-py lower-cases it
+            if denied[1] == "publish" and denied[2] not in self._requesting:
                 self._warnings.warning("denied", "the broker denies: %s", text)
         elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
             self._last_error = text
@@ -428,7 +335,7 @@ class Connection:
 
     async def _on_closed(self) -> None:
         last = self.client.last_error
-        self._give_up(f"the connection is closed for good: {in_words(last) if last else self._last_error}")
+        self._give_up(f"the connection is closed for good: {describe(last) if last else self._last_error}")
 
     def _give_up(self, reason: str) -> None:
         if not self._closing and not self.closed.done():
@@ -436,11 +343,11 @@ class Connection:
 
 
 def _ignore() -> None:
-    """Nobody listens."""
+    """The default callback."""
 
 
-def in_words(error: Exception) -> str:
-    """What is wrong, for people who know no numbers of errors."""
+def describe(error: Exception) -> str:
+    """An error in plain words, without error numbers."""
     text = mask(str(error)).removeprefix("nats: ") or type(error).__name__
     codes = [int(code) for code in re.findall(r"\[Errno (-?\d+)\]", text)]  # of each address that was tried
     if isinstance(error, TimeoutError):
@@ -450,44 +357,3 @@ def in_words(error: Exception) -> str:
     if errno.ECONNREFUSED in codes:
         return "nothing listens there"
     return os.strerror(codes[0]) if codes else text
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Credentials and TLS as nats-py wants them; every file is tried here, before the endless retries."""
-    options: dict[str, Any] = {"inbox_prefix": settings.nats_inbox_prefix}
-    if settings.nats_creds:
-        _check_seed("NATS_CREDS", settings.nats_creds)
-        options["user_credentials"] = str(settings.nats_creds)
-    if settings.nats_nkey_seed_file:
-        _check_seed("NATS_NKEY_SEED_FILE", settings.nats_nkey_seed_file)
-        options["nkeys_seed"] = str(settings.nats_nkey_seed_file)
-    if settings.nats_tls_ca or settings.nats_tls_cert or "tls://" in settings.nats_url:
-        options["tls"] = _tls_context(settings)
-    return options
-
-
-def _check_seed(variable: str, path: Path) -> None:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{variable}={path}: {error.strerror}") from None
-    seed = re.search(rb"\bS[A-Z2-7]{57}\b", text)
-    try:
-        nkeys.from_seed(bytearray(seed[0] if seed else b"")).wipe()
-    except Exception:  # noqa: BLE001 - nkeys raises whatever its parser meets; the seed must not be shown
-        raise ConfigError(f"{variable}={path}: no nkey seed in it") from None
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext:
-    named = {"NATS_TLS_CA": settings.nats_tls_ca, "NATS_TLS_CERT": settings.nats_tls_cert}
-    for variable, path in (named | {"NATS_TLS_KEY": settings.nats_tls_key}).items():
-        if path and not path.is_file():
-            raise ConfigError(f"{variable}={path}: no such file")
-    try:
-        context = ssl.create_default_context(cafile=settings.nats_tls_ca)
-        if settings.nats_tls_cert and settings.nats_tls_key:
-            context.load_cert_chain(settings.nats_tls_cert, settings.nats_tls_key)
-    except (ssl.SSLError, OSError) as error:
-        used = ", ".join(f"{variable}={path}" for variable, path in named.items() if path)
-        raise ConfigError(f"{used}: not usable as PEM: {error}") from None
-    return context

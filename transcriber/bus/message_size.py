@@ -1,7 +1,7 @@
-"""Messages that fit: the broker takes none above its ``max_payload``, however often it is asked.
+"""Messages that fit the broker's ``max_payload``.
 
-In: a message, and how many bytes of it may be. Out: the same; or, if it is larger, without what can be done without: first the times of its words,
-then those that only the next daemon would look for, at last the end of its text, which its ``suppressed`` then says.
+In: a message, and the bytes it may have. Out: the same; or, if it is larger, without its ``words``, then without the left context
+of its checkpoint, then with its text cut, which its ``suppressed`` then says.
 """
 
 from bisect import bisect_right
@@ -14,7 +14,7 @@ from transcriber.text.lines import clusters
 
 
 def fitted(message: AnyMessage, room_bytes: int, counters: Callable[[], Counters], warnings: RateLimited) -> AnyMessage:
-    """As ``fitting``; what is left out is logged, and counted by ``counters`` if it is text."""
+    """As ``fitting``; what is left out is logged, and counted in ``counters`` if it is text."""
     fits = fitting(message, room_bytes)
     if fits is not message:
         shortened = isinstance(fits, Final | Revision) and fits.suppressed == "max_payload"
@@ -28,7 +28,7 @@ def fitted(message: AnyMessage, room_bytes: int, counters: Callable[[], Counters
 
 
 def fitting(message: AnyMessage, room_bytes: int) -> AnyMessage:
-    """``message`` as far as its JSON has a place in so many bytes; it may still be too large where these are few."""
+    """``message`` shortened until its JSON fits ``room_bytes``; where these are few it may still be too large."""
     for smaller in (_without_words, _without_written, _shortened):
         if _size_bytes(message) <= room_bytes:
             break
@@ -47,7 +47,7 @@ def _without_words(message: AnyMessage, _: int) -> AnyMessage:
 
 
 def _without_written(message: AnyMessage, _: int) -> AnyMessage:
-    """Without what the next daemon would look for in its first window: it then goes by the times of what it hears."""
+    """Without the published words of its checkpoint: a daemon that resumes then goes by the times in its first window."""
     mark = message.checkpoint
     if mark is None or mark.session is None:
         return message

@@ -1,9 +1,9 @@
-"""The micro service of ADR-32, made safe: what nats-py's own does badly is mended here.
+"""The micro service of ADR-32, with workarounds for nats-py's own.
 
-In: requests on our endpoints, PING, INFO and STATS. Out: a reply to each, or an error with its code. The library has one handler
-run at a time, so a request is only noted down there, and answered in a task of its own. The library repeats the headers of a
-PING in its answer: too many of them, and the broker closes our connection for good. So it never sees them. Nor can it know what
-becomes of a request after its handler has returned: that is counted in a ``Tally``.
+In: requests to endpoints, PING, INFO and STATS. Out: a reply to each, or an error with its code. The library runs one handler at a
+time, so a handler only starts a task that replies. The library copies the headers of a PING into its reply: with too many of them
+the broker closes the connection for good. So it never sees them. Nor does it know the outcome of a request after its handler has
+returned: that is counted in a ``Tally``.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 NAME = "transcriber"
 QUEUE_GROUP = "q"
-"""ADR-32's default: one of all daemons gets a request."""
+"""ADR-32's default: each request goes to one daemon."""
 
 UNANSWERABLE = "none"
-"""Counted as code of a request without a reply subject."""
+"""The code counted for a request without a reply subject."""
 
 STOPPING = RequestError(503, "this daemon stops; ask again")
 TOO_MANY = RequestError(429, "too many requests come at once", 1)
@@ -44,7 +44,7 @@ DRAIN_S = 1.0
 
 
 class Reply(NamedTuple):
-    """A good one."""
+    """A reply that is no error."""
 
     payload: bytes
     headers: dict[str, str] | None = None
@@ -52,12 +52,12 @@ class Reply(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests come, and who answers them.
+    """A subject and its handler.
 
     Attributes:
         subject: of the requests.
         answer: returns the reply, or its payload alone, or raises ``RequestError``.
-        count: is told the code of each reply, and the milliseconds until it.
+        count: called with the code of each reply, and the milliseconds until it.
     """
 
     subject: str
@@ -67,7 +67,7 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of an endpoint's requests; ``took_s`` is from arrival to reply, of all that were answered."""
+    """Figures of an endpoint; ``took_s`` is the sum of seconds from arrival to reply."""
 
     requests: int = 0
     answered: int = 0
@@ -76,7 +76,7 @@ class Tally:
     took_s: float = 0.0
 
     def count(self, took_s: float, error: str = "") -> None:
-        """One was answered."""
+        """Count one reply."""
         self.answered += 1
         self.took_s += took_s
         if error:
@@ -86,14 +86,14 @@ class Tally:
 
 @dataclass(slots=True)
 class _ClientShim:
-    """As much of a client as the library's service asks for."""
+    """The part of a client that the library's service uses."""
 
     client: Client
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
     @property
     def _nuid(self) -> Any:
-        return self.client._nuid  # noqa: SLF001 - the library's service takes its id from there
+        return self.client._nuid  # noqa: SLF001 - the library's service takes its id from it
 
     async def subscribe(self, subject: str, queue: str = "", cb: Handler | None = None) -> Subscription:
         handler = cast("Handler", cb)
@@ -110,7 +110,7 @@ class _ClientShim:
         return subscription
 
     async def flush(self) -> None:
-        """Later, once for all."""
+        """Nothing: ``check_granted`` flushes once for all subscriptions."""
 
 
 class MicroService:
@@ -123,19 +123,19 @@ class MicroService:
             description="speech to text",
             metadata=metadata,
             queue_group=QUEUE_GROUP,
-            stats_handler=self._tell,
+            stats_handler=self._correct_stats,
         )
         self._connection = connection
-        self._door = _ClientShim(connection.client)
-        self._service = Service(cast("Client", self._door), config)
+        self._client = _ClientShim(connection.client)
+        self._service = Service(cast("Client", self._client), config)
         self._tallies: dict[str, Tally] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
     async def start(self, endpoints: Mapping[str, Endpoint]) -> None:
-        """Take requests, of each endpoint by its name.
+        """Subscribe to the endpoints, given by name.
 
         Raises:
-            DeniedError: the broker denies one of the subjects; then nothing is taken.
+            DeniedError: the broker denies one of the subjects; then none stays subscribed.
             BrokerError: the broker is gone again.
         """
         await self._service.start()
@@ -143,28 +143,28 @@ class MicroService:
             tally = self._tallies[name] = Tally()
             handler = self._handler(tally, endpoint)
             await self._service.add_endpoint(name=name, subject=endpoint.subject, handler=handler, metadata={})
-            subscription = self._door.subscriptions[endpoint.subject]
-            self._connection.on_drop[subscription] = partial(self._dropped, tally, endpoint)
+            subscription = self._client.subscriptions[endpoint.subject]
+            self._connection.on_drop[subscription] = partial(self._refuse_dropped, tally, endpoint)
         try:
-            await self._connection.see_granted(*self._door.subscriptions)
+            await self._connection.check_granted(*self._client.subscriptions)
         except BaseException:
-            while self._door.subscriptions:
-                _, subscription = self._door.subscriptions.popitem()
+            while self._client.subscriptions:
+                _, subscription = self._client.subscriptions.popitem()
                 await subscription.unsubscribe()
             raise
 
     async def stop(self) -> None:
-        """Unsubscribe, and take what has already been sent. The library's own way would lose it."""
+        """Unsubscribe, and take what has already been sent, which the library's own stop would lose."""
         try:
             async with asyncio.timeout(DRAIN_S):
-                for subscription in self._door.subscriptions.values():
+                for subscription in self._client.subscriptions.values():
                     await subscription.drain()  # type: ignore[no-untyped-call]
         except (TimeoutError, nats_errors.Error, OSError) as error:
             log.warning("not all requests that were sent could be taken: %s", str(error) or "too slow")
-        self._door.subscriptions.clear()
+        self._client.subscriptions.clear()
 
     async def finish(self, timeout_s: float) -> None:
-        """Whatever answers is there or will not be: send it, and tell the others that we stop."""
+        """Wait for replies in progress; answer the rest with 503."""
         if self._answering:
             _, late = await asyncio.wait(self._answering, timeout=timeout_s)
             for task in late:
@@ -174,17 +174,17 @@ class MicroService:
 
     def _handler(self, tally: Tally, endpoint: Endpoint) -> Callable[[Request], Awaitable[None]]:
         async def take(request: Request) -> None:
-            self._begin(request._msg, tally, endpoint)  # noqa: SLF001 - the reply subject is not shown otherwise
+            self._start_answer(request._msg, tally, endpoint)  # noqa: SLF001 - the reply subject is not shown otherwise
 
         return take
 
-    def _dropped(self, tally: Tally, endpoint: Endpoint, dropped: nats_errors.SlowConsumerError) -> None:
-        """The client had no room for a request; of it there is no more than where the answer goes."""
+    def _refuse_dropped(self, tally: Tally, endpoint: Endpoint, dropped: nats_errors.SlowConsumerError) -> None:
+        """Refuse a request that the client dropped; only its reply subject is known."""
         message = Msg(self._connection.client, dropped.subject, dropped.reply)
-        self._begin(message, tally, replace(endpoint, answer=_refuse))
+        self._start_answer(message, tally, replace(endpoint, answer=_refuse))
 
-    def _begin(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
-        """Have a request answered, in a task of its own."""
+    def _start_answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
+        """Start a task that answers a request."""
         tally.requests += 1
         if not message.reply:
             endpoint.count(UNANSWERABLE, 0.0)
@@ -194,7 +194,7 @@ class MicroService:
         task.add_done_callback(self._answering.discard)
 
     async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
-        """The whole way of one request: its reply is sent, whatever happens."""
+        """Answer one request: a reply is sent, whatever happens."""
         arrival, code, error_text = Arrival.now(), "200", ""
         try:
             reply = await endpoint.answer(message, arrival)
@@ -217,8 +217,8 @@ class MicroService:
             why = str(error)
         log.warning("a reply was not sent: %s", why)
 
-    def _tell(self, stats: EndpointStats) -> None:
-        """Correct what the library believes of an endpoint."""
+    def _correct_stats(self, stats: EndpointStats) -> None:
+        """Put an endpoint's own figures into the library's statistics."""
         tally = self._tallies[stats.name]
         stats.num_requests, stats.num_errors, stats.last_error = tally.requests, tally.errors, tally.last_error
         stats.processing_time = int(1e9 * tally.took_s)
@@ -230,7 +230,7 @@ async def _refuse(*_: object) -> Reply:
 
 
 def _refusal(error: BaseException) -> RequestError:
-    """The error as its sender is told."""
+    """The error for the reply."""
     match error:
         case RequestError():
             return error

@@ -1,4 +1,4 @@
-"""What leaves: messages to ``transcripts.<stream>.<type>``, in the order they were put.
+"""Publishes messages to ``transcripts.<stream>.<type>``, in the order they were put.
 
 In: functions that build messages. Out: JSON on NATS, with id and trace context.
 """
@@ -30,7 +30,7 @@ class Publisher:
     """Event loop only. One task sends, so order is kept.
 
     Attributes:
-        unsent: messages that the client did not take: the broker was away too long.
+        unsent: messages that the client did not take: too large, or the broker was away too long.
     """
 
     def __init__(self, connection: Connection, prefix: str, telemetry: Telemetry, warnings: RateLimited) -> None:
@@ -41,9 +41,9 @@ class Publisher:
         self._outbox: asyncio.Queue[_Outgoing] = asyncio.Queue()
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Send what ``build`` returns; it is called at the last moment, so that timings in it are whole.
+        """Send what ``build`` returns; it is called just before, so that timings in it are complete.
 
-        ``rev`` and ``channel`` go into the message's id, which is all that tells two messages of one type at one frame apart.
+        ``rev`` and ``channel`` go into the message's id; nothing else distinguishes two messages of one type at one frame.
         """
         self._outbox.put_nowait(_Outgoing(build, traceparent, rev, channel))
 
@@ -55,7 +55,7 @@ class Publisher:
             self._outbox.task_done()
 
     async def drained(self, timeout_s: float) -> None:
-        """Wait until all that was put is with the client, or the time is up."""
+        """Wait until everything that was put is with the client, or the time is up."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._outbox.join()
@@ -70,10 +70,13 @@ class Publisher:
             ),
             "traceparent": outgoing.traceparent,
         }
-        counters = partial(self._telemetry.counters, message.stream)
-        message = fitted(message, self._connection.room(headers), counters, self._warnings)
+        payload = message.model_dump_json(by_alias=True).encode()
+        if len(payload) > (room_bytes := self._connection.room(headers)):
+            counters = partial(self._telemetry.counters, message.stream)
+            message = fitted(message, room_bytes, counters, self._warnings)
+            payload = message.model_dump_json(by_alias=True).encode()
         subject = f"{self._prefix}.{message.stream}.{message.type}"
-        if not await self._connection.publish(subject, message.model_dump_json(by_alias=True).encode(), headers):
+        if not await self._connection.publish(subject, payload, headers):
             self.unsent += 1
             if self.unsent == 1:
                 log.warning("a %s was not sent: too large, or the broker is away too long", message.type)

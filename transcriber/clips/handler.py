@@ -1,8 +1,8 @@
-"""One-shot requests: the bytes of a file in, its text out, in one message each.
+"""Clips: the bytes of a recording in one request, its text in one reply.
 
-In: requests on ``transcriber.transcribe``. Out: replies, or errors with their code. The handler only notes a request down.
-A task of its own has it decoded and cut in the pool, puts its windows into the lane of requests, one after the other,
-and tells them as a live stream is told, but to nobody: what is told becomes the reply.
+In: requests on ``transcriber.transcribe``. Out: replies, or errors with their code. A task of each request has the clip decoded and
+cut in the pool, puts its windows into the lane of requests, one after another, and buffers the messages that a stream would
+publish: they become the reply.
 """
 
 import asyncio
@@ -40,20 +40,17 @@ from transcriber.schema.messages import MAX_HELD_BACK, AnyMessage, held_back, un
 from transcriber.text.results import Result, render
 from transcriber.ulid import new_ulid
 
-STREAM = "request"
-"""What its messages have for a stream; they are not published."""
-
-PLACES = OTHER_BOUNDS[Lane.REQUEST]
-MAX_OPEN = 2 * PLACES
-"""Clips of one worker that are not answered: half of them have a place in its queue, the others are decoded meanwhile."""
+SLOTS = OTHER_BOUNDS[Lane.REQUEST]
+MAX_OPEN_CLIPS = 2 * SLOTS
+"""Unanswered clips of one worker: half of them have a slot in its queue, the others are decoded meanwhile."""
 
 MAX_OPEN_BYTES = 2**26
-"""What all of these may hold, as they came; but there may always be one."""
+"""Of all unanswered clips, as received; one clip is always accepted."""
 
 MAX_CLIP_BYTES = 2**28
-"""What all of these may hold, decoded: where ``REQUEST_MAX_SECS`` allows longer clips, fewer are open."""
+"""Of all unanswered clips, decoded: where ``REQUEST_MAX_SECS`` allows longer clips, fewer are accepted."""
 
-STORE = "use the object store: transcriber.submit"
+USE_OBJECT_STORE = "use the object store: transcriber.submit"
 
 
 class ClipHandler:
@@ -62,17 +59,17 @@ class ClipHandler:
     def __init__(self, connection: Connection, pool: WorkerPool, runtime: Runtime) -> None:
         settings = runtime.settings
         self._connection = connection
-        # Long windows, cut at pauses, need nothing of what is before them.
+        # Long windows, cut at pauses, need no left context.
         self._runtime = replace(runtime, settings=settings.model_copy(update={"left_context_secs": 0.0}))
-        self._decoding = DecoderPool()
-        self._places = {worker: QueueSlots(worker, Lane.REQUEST) for worker in pool.workers}
-        self._open = dict.fromkeys(pool.workers, 0)
-        self._open_bytes = 0
-        self._idle = asyncio.Event()  # whether none is open
-        self._idle.set()
+        self._decoders = DecoderPool()
+        self._slots = {worker: QueueSlots(worker, Lane.REQUEST) for worker in pool.workers}
+        self._open_clips = dict.fromkeys(pool.workers, 0)
+        self._open_clip_bytes = 0
+        self._all_answered = asyncio.Event()
+        self._all_answered.set()
         self._stopping = False
-        self._job_s = pool.rtf * settings.buffer_duration_secs  # what one takes, of late
-        self._ears = ClipCutter(
+        self._window_s = pool.rtf * settings.buffer_duration_secs  # what one takes: a moving average
+        self._cutter = ClipCutter(
             WindowPolicy(
                 window_s=settings.file_window_secs,
                 quiet_cut=True,
@@ -86,11 +83,11 @@ class ClipHandler:
         )
         channels = 2 if settings.speakers == "channels" else 1
         clip_bytes = settings.request_max_secs * TARGET_SAMPLE_RATE * channels * np.dtype(np.float32).itemsize
-        self._max_open = max(1, min(MAX_OPEN, int(MAX_CLIP_BYTES / clip_bytes / len(pool.workers))))
+        self._max_open_clips = max(1, min(MAX_OPEN_CLIPS, int(MAX_CLIP_BYTES / clip_bytes / len(pool.workers))))
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What those who ask may want to know."""
+        """The micro service's metadata, for clients."""
         model, settings = self._runtime.model, self._runtime.settings
         return {
             "model": model.name,
@@ -101,32 +98,32 @@ class ClipHandler:
         }
 
     async def stop(self, grace_s: float) -> None:
-        """Wait until all that were taken are answered, but no longer; who has no place in the queue then gets none."""
+        """Wait until all accepted clips are answered, at most ``grace_s``; then those without a slot in the queue get a 503."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), grace_s)
+            await asyncio.wait_for(self._all_answered.wait(), grace_s)
         self._stopping = True
 
     def close(self) -> None:
-        """Decode no more."""
-        self._decoding.close()
+        """Stop decoding."""
+        self._decoders.close()
 
     async def answer(self, message: Message, arrival: Arrival) -> Reply:
-        """The text of a clip; what of it is held back is told in a header, too, for the forms that have no place for it.
+        """The text of a clip; what of it is suppressed or missing is in headers, too, for the formats without a field for it.
 
         Raises:
-            RequestError: there is none.
+            RequestError: the clip is refused, or was not transcribed.
         """
-        worker, size = min(self._open, key=self._open.__getitem__), len(message.data)
+        worker, size = min(self._open_clips, key=self._open_clips.__getitem__), len(message.data)
         timeout_s = self._runtime.settings.request_timeout_secs
-        self._see_room(worker, size)
-        self._open[worker] += 1
-        self._open_bytes += size
-        self._idle.clear()
+        self._check_room(worker, size)
+        self._open_clips[worker] += 1
+        self._open_clip_bytes += size
+        self._all_answered.clear()
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._transcribe(message, worker, arrival)
         except TooLongError as error:
-            raise RequestError(413, f"{error}; {STORE}") from None
+            raise RequestError(413, f"{error}; {USE_OBJECT_STORE}") from None
         except BadInputError as error:
             raise RequestError(400, str(error)) from None
         except TimeoutError:
@@ -137,122 +134,123 @@ class ClipHandler:
             self._runtime.warnings.warning("request", "a request was not transcribed: %s", error)
             raise RequestError(500, f"not transcribed: {error}") from None
         finally:
-            self._open[worker] -= 1
-            self._open_bytes -= size
-            if not any(self._open.values()):
-                self._idle.set()
+            self._open_clips[worker] -= 1
+            self._open_clip_bytes -= size
+            if not any(self._open_clips.values()):
+                self._all_answered.set()
 
-    def _see_room(self, worker: Worker, size: int) -> None:
-        if self._open[worker] >= self._max_open or (self._open_bytes and self._open_bytes + size > MAX_OPEN_BYTES):
-            raise self._full()
+    def _check_room(self, worker: Worker, size: int) -> None:
+        if self._open_clips[worker] >= self._max_open_clips or (
+            self._open_clip_bytes and self._open_clip_bytes + size > MAX_OPEN_BYTES
+        ):
+            raise self._queue_full()
 
-    def _full(self) -> RequestError:
-        """There is no place; when there may be one is as long as all that have one take."""
-        return RequestError(429, "the queue is full", max(1, math.ceil(self._job_s * PLACES)))
+    def _queue_full(self) -> RequestError:
+        """The refusal; ``Retry-After`` is the time that a full queue takes."""
+        return RequestError(429, "the queue is full", max(1, math.ceil(self._window_s * SLOTS)))
 
     async def _transcribe(self, message: Message, worker: Worker, arrival: Arrival) -> Reply:
-        asked = read_headers(message.headers, self._runtime.model, self._runtime.settings.languages)
-        clip = await self._decoding.run(_cut, self._ears, message.data, new_ulid())
-        told = BufferedSink()
-        report = StreamOutput(STREAM, self._runtime, told, RequestOptions(asked.task == "translate", asked.prompt))
-        report.started(clip.session, asked.audio)
-        report.notice(clip.session)
+        clip_options = read_headers(message.headers, self._runtime.model, self._runtime.settings.languages)
+        clip = await self._decoders.run(_cut, self._cutter, message.data, new_ulid())
+        sink = BufferedSink()
+        options = RequestOptions(clip_options.task == "translate", clip_options.prompt, _requester(message.reply))
+        output = StreamOutput(clip.session.id, self._runtime, sink, options)
+        output.started(clip.session, clip_options.audio)
+        output.notice(clip.session)
         first = True
         for part in clip.parts:
             match part:
                 case Silence():
-                    report.silence(part, arrival.wall)
+                    output.silence(part, arrival.wall)
                 case Gap():
-                    report.gap(part, arrival.wall)
+                    output.gap(part, arrival.wall)
                 case Window():
-                    make = partial(_job, report, part, _requester(message.reply), arrival)
-                    job, outcome = await self._hear(worker, make, first=first)
+                    make = partial(_job, output, part, arrival)
+                    job, outcome = await self._transcribe_window(worker, make, first=first)
                     if isinstance(outcome, EngineError):
                         raise outcome
                     first = False
-                    report.window(part, arrival.wall, job, outcome)
-        report.ended(clip.session)
-        messages = [build() for build, *_ in told.take()]
-        text = render(messages, Result(asked.form, asked.task)).encode()
-        headers = _told_beside(messages)
+                    output.window(part, arrival.wall, job, outcome)
+        output.ended(clip.session)
+        messages = [build() for build, *_ in sink.take()]
+        text = render(messages, Result(clip_options.form, clip_options.task)).encode()
+        headers = _gap_headers(messages)
         if len(text) > self._connection.room(headers):
-            raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {STORE}")
+            raise RequestError(413, f"the answer has {len(text)} bytes, more than one message may; {USE_OBJECT_STORE}")
         return Reply(text, headers or None)
 
-    async def _hear(
+    async def _transcribe_window(
         self, worker: Worker, make: Callable[[asyncio.Future[Outcome]], Job], *, first: bool
     ) -> tuple[Job, Outcome]:
-        """What the worker makes of a window: the first one of a request has a place or has none, the others wait for it.
+        """The job of a window and its outcome. The first window of a clip is refused if the queue is full, the others wait.
 
         Raises:
-            RequestError: there is no place.
+            RequestError: the queue is full, or the daemon stops.
         """
         while True:
             if not first:
-                await self._places[worker].free()
-            heard: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            job = make(heard)
+                await self._slots[worker].free()
+            answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            job = make(answered)
             refused = worker.queue.try_put(job)
             if refused is not job:
                 self._runtime.telemetry.counters().jobs_enqueued += 1
             if refused is not None:
                 refused.settle(refused, worker.queue.full_error(refused.lane))
             try:
-                outcome = await heard
+                outcome = await answered
             finally:
-                if worker.queue.withdraw(job):  # nobody waits for it any more
-                    self._places[worker].wake()
+                if worker.queue.withdraw(job):  # cancelled while queued
+                    self._slots[worker].wake()
             if not (isinstance(outcome, EngineError) and outcome.reason == "queue_full"):
                 if job.started_s:
-                    self._job_s += (job.finished_s - job.started_s - self._job_s) / PLACES
+                    self._window_s += (job.finished_s - job.started_s - self._window_s) / SLOTS
                 return job, outcome
             if self._stopping:
                 raise STOPPING
             if first:
-                raise self._full()
+                raise self._queue_full()
 
 
-def _told_beside(messages: Sequence[AnyMessage]) -> dict[str, str]:
-    """The headers that tell what is held back, and what could not be read; none where nothing is."""
+def _gap_headers(messages: Sequence[AnyMessage]) -> dict[str, str]:
+    """Headers with what is suppressed and what could not be read; empty where nothing is."""
     held = [found.model_dump() for message in messages if (found := held_back(message))]
     gaps = [gap.model_dump() for message in messages if (gap := untranscribed(message))]
     lists = {"Suppressed": held, "Gaps": gaps}
     return {name: json.dumps(ranges[:MAX_HELD_BACK]) for name, ranges in lists.items() if ranges}
 
 
-def _cut(ears: ClipCutter, data: bytes, session_id: str) -> Clip:
-    """Decode and cut. In the pool."""
+def _cut(cutter: ClipCutter, data: bytes, session_id: str) -> Clip:
+    """Decode and cut. Runs on a thread of the pool."""
     media = open_media(data)
     with closing(media.pieces):
         if media.frames is not None:
-            ears.check_length(media.frames, media.format.rate)
-        clip = ears.cut(session_id, media.format, _claims_told(media.pieces))
+            cutter.check_length(media.frames, media.format.rate)
+        clip = cutter.cut(session_id, media.format, _with_missing_end(media.pieces))
         clip.session.mix_report.opposed += media.mix_report.opposed
         return clip
 
 
-def _claims_told(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The pieces, and at the end what the header claims beyond them: it may never have been right, so they are all there is."""
+def _with_missing_end(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces, and a last one for audio that the header claims and is missing: a wrong header is no reason to refuse a clip."""
     try:
         yield from pieces
     except ClaimError as error:
         yield Piece(error.frames, b"", str(error))
 
 
-def _job(report: StreamOutput, window: Window, requester: str, arrival: Arrival, heard: asyncio.Future[Outcome]) -> Job:
-    """A window for the worker, in the name of who asks; its outcome goes to ``heard``."""
-    job = report.job(window, partial(_settle, heard), Lane.REQUEST, arrival)
-    job.stream = requester
-    return job
+def _job(output: StreamOutput, window: Window, arrival: Arrival, answered: asyncio.Future[Outcome]) -> Job:
+    """A window for the worker; its outcome goes to ``answered``."""
+    return output.job(window, partial(_settle, answered), Lane.REQUEST, arrival)
 
 
-def _settle(heard: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None:
-    if not heard.done():
-        heard.set_result(outcome)
+def _settle(answered: asyncio.Future[Outcome], _: Job, outcome: Outcome) -> None:
+    if not answered.done():
+        answered.set_result(outcome)
 
 
 def _requester(reply: str) -> str:
-    """Who asks: the inbox of a client without what it adds for each answer.
+    """The requester: a client's inbox without what it adds for each reply.
 
     >>> _requester("_INBOX.tQ3oiP4yLAkxGPNFMbMKBp.tQ3oiP4yLAkxGPNFMbMKPl")
     '_INBOX.tQ3oiP4yLAkxGPNFMbMKBp'

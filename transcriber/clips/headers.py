@@ -1,4 +1,4 @@
-"""What a request asks for. In: its headers, names in any case. Out: ``ClipOptions``."""
+"""The options of a clip. In: the request's headers, names in any case. Out: ``ClipOptions``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 @dataclass(frozen=True, slots=True)
 class ClipOptions:
-    """How a request wants to be answered; ``audio`` holds its language and ``traceparent``."""
+    """Options of a clip; ``audio`` holds its language and ``traceparent``."""
 
     form: Form = "json"
     task: Task = "transcribe"
@@ -24,12 +24,12 @@ class ClipOptions:
 
 
 def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed: Sequence[str] = ()) -> ClipOptions:
-    """Check the headers of a request against what ``model`` can do; unknown and empty ones are passed over.
+    """Check the headers of a request against what ``model`` can do; unknown and empty ones are ignored.
 
-    ``allowed``: the languages of ``WHISPER_LANGUAGES``; none: all.
+    ``allowed``: the languages of ``WHISPER_LANGUAGES``; empty: all.
 
     Raises:
-        BadInputError: one of them asks for what is not there.
+        BadInputError: a header's value is not supported.
     """
     given = {name.lower(): value.strip() for name, value in (headers or {}).items() if value.strip()}
     form, task = given.get("response-format", FORMS[0]).lower(), given.get("task", TASKS[0]).lower()

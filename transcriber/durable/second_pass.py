@@ -21,12 +21,13 @@ from transcriber.engine.job import Job, Lane
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
-from transcriber.pipeline.left_context import Placed
-from transcriber.pipeline.passages import Part, Passage, Passages, Piece, Sound, revised, sound_of
+from transcriber.pipeline.passages import Part, PartAudio, Passage, PassageAudio, Passages, audio_of
+from transcriber.pipeline.revision import revise
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import MOST_TRIES
 from transcriber.pipeline.sinks import MessageSink
 from transcriber.pipeline.stream_output import StreamOutput
+from transcriber.pipeline.word_alignment import PlacedWord
 from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.messages import (
     ANY_MESSAGE,
@@ -216,9 +217,9 @@ class StoredSecondPass:
         session, pieces = found
         # What was told before it, be it by an earlier daemon.
         place, written = mark.session.places[one.channel], mark.session.speakers[one.channel].written
-        before = tuple(Placed(*word) for word in written.words) if place.goes_on else ()
+        before = tuple(PlacedWord(*word) for word in written.words) if place.goes_on else ()
         one.passage = replace(one.passage, before=before)
-        sound = sound_of(one.passage, pieces)
+        sound = audio_of(one.passage, pieces)
         report = StreamOutput(self._name, self._runtime, self._outbox)
         report.add(session).restore(mark.session)
         answered = await self._worker.transcribe(lambda settle: report.passage_job(session, one.passage, sound, settle))
@@ -231,9 +232,9 @@ class StoredSecondPass:
             self._try_again(one, "busy")
 
     def _tell(
-        self, one: _Waiting, report: StreamOutput, session: Session, job: Job, answer: Transcript, sound: Sound
+        self, one: _Waiting, report: StreamOutput, session: Session, job: Job, answer: Transcript, sound: PassageAudio
     ) -> None:
-        better = revised(one.passage, answer, one.rate, sound)
+        better = revise(one.passage, answer, one.rate, sound)
         if not isinstance(better, Transcript):
             self._leave(one, better)
             return
@@ -243,17 +244,17 @@ class StoredSecondPass:
 
     async def _cut_again(
         self, one: _Waiting, mark: Checkpoint, last_seq: int | None
-    ) -> tuple[Session, list[Piece]] | None:
+    ) -> tuple[Session, list[PartAudio]] | None:
         """What can be heard of the passage; None if it is not cut as it was, as after other settings."""
         wanted = deque((part.start_frame, part.frames) for part in one.passage.parts)
-        pieces: list[Piece] = []
+        pieces: list[PartAudio] = []
         async for event in self._audio.events(mark, last_seq):
             if not isinstance(event, Window | Silence) or event.session.id != one.session:
                 continue
             if event.channel != one.channel or (event.start_frame, event.frames) != wanted[0]:
                 continue
             wanted.popleft()
-            pieces.append(Piece.of(event, self._runtime.settings.speech_threshold))
+            pieces.append(PartAudio.of(event, self._runtime.settings.speech_threshold))
             if not wanted:
                 return event.session, pieces
         return None

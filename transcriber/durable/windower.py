@@ -27,7 +27,7 @@ from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
 from transcriber.pipeline.runtime import Runtime
-from transcriber.pipeline.stream_output import TOLD_OF, StreamOutput
+from transcriber.pipeline.stream_output import CONTENTION_STATES, StreamOutput
 from transcriber.schema.arrival import Arrival
 from transcriber.schema.checkpoint import PlaceState
 from transcriber.schema.messages import AnyMessage, GapReason
@@ -294,7 +294,7 @@ class Windower:
             self._write(partial(self._report.stalled, session, stalled=stalled), self._log.cursor, arrival)
 
     def _tell_contended(self, session: Session, verdict: Verdict, arrival: Arrival) -> None:
-        if state := TOLD_OF.get(verdict):
+        if state := CONTENTION_STATES.get(verdict):
             tell = partial(self._report.sessions[session].status, state, session.clock)
             self._write(tell, self._log.cursor, arrival)
 

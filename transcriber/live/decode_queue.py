@@ -1,85 +1,68 @@
-"""The encoded chunks of one live stream: they wait here, and are decoded in the pool, one after the other.
+"""Encoded chunks of one live stream: they wait here and are decoded in the pool, one after another.
 
-In: payloads with their headers, in the order in which they came. Out: in the same order, samples with headers as if they had been
-published as such. While a chunk is decoded, whatever else comes on the stream waits, samples and heartbeats too; other streams
-go on.
+In: payloads with their headers, in order of arrival. Out: in the same order, samples with headers as if they had been
+published as samples. While a chunk is decoded, everything else that arrives on the stream waits, samples and heartbeats
+included; other streams continue.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from transcriber.audio.codecs.opus import RecordingStarted, Unreadable
 from transcriber.audio.codecs.stream_decoder import DecodedEvent, DecodedPiece, Encoding, StreamDecoder, parse_encoding
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
+from transcriber.live.payload import LivePayload
 from transcriber.pipeline.decoder_pool import DecoderPool
-from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import GapReason
 
 MAX_WAITING_BYTES = 2**19
-"""Of one stream: two minutes at 32 kbit/s. One chunk may always wait, whatever its size."""
+"""For one stream: two minutes at 32 kbit/s. One chunk may always wait, whatever its size."""
 
 CHUNK_BYTES = 512
-"""What a chunk costs beside its payload."""
+"""Memory a waiting chunk costs beside its payload."""
 
 BATCH = 4
-"""Pieces, of a second at most, that are decoded at one go: then others have their turn."""
+"""Pieces of at most a second each, decoded in one turn of the pool; then other streams have theirs."""
 
 
-class Chunk(NamedTuple):
-    """One message, and what is known of it.
+class PayloadHandler(Protocol):
+    """Takes what was decoded; ``LiveStream`` is one."""
 
-    Attributes:
-        lost_before: why others may be missing before it, if they may.
-        live_s: live time at which it came.
-        came: whether it is a message; else it says only that no more will come.
-    """
-
-    payload: bytes
-    headers: AudioHeaders
-    lost_before: GapReason | None
-    arrival: Arrival
-    live_s: float
-    came: bool = True
-
-
-class Listener(Protocol):
-    """Who takes what was decoded."""
-
-    def hear(self, chunk: Chunk) -> None:
+    def handle(self, chunk: LivePayload) -> None:
         """Samples, a heartbeat or an end."""
 
-    def refuse(self, chunk: Chunk, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
-        """Something in ``chunk`` cannot be read; ``count``: for the first time."""
+    def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None, *, count: bool) -> None:
+        """Something in ``chunk`` cannot be read; ``count``: count the chunk as dropped, which is done once a chunk."""
 
-    def begin_again(self, chunk: Chunk) -> None:
-        """What comes belongs to another recording than what came."""
+    def restart(self, chunk: LivePayload) -> None:
+        """What follows belongs to another recording than what was decoded so far."""
 
 
 class DecodeQueue:
-    """Event loop only. While nothing waits there is no task."""
+    """Event loop only. There is a task only while something waits."""
 
     def __init__(
         self,
-        decoding: DecoderPool,
-        listener: Listener,
+        pool: DecoderPool,
+        handler: PayloadHandler,
         on_crash: Callable[["asyncio.Task[None]"], None],
         *,
         max_hole_s: float,
     ) -> None:
-        self._decoding, self._listener, self._on_crash = decoding, listener, on_crash
+        self._pool, self._handler, self._on_crash = pool, handler, on_crash
         self._max_hole_s = max_hole_s
-        self._waiting: deque[Chunk] = deque()  # the first is being decoded
+        self._waiting: deque[LivePayload] = deque()  # the first is being decoded
         self._waiting_bytes = 0
         self._decoder: StreamDecoder | None = None
-        self._session: str | None = None  # what the publisher called it
-        self._lost_before: GapReason | None = None  # until samples tell how much
-        self._missed = False  # whether the decoder was not given all that came before the next payload
-        self._unheard = NO_HEADERS  # what was said of samples that have not come out yet
+        self._session: str | None = None  # ``Audio-Session`` of what is being decoded
+        self._lost_before: GapReason | None = None  # until the offset of the next samples says how much
+        self._data_lost = False  # whether bytes are missing between what the decoder has and the next payload
+        self._pending_headers = NO_HEADERS  # of samples that are not decoded yet
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -89,28 +72,28 @@ class DecodeQueue:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, and nothing is known that a later chunk would need."""
+        """Whether nothing waits, and there is no decoder state that a later chunk would need."""
         return not self._waiting and self._decoder is None
 
-    def put(self, chunk: Chunk, *, last: bool = False) -> bool:
-        """Take a chunk; False: too much waits already, and it is not the ``last``."""
-        size = len(chunk.payload) + CHUNK_BYTES
+    def put(self, chunk: LivePayload, *, last: bool = False) -> bool:
+        """Add a chunk. Returns False if too much waits already; the ``last`` one is always taken."""
+        size = len(chunk.data) + CHUNK_BYTES
         if self._waiting and not last and self._waiting_bytes + size > MAX_WAITING_BYTES:
             return False
         self._waiting.append(chunk)
         self._waiting_bytes += size
         if self._task is None:
-            self._task = asyncio.create_task(self._work())
+            self._task = asyncio.create_task(self._run())
             self._task.add_done_callback(self._on_crash)
         return True
 
     async def drained(self) -> None:
-        """Nothing waits any more."""
+        """Wait until nothing waits any more."""
         if self._task is not None:
             await asyncio.wait({self._task})
 
-    def give_up(self) -> int:
-        """Decode no more; returns how many chunks are lost by that."""
+    def cancel(self) -> int:
+        """Stop decoding; returns how many chunks are lost."""
         if self._task is not None:
             self._task.cancel()
         left = len(self._waiting)
@@ -118,52 +101,52 @@ class DecodeQueue:
         self._decoder = None
         return left
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while self._waiting:
             chunk = self._waiting[0]
-            await self._take(chunk)
+            await self._process(chunk)
             self._waiting.popleft()
-            self._waiting_bytes -= len(chunk.payload) + CHUNK_BYTES
+            self._waiting_bytes -= len(chunk.data) + CHUNK_BYTES
         self._task = None
 
-    async def _take(self, chunk: Chunk) -> None:
+    async def _process(self, chunk: LivePayload) -> None:
         headers = chunk.headers
         self._lost_before = chunk.lost_before or self._lost_before
-        self._missed |= chunk.lost_before is not None
+        self._data_lost |= chunk.lost_before is not None
         try:
             encoding = self._encoding(chunk)
         except BadInputError as error:
-            self._missed = True
-            self._listener.refuse(chunk, str(error), self._format, count=True)
+            self._data_lost = True
+            self._handler.refuse(chunk, str(error), self._format, count=True)
             if headers.end:
                 await self._finish(chunk)
-                self._listener.hear(self._without_samples(chunk, None))
+                self._handler.handle(self._without_samples(chunk, None))
             return
         if self._decoder and (encoding is not self._decoder.encoding or headers.session not in {None, self._session}):
             await self._finish(chunk)
-            self._listener.begin_again(chunk)
+            self._handler.restart(chunk)
         if encoding is None:
-            self._listener.hear(chunk._replace(lost_before=self._lost_before))
+            self._handler.handle(chunk._replace(lost_before=self._lost_before))
             self._lost_before = None
             return
         if self._decoder is None:
             self._decoder, self._session = self._new_decoder(encoding), headers.session
-            self._unheard = NO_HEADERS
-            self._listener.begin_again(chunk)
-        if chunk.payload:
-            lost, self._missed = self._missed, False
-            await self._hear(self._decoder.feed(chunk.payload, offset=headers.offset, lost=lost), chunk)
+            self._pending_headers = NO_HEADERS
+            self._handler.restart(chunk)
+        if chunk.data:
+            lost, self._data_lost = self._data_lost, False
+            await self._decode_all(self._decoder.feed(chunk.data, offset=headers.offset, lost=lost), chunk)
         if headers.end:
             await self._finish(chunk)
-        # Whatever else its headers say; where a container ends is for its own clock to say.
-        offset = headers.offset if encoding is Encoding.OPUS and not chunk.payload else None
-        self._listener.hear(self._without_samples(chunk, offset))
+        # The other headers apply as well; only a container's own clock says where it ends.
+        offset = headers.offset if encoding is Encoding.OPUS and not chunk.data else None
+        self._handler.handle(self._without_samples(chunk, offset))
 
-    def _encoding(self, chunk: Chunk) -> Encoding | None:
-        """What the payload is; None: samples.
+    def _encoding(self, chunk: LivePayload) -> Encoding | None:
+        """The payload's encoding; None for samples.
 
         Raises:
-            BadInputError: the ``Content-Type`` names nothing we read.
+            BadInputError: the ``Content-Type`` is none that is supported.
         """
         if chunk.headers.content_type is None:
             return self._decoder.encoding if self._decoder else None
@@ -172,63 +155,63 @@ class DecodeQueue:
             parse_content_type(chunk.headers.content_type, AudioFormat())
         return encoding
 
-    async def _finish(self, chunk: Chunk) -> None:
-        """No more will come of what came before ``chunk``, or with it."""
+    async def _finish(self, chunk: LivePayload) -> None:
+        """Flush the decoder: nothing of its recording follows ``chunk``."""
         if self._decoder:
-            await self._hear(self._decoder.finish(), chunk)
+            await self._decode_all(self._decoder.finish(), chunk)
         self._decoder = None
 
-    async def _hear(self, found: Iterator[DecodedEvent], chunk: Chunk) -> None:
-        """Have it decoded, and hand over what comes out: what is said of a chunk goes with the next samples."""
-        self._unheard, broken = _joined(self._unheard, chunk.headers), False
+    async def _decode_all(self, found: Iterator[DecodedEvent], chunk: LivePayload) -> None:
+        """Decode, and hand over the result; headers of ``chunk`` go with the next samples."""
+        self._pending_headers, broken = _merged(self._pending_headers, chunk.headers), False
         while batch := await self._decode(found):
             for one in batch:
                 match one:
                     case DecodedPiece():
-                        headers = self._unheard._replace(
+                        headers = self._pending_headers._replace(
                             content_type=one.format.content_type, offset=one.frame, end=False
                         )
-                        self._listener.hear(
-                            chunk._replace(payload=one.data, headers=headers, lost_before=self._lost_before)
+                        self._handler.handle(
+                            chunk._replace(data=one.data, headers=headers, lost_before=self._lost_before)
                         )
-                        self._unheard, self._lost_before = chunk.headers._replace(captured_at=None), None
-                        await asyncio.sleep(0)  # a second of samples is some work, too
+                        self._pending_headers, self._lost_before = chunk.headers._replace(captured_at=None), None
+                        await asyncio.sleep(0)  # a second of samples takes the loop a while, too
                     case RecordingStarted():
-                        self._listener.begin_again(chunk)
+                        self._handler.restart(chunk)
                     case Unreadable(reason):
-                        self._listener.refuse(chunk, reason, self._format, count=not broken)
+                        self._handler.refuse(chunk, reason, self._format, count=not broken)
                         broken = True
 
     async def _decode(self, found: Iterator[DecodedEvent]) -> list[DecodedEvent]:
-        """Some more of it; nothing if that was all."""
+        """The next batch; empty at the end."""
         try:
-            return await self._decoding.run(_some, found)
+            return await self._pool.run(_next_batch, found)
         except BadInputError as error:
-            if self._decoder:  # who knows what it is left with; another goes on as if it had come late
+            if self._decoder:  # its state is unknown; a new one continues as if it had joined late
                 self._decoder = self._new_decoder(self._decoder.encoding)
             return [Unreadable(str(error))]
 
     def _new_decoder(self, encoding: Encoding) -> StreamDecoder:
         return StreamDecoder(encoding, max_hole_s=self._max_hole_s)
 
-    def _without_samples(self, chunk: Chunk, offset: int | None) -> Chunk:
-        """The rest of a chunk whose samples have been heard: a heartbeat, or the end."""
+    def _without_samples(self, chunk: LivePayload, offset: int | None) -> LivePayload:
+        """What remains of a chunk whose samples were handed over: a heartbeat, or the end."""
         lost_before = None
         if chunk.headers.end:
             lost_before, self._lost_before = self._lost_before, None
         headers = chunk.headers._replace(content_type=None, offset=offset, captured_at=None)
-        return chunk._replace(payload=b"", headers=headers, lost_before=lost_before)
+        return chunk._replace(data=b"", headers=headers, lost_before=lost_before)
 
     @property
     def _format(self) -> AudioFormat | None:
         return self._decoder.format if self._decoder else None
 
 
-def _some(found: Iterator[DecodedEvent]) -> list[DecodedEvent]:
-    """In the pool.
+def _next_batch(found: Iterator[DecodedEvent]) -> list[DecodedEvent]:
+    """Decode one batch. Runs on a thread of the pool.
 
     Raises:
-        BadInputError: it cannot be decoded, and nobody thought of that.
+        BadInputError: the decoder raised something unexpected.
     """
     try:
         return list(islice(found, BATCH))
@@ -236,8 +219,8 @@ def _some(found: Iterator[DecodedEvent]) -> list[DecodedEvent]:
         raise BadInputError(f"it does not decode: {type(error).__name__}") from error
 
 
-def _joined(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
-    """What both say of samples that come after them."""
+def _merged(earlier: AudioHeaders, later: AudioHeaders) -> AudioHeaders:
+    """Headers of samples that follow both."""
     return later._replace(
         captured_at=earlier.captured_at or later.captured_at,
         session=later.session or earlier.session,

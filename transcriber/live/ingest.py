@@ -1,7 +1,6 @@
-"""The live path: every audio subject we serve, one ``LiveStream`` each.
+"""Live ingest: all streams of a plain NATS subject, one ``LiveStream`` each.
 
-In: messages from NATS. Out: payloads handed to their streams, streams told when they are idle,
-stalled or over.
+In: messages from NATS. Out: payloads handed to their streams, which are ended when idle and marked when stalled.
 """
 
 import asyncio
@@ -10,7 +9,7 @@ import time
 
 from transcriber.bus.connection import Connection, Message, MessageSubscription, NatsError, SlowConsumerError
 from transcriber.engine.pool import WorkerPool
-from transcriber.live.decode_queue import DecodeQueue, Listener
+from transcriber.live.decode_queue import DecodeQueue, PayloadHandler
 from transcriber.live.stream import LiveStream
 from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.pipeline.ingest import Ingest
@@ -20,42 +19,42 @@ from transcriber.schema.subjects import STREAM_NAME
 log = logging.getLogger(__name__)
 
 SWEEP_S = 0.5
-"""Seconds between looks at all streams for those that are idle or stalled."""
+"""Seconds between checks for idle and stalled streams."""
 
 DRAIN_S = 1.0
-"""Seconds for what the broker has already sent to be taken at shutdown."""
+"""Seconds at shutdown to take what the broker has already sent."""
 
 
 class LiveClock:
-    """Seconds that run only while audio could come: connected, and the event loop on time."""
+    """Seconds that count only while audio could arrive: connected, and the event loop on time. Event loop only."""
 
     def __init__(self) -> None:
-        self._lost_s = 0.0
-        self._stopped_at_s: float | None = None
+        self._paused_s = 0.0
+        self._paused_at_s: float | None = None
 
     def now_s(self) -> float:
-        return (time.monotonic() if self._stopped_at_s is None else self._stopped_at_s) - self._lost_s
+        return (time.monotonic() if self._paused_at_s is None else self._paused_at_s) - self._paused_s
 
-    def stop(self) -> None:
-        if self._stopped_at_s is None:
-            self._stopped_at_s = time.monotonic()
+    def pause(self) -> None:
+        if self._paused_at_s is None:
+            self._paused_at_s = time.monotonic()
 
-    def go(self) -> None:
-        if self._stopped_at_s is not None:
-            self._lost_s += time.monotonic() - self._stopped_at_s
-            self._stopped_at_s = None
+    def resume(self) -> None:
+        if self._paused_at_s is not None:
+            self._paused_s += time.monotonic() - self._paused_at_s
+            self._paused_at_s = None
 
-    def set_back(self, late_s: float) -> None:
-        """Do not count ``late_s`` seconds in which nothing could be taken."""
-        self._lost_s += late_s
+    def discount(self, late_s: float) -> None:
+        """Do not count ``late_s`` seconds in which the event loop was held up."""
+        self._paused_s += late_s
 
 
 class LiveIngest(Ingest[LiveStream]):
     """Event loop only.
 
     Attributes:
-        streams: those with an open session, or with text still to come.
-        fenced, lag_s, resets: what durable mode has; nothing waits here.
+        streams: those with an open session, or with text pending.
+        fenced, lag_s, resets: figures of durable mode; always 0 here.
     """
 
     fenced, lag_s, resets = 0, 0.0, 0
@@ -68,17 +67,17 @@ class LiveIngest(Ingest[LiveStream]):
         self._clock = LiveClock()
         self._subscription: MessageSubscription | None = None
         self._messages = 0  # taken from the subscription
-        # Not the pool of the clips: sixteen of 25 s, at once, would hold up live chunks for most of a second.
-        self._decoding = DecoderPool()
-        connection.on_lost = self._clock.stop
-        connection.on_back = self._on_back
+        # Not the pool of the clips: 16 clips of 25 s at once would hold up live chunks for most of a second.
+        self._decoders = DecoderPool()
+        connection.on_lost = self._clock.pause
+        connection.on_back = self._on_reconnected
 
     @property
     def subscribed(self) -> bool:
         return self._subscription is not None
 
     async def subscribe(self) -> None:
-        """Begin to take audio.
+        """Subscribe to the audio subject.
 
         Raises:
             BrokerError: the broker denies the subject.
@@ -92,18 +91,18 @@ class LiveIngest(Ingest[LiveStream]):
         )
 
     async def sweep(self) -> None:
-        """Look after idle and stalled streams until cancelled."""
+        """End idle streams and mark stalled ones, until cancelled."""
         due_s = time.monotonic()
         while True:
             due_s += SWEEP_S
             await asyncio.sleep(due_s - time.monotonic())
             late_s = time.monotonic() - due_s
             if late_s > SWEEP_S:
-                # The loop was held up, so payloads wait in the socket: that is our silence, not the publisher's.
-                self._clock.set_back(late_s)
+                # The loop was held up, so payloads wait in the socket: the silence is ours, not the publisher's.
+                self._clock.discount(late_s)
                 due_s += late_s
             if self._connection.connected and not self._pending:
-                self._look_after_streams()
+                self._check_streams()
 
     async def drain(self) -> None:
         """Unsubscribe and take what has already been sent; what is encoded is decoded, too."""
@@ -124,15 +123,15 @@ class LiveIngest(Ingest[LiveStream]):
         """End every session; the open windows go to the queue."""
         for stream in list(self.streams.values()):
             stream.stop_second_pass()
-            stream.end_at_once()
-        self._decoding.close()
+            stream.end_now()
+        self._decoders.close()
 
     async def finish(self, timeout_s: float) -> None:
-        """What is told is with the publisher."""
+        """Nothing to do: messages are with the publisher already."""
 
     @property
     def _pending(self) -> int:
-        """Messages that the client holds for us."""
+        """Messages that wait in the NATS client."""
         return self._subscription.pending_msgs if self._subscription else 0
 
     async def _on_message(self, message: Message) -> None:
@@ -141,46 +140,54 @@ class LiveIngest(Ingest[LiveStream]):
         stream = self.streams.get(name) or self._open(name)
         if stream is not None:
             stream.receive(message.data, message.headers, self._messages, self._clock.now_s())
-            if stream.over:
-                self._forget(stream)
+            if stream.finished:
+                self._release(stream)
 
     def _open(self, name: str) -> LiveStream | None:
-        """A stream for ``name``; None if we take no more, or the name is none."""
-        reason = "too_many_streams" if STREAM_NAME.fullmatch(name) else "bad_input"
-        if reason == "too_many_streams" and len(self.streams) < self._runtime.settings.max_streams:
-            worker, live_s = self._pool.assign(), self._clock.now_s()
-            stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_chunks)
-            return stream
+        """A new stream; None, counted as dropped, if the name is invalid or there are too many."""
+        if not STREAM_NAME.fullmatch(name):
+            self._refuse("bad_input", name)
+            return None
+        if len(self.streams) >= self._runtime.settings.max_streams:
+            self._refuse("too_many_streams", name)
+            return None
+        worker, live_s = self._pool.assign(), self._clock.now_s()
+        stream = self.streams[name] = LiveStream(name, worker, self._runtime, live_s, self._new_decode_queue)
+        return stream
+
+    def _refuse(self, reason: str, name: str) -> None:
+        """Count a payload for which there is no stream."""
         counters = self._runtime.telemetry.counters()
         counters.chunks_received += 1
         counters.chunks_dropped[reason] += 1
         self._runtime.warnings.warning(
             reason, "payload not taken: %s", reason.replace("_", " "), stream=ascii(name[:64])
         )
-        return None
 
-    def _new_chunks(self, listener: Listener) -> DecodeQueue:
-        """What a stream's encoded chunks wait in."""
-        return DecodeQueue(self._decoding, listener, self._decoded, max_hole_s=self._runtime.settings.max_hole_secs)
+    def _new_decode_queue(self, handler: PayloadHandler) -> DecodeQueue:
+        """The queue for a stream's encoded chunks."""
+        return DecodeQueue(
+            self._decoders, handler, self._decoding_ended, max_hole_s=self._runtime.settings.max_hole_secs
+        )
 
-    def _decoded(self, task: asyncio.Task[None]) -> None:
-        """Nothing waits any more, or what is told of what was decoded raised: that is a crash, as in any message handler."""
+    def _decoding_ended(self, task: asyncio.Task[None]) -> None:
+        """A decode queue's task ended; if a handler raised, that is a crash, as in any message handler."""
         if not task.cancelled() and (error := task.exception()) and not self._connection.closed.done():
             self._connection.closed.set_exception(error)
 
-    def _forget(self, stream: LiveStream) -> None:
+    def _release(self, stream: LiveStream) -> None:
         del self.streams[stream.name]
         self._pool.release(stream.worker)
 
-    def _look_after_streams(self) -> None:
+    def _check_streams(self) -> None:
         live_s = self._clock.now_s()
         for stream in list(self.streams.values()):
-            if live_s - stream.heard_s >= self._runtime.settings.stream_idle_secs and not stream.decoding:
+            if live_s - stream.last_audio_s >= self._runtime.settings.stream_idle_secs and not stream.decoding:
                 stream.end()
             stream.check_stalled(live_s)
-            stream.look_again()
-            if stream.over:
-                self._forget(stream)
+            stream.run_second_pass()
+            if stream.finished:
+                self._release(stream)
 
     def _on_drop(self, dropped: SlowConsumerError) -> None:
         """The client dropped the newest message of a subject; it still holds older ones."""
@@ -191,7 +198,7 @@ class LiveIngest(Ingest[LiveStream]):
         else:
             self._runtime.telemetry.counters().chunks_dropped["slow_consumer"] += 1
 
-    def _on_back(self) -> None:
-        self._clock.go()
+    def _on_reconnected(self) -> None:
+        self._clock.resume()
         for stream in self.streams.values():
             stream.reconnected()

@@ -1,6 +1,6 @@
-"""What is kept of one speaker of a session from window to window: a channel that is heard apart, or all of them mixed.
+"""State of one speaker of a session from window to window: a channel that is transcribed separately, or all of them mixed.
 
-In: what became of its windows. Out: the words that are its own, and when a partial is due.
+In: transcripts of its windows. Out: the words that are new, and when a partial is due.
 """
 
 import numpy as np
@@ -12,84 +12,84 @@ from transcriber.config import Settings
 from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.engine.prompt import SpeakerHistory, SpeakerPrompt
 from transcriber.engine.transcript import Transcript, text_of
-from transcriber.pipeline.left_context import Heard, LeftContext, Written
+from transcriber.pipeline.left_context import LeftContext, TranscribedRange, Written
 from transcriber.pipeline.local_agreement import LocalAgreement
 from transcriber.pipeline.pauses import FRAME_S, Pauses, spoken_ranges
 from transcriber.schema.checkpoint import SpeakerState, SpokenState, WrittenState
 
 MAX_QUIET = 64
-"""Ranges without a word that are kept apart: far more than windows that can wait for their text."""
+"""Ranges without a word that are kept separately: far more than windows that can have text pending."""
 
 REACH_S = 1.0
-"""Times slip: so much further back than a window hears, what was written is kept."""
+"""Word times are imprecise: published words are kept for so much longer than a window's left context."""
 
 
 class ChannelState:
     """Event loop only.
 
     Attributes:
-        context: what was said, as prompt for the next window; None when that is switched off.
-        trail: says whether the next window may be heard together with what came before.
-        spoken: what is known of the language, as of the last window that was told.
+        context: text so far, as prompt for the next window; None when that is switched off.
+        trail: says whether the next window may be transcribed together with its left context.
+        spoken: what is known of the language, as of the last window that was published.
         rev: of the latest partial of the open window; 0 before the first.
     """
 
     def __init__(self, settings: Settings, state: SpeakerState | None = None) -> None:
-        """A speaker who has not been heard yet, or as another daemon stored it."""
+        """A new speaker, or one as another daemon stored it."""
         with_context = settings.whisper_context == "prompt"
         self.prompt = SpeakerPrompt(state.said if state else "") if with_context else None
         self.rev = 0
         self._threshold = settings.speech_threshold
-        self._quiet: list[tuple[int, int]] = []  # where there was no word, and for how many frames: after the last word
+        self._quiet: list[tuple[int, int]] = []  # first frame and length of ranges without words, after the last word
         before = Written(**state.written.model_dump()) if state else Written()
         left_s, hold_back_s = settings.window_policy.left_context_s, settings.hold_back_s
-        self._left = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
+        self._left_context = LeftContext((left_s or OVERLAP_S) + REACH_S, hold_back_s, before)
         self.spoken = LanguageEvidence(**state.spoken.model_dump()) if state else LanguageEvidence()
         self.history = SpeakerHistory(sure=before.sure, language=before.language, spoken=self.spoken)
-        self._failed: list[int] = []  # numbers of windows without text, as long as no later one has any
-        self._number = 0  # of the window that partials are made of
+        self._failed: list[int] = []  # numbers of windows that failed, while no later one has text
+        self._number = 0  # of the window that partials are of
         self._agreement = LocalAgreement()
-        self._asked_s = 0.0  # how much of it the latest partial was asked for
-        self._asked_speech = self._closing_speech = -1
+        self._partial_s = 0.0  # how much of it the latest partial covers
+        self._partial_speech = self._closing_speech = -1
 
     def state(self) -> SpeakerState:
-        """What another daemon needs to know of it."""
+        """What another daemon needs to resume."""
         self._forget_failed()
         return SpeakerState(
             said=self.prompt.text if self.prompt else "",
-            written=WrittenState(**self._left.before._asdict()),
+            written=WrittenState(**self._left_context.before._asdict()),
             spoken=SpokenState(**self.spoken._asdict()),
         )
 
-    def due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
-        """Whether there is enough news in open window ``number`` for another partial."""
-        self._look_at(number)
-        # Silence after what was said is no news.
-        news = cutter.spoken and cutter.last_speech > self._asked_speech
-        return news and cutter.open_s - self._asked_s >= interval_s and not cutter.pauses
+    def partial_due(self, number: int, cutter: WindowCutter, interval_s: float) -> bool:
+        """Whether open window ``number`` has enough new speech for another partial."""
+        self._open_window(number)
+        # Silence after speech is nothing new.
+        news = cutter.spoken and cutter.last_speech > self._partial_speech
+        return news and cutter.open_s - self._partial_s >= interval_s and not cutter.pauses
 
     def closes(self, number: int, cutter: WindowCutter) -> bool:
-        """Whether open window ``number`` ends as it is unless somebody speaks again, and nobody has asked for that yet."""
-        self._look_at(number)
+        """Whether open window ``number`` ends as it is unless speech resumes, and that partial was not requested yet."""
+        self._open_window(number)
         return cutter.closing and cutter.last_speech > self._closing_speech
 
-    def asked(self, cutter: WindowCutter, *, ahead: bool = False) -> None:
-        """A partial is being made of all that the open window holds; ``ahead``: as of one that closes."""
-        self._asked_s, self._asked_speech = cutter.open_s, cutter.last_speech
+    def partial_requested(self, cutter: WindowCutter, *, ahead: bool = False) -> None:
+        """A partial of the whole open window was requested; ``ahead``: one that may become the final."""
+        self._partial_s, self._partial_speech = cutter.open_s, cutter.last_speech
         if ahead:
             self._closing_speech = cutter.last_speech
 
-    def _look_at(self, number: int) -> None:
+    def _open_window(self, number: int) -> None:
         if number != self._number:
             self._number, self._agreement, self.rev = number, LocalAgreement(), 0
-            self._asked_s, self._asked_speech, self._closing_speech = 0.0, -1, -1
+            self._partial_s, self._partial_speech, self._closing_speech = 0.0, -1, -1
 
     def partial(self, window: Window, transcript: Transcript) -> Transcript | None:
-        """What to show of a pass over the open window; None if it is no longer open, or there is nothing to show."""
-        # A pass that is not believed has nothing to say, least of all that the words before it were wrong.
+        """The text to publish of a pass over the open window; None if it is closed, or there is no text."""
+        # A suppressed pass says nothing, least of all that the words before it were wrong.
         if window.number != self._number or transcript.suppressed:
             return None
-        own = self._left.own(transcript, self._heard(window, transcript))
+        own = self._left_context.new_text(transcript, self._transcribed_range(window, transcript))
         words = None if own.words is None else self._agreement.follow(own.words)
         text = own.text if words is None else text_of(words, own.language)
         if not text:
@@ -98,44 +98,44 @@ class ChannelState:
         return own.with_words(text, words)
 
     def final(self, window: Window, transcript: Transcript, *, again: bool = False) -> Transcript:
-        """What a window says, without the words of its neighbours.
+        """The text of a window, without the words of its neighbours.
 
-        ``again``: the one after it has been told, and will not say what this one holds back.
+        ``again``: the next window is published already, and will not say what this one would hold back.
         """
         if transcript.text:
-            # Silence is known at once, and text only later: some of it may lie after these words.
+            # Silence is known at once, text only later: some silence may follow these words.
             self._quiet = [(start, frames) for start, frames in self._quiet if start > window.start_frame]
         else:
             self._add_quiet(window.start_frame, window.frames)
         self._forget_failed(window.number)
         self.spoken = transcript.spoken or self.spoken
-        return self._left.close(transcript, self._heard(window, transcript), again=again)
+        return self._left_context.close_window(transcript, self._transcribed_range(window, transcript), again=again)
 
     def failed(self, window: Window, reason: str) -> None:
-        """A window has no text: it was not heard."""
+        """A window was not transcribed."""
         self._failed.append(window.number)
-        if reason != "queue_full":  # what it holds may do the same to the next one
+        if reason != "queue_full":  # as left context its audio could make the next one fail, too
             self.history.record(None)
 
     def silence(self, start_frame: int, frames: int) -> None:
-        """So many frames without speech."""
+        """A window without speech."""
         self._add_quiet(start_frame, frames)
         self.interrupted()
 
     @property
     def quiet_frames(self) -> int:
-        """Frames since the last word, as far as is known."""
+        """Frames since the last word, as far as known."""
         return sum(frames for _, frames in self._quiet)
 
     def interrupted(self) -> None:
-        """What comes does not follow upon what was said: something is missing, or was silent."""
+        """What follows does not continue the text so far: something is missing, or was silent."""
         if self.prompt:
             self.prompt.reset()
 
     def _forget_failed(self, before: int | None = None) -> None:
-        """What comes after a window that was not heard does not follow upon what was written. All are told up to number ``before``."""
+        """Drop left context after a window that failed. All windows up to number ``before`` are published."""
         if any(before is None or number < before for number in self._failed):
-            self._left.interrupted()
+            self._left_context.interrupted()
             self._failed = [number for number in self._failed if before is not None and number > before]
 
     def _add_quiet(self, start_frame: int, frames: int) -> None:
@@ -148,8 +148,8 @@ class ChannelState:
             (start, frames), (_, more), *rest = self._quiet
             self._quiet = [(start, frames + more), *rest]
 
-    def _heard(self, window: Window, transcript: Transcript) -> Heard:
-        """Where the answer to a window lies, and where nobody speaks in it."""
+    def _transcribed_range(self, window: Window, transcript: Transcript) -> TranscribedRange:
+        """Which range the transcript of a window covers, with its pauses."""
         cut, rate = window.cut, window.session.rate
         start_s, end_s = window.start_frame / rate, (window.start_frame + window.frames) / rate
         pauses = Pauses()
@@ -158,4 +158,4 @@ class ChannelState:
             first_s = start_s - FRAME_S * len(before)
             speech = spoken_ranges(np.concatenate((before, cut.speech)), self._threshold, first_s)
             pauses = Pauses(transcript.phrases_from(start_s), speech, (first_s, end_s))
-        return Heard(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on, pauses)
+        return TranscribedRange(start_s, end_s, transcript.lead_s, cut.tail_s, cut.goes_on, pauses)

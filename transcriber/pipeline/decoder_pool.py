@@ -1,8 +1,8 @@
-"""DecoderPool off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
+"""Decoding off the event loop. In: functions that block, and files. Out: what they return, and pieces of PCM.
 
-Clips share a few threads, and so do live chunks, which wait for no clip; a file, which goes on for hours, has one of its own.
-Threads are those of executors: a decoder that hangs cannot be stopped, so nobody waits for it, and the command line leaves it
-behind when the process ends.
+Clips share a few threads; live chunks share others, so that they wait for no clip; a file, which takes hours, has one of its
+own. Threads are those of executors: a decoder that hangs cannot be stopped, so nothing waits for it, and the command line leaves
+it behind when the process ends.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that a thread of its own decodes, a piece when one is asked for.
+    """A file that a thread of its own decodes, one piece on demand.
 
     Attributes:
-        media: what it is.
-        pieces: its audio; may be asked for once.
+        media: its format and length.
+        pieces: its audio; may be iterated once.
     """
 
     media: Media
@@ -43,7 +43,7 @@ class DecoderPool:
         self._pool = ThreadPoolExecutor(threads, f"{DECODING_THREAD}clips")
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """What ``function`` returns, from a thread of the pool; who is cancelled does not wait for it.
+        """What ``function`` returns, from a thread of the pool; a cancelled caller does not wait for it.
 
         Raises:
             RuntimeError: the pool is closed.
@@ -51,12 +51,12 @@ class DecoderPool:
         return await asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
 
     def close(self) -> None:
-        """Take no more; what waits is cancelled, and what runs is left behind."""
+        """Cancel what waits; what runs is left behind."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 async def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """What ``function`` returns, from a thread of its own: it takes long. Who is cancelled does not wait for it."""
+    """What a slow ``function`` returns, from a thread of its own; a cancelled caller does not wait for it."""
     thread = ThreadPoolExecutor(1, f"{DECODING_THREAD}long")
     try:
         return await asyncio.wrap_future(thread.submit(function, *args, **kwargs))
@@ -66,7 +66,7 @@ async def run_alone(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwa
 
 @asynccontextmanager
 async def open_file(source: Source, first: int = 0) -> AsyncIterator[OpenFile]:
-    """A file on a thread of its own, which also calls ``source``; from frame ``first`` on, as in ``open_media``.
+    """Open a file on a thread of its own, which also reads ``source``; from frame ``first`` on, as in ``open_media``.
 
     Raises:
         MediaError: it cannot be decoded.
@@ -79,7 +79,7 @@ async def open_file(source: Source, first: int = 0) -> AsyncIterator[OpenFile]:
             yield OpenFile(media, pieces)
     finally:
         if media is not None:
-            thread.submit(media.pieces.close)  # behind the piece that it may be decoding
+            thread.submit(media.pieces.close)  # after the piece that it may be decoding
         thread.shutdown(wait=False)
 
 

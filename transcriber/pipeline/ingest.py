@@ -1,4 +1,4 @@
-"""What the two ways in have in common, for the service and its figures: the streams that are served."""
+"""What live and durable ingest have in common: the streams that are served, and their figures."""
 
 import asyncio
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from transcriber.audio.session import Session
 
 
 class Served(Protocol):
-    """A stream, as far as figures go."""
+    """A stream, as far as figures need it."""
 
     @property
     def session(self) -> Session | None: ...
@@ -22,11 +22,11 @@ Stream = TypeVar("Stream", bound=Served)
 
 
 class Ingest(Generic[Stream]):
-    """Event loop only, but for the figures: those telemetry reads from a thread of its own.
+    """Event loop only, except the figures, which telemetry reads on a thread of its own.
 
     Attributes:
         streams: those that are served, by name.
-        tasks: of those that have one.
+        tasks: of streams that have one.
     """
 
     tasks: Collection[asyncio.Task[None]] = ()
@@ -34,7 +34,7 @@ class Ingest(Generic[Stream]):
     def __init__(self) -> None:
         self.streams: dict[str, Stream] = {}
 
-    # A list is made in one step of the interpreter, while the loop goes on.
+    # list() copies in one step of the interpreter, while the event loop continues.
 
     @property
     def active(self) -> int:
@@ -43,7 +43,7 @@ class Ingest(Generic[Stream]):
 
     @property
     def stalled(self) -> int:
-        """Streams with an open session to which nothing comes."""
+        """Streams with an open session that receive nothing, not even heartbeats."""
         return sum(stream.stalled for stream in list(self.streams.values()))
 
     @property

@@ -1,31 +1,31 @@
-"""Partial text that does not flicker: what two passes agree on stays as it is.
+"""Partial text that does not flicker: words on which two passes agree stay.
 
-In: the words of one pass over the open window after the other. Out: the words to show: those agreed so far, and after them
-what the latest pass makes of the rest. That is LocalAgreement-2 (Liu et al., Interspeech 2020).
+In: the words of successive passes over the open window. Out: the words to publish: those agreed so far, then those of the latest
+pass for the rest. This is LocalAgreement-2 (Liu et al., Interspeech 2020).
 """
 
 from collections.abc import Sequence
 
 from transcriber.engine.transcript import Word
-from transcriber.pipeline.left_context import same
+from transcriber.pipeline.word_alignment import same_word
 
 NEAR_S = 1.0
-"""A word that is agreed on is looked for so near to where it was first heard."""
+"""How far the end of an agreed word may move between passes."""
 
 
 class LocalAgreement:
-    """Of one open window."""
+    """Agreement on one open window. Event loop only."""
 
     def __init__(self) -> None:
         self._agreed: list[Word] = []
-        self._rest: list[Word] = []  # what the pass before made of what follows
+        self._rest: list[Word] = []  # the previous pass's words after those
 
     def follow(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        """Take the words of one more pass; returns those to show. None that was agreed on ever changes."""
+        """Add the words of one more pass; returns those to publish. Agreed words never change."""
         rest = list(words[self._next(words) :])
         agreed = 0
         for word, before in zip(rest, self._rest, strict=False):
-            if not same(word.word, before.word):
+            if not same_word(word.word, before.word):
                 break
             agreed += 1
         self._agreed += rest[:agreed]
@@ -33,13 +33,15 @@ class LocalAgreement:
         return (*self._agreed, *self._rest)
 
     def _next(self, words: Sequence[Word]) -> int:
-        """Index of the first word after what is agreed."""
+        """Index of the first word after the agreed ones."""
         count = len(self._agreed)
-        if all(same(word.word, agreed.word) for word, agreed in zip(words, self._agreed, strict=False)):
+        if all(same_word(word.word, agreed.word) for word, agreed in zip(words, self._agreed, strict=False)):
             return min(count, len(words))
         last = self._agreed[-1]
         places = [
-            i for i, word in enumerate(words) if same(word.word, last.word) and abs(word.end_s - last.end_s) < NEAR_S
+            i
+            for i, word in enumerate(words)
+            if same_word(word.word, last.word) and abs(word.end_s - last.end_s) < NEAR_S
         ]
         if places:
             return min(places, key=lambda i: abs(i + 1 - count)) + 1

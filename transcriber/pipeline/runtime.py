@@ -1,4 +1,4 @@
-"""What all streams of a daemon share, and what one request or file asks for. Plain data."""
+"""What all streams of a daemon share, and the options of one clip or file. Plain data."""
 
 from dataclasses import dataclass
 
@@ -24,12 +24,14 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What whoever asks for text wants of it.
+    """Options of a clip or a file.
 
     Attributes:
         translate: into English.
-        prompt: names and terms, shown to whisper before every window.
+        prompt: names and terms that whisper sees before every window.
+        requester: clips of one requester share a turn in the worker's queue; empty: the file has its own.
     """
 
     translate: bool = False
     prompt: str = ""
+    requester: str = ""

@@ -1,7 +1,7 @@
-"""The second pass over a live stream: what has been said is heard again from memory, when the worker has nothing else to do.
+"""The second pass over a live stream: passages are transcribed again from memory, while the worker is idle.
 
-In: what is told of the stream's sessions, as it is told. Out: jobs for the worker, and what is to be published of their answers.
-Nobody waits for it but the session's ``end``, and that no longer than ``END_S`` and the run that is under way then.
+In: what is published of the stream's sessions. Out: jobs for the worker, and revisions. Only the session's ``end`` waits for it, and
+no longer than ``END_S`` and the run that is in progress then.
 """
 
 import time
@@ -16,27 +16,28 @@ from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
-from transcriber.pipeline.passages import Part, Passage, Passages, Sound, revised, sound_of
+from transcriber.pipeline.passages import Part, Passage, PassageAudio, Passages, audio_of
+from transcriber.pipeline.revision import revise
 from transcriber.schema.messages import SkippedRevision
 from transcriber.telemetry import Counters
 
 KEPT_S = 60.0
-"""Audio is kept for so long after it was told, and so much of it: 64 kB a second."""
+"""How long audio is kept after its text was published, and how much of it: 64 kB a second."""
 
 END_S = 5.0
-"""When all else of a session is told, its passages wait for so long."""
+"""How long a session's ``end`` waits for its passages."""
 
 MOST_TRIES = 3
-"""A passage that is given up so often for what came is left as it was told."""
+"""Attempts at a passage, which more urgent jobs interrupt; then its text stays as published."""
 
 
 class FinalsToRevise(Protocol):
-    """Who makes jobs of passages, and publishes what comes of them; a ``StreamOutput`` is one."""
+    """Makes jobs of passages, and publishes revisions; ``StreamOutput`` is one."""
 
     counters: Counters
 
     def passage_job(
-        self, session: Session, passage: Passage, sound: Sound, settle: Callable[[Job, Outcome], None]
+        self, session: Session, passage: Passage, sound: PassageAudio, settle: Callable[[Job, Outcome], None]
     ) -> Job: ...
 
     def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None: ...
@@ -46,7 +47,7 @@ class FinalsToRevise(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A passage that nobody has heard again.
+    """A passage that is not transcribed again yet.
 
     Attributes:
         until_s: monotonic time at which it is given up.
@@ -63,71 +64,73 @@ class _Waiting:
 class SecondPass:
     """Event loop only."""
 
-    def __init__(self, worker: Worker, told: FinalsToRevise, threshold: float) -> None:
+    def __init__(self, worker: Worker, output: FinalsToRevise, threshold: float) -> None:
         """A frame of audio holds speech from ``threshold`` on."""
-        self._worker, self._told, self._threshold = worker, told, threshold
+        self._worker, self._output, self._threshold = worker, output, threshold
         self._sessions: dict[Session, list[Passages]] = {}  # by channel
         self._waiting: deque[_Waiting] = deque()
-        self._in_hand: _Waiting | None = None
+        self._running: _Waiting | None = None
         self._job: Job | None = None  # of that
         self._stopped = False
 
     def final(self, window: Window, own: Transcript, message_id: str, received_at: datetime) -> None:
-        """A window was told with these words."""
+        """A window was published with the words of ``own``."""
         if not self._stopped:
             part = Part.of_window(window, own, message_id, self._threshold, received_at)
-            self._add(window.session, window.channel, self._of(window.session)[window.channel].add(part))
+            self._add(window.session, window.channel, self._passages_of(window.session)[window.channel].add(part))
 
     def silence(self, silence: Silence) -> None:
         if not self._stopped:
-            found = self._of(silence.session)[silence.channel].add(Part.of_silence(silence))
+            found = self._passages_of(silence.session)[silence.channel].add(Part.of_silence(silence))
             self._add(silence.session, silence.channel, found)
 
     def gap(self, gap: Gap) -> None:
-        """Something was not heard, and no window goes on over it."""
+        """A gap that no window spans."""
         if not self._stopped:
-            for channel, passages in enumerate(self._of(gap.session)):
+            for channel, passages in enumerate(self._passages_of(gap.session)):
                 if gap.channel in {None, channel}:
                     self._add(gap.session, channel, passages.gap(gap.start_frame, gap.frames))
 
     def holds(self, session: Session) -> bool:
-        """Whether something is still to be published of ``session``, of which all is told but its end."""
+        """Whether passages of ``session`` are pending; all of it is published but its end."""
         for channel, passages in enumerate(self._sessions.pop(session, ())):
             self._add(session, channel, [] if self._stopped else passages.end())
-        left = [one for one in (*self._waiting, self._in_hand) if one and one.session is session]
+        left = [one for one in (*self._waiting, self._running) if one and one.session is session]
         for one in left:
             one.until_s = min(one.until_s, time.monotonic() + END_S)
         return bool(left)
 
-    def look(self) -> None:
-        """Have the worker hear what waits, if it has nothing else to do; give up what has waited too long."""
+    def start_next(self) -> None:
+        """Give the next passage to the worker, if it is idle; give up those that have waited too long."""
         now_s = time.monotonic()
-        # Each may bring about another look.
+        # Giving up one may publish an end, which calls this again.
         while late := next((one for one in self._waiting if one.until_s <= now_s), None):
             self._waiting.remove(late)
-            self._leave(late, "busy")
+            self._give_up(late, "busy")
         queue = self._worker.queue
-        # It waits behind others, perhaps a file of hours.
-        if (late := self._in_hand) and late.until_s <= now_s and self._job and queue.withdraw(self._job):
-            self._in_hand = self._job = None
-            self._leave(late, "busy")
-        if self._waiting and not self._in_hand and queue.idle and queue.has_room(Lane.SECOND_PASS):
-            one = self._in_hand = self._waiting.popleft()
+        # Its job may wait behind others, perhaps a file of hours.
+        if (late := self._running) and late.until_s <= now_s and self._job and queue.withdraw(self._job):
+            self._running = self._job = None
+            self._give_up(late, "busy")
+        if self._waiting and not self._running and queue.idle and queue.has_room(Lane.SECOND_PASS):
+            one = self._running = self._waiting.popleft()
             one.tries += 1
-            sound = sound_of(one.passage, [part.heard for part in one.passage.parts if part.heard])
-            job = self._job = self._told.passage_job(one.session, one.passage, sound, partial(self._heard, one, sound))
+            sound = audio_of(one.passage, [part.audio for part in one.passage.parts if part.audio])
+            job = self._job = self._output.passage_job(
+                one.session, one.passage, sound, partial(self._answered, one, sound)
+            )
             if queue.try_put(job):
-                self._again(one)
+                self._retry(one)
 
     def stop(self) -> None:
-        """Nothing is heard again any more."""
+        """Give up all passages, now and from now on."""
         self._stopped = True
-        left, self._in_hand, self._job = [*self._waiting, *([self._in_hand] if self._in_hand else [])], None, None
+        left, self._running, self._job = [*self._waiting, *([self._running] if self._running else [])], None, None
         self._waiting.clear()
         for one in left:
-            self._leave(one, "busy")
+            self._give_up(one, "busy")
 
-    def _of(self, session: Session) -> list[Passages]:
+    def _passages_of(self, session: Session) -> list[Passages]:
         if session not in self._sessions:
             self._sessions[session] = [Passages(session.rate) for _ in range(session.channels)]
         return self._sessions[session]
@@ -136,35 +139,35 @@ class SecondPass:
         until_s = time.monotonic() + KEPT_S
         self._waiting.extend(_Waiting(session, channel, passage, until_s) for passage in passages)
         while sum(one.passage.frames / one.session.rate for one in self._waiting) > KEPT_S:
-            self._leave(self._waiting.popleft(), "busy")
+            self._give_up(self._waiting.popleft(), "busy")
         if passages:
-            self.look()
+            self.start_next()
 
-    def _heard(self, one: _Waiting, sound: Sound, job: Job, outcome: Outcome) -> None:
-        """What whisper says of a passage; or it was given up."""
-        if one is not self._in_hand:
+    def _answered(self, one: _Waiting, sound: PassageAudio, job: Job, outcome: Outcome) -> None:
+        """A passage's job is done, or was interrupted."""
+        if one is not self._running:
             return
         self._job = None
         if not isinstance(outcome, Transcript):
-            self._again(one)
+            self._retry(one)
         else:
-            self._in_hand = None
-            better = revised(one.passage, outcome, one.session.rate, sound)
+            self._running = None
+            better = revise(one.passage, outcome, one.session.rate, sound)
             if isinstance(better, Transcript):
-                self._told.revised(one.session, one.channel, one.passage, job, better)
-                self._told.end_if_complete(one.session)
+                self._output.revised(one.session, one.channel, one.passage, job, better)
+                self._output.end_if_complete(one.session)
             else:
-                self._leave(one, better)
-        self.look()
+                self._give_up(one, better)
+        self.start_next()
 
-    def _again(self, one: _Waiting) -> None:
-        self._in_hand = None
+    def _retry(self, one: _Waiting) -> None:
+        self._running = None
         if one.tries < MOST_TRIES:
             self._waiting.appendleft(one)
         else:
-            self._leave(one, "busy")
+            self._give_up(one, "busy")
 
-    def _leave(self, one: _Waiting, why: SkippedRevision) -> None:
-        """Its text stays as it was told."""
-        self._told.counters.revisions_left_out[why] += 1
-        self._told.end_if_complete(one.session)
+    def _give_up(self, one: _Waiting, why: SkippedRevision) -> None:
+        """Count why; its text stays as published."""
+        self._output.counters.revisions_left_out[why] += 1
+        self._output.end_if_complete(one.session)

@@ -1,6 +1,7 @@
-"""What is told of one session.
+"""The messages of one session.
 
-In: what happened to it. Out: its ``status``, ``partial``, ``final``, ``silence``, ``gap`` and ``end``, for the publisher.
+In: events, and transcripts of its windows. Out: its ``status``, ``partial``, ``final``, ``revision``, ``silence``, ``gap`` and
+``end``, for a ``MessageSink``.
 """
 
 import math
@@ -40,21 +41,21 @@ class SessionOutput:
     """Everything that is published of one session goes through here. Event loop only.
 
     Attributes:
-        language: what its windows are to be heard as; None: each speaker's is detected, and stays.
-        prompt: names and terms that its publisher expects; it stands before what its speakers said.
-        speakers: one for each channel that is heard apart, or one for all.
+        language: of its windows; None: detected for each speaker.
+        prompt: names and terms that its publisher expects; whisper sees it before the text so far.
+        speakers: one for each channel that is transcribed separately, or one for all.
         parent: ``traceparent`` of the latest payload that had one.
-        stalled, silent: states that were told.
-        counted_overlap: frames that came twice, as far as they are counted.
-        odd_unit: whether it was told that offsets count something else than frames.
-        noticed: whether it was told what showed while channels were mixed.
-        statuses, unknown_gaps: how many were told; several can lie at one frame, and their ids must differ all the same.
+        stalled, silent: states that were published.
+        counted_overlap: frames received twice, as far as they are counted.
+        odd_unit: whether a warning was logged that offsets do not count frames.
+        noticed: whether a warning was logged about the mixed channels.
+        statuses, unknown_gaps: how many were published; several can have the same frame, and their ids must differ.
     """
 
     def __init__(
         self, stream: str, session: Session, settings: Settings, outbox: MessageSink, publisher: MessageSink
     ) -> None:
-        """Partials go to ``publisher``, as the next one makes up for a lost one; all else to ``outbox``."""
+        """Partials go to ``publisher``, as the next one replaces a lost one; all else to ``outbox``."""
         self.language = settings.language
         self.prompt = ""
         self._settings = settings
@@ -70,7 +71,7 @@ class SessionOutput:
         self.statuses = self.unknown_gaps = 0
 
     def state(self) -> dict[str, Any]:
-        """What another daemon needs to go on, as fields of a ``SessionState``."""
+        """What another daemon needs to resume, as fields of a ``SessionState``."""
         return {
             "traceparent": self.parent,
             "statuses": self.statuses,
@@ -79,7 +80,7 @@ class SessionOutput:
         }
 
     def restore(self, state: SessionState) -> None:
-        """Go on where another daemon stood."""
+        """Resume from another daemon's state."""
         self.language, self.prompt, self.parent = state.language, state.prompt, state.traceparent
         self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
         self.speakers = [ChannelState(self._settings, speaker) for speaker in state.speakers]
@@ -116,7 +117,7 @@ class SessionOutput:
         traceparent: str,
         record: Callable[[Timing], None],
     ) -> None:
-        """``record`` gets the timing, which is whole only when the message is sent."""
+        """``record`` gets the timing, which is complete only when the message is sent."""
 
         def build() -> Final:
             timing = _timing(job, transcript)
@@ -127,7 +128,7 @@ class SessionOutput:
         self._outbox.put(build, traceparent, channel=window.channel)
 
     def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage, model: str) -> None:
-        """What was a gap is text after all."""
+        """Text for what was published as a gap."""
         gap_id = message_id(self._stream, self._session.id, instead.start_frame, instead.type, 0, window.channel)
         fields = self._transcribed(window, window.channel, transcript, instead.received_at) | {
             "last_segment": window.number,
@@ -136,10 +137,10 @@ class SessionOutput:
             "first_seq": instead.first_seq,
             "last_seq": instead.last_seq,
         }
-        self._revise(fields, job, transcript, window.channel, model)
+        self._put_revision(fields, job, transcript, window.channel, model)
 
     def second_pass(self, passage: Passage, channel: int, job: Job, transcript: Transcript, *, model: str) -> None:
-        """What was told of several windows is better told so; times of ``transcript`` count from the passage's start."""
+        """Better text for several windows; times of ``transcript`` count from the passage's start."""
         last = passage.parts[-1]
         fields = self._transcribed(passage, channel, transcript, last.received_at or datetime.now(UTC)) | {
             "last_segment": last.number,
@@ -148,9 +149,9 @@ class SessionOutput:
             "first_seq": passage.parts[0].first_seq,
             "last_seq": last.last_seq,
         }
-        self._revise(fields, job, transcript, channel, model)
+        self._put_revision(fields, job, transcript, channel, model)
 
-    def _revise(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
+    def _put_revision(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
         def build() -> Revision:
             return Revision(**fields, rev=1, model=model, timing=_timing(job, transcript))
 
@@ -159,7 +160,7 @@ class SessionOutput:
     def partial(
         self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
     ) -> None:
-        """``window`` is what was heard of the open one."""
+        """Text so far; ``window`` is the open one as far as it was transcribed."""
 
         def build() -> Partial:
             fields = self._transcribed(window, window.channel, transcript, received_at)
@@ -168,9 +169,11 @@ class SessionOutput:
         self._publisher.put(build, self.parent or self._own_traceparent, rev, window.channel)
 
     def end(self) -> None:
-        """The session's account; the last of its messages."""
+        """The session's frame account; the last of its messages."""
         session = self._session
-        account = {"received": session.received} | {fate.name.lower(): session.account[fate] for fate in FrameOutcome}
+        account = {"received": session.received} | {
+            outcome.name.lower(): session.account[outcome] for outcome in FrameOutcome
+        }
         self._put(
             End(
                 **self._range(0, session.clock, datetime.now(UTC)),
@@ -191,13 +194,13 @@ class SessionOutput:
         self._outbox.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
 
     def _label(self, channel: int | None) -> str | None:
-        """The speaker's, where speakers are told apart."""
+        """The channel's ``speaker``, where channels are transcribed separately."""
         return None if channel is None or len(self.speakers) == 1 else str(channel)
 
     def _transcribed(
         self, window: Window | Passage, channel: int, transcript: Transcript, received_at: datetime
     ) -> dict[str, Any]:
-        """The fields of what a window says, or several together."""
+        """The fields of text, of a window or of several together."""
         return self._range(window.start_frame, window.frames, received_at) | {
             "segment": window.number,
             "text": transcript.text,
@@ -227,13 +230,13 @@ class SessionOutput:
 
 
 def _one_line(text: str) -> str:
-    """``text`` as a ``detail``, whatever a publisher made it quote."""
+    """``text`` as a ``detail``: printable ASCII, whatever of a publisher's it quotes."""
     line = re.sub(r"[^ -~]", lambda odd: odd[0].encode("unicode_escape").decode(), mask(text))
     return line if len(line) <= MAX_DETAIL else f"{line[: MAX_DETAIL - 3]}..."
 
 
 def _timing(job: Job, transcript: Transcript) -> Timing:
-    """Where the time went, if the message goes to the client now."""
+    """Where the time went, if the message is sent now."""
     now_s = time.monotonic()
     return Timing(
         queue_ms=1000 * (job.started_s - job.enqueued_s),

@@ -1,4 +1,4 @@
-"""Where messages of a stream go: a publisher, a store, or a list that is taken later. Event loop only."""
+"""Where messages of a stream go: a publisher, a stored stream, or a buffer. Event loop only."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,15 +7,15 @@ from transcriber.schema.messages import AnyMessage
 
 
 class MessageSink(Protocol):
-    """Where messages go; ``Publisher`` is one."""
+    """Takes messages to publish; ``Publisher`` is one."""
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Send what ``build`` returns, after all that was put before."""
+        """Publish what ``build`` returns, after all that was put before."""
         ...
 
 
 class BufferedSink:
-    """Takes what is told of an entry, until it is stored."""
+    """Keeps messages until they are taken."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[Callable[[], AnyMessage], str, int, int]] = []
@@ -24,6 +24,6 @@ class BufferedSink:
         self._messages.append((build, traceparent, rev, channel))
 
     def take(self) -> list[tuple[Callable[[], AnyMessage], str, int, int]]:
-        """What was put since."""
+        """What was put since the last call: builder, ``traceparent``, ``rev`` and ``channel`` of each."""
         messages, self._messages = self._messages, []
         return messages

@@ -1,12 +1,12 @@
-"""What is told of one stream: its sessions' accounts and messages, as windows become text, silences and gaps.
+"""What is published of one stream: its sessions' messages and frame accounts, as windows become text, silences and gaps.
 
-In: what happened, in order. Out: metrics, spans, and what is to be published. Live and durable mode differ in what they
-do with audio; what they tell is the same.
+In: events of the audio and outcomes of jobs, in order. Out: metrics, spans, and messages for a ``MessageSink``. Live and durable
+mode, clips and files differ in how they handle audio, not in what they publish.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -15,11 +15,12 @@ from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.stream import Ended, Event, Started
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.engine.job import Job, Lane, Outcome, Settle
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
-from transcriber.pipeline.passages import Passage, Sound
+from transcriber.pipeline.passages import Passage, PassageAudio
 from transcriber.pipeline.runtime import RequestOptions, Runtime
 from transcriber.pipeline.second_pass import SecondPass
 from transcriber.pipeline.session_output import SessionOutput
@@ -30,124 +31,177 @@ from transcriber.telemetry import Counters, valid_traceparent
 
 log = logging.getLogger(__name__)
 
-TOLD_OF: dict[Verdict, StreamState] = {Verdict.CONTENTION_BEGUN: "contended", Verdict.CONTENTION_OVER: "resumed"}
-"""The states of a stream on which two publish."""
+CONTENTION_STATES: dict[Verdict, StreamState] = {
+    Verdict.CONTENTION_BEGUN: "contended",
+    Verdict.CONTENTION_OVER: "resumed",
+}
+"""States of a stream with two publishers."""
 
 
 class StreamOutput:
     """Event loop only.
 
     Attributes:
-        name: of the stream.
-        sessions: the open one and those that still wait for text, with what is told of each.
-        counters: of the stream; those of a clip or a file nobody sees: what it lacks is in its reply or its results, and alerts
+        name: of the stream or of the file's job; of a clip, which is no stream, the id of its session.
+        sessions: the open one and those with text pending, each with its output.
+        counters: of the stream. Those of a clip or file are discarded: its reply or results say what is missing, and alerts
             are about streams.
-        jobs: where windows count as jobs, be it of a clip or a file.
-        second_pass: hears once more what was told; None: nobody does.
+        jobs: counters of jobs, for clips and files as well.
+        second_pass: transcribes passages again; None: switched off, or not in live mode.
     """
 
-    def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, wish: RequestOptions | None = None) -> None:
-        """What must not be lost goes to ``outbox``, guesses to the publisher of ``runtime``.
+    def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, options: RequestOptions | None = None) -> None:
+        """Partials go to the publisher of ``runtime``, all other messages to ``outbox``.
 
-        A request and a file come with a ``wish``; without one it is live audio, and its times are those that are measured.
+        Clips and files have ``options``; without, it is a stream, whose latency is measured.
         """
         self.name = name
-        self._wish = wish
+        self._options = options
         self.sessions: dict[Session, SessionOutput] = {}
         telemetry = runtime.telemetry
-        self.counters = telemetry.counters(name) if wish is None else Counters()
-        self.jobs = self.counters if wish is None else telemetry.counters()
+        self.counters = telemetry.counters(name) if options is None else Counters()
+        self.jobs = self.counters if options is None else telemetry.counters()
         self._runtime = runtime
         self._outbox = outbox
         self.second_pass: SecondPass | None = None
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
-        """Tell what others have made up: an ``MessageSink``."""
+        """Publish a message made elsewhere: a ``MessageSink``."""
         self._outbox.put(build, traceparent, rev, channel)
+
+    def received(
+        self,
+        session: Session | None,
+        events: Sequence[Event],
+        headers: AudioHeaders,
+        arrival: Arrival,
+        worker: Worker,
+        *,
+        published: bool = True,
+    ) -> None:
+        """A live payload: its headers, its events, and perhaps a partial.
+
+        ``session`` is the open one after the payload; windows among the ``events`` go to ``worker``. ``published``: whether a
+        publisher sent the payload; else the daemon ends the stream.
+        """
+        if session in self.sessions:
+            self.note(session, headers)
+            if events:
+                self.notice(session)
+            if published:
+                self.stalled(session, stalled=False)
+        self.handle(events, headers, arrival, worker)
+        if session:
+            self.guess(session, worker, arrival)
+
+    def handle(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival, worker: Worker) -> None:
+        """Publish events of live audio, in order; windows go to ``worker``."""
+        for event in events:
+            match event:
+                case Started(session):
+                    self.started(session, headers)
+                case Window():
+                    self._enqueue(event, arrival, worker)
+                case Silence():
+                    self.silence(event, arrival.wall)
+                case Gap():
+                    self.gap(event, arrival.wall)
+                case IgnoredPart():
+                    self.odd(event)
+                case Ended(session):
+                    self.ended(session)
+
+    def _enqueue(self, window: Window, arrival: Arrival, worker: Worker) -> None:
+        job = self.job(window, partial(self.window, window, arrival.wall), Lane.FINAL, arrival)
+        refused = worker.queue.try_put(job)
+        if refused is not job:
+            self.jobs.jobs_enqueued += 1
+        if refused is not None:
+            refused.settle(refused, worker.queue.no_place(refused.lane))
 
     def started(self, session: Session, headers: AudioHeaders) -> None:
         self.add(session).status("started", 0)
         self.note(session, headers)
 
     def add(self, session: Session) -> SessionOutput:
-        """Report on ``session`` from now on."""
-        report = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
-        self.sessions[session] = report
-        return report
+        """Add ``session``."""
+        output = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
+        self.sessions[session] = output
+        return output
 
     def note(self, session: Session, headers: AudioHeaders) -> None:
-        """What the headers say about the session."""
-        report, parent, language = self.sessions[session], headers.traceparent, headers.language
-        # Mostly they say what they said before.
-        if parent and parent != report.parent and valid_traceparent(parent):
-            report.parent = parent
-        if language and language != report.language:
+        """Apply headers to the session."""
+        output, parent, language = self.sessions[session], headers.traceparent, headers.language
+        # Mostly they repeat the payload before.
+        if parent and parent != output.parent and valid_traceparent(parent):
+            output.parent = parent
+        if language and language != output.language:
             allowed = self._runtime.settings.languages
             if not self._runtime.model.supports(language):
                 self.odd(IgnoredPart("header", f"Language {language} is none that the model knows"))
             elif allowed and language not in allowed:
                 self.odd(IgnoredPart("header", f"Language {language} is not in WHISPER_LANGUAGES"))
             else:
-                report.language = language
+                output.language = language
         if headers.prompt is not None:
-            report.prompt = headers.prompt
-        if session.overlap > report.counted_overlap:
-            report.counted_overlap = session.overlap
+            output.prompt = headers.prompt
+        if session.overlap > output.counted_overlap:
+            output.counted_overlap = session.overlap
             self.counters.chunks_dropped["overlap"] += 1
 
     def notice(self, session: Session) -> None:
-        """What shows in the audio that has come, once there is more of it than a payload."""
-        report = self.sessions[session]
-        if session.offsets and session.offsets.unit != 1 and not report.odd_unit:
-            report.odd_unit = True
+        """Warn, once a session, of what shows in its audio only after more than one payload."""
+        output = self.sessions[session]
+        if session.offsets and session.offsets.unit != 1 and not output.odd_unit:
+            output.odd_unit = True
             self._runtime.warnings.warning(
                 "offset", "Audio-Offset counts %g a frame, and is read so", session.offsets.unit, stream=self.name
             )
-        if session.mix_report.opposed and not report.noticed and (odd := session.mix_report.warning(session.rate)):
-            report.noticed = True
+        if session.mix_report.opposed and not output.noticed and (odd := session.mix_report.warning(session.rate)):
+            output.noticed = True
             self._runtime.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
     def passed_over(self, headers: Iterable[str]) -> None:
-        """Headers that make no sense, each as a line."""
+        """Headers that are ignored, each with its reason in one line."""
         for line in headers:
             self.odd(IgnoredPart("header", line))
 
     def odd(self, odd: IgnoredPart) -> None:
-        """Something was passed over of a payload that is heard all the same."""
+        """Something in a payload was ignored; the payload is transcribed all the same."""
         self.counters.chunks_odd[odd.reason] += 1
-        kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # of each header one is logged
+        kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # each header is logged
         self._runtime.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
 
     def contended(self, detail: str) -> None:
-        """A payload is of another publisher, and not heard."""
+        """A payload is another publisher's, and skipped."""
         self.counters.chunks_dropped["contended"] += 1
         self._runtime.warnings.warning("contended", "payload skipped: %s", detail, stream=self.name)
 
     def refused(self, reason: str, *, count: bool = True) -> None:
-        """A payload cannot be heard; ``count``: this is the first that is said of it."""
+        """A payload cannot be read; ``count``: count it as dropped, which is done once a payload."""
         self.counters.chunks_dropped["bad_input"] += count
         self._runtime.warnings.warning("bad_input", "payload skipped: %s", reason, stream=self.name)
 
     def stalled(self, session: Session, *, stalled: bool) -> None:
-        """Whether anything comes, be it a heartbeat; told when it changes."""
-        report = self.sessions[session]
-        if report.stalled != stalled:
-            report.stalled = stalled
-            report.status("stalled" if stalled else "resumed")
+        """Whether nothing arrives, not even heartbeats; published when it changes."""
+        output = self.sessions[session]
+        if output.stalled != stalled:
+            output.stalled = stalled
+            output.status("stalled" if stalled else "resumed")
 
     def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
-        """``window`` for the worker."""
-        report, speech = self.sessions[window.session], window.cut.speech
-        speaker = report.speakers[window.channel]
+        """A job to transcribe ``window``."""
+        output, speech = self.sessions[window.session], window.cut.speech
+        speaker = output.speakers[window.channel]
         return Job(
-            stream=self.name,
+            stream=(self._options and self._options.requester) or self.name,
             samples=window.cut.samples,
             lead_s=window.cut.lead_s,
-            language=report.language,
+            language=output.language,
             settle=settle,
             lane=lane,
-            translate=self._wish is not None and self._wish.translate,
-            vocabulary=report.prompt if self._wish is None else self._wish.prompt,
+            translate=self._options is not None and self._options.translate,
+            vocabulary=output.prompt if self._options is None else self._options.prompt,
             prompt=speaker.prompt,
             history=speaker.history,
             deterministic=self._runtime.settings.durable,
@@ -157,15 +211,15 @@ class StreamOutput:
         )
 
     def window(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
-        """A window became text, or it did not."""
+        """Publish a window's outcome: a ``final``, or a ``gap``."""
         session, kind = window.session, "final" if isinstance(outcome, Transcript) else "gap"
-        report = self.sessions[session]
+        output = self.sessions[session]
         traceparent = self._runtime.telemetry.job_span(
             job,
             session=session.id,
             message_id=message_id(self.name, session.id, window.start_frame, kind, 0, window.channel),
             error=None if isinstance(outcome, Transcript) else outcome.reason,
-            parent=report.parent,
+            parent=output.parent,
         )
         if isinstance(outcome, Transcript):
             session.account.settle(FrameOutcome.TRANSCRIBED, window.start_frame, window.frames, window.channel)
@@ -175,8 +229,8 @@ class StreamOutput:
             self._note_language(window, outcome)
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
-            own = report.speakers[window.channel].final(window, outcome)
-            report.final(
+            own = output.speakers[window.channel].final(window, outcome)
+            output.final(
                 window,
                 job,
                 own,
@@ -185,13 +239,13 @@ class StreamOutput:
                 traceparent=traceparent,
                 record=self._record,
             )
-            self._listen_for_silence(session, window.start_frame + window.frames)
+            self._check_silence(session, window.start_frame + window.frames)
             if self.second_pass:
                 final_id = message_id(self.name, session.id, window.start_frame, "final", 0, window.channel)
                 self.second_pass.final(window, own, final_id, received_at)
         else:
             session.account.settle(FrameOutcome.DROPPED, window.start_frame, window.frames, window.channel)
-            report.speakers[window.channel].failed(window, outcome.reason)
+            output.speakers[window.channel].failed(window, outcome.reason)
             self.jobs.jobs_dropped[outcome.reason] += 1
             lost_s = window.frames / session.rate
             self._runtime.warnings.warning(
@@ -199,11 +253,11 @@ class StreamOutput:
             )
             place = window.start_frame, window.frames
             gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
-            self._tell_gap(gap, received_at, traceparent)
+            self._publish_gap(gap, received_at, traceparent)
         self.end_if_complete(session)
 
     def _note_language(self, window: Window, transcript: Transcript) -> None:
-        """Tell that a speaker is heard in another language than before, where nobody said in which."""
+        """Count and log that a speaker's detected language changed."""
         before = self.sessions[window.session].speakers[window.channel].spoken.language
         now = transcript.spoken.language if transcript.spoken else None
         if before and now and now != before:
@@ -220,39 +274,39 @@ class StreamOutput:
             )
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
-        """Nobody speaks in this window, so it need not be heard."""
-        session, report = silence.session, self.sessions[silence.session]
+        """A window without speech, which is not transcribed."""
+        session, output = silence.session, self.sessions[silence.session]
         self.counters.chunks_filtered += 1
         session.account.settle(FrameOutcome.SILENT, silence.start_frame, silence.frames, silence.channel)
-        report.speakers[silence.channel].silence(silence.start_frame, silence.frames)
-        report.silence(silence, received_at)
-        self._listen_for_silence(session, silence.start_frame + silence.frames)
+        output.speakers[silence.channel].silence(silence.start_frame, silence.frames)
+        output.silence(silence, received_at)
+        self._check_silence(session, silence.start_frame + silence.frames)
         if self.second_pass:
             self.second_pass.silence(silence)
 
     def gap(self, gap: Gap, received_at: datetime) -> None:
-        """Frames never came, or it is not known how many, or they are of no use."""
+        """Frames are missing, known in number or not, or unusable."""
         if gap.reason == "bad_input" and gap.frames:
             self.refused(gap.detail or "")
         gap.session.account.settle(gap.outcome, gap.start_frame, gap.frames, gap.channel)
-        self._tell_gap(gap, received_at)
+        self._publish_gap(gap, received_at)
 
     def ended(self, session: Session) -> None:
-        """No more audio will come of ``session``; its ``end`` follows upon the last of its windows."""
+        """``session`` has no more audio; its ``end`` follows its last window."""
         session.closed = True
         self.end_if_complete(session)
 
-    def passage_job(self, session: Session, passage: Passage, sound: Sound, settle: Settle) -> Job:
-        """What was told, for the worker once more."""
-        report = self.sessions[session]
+    def passage_job(self, session: Session, passage: Passage, sound: PassageAudio, settle: Settle) -> Job:
+        """A job to transcribe a passage again."""
+        output = self.sessions[session]
         return Job(
             stream=self.name,
             samples=sound.samples,
             lead_s=sound.lead_s,
-            language=passage.language or report.language,
+            language=passage.language or output.language,
             settle=settle,
             lane=Lane.SECOND_PASS,
-            vocabulary=report.prompt,
+            vocabulary=output.prompt,
             deterministic=True,
             speech_s=sound.speech_s,
             speech_prob=sound.speech_prob,
@@ -260,57 +314,57 @@ class StreamOutput:
         )
 
     def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None:
-        """What was told of a passage is better told so."""
+        """Publish a revision of a passage."""
         self.counters.revisions += 1
         self.sessions[session].second_pass(passage, channel, job, transcript, model=self._runtime.model.name)
 
     def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
-        """Have the open windows heard as far as they go, while the worker has nothing else to do."""
+        """Ask for partials of the open windows, while the worker is idle."""
         interval_s = self._runtime.settings.partial_interval_secs
         if not interval_s or not worker.queue.idle:
             return
         for channel, speaker in enumerate(self.sessions[session].speakers):
             cutter, number = session.cutter(channel), session.number(channel)
             ahead = speaker.closes(number, cutter)
-            if ahead or speaker.due(number, cutter, interval_s):
+            if ahead or speaker.partial_due(number, cutter, interval_s):
                 window = session.closing_window(channel) if ahead else session.open_window(channel)
-                job = self.job(window, partial(self._guessed, window, arrival.wall), Lane.PARTIAL, arrival)
+                job = self.job(window, partial(self._publish_partial, window, arrival.wall), Lane.PARTIAL, arrival)
                 job.speculative = ahead
                 if worker.queue.try_put(job) is None:
-                    speaker.asked(cutter, ahead=ahead)
+                    speaker.partial_requested(cutter, ahead=ahead)
 
-    def _guessed(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
-        """An open window was heard so far; or it was not, as something else was more urgent."""
+    def _publish_partial(self, window: Window, received_at: datetime, job: Job, outcome: Outcome) -> None:
+        """An open window was transcribed so far; or not, as something else was more urgent."""
         session = window.session
-        report = self.sessions.get(session)
-        if report is None or session.closed or window.number != session.number(window.channel):
+        output = self.sessions.get(session)
+        if output is None or session.closed or window.number != session.number(window.channel):
             return  # its final is on the way
-        speaker = report.speakers[window.channel]
+        speaker = output.speakers[window.channel]
         if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
             self.counters.partials += 1
-            report.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
+            output.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
 
-    def _listen_for_silence(self, session: Session, frame: int) -> None:
-        """Tell when audio comes but no word, and when words are back."""
-        report = self.sessions[session]
-        quiet_frames = min(speaker.quiet_frames for speaker in report.speakers)
+    def _check_silence(self, session: Session, frame: int) -> None:
+        """Publish ``silent`` when audio has no words for a while, and ``resumed`` when it has again."""
+        output = self.sessions[session]
+        quiet_frames = min(speaker.quiet_frames for speaker in output.speakers)
         silent = quiet_frames >= self._runtime.settings.silence_timeout_secs * session.rate
-        if silent != report.silent:
-            report.silent = silent
-            report.status("silent" if silent else "resumed", frame)
+        if silent != output.silent:
+            output.silent = silent
+            output.status("silent" if silent else "resumed", frame)
 
-    def _tell_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
-        report = self.sessions[gap.session]
+    def _publish_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
+        output = self.sessions[gap.session]
         self.counters.gaps[gap.reason] += 1
-        for speaker in report.speakers if gap.channel is None else (report.speakers[gap.channel],):
+        for speaker in output.speakers if gap.channel is None else (output.speakers[gap.channel],):
             if not gap.bridged:
                 speaker.interrupted()
-        report.gap(gap, received_at, traceparent)
+        output.gap(gap, received_at, traceparent)
         if self.second_pass and not gap.bridged:
             self.second_pass.gap(gap)
 
     def _record(self, timing: Timing) -> None:
-        if self._wish is not None:
+        if self._options is not None:
             return
         self._runtime.telemetry.record_job(
             self.name,
@@ -320,8 +374,8 @@ class StreamOutput:
         )
 
     def end_if_complete(self, session: Session) -> None:
-        """Tell the end of ``session``, if nothing else is to be told of it any more."""
+        """Publish the ``end`` of ``session``, if nothing of it is pending any more."""
         if not session.complete or (self.second_pass and self.second_pass.holds(session)):
             return
-        if report := self.sessions.pop(session, None):
-            report.end()
+        if output := self.sessions.pop(session, None):
+            output.end()
