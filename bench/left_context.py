@@ -1,6 +1,6 @@
 """Left context: what does it save in words, and what does it cost? No broker, no queue.
 
-In: a model, and recordings with what is said in them (``bench.corpora``, or a user's own). They are cut and heard as the daemon does,
+In: a model, and recordings with what is said in them (``bench.lib.speech.corpora``, or a user's own). They are cut and heard as the daemon does,
 with ``LEFT_CONTEXT_SECS`` and ``HOLD_BACK_SECS`` of several values, and in 25 s windows, as files are.
 
 Out: by left context and hold-back the word error rate with its 95 % interval over recordings, words said twice at cuts, halves,
@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.alignment import Spoken, align
-from bench.normal import Split, split_for, timed
-from bench.offline import InFront, Offline
-from bench.playing import Came, Played
-from bench.recordings import Recording
-from bench.report import Results, note, quantiles, run
-from bench.scoring import heard_in, said_in, score
-from bench.spoken import spoken_to
+from bench.lib.offline import InFront, Offline
+from bench.lib.playing import Came, Played
+from bench.lib.recordings import Recording
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.material import spoken_to
+from bench.lib.words.alignment import Spoken, align
+from bench.lib.words.normal import Split, split_for, timed
+from bench.lib.words.scoring import heard_in, said_in, score
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
-from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
-from bench.report import Results, note, run
+from bench.lib.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
+from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.lib.report import Results, note, run
 from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.models.catalog import DEMO

@@ -23,9 +23,9 @@ import soxr
 from nats.aio.msg import Msg
 from numpy.typing import NDArray
 
-from bench.daemon import MeasuredDaemon, StubbedDaemon
-from bench.media_files import KINDS, encode
-from bench.report import Results, note, quantiles, run
+from bench.lib.daemon import MeasuredDaemon, StubbedDaemon
+from bench.lib.media_files import KINDS, encode
+from bench.lib.report import Results, note, quantiles, run
 from transcriber.audio.clip import ClipCutter
 from transcriber.audio.media.open import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from bench.chaos.world import may_fill_a_disk
-from bench.daemon import PLAIN
+from bench.lib.daemon import PLAIN
 from tests.stopwatch import Stopwatch
 from transcriber.schema.messages import ANY_MESSAGE, End, Final, Partial, Progress, Status, Transcribed
 from transcriber.testing.verify import account_errors

@@ -5,7 +5,7 @@ import io
 import av
 import numpy as np
 
-from bench.media_files import KINDS, encode, resampled
+from bench.lib.media_files import KINDS, encode, resampled
 from transcriber.audio.media.open import Media
 from transcriber.audio.pcm import decode
 from transcriber.errors import UnseekableError

@@ -9,15 +9,15 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, strategies as st
 
-from bench.account import Account, account, after_audio_ms
 from bench.capacity import FINE, STEADY, capacity, losses, next_count, queue_growth
-from bench.chart import Line, lines, stacked
-from bench.daemon import PLAIN, StubbedDaemon
+from bench.lib.account import Account, account, after_audio_ms
+from bench.lib.chart import Line, lines, stacked
+from bench.lib.daemon import PLAIN, StubbedDaemon
+from bench.lib.paced import NOISE, PAYLOAD_BYTES, PAYLOAD_FRAMES, Plan, publish, speech
+from bench.lib.report import header, quantiles, run
+from bench.lib.shapes import find
 from bench.memory import trend
-from bench.paced import NOISE, PAYLOAD_BYTES, PAYLOAD_FRAMES, Plan, publish, speech
 from bench.partials import IN_STEP, Turn
-from bench.report import header, quantiles, run
-from bench.shapes import find
 from bench.threads import Arrangement, arrangements, rate
 from tests.harness import PATIENCE_S, ROOT, settled, until
 from tests.stopwatch import Stopwatch

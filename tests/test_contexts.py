@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 
 from bench import contexts
 from bench.contexts import Piece, Trial, asked_again, demo_corpora, figures, hear, history, invented, trial
-from bench.recordings import BUNDLED, PAUSE_S, Recording, Sentence, read_folder, with_noise
-from bench.report import interval
+from bench.lib.recordings import BUNDLED, PAUSE_S, Recording, Sentence, read_folder, with_noise
+from bench.lib.report import interval
 from transcriber.engine.transcript import Transcript
 
 SECOND = 16_000

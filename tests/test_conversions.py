@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from bench.chaos.world import may_fill_a_disk
-from bench.logits import Decoder
+from bench.lib.logits import Decoder
 from tests.random_models import (
     ENGLISH,
     MULTILINGUAL,

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bench import corpora, spoken as spoken_to
 from bench.demo_model.corpus import Utterance
-from bench.noise import WITHOUT_SPEECH
-from bench.own_texts import Line
-from bench.paced import PAYLOAD_BYTES, pcm_of
-from bench.recordings import PEOPLE, Recording, read_folder
-from bench.speakers import MOST_WORDS_TOGETHER, Joe, Stretch, said_together, shared_out
-from bench.takes import write
+from bench.lib.paced import PAYLOAD_BYTES, pcm_of
+from bench.lib.recordings import PEOPLE, Recording, read_folder
+from bench.lib.speech import corpora, material as spoken_to
+from bench.lib.speech.noise import WITHOUT_SPEECH
+from bench.lib.speech.own_texts import Line
+from bench.lib.speech.speakers import MOST_WORDS_TOGETHER, Joe, Stretch, said_together, shared_out
+from bench.lib.speech.takes import write
 
 SECOND = 16_000
 

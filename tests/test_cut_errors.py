@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bench.alignment import Spoken, align, spoken
-from bench.cut_errors import Heard, alike, false_ends, joined, word_errors_at_cuts
+from bench.lib.words.alignment import Spoken, align, spoken
+from bench.lib.words.cut_errors import Heard, alike, false_ends, joined, word_errors_at_cuts
 
 texts = st.lists(st.sampled_from(["wind", "windy", "north", "northern", "five", "a"]), max_size=12).map(" ".join)
 

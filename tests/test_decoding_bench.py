@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.decoding import Doubts, _said_in, _weigh, settings_of
-from bench.recordings import Recording, Word
+from bench.lib.recordings import Recording, Word
 from transcriber.engine.job import Job
 from transcriber.engine.transcript import Transcript
 from transcriber.testing.wer import words

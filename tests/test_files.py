@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import transcriber.testing
-from bench.media_files import KINDS, encode
+from bench.lib.media_files import KINDS, encode
 from tests import needs
 from tests.asking import ask, clip
 from tests.filing import ENV, QUICK, RATE, SLOW, broker, finals, more_text, office, order, quick, slow, stairs, wav

@@ -19,8 +19,8 @@ from bench.holes import (
     said_by_stretch,
     single_holes,
 )  # fmt: skip
-from bench.normal import word_errors
-from bench.recordings import BUNDLED, Recording, read_folder
+from bench.lib.recordings import BUNDLED, Recording, read_folder
+from bench.lib.words.normal import word_errors
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.hallucination import Doubt

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from bench.media_files import KINDS, Kind, encode
+from bench.lib.media_files import KINDS, Kind, encode
 from tests.media import Trickle, speech_at
 from transcriber.audio.media.icy import without_titles
 from transcriber.audio.media.open import open_media

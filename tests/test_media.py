@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soxr
 
-from bench.media_files import KINDS, Kind, encode, resampled
+from bench.lib.media_files import KINDS, Kind, encode, resampled
 from tests.media import Trickle, make, pcm, speech_at
 from transcriber.audio.media.open import open_media
 from transcriber.audio.media.samples import Samples

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from bench.fuzz_media import decode_all, mutate, originals
-from bench.media_files import KINDS, encode
+from bench.lib.media_files import KINDS, encode
 from tests.encoding import blocks, cluster, element, opus_head, track, webm_head
 from tests.media import SPEECH, Claim, Trickle, make, pcm, without_packets
 from transcriber.audio.media.open import Piece, open_media

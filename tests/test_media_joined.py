@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.media_files import KINDS, Kind, encode
+from bench.lib.media_files import KINDS, Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm, speech_at
 from transcriber.audio.media import open as media_module
 from transcriber.audio.media.open import Piece, open_media

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from bench.media_files import Kind, encode
+from bench.lib.media_files import Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm
 from transcriber.audio.media.open import Piece, open_media
 from transcriber.audio.media.outline import Outline

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from bench.media_files import KINDS, encode
+from bench.lib.media_files import KINDS, encode
 from tests.media import SPEECH, make, pcm, speech_at
 from transcriber.audio.media.open import open_media
 

@@ -7,8 +7,8 @@ from types import ModuleType
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bench.alignment import Spoken
-from bench.normal import count_errors, split_for, timed, whisper_words, word_errors
+from bench.lib.words.alignment import Spoken
+from bench.lib.words.normal import count_errors, split_for, timed, whisper_words, word_errors
 from transcriber.testing.wer import words
 
 

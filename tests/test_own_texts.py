@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from bench import own_texts
-from bench.own_texts import (
+from bench.lib.speech import own_texts
+from bench.lib.speech.own_texts import (
     Line,
     Sentences,
     as_spoken,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from nats.aio.msg import Msg
 
-from bench.media_files import KINDS, encode
+from bench.lib.media_files import KINDS, encode
 from tests.harness import until
 from tests.media import SPEECH, make
 from transcriber.audio.headers import parse_headers

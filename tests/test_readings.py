@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench import readings
 from bench.demo_model.corpus import Utterance
-from bench.readings import Cast
-from bench.recordings import BUNDLED, Word, read_folder
+from bench.lib.recordings import BUNDLED, Word, read_folder
+from bench.lib.speech import readings
+from bench.lib.speech.readings import Cast
 
 SECOND = 16_000
 

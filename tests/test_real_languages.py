@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.noise import pink
-from bench.spoken_languages import Reader
+from bench.lib.speech.noise import pink
+from bench.lib.speech.spoken_languages import Reader
 from tests.harness import Daemon, speak, until
 from tests.weights import real_model
 from transcriber.engine.job import WHISPER_SAMPLE_RATE

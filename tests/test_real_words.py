@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.speakers import other_voices
+from bench.lib.speech.speakers import other_voices
 from tests.harness import PATIENCE_S, Daemon, speak, until
 from tests.weights import real_model
 from transcriber.schema.messages import Final, Revision

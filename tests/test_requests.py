@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from nats.errors import NoRespondersError
 
-from bench.media_files import KINDS, encode
+from bench.lib.media_files import KINDS, encode
 from tests.asking import RATE, SUBJECT, ask, ask_many, clip, code, discover, noise, text, wav
 from tests.harness import PATIENCE_S, PATIENT_STOP, ROOT, Daemon, level, settled, speak, until
 from tests.media import make, without_packets

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from bench.noise import KINDS, at_level, mixed, pink
-from bench.recordings import BUNDLED, read_folder
+from bench.lib.recordings import BUNDLED, read_folder
+from bench.lib.speech.noise import KINDS, at_level, mixed, pink
 from transcriber.audio.vad.detector import (
     CONTEXT_SAMPLES,
     FIRST_FRAMES,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.alignment import Spoken
-from bench.recordings import Recording, Sentence, Word
+from bench.lib.recordings import Recording, Sentence, Word
+from bench.lib.words.alignment import Spoken
 from bench.word_times import BEFORE_S, PAUSE_S, SENTENCES, Times, markdown, with_quiet
 
 RATE = 16_000

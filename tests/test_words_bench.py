@@ -7,19 +7,20 @@ import pytest
 import soundfile
 from hypothesis import given, settings, strategies as st
 
-from bench import reference as references, words as bench_words
-from bench.alignment import Pair, Spoken, align, spoken, tally
-from bench.conditions import DEMO_CONDITIONS, EVERY_OTHER, conditions_of, in_conditions
-from bench.daemon import PLAIN, StubbedDaemon
-from bench.delays import Delays, changed_by_final, first_shown_s, flicker, utterance_ends
+from bench import words as bench_words
 from bench.false_text import LEVELS_DB, sounds
-from bench.noise import ALL_KINDS, WITHOUT_SPEECH, speech_rms
-from bench.paced import PAYLOAD_S
-from bench.playing import LINEAR, TELEPHONE, Came, Played, Player, player
-from bench.recordings import Recording, Sentence, Word
-from bench.reference import IN_ONE_GO, SENTENCES, reference
-from bench.scoring import KINDS as ERRORS, Errors, heard_in, said_in, score, text_errors
-from bench.spoken import share
+from bench.lib.daemon import PLAIN, StubbedDaemon
+from bench.lib.paced import PAYLOAD_S
+from bench.lib.playing import LINEAR, TELEPHONE, Came, Played, Player, player
+from bench.lib.recordings import Recording, Sentence, Word
+from bench.lib.speech.conditions import DEMO_CONDITIONS, EVERY_OTHER, conditions_of, in_conditions
+from bench.lib.speech.material import share
+from bench.lib.speech.noise import ALL_KINDS, WITHOUT_SPEECH, speech_rms
+from bench.lib.words import reference as references
+from bench.lib.words.alignment import Pair, Spoken, align, spoken, tally
+from bench.lib.words.delays import Delays, changed_by_final, first_shown_s, flicker, utterance_ends
+from bench.lib.words.reference import IN_ONE_GO, SENTENCES, reference
+from bench.lib.words.scoring import KINDS as ERRORS, Errors, heard_in, said_in, score, text_errors
 from transcriber.models.catalog import DEMO_MODEL as DEMO
 from transcriber.schema.messages import End, Final, Gap, Partial, Timing, Word as HeardWord
 from transcriber.testing.wer import word_errors

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from bench.chaos.plan import Fault, Kind, Model
-from bench.daemon import PLAIN
+from bench.lib.daemon import PLAIN
 from tests.proxy import Proxy
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.daemon import DaemonProcess

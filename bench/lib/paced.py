@@ -16,7 +16,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bench.recordings import Recording
+from bench.lib.recordings import Recording
 from transcriber.audio.pcm import AudioFormat
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.testing.speech import load_speech

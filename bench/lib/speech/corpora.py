@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import own_texts
-from bench.own_texts import DIALOGUES, READINGS, SLOTS, TEMPLATES, Line, Sentences, as_spoken
-from bench.readings import Say
-from bench.recordings import PEOPLE, SEED, Recording, read_folder
-from bench.report import note
-from bench.shapes import made
-from bench.speakers import ESPEAK_ACCENTS, FLITE_VOICES, Joe, other_voices
-from bench.takes import Part, Take, joined, write
+from bench.lib.recordings import PEOPLE, SEED, Recording, read_folder
+from bench.lib.report import note
+from bench.lib.shapes import made
+from bench.lib.speech import own_texts
+from bench.lib.speech.own_texts import DIALOGUES, READINGS, SLOTS, TEMPLATES, Line, Sentences, as_spoken
+from bench.lib.speech.readings import Say
+from bench.lib.speech.speakers import ESPEAK_ACCENTS, FLITE_VOICES, Joe, other_voices
+from bench.lib.speech.takes import Part, Take, joined, write
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 READING_PAUSES_S, DIALOGUE_PAUSES_S = (0.05, 0.6), (0.2, 1.2)

@@ -6,11 +6,11 @@ over. What is missing is left out, with the reason.
 
 from pathlib import Path
 
-from bench.corpora import real_corpora
-from bench.paced import pcm_of, speech
-from bench.readings import dialogues, readings
-from bench.recordings import BUNDLED, Recording, read_folder, some_of
-from bench.shapes import MADE, find
+from bench.lib.paced import pcm_of, speech
+from bench.lib.recordings import BUNDLED, Recording, read_folder, some_of
+from bench.lib.shapes import MADE, find
+from bench.lib.speech.corpora import real_corpora
+from bench.lib.speech.readings import dialogues, readings
 from transcriber.models.catalog import DEMO
 
 OF_EACH = 2

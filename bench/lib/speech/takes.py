@@ -1,4 +1,4 @@
-"""What voices said, one after the other with pauses between, as recordings that ``bench.recordings`` reads.
+"""What voices said, one after the other with pauses between, as recordings that ``bench.lib.recordings`` reads.
 
 In: sentences with the times of their words. Out: a folder of WAV files with ``transcripts.json``.
 """
@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Utterance
-from bench.recordings import Entry
+from bench.lib.recordings import Entry
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 

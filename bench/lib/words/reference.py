@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from pywhispercpp.model import Model
 
-from bench.normal import Split
-from bench.playing import Wire
-from bench.recordings import Recording, Samples, some_of
-from bench.report import Results
-from bench.scoring import Errors, text_errors
+from bench.lib.playing import Wire
+from bench.lib.recordings import Recording, Samples, some_of
+from bench.lib.report import Results
+from bench.lib.words.normal import Split
+from bench.lib.words.scoring import Errors, text_errors
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper.model import SAMPLES_PER_POSITION, load_model

@@ -15,12 +15,12 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.alignment import UNKNOWN_S, Spoken, align, spread_over, tally
-from bench.cut_errors import WORD_KINDS as AT_CUTS, Heard, false_ends, word_errors_at_cuts
-from bench.normal import Split, timed, word_errors
-from bench.playing import Played
-from bench.recordings import Recording
-from bench.report import Results, interval
+from bench.lib.playing import Played
+from bench.lib.recordings import Recording
+from bench.lib.report import Results, interval
+from bench.lib.words.alignment import UNKNOWN_S, Spoken, align, spread_over, tally
+from bench.lib.words.cut_errors import WORD_KINDS as AT_CUTS, Heard, false_ends, word_errors_at_cuts
+from bench.lib.words.normal import Split, timed, word_errors
 from transcriber.schema.messages import Final, Partial
 from transcriber.testing.wer import words
 

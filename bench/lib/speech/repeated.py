@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.corpora import record
-from bench.own_texts import Line, digest
-from bench.readings import Say
-from bench.recordings import SEED, Recording, read_folder
-from bench.shapes import made
-from bench.speakers import Joe, other_voices
-from bench.takes import Take, write
+from bench.lib.recordings import SEED, Recording, read_folder
+from bench.lib.shapes import made
+from bench.lib.speech.corpora import record
+from bench.lib.speech.own_texts import Line, digest
+from bench.lib.speech.readings import Say
+from bench.lib.speech.speakers import Joe, other_voices
+from bench.lib.speech.takes import Take, write
 
 TEXTS = {
     "no": ["No, no, no, no, no, no, no, no."],

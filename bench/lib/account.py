@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
-from bench.paced import PAYLOAD_FRAMES, Plan
+from bench.lib.paced import PAYLOAD_FRAMES, Plan
 from transcriber.bus.client_session import Received, parse_transcript
 from transcriber.schema.messages import End, Final, Gap, Partial
 

@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.crowd import applause, breath, dialled, laughter, unit
 from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
-from bench.music import music
+from bench.lib.speech.music import music
+from bench.lib.speech.people import applause, breath, dialled, laughter, unit
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 Samples = NDArray[np.float32]

@@ -1,6 +1,6 @@
 """Synthetic speech in the two voices that the demo model's training never heard: espeak-ng's +f3 and flite's awb.
 
-Out: folders of WAV files as ``bench.recordings`` reads them, with the times of sentences and words; made once and kept.
+Out: folders of WAV files as ``bench.lib.recordings`` reads them, with the times of sentences and words; made once and kept.
 ``sentences`` are four a recording with pauses between; ``readings`` are a minute or two of one reader who hardly stops
 for breath, where cuts must fall into speech; ``dialogues`` are two who take turns, with long pauses. Each needs
 Debian's espeak-ng and flite, and raises OSError where one is missing.
@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.demo_model.corpus import Espeak, Flite, Grammar, Utterance, written
-from bench.recordings import SEED, Recording, read_folder
-from bench.shapes import made
-from bench.takes import Part, Take, joined, write
+from bench.lib.recordings import SEED, Recording, read_folder
+from bench.lib.shapes import made
+from bench.lib.speech.takes import Part, Take, joined, write
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 SENTENCES, RECORDINGS = 4, 26

@@ -17,10 +17,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from bench.daemon import MeasuredDaemon
-from bench.paced import PAYLOAD_S
-from bench.recordings import Recording, Samples
-from bench.report import note
+from bench.lib.daemon import MeasuredDaemon
+from bench.lib.paced import PAYLOAD_S
+from bench.lib.recordings import Recording, Samples
+from bench.lib.report import note
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
 from transcriber.audio.resampler import Resampler
 from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.noise import ALL_KINDS, mixed
-from bench.playing import LINEAR, TELEPHONE, Wire
-from bench.recordings import SEED, Recording
+from bench.lib.playing import LINEAR, TELEPHONE, Wire
+from bench.lib.recordings import SEED, Recording
+from bench.lib.speech.noise import ALL_KINDS, mixed
 from transcriber.models.catalog import DEMO
 
 DEMO_CONDITIONS = {"white_15_db": ("white", 15.0), "babble_20_db": ("babble", 20.0)}

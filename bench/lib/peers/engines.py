@@ -107,7 +107,7 @@ class Ours:
     device: str = "cpu"
 
     def __call__(self, model: str, threads: int) -> Transcribe:
-        from bench.shapes import find  # noqa: PLC0415
+        from bench.lib.shapes import find  # noqa: PLC0415
         from transcriber.config import load_settings  # noqa: PLC0415
         from transcriber.engine.whisper.model import load_model  # noqa: PLC0415
 
@@ -127,7 +127,7 @@ class Ours:
 def pywhispercpp_defaults(model: str, threads: int) -> Transcribe:
     from pywhispercpp.model import Model  # noqa: PLC0415
 
-    from bench.shapes import find  # noqa: PLC0415
+    from bench.lib.shapes import find  # noqa: PLC0415
 
     loaded = Model(
         str(find(model)), n_threads=threads, language="en", print_progress=False, redirect_whispercpp_logs_to=None
@@ -145,7 +145,7 @@ class FasterWhisper:
     def __call__(self, model: str, threads: int) -> Transcribe:
         from faster_whisper import WhisperModel  # noqa: PLC0415
 
-        from bench.peer_files import ctranslate2_folder  # noqa: PLC0415
+        from bench.lib.peers.model_folders import ctranslate2_folder  # noqa: PLC0415
 
         folder = str(ctranslate2_folder(model))
         loaded = WhisperModel(folder, device="cpu", compute_type=self.compute_type, cpu_threads=threads)
@@ -158,7 +158,7 @@ def openai_whisper(model: str, threads: int) -> Transcribe:
     import torch  # noqa: PLC0415
     import whisper  # noqa: PLC0415
 
-    from bench.peer_files import openai_checkpoint  # noqa: PLC0415
+    from bench.lib.peers.model_folders import openai_checkpoint  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     loaded = whisper.load_model(str(openai_checkpoint(model)), device="cpu")

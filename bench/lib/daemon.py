@@ -1,6 +1,6 @@
 """Daemons whose cost is watched: the real one, and one without its engine, so that what is measured is the rest.
 
-``python -m bench.daemon`` is the latter: its model answers at once, all else is real.
+``python -m bench.lib.daemon`` is the latter: its model answers at once, all else is real.
 """
 
 import os
@@ -128,7 +128,7 @@ class MeasuredDaemon(DaemonProcess):
 class StubbedDaemon(MeasuredDaemon):
     """The one without its engine."""
 
-    arguments = ("-m", "bench.daemon")
+    arguments = ("-m", "bench.lib.daemon")
 
 
 if __name__ == "__main__":

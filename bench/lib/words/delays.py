@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from bench.alignment import Pair, Spoken, align
-from bench.playing import Played
-from bench.report import Results, quantiles
-from bench.scoring import percent, said_in, spoken_in
+from bench.lib.playing import Played
+from bench.lib.report import Results, quantiles
+from bench.lib.words.alignment import Pair, Spoken, align
+from bench.lib.words.scoring import percent, said_in, spoken_in
 from transcriber.schema.messages import Final, Partial
 
 PAUSE_S = 0.5

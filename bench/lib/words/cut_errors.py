@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bench.alignment import Pair, Spoken, align, spoken
+from bench.lib.words.alignment import Pair, Spoken, align, spoken
 
 WORD_KINDS = ("twice", "half", "lost_near_cuts")
 LOST_S = 1.0

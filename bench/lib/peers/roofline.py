@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from bench.report import Results
-from bench.shapes import N_MELS, N_VOCAB, SHAPES, TOKENS
+from bench.lib.report import Results
+from bench.lib.shapes import N_MELS, N_VOCAB, SHAPES, TOKENS
 
 REPEATS = 7
 MEMORY_BYTES = 2**27
@@ -52,7 +52,7 @@ def encoder_flop(name: str, positions: int) -> float:
 
 def _sgemm_flop_s(rows: int, d: int, threads: int) -> float:
     """Of (rows, d) x (d, 4 d) in float32; in a process of its own, whose BLAS has so many threads."""
-    code = f"from bench.roofline import product_s; print(product_s({rows}, {d}))"
+    code = f"from bench.lib.peers.roofline import product_s; print(product_s({rows}, {d}))"
     environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return 2 * rows * d * 4 * d / float(done.stdout)

@@ -14,7 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Espeak, Flite, Utterance, finish
-from bench.readings import Say
+from bench.lib.speech.readings import Say
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 ESPEAK_ACCENTS = ("en-gb-x-rp", "en-us-nyc", "en-029")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bench.report import Results
+from bench.lib.report import Results
 
 LABELS = {
     "fixed": "fixed cut",
