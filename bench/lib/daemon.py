@@ -82,8 +82,7 @@ class MeasuredDaemon(DaemonProcess):
 
     def __init__(self, nats_url: str, cores: set[int] | None = None, /, **settings: str) -> None:
         """Daemon at the broker ``nats_url``, on ``cores`` only, with ``settings`` named as in the environment."""
-        super().__init__(nats_url, "")
-        self._environment |= settings
+        super().__init__(nats_url, "", **settings)
         self._cores = cores
 
     def start(self) -> None:

