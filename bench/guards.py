@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.contexts import QUICK_S, WINDOW_S
-from bench.left_context import Remembering
+from bench.lib.offline import Remembering
 from bench.lib.recordings import Recording, Samples
 from bench.lib.report import Results, note, quantiles, run
 from bench.lib.speech.conditions import in_noise

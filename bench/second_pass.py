@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.left_context import CORPORA, QUICK_MINUTES, Cost, Remembering, events_of, final_of, hear_recording
-from bench.lib.offline import Offline, SecondPass
+from bench.lib.offline import Offline, Remembering, SecondPass
 from bench.lib.playing import Came, Played
 from bench.lib.recordings import Recording
 from bench.lib.report import Results, note, run
 from bench.lib.speech.material import spoken_to
+from bench.lib.windows import CORPORA, QUICK_MINUTES, Cost, events_of, final_of, hear_recording
 from bench.lib.words.alignment import align
 from bench.lib.words.normal import Split, split_for
 from bench.lib.words.scoring import Errors, heard_in, said_in, score, text_errors

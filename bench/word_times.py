@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bench.left_context import final_of, windows_of
 from bench.lib.offline import Offline
 from bench.lib.playing import Played
 from bench.lib.recordings import Recording, Samples, Word
 from bench.lib.report import Results, note, run
 from bench.lib.speech.material import spoken_to
+from bench.lib.windows import final_of, windows_of
 from bench.lib.words.alignment import Spoken, align
 from bench.lib.words.normal import Split, split_for, timed
 from bench.lib.words.scoring import raw_words, said_in

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from bench.files.make import LongFile
 from bench.files.office import Office, office
+from bench.lib.clips import make_clips
 from bench.lib.daemon import MeasuredDaemon
 from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.lib.report import Results, note, quantiles
-from bench.oneshot import make_clips
 from transcriber.bus.client_session import parse_transcript, subscribe
 from transcriber.clients.service_client import ask
 from transcriber.config import REQUEST_SUBJECT

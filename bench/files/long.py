@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from bench.files.make import LongFile
 from bench.files.office import Job, Office, office
 from bench.lib.daemon import MeasuredDaemon
+from bench.lib.memory_trend import WARM, trend
 from bench.lib.report import Results, note
-from bench.memory import WARM, trend
 from transcriber.schema.messages import OVER, AnyMessage, End, Final, Progress, Silence
 from transcriber.tasks import cancel
 

@@ -3,8 +3,11 @@
 In: windows of one channel, in order. Out: for each what its ``final`` would say.
 """
 
+import hashlib
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -167,3 +170,38 @@ def _nobody_waits(_job: Job, _outcome: Outcome) -> None:
 
 def _never() -> bool:
     return False
+
+
+@dataclass
+class Remembering(InFront):
+    """A model, and what it said to the same samples before."""
+
+    store: Path | None
+    said: dict[tuple[str, bool], Transcript] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.store and self.store.exists():
+            self.said = pickle.loads(self.store.read_bytes())  # noqa: S301 - our own
+
+    def keep(self) -> None:
+        if self.store:
+            self.store.write_bytes(pickle.dumps(self.said))
+
+    def transcribe(
+        self,
+        samples: NDArray[np.float32],
+        language: str | None,
+        should_abort: Callable[[], bool],
+        *,
+        wide: bool = False,
+        prompt: str = "",
+        translate: bool = False,
+        greedy: bool = False,
+    ) -> Transcript:
+        key = hashlib.sha256(samples.tobytes()).hexdigest(), wide
+        if key not in self.said:
+            self.said[key] = self.model.transcribe(
+                samples, language, should_abort, wide=wide, prompt=prompt, translate=translate
+            )
+        return self.said[key]

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from bench.left_context import windows_of
 from bench.lib.offline import Noting, Offline
 from bench.lib.recordings import Recording, Word
 from bench.lib.report import Results, quantiles
+from bench.lib.windows import windows_of
 from bench.lib.words.normal import Split
 from transcriber.audio.session import Window
 from transcriber.audio.vad.detector import Network

@@ -7,10 +7,10 @@ from hypothesis import given, strategies as st
 from bench.capacity import FINE, STEADY, capacity, losses, next_count, queue_growth
 from bench.lib.account import Account
 from bench.lib.chart import Line, lines, stacked
+from bench.lib.memory_trend import trend
 from bench.lib.paced import NOISE, PAYLOAD_BYTES, Plan, speech
 from bench.lib.report import quantiles
 from bench.lib.shapes import find
-from bench.memory import trend
 from bench.partials import IN_STEP, Turn
 from bench.threads import Arrangement, arrangements, rate
 from transcriber.models.catalog import DEMO_MODEL
