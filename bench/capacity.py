@@ -6,7 +6,7 @@ with the daemon's defaults, with windows that are heard ``alone``, without left 
 partials fill the time that is left: below the capacity processor time says little.
 
 ``end_to_end_ms`` is the daemon's own, from the payload that completed a window; ``after_audio_ms`` is what a subscriber waits,
-from the payload with the window's last frame: see ``bench/account.py``.
+from the payload with the window's last frame: see ``bench/lib/account.py``.
 
 The queue hides an overload until it is full, which may take minutes. So a step is also judged by its growth: by how
 many seconds a second the wait in the queue rises. In the long run a share of growth / (1 + growth) is refused.
@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.account import Account, account, after_audio_ms
-from bench.chart import Line, lines, stacked
-from bench.daemon import PLAIN, MeasuredDaemon
-from bench.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
-from bench.report import Results, note, quantiles, run
-from bench.spoken import model_and_speech
-from bench.variants import ALONE
+from bench.lib.account import Account, account, after_audio_ms
+from bench.lib.chart import Line, lines, stacked
+from bench.lib.daemon import PLAIN, MeasuredDaemon
+from bench.lib.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.material import model_and_speech
+from bench.lib.words.variants import ALONE
 from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.config.sizing import available_cores

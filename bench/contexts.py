@@ -1,8 +1,8 @@
 """Does a shorter encoder context cost words? Word error rates by context, beside those of the full one.
 
 In: a model, and recordings with what is said in them: for the demo model the bundled ones and synthetic voices that it never
-heard (Debian's espeak-ng and flite; left out where they are missing), for any other ``bench.corpora``, readings also under
-noise; or a user's own (``bench.recordings`` says how they lie). Ways to cut: every five seconds as the daemon does, words or no;
+heard (Debian's espeak-ng and flite; left out where they are missing), for any other ``bench.lib.speech.corpora``, readings also under
+noise; or a user's own (``bench.lib.recordings`` says how they lie). Ways to cut: every five seconds as the daemon does, words or no;
 at pauses, where no cut blurs the comparison; and single sentences of up to 1, 2 and 3 s, which the end of speech makes windows
 of. Every context has a model of its own; all of them hear one piece before the next.
 
@@ -22,13 +22,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.corpora import real_corpora
 from bench.demo_model.corpus import no_speech
-from bench.normal import Split, split_for, word_errors
-from bench.readings import sentences
-from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder, with_noise
-from bench.report import Results, interval, note, quantiles, run
-from bench.spoken import share
+from bench.lib.recordings import BUNDLED, SEED, Recording, Samples, read_folder, with_noise
+from bench.lib.report import Results, interval, note, quantiles, run
+from bench.lib.speech.corpora import real_corpora
+from bench.lib.speech.material import share
+from bench.lib.speech.readings import sentences
+from bench.lib.words.normal import Split, split_for, word_errors
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
 from transcriber.engine.transcript import Transcript

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bench.logits import Decoder, Logits
-from bench.recordings import BUNDLED, Samples
-from bench.report import Results, note, run
+from bench.lib.logits import Decoder, Logits
+from bench.lib.recordings import BUNDLED, Samples
+from bench.lib.report import Results, note, run
 from transcriber.audio.resampler import Resampler
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper.mel import LogMel

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.conditions import conditions_of, in_conditions
-from bench.left_context import CORPORA, final_of, windows_of
-from bench.normal import Split, split_for, word_errors
-from bench.offline import Call, Noting, Offline
-from bench.playing import Played, Wire
-from bench.recordings import Recording
-from bench.report import Results, note, quantiles, run
-from bench.scoring import Errors, score
-from bench.spoken import spoken_to
+from bench.lib.offline import Call, Noting, Offline
+from bench.lib.playing import Played, Wire
+from bench.lib.recordings import Recording
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.conditions import conditions_of, in_conditions
+from bench.lib.speech.material import spoken_to
+from bench.lib.windows import CORPORA, final_of, windows_of
+from bench.lib.words.normal import Split, split_for, word_errors
+from bench.lib.words.scoring import Errors, score
 from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings

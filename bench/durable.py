@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.daemon import PLAIN, MeasuredDaemon, StubbedDaemon, storing_broker
-from bench.paced import FORMAT, speech
-from bench.report import Results, note, quantiles, run
+from bench.lib.daemon import PLAIN, MeasuredDaemon, StubbedDaemon, storing_broker
+from bench.lib.paced import FORMAT, speech
+from bench.lib.report import Results, note, quantiles, run
 from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.session import Window
 from transcriber.audio.stream import Stream

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.left_context import windows_of
-from bench.noise import ALL_KINDS, WITHOUT_SPEECH, at_level
-from bench.offline import Offline
-from bench.playing import LINEAR, Played, Player
-from bench.recordings import SEED, Recording, Samples
-from bench.report import Results, note, run
-from bench.scoring import heard_in, percent
+from bench.lib.offline import Offline
+from bench.lib.playing import LINEAR, Played, Player
+from bench.lib.recordings import SEED, Recording, Samples
+from bench.lib.report import Results, note, run
+from bench.lib.speech.noise import ALL_KINDS, WITHOUT_SPEECH, at_level
+from bench.lib.windows import windows_of
+from bench.lib.words.scoring import heard_in, percent
 from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.media_files import KINDS, encode, resampled
-from bench.report import Results, note, run
+from bench.lib.media_files import KINDS, encode, resampled
+from bench.lib.report import Results, note, run
 from transcriber.audio.media.open import open_media
 from transcriber.errors import BadInputError
 from transcriber.testing.speech import load_speech

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Grammar, written
-from bench.noise import KINDS, Noise, Samples, at_level, babble, mixed, pink
-from bench.readings import Say, held_out_voices
-from bench.recordings import BUNDLED, SEED, read_folder
-from bench.report import Results, note, quantiles, run
+from bench.lib.recordings import BUNDLED, SEED, read_folder
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.noise import KINDS, Noise, Samples, at_level, babble, mixed, pink
+from bench.lib.speech.readings import Say, held_out_voices
 from transcriber.audio.vad.detector import (
     FRAME_SAMPLES,
     MIN_SPEECH_FRAMES,

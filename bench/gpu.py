@@ -13,10 +13,10 @@ import time
 from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.engines import Engine, Ours, Running
-from bench.recordings import BUNDLED, read_folder
-from bench.report import Results, note, quantiles, run
-from bench.shapes import MADE, SHAPES, WINDOW_S
+from bench.lib.peers.engines import Engine, Ours, Running
+from bench.lib.recordings import BUNDLED, read_folder
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.shapes import MADE, SHAPES, WINDOW_S
 
 PROCESSES = (1, 2, 4, 8)
 

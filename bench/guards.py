@@ -1,8 +1,8 @@
 """Do the guards hold back what is right? And what does a prompt do to the words?
 
-In: a model, and recordings with what is said in them (``bench.corpora`` and what people say again and again, ``bench.repeated``; of the demo
+In: a model, and recordings with what is said in them (``bench.lib.speech.corpora`` and what people say again and again, ``bench.lib.speech.repeated``; of the demo
 model the held-out voices; or a user's own), clean and with white noise 5 dB, music 10 dB and babble 10 dB below the voice. They are cut and
-heard as the daemon does with its default settings (``bench.held_back``). With ``--prompts`` each is also cut every five seconds, and heard as
+heard as the daemon does with its default settings (``bench.lib.words.held_back``). With ``--prompts`` each is also cut every five seconds, and heard as
 it is, after what was said before (``WHISPER_CONTEXT=prompt``), and after a fixed vocabulary (``WHISPER_PROMPT``).
 
 Out: by corpus, and of all but what is said again and again, the windows with speech; those in which half of what is new or more is right; how
@@ -18,15 +18,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from bench.conditions import in_noise
 from bench.contexts import QUICK_S, WINDOW_S
-from bench.held_back import Verdict, figures, verdicts
-from bench.left_context import Remembering
-from bench.normal import Split, split_for, word_errors
-from bench.recordings import Recording, Samples
-from bench.repeated import repeated
-from bench.report import Results, note, quantiles, run
-from bench.spoken import spoken_to
+from bench.lib.offline import Remembering
+from bench.lib.recordings import Recording, Samples
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.conditions import in_noise
+from bench.lib.speech.material import spoken_to
+from bench.lib.speech.repeated import repeated
+from bench.lib.words.held_back import Verdict, figures, verdicts
+from bench.lib.words.normal import Split, split_for, word_errors
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import load_settings
 from transcriber.engine.job import SpeechModel

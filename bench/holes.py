@@ -1,7 +1,7 @@
 """Which holes may be bridged, and with what: words lost where payloads are missing and the audio goes on as if none were.
 
-In: a model, and recordings with what is said in them: people and readings of ``bench.corpora``, or a user's own
-(``bench.recordings`` says how they lie). They get holes whose length is known: single ones of one length, one every 2 s at a
+In: a model, and recordings with what is said in them: people and readings of ``bench.lib.speech.corpora``, or a user's own
+(``bench.lib.recordings`` says how they lie). They get holes whose length is known: single ones of one length, one every 2 s at a
 random place; or payloads of 20 ms that are lost at random or in bursts. A hole is filled, by each filling at the same places,
 or ends the run as a gap does. Our own cutter makes the windows, with the default settings; there is no broker.
 
@@ -22,13 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.alignment import Spoken, align
-from bench.corpora import real_corpora
-from bench.normal import Split, split_for
-from bench.offline import Offline
-from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder
-from bench.report import Results, interval, note, run
-from bench.spoken import share
+from bench.lib.offline import Offline
+from bench.lib.recordings import BUNDLED, SEED, Recording, Samples, read_folder
+from bench.lib.report import Results, interval, note, run
+from bench.lib.speech.corpora import real_corpora
+from bench.lib.speech.material import share
+from bench.lib.words.alignment import Spoken, align
+from bench.lib.words.normal import Split, split_for
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-from bench.account import account
-from bench.daemon import PLAIN, StubbedDaemon
-from bench.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
-from bench.report import Results, note, quantiles, run
+from bench.lib.account import account
+from bench.lib.daemon import PLAIN, StubbedDaemon
+from bench.lib.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.lib.report import Results, note, quantiles, run
 from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.schema.messages import End

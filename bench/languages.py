@@ -18,10 +18,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.noise import pink
-from bench.offline import Offline
-from bench.report import Results, note, run
-from bench.spoken_languages import SENTENCES, VARIANTS, Reader
+from bench.lib.offline import Offline
+from bench.lib.report import Results, note, run
+from bench.lib.speech.noise import pink
+from bench.lib.speech.spoken_languages import SENTENCES, VARIANTS, Reader
 from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.vad.detector import Network

@@ -1,6 +1,6 @@
 """Left context: what does it save in words, and what does it cost? No broker, no queue.
 
-In: a model, and recordings with what is said in them (``bench.corpora``, or a user's own). They are cut and heard as the daemon does,
+In: a model, and recordings with what is said in them (``bench.lib.speech.corpora``, or a user's own). They are cut and heard as the daemon does,
 with ``LEFT_CONTEXT_SECS`` and ``HOLD_BACK_SECS`` of several values, and in 25 s windows, as files are.
 
 Out: by left context and hold-back the word error rate with its 95 % interval over recordings, words said twice at cuts, halves,
@@ -8,90 +8,32 @@ false ends of sentences, whisper's time for a second of audio, and from the end 
 ``--answers FILE`` keeps what whisper said, so that another way to put windows together can be tried in seconds.
 """
 
-import hashlib
-import pickle
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bench.alignment import Spoken, align
-from bench.normal import Split, split_for, timed
-from bench.offline import InFront, Offline
-from bench.playing import Came, Played
-from bench.recordings import Recording
-from bench.report import Results, note, quantiles, run
-from bench.scoring import heard_in, said_in, score
-from bench.spoken import spoken_to
-from transcriber.audio.pcm import AudioFormat, SampleFormat
-from transcriber.audio.session import Gap, Session, Silence, Window
-from transcriber.audio.vad.detector import Network
+from bench.lib.offline import Remembering
+from bench.lib.playing import Played
+from bench.lib.recordings import Recording
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.material import spoken_to
+from bench.lib.windows import CORPORA, QUICK_MINUTES, Cost, hear_recording
+from bench.lib.words.alignment import Spoken, align
+from bench.lib.words.normal import Split, split_for, timed
+from bench.lib.words.scoring import heard_in, said_in, score
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
-from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel
-from transcriber.engine.transcript import Transcript
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model
-from transcriber.schema.messages import Final, Word
 
-CORPORA = ("readings", "dialogues")
-FORMAT = AudioFormat(SampleFormat.F32LE, WHISPER_SAMPLE_RATE)
-BLOCK = WHISPER_SAMPLE_RATE // 10
-QUICK_MINUTES = 1.0
 CUTS: dict[str, dict[str, Any]] = {
     "quiet_endpoint": {},
     "fixed": {"buffer_cut": "fixed", "endpoint_silence_secs": 0.0},
 }
-
-
-@dataclass
-class Remembering(InFront):
-    """A model, and what it said to the same samples before."""
-
-    store: Path | None
-    said: dict[tuple[str, bool], Transcript] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.store and self.store.exists():
-            self.said = pickle.loads(self.store.read_bytes())  # noqa: S301 - our own
-
-    def keep(self) -> None:
-        if self.store:
-            self.store.write_bytes(pickle.dumps(self.said))
-
-    def transcribe(
-        self,
-        samples: NDArray[np.float32],
-        language: str | None,
-        should_abort: Callable[[], bool],
-        *,
-        wide: bool = False,
-        prompt: str = "",
-        translate: bool = False,
-        greedy: bool = False,
-    ) -> Transcript:
-        key = hashlib.sha256(samples.tobytes()).hexdigest(), wide
-        if key not in self.said:
-            self.said[key] = self.model.transcribe(
-                samples, language, should_abort, wide=wide, prompt=prompt, translate=translate
-            )
-        return self.said[key]
-
-
-@dataclass(slots=True)
-class Cost:
-    """What whisper took for some recordings."""
-
-    processing_s: float = 0.0
-    suppressed: int = 0
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -159,41 +101,6 @@ def figures(hear: Callable[[Recording, Cost], Played], recordings: Sequence[Reco
     } | score(played, None, split)
 
 
-def hear_recording(
-    recording: Recording, cost: Cost, *, settings: Settings, model: SpeechModel, language: str, network: Network
-) -> Played:
-    played, offline = Played(recording, recording.name), Offline(model, settings, language)
-    for event, known_s in windows_of(recording, settings, network):
-        own = offline.hear(event)
-        cost.processing_s += own.processing_s
-        cost.suppressed += own.suppressed is not None
-        played.came.append(final_of(event, own, known_s))
-    return played
-
-
-def events_of(
-    recording: Recording, settings: Settings, network: Network
-) -> Iterator[tuple[Window | Silence | Gap, float]]:
-    """What a recording becomes, cut as if nobody else spoke to the daemon; and how many seconds had come by then."""
-    session, samples = (
-        Session(recording.name, FORMAT, settings.window_policy, network, max_hole_s=1.0),
-        recording.samples,
-    )
-    for at in range(0, len(samples), BLOCK):
-        block = samples[at : at + BLOCK]
-        for event in session.feed(block.astype("<f4").tobytes()):
-            yield event, (at + len(block)) / WHISPER_SAMPLE_RATE
-    for event in session.close():
-        yield event, len(samples) / WHISPER_SAMPLE_RATE
-
-
-def windows_of(recording: Recording, settings: Settings, network: Network) -> Iterator[tuple[Window, float]]:
-    """Those with speech."""
-    for event, known_s in events_of(recording, settings, network):
-        if isinstance(event, Window):
-            yield event, known_s
-
-
 def waits_s(played: Sequence[Played], split: Split) -> list[float]:
     """From the end of each word that was heard right to when its window was cut."""
     waits: list[float] = []
@@ -226,17 +133,6 @@ def markdown(results: Results) -> str:
                 f" | {one['whisper_s_per_s']} | {one['wait_s']['p50']} ({one['wait_s']['p95']}) s |"
             )
     return "\n".join(rows)
-
-
-def final_of(window: Window, own: Transcript, known_s: float) -> Came:
-    """What the daemon would say of it, as far as it is scored."""
-    start_s, duration_s = window.start_frame / WHISPER_SAMPLE_RATE, window.frames / WHISPER_SAMPLE_RATE
-    words = tuple(
-        Word(word=one.word, start=start_s + one.start_s, end=start_s + one.end_s, confidence=one.confidence)
-        for one in own.words or ()
-    )
-    scored: dict[str, Any] = {"start": start_s, "duration": duration_s, "text": own.text, "words": words}
-    return Came(known_s, Final.model_construct(**scored))
 
 
 if __name__ == "__main__":

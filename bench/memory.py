@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
-from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
-from bench.report import Results, note, run
+from bench.lib.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
+from bench.lib.memory_trend import WARM, trend
+from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.lib.report import Results, note, run
 from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.models.catalog import DEMO
@@ -39,9 +40,6 @@ BATCH = 50
 SPEED = 20.0
 HOUR = int(3600 / PAYLOAD_S)
 """Payloads."""
-
-WARM = 1 / 3
-"""Share of the time in which the daemon grows into its buffers."""
 
 SAMPLES = 90
 """How often the resident memory is read meanwhile."""
@@ -128,17 +126,6 @@ async def _soak(daemons: "_Daemons", kind: type[MeasuredDaemon], streams: int, p
         "hours_of_audio": round(streams * audio_s / 3600, 2),
         **trend(rss_kb, WARM * audio_s),
         "rss_kb_by_audio_s": rss_kb,
-    }
-
-
-def trend(rss_kb: dict[float, int], warm_s: float) -> dict[str, float]:
-    """Least squares from ``warm_s`` on."""
-    warm = {at_s: kb for at_s, kb in rss_kb.items() if at_s >= warm_s}
-    slope, _ = np.polyfit(list(warm), list(warm.values()), 1)
-    return {
-        "slope_kb_per_hour": round(3600 * float(slope), 1),
-        "spread_kb": max(warm.values()) - min(warm.values()),
-        "warm_rss_kb": round(median(warm.values())),
     }
 
 

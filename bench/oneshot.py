@@ -21,11 +21,11 @@ import numpy as np
 import soundfile
 import soxr
 from nats.aio.msg import Msg
-from numpy.typing import NDArray
 
-from bench.daemon import MeasuredDaemon, StubbedDaemon
-from bench.media_files import KINDS, encode
-from bench.report import Results, note, quantiles, run
+from bench.lib.clips import ClipFile, make_clips
+from bench.lib.daemon import MeasuredDaemon, StubbedDaemon
+from bench.lib.recordings import Samples
+from bench.lib.report import Results, note, quantiles, run
 from transcriber.audio.clip import ClipCutter
 from transcriber.audio.media.open import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
@@ -39,9 +39,7 @@ from transcriber.engine.whisper.model import WhisperModel, load_model
 from transcriber.models.catalog import DEMO, DEMO_MODEL
 from transcriber.schema.subjects import REQUEST_SUBJECT
 from transcriber.testing.broker import EmbeddedBroker
-from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
-SECONDS = (2, 5, 25)
 FIVE = 5
 """Seconds of the clip that the targets are about."""
 
@@ -50,18 +48,6 @@ MAX_PAYLOAD = 2**23
 """Bytes: 25 s at 48 kHz are more than a broker takes by default."""
 
 TIMEOUT_S = 30.0
-
-Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClipFile:
-    """A clip as it is sent; ``samples`` are what whisper is to hear."""
-
-    name: str
-    seconds: int
-    data: bytes
-    samples: Samples
 
 
 @dataclass(slots=True)
@@ -100,23 +86,6 @@ def measure(quick: bool) -> Results:
                 results["demo"] = asyncio.run(_ask_all(broker.url, daemon, for_whisper, rounds // 4))
                 results["overhead"] = asyncio.run(_over_bare(broker.url, clips, model, engine_thread, rounds))
     return results
-
-
-def make_clips() -> list[ClipFile]:
-    """Speech of each length in each container."""
-    speech = np.frombuffer(b"".join(recording.pcm for recording in load_speech()), "<i2")
-    clips = []
-    for seconds in SECONDS:
-        at_48k = speech[: seconds * SPEECH_FORMAT.rate]
-        samples = soxr.resample(at_48k / np.float32(2**15), SPEECH_FORMAT.rate, TARGET_SAMPLE_RATE).astype(np.float32)
-        at_16k = (samples.clip(-1, 1) * 32767).astype(np.int16)
-        files = {
-            "wav16": encode(KINDS["wav s16"], at_16k[:, np.newaxis], TARGET_SAMPLE_RATE),
-            "wav48": encode(KINDS["wav s16"], at_48k[:, np.newaxis], SPEECH_FORMAT.rate),
-            "opus": encode(KINDS["ogg opus"], at_48k[:, np.newaxis], SPEECH_FORMAT.rate),
-        }
-        clips += [ClipFile(f"{seconds} s {kind}", seconds, data, samples) for kind, data in files.items()]
-    return clips
 
 
 def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engine: list[ClipFile]) -> Results:

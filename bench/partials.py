@@ -1,7 +1,7 @@
 """What partials cost those who wait for finals, and what they bring.
 
 In: a model; the demo model hears the bundled speech, and so do shapes with made-up weights, for what is said to them does not
-matter; any other hears readings and people of ``bench.corpora``.
+matter; any other hears readings and people of ``bench.lib.speech.corpora``.
 
 Two daemons, one with ``PARTIAL_INTERVAL_SECS=1`` and one with 0, are fed in turn, and only one of them at a time.
 
@@ -29,11 +29,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from bench.account import Account, account, after_audio_ms
-from bench.daemon import PLAIN, MeasuredDaemon
-from bench.paced import PAYLOAD_S, Plan, publish, publisher_process
-from bench.report import Results, note, quantiles, run
-from bench.spoken import model_and_speech
+from bench.lib.account import Account, account, after_audio_ms
+from bench.lib.daemon import PLAIN, MeasuredDaemon
+from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.speech.material import model_and_speech
 from transcriber.bus.client_session import Received, connected, subscribe
 from transcriber.config import load_settings
 from transcriber.schema.messages import Final, Metrics

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.chart import Bar, bars
 from bench.contexts import Piece, clips
-from bench.corpora import real_corpora
-from bench.engines import Engine, FasterWhisper, Ours, Running, openai_whisper, pywhispercpp_defaults
-from bench.normal import whisper_words, word_errors
-from bench.report import Results, interval, note, quantiles, run
-from bench.roofline import roofline
+from bench.lib.chart import Bar, bars
+from bench.lib.peers.engines import Engine, FasterWhisper, Ours, Running, openai_whisper, pywhispercpp_defaults
+from bench.lib.peers.roofline import roofline
+from bench.lib.report import Results, interval, note, quantiles, run
+from bench.lib.speech.corpora import real_corpora
+from bench.lib.words.normal import whisper_words, word_errors
 
 THREADS = 2
 CLIPS, QUICK_CLIPS = 60, 3

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.daemon import PLAIN, MeasuredDaemon
-from bench.paced import PAYLOAD_S
-from bench.report import Results, note, quantiles, run
+from bench.lib.daemon import PLAIN, MeasuredDaemon
+from bench.lib.paced import PAYLOAD_S
+from bench.lib.report import Results, note, quantiles, run
 from transcriber.audio.contiguous import ContiguousRun
 from transcriber.audio.window import WindowPolicy
 from transcriber.bus.client_session import Received, connected

@@ -10,7 +10,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from bench.report import Results, note, run
+from bench.lib.report import Results, note, run
 from transcriber.audio.contiguous import ContiguousRun
 from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples

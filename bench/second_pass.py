@@ -1,6 +1,6 @@
 """The second pass: what does it mend, and what does it cost? No broker, no queue.
 
-In: a model, and recordings with what is said in them (``bench.corpora``, or a user's own). They are cut and heard as the daemon does,
+In: a model, and recordings with what is said in them (``bench.lib.speech.corpora``, or a user's own). They are cut and heard as the daemon does,
 in the defaults; then passages of them once more, as with ``SECOND_PASS=1`` and time enough; and all of it as files are heard.
 
 Out: the word error rate of each with its 95 % interval over recordings, and of the revised text against that of the files; what
@@ -13,15 +13,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.alignment import align
-from bench.left_context import CORPORA, QUICK_MINUTES, Cost, Remembering, events_of, final_of, hear_recording
-from bench.normal import Split, split_for
-from bench.offline import Offline, SecondPass
-from bench.playing import Came, Played
-from bench.recordings import Recording
-from bench.report import Results, note, run
-from bench.scoring import Errors, heard_in, said_in, score, text_errors
-from bench.spoken import spoken_to
+from bench.lib.offline import Offline, Remembering, SecondPass
+from bench.lib.playing import Came, Played
+from bench.lib.recordings import Recording
+from bench.lib.report import Results, note, run
+from bench.lib.speech.material import spoken_to
+from bench.lib.windows import CORPORA, QUICK_MINUTES, Cost, events_of, final_of, hear_recording
+from bench.lib.words.alignment import align
+from bench.lib.words.normal import Split, split_for
+from bench.lib.words.scoring import Errors, heard_in, said_in, score, text_errors
 from transcriber.audio.session import Silence, Window
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings

@@ -20,9 +20,9 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Self
 
-from bench.recordings import BUNDLED, PEOPLE, Samples, read_folder
-from bench.report import Results, note, quantiles, run
-from bench.shapes import MADE, WINDOW_S, find
+from bench.lib.recordings import BUNDLED, PEOPLE, Samples, read_folder
+from bench.lib.report import Results, note, quantiles, run
+from bench.lib.shapes import MADE, WINDOW_S, find
 from transcriber.config import load_settings
 from transcriber.config.sizing import available_cores
 from transcriber.engine.job import Job, Outcome

@@ -18,9 +18,9 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.demo_model.corpus import Espeak, Flite, Grammar, written
-from bench.noise import mixed, pink
-from bench.recordings import BUNDLED, read_folder
-from bench.report import Results, note, run
+from bench.lib.recordings import BUNDLED, read_folder
+from bench.lib.report import Results, note, run
+from bench.lib.speech.noise import mixed, pink
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.diarization.clustering import Clustering, unit
 from transcriber.diarization.embedding import VoiceNetwork

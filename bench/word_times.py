@@ -1,6 +1,6 @@
 """When words are told to be said, beside when they are said: by whisper's time stamps alone, and kept out of pauses.
 
-In: a model, and recordings whose words have times (``bench.spoken``): as they are, and with 20 s of quiet before them and 8 s of it after
+In: a model, and recordings whose words have times (``bench.lib.speech.material``): as they are, and with 20 s of quiet before them and 8 s of it after
 every third sentence. They are cut as live audio and as files are. Out: seconds by which the start of a word that was heard right is off, the
 same of first words after the quiet that was put in, and how many words are told where there is nothing but that quiet. Nothing of it depends
 on how fast the machine is. ``--table`` prints Markdown.
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bench.alignment import Spoken, align
-from bench.left_context import final_of, windows_of
-from bench.normal import Split, split_for, timed
-from bench.offline import Offline
-from bench.playing import Played
-from bench.recordings import Recording, Samples, Word
-from bench.report import Results, note, run
-from bench.scoring import raw_words, said_in
-from bench.spoken import spoken_to
+from bench.lib.offline import Offline
+from bench.lib.playing import Played
+from bench.lib.recordings import Recording, Samples, Word
+from bench.lib.report import Results, note, run
+from bench.lib.speech.material import spoken_to
+from bench.lib.windows import final_of, windows_of
+from bench.lib.words.alignment import Spoken, align
+from bench.lib.words.normal import Split, split_for, timed
+from bench.lib.words.scoring import raw_words, said_in
 from transcriber.audio.vad.silero import Silero
 from transcriber.config import Settings, load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, SpeechModel

@@ -1,8 +1,8 @@
 """Words through the real daemon: how many are wrong and where, how late they come, and how many nobody said.
 
 In: a model, and recordings with what is said in them: for the demo model readings and dialogues in voices that it never heard
-(Debian's espeak-ng and flite; the bundled recordings where they are missing), for any other ``bench.corpora``, or a user's own
-(``bench.recordings`` says how they lie). They go over NATS, clean, in noise, with music, and as a telephone sends them, to
+(Debian's espeak-ng and flite; the bundled recordings where they are missing), for any other ``bench.lib.speech.corpora``, or a user's own
+(``bench.lib.recordings`` says how they lie). They go over NATS, clean, in noise, with music, and as a telephone sends them, to
 daemons that cut their windows in different ways; and once more in real time, for the delays.
 
 Out: word error rates beside the best that the model can do with the whole recording, with 95 % intervals over recordings;
@@ -20,20 +20,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import words_table
-from bench.conditions import Corpus, conditions_of, in_conditions
-from bench.corpora import long_form
-from bench.daemon import MeasuredDaemon
-from bench.delays import delay_figures
 from bench.false_text import false_text, sounds
-from bench.normal import Split, split_for
-from bench.playing import LINEAR, Player, player
-from bench.recordings import Recording, some_of
-from bench.reference import reference, ways
-from bench.report import Results, note, run
-from bench.scoring import Errors, score
-from bench.spoken import spoken_to
-from bench.variants import CUTS, DEFAULT, GATES, QUICK_VARIANTS, VARIANTS
+from bench.lib.daemon import MeasuredDaemon
+from bench.lib.playing import LINEAR, Player, player
+from bench.lib.recordings import Recording, some_of
+from bench.lib.report import Results, note, run
+from bench.lib.speech.conditions import Corpus, conditions_of, in_conditions
+from bench.lib.speech.corpora import long_form
+from bench.lib.speech.material import spoken_to
+from bench.lib.words import table as words_table
+from bench.lib.words.delays import delay_figures
+from bench.lib.words.normal import Split, split_for
+from bench.lib.words.reference import reference, ways
+from bench.lib.words.scoring import Errors, score
+from bench.lib.words.variants import CUTS, DEFAULT, GATES, QUICK_VARIANTS, VARIANTS
 from transcriber.config import load_settings
 from transcriber.models.catalog import model_name
 from transcriber.models.find import find_named_model

@@ -9,7 +9,7 @@ from bench.chaos import scenarios
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, SPEED, Kind, Model, Plan, covering, from_seed
 from bench.chaos.run import Outcome, play
 from bench.chaos.world import may_fill_a_disk
-from bench.report import Results, note, quantiles
+from bench.lib.report import Results, note, quantiles
 
 SEEDS = range(20)
 _SHOWN_ERRORS = 12

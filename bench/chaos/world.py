@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from bench.chaos.plan import Fault, Kind, Model
-from bench.daemon import PLAIN
-from tests.proxy import Proxy
+from bench.lib.daemon import PLAIN
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.daemon import DaemonProcess
+from transcriber.testing.faulty_proxy import FaultyProxy
 
 AUDIO, TEXT = "AUDIO", "TRANSCRIPTS"
 
@@ -108,7 +108,7 @@ class Daemon(DaemonProcess):
 class FakeDaemon(Daemon):
     """The real daemon, with the fake model."""
 
-    arguments: ClassVar[tuple[str, ...]] = ("-m", "tests.fake_daemon")
+    arguments: ClassVar[tuple[str, ...]] = ("-m", "transcriber.testing.fake_daemon")
 
 
 class World:
@@ -149,7 +149,7 @@ class World:
             self._stack.enter_context(_small_disk(self._store))
         self._start_broker(-1)
         self._stack.callback(self._stop_broker)
-        self._proxy = await self._stack.enter_async_context(Proxy(self._broker.port))
+        self._proxy = await self._stack.enter_async_context(FaultyProxy(self._broker.port))
         self._stack.callback(self._kill_all)
         try:
             self._provision()

@@ -14,11 +14,11 @@ import random
 import tempfile
 from pathlib import Path
 
-from bench.daemon import MeasuredDaemon, StubbedDaemon, storing_broker
 from bench.files.beside import beside
 from bench.files.long import FILES, undisturbed_and_killed, whole
 from bench.files.make import KINDS, make
-from bench.report import Results, note
+from bench.lib.daemon import MeasuredDaemon, StubbedDaemon, storing_broker
+from bench.lib.report import Results, note
 from transcriber.models.catalog import DEMO
 
 __all__ = ["add_options", "measure"]

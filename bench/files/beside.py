@@ -12,12 +12,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bench.daemon import MeasuredDaemon
 from bench.files.make import LongFile
 from bench.files.office import Office, office
-from bench.oneshot import make_clips
-from bench.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
-from bench.report import Results, note, quantiles
+from bench.lib.clips import make_clips
+from bench.lib.daemon import MeasuredDaemon
+from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
+from bench.lib.report import Results, note, quantiles
 from transcriber.bus.client_session import parse_transcript, subscribe
 from transcriber.clients.service_client import call_service
 from transcriber.schema.messages import End, Final, Gap

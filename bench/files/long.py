@@ -5,11 +5,11 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from bench.daemon import MeasuredDaemon
 from bench.files.make import LongFile
 from bench.files.office import Job, Office, office
-from bench.memory import WARM, trend
-from bench.report import Results, note
+from bench.lib.daemon import MeasuredDaemon
+from bench.lib.memory_trend import WARM, trend
+from bench.lib.report import Results, note
 from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Final, Progress, Silence
 from transcriber.tasks import cancel
 

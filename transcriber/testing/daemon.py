@@ -1,4 +1,4 @@
-"""The daemon as a process, as in production. In: a broker and a model. Out: readiness; its exit status."""
+"""The daemon as a child process. In: a broker, a model, settings. Out: whether it is ready, its log, its exit status."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ OF_THE_MACHINE = {
 
 
 class DaemonProcess:
-    """``transcriber serve`` that lives as long as the ``with`` block.
+    """``transcriber serve`` that runs as long as the ``with`` block, or from ``start`` to ``stop``. Event loop or any thread.
 
     Attributes:
         process: its log goes to a temporary file.
@@ -34,8 +34,17 @@ class DaemonProcess:
     arguments: ClassVar[tuple[str, ...]] = ("-m", "transcriber", "serve")
     process: subprocess.Popen[bytes]
 
-    def __init__(self, nats_url: str, model: str, audio_subject: str = "") -> None:
-        """Daemon at the broker ``nats_url`` with the model ``model``; of the environment's settings only those ``OF_THE_MACHINE`` count."""
+    def __init__(self, nats_url: str, model: str = "demo", audio_subject: str = "", **settings: str) -> None:
+        """A daemon that is not yet started.
+
+        Of this process's environment only the settings ``OF_THE_MACHINE`` count: its broker, subjects and modes are not meant.
+
+        Args:
+            nats_url: of its broker, such as ``EmbeddedBroker.url``.
+            model: a name that ``WHISPER_MODEL`` takes; ``demo`` is bundled, and knows the words of ``load_speech`` alone.
+            audio_subject: where it takes audio; "": the default, ``audio.*``.
+            settings: further ones, named as in the environment: ``BUFFER_DURATION_SECS="2"``.
+        """
         self._port = _free_port()
         # The user's own broker, subjects and modes must not apply; an empty value is unset.
         not_meant = {name.upper() for name in settings_fields()} - OF_THE_MACHINE
@@ -50,6 +59,7 @@ class DaemonProcess:
             "HEALTH_PORT": str(self._port),
             "METRICS_NATS_SECS": "1",
             "LOG_FORMAT": "text",
+            **settings,
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
 

@@ -63,7 +63,7 @@ def _load(name: str) -> list[Recording]:
     try:
         import soundfile  # noqa: PLC0415 - only the demo needs it
     except ImportError:
-        raise ConfigError("soundfile is not installed: pip install soundfile") from None
+        raise ConfigError("soundfile is not installed: pip install 'nats-transcriber[demo]'") from None
     recordings = []
     with as_file(files(__package__) / name) as folder:
         for entry in json.loads((folder / "transcripts.json").read_bytes()):

@@ -1,0 +1,1 @@
+"""Other speech engines, each in a process of its own."""

@@ -1,0 +1,1 @@
+"""Words said beside words heard: which are wrong, where, and how late they came."""

@@ -1,0 +1,416 @@
+"""The job desk and the feed of jobs, on a real JetStream."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.support.waiting import PATIENCE_S, until
+from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, job_consumer
+from transcriber.bus.jetstream.provision import ensure_files
+from transcriber.bus.object_store.bucket import Bucket
+from transcriber.config import load_settings
+from transcriber.errors import FencedError, RequestError
+from transcriber.files.endpoints import MAX_OPEN, JobEndpoints
+from transcriber.files.job_store import JobStore
+from transcriber.files.work_queue import WorkQueue
+from transcriber.schema.file_jobs import Answer, Submission
+from transcriber.testing.broker import EmbeddedBroker
+
+
+class Office:
+    """A connection with a desk and a feed of its own, as a daemon has it."""
+
+    def __init__(self, connection, settings):
+        self.connection = connection
+        self.jetstream = JetStream(connection)
+        self.desk = JobStore(self.jetstream, settings)
+        self.feed = WorkQueue(connection)
+
+    async def next_job(self):
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.feed.next_job()
+
+    async def put(self, name, data=b"RIFF"):
+        async def pieces():
+            yield data
+
+        await Bucket(self.jetstream, FILES_BUCKET).put(name, pieces())
+
+    async def submit(self, name="a.wav", **given):
+        await self.put(name)
+        return await self.desk.submit(Submission(object=name, **given))
+
+    async def waiting(self):
+        """Jobs in the queue, taken or not."""
+        return (await self.jetstream.call("STREAM.INFO.JOBS"))["state"]["messages"]
+
+    async def quicker(self, ack_wait_s):
+        config = job_consumer().evolve(ack_wait=ack_wait_s)
+        call = f"CONSUMER.CREATE.JOBS.{config.name}.{config.filter_subject}"
+        await self.jetstream.call(call, {"stream_name": "JOBS", "config": config.as_dict()})
+
+
+@asynccontextmanager
+async def office_at(url, **given):
+    settings = load_settings(nats_url=url, **given)
+    async with connected(settings, "test") as connection:
+        await ensure_files(connection, settings)
+        office = Office(connection, settings)
+        await office.feed.start()
+        yield office
+
+
+@pytest.fixture
+async def office(broker):
+    async with office_at(broker.url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def second(broker):
+    async with office_at(broker.url) as opened:
+        yield opened
+
+
+async def refusal(answering):
+    with pytest.raises(RequestError) as refused:
+        await answering
+    assert "\n" not in str(refused.value)
+    return refused.value.code
+
+
+async def test_job_is_recorded_queued_and_taken_once(office):
+    answer = await office.submit("a.wav", by="me", keep=True)
+
+    taken = await office.next_job()
+    kept = await office.desk.record(answer.job)
+    await taken.done()
+    await until_empty(office)
+
+    assert answer.state == "queued"
+    assert taken.record == kept.record
+    assert (kept.record.submission.by, kept.record.submission.keep, kept.record.size) == ("me", True, 4)
+    info = await Bucket(office.jetstream, FILES_BUCKET).info("a.wav")
+    assert info is not None
+    assert kept.record.digest == info.digest
+
+
+async def until_empty(office):
+    async with asyncio.timeout(PATIENCE_S):
+        while await office.waiting():  # noqa: ASYNC110 - the broker says nothing by itself
+            await asyncio.sleep(0.01)
+
+
+async def test_same_job_again_is_the_same_job(office, second):
+    await office.put("a.wav")
+    submission = Submission(object="a.wav")
+
+    first, together = await asyncio.gather(office.desk.submit(submission), second.desk.submit(submission))
+    kept = await office.desk.record(submission.job)
+    await office.desk.update(kept, state="running")
+    later = await office.desk.submit(submission)
+
+    assert first == together == Answer(job=submission.job, state="queued")
+    assert later.state == "running"
+    assert await office.waiting() == 1
+
+
+async def test_job_that_is_over_is_not_queued_again(office):
+    answer = await office.submit(job="job=1")
+    taken = await office.next_job()
+    await office.desk.update(await office.desk.record(answer.job), state="done")
+    await taken.done()
+    await until_empty(office)
+
+    again = await office.submit(job="job=1")
+
+    assert again.state == "done"
+    assert await office.waiting() == 0
+
+
+async def test_job_whose_record_was_lost_on_the_way_gets_it_with_the_second_submission(office, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(office.desk, "update", lost_record)
+        with pytest.raises(ConnectionAbortedError):
+            await office.submit(job="job=1")
+    assert await office.desk.record("job=1") is None
+
+    again = await office.submit(job="job=1")
+
+    assert again.state == "queued"
+    assert (await office.desk.record("job=1")).record.state == "queued"
+    assert await office.waiting() == 1
+
+
+async def lost_record(*_):
+    raise ConnectionAbortedError
+
+
+async def test_job_that_has_no_record_yet_can_be_cancelled(office, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(office.desk, "update", lost_record)
+        with pytest.raises(ConnectionAbortedError):
+            await office.submit(job="job=1")
+
+    answer = await office.desk.cancel("job=1")
+
+    assert answer.state == "cancelled"
+    assert (await office.desk.record("job=1")).record.over
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b"[]", 400),
+        (b"{}", 400),
+        (b'{"object": "a.wav", "job": "radio-7"}', 400),
+        (b'{"object": "a.wav", "job": "job=*"}', 400),
+        (b'{"object": "a.wav", "more": 1}', 400),
+        (b'{"object": "a.wav", "language": "Englisch"}', 400),
+        (b'{"object": "none.wav"}', 404),
+        (b'{"object": "large.wav"}', 413),
+        (b'{"object": "other.wav", "job": "job=1"}', 409),
+    ],
+)
+async def test_submission_that_cannot_be_done_is_refused_in_one_line(broker, data, code):
+    async with office_at(broker.url, file_max_bytes=10) as office:
+        await office.put("large.wav", bytes(11))
+        await office.submit(job="job=1")
+
+        assert await refusal(JobEndpoints(office.desk).to_submission(data)) == code
+        assert await office.waiting() == 1
+
+
+async def test_requests_are_answered_in_json(office):
+    await office.put("a.wav")
+
+    submitted = json.loads(await JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}'))
+    cancelled = json.loads(
+        await JobEndpoints(office.desk).to_cancellation(json.dumps({"job": submitted["job"]}).encode())
+    )
+
+    assert submitted == {"job": submitted["job"], "state": "queued"}
+    assert cancelled == {"job": submitted["job"], "state": "cancelled"}
+
+
+@pytest.mark.parametrize(("data", "code"), [(b"{}", 400), (b'{"job": "a"}', 400), (b'{"job": "job=1"}', 404)])
+async def test_cancellation_that_cannot_be_done_is_refused(office, data, code):
+    assert await refusal(JobEndpoints(office.desk).to_cancellation(data)) == code
+
+
+async def test_broker_that_is_away_is_503(tmp_path):
+    broker = EmbeddedBroker(store=tmp_path / "store")
+    broker.start()
+    async with office_at(broker.url) as office:
+        broker.stop()
+        await until(lambda: not office.connection.connected, "the loss")
+
+        assert await refusal(JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}')) == 503
+        assert await refusal(JobEndpoints(office.desk).to_cancellation(b'{"job": "job=1"}')) == 503
+
+
+async def test_full_queue_is_429(office):
+    config = (await office.jetstream.call("STREAM.INFO.JOBS"))["config"]
+    await office.jetstream.call("STREAM.UPDATE.JOBS", config | {"max_bytes": 100})
+    await office.put("a.wav")
+
+    assert await refusal(JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}')) == 429
+    assert await office.desk.records() == []
+
+
+async def test_more_than_may_ask_at_once_are_429(office):
+    answers = JobEndpoints(office.desk)
+
+    codes = await asyncio.gather(*(refusal(answers.to_cancellation(b'{"job": "job=1"}')) for _ in range(MAX_OPEN + 3)))
+
+    assert sorted(codes) == [404] * MAX_OPEN + [429] * 3
+    assert await refusal(answers.to_cancellation(b'{"job": "job=1"}')) == 404
+
+
+async def test_link_is_400(office):
+    bucket = Bucket(office.jetstream, FILES_BUCKET)
+    meta = {"name": "x", "nuid": "1", "options": {"link": {"bucket": "OTHER"}}}
+    await office.jetstream.store(bucket._meta_subject("x"), json.dumps(meta).encode(), {"Nats-Rollup": "sub"})
+
+    assert await refusal(JobEndpoints(office.desk).to_submission(b'{"object": "x"}')) == 400
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "done", "failed", "cancelled"])
+async def test_cancelling_ends_what_is_not_over(office, state):
+    answer = await office.submit()
+    kept = await office.desk.update(await office.desk.record(answer.job), state=state)
+
+    cancelled = await office.desk.cancel(answer.job)
+
+    after = await office.desk.record(answer.job)
+    if state in {"queued", "running"}:
+        assert cancelled.state == after.record.state == "cancelled"
+        assert after.record.ended_at is not None
+    else:
+        assert cancelled.state == state
+        assert after == kept
+
+
+async def test_who_has_the_job_hears_that_it_is_cancelled(office, second):
+    answer = await office.submit()
+    running = await office.desk.update(await office.desk.record(answer.job), state="running", instance="a")
+    await second.desk.cancel(answer.job)
+
+    with pytest.raises(FencedError):
+        await office.desk.update(running, done_s=5.0)
+
+    assert (await office.desk.record(answer.job)).record.state == "cancelled"
+
+
+async def test_change_whose_answer_was_lost_is_ours_all_the_same(office):
+    answer = await office.submit()
+    kept = await office.desk.record(answer.job)
+    at = datetime.now(UTC)
+
+    stored = await office.desk.update(kept, state="running", started_at=at, done_s=0.1)
+    again = await office.desk.update(kept, state="running", started_at=at, done_s=0.1)
+
+    assert again == stored
+
+
+async def test_record_that_its_stream_has_forgotten_is_begun_anew(office):
+    answer = await office.submit()
+    kept = await office.desk.record(answer.job)
+    await office.jetstream.call("STREAM.PURGE.JOB_RECORDS")
+
+    again = await office.desk.update(kept, state="running")
+
+    assert await office.desk.record(answer.job) == again
+
+
+async def test_records_are_listed_the_latest_first(office, monkeypatch):
+    monkeypatch.setattr("transcriber.files.job_store.PAGE", 3)
+    jobs = [(await office.submit(f"{n}.wav")).job for n in range(8)]
+    await office.desk.cancel(jobs[2])
+    await office.jetstream.store("transcriber.records.job=broken", b"{}", {})
+
+    found = await office.desk.records()
+    few = await office.desk.records(count=2)
+
+    assert [kept.record.submission.job for kept in found] == jobs[::-1]
+    assert [kept.record.state == "cancelled" for kept in found].index(True) == 5
+    assert few == found[:2]
+
+
+async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
+    monkeypatch.setattr("transcriber.files.work_queue.IN_PROGRESS_S", 0.2)
+    await office.quicker(3.0)
+    jobs = {(await office.submit(f"{n}.wav")).job for n in range(4)}
+
+    taken = [await taker.next_job() for taker in (office, second, office, second)]
+    third = asyncio.create_task(office.feed.next_job())
+    done, _ = await asyncio.wait({third}, timeout=5)
+
+    assert {job.record.submission.job for job in taken} == jobs
+    assert not done
+    third.cancel()
+    for job in taken:
+        await job.done()
+    await until_empty(office)
+
+
+async def test_job_stays_with_who_speaks_of_it_and_goes_on_when_he_dies(broker, office, monkeypatch):
+    monkeypatch.setattr("transcriber.files.work_queue.IN_PROGRESS_S", 0.2)
+    async with AsyncExitStack() as life:
+        mortal = await life.enter_async_context(office_at(broker.url))
+        await office.quicker(3.0)
+        answer = await office.submit()
+        taken = await mortal.next_job()
+        waiting = asyncio.create_task(office.next_job())
+        done, _ = await asyncio.wait({waiting}, timeout=5)
+        assert not done
+        taken._telling.cancel()
+
+    again = await waiting
+
+    assert again.record.submission.job == answer.job
+    await again.done()
+
+
+async def test_job_that_is_to_be_tried_again_comes_when_it_is_time(office, second):
+    await office.submit()
+    taken = await office.next_job()
+    loop = asyncio.get_running_loop()
+
+    await taken.retry(1.0)
+    began_s = loop.time()
+    again = await second.next_job()
+
+    assert loop.time() - began_s > 0.9
+    await again.retry()
+    assert (await office.next_job()).record == taken.record
+
+
+async def test_job_that_comes_when_nobody_asks_any_more_goes_to_another(office, second):
+    asking = asyncio.create_task(office.feed.next_job())
+    await until(lambda: office.feed._open, "the request")
+    await office.connection.flush(1)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    answer = await second.submit()
+    taken = await second.next_job()
+
+    assert taken.record.submission.job == answer.job
+    await taken.done()
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"\xff", b'{"submission": {"object": "a"}}'])
+async def test_what_is_no_job_is_dropped_with_a_warning(office, caplog, payload):
+    await office.jetstream.store("transcriber.jobs.x", payload, {})
+    answer = await office.submit()
+
+    taken = await office.next_job()
+    await taken.done()
+    await until_empty(office)
+
+    assert taken.record.submission.job == answer.job
+    assert "no record of a job" in caplog.text
+
+
+async def test_jobs_come_again_after_the_broker_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("transcriber.files.work_queue.SILENCE_S", 1.0)
+    monkeypatch.setattr("transcriber.files.work_queue.HEARTBEAT_S", 0.3)
+    broker = EmbeddedBroker(store=tmp_path / "store")
+    broker.start()
+    async with office_at(broker.url) as office:
+        asking = asyncio.create_task(office.next_job())
+        await until(lambda: office.feed._open, "the request")
+        await office.connection.flush(1)
+        broker.process.kill()
+        broker.process.wait()
+        await until(lambda: not office.connection.connected, "the loss")
+        with EmbeddedBroker(store=tmp_path / "store", port=broker.port):
+            await until(lambda: office.connection.connected, "the broker")
+            answer = await office.submit()
+
+            taken = await asking
+
+            assert taken.record.submission.job == answer.job
+            await taken.done()
+            await until_empty(office)
+    broker.stop()
+
+
+async def test_feed_without_a_consumer_warns_and_waits(office, caplog):
+    await office.jetstream.call("CONSUMER.DELETE.JOBS.transcriber")
+    asking = asyncio.create_task(office.next_job())
+
+    await until(lambda: "no jobs can be had" in caplog.text, "the warning")
+    await office.quicker(15)
+    answer = await office.submit()
+
+    assert (await asking).record.submission.job == answer.job

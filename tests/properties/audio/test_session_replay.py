@@ -1,0 +1,510 @@
+"""Whoever goes on with a recording cuts the same windows as if nothing had happened, and its account is the same."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from tests.support.audio_strategies import AUDIO, CUTTINGS, FORMATS, SIZES, sliced
+from tests.support.synthetic_speech import BEAT, LoudnessDetector, joined, silence, speech
+from transcriber.audio.contiguous import PRE_ROLL_S, ContiguousRun, ReplayableRun
+from transcriber.audio.frame_account import FrameAccount, FrameOutcome
+from transcriber.audio.headers import NO_HEADERS
+from transcriber.audio.offsets import OffsetsSnapshot
+from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
+from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
+from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.stream import Ended, Started, Stream
+from transcriber.audio.vad.detector import FRAME_SAMPLES
+from transcriber.audio.vad.silero import Silero
+from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_cutter import WindowCutter
+from transcriber.testing.speech import SPEECH_FORMAT, load_speech
+
+EAR = LoudnessDetector()
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+FRESH = CUTTINGS.map(lambda policy: replace(policy, replayable=True))
+IN_CHORUS = AUDIO.map(lambda audio: audio._replace(channels=audio.channels[:1] * 2))
+"""Both channels speak at once, and so are cut at once."""
+ODD_FORMATS = FORMATS | st.builds(AudioFormat, st.just(SampleFormat.S16LE), st.sampled_from([8_001, 12_345, 31_250]))
+
+
+class Step(NamedTuple):
+    """What comes next: ``kind`` is audio, unfit, bad, pause, lost or close."""
+
+    kind: str
+    payload: bytes = b""
+    offset: int | None = None
+    captured_at: datetime | None = None
+
+
+class Told(NamedTuple):
+    """An event, and what was kept with it."""
+
+    event: Window | Silence | Gap
+    step: int
+    kept: str
+
+
+class Fed(NamedTuple):
+    """Where a step begins, before and after the hole before it, and ends; what came before it, and its offsets."""
+
+    before: int
+    start: int
+    end: int
+    received: int
+    offsets: OffsetsSnapshot | None
+
+
+class Recording:
+    """Hands steps to a session, and keeps what another one needs to go on; as JSON, so that no object is shared."""
+
+    def __init__(self, session, skipped_at=None):
+        self.session = session
+        self.told: list[Told] = []
+        self.skipped_at = skipped_at
+
+    def take(self, number, step, *, lost=True):
+        session = self.session
+        before, received, offsets = session.clock, session.received, known(session)
+        match step.kind:
+            case "bad":
+                events = session.skip("it is broken")
+            case "pause":
+                events = session.pause()
+            case "unfit":
+                events = session.feed(step.payload, offset=step.offset, unusable="it is broken")
+            case "close":
+                events = session.close()
+            case kind:
+                reason = "slow_consumer" if kind == "lost" and lost else None
+                events = session.feed(
+                    step.payload, offset=step.offset, captured_at=step.captured_at, lost_before=reason
+                )
+        assert session.places == (events[-1].places if events else session.places)
+        for event in events:
+            assert event.frames or isinstance(event, Gap)
+            settle(session, event)
+            if isinstance(event, Gap) and event.reason == "bad_input" and not event.frames:
+                self.skipped_at = event.start_frame
+            self.told.append(Told(event, number, self._kept(event)))
+        return Fed(before, session.clock - (session.received - received), session.clock, received, offsets)
+
+    def _kept(self, event):
+        start = min(replay_from(place, event.session.rate) for place in event.places)
+        capture = event.session.capture(start)
+        return json.dumps(
+            {
+                "places": event.places,
+                "account": event.session.account.snapshot(),
+                "captured": capture and [capture[0], capture[1].isoformat()],
+                "segments": event.session.segments,
+                "skipped_at": self.skipped_at,
+            }
+        )
+
+
+def settle(session, event):
+    match event:
+        case Silence():
+            fate = FrameOutcome.SILENT
+        case Gap():
+            fate = event.outcome
+        case _:
+            fate = FrameOutcome.DROPPED if event.number % 3 == 2 else FrameOutcome.TRANSCRIBED
+            session.segments += fate is FrameOutcome.TRANSCRIBED
+    session.account.settle(fate, event.start_frame, event.frames, event.channel)
+
+
+def known(session):
+    return session.offsets.snapshot if session.offsets else None
+
+
+def bookmark(kept, clock, received, offsets):
+    said: dict[str, Any] = json.loads(kept)
+    captured = said["captured"]
+    return SessionResumePoint(
+        clock,
+        tuple(ChannelResumePoint(*place) for place in said["places"]),
+        FrameAccount.restored(said["account"]),
+        received,
+        offsets,
+        captured and (captured[0], datetime.fromisoformat(captured[1])),
+        said["segments"],
+        said["skipped_at"],
+    )
+
+
+def described(event):
+    """All of an event but its session."""
+    place = type(event).__name__, event.channel, event.start_frame, event.frames, event.places
+    match event:
+        case Window(cut=cut):
+            speech_heard = None if cut.speech is None else cut.speech.tobytes()
+            return (
+                *place,
+                event.number,
+                event.captured_at,
+                (cut.lead_s, cut.tail_s, cut.next_lead, cut.goes_on, cut.speech_final, cut.silent, speech_heard),
+                cut.samples.tobytes(),
+            )
+        case Gap():
+            return (*place, event.reason, event.bridged, event.detail)
+    return place
+
+
+def check_that_anybody_can_go_on(steps, new_session, wanted):
+    """After each of the events that ``wanted`` picks, another session says what the first one said."""
+    first = Recording(new_session(None))
+    fed = [first.take(number, step) for number, step in enumerate(steps)]
+    rate = first.session.rate
+    for index in wanted(len(first.told)):
+        event, step, kept = first.told[index]
+        start = min(replay_from(place, rate) for place in event.places)
+        # A payload that is a gap is not needed once that is told.
+        coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
+        again = min(coming, next((n for n, one in enumerate(fed) if one.end > start), coming))
+        clock = fed[again].start if start >= fed[again].start else fed[again].before
+        mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
+        other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
+        assert other.session.places == event.places
+        # Whoever goes on knows whether the gap before its first message was told.
+        untold = any(
+            isinstance(later.event, Gap) and later.step == again and later.event.reason == "slow_consumer"
+            for later in first.told[index + 1 :]
+        )
+        for number in range(again, len(steps)):
+            other.take(number, steps[number], lost=number > again or untold)
+
+        expected = [described(later.event) for later in first.told[index + 1 :]]
+        assert [described(told.event) for told in other.told] == expected
+        assert other.session.account.snapshot() == first.session.account.snapshot()
+        assert (other.session.clock, other.session.received) == (first.session.clock, first.session.received)
+        assert other.session.segments == first.session.segments
+        assert known(other.session) == known(first.session)
+    assert first.session.clock == first.session.received + first.session.account[FrameOutcome.LOST]
+    return [told.event for told in first.told]
+
+
+@st.composite
+def happenings(draw):
+    """What befalls a recording, payload by payload: holes, echoes, pauses and rubbish, mostly nothing."""
+    kinds = st.sampled_from(["audio"] * 12 + ["hole", "echo", "bad", "unfit", "pause", "lost"])
+    return draw(
+        st.lists(st.tuples(kinds, st.integers(1, 4_000) | st.integers(1, 90_000), st.booleans()), max_size=60)
+    ), draw(st.booleans())
+
+
+def steps_of(payload, fmt, sizes, befallen):
+    """``befallen`` says what happens before each payload."""
+    steps, clock, (happened, with_offsets) = [], 0, befallen
+    last = b""
+    for number, piece in enumerate(sliced(payload, fmt, sizes)):
+        kind, size, timed = happened[number] if number < len(happened) else ("audio", 0, False)
+        match kind:
+            case "hole":
+                clock += size
+            case "echo":
+                steps.append(Step("audio", last, 777 + clock - len(last) // fmt.frame_bytes if with_offsets else None))
+                clock += 0 if with_offsets else len(last) // fmt.frame_bytes
+            case "bad" | "pause":
+                steps += [Step(kind)] * (1 + size % 2)
+        captured_at = NOON + timedelta(milliseconds=clock) if timed else None
+        offset = 777 + clock if with_offsets else None
+        steps.append(Step(kind if kind in {"lost", "unfit"} else "audio", piece, offset, captured_at))
+        clock, last = clock + len(piece) // fmt.frame_bytes, piece
+    return [*steps, Step("close")]
+
+
+@settings(max_examples=150, deadline=None)
+@given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
+def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, policy, sizes, befallen, chance):
+    steps = steps_of(audio.payload(fmt), fmt, sizes, befallen)
+
+    check_that_anybody_can_go_on(
+        steps,
+        lambda mark: Session("call", fmt, policy, EAR, max_hole_s=600, bookmark=mark),
+        lambda events: chance.sample(range(events), min(events, 4)),
+    )
+
+
+def test_with_the_real_network_on_real_speech_too():
+    pieces = [piece for recording in load_speech()[:3] for piece in (bytes(2 * 30_000), recording.pcm)]
+    payload, network = b"".join(pieces), Silero()
+    policy = WindowPolicy(5.0, quiet_cut=True, endpoint_s=0.5, speech_gate=True, replayable=True)
+    steps = [Step("audio", piece) for piece in sliced(payload, SPEECH_FORMAT, [960])]
+    steps.insert(700, Step("pause"))
+
+    events = check_that_anybody_can_go_on(
+        [*steps, Step("close")],
+        lambda mark: Session("call", SPEECH_FORMAT, policy, network, max_hole_s=600, bookmark=mark),
+        lambda told: range(0, told, 3),
+    )
+
+    kinds = [type(event) for event in events]
+    assert kinds.count(Window) > 6
+    assert Silence in kinds
+    assert any(event.cut.speech_final for event in events if isinstance(event, Window))
+
+
+def fresh_cuts(payload, fmt, policy, network, sizes):
+    run = ReplayableRun(fmt, policy, network)
+    found = [one for piece in sliced(payload, fmt, sizes) for one in run.push(piece, eager=True)]
+    return found + run.flush()
+
+
+def described_cut(one):
+    channel, cut = one
+    heard = cut.samples.tobytes(), None if cut.speech is None else cut.speech.tobytes()
+    return channel, cut.start, cut.frames, cut.lead_s, cut.tail_s, cut.goes_on, cut.speech_final, cut.silent, heard
+
+
+@settings(max_examples=60, deadline=None)
+@given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, SIZES)
+def test_the_slices_change_nothing_not_even_the_order_of_the_channels(audio, fmt, policy, sizes, other_sizes):
+    payload = audio.payload(fmt)
+
+    one, other = (fresh_cuts(payload, fmt, policy, EAR, slices) for slices in (sizes, other_sizes))
+
+    assert list(map(described_cut, one)) == list(map(described_cut, other))
+
+
+@settings(max_examples=60, deadline=None)
+@given(AUDIO, FORMATS, FRESH.filter(lambda policy: not policy.needs_detector), SIZES)
+def test_without_a_detector_windows_are_those_of_a_live_run(audio, fmt, policy, sizes):
+    payload = audio.payload(fmt, apart=policy.split_channels)
+    live = ContiguousRun(fmt, replace(policy, replayable=False), None)
+
+    expected = [*live.push(payload, eager=True), *live.flush()]
+    found = fresh_cuts(payload, fmt, policy, None, sizes)
+
+    # Where all is equally quiet, what the resampler makes of the run's last bit can tip the balance.
+    if not policy.quiet_cut:
+        assert sorted((channel, cut.start, cut.frames) for channel, cut in found) == sorted(
+            (channel, cut.start, cut.frames) for channel, cut in expected
+        )
+    for channel in {channel for channel, _ in expected}:
+        assert sum(cut.frames for where, cut in found if where == channel) == len(payload) // fmt.frame_bytes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.02, 0.3, 0.8]), st.integers(1, 40)), min_size=1, max_size=25),
+    st.sampled_from([8_000, 16_000, 44_100, 48_000]),
+    st.booleans(),
+    st.floats(0.5, 3),
+)
+def test_a_cutter_can_begin_at_any_window_and_keeps_nothing_from_before_it(levels, rate, quiet, window_s):
+    samples = joined(*(level * speech(beats, seed) for seed, (level, beats) in enumerate(levels)))
+    samples = samples[: output_samples(len(samples) * rate // TARGET_SAMPLE_RATE, rate)]
+    frames = len(samples) * rate // TARGET_SAMPLE_RATE
+    policy = WindowPolicy(window_s, quiet_cut=quiet)
+    whole = WindowCutter(rate, policy, None)
+    cuts = whole.push(samples) + whole.flush(np.empty(0, np.float32), frames)
+
+    for before, after in pairwise(cuts):
+        late = WindowCutter(rate, policy, None, cut=after.start, lead=before.next_lead)
+        found = [cut for piece in np.array_split(samples, 7) for cut in late.push(piece)]
+        found += late.flush(np.empty(0, np.float32), frames)
+
+        expected = [cut for cut in cuts if cut.start >= after.start]
+        assert [(cut.start, cut.frames, cut.lead_s, cut.tail_s) for cut in found] == [
+            (cut.start, cut.frames, cut.lead_s, cut.tail_s) for cut in expected
+        ]
+        np.testing.assert_array_equal(found[0].samples, expected[0].samples)
+
+
+@pytest.mark.parametrize(
+    ("rate", "grid"), [(48_000, 1_536), (44_100, 7_056), (16_000, 512), (8_000, 256), (8_001, 4 * 8_001)]
+)
+def test_audio_is_replayed_from_a_place_where_samples_and_beats_begin(rate, grid):
+    run_start = 1_234_567
+    for frame in range(0, 60 * rate, 997 * 7):
+        begin = replay_from(ChannelResumePoint(run_start + frame, rate // 2, run_start, 5), rate) - run_start
+
+        wanted = frame - rate // 2 - PRE_ROLL_S * rate
+        assert begin % grid == 0
+        assert output_samples(begin, rate) % FRAME_SAMPLES == 0
+        assert begin == 0 if wanted < 0 else wanted - grid < begin <= wanted
+
+
+class CountingEar(LoudnessDetector):
+    """Counts what it hears."""
+
+    rows = 0
+
+    def __call__(self, rows, state):
+        self.rows += len(rows)
+        return super().__call__(rows, state)
+
+
+def pcm(samples):
+    return np.clip(samples * 2**15, -(2**15), 2**15 - 1).astype("<i2").tobytes()
+
+
+def test_a_window_does_not_wait_for_the_next_ones_ears():
+    fmt, ear = AudioFormat(rate=TARGET_SAMPLE_RATE), CountingEar()
+    run = ReplayableRun(fmt, WindowPolicy(10.0, endpoint_s=0.5, replayable=True), ear)
+    heard = []
+
+    for piece in sliced(pcm(joined(speech(100), silence(50))), fmt, [320]):
+        before = ear.rows
+        heard.append((len(run.push(piece, eager=True)), ear.rows - before))
+
+    at = next(number for number, (found, _) in enumerate(heard) if found)
+    assert heard[at][1] <= 4
+    assert heard[at + 1][1] > 40
+
+
+def stereo(policy):
+    fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
+    return fmt, Session("call", fmt, policy, EAR, max_hole_s=600)
+
+
+def until_somebody_is_cut(session, samples):
+    """Feed both channels the same; returns the first events."""
+    pieces = sliced(pcm(np.repeat(samples, 2)), session.format, [320])
+    return next(events for piece in pieces if (events := session.feed(piece)))
+
+
+def test_a_payload_that_cannot_be_read_comes_after_the_windows_before_it():
+    _, session = stereo(WindowPolicy(10.0, endpoint_s=0.5, split_channels=True, replayable=True))
+
+    first = until_somebody_is_cut(session, joined(speech(100), silence(50)))
+    events = session.skip("it is broken")
+
+    assert [event.channel for event in first] == [0]
+    assert [(type(event), event.channel) for event in events] == [(Window, 1), (Gap, None)]
+
+
+def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
+    fmt, session = stereo(WindowPolicy(1.0, split_channels=True, replayable=True))
+
+    first = until_somebody_is_cut(session, speech(100))
+    events = session.pause()
+
+    assert [event.channel for event in first] == [0]
+    assert [event.channel for event in events] == [1]
+    assert events[-1].places == (ChannelResumePoint(fmt.rate, 0, 0, 1),) * 2
+
+
+def test_rubbish_that_was_told_of_is_not_told_of_again():
+    fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(10.0, replayable=True)
+    mark = SessionResumePoint(0, (ChannelResumePoint(0, 0, 0, 0),), FrameAccount(1), skipped_at=640)
+    session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
+    told = []
+
+    for _ in range(4):
+        session.feed(bytes(640))
+        told.append(len(session.skip("it is broken")))
+
+    assert told == [0, 0, 1, 1]
+
+
+def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():
+    samples = speech(200)
+    cutter = WindowCutter(TARGET_SAMPLE_RATE, WindowPolicy(1.0, replayable=True), None)
+
+    found = cutter.push(samples)
+
+    assert [(cut.start, cut.frames) for cut in found] == [(0, TARGET_SAMPLE_RATE)]
+    assert len(cutter.flush(np.empty(0, np.float32), len(samples))) == 1
+
+
+def test_long_payloads_are_cut_as_they_come_all_the_same():
+    fmt = AudioFormat(rate=TARGET_SAMPLE_RATE)
+    run = ReplayableRun(fmt, WindowPolicy(1.0, replayable=True), None)
+
+    found = [len(run.push(bytes(2 * 10 * fmt.rate), eager=True)) for _ in range(5)]
+
+    assert all(9 <= some <= 11 for some in found)
+    assert run.open_frames <= fmt.rate
+
+
+def test_only_so_much_audio_is_kept_as_somebody_has_to_hear_again():
+    fmt = AudioFormat(rate=44_100, channels=2)
+    window_s, most = 3.0, 0
+    run = ReplayableRun(
+        fmt, WindowPolicy(window_s, quiet_cut=True, speech_gate=True, split_channels=True, replayable=True), EAR
+    )
+
+    for _ in range(1_000):
+        run.push(bytes(882 * fmt.frame_bytes), eager=True)
+        most = max(most, len(run._kept))
+
+    grid_s, late_s = 7_056 / 44_100, 0.3
+    assert most <= (window_s + PRE_ROLL_S + grid_s + late_s) * fmt.rate * fmt.frame_bytes
+    assert most > PRE_ROLL_S * fmt.rate * fmt.frame_bytes
+
+
+def test_the_open_window_can_be_looked_at_at_any_time():
+    fmt = AudioFormat(rate=TARGET_SAMPLE_RATE)
+    session = Session("call", fmt, WindowPolicy(2.0, replayable=True), EAR, max_hole_s=600)
+    said = np.random.default_rng(1).uniform(-0.5, 0.5, 6 * fmt.rate).astype(np.float32)
+    numbers = []
+
+    for piece in sliced(pcm(said), fmt, [1_600]):
+        session.feed(piece)
+        cutter = session.cutter(0)
+        if cutter.open_s > 0:  # else these ears have heard nothing
+            window = session.open_window(0)
+            numbers.append(window.number)
+            assert window.start_frame == session.places[0].frame
+            assert window.start_frame + window.frames <= session.clock
+            np.testing.assert_allclose(
+                window.cut.samples,
+                said[window.start_frame : window.start_frame + window.frames],
+                atol=1e-4,
+            )
+
+    assert sorted(set(numbers)) == [0, 1, 2]
+
+
+def test_a_stream_goes_on_with_a_session_and_its_number_of_finals():
+    fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(1.0, replayable=True)
+    payload = pcm(hiss := np.random.default_rng(0).uniform(-0.1, 0.1, fmt.rate * 5).astype(np.float32))
+    mark = SessionResumePoint(
+        0, (ChannelResumePoint(fmt.rate, 0, 0, 1),), FrameAccount.restored(one_second_transcribed(fmt.rate)), segments=1
+    )
+    session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
+    stream = Stream(fmt, policy, None, max_hole_s=600, new_id=lambda: "other", session=session)
+
+    events = stream.feed(payload, NO_HEADERS, eager=True) + stream.end()
+
+    assert not any(isinstance(event, Started) for event in events)
+    windows = [event for event in events if isinstance(event, Window)]
+    assert [(w.number, w.start_frame, w.frames) for w in windows] == [
+        (number, number * fmt.rate, fmt.rate) for number in (1, 2, 3, 4)
+    ]
+    np.testing.assert_allclose(windows[0].cut.samples, hiss[fmt.rate : 2 * fmt.rate], atol=1e-4)
+    assert events[-1] == Ended(session)
+    assert (session.received, session.segments) == (5 * fmt.rate, 1)
+
+
+def one_second_transcribed(rate):
+    account = FrameAccount(1)
+    account.settle(FrameOutcome.TRANSCRIBED, 0, rate)
+    return account.snapshot()
+
+
+def test_after_a_run_all_channels_go_on_at_the_clock_and_after_a_hole_behind_it():
+    fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
+    policy = WindowPolicy(6.0, speech_gate=True, split_channels=True, replayable=True)
+    session = Session("call", fmt, policy, EAR, max_hole_s=600)
+    both = np.stack([joined(speech(60), silence(100)), joined(silence(100), speech(60))], axis=1)
+    payload, whole = pcm(both), 160 * BEAT
+
+    session.feed(payload, offset=0)
+    events = session.feed(payload[: 100 * fmt.frame_bytes], offset=whole + 4_000)
+
+    *_, before, last, gap = events
+    assert isinstance(gap, Gap)
+    assert gap.places == tuple(ChannelResumePoint(whole + 4_000, 0, whole + 4_000, number) for number in (1, 2))
+    assert last.places == tuple(ChannelResumePoint(whole, 0, whole, number) for number in (1, 2))
+    assert {place.run_start for place in before.places} == {0}

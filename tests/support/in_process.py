@@ -1,0 +1,18 @@
+"""A fixture that makes a test fail which starts a process or opens a connection."""
+
+import socket
+import subprocess
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_process_and_no_connection(monkeypatch):
+    """Neither is for unit tests; an event loop's own pair of sockets is."""
+
+    def refuse(*_, **__):
+        raise AssertionError("starts a process or opens a connection: it belongs to tests/integration or tests/e2e")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    for name in ("connect", "connect_ex", "bind", "listen"):
+        monkeypatch.setattr(socket.socket, name, refuse)
