@@ -45,7 +45,10 @@ def events_of(
     recording: Recording, settings: Settings, network: Network
 ) -> Iterator[tuple[Window | Silence | Gap, float]]:
     """What a recording becomes, cut as if nobody else spoke to the daemon; and how many seconds had come by then."""
-    session, samples = Session(recording.name, FORMAT, settings.cutting, network, max_hole_s=1.0), recording.samples
+    session, samples = (
+        Session(recording.name, FORMAT, settings.window_policy, network, max_hole_s=1.0),
+        recording.samples,
+    )
     for at in range(0, len(samples), BLOCK):
         block = samples[at : at + BLOCK]
         for event in session.feed(block.astype("<f4").tobytes()):

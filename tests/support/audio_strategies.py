@@ -6,17 +6,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 
 CUTTINGS = st.builds(
-    Cutting,
+    WindowPolicy,
     window_s=st.floats(0.5, 7) | st.sampled_from([0.5, 1.0, 5.0]),
-    quiet=st.booleans(),
+    quiet_cut=st.booleans(),
     endpoint_s=st.just(0.0) | st.floats(0.1, 2),
-    gate=st.booleans(),
-    apart=st.booleans(),
-    afresh=st.booleans(),
-    left_s=st.just(0.0) | st.floats(1, 10),
+    speech_gate=st.booleans(),
+    split_channels=st.booleans(),
+    replayable=st.booleans(),
+    left_context_s=st.just(0.0) | st.floats(1, 10),
 )
 FORMATS = st.builds(
     AudioFormat,

@@ -58,3 +58,15 @@ def end(duration_s: float, session: str = "a") -> End:
     parts = ["received", "lost", "transcribed", "silent", "dropped"]
     account = {f"{part}_frames": 0 for part in parts} | {f"{part}_s": float(i) for i, part in enumerate(parts)}
     return End(**common(0, duration_s, session), segments=1, **account)
+
+
+async def payloads_on(client, subject):
+    """Payloads of messages on ``subject``, as a list that grows."""
+    seen: list[bytes] = []
+
+    async def note(message):
+        seen.append(message.data)
+
+    await client.subscribe(subject, cb=note)
+    await client.flush()
+    return seen

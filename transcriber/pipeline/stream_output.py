@@ -117,7 +117,7 @@ class StreamOutput:
         if refused is not job:
             self.jobs.jobs_enqueued += 1
         if refused is not None:
-            refused.settle(refused, worker.queue.no_place(refused.lane))
+            refused.settle(refused, worker.queue.full_error(refused.lane))
 
     def started(self, session: Session, headers: AudioHeaders) -> None:
         self.add(session).status("started", 0)

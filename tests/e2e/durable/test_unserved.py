@@ -21,6 +21,7 @@ from tests.support.durable_streams import (
     until_stored,
 )
 from tests.support.file_jobs import before
+from tests.support.messages import payloads_on
 from tests.support.waiting import PATIENCE_S, until
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
@@ -46,18 +47,6 @@ def noting(names, *, there_is_room=True):
     return serve
 
 
-async def requests(client, subject):
-    """Those on ``subject``, as a list that grows."""
-    seen: list[bytes] = []
-
-    async def note(message):
-        seen.append(message.data)
-
-    await client.subscribe(subject, cb=note)
-    await client.flush()
-    return seen
-
-
 def call(name, stream):
     return f"$JS.API.CONSUMER.{name}.AUDIO.transcriber-{stream}"
 
@@ -71,7 +60,7 @@ async def speech(publisher, stream, levels, first=0):
 @asynccontextmanager
 async def left(publisher, stream, broker, folder):
     """A daemon that has served a stream, and serves it no more."""
-    unpinned = await requests(publisher, call("UNPIN", stream))  # when it comes, and when it goes
+    unpinned = await payloads_on(publisher, call("UNPIN", stream))  # when it comes, and when it goes
     async with Daemon(broker.url, folder, **ENV, **SOON) as daemon:
         await until(lambda: len(unpinned) == 2, "the stream to be left")
         yield daemon
@@ -79,7 +68,7 @@ async def left(publisher, stream, broker, folder):
 
 async def looks(publisher, count):
     """Wait until the daemon has looked for streams so often."""
-    seen = await requests(publisher, LOOK)
+    seen = await payloads_on(publisher, LOOK)
     await until(lambda: len(seen) > count, "looks")
 
 
@@ -118,7 +107,7 @@ async def test_a_stream_that_is_over_is_not_served_again_as_its_audio_ages(broke
     await store(publisher, "s", b"")  # a heartbeat, of which nothing is told
     async with left(publisher, "s", broker, tmp_path):
         await until_acknowledged(publisher)
-        pulls = await requests(publisher, call("MSG.NEXT", "s"))
+        pulls = await payloads_on(publisher, call("MSG.NEXT", "s"))
         for kept in (3, 2, 1):
             await publisher.jetstream().purge_stream("AUDIO", subject="audio.s", keep=kept)
             await looks(publisher, 2)
@@ -150,7 +139,7 @@ async def test_the_next_daemon_serves_only_what_has_something_to_do(broker, tmp_
         await until_acknowledged(publisher, "a")
         await first.stop()
     await speech(publisher, "b", [2])
-    pulls = await requests(publisher, call("MSG.NEXT", "a"))
+    pulls = await payloads_on(publisher, call("MSG.NEXT", "a"))
     async with Daemon(broker.url, tmp_path, **ENV, **FOR_EVER, MAX_STREAMS=1):
         found = await until_ended(publisher, "b")
         await looks(publisher, 2)
@@ -276,7 +265,7 @@ async def test_where_there_is_no_place_nobody_else_is_asked_for(broker, publishe
     async with connected(settings, "test") as connection:
         streams = UnservedStreams(connection, runtime)
         await streams.look((), noting(offered, there_is_room=False))
-        asked = await requests(publisher, "$JS.API.DIRECT.GET.TRANSCRIPTS.>")
+        asked = await payloads_on(publisher, "$JS.API.DIRECT.GET.TRANSCRIPTS.>")
         await streams.look((), lambda _: False)
         few = len(asked)
         await streams.look((), noting(served))

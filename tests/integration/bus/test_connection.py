@@ -69,9 +69,9 @@ async def test_what_is_flushed_was_sent_before_the_broker_was_asked(broker, monk
 async def test_a_process_that_stood_still_does_not_take_its_broker_for_dead(quick, broker, caplog):
     async with connected(load_settings(nats_url=broker.url), "test") as connection:
         for _ in range(3):
-            heard = connection.client.heard
+            received = connection.client.received
             time.sleep(1.0)  # noqa: ASYNC251 - that is what it is about
-            await until(lambda heard=heard: connection.client.heard > heard)
+            await until(lambda received=received: connection.client.received > received)
         assert connection.reconnects == 0
     assert "silent" not in caplog.text
 
@@ -96,7 +96,7 @@ async def test_a_busy_link_on_which_no_ping_is_answered_is_alive(quick):
     async with connected(load_settings(nats_url=url), "test") as connection:
         await until(lambda: pings == 30 or not connection.connected)
         assert pings == 30
-        assert connection.client.heard >= 30
+        assert connection.client.received >= 30
     server.close()
 
 

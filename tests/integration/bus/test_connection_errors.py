@@ -5,7 +5,7 @@ import socket
 import nats
 import pytest
 
-from transcriber.bus.connection import in_words
+from transcriber.bus.connection import describe
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from transcriber.bus.connection import in_words
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_connection_is_told_in_words(error, words):
-    assert in_words(error) == words
+    assert describe(error) == words

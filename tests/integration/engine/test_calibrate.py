@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from tests.support.daemon import run
 from tests.support.waiting import PATIENCE_S
-from transcriber.config import Settings, queue_capacity
+from transcriber.config import Settings
+from transcriber.config.sizing import queue_capacity
 from transcriber.engine.calibrate import calibrate, streams_held
 from transcriber.engine.job import Job
 from transcriber.engine.job_queue import JobQueue

@@ -11,14 +11,14 @@ from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.stream import Ended, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
-from transcriber.audio.window import Cutting
+from transcriber.audio.window import WindowPolicy
 
 RATE = 16_000
 FORMAT = AudioFormat(rate=RATE)
 
 
-def stream(fmt=FORMAT, cutting=None, network=None):
-    return Stream(fmt, cutting or Cutting(5.0), network, max_hole_s=600, new_id=lambda: "call")
+def stream(fmt=FORMAT, policy=None, network=None):
+    return Stream(fmt, policy or WindowPolicy(5.0), network, max_hole_s=600, new_id=lambda: "call")
 
 
 @st.composite
@@ -37,7 +37,9 @@ def test_whatever_a_line_does_the_account_is_exact_and_speech_is_no_silence(publ
     chance = random.Random(seed)
     beats = joined(speech(90), silence(40), speech(90), silence(40))
     pcm = (beats * 32_000).astype("<i2").tobytes()
-    source = stream(cutting=Cutting(2.0, quiet=True, endpoint_s=0.5, gate=True), network=LoudnessDetector())
+    source = stream(
+        policy=WindowPolicy(2.0, quiet_cut=True, endpoint_s=0.5, speech_gate=True), network=LoudnessDetector()
+    )
     events, silent_frames = [], 80 * FRAME_SAMPLES
 
     sent = 0

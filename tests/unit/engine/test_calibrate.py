@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from transcriber.config import Settings
-from transcriber.engine.calibrate import Row, best, calibrate, streams_held
+from transcriber.engine.calibrate import Measurement, best, calibrate, streams_held
 from transcriber.engine.transcript import Transcript
 from transcriber.errors import EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
@@ -47,7 +47,9 @@ def rows_of(model, settings=SETTINGS, **options):
 
 
 def row(workers=1, threads=1, audio_ctx=512, streams=10, median_ms=50.0, shipped=False):
-    return Row("demo", workers, threads, audio_ctx, False, median_ms, median_ms, median_ms, 0.01, 100, streams, shipped)
+    return Measurement(
+        "demo", workers, threads, audio_ctx, False, median_ms, median_ms, median_ms, 0.01, 100, streams, shipped
+    )
 
 
 def test_a_row_for_each_context_and_number_of_threads():

@@ -1,6 +1,7 @@
 """How many positions the encoder computes for a window. In: settings, the model's shape, a window's samples. Out: positions of 20 ms."""
 
-from transcriber.config import FULL_AUDIO_CTX, MIN_AUDIO_CTX, Settings, fitting_positions
+from transcriber.config import Settings
+from transcriber.config.sizing import FULL_AUDIO_CTX, MIN_AUDIO_CTX, fitting_positions
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 
 SAMPLES_PER_POSITION = 320

@@ -4,9 +4,9 @@ import asyncio
 
 import nats
 import pytest
-from tests.test_unserved import requests
 
 from tests.support.daemon import run
+from tests.support.messages import payloads_on
 from tests.support.provisioning import AGAIN, FIRST, provisioned
 from transcriber.bus.client_session import connected
 from transcriber.bus.jetstream import client as client_module
@@ -135,7 +135,7 @@ async def test_stored_text_is_read_by_pages_and_one_by_one_where_its_stream_does
 
     async with connected(settings(), "test") as connection:
         await check_files(connection, settings(files=True))
-        single = await requests(connection.client, "$JS.API.STREAM.MSG.GET.TRANSCRIPTS")
+        single = await payloads_on(connection.client, "$JS.API.STREAM.MSG.GET.TRANSCRIPTS")
         found = [message async for message in JetStream(connection).paged("TRANSCRIPTS", "transcripts.a.*")]
 
     assert [message.seq for message in found] == own
