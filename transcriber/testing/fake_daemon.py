@@ -24,7 +24,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,7 @@ def main() -> None:
     sys.exit(cli.main([]))
 
 
-def run(_: object) -> int:
+def run(_argv: Sequence[str] | None) -> int:
     """Serve, and return the exit status."""
     patch_modules()
     try:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from transcriber import testing
 
@@ -10,7 +11,7 @@ PAGE = (Path(__file__).parents[3] / "docs/testing.md").read_text()
 
 async def test_the_example_runs():
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(compile(example, "docs/testing.md", "exec"), namespace)  # noqa: S102 - it is ours
 
     await namespace["test_every_word_arrives"]()
