@@ -17,7 +17,7 @@ from transcriber.audio.window import WindowPolicy
 from transcriber.config.fields import SettingsFields
 from transcriber.config.sizing import (
     FORCED_AUDIO_CTX,
-    MAX_HEARD_S,
+    MAX_INPUT_S,
     POSITIONS_PER_SECOND,
     SPARE_POSITIONS,
     available_cores,
@@ -115,7 +115,7 @@ class Settings(SettingsFields):
     @property
     def left_context_s(self) -> float:
         """Seconds before a window that are transcribed with it: as many as its encoder context has room for; 0 if those are too few."""
-        room_s = MAX_HEARD_S
+        room_s = MAX_INPUT_S
         if self.whisper_audio_ctx != "auto" and self.audio_ctx:
             room_s = min(room_s, (self.audio_ctx - SPARE_POSITIONS) / POSITIONS_PER_SECOND)
         left_s = min(self.left_context_secs, room_s - self.buffer_duration_secs)

@@ -9,7 +9,7 @@ MIN_AUDIO_CTX = 512
 """The fewest encoder positions with which stock Whisper weights work."""
 
 FULL_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS = 1500, 50, 128
-MAX_HEARD_S = (1280 - SPARE_POSITIONS) / POSITIONS_PER_SECOND
+MAX_INPUT_S = (1280 - SPARE_POSITIONS) / POSITIONS_PER_SECOND
 """Longest window with its left context. The full 1500 positions are not a multiple of 256."""
 
 MIN_LEFT_CONTEXT_S = 1.0

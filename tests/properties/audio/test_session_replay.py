@@ -113,13 +113,13 @@ class Recording:
 def settle(session, event):
     match event:
         case Silence():
-            fate = FrameOutcome.SILENT
+            outcome = FrameOutcome.SILENT
         case Gap():
-            fate = event.outcome
+            outcome = event.outcome
         case _:
-            fate = FrameOutcome.DROPPED if event.number % 3 == 2 else FrameOutcome.TRANSCRIBED
-            session.segments += fate is FrameOutcome.TRANSCRIBED
-    session.account.settle(fate, event.start_frame, event.frames, event.channel)
+            outcome = FrameOutcome.DROPPED if event.number % 3 == 2 else FrameOutcome.TRANSCRIBED
+            session.segments += outcome is FrameOutcome.TRANSCRIBED
+    session.account.settle(outcome, event.start_frame, event.frames, event.channel)
 
 
 def known(session):

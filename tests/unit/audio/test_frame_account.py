@@ -1,4 +1,4 @@
-"""What became of every frame, against a model that keeps a fate for each frame of each channel."""
+"""What became of every frame, against a model that keeps an outcome for each frame of each channel."""
 
 import json
 from itertools import pairwise
@@ -13,22 +13,22 @@ class Ledger:
     """The account, frame by frame."""
 
     def __init__(self, channels, frames):
-        self.fates = [[None] * frames for _ in range(channels)]
+        self.outcomes = [[None] * frames for _ in range(channels)]
 
-    def settle(self, fate, start, frames, channel=None):
-        for number, fates in enumerate(self.fates):
+    def settle(self, outcome, start, frames, channel=None):
+        for number, outcomes in enumerate(self.outcomes):
             if channel in {None, number}:
-                assert fates[start : start + frames] == [None] * frames
-                fates[start : start + frames] = [fate] * frames
+                assert outcomes[start : start + frames] == [None] * frames
+                outcomes[start : start + frames] = [outcome] * frames
 
     @property
     def settled(self):
-        together = list(zip(*self.fates, strict=True))
-        return next((frame for frame, fates in enumerate(together) if None in fates), len(together))
+        together = list(zip(*self.outcomes, strict=True))
+        return next((frame for frame, outcomes in enumerate(together) if None in outcomes), len(together))
 
-    def __getitem__(self, fate):
-        together = list(zip(*self.fates, strict=True))[: self.settled]
-        return [max(fates) for fates in together].count(fate)
+    def __getitem__(self, outcome):
+        together = list(zip(*self.outcomes, strict=True))[: self.settled]
+        return [max(outcomes) for outcomes in together].count(outcome)
 
 
 @st.composite
@@ -44,8 +44,10 @@ def recordings(draw):
             for channel in range(channels):
                 cuts = sorted({0, frames, *draw(st.lists(st.integers(0, frames), max_size=4))})
                 for start, end in pairwise(cuts):
-                    fate = draw(st.sampled_from([FrameOutcome.SILENT, FrameOutcome.TRANSCRIBED, FrameOutcome.DROPPED]))
-                    said.append((fate, at + start, end - start, channel))
+                    outcome = draw(
+                        st.sampled_from([FrameOutcome.SILENT, FrameOutcome.TRANSCRIBED, FrameOutcome.DROPPED])
+                    )
+                    said.append((outcome, at + start, end - start, channel))
         at += frames
     return channels, at, draw(st.permutations(said))
 
@@ -61,8 +63,8 @@ def test_the_sums_are_those_of_a_model_frame_by_frame_at_any_time_and_survive_be
         ledger.settle(*one)
 
         assert account.settled == ledger.settled
-        assert sum(account[fate] for fate in FrameOutcome) == account.settled
-        assert [account[fate] for fate in FrameOutcome] == [ledger[fate] for fate in FrameOutcome]
+        assert sum(account[outcome] for outcome in FrameOutcome) == account.settled
+        assert [account[outcome] for outcome in FrameOutcome] == [ledger[outcome] for outcome in FrameOutcome]
     assert account.settled == frames
 
 
@@ -81,7 +83,7 @@ def test_of_two_speakers_the_worse_fate_counts(one, other, expected):
     account.settle(one, 0, 10, 0)
     account.settle(other, 0, 10, 1)
 
-    assert {fate: account[fate] for fate in FrameOutcome} == dict.fromkeys(FrameOutcome, 0) | {expected: 10}
+    assert {outcome: account[outcome] for outcome in FrameOutcome} == dict.fromkeys(FrameOutcome, 0) | {expected: 10}
 
 
 def test_nothing_is_counted_before_all_channels_have_told():
@@ -101,4 +103,4 @@ def test_a_gap_of_no_frames_counts_nothing():
     account.settle(FrameOutcome.DROPPED, 0, 0, 1)
 
     assert account.settled == 0
-    assert not any(account[fate] for fate in FrameOutcome)
+    assert not any(account[outcome] for outcome in FrameOutcome)

@@ -58,8 +58,8 @@ def check_tiling(events):
                 assert event.start_frame == clocks[event.session]
                 clocks[event.session] += event.frames
                 assert event.frames > 0
-                fate = event.outcome if isinstance(event, Gap) else FrameOutcome.TRANSCRIBED
-                event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
+                outcome = event.outcome if isinstance(event, Gap) else FrameOutcome.TRANSCRIBED
+                event.session.account.settle(outcome, event.start_frame, event.frames, event.channel)
             case Ended(session):
                 session.closed = True
                 assert clocks[session] == session.clock == session.received + session.account[FrameOutcome.LOST]
@@ -472,15 +472,15 @@ class Books:
 
     def __init__(self, session):
         self.session = session
-        self.fates = np.full((session.channels, 0), -1, np.int8)
+        self.outcomes = np.full((session.channels, 0), -1, np.int8)
         self.tiled = [0] * session.channels
         self.numbers = [0] * session.channels
 
     def tile(self, event):
         """Windows, silences and gaps follow each other, in every channel, and have their numbers; bridges lie ahead."""
         end = event.start_frame + event.frames
-        missing = max(0, end - self.fates.shape[1])
-        self.fates = np.pad(self.fates, ((0, 0), (0, missing)), constant_values=-1)
+        missing = max(0, end - self.outcomes.shape[1])
+        self.outcomes = np.pad(self.outcomes, ((0, 0), (0, missing)), constant_values=-1)
         for channel in self._channels(event):
             if isinstance(event, Gap) and event.bridged:
                 assert event.start_frame >= self.tiled[channel]
@@ -492,18 +492,20 @@ class Books:
                 assert getattr(event, "number", self.numbers[channel]) == self.numbers[channel]
                 self.numbers[channel] += 1
 
-    def settle(self, fate, event):
+    def settle(self, outcome, event):
         for channel in self._channels(event):
-            fates = self.fates[channel, event.start_frame : event.start_frame + event.frames]
-            fates[fates < 0] = fate
+            outcomes = self.outcomes[channel, event.start_frame : event.start_frame + event.frames]
+            outcomes[outcomes < 0] = outcome
 
     def check(self):
         """The account is right so far."""
-        unsettled = np.flatnonzero((self.fates < 0).any(axis=0))
-        settled = int(unsettled[0]) if len(unsettled) else self.fates.shape[1]
-        fates, account = self.fates[:, :settled].max(axis=0, initial=-1), self.session.account
+        unsettled = np.flatnonzero((self.outcomes < 0).any(axis=0))
+        settled = int(unsettled[0]) if len(unsettled) else self.outcomes.shape[1]
+        outcomes, account = self.outcomes[:, :settled].max(axis=0, initial=-1), self.session.account
         assert account.settled == settled
-        assert [account[fate] for fate in FrameOutcome] == [np.count_nonzero(fates == fate) for fate in FrameOutcome]
+        assert [account[outcome] for outcome in FrameOutcome] == [
+            np.count_nonzero(outcomes == outcome) for outcome in FrameOutcome
+        ]
         assert self.session.complete == (self.session.closed and settled == self.session.clock)
 
     def _channels(self, event):
@@ -550,9 +552,9 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
             settle(chance.choice([FrameOutcome.TRANSCRIBED, FrameOutcome.TRANSCRIBED, FrameOutcome.DROPPED]), window)
             books[window.session].check()
 
-    def settle(fate, event):
-        event.session.account.settle(fate, event.start_frame, event.frames, event.channel)
-        books[event.session].settle(fate, event)
+    def settle(outcome, event):
+        event.session.account.settle(outcome, event.start_frame, event.frames, event.channel)
+        books[event.session].settle(outcome, event)
 
     for events in published(source, publisher, sound, eager=lambda: chance.random() < 0.5):
         for event in events:
@@ -566,7 +568,7 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     books[session].tile(event)
                     waiting.append(event)
                 case Silence():
-                    told = books[session].fates[event.channel, event.start_frame : event.start_frame + event.frames]
+                    told = books[session].outcomes[event.channel, event.start_frame : event.start_frame + event.frames]
                     assert policy.speech_gate or (len(told) == event.frames and (told >= 0).all())
                     books[session].tile(event)
                     settle(FrameOutcome.SILENT, event)
@@ -603,14 +605,14 @@ def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first
     done = session.feed((np.stack([caller, called], axis=1) * 32_000).astype("<i2").tobytes()) + session.close()
     session.closed = True
     for event in done:
-        fate = (
+        outcome = (
             FrameOutcome.SILENT
             if isinstance(event, Silence)
             else FrameOutcome.DROPPED
             if event.channel
             else FrameOutcome.TRANSCRIBED
         )
-        session.account.settle(fate, event.start_frame, event.frames, event.channel)
+        session.account.settle(outcome, event.start_frame, event.frames, event.channel)
 
     places = [(type(event).__name__, event.channel, event.start_frame, event.frames) for event in done]
     begin = (100 - PRE_ROLL_FRAMES) * FRAME_SAMPLES

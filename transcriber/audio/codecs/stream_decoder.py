@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transcriber.audio.codecs.opus_decoder import OpusDecoder
 
 PIECE_FRAMES = OPUS_RATE
-"""A piece has at most so many frames, or those of one packet more."""
+"""A piece has at most so many frames."""
 
 OGG_SLACK = 120
 """Frames: Ogg's times are exact, and no packet is shorter than this."""
