@@ -67,8 +67,8 @@ def test_whatever_a_line_does_the_account_is_exact_and_speech_is_no_silence(publ
             place += event.frames
     for event in events:
         if isinstance(event, Window | Silence):
-            fate = FrameOutcome.SILENT if isinstance(event, Silence) else FrameOutcome.TRANSCRIBED
-            session.account.settle(fate, event.start_frame, event.frames)
+            outcome = FrameOutcome.SILENT if isinstance(event, Silence) else FrameOutcome.TRANSCRIBED
+            session.account.settle(outcome, event.start_frame, event.frames)
     session.closed = True
     account = session.account
     assert session.complete
