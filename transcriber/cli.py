@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transcriber import __version__
+from transcriber.build_info import version_line
 from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
 from transcriber.clients import cli as parsers
 from transcriber.config import Settings, load_settings, mask, settings_fields
@@ -100,7 +100,7 @@ def _printable(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="transcriber", description="Speech-to-text on a message bus.")
-    parser.add_argument("--version", action="version", version=f"transcriber {__version__}")
+    parser.add_argument("--version", action="version", version=f"transcriber {version_line()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     serve = command(commands, "serve", _serve, "the daemon")

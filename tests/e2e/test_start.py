@@ -20,6 +20,7 @@ from tests.support.daemon import Daemon, run, run_and_log
 from tests.support.ports import free_port
 from tests.support.small_disk import small_disk
 from tests.support.transcripts import TranscriptListener
+from transcriber.build_info import version_line
 from transcriber.bus.jetstream.file_streams import file_streams
 from transcriber.bus.jetstream.provision import DISK_SHARE, fitted_to_disk, stream_configs
 from transcriber.config import Settings
@@ -457,12 +458,13 @@ async def test_tls_and_mtls_open_the_door_and_nothing_else_does(tmp_path, mutual
     assert without_ours == 3
 
 
-def test_the_version_is_that_of_the_package():
+def test_the_version_is_that_of_the_package_and_of_its_commit():
     done = subprocess.run(
         [sys.executable, "-m", "transcriber", "--version"], capture_output=True, text=True, check=True
     )
 
-    assert done.stdout == f"transcriber {version('nats-transcriber')}\n"
+    assert done.stdout == f"transcriber {version_line()}\n"
+    assert version_line().split()[0] == version("nats-transcriber")
 
 
 @pytest.mark.parametrize("event_loop", ["uvloop", "asyncio"])
