@@ -29,7 +29,7 @@ from bench.lib.speech.corpora import real_corpora
 from bench.lib.speech.material import share
 from bench.lib.words.alignment import Spoken, align
 from bench.lib.words.normal import Split, split_for
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero

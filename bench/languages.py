@@ -22,7 +22,7 @@ from bench.lib.offline import Offline
 from bench.lib.report import Results, note, run
 from bench.lib.speech.noise import pink
 from bench.lib.speech.spoken_languages import SENTENCES, VARIANTS, Reader
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero

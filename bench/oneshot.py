@@ -31,7 +31,7 @@ from transcriber.audio.media.open import open_media
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Window
 from transcriber.audio.vad.silero import Silero
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings

@@ -19,7 +19,7 @@ from bench.lib.daemon import PLAIN, MeasuredDaemon
 from bench.lib.paced import PAYLOAD_S
 from bench.lib.report import Results, note, quantiles, run
 from transcriber.audio.contiguous import ContiguousRun
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.bus.client_session import Received, connected
 from transcriber.bus.connection import Connection
 from transcriber.config import Settings, load_settings

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bench.lib.report import Results, note, run
 from transcriber.audio.contiguous import ContiguousRun
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 
 PAYLOAD_MS = 20
 BLOCKS_MS = (20, 100, 500, 5000)

@@ -7,7 +7,7 @@ from typing import Any
 from bench.lib.offline import Offline
 from bench.lib.playing import Came, Played
 from bench.lib.recordings import Recording
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings

@@ -13,12 +13,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.mixing import MixReport
-from transcriber.audio.pcm import AudioFormat, decode
+from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
-from transcriber.audio.window import Cut, WindowPolicy
+from transcriber.audio.window import Cut
 from transcriber.audio.window_cutter import BEFORE_S, WindowCutter
+from transcriber.audio.window_policy import WindowPolicy
 
 BLOCK_S = 0.1
 """Seconds of audio that are decoded, resampled and examined at once: per payload of 20 ms that would cost twice as much."""

@@ -10,7 +10,7 @@ a counting publisher would never produce is taken for jitter, and from then on s
 
 from typing import NamedTuple
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 
 MIN_SLACK_S = 0.002
 """Smaller deviations are ignored: no payload is so short. Rounding to milliseconds deviates by a quarter of it."""

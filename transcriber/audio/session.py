@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.contiguous import ContiguousRun, ReplayableRun, window_channels
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.mixing import MixReport
 from transcriber.audio.offsets import RESTART_S, Offsets, OffsetsSnapshot
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window import Cut, WindowPolicy
+from transcriber.audio.window import Cut
 from transcriber.audio.window_cutter import WindowCutter
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import BRIDGED_S, LOST_REASONS, GapReason
 

@@ -7,12 +7,12 @@ gaps, a session ended.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.payload import IgnoredPart, PcmPayload, read_payload
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import GapReason
 

@@ -25,7 +25,8 @@ from transcriber.audio.quiet_place import quietest_place
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.vad.detector import FRAME_SAMPLES, MIN_SPEECH_FRAMES, Network, SpeechDetector, has_speech
 from transcriber.audio.vad.speech_tracker import SpeechTracker
-from transcriber.audio.window import OVERLAP_S, Cut, WindowPolicy
+from transcriber.audio.window import OVERLAP_S, Cut
+from transcriber.audio.window_policy import WindowPolicy
 
 PRE_ROLL_FRAMES = 8
 """A quarter of a second: speech begins so long before the network is sure of it."""

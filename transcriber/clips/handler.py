@@ -20,7 +20,7 @@ from transcriber.audio.media.open import open_media
 from transcriber.audio.media.pieces import Piece
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.bus.connection import Connection, Message
 from transcriber.bus.micro_service import STOPPING, Reply
 from transcriber.clips.headers import FORMS, read_headers

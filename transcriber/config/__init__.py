@@ -12,8 +12,8 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from transcriber.audio.pcm import AudioFormat
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.format import AudioFormat
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.config.fields import SettingsFields
 from transcriber.config.sizing import (
     FORCED_AUDIO_CTX,

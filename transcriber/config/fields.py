@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SampleFormat
-from transcriber.audio.vad.detector import THRESHOLD
+from transcriber.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SampleFormat
+from transcriber.audio.vad import THRESHOLD
 from transcriber.config.checks import (
     check_audio_subject,
     check_broker_addresses,

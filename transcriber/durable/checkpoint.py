@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.contention import Contenders, RecordingClaim
+from transcriber.audio.format import parse_content_type
 from transcriber.audio.frame_account import FrameAccount
 from transcriber.audio.offsets import OffsetsSnapshot
-from transcriber.audio.pcm import parse_content_type
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint
 from transcriber.audio.session import Session
 from transcriber.audio.vad.detector import Network

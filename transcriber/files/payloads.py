@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
 
+from transcriber.audio.format import AudioFormat, parse_content_type
 from transcriber.audio.media.pieces import Piece
-from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.durable.payload_source import Payload
 from transcriber.errors import MediaError, TruncatedError
 from transcriber.schema.checkpoint import Checkpoint

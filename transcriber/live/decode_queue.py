@@ -13,8 +13,8 @@ from typing import Protocol
 
 from transcriber.audio.codecs.opus import RecordingStarted, Unreadable
 from transcriber.audio.codecs.stream_decoder import DecodedEvent, DecodedPiece, Encoding, StreamDecoder, parse_encoding
+from transcriber.audio.format import AudioFormat, parse_content_type
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
 from transcriber.live.payload import LivePayload
 from transcriber.pipeline.decoder_pool import DecoderPool

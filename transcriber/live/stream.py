@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from transcriber.audio.codecs.stream_decoder import parse_encoding
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Session
 from transcriber.audio.stream import Event, Stream
 from transcriber.engine.worker import Worker

@@ -9,7 +9,7 @@ from tests.support.audio import level, speak
 from tests.support.daemon import Daemon
 from tests.support.hostile_protocol import POISON, publication
 from tests.support.waiting import until
-from transcriber.audio.pcm import SampleFormat
+from transcriber.audio.format import SampleFormat
 from transcriber.schema.messages import End, Gap
 
 MESSAGES = 100_000

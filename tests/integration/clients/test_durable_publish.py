@@ -15,7 +15,7 @@ import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from tests.support.waiting import PATIENCE_S, until
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.bus.client_session import connected
 from transcriber.clients import durable_publish as store
 from transcriber.clients.audio_input import AudioSource

@@ -5,13 +5,13 @@ import random
 from hypothesis import given, settings, strategies as st
 
 from tests.support.synthetic_speech import LoudnessDetector, joined, silence, speech
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.stream import Ended, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 
 RATE = 16_000
 FORMAT = AudioFormat(rate=RATE)

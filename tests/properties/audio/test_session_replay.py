@@ -13,18 +13,18 @@ from hypothesis import given, settings, strategies as st
 from tests.support.audio_strategies import AUDIO, CUTTINGS, FORMATS, SIZES, sliced
 from tests.support.synthetic_speech import BEAT, LoudnessDetector, joined, silence, speech
 from transcriber.audio.contiguous import PRE_ROLL_S, ContiguousRun, ReplayableRun
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.offsets import OffsetsSnapshot
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.vad.silero import Silero
-from transcriber.audio.window import WindowPolicy
 from transcriber.audio.window_cutter import WindowCutter
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
 EAR = LoudnessDetector()

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.clip import ClipCutter
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.vad.detector import State
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.errors import BadInputError, TooLongError
 
 RATE = 16_000

@@ -6,9 +6,10 @@ import soxr
 from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.contiguous import ContiguousRun
-from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.format import AudioFormat, SampleFormat
+from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 
 RATES = st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 48_000, 96_000])
 

@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.offsets import Offsets, OffsetsSnapshot
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Window
 from transcriber.audio.stream import Stream
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 
 RATE = 16_000
 FORMAT = AudioFormat(rate=RATE)

@@ -13,7 +13,7 @@ from tests.support.synthetic_speech import BEAT, LOUD, LoudnessDetector, hiss, j
 from transcriber.audio.quiet_place import SEARCH_S
 from transcriber.audio.resampler import output_samples
 from transcriber.audio.vad.detector import MIN_SPEECH_FRAMES
-from transcriber.audio.window import OVERLAP_S, WindowPolicy
+from transcriber.audio.window import OVERLAP_S
 from transcriber.audio.window_cutter import (
     BEFORE_FRAMES,
     HELD_BACK_FRAMES,
@@ -21,6 +21,7 @@ from transcriber.audio.window_cutter import (
     PRE_ROLL_FRAMES,
     WindowCutter,
 )
+from transcriber.audio.window_policy import WindowPolicy
 
 RATE = 16_000
 WINDOW_S = 160 * BEAT / RATE  # 5.12 s

@@ -10,12 +10,12 @@ from hypothesis import given, settings, strategies as st
 
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, fake_text, from_seed
 from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, consumer_errors, judge
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import parse_headers
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap as GapEvent, Window
 from transcriber.audio.stream import Ended, Started, Stream
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.errors import BadInputError
 from transcriber.schema.checkpoint import Checkpoint
 from transcriber.schema.messages import End, Final, Gap, Partial, Status, Timing, message_id

@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.session import Session, Window
-from transcriber.audio.window import Cut, WindowPolicy
+from transcriber.audio.window import Cut
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.config import load_settings
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.channel_state import ChannelState

@@ -7,7 +7,7 @@ import av
 from av.error import FFmpegError
 
 from transcriber.audio.codecs.opus import OPUS_HEAD, OPUS_RATE, OpusHeader
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
 

@@ -22,8 +22,8 @@ from transcriber.audio.codecs.opus import (
     packet_frames,
 )
 from transcriber.audio.codecs.webm import WebmDemuxer
+from transcriber.audio.format import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
 from transcriber.audio.offsets import RESTART_S
-from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
 from transcriber.errors import BadInputError
 
 if TYPE_CHECKING:

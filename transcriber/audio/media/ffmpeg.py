@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.media.ffmpeg_decoder import FFMPEG_ERRORS, ContainerFacts, FileDecoder
 from transcriber.audio.media.icy import without_titles
 from transcriber.audio.media.mp4_check import check_mp4
@@ -22,7 +23,6 @@ from transcriber.audio.media.samples import SampleConverter
 from transcriber.audio.media.sizes import mend_sizes
 from transcriber.audio.media.sniff import HEAD_BYTES, find_kind, skip_tags, unread_kind
 from transcriber.audio.media.sources import Reader
-from transcriber.audio.pcm import AudioFormat
 from transcriber.errors import EncryptedError, MediaError, NoAudioError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26

@@ -14,11 +14,11 @@ from hypothesis import example, given, settings, strategies as st
 from tests.support.webm_ogg import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, RecordingStarted, Unreadable
 from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, DecodedPiece, Encoding, StreamDecoder, parse_encoding
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
 from transcriber.audio.stream import Started, Stream
-from transcriber.audio.window import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicy
 from transcriber.testing.speech import load_speech
 
 MS = RATE // 1000

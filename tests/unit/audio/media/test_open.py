@@ -6,9 +6,9 @@ import pytest
 
 from bench.lib.media_files import KINDS, Kind, encode
 from tests.support.media_files import Trickle, make, pcm, speech_at
+from transcriber.audio.format import SampleFormat
 from transcriber.audio.media.open import open_media
 from transcriber.audio.media.samples import SampleConverter
-from transcriber.audio.pcm import SampleFormat
 
 
 def signal_to_noise_db(original: np.ndarray, heard: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench.lib.recordings import BUNDLED, read_folder
 from bench.lib.speech.noise import KINDS, at_level, mixed, pink
+from transcriber.audio.vad import THRESHOLD
 from transcriber.audio.vad.detector import (
     CONTEXT_SAMPLES,
     FIRST_FRAMES,
@@ -15,7 +16,6 @@ from transcriber.audio.vad.detector import (
     HANG_OVER_FRAMES,
     MIN_SPEECH_FRAMES,
     PRE_ROLL_FRAMES,
-    THRESHOLD,
     SpeechDetector,
     has_speech,
 )
