@@ -23,14 +23,8 @@ from bench.noise import KINDS, Noise, Samples, at_level, babble, mixed, pink
 from bench.readings import Say, held_out_voices
 from bench.recordings import BUNDLED, SEED, read_folder
 from bench.report import Results, note, quantiles, run
-from transcriber.audio.vad.detector import (
-    FRAME_SAMPLES,
-    MIN_SPEECH_FRAMES,
-    THRESHOLD,
-    SpeechDetector,
-    State,
-    has_speech,
-)
+from transcriber.audio.vad import THRESHOLD
+from transcriber.audio.vad.detector import FRAME_SAMPLES, MIN_SPEECH_FRAMES, SpeechDetector, State, has_speech
 from transcriber.audio.vad.silero import Silero
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 

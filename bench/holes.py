@@ -29,7 +29,7 @@ from bench.offline import Offline
 from bench.recordings import BUNDLED, SEED, Recording, Samples, read_folder
 from bench.report import Results, interval, note, run
 from bench.spoken import share
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero

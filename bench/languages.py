@@ -22,7 +22,7 @@ from bench.noise import pink
 from bench.offline import Offline
 from bench.report import Results, note, run
 from bench.spoken_languages import SENTENCES, VARIANTS, Reader
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero

@@ -29,7 +29,7 @@ from bench.recordings import Recording
 from bench.report import Results, note, quantiles, run
 from bench.scoring import heard_in, said_in, score
 from bench.spoken import spoken_to
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.vad.silero import Silero

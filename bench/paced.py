@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from bench.recordings import Recording
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.testing.speech import load_speech
 

@@ -21,7 +21,8 @@ from bench.daemon import MeasuredDaemon
 from bench.paced import PAYLOAD_S
 from bench.recordings import Recording, Samples
 from bench.report import note
-from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.format import AudioFormat, SampleFormat
+from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler
 from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection

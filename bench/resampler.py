@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.report import Results, note, run
 from transcriber.audio.contiguous import ContiguousRun
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.window import Cutting
 

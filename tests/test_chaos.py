@@ -12,9 +12,9 @@ from bench.chaos.command import figures, play_all, table
 from bench.chaos.plan import BROKER_FAULTS, DAEMON_FAULTS, Kind, covering, fake_text, from_seed
 from bench.chaos.proof import Acknowledged, StoredAudio, StoredText, consumer_errors, judge
 from bench.chaos.world import may_fill_a_disk
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import parse_headers
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap as GapEvent, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.window import Cutting

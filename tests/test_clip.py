@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.clip import ClipCutter
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.vad.detector import State
 from transcriber.audio.window import Cutting

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from transcriber.audio.contention import FORGET_S, PAUSE_S, Claim, Contenders, Contention, Verdict
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.pcm import AudioFormat
 
 DEFAULT = AudioFormat()
 WIDE, NARROW = AudioFormat(rate=16_000).content_type, AudioFormat(rate=8_000).content_type

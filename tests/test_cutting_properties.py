@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear
 from transcriber.audio.contiguous import ContiguousRun, ReplayableRun
-from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.format import AudioFormat, SampleFormat
+from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler, output_samples
 from transcriber.audio.vad.detector import FRAME_SAMPLES, SpeechDetector, has_speech
 from transcriber.audio.vad.silero import Silero

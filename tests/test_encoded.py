@@ -14,8 +14,8 @@ from hypothesis import example, given, settings, strategies as st
 from tests.encoding import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, Began, Broken
 from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, Encoding, Piece, StreamDecoder, parse_encoding
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Window
 from transcriber.audio.stream import Started, Stream
 from transcriber.audio.window import Cutting

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.harness import Daemon, level, speak, until
-from transcriber.audio.pcm import SampleFormat
+from transcriber.audio.format import SampleFormat
 from transcriber.schema.messages import End, Gap
 
 MESSAGES = 100_000

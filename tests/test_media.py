@@ -7,9 +7,9 @@ import soxr
 
 from bench.media_files import KINDS, Kind, encode, resampled
 from tests.media import Trickle, make, pcm, speech_at
+from transcriber.audio.format import SampleFormat
 from transcriber.audio.media.open import open_media
 from transcriber.audio.media.samples import Samples
-from transcriber.audio.pcm import SampleFormat
 from transcriber.config import Settings
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO_MODEL

@@ -7,11 +7,11 @@ import pytest
 
 from bench.media_files import KINDS, Kind, encode
 from tests.media import SPEECH, Trickle, make, pcm, speech_at
+from transcriber.audio.format import SampleFormat
 from transcriber.audio.media import open as media_module
 from transcriber.audio.media.open import Piece, open_media
 from transcriber.audio.media.pieces import Chunk
 from transcriber.audio.media.rate import OneRate
-from transcriber.audio.pcm import SampleFormat
 from transcriber.errors import ClaimError, MediaError, TruncatedError
 
 PLAIN_MP3 = Kind("mp3", "libmp3lame", {"id3v2_version": "0", "write_xing": "0"}, bit_rate=64_000)

@@ -12,9 +12,10 @@ from hypothesis import given, strategies as st
 from tests.asking import ask, text
 from tests.harness import Daemon, level, speak, until
 from tests.media import Trickle, pcm, speech_at
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.media.open import open_media
 from transcriber.audio.mixing import OPPOSED, Noticed, gains, mix_many, mix_two
-from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.pcm import decode
 from transcriber.schema.messages import Final
 
 RATE = 16_000

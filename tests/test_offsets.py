@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.hearing import Ear, joined, silence, speech
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.offsets import Known, Offsets
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.stream import Ended, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES

@@ -18,9 +18,9 @@ from nats.aio.msg import Msg
 from bench.media_files import KINDS, encode
 from tests.harness import until
 from tests.media import SPEECH, make
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.media.open import open_media
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.bus.client_session import connected, subscribe
 from transcriber.bus.connection import Connection
 from transcriber.clients.audio_input import AudioSource, open_source

@@ -13,10 +13,10 @@ from hypothesis import given, settings, strategies as st
 from tests.hearing import BEAT, Ear, joined, silence, speech
 from tests.test_cutting_properties import AUDIO, CUTTINGS, FORMATS, SIZES, sliced
 from transcriber.audio.contiguous import PRE_ROLL_S, ContiguousRun, ReplayableRun
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.offsets import Known
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.session import ChannelResumePoint, Gap, Session, SessionResumePoint, Silence, Window, replay_from
 from transcriber.audio.stream import Ended, Started, Stream

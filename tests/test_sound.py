@@ -8,8 +8,8 @@ import soundfile
 from hypothesis import given, strategies as st
 
 from tests.hearing import speech
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.payload import Odd, Sound, read_sound
-from transcriber.audio.pcm import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
 DEFAULT = AudioFormat(rate=16_000)

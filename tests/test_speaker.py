@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.session import Session, Window
 from transcriber.audio.window import Cut, Cutting
 from transcriber.config import load_settings

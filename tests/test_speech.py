@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from bench.noise import KINDS, at_level, mixed, pink
 from bench.recordings import BUNDLED, read_folder
+from transcriber.audio.vad import THRESHOLD
 from transcriber.audio.vad.detector import (
     CONTEXT_SAMPLES,
     FIRST_FRAMES,
@@ -19,7 +20,6 @@ from transcriber.audio.vad.detector import (
     HANG_OVER_FRAMES,
     MIN_SPEECH_FRAMES,
     PRE_ROLL_FRAMES,
-    THRESHOLD,
     SpeechDetector,
     has_speech,
 )

@@ -16,7 +16,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 
 from tests.harness import PATIENCE_S, until
 from tests.proxy import Proxy
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.bus.client_session import connected
 from transcriber.clients import durable_publish as store
 from transcriber.clients.audio_input import AudioSource

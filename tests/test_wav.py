@@ -8,7 +8,7 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.codecs.wav import WavFiles, WavParser
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
 

@@ -6,7 +6,8 @@ import soxr
 from hypothesis import given, settings, strategies as st
 
 from transcriber.audio.contiguous import ContiguousRun
-from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.format import AudioFormat, SampleFormat
+from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.audio.window import Cutting
 

@@ -6,8 +6,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from transcriber import __version__
+from transcriber.audio.format import SampleFormat
 from transcriber.audio.headers import MAX_PROMPT
-from transcriber.audio.pcm import SampleFormat
 from transcriber.config import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, Settings
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.schema.messages import (

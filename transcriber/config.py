@@ -10,17 +10,19 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from transcriber.audio.pcm import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
-from transcriber.audio.vad.detector import THRESHOLD
-from transcriber.audio.window import Cutting
+from transcriber.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
+from transcriber.audio.vad import THRESHOLD
 from transcriber.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transcriber.audio.window import Cutting
 from transcriber.schema.languages import WHISPER_LANGUAGES, language_code
 
 FORCED_AUDIO_CTX = "force:256"
@@ -381,8 +383,10 @@ class Settings(BaseSettings):
         return AudioFormat(self.input_format, self.input_sample_rate, self.input_channels)
 
     @property
-    def cutting(self) -> Cutting:
+    def cutting(self) -> "Cutting":
         """How audio is cut into windows."""
+        from transcriber.audio.window import Cutting  # noqa: PLC0415 - loads NumPy, which the command line does without
+
         return Cutting(
             window_s=self.buffer_duration_secs,
             quiet=self.buffer_cut == "quiet",

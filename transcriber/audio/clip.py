@@ -6,9 +6,10 @@ In: its format and its PCM in pieces. Out: what covers it, in order.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.media.pieces import Piece
 from transcriber.audio.offsets import Known, Offsets
-from transcriber.audio.pcm import AudioFormat, count_frames
+from transcriber.audio.pcm import count_frames
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cutting

@@ -12,8 +12,8 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from transcriber.audio.codecs.stream_decoder import parse_encoding
+from transcriber.audio.format import AudioFormat, parse_content_type
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
 
 PAUSE_S = 2.0

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.mixing import Noticed
-from transcriber.audio.pcm import AudioFormat, decode
+from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
 from transcriber.audio.window import BEFORE_S, Cut, Cutting, WindowCutter

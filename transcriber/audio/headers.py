@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from transcriber.audio.pcm import media_type
+from transcriber.audio.format import media_type
 from transcriber.schema.languages import language_code
 
 MAX_OFFSET = 2**53

@@ -10,7 +10,7 @@ who counts would never say is taken for jitter, as long as it is short, and from
 
 from typing import NamedTuple
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 
 MIN_SLACK_S = 0.002
 """Offsets that are wrong by less say nothing: no payload is so short. Rounded to milliseconds they are wrong by a quarter of it."""

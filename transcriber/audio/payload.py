@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from transcriber.audio.codecs.wav import WavFiles, is_wav
-from transcriber.audio.pcm import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type, why_unfit
+from transcriber.audio.format import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type
+from transcriber.audio.pcm import why_unfit
 from transcriber.errors import BadInputError
 
 _WAV_HEAD_BYTES = 12

@@ -1,53 +1,20 @@
 """Raw PCM payloads to float32.
 
-In: bytes and their format, as GStreamer names it. Out: (1, frames) or (channels, frames) float32 in [-1, 1].
+In: bytes and their format. Out: (1, frames) or (channels, frames) float32 in [-1, 1].
 A *frame* is one sample of every channel.
 """
 
 import math
-import re
-from dataclasses import dataclass, field
-from enum import StrEnum
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.mixing import Noticed, mix_two
 from transcriber.errors import BadInputError
 
-MIN_SAMPLE_RATE = 8_000
-MAX_SAMPLE_RATE = 192_000
-MAX_CHANNELS = 2
-
 MAX_FLOAT_PEAK = 64.0
 """36 dB above full scale: more than any recording, and less than integers of 16 bits that are to be heard."""
-
-ENCODED_TYPES = frozenset({"audio/webm", "video/webm", "audio/ogg", "audio/opus"})
-"""What ``audio.encoded`` reads."""
-
-RAW = "audio/x-raw"
-L16 = "audio/l16"
-"""16 bits in network order, by RFC 2586."""
-
-WAV_TYPES = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
-
-_SEPARATOR = re.compile(r"[;,]")
-_CAPS_TYPE = re.compile(r"\([a-z0-9]+\)\s*", re.ASCII)
-"""What GStreamer puts before a value: ``(int)16000``."""
-
-
-class SampleFormat(StrEnum):
-    """How one sample is written; little-endian."""
-
-    S16LE = "S16LE"
-    S24LE = "S24LE"
-    S32LE = "S32LE"
-    F32LE = "F32LE"
-    U8 = "U8"
-    MULAW = "MULAW"
-    ALAW = "ALAW"
-
 
 _DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
     SampleFormat.S16LE: np.dtype("<i2"),
@@ -58,79 +25,6 @@ _DTYPES: dict[SampleFormat, np.dtype[np.generic]] = {
     SampleFormat.MULAW: np.dtype("u1"),
     SampleFormat.ALAW: np.dtype("u1"),
 }
-
-_SILENT = {SampleFormat.U8: b"\x80", SampleFormat.MULAW: b"\xff", SampleFormat.ALAW: b"\xd5"}
-"""What fills a sample that is 0; else bytes of 0 do. A-law has no 0: it is the least there is."""
-
-
-@dataclass(frozen=True, slots=True)
-class AudioFormat:
-    """Format of a stream: ``rate`` in Hz (8 000 to 192 000), 1 or 2 interleaved ``channels``, so many bytes in a frame."""
-
-    sample: SampleFormat = SampleFormat.S16LE
-    rate: int = 48_000
-    channels: int = 1
-    frame_bytes: int = field(init=False, repr=False, compare=False)  # no property: asked for several times a payload
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "frame_bytes", _DTYPES[self.sample].itemsize * self.channels)
-
-    def silence(self, frames: int) -> bytes:
-        """``frames`` frames of nothing."""
-        return _SILENT.get(self.sample, b"\0") * (frames * self.frame_bytes)
-
-    @property
-    def content_type(self) -> str:
-        """The ``Content-Type`` header of this format."""
-        return f"audio/x-raw;format={self.sample};rate={self.rate};channels={self.channels}"
-
-
-@lru_cache(maxsize=256)
-def media_type(content_type: str) -> str:
-    """The type without its parameters, in lower case.
-
-    >>> media_type("Audio/L16; rate=16000"), media_type("audio/x-raw, rate=(int)16000")
-    ('audio/l16', 'audio/x-raw')
-    """
-    return _SEPARATOR.split(content_type, 1)[0].strip().lower()
-
-
-@lru_cache(maxsize=256)
-def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
-    """Format named by a ``Content-Type``; what it leaves out is taken from ``default``.
-
-    Accepts GStreamer's caps, as a MIME type and as GStreamer prints them: ``audio/x-raw;format=S16LE;rate=48000;channels=1``,
-    ``audio/x-raw, format=(string)S16LE, rate=(int)48000``. Samples of ``audio/L16`` are S16LE once ``read_sound`` has turned
-    them; of WAV it is the format where no WAV header says another.
-
-    Raises:
-        BadInputError: another type, an unknown parameter value, or out of range.
-    """
-    kind = media_type(value)
-    if kind in ENCODED_TYPES:
-        raise BadInputError(f"{kind}: encoded audio is taken in live mode only")
-    if kind not in {RAW, L16} | WAV_TYPES:
-        raise BadInputError(f"Content-Type is not {RAW} but {kind[:40]!r}")
-    sample, rate, channels = default.sample, default.rate, default.channels
-    sample = SampleFormat.S16LE if kind == L16 else sample
-    for parameter in _SEPARATOR.split(value)[1:]:
-        name, _, text = parameter.partition("=")
-        text = _CAPS_TYPE.sub("", text.strip(), count=1).strip("\"'")
-        match name.strip().lower():
-            case "format" if kind == RAW:
-                try:
-                    sample = SampleFormat(text.upper())
-                except ValueError:
-                    raise BadInputError(f"unknown sample format {text[:20]!r}") from None
-            case "rate":
-                rate = _integer("rate", text, MIN_SAMPLE_RATE, MAX_SAMPLE_RATE)
-            case "channels":
-                channels = _integer("channels", text, 1, MAX_CHANNELS)
-            case "layout" if text != "interleaved":
-                raise BadInputError(f"only interleaved samples are read, not layout={text[:20]!r}")
-            case _:
-                pass
-    return AudioFormat(sample, rate, channels)
 
 
 def count_frames(payload: bytes, fmt: AudioFormat) -> int:
@@ -206,12 +100,6 @@ def decode(
     if split:
         return np.ascontiguousarray(channels.T)
     return mix_two(channels, noticed)[np.newaxis]
-
-
-def _integer(name: str, text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9 and least <= int(text) <= most):  # noqa: PLR2004
-        raise BadInputError(f"{name}={text[:20]!r} is not a whole number from {least} to {most}")
-    return int(text)
 
 
 def _mulaw_table() -> NDArray[np.float32]:

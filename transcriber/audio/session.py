@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.contiguous import ContiguousRun, ReplayableRun, first_heard, heard_channels
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.frame_account import FrameAccount, FrameOutcome
 from transcriber.audio.mixing import Noticed
 from transcriber.audio.offsets import Known, Offsets
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import Cut, Cutting, WindowCutter
 from transcriber.errors import BadInputError

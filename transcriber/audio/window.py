@@ -24,14 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
-from transcriber.audio.vad.detector import (
-    FRAME_SAMPLES,
-    MIN_SPEECH_FRAMES,
-    THRESHOLD,
-    Network,
-    SpeechDetector,
-    has_speech,
-)
+from transcriber.audio.vad import THRESHOLD
+from transcriber.audio.vad.detector import FRAME_SAMPLES, MIN_SPEECH_FRAMES, Network, SpeechDetector, has_speech
 
 SEARCH_S = 1.5
 """A full window is cut within so much of its end."""

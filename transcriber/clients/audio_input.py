@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from transcriber.audio.codecs.wav import WavFiles, is_wav
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError, ConfigError, UnseekableError
 from transcriber.pipeline.decoder_pool import open_file
 

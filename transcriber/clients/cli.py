@@ -8,7 +8,7 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from transcriber.audio.pcm import AudioFormat, SampleFormat, parse_content_type
+from transcriber.audio.format import AudioFormat, SampleFormat, parse_content_type
 from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, add_settings, command
 from transcriber.config import Settings
 from transcriber.errors import ConfigError

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import MAX_PROMPT
-from transcriber.audio.pcm import AudioFormat
 from transcriber.bus.client_session import connected
 from transcriber.bus.connection import Connection
 from transcriber.clients.audio_input import AudioSource, open_source

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from transcriber.audio.contention import Claim, Contenders
+from transcriber.audio.format import parse_content_type
 from transcriber.audio.frame_account import FrameAccount
 from transcriber.audio.offsets import Known
-from transcriber.audio.pcm import parse_content_type
 from transcriber.audio.session import ChannelResumePoint, Session, SessionResumePoint
 from transcriber.audio.vad.detector import Network
 from transcriber.config import Settings

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime
 
+from transcriber.audio.format import AudioFormat, parse_content_type
 from transcriber.audio.media.open import Piece
-from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.durable.consumer import Payload
 from transcriber.errors import MediaError, TruncatedError
 from transcriber.schema.messages import Checkpoint

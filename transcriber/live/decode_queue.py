@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 from transcriber.audio.codecs.opus import Began, Broken
 from transcriber.audio.codecs.stream_decoder import Encoding, Found, Piece, StreamDecoder, parse_encoding
+from transcriber.audio.format import AudioFormat, parse_content_type
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.pcm import AudioFormat, parse_content_type
 from transcriber.errors import BadInputError
 from transcriber.pipeline.decoder_pool import DecoderPool
 from transcriber.schema.arrival import Arrival

@@ -10,9 +10,9 @@ from functools import partial
 
 from transcriber.audio.codecs.stream_decoder import parse_encoding
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.payload import Odd
-from transcriber.audio.pcm import AudioFormat
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.engine.job import Lane

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.session import Silence, Window
-from transcriber.audio.vad.detector import THRESHOLD, speech_probability, speech_seconds
+from transcriber.audio.vad import THRESHOLD
+from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.transcript import Transcript, Word
 from transcriber.pipeline.left_context import Heard, Placed, bare, first_from, nearest_beginning, of_these, placed

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 
-from transcriber.audio.pcm import AudioFormat
+from transcriber.audio.format import AudioFormat
 from transcriber.errors import ConfigError
 
 SPEECH_FORMAT = AudioFormat()

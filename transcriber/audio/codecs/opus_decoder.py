@@ -7,7 +7,7 @@ import av
 from av.error import FFmpegError
 
 from transcriber.audio.codecs.opus import HEAD, OPUS_RATE, Head
-from transcriber.audio.pcm import AudioFormat, SampleFormat
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
 

@@ -22,7 +22,7 @@ from transcriber.audio.codecs.opus import (
     packet_frames,
 )
 from transcriber.audio.codecs.webm import WebmDemuxer
-from transcriber.audio.pcm import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
+from transcriber.audio.format import ENCODED_TYPES, AudioFormat, SampleFormat, media_type
 from transcriber.audio.session import BEGAN_AGAIN_S
 from transcriber.errors import BadInputError
 

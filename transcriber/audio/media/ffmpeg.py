@@ -18,6 +18,7 @@ from av.stream import Discard, Disposition
 from numpy.typing import NDArray
 
 from transcriber.audio.codecs.wav import HUGE_BYTES, is_placeholder
+from transcriber.audio.format import AudioFormat
 from transcriber.audio.media.icy import without_titles
 from transcriber.audio.media.mp4_check import check_mp4
 from transcriber.audio.media.mpeg import LOOK_BYTES, check_clear, is_scrambled
@@ -31,7 +32,6 @@ from transcriber.audio.media.sniff import HEAD_BYTES, find_kind, skip_tags, tell
 from transcriber.audio.media.sources import Reader
 from transcriber.audio.media.timeline import Timeline
 from transcriber.audio.mixing import Noticed
-from transcriber.audio.pcm import AudioFormat
 from transcriber.errors import ClaimError, EncryptedError, MediaError, NoAudioError, TruncatedError, UnseekableError
 
 MAX_MALLOC_BYTES = 2**26

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.codecs.wav import TRAILER_BYTES, WavParser, is_wav, what_follows
+from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.media.parts import watch
 from transcriber.audio.media.pieces import Chunk, Finish, Media, Piece, join
 from transcriber.audio.media.rate import OneRate
 from transcriber.audio.media.sources import BytesSource, Reader, Source, read_exactly
-from transcriber.audio.pcm import AudioFormat, SampleFormat, decode
+from transcriber.audio.pcm import decode
 from transcriber.errors import BadInputError, ClaimError, MediaError, TruncatedError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from transcriber.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.audio.mixing import gains, mix_two
-from transcriber.audio.pcm import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.errors import MediaError
 
 _SCALES = {"u8": (128, 2.0**-7), "s16": (0, 2.0**-15), "s32": (0, 2.0**-31), "flt": (0, 1.0), "dbl": (0, 1.0)}

@@ -47,11 +47,6 @@ MEAN_FRAMES = 3
 GROUP_FRAMES, GROUPS = 8, 12
 """The noise floor is the least mean of ``MEAN_FRAMES`` in the last 12 groups of 8 frames, 3 s: longer than a breath."""
 
-THRESHOLD = 0.4
-"""The default of what makes a frame speech. From 0.3 to 0.6 it hardly matters to synthetic speech and to noise, which
-``bench/gate.py`` measures; real speech is less clear, and a lost word is worse than a needless window.
-"""
-
 MIN_SPEECH_FRAMES = 3
 """So many frames of a window must hold speech, some 0.1 s: a click is shorter."""
 
