@@ -19,9 +19,6 @@ from transcriber.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-THREAD_NAME = "whisper-"
-"""What the names of the workers' threads begin with."""
-
 LEFT_OVER = frozenset({Lane.PARTIAL, Lane.SECOND_PASS})
 """Jobs for the time in which nothing else is to be done: they are given up for what comes."""
 
