@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,7 @@ def test_help_of_a_command_loads_no_more_than_its_flags(name):
 
 
 def test_a_command_is_loaded_once_and_only_if_it_is_meant():
-    parsers = next(action.choices for action in command_line()._actions if action.choices)
+    parsers: Any = next(action.choices for action in command_line()._actions if action.choices)
 
     assert list(parsers) == NAMES
     assert all(isinstance(parser, CommandParser) for parser in parsers.values())

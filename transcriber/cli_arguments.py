@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args, get_origin
 
@@ -101,8 +102,8 @@ def _choices(annotation: Any) -> Iterator[str]:
     """The values of an annotation that takes no others."""
     if get_origin(annotation) is Literal:
         yield from map(str, get_args(annotation))
-    elif isinstance(annotation, type) and hasattr(annotation, "__members__"):
-        yield from map(str, annotation)
+    elif isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        yield from annotation
 
 
 def _help(field: FieldInfo) -> str:
