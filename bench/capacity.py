@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.lib.account import Account, account, after_audio_ms
-from bench.lib.chart import Line, lines, stacked
+from bench.lib.chart import Line, Panel, save_lines
 from bench.lib.daemon import PLAIN, MeasuredDaemon
 from bench.lib.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process
 from bench.lib.report import Results, note, quantiles, run
@@ -74,7 +74,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="WHISPER_THREADS, instead of the default")
     parser.add_argument("--streams", help="these numbers of streams, such as 40,50,60, instead of a search")
     parser.add_argument("--windows", type=int, default=4, help="length of a step; at least 3, for its growth")
-    parser.add_argument("--chart", type=Path, help="write the curves there, as SVG")
+    parser.add_argument("--chart", type=Path, help="write the curves there, as SVG, and beside it as JSON")
     parser.add_argument("--table", action="store_true", help="print rows of Markdown before the JSON")
 
 
@@ -107,7 +107,7 @@ def measure(
                 bench = Bench(broker.url, daemon, publisher, pcm, windows=3 if quick else windows)
                 results[mode][name] = asyncio.run(_capacity(bench, workers, counts, quick=quick))
     if chart:
-        chart.write_text(_chart(next(iter(results.values()))))
+        save_lines(chart, *_panels(next(iter(results.values()))))
     if table:
         print("\n".join(_table(results)))
     threads = threads or load_settings(whisper_workers=workers).threads
@@ -241,20 +241,20 @@ def queue_growth(finals: Iterable[Final]) -> float:
     return max(0.0, float(slope - 2 * np.sqrt(chance / (at_s @ at_s))))
 
 
-def _chart(results: Results) -> str:
+def _panels(results: Results) -> list[Panel]:
     """Latency and loss against streams."""
 
-    def chart(title: str, unit: str, figure: Callable[[Results], float]) -> str:
+    def panel(title: str, unit: str, figure: Callable[[Results], float]) -> Panel:
         curves = [
             Line(name, [(row["streams"], figure(row)) for row in result["steps"]], colour)
             for (name, result), colour in zip(results.items(), COLOURS, strict=False)
         ]
-        return lines(f"{title}, on {available_cores()} cores", "live streams", unit, curves)
+        return Panel(f"{title}, on {available_cores()} cores", "live streams", unit, curves)
 
-    return stacked(
-        chart("95th percentile of end-to-end latency", "s", lambda row: (row["end_to_end_ms"]["p95"] or 0.0) / 1000),
-        chart("Audio lost once the queue is full", "%", lambda row: 100 * row["loss_to_come"]),
-    )
+    return [
+        panel("95th percentile of end-to-end latency", "s", lambda row: (row["end_to_end_ms"]["p95"] or 0.0) / 1000),
+        panel("Audio lost once the queue is full", "%", lambda row: 100 * row["loss_to_come"]),
+    ]
 
 
 def _table(results: Results) -> list[str]:

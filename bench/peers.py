@@ -5,7 +5,7 @@ and people. Every engine has a process of its own; each clip goes to one after t
 does so for all. Out: by model and engine the time of a clip, how much of the peers' time that is, and the words that are wrong.
 
 ``--native DIR`` (again and again, ``LABEL=DIR`` names it) adds our own path on another build of pywhispercpp, installed into DIR with
-``pip install --target``. ``--table`` prints Markdown, ``--chart FILE`` writes an SVG.
+``pip install --target``. ``--table`` prints Markdown, ``--chart FILE`` writes an SVG, and its figures beside it.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.contexts import Piece, clips
-from bench.lib.chart import Bar, bars
+from bench.lib.chart import Bar, save_bars
 from bench.lib.peers.engines import Engine, FasterWhisper, Ours, Running, openai_whisper, pywhispercpp_defaults
 from bench.lib.peers.roofline import roofline
 from bench.lib.report import Results, interval, note, quantiles, run
@@ -66,7 +66,7 @@ def measure(quick: bool, models: str, clips: int, native: list[str], table: bool
     if table:
         print(_table(results))
     if chart:
-        chart.write_text(_chart(results))
+        save_bars(chart, f"A clip of up to 5 s, {THREADS} threads: median time", "ms", _bars(results))
     return results
 
 
@@ -141,13 +141,12 @@ def _table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _chart(results: Results) -> str:
-    rows = [
+def _bars(results: Results) -> list[Bar]:
+    return [
         Bar(model, label, row["median_ms"], row["ours"])
         for model, by_engine in results["models"].items()
         for label, row in by_engine.items()
     ]
-    return bars(f"A clip of up to 5 s, {THREADS} threads: median time", "ms", rows)
 
 
 if __name__ == "__main__":

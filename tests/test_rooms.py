@@ -9,7 +9,7 @@ import pytest
 import transcriber
 
 FLOORS = (
-    "errors ulid tasks child_process",
+    "errors ulid tasks child_process build_info",
     "schema",
     "audio",
     "text",
@@ -30,6 +30,7 @@ FLOORS = (
     "clients",
     "testing",
     "demo",
+    "commands",
     "cli",
     "__main__",
 )

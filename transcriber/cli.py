@@ -1,35 +1,26 @@
 """The command line: flags and environment to settings, a command, an exit status.
 
 Status 0: a clean stop. 1: a crash. 2: usage or configuration. 3: could not start.
+
+``--help`` and ``--version`` answer at once: nothing is imported here that does not come with Python, and a command's own module
+when its flags are read.
 """
 
 import argparse
-import asyncio
 import errno
-import json
 import logging
-import math
 import os
-import shutil
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 from transcriber.build_info import version_line
-from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, Run, add_settings, command
-from transcriber.clients import cli as parsers
-from transcriber.config import Settings, load_settings, mask, settings_fields
-from transcriber.engine.worker import THREAD_NAME
+from transcriber.engine import WORKER_THREAD
 from transcriber.errors import BadInputError, StartError
-from transcriber.logs import configure as configure_logging
-from transcriber.models import command as model_commands
-from transcriber.models.store import remove_unfinished
 from transcriber.pipeline import DECODING_THREAD
-from transcriber.tasks import interrupt_on_sigterm
-from transcriber.terminal.output_files import forget_stdout, reader_may_leave
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +29,38 @@ _LAST_S = 0.2
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """On a disk: nothing that a traceback would explain."""
 
-PROVISION_SETTINGS = (
-    *CLIENT_SETTINGS, "durable", "backfill", "audio_", "transcript_", "stream_replicas", "partitions",
-    "files", "file_max_age_secs", "result_max_age_secs",
-)  # fmt: skip
+COMMANDS = {
+    "daemon": {
+        "serve": ("transcriber.commands:add_serve", "the daemon"),
+        "demo": ("transcriber.commands:add_demo", "everything on one machine, with speech that is bundled"),
+    },
+    "audio in, text out": {
+        "publish": ("transcriber.clients.cli:add_publish", "send an audio file to a stream"),
+        "listen": ("transcriber.clients.cli:add_listen", "captions as they come"),
+        "transcribe": (
+            "transcriber.clients.cli:add_transcribe",
+            "the text of audio files: by request, or as jobs if large",
+        ),
+        "jobs": ("transcriber.clients.cli:add_jobs", "what became of the files that were submitted"),
+    },
+    "set up": {
+        "provision": (
+            "transcriber.commands:add_provision",
+            "make or check what durable mode and files need of JetStream",
+        ),
+        "models": ("transcriber.models.command:add_models", "which models are here, and which can be had"),
+        "quantize": (
+            "transcriber.models.command:add_quantize",
+            "models convert, to q8_0: half the size of f16, and faster",
+        ),
+        "calibrate": (
+            "transcriber.commands:add_calibrate",
+            "how fast this machine is, and how many streams it holds",
+        ),
+        "schema": ("transcriber.commands:add_schema", "print the AsyncAPI document of all subjects and messages"),
+    },
+}
+"""Group to command to who adds its flags, as ``module:function``, and its line in ``--help``."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,9 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for thread in threading.enumerate():
         if thread.name.startswith(DECODING_THREAD):
             thread.join(_LAST_S)  # most are only just told to end
-    if any(thread.name.startswith((THREAD_NAME, DECODING_THREAD)) for thread in threading.enumerate()):
+    if any(thread.name.startswith((WORKER_THREAD, DECODING_THREAD)) for thread in threading.enumerate()):
         # A worker that was abandoned is still inside whisper.cpp: the interpreter would take itself down around it,
         # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.
+        from transcriber.models.store import remove_unfinished  # noqa: PLC0415 - as below
+
         remove_unfinished()
         logging.shutdown()
         sys.stdout.flush()
@@ -64,13 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
+    from transcriber.config import load_settings, mask, settings_fields  # noqa: PLC0415
+    from transcriber.logs import configure as configure_logging  # noqa: PLC0415
+    from transcriber.terminal.output_files import reader_may_leave  # noqa: PLC0415 - no sooner: see above
+
     flags = {name: value for name, value in vars(arguments).items() if name in settings_fields()}
     try:
         settings = load_settings(**flags)
         configure_logging(settings.log_level, settings.log_format)
-        run: Run = arguments.run
-        status = run(settings, arguments)
+        status: int = arguments.run(settings, arguments)
         with reader_may_leave():
             sys.stdout.flush()  # whether there is room for what was said shows here
         return status  # noqa: TRY300 - what it says is a part of it
@@ -81,16 +105,18 @@ def _run(argv: Sequence[str] | None) -> int:
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
-            sys.stderr.write(f"transcriber: {_no_room(error)}\n")
-            forget_stdout()
+            _say_no_room(error)
         else:
             log.exception("crashed")
         return 1
 
 
-def _no_room(error: OSError) -> str:
+def _say_no_room(error: OSError) -> None:
+    from transcriber.terminal.output_files import forget_stdout  # noqa: PLC0415 - as above
+
     where = f"{error.filename}: " if error.filename else ""
-    return _printable(f"{where}cannot be written: {error.strerror}")
+    sys.stderr.write(f"transcriber: {_printable(f'{where}cannot be written: {error.strerror}')}\n")
+    forget_stdout()
 
 
 def _printable(text: str) -> str:
@@ -98,167 +124,57 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="transcriber", description="Speech-to-text on a message bus.")
-    parser.add_argument("--version", action="version", version=f"transcriber {version_line()}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+class CommandParser(argparse.ArgumentParser):
+    """Of one command: it knows its flags only when they are needed, since that imports what their types come from."""
 
-    serve = command(commands, "serve", _serve, "the daemon")
-    serve.add_argument("--embedded", action="store_true", help="with its own nats-server, for one machine")
-    add_settings(serve)
+    def __init__(self, *arguments: Any, flags: str = "", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._flags = flags
 
-    demo = command(commands, "demo", _demo, "everything on one machine, with speech that is bundled")
-    demo.add_argument(
-        "--model",
-        metavar="NAME",
-        help="such as base.en; demo is the bundled one, which needs no network; default: tiny.en if it can be had",
+    def add_flags(self) -> None:
+        """Import the module that knows them; once."""
+        if self._flags:
+            module, _, function = self._flags.partition(":")
+            self._flags = ""
+            getattr(import_module(module), function)(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.add_flags()
+        return super().parse_known_args(args, namespace)
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The parser of ``transcriber``, with a ``CommandParser`` for each command."""
+    parser = argparse.ArgumentParser(
+        prog="transcriber",
+        usage="transcriber [-h] [--version] COMMAND ...",
+        description=_overview(),
+        epilog="transcriber COMMAND --help says what a command takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-    parsers.add(commands)
-
-    provision = command(
-        commands, "provision", _provision, "make or check what durable mode and files need of JetStream"
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit if it is known")
+    commands = parser.add_subparsers(
+        metavar="COMMAND", required=True, prog="transcriber", parser_class=CommandParser, help=argparse.SUPPRESS
     )
-    provision.add_argument(
-        "stream", nargs="*", metavar="STREAM", help="streams to make a consumer for; default: those of AUDIO_SUBJECT"
-    )
-    provision.add_argument(
-        "--check", action="store_true", help="change nothing; status 1 if anything is missing or differs"
-    )
-    add_settings(provision, PROVISION_SETTINGS)
-
-    _add_calibrate(commands)
-
-    model_commands.add(commands)
-
-    schema = command(commands, "schema", _schema, "print the AsyncAPI document of all subjects and messages")
-    add_settings(schema, ("transcript_subject_prefix", "audio_subject"))
+    for group in COMMANDS.values():
+        for name, (flags, summary) in group.items():
+            commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.", flags=flags)
     return parser
 
 
-def _add_calibrate(commands: Commands) -> None:
-    calibrate = command(commands, "calibrate", _calibrate, "how fast this machine is, and how many streams it holds")
-    calibrate.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="a model's name or file, again for more; default: as set, or demo",
+def _overview() -> str:
+    """Every command by its group, in one line."""
+    width = max(len(name) for group in COMMANDS.values() for name in group)
+    groups = (
+        "\n".join([f"{title}:", *(f"  {name:{width}}  {summary}" for name, (_, summary) in group.items())])
+        for title, group in COMMANDS.items()
     )
-    calibrate.add_argument(
-        "--threads", type=_numbers, metavar="N,N", help="of one worker; default: what fills the machine"
-    )
-    calibrate.add_argument(
-        "--contexts", type=_numbers, metavar="N,N", help="encoder contexts, 0 is the full one; default: as set, full"
-    )
-    calibrate.add_argument(
-        "--loss", type=_share, default=0.0, metavar="SHARE", help="of the windows that may be dropped, such as 0.01 (0)"
-    )
-    calibrate.add_argument("--json", action="store_true", help="JSON, not a table")
-    add_settings(
-        calibrate, ("buffer_duration_secs", "max_latency_secs", "transcription_queue_capacity", "whisper_", "log_")
-    )
+    return "\n\n".join(["Speech-to-text on a message bus.", *groups])
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be numbers, separated by commas") from None
+class _Version(argparse.Action):
+    """Asks git only if it is asked."""
 
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError("must be at least 0 and less than 1")
-    return share
-
-
-# Each command imports what it needs: whisper.cpp, NATS and the screen take time and memory to load.
-
-
-def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.engine.whisper.model import load_checked_model  # noqa: PLC0415
-    from transcriber.service import serve  # noqa: PLC0415
-
-    with ExitStack() as stack:
-        if arguments.embedded:
-            from transcriber.bus.jetstream.provision import fitted_to_disk  # noqa: PLC0415
-            from transcriber.testing.broker import EmbeddedBroker  # noqa: PLC0415
-
-            store = None
-            if settings.jetstream or settings.files:
-                store = Path(stack.enter_context(TemporaryDirectory(prefix="transcriber-store-")))
-                settings = fitted_to_disk(settings, shutil.disk_usage(store).free)
-            broker = stack.enter_context(EmbeddedBroker(store=store))
-            log.info("broker embedded", extra={"url": broker.url})
-            settings = settings.model_copy(update={"nats_url": broker.url, "provision": True})
-        serve(settings, lambda: load_checked_model(_find_shown(settings), settings))
-    return 0
-
-
-def _find_shown(settings: Settings) -> Path:
-    """The model, with a bar while it is fetched or converted, if anybody looks."""
-    from transcriber.models.find import find_model  # noqa: PLC0415
-
-    with model_commands.shown() as draw:
-        return find_model(settings, draw)
-
-
-def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.demo.run import demo  # noqa: PLC0415
-
-    interrupt_on_sigterm()
-    return demo(settings, model=arguments.model)
-
-
-def _provision(settings: Settings, arguments: argparse.Namespace) -> int:
-    from transcriber.bus.jetstream.provision import provision  # noqa: PLC0415
-
-    return 0 if asyncio.run(provision(settings, arguments.stream, check=arguments.check)) else 1
-
-
-def _calibrate(settings: Settings, arguments: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415
-
-    from transcriber.engine.calibrate import as_table, best, calibrate  # noqa: PLC0415
-    from transcriber.engine.whisper.model import load_checked_model  # noqa: PLC0415
-    from transcriber.models.catalog import DEMO  # noqa: PLC0415
-    from transcriber.models.find import find_model, find_named_model  # noqa: PLC0415
-
-    interrupt_on_sigterm()
-    as_set = settings.model_copy(update={"whisper_model": settings.whisper_model or DEMO})
-    with model_commands.shown() as draw:
-        paths = [find_named_model(settings, name, draw) for name in arguments.model or ()] or [find_model(as_set, draw)]
-    for audio_ctx in arguments.contexts or ():
-        load_settings(whisper_audio_ctx=str(audio_ctx), buffer_duration_secs=settings.buffer_duration_secs)
-    for threads in arguments.threads or ():
-        load_settings(whisper_threads=threads)
-    rows = []
-    progress = Console(stderr=True)
-    for row in calibrate(
-        settings,
-        paths,
-        load_checked_model,
-        threads=arguments.threads or (),
-        contexts=arguments.contexts or (),
-        loss=arguments.loss,
-    ):
-        rows.append(row)
-        progress.print(f"{row.model}: {row.as_settings}: {row.median_ms:.0f} ms", highlight=False)
-    if arguments.json:
-        sys.stdout.write(json.dumps([row.as_dict() for row in rows]) + "\n")
-        return 0
-    Console().print(as_table(rows, arguments.loss))
-    for model in dict.fromkeys(row.model for row in rows):
-        sys.stdout.write(f"{model}: most streams with {best(rows, model).as_settings}\n")
-    return 0
-
-
-def _schema(settings: Settings, _: argparse.Namespace) -> int:
-    from transcriber.asyncapi import asyncapi_document  # noqa: PLC0415
-
-    sys.stdout.write(json.dumps(asyncapi_document(settings), indent=2, ensure_ascii=False) + "\n")
-    return 0
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        sys.stdout.write(f"transcriber {version_line()}\n")
+        parser.exit()

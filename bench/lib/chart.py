@@ -1,13 +1,30 @@
-"""Charts as SVG, readable on light and dark ground."""
+"""Charts as SVG, drawn by matplotlib, readable on light and dark ground. In: figures. Out: a drawing, and its figures as JSON.
 
-import math
-import re
+``python -m bench.chart`` draws those of ``bench/charts`` anew from the figures beside them.
+"""
+
+import io
+import json
 from collections.abc import Sequence
-from typing import NamedTuple
-from xml.sax.saxutils import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+CHARTS = Path(__file__).parent / "charts"
 
 OURS, PEERS, INK, RULE = "#0a84ff", "#8e8e93", "#6e6e73", "#8e8e9355"
-FONT = 'font-family="system-ui, sans-serif" font-size="13"'
+STYLE = {
+    "svg.hashsalt": "transcriber",  # the same figures are the same bytes
+    "svg.fonttype": "none",  # text stays text
+    "font.size": 10,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+}
+WIDTH_IN, PANEL_IN, BAR_IN, HEADING_IN = 9.0, 4.0, 0.26, 0.5
 
 
 class Bar(NamedTuple):
@@ -20,79 +37,115 @@ class Bar(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of a line chart."""
+    """One line of a line chart: its name, its points, its colour."""
 
     label: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[Sequence[float]]
     colour: str
+
+
+class Panel(NamedTuple):
+    """Lines over a linear x axis, with their names at their ends."""
+
+    title: str
+    x_name: str
+    y_name: str
+    rows: Sequence[Line]
 
 
 def bars(title: str, unit: str, rows: Sequence[Bar]) -> str:
     """Horizontal bars from 0, by group."""
-    width, label_width, row_height = 860, 300, 24
-    scale = (width - label_width - 90) / max(row.value for row in rows)
-    out, y, group = [_text(0, 18, title, weight=600)], 30, None
-    for row in rows:
-        if row.group != group:
-            group = row.group
-            y += 30
-            out.append(_text(0, y - 8, group, weight=600))
-        length = max(1.0, row.value * scale)
-        colour = OURS if row.ours else PEERS
-        out.append(_text(label_width - 8, y + 15, row.label, anchor="end"))
-        out.append(f'<rect x="{label_width}" y="{y + 3}" width="{length:.1f}" height="16" rx="3" fill="{colour}"/>')
-        out.append(_text(label_width + length + 6, y + 15, f"{row.value:.0f} {unit}"))
-        y += row_height
-    return _svg(width, y + 10, out)
+    groups = [(group, list(of_it)) for group, of_it in groupby(rows, key=lambda row: row.group)]
+    with mpl.rc_context(STYLE):
+        heights = [HEADING_IN + BAR_IN * len(of_it) for _, of_it in groups]
+        figure = Figure((WIDTH_IN, sum(heights)), layout="constrained")
+        figure.suptitle(title, weight="bold", x=0.0, ha="left")
+        parts = figure.subplots(len(groups), sharex=True, squeeze=False, height_ratios=heights)
+        for axes, (group, of_it) in zip(parts[:, 0], groups, strict=True):
+            drawn = axes.barh(
+                [row.label for row in of_it],
+                [row.value for row in of_it],
+                color=[OURS if row.ours else PEERS for row in of_it],
+            )
+            axes.bar_label(drawn, fmt=f"%.0f {unit}", padding=4)
+            axes.set_title(group, loc="left", weight="bold")
+            axes.invert_yaxis()
+            axes.xaxis.set_visible(False)
+            axes.margins(x=0.1)
+            _bare(axes)
+        return _svg(figure)
 
 
-def lines(title: str, x_name: str, y_name: str, rows: Sequence[Line]) -> str:
-    """Lines over a linear x axis, with their names at their ends."""
-    width, height, left, bottom = 860, 380, 60, 330
-    x_ticks = _ticks(max(x for row in rows for x, _ in row.points))
-    y_ticks = _ticks(max(y for row in rows for _, y in row.points))
-    plot_width, plot_height = width - left - 130, bottom - 50
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return left + plot_width * x / x_ticks[-1], bottom - plot_height * y / y_ticks[-1]
-
-    out = [_text(0, 18, title, weight=600), _text(left + plot_width / 2, bottom + 40, x_name, anchor="middle")]
-    out.append(_text(left, 40, y_name))
-    for tick in y_ticks:
-        _, y = place(0, tick)
-        out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + plot_width}" y2="{y:.1f}" stroke="{RULE}"/>')
-        out.append(_text(left - 8, y + 4, f"{tick:g}", anchor="end"))
-    out += [_text(place(tick, 0)[0], bottom + 20, f"{tick:g}", anchor="middle") for tick in x_ticks]
-    for row in rows:
-        path = " ".join("{:.1f},{:.1f}".format(*place(x, y)) for x, y in row.points)
-        end_x, end_y = place(*row.points[-1])
-        out.append(f'<polyline points="{path}" fill="none" stroke="{row.colour}" stroke-width="2.5"/>')
-        out.append(_text(end_x + 8, end_y + 4, row.label, colour=row.colour))
-    return _svg(width, height, out)
-
-
-def stacked(*charts: str) -> str:
-    """One chart below the other, all of the same size."""
-    width, height = (int(re.findall(rf' {side}="(\d+)"', charts[0])[0]) for side in ("width", "height"))
-    places = [f'<g transform="translate(0 {height * n})">\n{chart}</g>' for n, chart in enumerate(charts)]
-    return _svg(width, height * len(charts), places)
+def lines(*panels: Panel) -> str:
+    """One panel below the other, all of the same size."""
+    with mpl.rc_context(STYLE):
+        figure = Figure((WIDTH_IN, PANEL_IN * len(panels)), layout="constrained")
+        for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+            for row in panel.rows:
+                xs, ys = zip(*row.points, strict=True)
+                axes.plot(xs, ys, color=row.colour, linewidth=2, gid=f"{panel.title}: {row.label}")
+                axes.annotate(
+                    row.label,
+                    row.points[-1],
+                    (8, -3),
+                    textcoords="offset points",
+                    color=row.colour,
+                    annotation_clip=False,
+                )
+            axes.set_title(panel.title, loc="left", weight="bold")
+            axes.set_xlabel(panel.x_name)
+            axes.set_ylabel(panel.y_name, rotation=0, ha="right")
+            _ticks(axes, panel)
+            axes.grid(axis="y", color=RULE)
+            _bare(axes)
+        return _svg(figure)
 
 
-def _ticks(most: float) -> list[float]:
-    """About four round steps, from 0 to ``most`` or a little above."""
-    most = most or 1.0
-    power = 10.0 ** math.floor(math.log10(most / 4))
-    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= most / 4)
-    return [step * number for number in range(math.ceil(most / step) + 1)]
+def save_bars(path: Path, title: str, unit: str, rows: Sequence[Bar]) -> None:
+    """The drawing at ``path``, and its figures beside it."""
+    path.write_text(bars(title, unit, rows))
+    _save_figures(path, {"title": title, "unit": unit, "bars": [row._asdict() for row in rows]})
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "start", weight: int = 400, colour: str = INK) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{colour}" {FONT}>'
-        f"{escape(text)}</text>"
-    )
+def save_lines(path: Path, *panels: Panel) -> None:
+    """The drawing at ``path``, and its figures beside it."""
+    path.write_text(lines(*panels))
+    kept = [panel._asdict() | {"rows": [row._asdict() for row in panel.rows]} for panel in panels]
+    _save_figures(path, {"panels": kept})
 
 
-def _svg(width: int, height: int, elements: Sequence[str]) -> str:
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-    return "\n".join([head, *elements, "</svg>"]) + "\n"
+def drawn_from(figures: dict[str, Any]) -> str:
+    """The drawing of figures that were saved."""
+    if "bars" in figures:
+        return bars(figures["title"], figures["unit"], [Bar(**row) for row in figures["bars"]])
+    panels = [Panel(**panel | {"rows": [Line(**row) for row in panel["rows"]]}) for panel in figures["panels"]]
+    return lines(*panels)
+
+
+def _save_figures(path: Path, figures: dict[str, Any]) -> None:
+    path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _ticks(axes: Axes, panel: Panel) -> None:
+    """About four round steps on each axis, from 0 to its largest value or a little above."""
+    for axis, limit, place in ((axes.xaxis, axes.set_xlim, 0), (axes.yaxis, axes.set_ylim, 1)):
+        most = max(point[place] for row in panel.rows for point in row.points) or 1.0
+        ticks = MaxNLocator(nbins=4, steps=[1, 2, 5, 10]).tick_values(0, most)
+        axis.set_ticks(ticks)
+        limit(0, ticks[-1])
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _svg(figure: Figure) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+if __name__ == "__main__":
+    for saved in sorted(CHARTS.glob("*.json")):
+        saved.with_suffix(".svg").write_text(drawn_from(json.loads(saved.read_text())))

@@ -9,7 +9,7 @@ from typing import get_args
 from pydantic import ValidationError
 
 from transcriber.audio.format import AudioFormat, SampleFormat, parse_content_type
-from transcriber.cli_arguments import CLIENT_SETTINGS, Commands, add_settings, command
+from transcriber.cli_arguments import CLIENT_SETTINGS, add_settings
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.schema.file_jobs import Submission
@@ -18,16 +18,8 @@ from transcriber.tasks import interrupt_on_sigterm
 from transcriber.text.results import Form
 
 
-def add(commands: Commands) -> None:
-    """Add their parsers."""
-    _add_publish(commands)
-    _add_listen(commands)
-    _add_transcribe(commands)
-    _add_jobs(commands)
-
-
-def _add_publish(commands: Commands) -> None:
-    publish = command(commands, "publish", _publish, "send an audio file to a stream")
+def add_publish(publish: argparse.ArgumentParser) -> None:
+    publish.set_defaults(run=_publish)
     publish.add_argument(
         "file",
         metavar="FILE",
@@ -48,8 +40,8 @@ def _add_publish(commands: Commands) -> None:
     add_settings(publish, CLIENT_SETTINGS)
 
 
-def _add_listen(commands: Commands) -> None:
-    listen = command(commands, "listen", _listen, "print captions as they arrive")
+def add_listen(listen: argparse.ArgumentParser) -> None:
+    listen.set_defaults(run=_listen)
     listen.add_argument("stream", nargs="?", metavar="STREAM", help="one stream; default: all")
     listen.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text", help="(text)")
     listen.add_argument("--once", action="store_true", help="stop at the end of the first session")
@@ -59,10 +51,8 @@ def _add_listen(commands: Commands) -> None:
     add_settings(listen, CLIENT_SETTINGS)
 
 
-def _add_transcribe(commands: Commands) -> None:
-    transcribe = command(
-        commands, "transcribe", _transcribe, "the text of audio files: by request, or as jobs if large"
-    )
+def add_transcribe(transcribe: argparse.ArgumentParser) -> None:
+    transcribe.set_defaults(run=_transcribe)
     transcribe.add_argument("file", nargs="+", metavar="FILE", help="of any container; - is stdin")
     transcribe.add_argument("--format", choices=get_args(Form), default="text", help="(text)")
     out = transcribe.add_mutually_exclusive_group()
@@ -87,8 +77,8 @@ def _add_transcribe(commands: Commands) -> None:
     add_settings(transcribe, CLIENT_SETTINGS)
 
 
-def _add_jobs(commands: Commands) -> None:
-    jobs = command(commands, "jobs", _jobs, "list, fetch or cancel submitted files")
+def add_jobs(jobs: argparse.ArgumentParser) -> None:
+    jobs.set_defaults(run=_jobs)
     which = jobs.add_mutually_exclusive_group()
     which.add_argument("job", nargs="?", metavar="ID", help="all that is known of one; default: a list")
     which.add_argument("--cancel", metavar="ID", help="stop it")

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 
 from transcriber.config import Settings
+from transcriber.engine import WORKER_THREAD
 from transcriber.engine.job import SpeechModel
-from transcriber.engine.worker import THREAD_NAME, Worker
+from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
 CANCEL_S = 0.3
@@ -32,7 +33,7 @@ class WorkerPool:
         """
         workers = [
             Worker(
-                f"{THREAD_NAME}{number}",
+                f"{WORKER_THREAD}{number}",
                 load,
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,

@@ -19,9 +19,6 @@ from transcriber.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-THREAD_NAME = "whisper-"
-"""Prefix of the names of the workers' threads."""
-
 IDLE_LANES = frozenset({Lane.PARTIAL, Lane.SECOND_PASS})
 """Jobs for idle time: they are aborted for what arrives."""
 

@@ -18,9 +18,8 @@ SETTINGS = ("whisper_model_dir", "whisper_model_hub", "log_")
 KIND_NAMES = ("f16", "q8_0", "q5_1")
 
 
-def add(commands: Commands) -> None:
-    """Add their parsers."""
-    models = command(commands, "models", _list, "which models are here, and which can be had")
+def add_models(models: argparse.ArgumentParser) -> None:
+    models.set_defaults(run=_list)
     models.add_argument("--json", action="store_true", help="an object a line, not a table")
     add_settings(models, SETTINGS)
     parts = models.add_subparsers(title="commands", metavar="COMMAND")
@@ -49,7 +48,9 @@ def add(commands: Commands) -> None:
     )
     add_settings(convert, ("log_",))
 
-    quantize = command(commands, "quantize", _convert, "models convert, to q8_0: half the size of f16, and faster")
+
+def add_quantize(quantize: argparse.ArgumentParser) -> None:
+    quantize.set_defaults(run=_convert)
     quantize.add_argument("source", type=Path, metavar="SOURCE", help="a ggml model file with f16 or f32 weights")
     quantize.add_argument("target", type=Path, metavar="TARGET", help="the file to write")
     quantize.set_defaults(kind="q8_0")

@@ -1,6 +1,9 @@
 """Word error rate. In: reference and transcript, as text. Out: counts of words."""
 
 import re
+from collections.abc import Sequence
+
+from transcriber.errors import ConfigError
 
 
 def words(text: str) -> list[str]:
@@ -17,12 +20,22 @@ def word_errors(said: str, heard: str) -> int:
 
     >>> word_errors("wind northwest thirty five knots", "Wind, northwest thirty nine knots out.")
     2
+
+    Raises:
+        ConfigError: jiwer, of the extra ``demo``, is not installed.
     """
-    heard_words = words(heard)
-    # Levenshtein: row[i] is the distance of the words said so far to the first i heard ones.
-    row = list(range(len(heard_words) + 1))
-    for place, word in enumerate(words(said), 1):
-        diagonal, row[0] = row[0], place
-        for i, other in enumerate(heard_words, 1):
-            diagonal, row[i] = row[i], min(diagonal + (word != other), row[i] + 1, row[i - 1] + 1)
-    return row[-1]
+    return errors_between(words(said), words(heard))
+
+
+def errors_between(said: Sequence[str], heard: Sequence[str]) -> int:
+    """As ``word_errors``, of words without spaces in them.
+
+    Raises:
+        ConfigError: jiwer, of the extra ``demo``, is not installed.
+    """
+    try:
+        import jiwer  # noqa: PLC0415 - only the demo and benches need it
+    except ModuleNotFoundError:
+        raise ConfigError("jiwer is not installed: pip install jiwer") from None
+    found = jiwer.process_words(" ".join(said), " ".join(heard))
+    return found.substitutions + found.deletions + found.insertions

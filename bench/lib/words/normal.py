@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from bench.lib.words.alignment import UNKNOWN_S, Spoken, align, spread_over
+from bench.lib.words.alignment import UNKNOWN_S, Spoken, spread_over
 from transcriber.models.catalog import DEMO
-from transcriber.testing.wer import words
+from transcriber.testing.wer import errors_between, words
 
 Split = Callable[[str], list[str]]
 """A text's words, as they are compared."""
@@ -63,12 +63,7 @@ def _is_number(word: str) -> bool:
 
 def word_errors(split: Split, said: str, heard: str) -> int:
     """Least number of words to change, lose and invent that makes one of the other."""
-    pair = [[Spoken(word) for word in split(text)] for text in (said, heard)]
-    return count_errors(*pair)
-
-
-def count_errors(said: Sequence[Spoken], heard: Sequence[Spoken]) -> int:
-    return sum(i is None or j is None or said[i].word != heard[j].word for i, j in align(said, heard))
+    return errors_between(split(said), split(heard))
 
 
 def timed(split: Split, raw: Sequence[Spoken]) -> list[Spoken]:

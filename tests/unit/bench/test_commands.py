@@ -1,4 +1,5 @@
 import importlib
+import json
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from bench.capacity import FINE, STEADY, capacity, losses, next_count, queue_growth
 from bench.lib.account import Account
-from bench.lib.chart import Line, lines, stacked
+from bench.lib.chart import CHARTS, Bar, Line, Panel, bars, drawn_from, lines, save_bars, save_lines
 from bench.lib.memory_trend import trend
 from bench.lib.paced import NOISE, PAYLOAD_BYTES, Plan, speech
 from bench.lib.report import quantiles
@@ -171,13 +172,56 @@ def test_memory_that_is_flat_once_the_daemon_is_warm_has_no_slope():
 
 
 def test_charts_are_drawings_even_where_nothing_was_lost():
-    flat = lines("Loss", "streams", "%", [Line("demo", [(10, 0.0), (20, 0.0)], "#000")])
+    flat, deep = (
+        Panel(title, "streams", "%", [Line("demo", [(10, 0.0), (20, 0.0)], "#000000")]) for title in ("a", "b")
+    )
 
-    drawing = ET.fromstring(stacked(flat, flat))  # noqa: S314 - our own
+    one, two = (ET.fromstring(lines(*panels)) for panels in ([flat], [flat, deep]))  # noqa: S314 - our own
 
-    assert len(list(drawing.iter("{http://www.w3.org/2000/svg}polyline"))) == 2
-    assert f'height="{drawing.attrib["height"]}"' not in flat
-    assert {text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")} >= {"0", "5", "10", "15", "20"}
+    named = {group.attrib.get("id") for group in two.iter("{http://www.w3.org/2000/svg}g")}
+    assert {"a: demo", "b: demo"} <= named
+    assert height_pt(two) == 2 * height_pt(one)
+    assert {text.text for text in two.iter("{http://www.w3.org/2000/svg}text")} >= {"0", "5", "10", "15", "20"}
+
+
+def height_pt(drawing):
+    return float(drawing.attrib["height"].removesuffix("pt"))
+
+
+def test_bars_say_their_figures_and_the_same_figures_are_the_same_drawing():
+    rows = [
+        Bar("tiny", "theirs", 543.7, ours=False),
+        Bar("tiny", "ours", 209.2, ours=True),
+        Bar("base", "ours", 410, ours=True),
+    ]
+
+    drawn = bars("Time", "ms", rows)
+
+    assert drawn == bars("Time", "ms", rows)
+    texts = [text.text for text in ET.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
+    assert {"Time", "tiny", "base", "theirs", "544 ms", "209 ms", "410 ms"} <= set(texts)
+
+
+def test_figures_that_were_saved_give_the_drawing_again(tmp_path):
+    panel = Panel("Loss", "streams", "%", [Line("demo", [(10, 0.0), (20, 3.5)], "#0a84ff")])
+
+    save_bars(tmp_path / "bars.svg", "Time", "ms", [Bar("tiny", "ours", 209.2, ours=True)])
+    save_lines(tmp_path / "lines.svg", panel, panel._replace(title="Latency"))
+
+    for name in ("bars", "lines"):
+        figures = json.loads((tmp_path / f"{name}.json").read_text())
+        assert drawn_from(figures) == (tmp_path / f"{name}.svg").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(CHARTS.glob("*.svg")), ids=lambda path: path.stem)
+def test_charts_in_the_repository_say_what_the_figures_beside_them_say(path):
+    """Text for text: where it stands is matplotlib's."""
+    again, kept = (
+        [text.text for text in ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text")]  # noqa: S314 - our own
+        for drawing in (drawn_from(json.loads(path.with_suffix(".json").read_text())), path.read_text())
+    )
+
+    assert kept == again
 
 
 def test_a_model_is_the_bundled_one_or_a_file(tmp_path):

@@ -16,7 +16,6 @@ from transcriber.errors import ClaimError, MediaError, TruncatedError
 
 PLAIN_MP3 = Kind("mp3", "libmp3lame", {"id3v2_version": "0", "write_xing": "0"}, bit_rate=64_000)
 LIVE_WEBM = Kind("webm", "libopus", {"live": "1", "cluster_time_limit": "100"})
-WIDE_FLAC = Kind("flac", "flac", codec_options={"bits_per_raw_sample": "24"}, lossless=True)
 
 
 def resembles(heard: np.ndarray, rate: int) -> float:
