@@ -125,7 +125,7 @@ async def test_a_cancelled_job_ends_and_its_file_goes(broker, tmp_path, running)
             await gone(desk, record.submission.object)
             after = await desk.submit(wav(stairs(1)))
             assert (await desk.over(after)).state == "done"
-            assert "a file is begun" in daemon.log()
+            assert "file started" in daemon.log()
 
         assert len(ears.of(Final, job)) < 50
         assert bool(ears.of(Final, job)) == running
