@@ -1,10 +1,10 @@
-"""Completeness later: what was dropped while the worker was busy is heard again when it is not.
+"""Backfill: windows that were dropped while the worker was busy are transcribed when it is idle.
 
-In: the gaps and ends that a stream has stored, those of earlier daemons too. Out: a ``revision`` for each gap whose audio
-JetStream still has, and when a session owes nothing more, a second ``end`` with what was reached.
+In: the gaps and ends that a stream has stored, by earlier daemons too. Out: a ``revision`` for each gap whose audio JetStream
+still has, and when a session owes nothing more, a second ``end`` with its final figures.
 
-A gap is found again by the message that was stored before it: its checkpoint says where the window begins, and from there on
-audio is cut as it was cut then.
+The checkpoint of the message that was stored before a gap says where its window begins; from there the audio is cut as it was
+cut then.
 """
 
 import asyncio
@@ -42,15 +42,15 @@ from transcriber.telemetry import session_traceparent
 log = logging.getLogger(__name__)
 
 OWED = frozenset({"queue_full", "engine_error"})
-"""Reasons of gaps whose audio came, and may be heard better later."""
+"""Reasons of gaps whose audio arrived, and may be transcribed later."""
 
 IDLE_POLL_S = 0.1
 RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Debt:
-    """A gap that may become text.
+class _OwedGap:
+    """A gap that may be filled.
 
     Attributes:
         previous_seq: of the message that was stored before it.
@@ -60,16 +60,16 @@ class _Debt:
     previous_seq: int
 
 
-class _Account:
-    """What a session still owes, and has paid.
+class _SessionAccount:
+    """What a session still owes, and what was filled.
 
     Attributes:
         end: its latest; None while it is open.
-        owed: gaps to be heard again.
-        lost: gaps that cannot be, for good.
-        holes: gaps of what never came; what of them lies within a window is not the window's.
-        paid: revisions since ``end``, or since the session began.
-        tries: by gap, daemons that began with it first of all and, if they did not pay it, did not come back.
+        owed: gaps to be filled.
+        lost: gaps that cannot be filled.
+        holes: gaps of audio that never arrived; what of them lies within a window is not the window's.
+        filled: revisions since ``end``, or since the session began.
+        attempts: by gap, daemons that began with it before all others and, if they did not fill it, did not come back.
     """
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class _Account:
         self.owed: dict[str, Gap] = {}
         self.lost: list[Gap] = []
         self.holes: list[Gap] = []
-        self.paid = 0
-        self.tries: Counter[str] = Counter()
+        self.filled = 0
+        self.attempts: Counter[str] = Counter()
 
-    def reached(self, end: End) -> End:
-        """What ``end`` is by now."""
+    def updated(self, end: End) -> End:
+        """``end`` with the figures of now."""
         holes = _ranges(self.holes)
         dropped = _union(_ranges(self.lost) + holes) - _union(holes)
         frames = {"transcribed": end.transcribed_frames + end.dropped_frames - dropped, "dropped": dropped}
@@ -101,38 +101,38 @@ class Backfill:
         worker: Worker,
         audio: StoredAudio,
         runtime: Runtime,
-        outbox: MessageSink,
-        may_try: Callable[[], bool],
+        sink: MessageSink,
+        may_attempt: Callable[[], bool],
     ) -> None:
-        """What is put into ``outbox`` is stored after all that was told before.
+        """What is put into ``sink`` is stored after all messages before.
 
-        ``may_try`` says whether the death of us would not be laid to the charge of something else.
+        ``may_attempt`` returns False while a crash would be blamed on something else.
         """
-        self._may_try = may_try
+        self._may_attempt = may_attempt
         self._name, self._worker, self._audio = name, worker, audio
-        self._runtime, self._outbox = runtime, outbox
-        self._debts: deque[_Debt] = deque()
-        self._accounts: dict[str, _Account] = {}
-        self._news = asyncio.Event()
-        self._suspicious = False  # the first debt of an earlier daemon may be what it died of
-        self._marked: asyncio.Future[None] | None = None  # resolves when that we try it is stored
+        self._runtime, self._sink = runtime, sink
+        self._gaps: deque[_OwedGap] = deque()
+        self._accounts: dict[str, _SessionAccount] = {}
+        self._owing = asyncio.Event()
+        self._suspicious = False  # the first gap of an earlier daemon may be what it died of
+        self._attempt_stored: asyncio.Future[None] | None = None  # resolves when the record of our attempt is stored
 
     @property
     def done(self) -> bool:
         """Whether nothing is owed."""
-        return not self._debts
+        return not self._gaps
 
     def stored(self, message: AnyMessage, previous_seq: int) -> None:
         """``message`` was stored, right after that of ``previous_seq``."""
-        if isinstance(message, Status) and self._marked and not self._marked.done():
-            self._marked.set_result(None)
+        if isinstance(message, Status) and self._attempt_stored and not self._attempt_stored.done():
+            self._attempt_stored.set_result(None)
         if isinstance(message, Revision) and message.session not in self._accounts:
             return  # of a second pass; the session owes nothing
         self._enter(message, previous_seq)
         self._close(message.session)
 
     async def read_back(self) -> None:
-        """What earlier daemons dropped, and nobody has made up for.
+        """Find the gaps of earlier daemons that were not filled.
 
         Raises:
             UnansweredError, RefusedError.
@@ -145,122 +145,123 @@ class Backfill:
         for stored in sorted(found, key=lambda stored: stored.seq):
             with contextlib.suppress(ValueError):  # of another version, or not ours
                 self._enter(ANY_MESSAGE.validate_json(stored.payload), int(stored.headers.get(FENCE, 0)))
-        self._debts = deque(debt for debt in self._debts if _id(debt.gap) in self._accounts[debt.gap.session].owed)
-        self._suspicious = bool(self._debts)
+        self._gaps = deque(owed for owed in self._gaps if _id(owed.gap) in self._accounts[owed.gap.session].owed)
+        self._suspicious = bool(self._gaps)
         for session in list(self._accounts):
             self._close(session)
 
     async def run(self) -> None:
-        """Pay what is owed while nothing else is to be done, until cancelled."""
+        """Fill gaps while the worker is idle, until cancelled."""
         while True:
-            if not self._debts:
-                self._news.clear()
-                await self._news.wait()
-            elif not (self._worker.queue.idle and self._may_try()):
+            if not self._gaps:
+                self._owing.clear()
+                await self._owing.wait()
+            elif not (self._worker.queue.idle and self._may_attempt()):
                 await asyncio.sleep(IDLE_POLL_S)
             else:
-                await self._pay_first()
+                await self._fill_first()
 
     def _enter(self, message: AnyMessage, previous_seq: int) -> None:
-        account = self._accounts.setdefault(message.session, _Account())
+        account = self._accounts.setdefault(message.session, _SessionAccount())
         match message:
             case Gap() if message.reason in OWED and message.frames:
                 account.owed[_id(message)] = message
-                self._debts.append(_Debt(message, previous_seq))
-                self._news.set()
+                self._gaps.append(_OwedGap(message, previous_seq))
+                self._owing.set()
             case Gap() if message.reason in LOST_REASONS:
                 account.holes.append(message)
             case Gap():
                 account.lost.append(message)
             case Revision():
-                account.paid += sum(account.owed.pop(name, None) is not None for name in message.replaces)
+                account.filled += sum(account.owed.pop(name, None) is not None for name in message.replaces)
             case Status() if message.state == "resumed":
-                account.tries.update(
+                account.attempts.update(
                     name for name, gap in account.owed.items() if gap.start_frame == message.start_frame
                 )
             case End():
-                account.end, account.paid = message, 0 if message.rev else account.paid
+                account.end, account.filled = message, 0 if message.rev else account.filled
 
     def _close(self, session: str) -> None:
-        """Say what was reached, once a session owes nothing any more."""
+        """Publish the final figures, once a session owes nothing more."""
         account = self._accounts[session]
         if account.end is None or account.owed:
             return
-        if account.paid:
-            account.paid = 0
-            end = account.reached(account.end)
-            self._outbox.put(lambda: end, session_traceparent(self._name, session), end.rev)
+        if account.filled:
+            account.filled = 0
+            end = account.updated(account.end)
+            self._sink.put(lambda: end, session_traceparent(self._name, session), end.rev)
         else:
             del self._accounts[session]
 
-    async def _pay_first(self) -> None:
+    async def _fill_first(self) -> None:
         try:
-            await self._pay(self._debts[0])
+            await self._fill(self._gaps[0])
         except (UnansweredError, RefusedError) as error:
             log.debug("%s: %s", self._name, error)
             await asyncio.sleep(RETRY_S)
         else:
-            self._debts.popleft()
+            self._gaps.popleft()
 
-    async def _pay(self, debt: _Debt) -> None:
-        """Hear a gap again, and tell."""
-        gap, why = debt.gap, "its audio is gone, or not to be touched"
-        mark = await self._mark_before(debt)
-        if mark and mark.session and (window := await self._cut_again(gap, mark)):
-            report = StreamOutput(self._name, self._runtime, self._outbox)
-            report.add(window.session).restore(mark.session)
+    async def _fill(self, owed: _OwedGap) -> None:
+        """Transcribe the audio of a gap, and publish its revision."""
+        gap, why = owed.gap, "its audio is gone, or must not be tried again"
+        checkpoint = await self._checkpoint_before(owed)
+        if checkpoint and checkpoint.session and (window := await self._cut_again(gap, checkpoint)):
+            output = StreamOutput(self._name, self._runtime, self._sink)
+            session_output = output.add(window.session)
+            session_output.restore(checkpoint.session)
             if self._suspicious:
                 self._suspicious = False
-                await self._mark(debt, report.sessions[window.session])
-            job, outcome = await self._hear(report, window)
+                await self._record_attempt(owed, session_output)
+            job, outcome = await self._transcribe(output, window)
             if isinstance(outcome, Transcript):
                 self._runtime.telemetry.counters(self._name).revisions += 1
-                own = report.sessions[window.session].speakers[window.channel].final(window, outcome, again=True)
-                report.sessions[window.session].revision(window, job, own, instead=gap, model=self._runtime.model.name)
+                own = session_output.speakers[window.channel].final(window, outcome, again=True)
+                session_output.revision(window, job, own, instead=gap, model=self._runtime.model.name)
                 return
             why = str(outcome)
         account = self._accounts[gap.session]
         account.lost.append(account.owed.pop(_id(gap)))
-        log.warning("a gap stays one: %s", why, extra={"stream": self._name, "start_s": gap.start})
+        log.warning("a gap stays: %s", why, extra={"stream": self._name, "start_s": gap.start})
         self._close(gap.session)
 
-    async def _mark(self, debt: _Debt, report: SessionOutput) -> None:
-        """Whoever comes after us knows that we tried, even if this is the death of us."""
-        # The session told less than one status for each message that was stored before the gap.
-        report.statuses = debt.previous_seq + self._accounts[debt.gap.session].tries[_id(debt.gap)]
-        self._marked = asyncio.get_running_loop().create_future()
-        report.status("resumed", debt.gap.start_frame)
-        await self._marked
+    async def _record_attempt(self, owed: _OwedGap, output: SessionOutput) -> None:
+        """Store that we try, first of all, so that a crash counts."""
+        # The session has published less than one status for each message that was stored before the gap.
+        output.statuses = owed.previous_seq + self._accounts[owed.gap.session].attempts[_id(owed.gap)]
+        self._attempt_stored = asyncio.get_running_loop().create_future()
+        output.status("resumed", owed.gap.start_frame)
+        await self._attempt_stored
 
-    async def _mark_before(self, debt: _Debt) -> Checkpoint | None:
-        """Where the stream stood before the gap; None if it must not be heard again, or cannot be."""
+    async def _checkpoint_before(self, owed: _OwedGap) -> Checkpoint | None:
+        """Of the message before the gap; None if the gap must not be tried again, or cannot be filled."""
         settings = self._runtime.settings
-        if self._accounts[debt.gap.session].tries[_id(debt.gap)] >= settings.max_attempts:
+        if self._accounts[owed.gap.session].attempts[_id(owed.gap)] >= settings.max_attempts:
             return None  # daemons died of it
-        mark = await self._audio.mark(debt.previous_seq, debt.gap.session)
+        checkpoint = await self._audio.checkpoint(owed.previous_seq, owed.gap.session)
         # Daemons had died of it when it became a gap.
-        return None if mark is None or mark.attempts >= settings.max_attempts else mark
+        return None if checkpoint is None or checkpoint.attempts >= settings.max_attempts else checkpoint
 
-    async def _cut_again(self, gap: Gap, mark: Checkpoint) -> Window | None:
+    async def _cut_again(self, gap: Gap, checkpoint: Checkpoint) -> Window | None:
         """The window that became ``gap``."""
-        place = gap.start_frame, gap.frames, _channel(gap)
-        async for event in self._audio.events(mark, gap.last_seq):
+        wanted = gap.start_frame, gap.frames, _channel(gap)
+        async for event in self._audio.events(checkpoint, gap.last_seq):
             if not isinstance(event, Window) or event.session.id != gap.session:
                 continue
-            if (event.start_frame, event.frames, event.channel) == place:
+            if (event.start_frame, event.frames, event.channel) == wanted:
                 return event
         return None
 
-    async def _hear(self, report: StreamOutput, window: Window) -> tuple[Job, Outcome]:
-        """Ask whisper, and not only once if it fails.
+    async def _transcribe(self, output: StreamOutput, window: Window) -> tuple[Job, Outcome]:
+        """Give the window to the worker, and retry where whisper fails.
 
         Raises:
-            UnansweredError: something that is new came first.
+            UnansweredError: live audio went first.
         """
         tries = 0
         while True:
             answered = await self._worker.transcribe(
-                lambda settle: report.job(window, settle, Lane.FILE, Arrival.now())
+                lambda settle: output.job(window, settle, Lane.FILE, Arrival.now())
             )
             if answered is None:
                 raise UnansweredError("the worker has other things to do")

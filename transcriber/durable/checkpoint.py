@@ -1,4 +1,4 @@
-"""Where a stream stands, to and fro between a daemon's memory and the messages that it stores."""
+"""Where a stream resumes: a resume point in a daemon's memory, a checkpoint in the messages that it stores."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,7 +25,7 @@ from transcriber.schema.checkpoint import (
 
 @dataclass(frozen=True, slots=True)
 class StreamResumePoint:
-    """Where audio goes on after an event.
+    """Where audio resumes after an event.
 
     Attributes:
         seq: of the first payload that must be read.
@@ -33,9 +33,10 @@ class StreamResumePoint:
         clock: its frame at which that payload begins.
         contenders: who published before it.
         heard_at: when the payload with audio before it was stored.
-        places, received, offsets, captured, skipped_at: as in a ``SessionResumePoint``.
-        ending: whether the session has ended with what is told, but for its ``end``.
-        language, prompt: what the publisher had said of them by then.
+        channels: where each channel's next window begins.
+        received, offsets, captured, skipped_at: as in a ``SessionResumePoint``.
+        ending: whether of the session only its ``end`` is missing.
+        language, prompt: what the publisher had set by then.
     """
 
     seq: int
@@ -43,7 +44,7 @@ class StreamResumePoint:
     clock: int = 0
     contenders: Contenders | None = None
     heard_at: datetime | None = None
-    places: tuple[ChannelResumePoint, ...] = ()
+    channels: tuple[ChannelResumePoint, ...] = ()
     received: int | None = None
     offsets: OffsetsSnapshot | None = None
     captured: tuple[int, datetime] | None = None
@@ -53,21 +54,27 @@ class StreamResumePoint:
     prompt: str = ""
 
 
-def checkpoint(
-    cursor: StreamResumePoint, report: SessionOutput | None, *, instance: str, attempts: int, owed_from: int | None
+def make_checkpoint(
+    resume_point: StreamResumePoint,
+    output: SessionOutput | None,
+    *,
+    instance: str,
+    attempts: int,
+    owed_from: int | None,
 ) -> Checkpoint:
-    """What the next daemon needs, once all that was told of the session so far is stored."""
+    """What the next daemon needs, once all messages of the session up to here are stored."""
+    session = resume_point.session
     return Checkpoint(
         instance=instance,
-        seq=cursor.seq,
+        seq=resume_point.seq,
         attempts=attempts,
         owed_from=owed_from,
-        session=_session_state(cursor, cursor.session, report) if cursor.session and report else None,
+        session=_session_state(resume_point, session, output) if session and output else None,
     )
 
 
-def restored(state: SessionState, settings: Settings, network: Network | None) -> Session:
-    """The session as it was after the stored message that ``state`` is of. Speakers stay as it began with them."""
+def restore_session(state: SessionState, settings: Settings, network: Network | None) -> Session:
+    """The session as it was after the stored message that ``state`` is of. Its speakers stay as it began with them."""
     return Session(
         state.id,
         parse_content_type(state.format, settings.input),
@@ -76,7 +83,7 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
         max_hole_s=settings.max_hole_secs,
         bookmark=SessionResumePoint(
             clock=state.clock,
-            places=tuple(ChannelResumePoint(**p.model_dump()) for p in state.places),
+            places=tuple(ChannelResumePoint(**channel.model_dump()) for channel in state.places),
             account=FrameAccount.restored(state.account.model_dump()),
             received=state.received,
             offsets=_offsets(state),
@@ -87,19 +94,19 @@ def restored(state: SessionState, settings: Settings, network: Network | None) -
     )
 
 
-def cursor_of(found: Checkpoint, session: Session | None) -> StreamResumePoint:
-    """The cursor from which ``found`` was made."""
-    state = found.session
+def restore_resume_point(checkpoint: Checkpoint, session: Session | None) -> StreamResumePoint:
+    """The resume point of which ``checkpoint`` was made; ``session`` is the restored one."""
+    state = checkpoint.session
     if state is None:
-        return StreamResumePoint(found.seq)
+        return StreamResumePoint(checkpoint.seq)
     return StreamResumePoint(
-        found.seq, session, state.clock, contenders_of(state), state.heard_at, session.places if session else (),
+        checkpoint.seq, session, state.clock, restore_contenders(state), state.heard_at, session.places if session else (),
         state.received, _offsets(state), state.captured, state.skipped_at, state.ending, state.language, state.prompt,
     )  # fmt: skip
 
 
-def contenders_of(state: SessionState) -> Contenders | None:
-    """Who published when ``state`` was."""
+def restore_contenders(state: SessionState) -> Contenders | None:
+    """Who published at the time of ``state``."""
     found = state.contenders
     if found is None:
         return None
@@ -109,34 +116,34 @@ def contenders_of(state: SessionState) -> Contenders | None:
     )
 
 
-def cut_loose(found: Checkpoint, seq: int) -> Checkpoint:
-    """``found`` for when the audio it asks for is gone: the session goes on where the last of its windows ended."""
-    if found.session is None:
-        return found.model_copy(update={"seq": seq})
-    end = max(place.frame for place in found.session.places)
-    places = tuple(PlaceState(frame=end, lead=0, run_start=end, number=p.number) for p in found.session.places)
-    state = found.session.model_copy(update={"clock": end, "received": None, "places": places})
-    return found.model_copy(update={"seq": seq, "session": state})
+def without_audio(checkpoint: Checkpoint, seq: int) -> Checkpoint:
+    """``checkpoint`` where the audio it needs is gone: the session resumes at ``seq``, at the end of its last window."""
+    if checkpoint.session is None:
+        return checkpoint.model_copy(update={"seq": seq})
+    end = max(channel.frame for channel in checkpoint.session.places)
+    channels = tuple(PlaceState(frame=end, lead=0, run_start=end, number=c.number) for c in checkpoint.session.places)
+    state = checkpoint.session.model_copy(update={"clock": end, "received": None, "places": channels})
+    return checkpoint.model_copy(update={"seq": seq, "session": state})
 
 
-def _session_state(cursor: StreamResumePoint, session: Session, report: SessionOutput) -> SessionState:
+def _session_state(resume_point: StreamResumePoint, session: Session, output: SessionOutput) -> SessionState:
     return SessionState(
         id=session.id,
         format=session.format.content_type,
-        clock=cursor.clock,
-        received=cursor.received,
-        offsets=OffsetsState(**cursor.offsets._asdict()) if cursor.offsets else None,
-        contenders=_contenders_state(cursor.contenders),
-        heard_at=cursor.heard_at,
-        captured=cursor.captured,
-        skipped_at=cursor.skipped_at,
-        places=tuple(PlaceState(**place._asdict()) for place in cursor.places),
+        clock=resume_point.clock,
+        received=resume_point.received,
+        offsets=OffsetsState(**resume_point.offsets._asdict()) if resume_point.offsets else None,
+        contenders=_contenders_state(resume_point.contenders),
+        heard_at=resume_point.heard_at,
+        captured=resume_point.captured,
+        skipped_at=resume_point.skipped_at,
+        places=tuple(PlaceState(**channel._asdict()) for channel in resume_point.channels),
         account=AccountState(**session.account.snapshot()),
         segments=session.segments,
-        ending=cursor.ending,
-        language=cursor.language,
-        prompt=cursor.prompt,
-        **report.state(),
+        ending=resume_point.ending,
+        language=resume_point.language,
+        prompt=resume_point.prompt,
+        **output.state(),
     )
 
 

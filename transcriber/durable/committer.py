@@ -1,7 +1,7 @@
-"""The tale of a durable stream: its log becomes stored messages.
+"""The entries of a durable stream's log become stored messages.
 
-In: entries of an ``EventLog``. Out: messages in a ``TranscriptLog``, each with the place where audio goes on after it. Only then is the
-audio before that place acknowledged.
+In: entries of an ``EventLog``. Out: messages in a ``TranscriptLog``, each with the point where audio resumes after it. Only then is
+the audio before that point acknowledged.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 from datetime import UTC, datetime
 
 from transcriber.durable.backfill import Backfill
-from transcriber.durable.checkpoint import checkpoint
+from transcriber.durable.checkpoint import make_checkpoint
 from transcriber.durable.event_log import Entry, EventLog
 from transcriber.durable.payload_source import PayloadSource
 from transcriber.durable.second_pass import StoredSecondPass
@@ -30,28 +30,28 @@ class Committer:
     def __init__(
         self,
         entries: EventLog,
-        report: StreamOutput,
-        told: BufferedSink,
-        ledger: TranscriptLog,
-        feed: PayloadSource,
+        output: StreamOutput,
+        sink: BufferedSink,
+        transcripts: TranscriptLog,
+        source: PayloadSource,
         runtime: Runtime,
         backfill: Backfill | None = None,
         second_pass: StoredSecondPass | None = None,
     ) -> None:
-        """``report`` puts into ``told`` what it tells; ``backfill`` and ``second_pass`` are to know what is stored."""
-        self._log, self._report, self._told = entries, report, told
-        self._ledger, self._feed, self._runtime = ledger, feed, runtime
+        """``output`` puts its messages into ``sink``; ``backfill`` and ``second_pass`` are notified of what is stored."""
+        self._log, self._output, self._sink = entries, output, sink
+        self._transcripts, self._source, self._runtime = transcripts, source, runtime
         self._backfill, self._second_pass = backfill, second_pass
 
     async def run(self) -> None:
-        """Tell and store, until the log is closed and as much of it is stored as the worker has heard.
+        """Store, until the log is closed and all that the worker has finished is stored.
 
         Raises:
             FencedError: another daemon has stored something.
             RefusedError: it cannot be stored.
         """
         while True:
-            await self._log.wait_for_news()
+            await self._log.wait_for_entry()
             if (entry := self._log.oldest) is None:
                 return
             if entry.window and entry.job:
@@ -59,43 +59,47 @@ class Committer:
                 if isinstance(outcome, EngineError) and outcome.reason == "shutdown":
                     return
                 self._log.attempts = 0
-                self._report.window(entry.window, entry.arrival.wall, entry.job, outcome)
-            elif entry.tell:
-                entry.tell()
+                self._output.window(entry.window, entry.arrival.wall, entry.job, outcome)
+            elif entry.publish:
+                entry.publish()
             await self._store(entry)
-            self._log.told()
+            self._log.pop_stored()
 
     async def _outcome(self, entry: Entry, job: Job) -> Outcome:
-        """What became of a window; whisper is asked more than once before it is given up."""
+        """Of a window; where whisper fails it is retried before it is given up."""
         for _ in range(self._runtime.settings.max_attempts - 1 if self._log.patient else 0):
-            outcome = await entry.heard
+            outcome = await entry.outcome
             if not isinstance(outcome, EngineError) or outcome.reason != "engine_error" or not entry.given:
                 return outcome
-            log.info("a window is tried again", extra={"stream": job.stream, "error": str(outcome)})
-            entry.heard = asyncio.get_running_loop().create_future()
+            log.info("window retried", extra={"stream": job.stream, "error": str(outcome)})
+            entry.outcome = asyncio.get_running_loop().create_future()
             await self._log.give(entry, job)
-        return await entry.heard
+        return await entry.outcome
 
     async def _store(self, entry: Entry) -> None:
-        if not (messages := self._told.take()):
+        if not (messages := self._sink.take()):
             return
-        report = self._report.sessions.get(entry.after.session) if entry.after.session else None
-        instance = self._runtime.telemetry.instance
-        owed_from = self._second_pass.owed_from(self._ledger.last_seq) if self._second_pass else None
-        mark = checkpoint(entry.after, report, instance=instance, attempts=self._log.attempts, owed_from=owed_from)
+        session_output = self._output.sessions.get(entry.after.session) if entry.after.session else None
+        checkpoint = make_checkpoint(
+            entry.after,
+            session_output,
+            instance=self._runtime.telemetry.instance,
+            attempts=self._log.attempts,
+            owed_from=self._second_pass.owed_from(self._transcripts.last_seq) if self._second_pass else None,
+        )
         for build, traceparent, rev, channel in messages:
             message = build()
-            stamp: dict[str, object] = {"lag_s": age_s(entry.arrival.wall), "checkpoint": mark}
+            fields: dict[str, object] = {"lag_s": age_s(entry.arrival.wall), "checkpoint": checkpoint}
             if message.first_seq is None:  # a revision is about older ones
-                stamp |= {"first_seq": entry.first_seq, "last_seq": entry.last_seq}
-            message = message.model_copy(update=stamp)
+                fields |= {"first_seq": entry.first_seq, "last_seq": entry.last_seq}
+            message = message.model_copy(update=fields)
             identity = message.stream, message.session, message.start_frame, message.type
-            previous_seq = self._ledger.last_seq
-            stored = await self._ledger.append(message, message_id(*identity, rev, channel), traceparent)
+            previous_seq = self._transcripts.last_seq
+            stored = await self._transcripts.append(message, message_id(*identity, rev, channel), traceparent)
             for reader in (self._backfill, self._second_pass):
                 if reader:
                     reader.stored(stored, previous_seq)
-        await self._feed.acknowledge(mark.seq)
+        await self._source.acknowledge(checkpoint.seq)
 
 
 def age_s(at: datetime) -> float:

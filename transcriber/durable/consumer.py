@@ -231,7 +231,7 @@ class Consumer:
 
     def deliver(self, message: Message) -> None:
         """A message for this consumer: a payload, a heartbeat, or the end of a request."""
-        self._pull.heard_s = time.monotonic()
+        self._pull.arrived_s = time.monotonic()
         if message.reply.startswith("$JS.ACK."):
             if delivery := parse_delivery(message.reply):
                 self._on_payload(message, delivery)

@@ -1,7 +1,7 @@
-"""The log of a durable stream: what happened to its audio, in order, until it is told and stored.
+"""The log of a durable stream: what happened to its audio, in order, until its messages are stored.
 
-In: what the intake finds in the audio. Out: the same for the tale, in the same order. Windows go to the worker from here, and
-their text comes back to here.
+In: entries of a ``Windower``. Out: the same for a ``Committer``, in the same order. Windows go to the worker from here, and their
+transcripts come back to here.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from transcriber.schema.arrival import Arrival
 from transcriber.telemetry import Counters
 
 AHEAD = 2
-"""Windows of one stream before the worker: the one in hand, and one so that it need not wait."""
+"""Windows of one stream before the worker: the one in work, and one so that it need not wait."""
 
 MOST_ENTRIES = 32
 """What may wait to be stored: the broker holds the rest."""
 
 MOST_DROPPED = 1024
-"""The same where windows that find no place are dropped: more than any queue has."""
+"""The same where windows that find no slot are dropped: more than any queue has."""
 
 SHUTDOWN = EngineError("not begun: the next daemon's", reason="shutdown")
 
@@ -40,17 +40,17 @@ class Entry:
     """Something that happened to the audio.
 
     Attributes:
-        tell: tells of it; None of a window, which is told with its outcome.
-        after: where the stream stands then.
+        publish: publishes its messages; None of a window, whose messages are those of its outcome.
+        after: where audio resumes after it.
         first_seq, last_seq: the payloads it is about.
         arrival: of the last of them; on the wall clock, when the broker stored it.
         window, job: the window, as it was cut and as the worker is to have it.
         given: whether the worker's queue has had it.
-        heard: resolves with what became of the job.
-        stored: is set when what is told of it is stored.
+        outcome: resolves with the job's.
+        stored: is set when its messages are stored.
     """
 
-    tell: Callable[[], None] | None
+    publish: Callable[[], None] | None
     after: StreamResumePoint
     first_seq: int
     last_seq: int
@@ -58,7 +58,7 @@ class Entry:
     window: Window | None = None
     job: Job | None = None
     given: bool = False
-    heard: "asyncio.Future[Outcome]" = field(default_factory=_future)
+    outcome: "asyncio.Future[Outcome]" = field(default_factory=_future)
     stored: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -66,22 +66,27 @@ class EventLog:
     """Event loop only.
 
     Attributes:
-        cursor: where the stream stands after the latest entry.
-        attempts: daemons that began with the next window and did not come back, we included while we are at it.
+        resume_point: where audio resumes after the latest entry.
+        attempts: daemons that began with the next window and did not come back, this one included while it is at it.
         closed: no more windows are given to the worker.
     """
 
     def __init__(
-        self, worker: Worker, places: QueueSlots | None, counters: Counters, cursor: StreamResumePoint, attempts: int
+        self,
+        worker: Worker,
+        slots: QueueSlots | None,
+        counters: Counters,
+        resume_point: StreamResumePoint,
+        attempts: int,
     ) -> None:
-        """Windows wait for their turn in ``places``; without, those that find no place are dropped."""
-        self.cursor = cursor
+        """Windows wait for their turn in ``slots``; without, those that find no room in the queue are dropped."""
+        self.resume_point = resume_point
         self.attempts = attempts
         self.closed = False
-        self._worker, self._places, self._counters = worker, places, counters
+        self._worker, self._slots, self._counters = worker, slots, counters
         self._entries: deque[Entry] = deque()
-        self._news = asyncio.Event()  # something is in it
-        self._room = asyncio.Event()  # something has left it, or was heard
+        self._written = asyncio.Event()  # there is an entry
+        self._progress = asyncio.Event()  # an entry has left, or a job has its outcome
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -89,47 +94,47 @@ class EventLog:
     @property
     def patient(self) -> bool:
         """Whether nothing is dropped."""
-        return self._places is not None
+        return self._slots is not None
 
     @property
     def has_room(self) -> bool:
         """Whether more audio should be taken."""
         if not self.patient:
             return len(self._entries) < MOST_DROPPED
-        unheard = sum(entry.job is not None and not entry.heard.done() for entry in self._entries)
-        return unheard < AHEAD and len(self._entries) < MOST_ENTRIES
+        unfinished = sum(entry.job is not None and not entry.outcome.done() for entry in self._entries)
+        return unfinished < AHEAD and len(self._entries) < MOST_ENTRIES
 
     @property
     def oldest(self) -> Entry | None:
-        """What is to be told next."""
+        """What is to be stored next."""
         return self._entries[0] if self._entries else None
 
     def write(self, entry: Entry) -> Entry:
-        self.cursor = entry.after
+        self.resume_point = entry.after
         self._entries.append(entry)
-        self._news.set()
+        self._written.set()
         return entry
 
-    async def wait_for_news(self) -> None:
+    async def wait_for_entry(self) -> None:
         """Wait until there is an entry, or the log is closed."""
         while not self._entries and not self.closed:
-            self._news.clear()
-            await self._news.wait()
+            self._written.clear()
+            await self._written.wait()
 
     async def wait_for_room(self) -> None:
-        """Wait until something has left, or was heard."""
-        self._room.clear()
-        await self._room.wait()
+        """Wait until an entry has left, or a job has its outcome."""
+        self._progress.clear()
+        await self._progress.wait()
 
-    async def emptied(self) -> None:
-        """Wait until all that was written is told."""
+    async def wait_until_empty(self) -> None:
+        """Wait until all that was written is stored."""
         while self._entries:
             await self.wait_for_room()
 
     async def give(self, entry: Entry, job: Job) -> None:
-        """Have the worker hear a window, in its turn."""
-        if self._places:
-            await self._places.free()
+        """Put a window into the worker's queue, in its turn."""
+        if self._slots:
+            await self._slots.free()
         entry.given = True
         job.enqueued_s = time.monotonic()
         refused = job if self.closed else self._worker.queue.try_put(job)
@@ -138,25 +143,25 @@ class EventLog:
         if refused is not None:
             refused.settle(refused, SHUTDOWN if self.closed else self._worker.queue.full_error(refused.lane))
 
-    def hear(self, entry: Entry, _: Job, outcome: Outcome) -> None:
-        """What became of a window; the first answer counts."""
-        if not entry.heard.done():
-            entry.heard.set_result(outcome)
-            self._room.set()
+    def settle(self, entry: Entry, _: Job, outcome: Outcome) -> None:
+        """The outcome of a window; the first one counts."""
+        if not entry.outcome.done():
+            entry.outcome.set_result(outcome)
+            self._progress.set()
 
-    def told(self) -> None:
+    def pop_stored(self) -> None:
         """The oldest entry is stored."""
         entry = self._entries.popleft()
-        # Its job knows the entry, too: such a ring, with all its samples, would be left to the collector, which counts objects
-        # and not bytes, and comes after hundreds of windows.
+        # Its job refers to the entry, too: such a cycle, with all its samples, would be left to the collector, which counts
+        # objects, not bytes, and runs after hundreds of windows.
         entry.window = entry.job = None
         entry.stored.set()
-        self._room.set()
+        self._progress.set()
 
     def close(self) -> None:
-        """Whatever the worker has not had is the next daemon's."""
+        """Windows that the worker has not had are the next daemon's."""
         self.closed = True
         for entry in self._entries:
             if entry.job and not entry.given:
-                self.hear(entry, entry.job, SHUTDOWN)
-        self._news.set()
+                self.settle(entry, entry.job, SHUTDOWN)
+        self._written.set()

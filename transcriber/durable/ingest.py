@@ -1,6 +1,6 @@
-"""The durable path: every audio subject that JetStream holds for us, one ``DurableStream`` each.
+"""The durable path: every audio subject that JetStream stores for this daemon, one ``DurableStream`` each.
 
-In: deliveries of the consumers, all to one inbox. Out: streams that serve themselves, found and looked after.
+In: deliveries of the consumers, all to one inbox. Out: streams that are found, started, and drained.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 1.0
-"""Seconds between looks for subjects that are new."""
+FIND_S = 1.0
+"""Seconds between searches for new subjects."""
 
 INBOX_BYTES = 2**26
-"""What may wait in the NATS client; each stream asks for a megabyte at a time."""
+"""What may wait in the NATS client; each stream requests a megabyte at a time."""
 
 
 class DurableIngest(Ingest[DurableStream]):
@@ -36,7 +36,7 @@ class DurableIngest(Ingest[DurableStream]):
         super().__init__()
         self._connection = connection
         self._pool = pool
-        self._places = {worker: QueueSlots(worker) for worker in pool.workers}
+        self._slots = {worker: QueueSlots(worker) for worker in pool.workers}
         self._runtime = runtime
         self._inbox = connection.client.new_inbox()
         self._subscribed = False
@@ -53,31 +53,31 @@ class DurableIngest(Ingest[DurableStream]):
 
     @property
     def fenced(self) -> int:
-        """Streams that another daemon has."""
+        """Streams of which another daemon is the owner."""
         return sum(stream.fenced for stream in list(self.streams.values()))
 
     @property
     def resets(self) -> int:
-        """How often a consumer had to be put back."""
-        return self._resets + sum(stream.feed.resets for stream in list(self.streams.values()))
+        """How often a consumer was reset."""
+        return self._resets + sum(stream.consumer.resets for stream in list(self.streams.values()))
 
     @property
     def lag_s(self) -> float:
-        """Of the stream that is furthest behind: how long ago the oldest audio was stored that could be text by now."""
+        """Of the stream with the most lag: how long ago the oldest audio was stored that could be text by now."""
         return max((stream.lag_s for stream in list(self.streams.values())), default=0.0)
 
     async def subscribe(self) -> None:
-        """See that all is there, and begin to take audio.
+        """Make or check what is needed of JetStream, and begin to take audio.
 
         Raises:
             StartError: something is missing, or denied.
         """
         settings = self._runtime.settings
-        await self._see_to_streams()
+        await self._settle_streams()
         await self._connection.subscribe(f"{self._inbox}.*.*", self._on_message, pending_bytes=INBOX_BYTES)
         if not settings.wildcard:
             name = settings.audio_subject.rpartition(".")[2]
-            await self._see_to_consumer(name)
+            await self._settle_consumer(name)
             self._serve(name)
         self._subscribed = True
 
@@ -89,7 +89,7 @@ class DurableIngest(Ingest[DurableStream]):
         """
         while True:
             if self._runtime.settings.wildcard and not self._draining:
-                await self._look()
+                await self._find_streams()
             await self._pause()
             for name, task in list(self._tasks.items()):
                 if task.done():
@@ -99,9 +99,9 @@ class DurableIngest(Ingest[DurableStream]):
     async def _pause(self) -> None:
         """Until it is time to look again, or a stream is over."""
         if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(self._tasks.values(), timeout=FIND_S, return_when=asyncio.FIRST_COMPLETED)
         else:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(FIND_S)
 
     async def drain(self) -> None:
         """Take no more audio."""
@@ -110,37 +110,37 @@ class DurableIngest(Ingest[DurableStream]):
             stream.drain()
 
     def close(self) -> None:
-        """Nothing ends: sessions go on elsewhere."""
+        """Nothing ends: the next owner resumes the sessions."""
 
     async def finish(self, timeout_s: float) -> None:
-        """Store what the workers have made."""
+        """Store what the workers have transcribed."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks.values(), timeout=timeout_s)
             await cancel(late)
 
-    async def _look(self) -> None:
+    async def _find_streams(self) -> None:
         """Serve each stream that has something to do."""
         try:
-            await self._unserved.look(self.streams, self._serve_found)
+            await self._unserved.find(self.streams, self._serve_found)
         except (JetStreamError, UnansweredError, RefusedError) as error:
             if self._connection.connected:
                 self._runtime.warnings.warning("jetstream", "new streams are not found: %s", error)
 
     def _serve_found(self, name: str) -> bool:
-        """Serve a stream, if it has a name and there is a place; whether that is all that can be done for it."""
-        if self._draining:  # since we asked: what is served now would not be drained, nor find a place in the queue
+        """Serve a stream, if its name is valid and there is a slot; returns whether it need not be offered again."""
+        if self._draining:  # since the request: what is served now would not be drained, nor find a slot in the queue
             return False
         if not STREAM_NAME.fullmatch(name):
-            self._not_served(name, "its name is none")
+            self._not_served(name, "its name is not valid")
             return True
-        if not self._has_place():
+        if not self._has_slot():
             self._not_served(name, "too many")
             return False
         self._serve(name)
         return True
 
-    def _has_place(self) -> bool:
-        """Whether there is one more; who has nothing to do gives up his."""
+    def _has_slot(self) -> bool:
+        """Whether there is one more; a stream that has nothing to do gives up its own."""
         if sum(not stream.giving_way for stream in self.streams.values()) < self._runtime.settings.max_streams:
             return True
         resting = next((stream for stream in self.streams.values() if stream.resting), None)
@@ -151,14 +151,14 @@ class DurableIngest(Ingest[DurableStream]):
     def _not_served(self, name: str, why: str) -> None:
         self._runtime.warnings.warning("not_served", "stream not served: %s", why, stream=ascii(name[:64]))
 
-    async def _see_to_streams(self) -> None:
+    async def _settle_streams(self) -> None:
         settings = self._runtime.settings
         if settings.provision:
             await provision.ensure_streams(self._connection, settings)
         else:
             await provision.check_streams(self._connection, settings)
 
-    async def _see_to_consumer(self, name: str) -> None:
+    async def _settle_consumer(self, name: str) -> None:
         settings = self._runtime.settings
         if settings.provision:
             await provision.ensure_consumer(self._connection, settings, name)
@@ -166,39 +166,39 @@ class DurableIngest(Ingest[DurableStream]):
             await provision.check_consumer(self._connection, settings, name)
 
     async def _repair(self, name: str) -> None:
-        """See that a stream of audio has its consumer, and JetStream what that needs."""
+        """Make or check the consumer of an audio stream, and the streams that it needs."""
         try:
-            await self._see_to_consumer(name)
+            await self._settle_consumer(name)
         except JetStreamError:
-            await self._see_to_streams()
-            await self._see_to_consumer(name)
+            await self._settle_streams()
+            await self._settle_consumer(name)
 
     def _serve(self, name: str) -> None:
         settings = self._runtime.settings
         worker = self._pool.assign()
-        feed = Consumer(
+        consumer = Consumer(
             self._connection, f"{self._inbox}.{name}", settings.audio_stream, provision.consumer_name(name),
             provision.stored_subject(settings, name),
         )  # fmt: skip
         stream = self.streams[name] = DurableStream(
-            name, worker, self._places[worker], feed, self._runtime, partial(self._repair, name)
+            name, worker, self._slots[worker], consumer, self._runtime, partial(self._repair, name)
         )
         self._tasks[name] = asyncio.create_task(stream.run(pinned=not settings.wildcard), name=f"stream {name}")
 
     def _forget(self, name: str) -> None:
         del self._tasks[name]
         stream = self.streams.pop(name)
-        self._unserved.over(name, stream.read)
-        self._resets += stream.feed.resets
+        self._unserved.over(name, stream.done_seq)
+        self._resets += stream.consumer.resets
         self._pool.release(stream.worker)
 
     async def _on_message(self, message: Message) -> None:
-        """A payload has its own subject, and a heartbeat that of our request: its stream is the last token but one."""
+        """A payload arrives on its own subject, a heartbeat on that of the request: its stream is the last token but one."""
         head, _, last = message.subject.rpartition(".")
         name = head.rpartition(".")[2] if message.subject.startswith(self._inbox) else last
         if stream := self.streams.get(name):
-            stream.feed.deliver(message)
+            stream.consumer.deliver(message)
 
     def _on_back(self) -> None:
         for stream in self.streams.values():
-            stream.feed.connection_lost()
+            stream.consumer.connection_lost()

@@ -29,14 +29,14 @@ class PullRequest:
         number: of the latest request; the last token of the subject that its answers arrive on, so that the end of an earlier
             one is not taken for its end.
         remaining: payloads that it may still bring; 0: none is open.
-        heard_s: when anything last arrived, on the monotonic clock.
+        arrived_s: when anything last arrived, on the monotonic clock.
         pin: the broker's id of this daemon while that is the one reader.
         stopped: no more requests are wanted.
     """
 
     def __init__(self) -> None:
         self.number = self.remaining = 0
-        self.heard_s = 0.0
+        self.arrived_s = 0.0
         self.pin: str | None = None
         self.stopped = False
 
@@ -47,12 +47,12 @@ class PullRequest:
     @property
     def fresh(self) -> bool:
         """Whether what the broker said last may still be true."""
-        return time.monotonic() - self.heard_s < STALE_S
+        return time.monotonic() - self.arrived_s < STALE_S
 
     @property
     def silent(self) -> bool:
         """Whether it is open and must be lost."""
-        return self.open and time.monotonic() - self.heard_s > SILENCE_S
+        return self.open and time.monotonic() - self.arrived_s > SILENCE_S
 
     @property
     def longest_s(self) -> float:
@@ -63,7 +63,7 @@ class PullRequest:
         """The body of a new request for up to ``batch`` payloads; a message has up to ``message_bytes``."""
         self.number += 1
         self.remaining = batch
-        self.heard_s = time.monotonic()
+        self.arrived_s = time.monotonic()
         body = {
             "group": PIN_GROUP,
             **({"id": self.pin} if self.pin else {}),

@@ -1,9 +1,9 @@
-"""The second pass over stored text: what has been said is heard again from the stored audio, when the worker has nothing else to do.
+"""The second pass over stored text: passages are transcribed again from the stored audio, when the worker is idle.
 
-In: the messages of a stream as they are stored, and after a restart those of which an earlier daemon had not done with. Out: jobs for the
-worker, and ``revision`` messages, stored after whatever has been told by then; they may come after the session's ``end``.
+In: the messages of a stream as they are stored, and after a restart those that an earlier daemon had not done with. Out: jobs for
+the worker, and ``revision`` messages, stored after the messages of that time; they may follow the session's ``end``.
 
-Which windows make a passage depends on the stored messages alone, so whoever comes after us finds the same ones.
+Which windows make a passage depends on the stored messages alone, so the next daemon finds the same ones.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ from transcriber.telemetry import session_traceparent
 log = logging.getLogger(__name__)
 
 OWED_S = 3600.0
-"""Of more speech that waits for its second pass, the oldest stays as it was told."""
+"""Where more speech waits for its second pass, the oldest keeps its text."""
 
 IDLE_POLL_S = 0.1
 RETRY_S = 1.0
@@ -54,7 +54,7 @@ RETRY_S = 1.0
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A passage that nobody has heard again; ``rate`` in Hz is the stream's."""
+    """A passage that waits for its second pass; ``rate`` in Hz is the stream's."""
 
     session: str
     channel: int
@@ -72,21 +72,21 @@ class StoredSecondPass:
         worker: Worker,
         audio: StoredAudio,
         runtime: Runtime,
-        outbox: MessageSink,
-        may_try: Callable[[], bool],
+        sink: MessageSink,
+        may_attempt: Callable[[], bool],
     ) -> None:
-        """What is put into ``outbox`` is stored after all that was told before.
+        """What is put into ``sink`` is stored after all messages before.
 
-        ``may_try`` says whether the death of us would not be laid to the charge of something else.
+        ``may_attempt`` returns False while a crash would be blamed on something else.
         """
         self._name, self._worker, self._audio, self._runtime = name, worker, audio, runtime
-        self._outbox, self._may_try = outbox, may_try
+        self._sink, self._may_attempt = sink, may_attempt
         self._counters = runtime.telemetry.counters(name)
         self._sessions: dict[str, dict[int, Passages]] = {}  # by channel
         self._waiting: deque[_Waiting] = deque()
-        self._news = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._suspicious = False  # the first that waits may be what an earlier daemon died of
-        self._marked: asyncio.Future[None] | None = None  # resolves when it is stored that we leave it
+        self._skip_stored: asyncio.Future[None] | None = None  # resolves when it is stored that we skip it
 
     @property
     def done(self) -> bool:
@@ -94,7 +94,7 @@ class StoredSecondPass:
         return not self._waiting
 
     def owed_from(self, last_seq: int) -> int:
-        """Sequence of a stored message: whoever comes after us must read those that follow; ``last_seq`` is of the last one."""
+        """Sequence of a stored message: the next daemon must read those that follow; ``last_seq`` is of the last one."""
         firsts = [one.passage.parts[0] for one in self._waiting]
         firsts += [part for channels in self._sessions.values() for one in channels.values() if (part := one.first)]
         return min((part.stored_after for part in firsts), default=last_seq)
@@ -102,18 +102,20 @@ class StoredSecondPass:
     def stored(self, message: AnyMessage, previous_seq: int) -> None:
         """``message`` was stored, right after that of ``previous_seq``."""
         match message:
-            case Status() if self._marked and not self._marked.done():
-                self._marked.set_result(None)
+            case Status() if self._skip_stored and not self._skip_stored.done():
+                self._skip_stored.set_result(None)
             case Final():
-                self._add(message, self._of(message).add(Part.of_final(message, _final_id(message), previous_seq)))
+                self._add(
+                    message, self._passages(message).add(Part.of_final(message, _final_id(message), previous_seq))
+                )
             case SilenceMessage():
-                self._add(message, self._of(message).add(Part("", 0, message.start_frame, message.frames)))
+                self._add(message, self._passages(message).add(Part("", 0, message.start_frame, message.frames)))
             case Gap():
                 for channel, passages in self._sessions.get(message.session, {}).items():
                     if message.speaker is None or channel == _channel(message):
                         passages.gap(message.start_frame, message.frames)
             case Revision():
-                # An earlier daemon has heard it, or we have.
+                # An earlier daemon has revised it, or we have.
                 done = set(message.replaces)
                 self._waiting = deque(
                     one for one in self._waiting if done.isdisjoint(part.message_id for part in one.passage.finals)
@@ -123,7 +125,7 @@ class StoredSecondPass:
                     self._wait_for(message, channel, passages.end())
 
     async def read_back(self, seq: int, *, ours: bool) -> None:
-        """What was told after message ``seq``, and nobody has heard again; ``ours``: the last of it by ourselves.
+        """Find what was stored after message ``seq`` and not revised; ``ours``: the last of it by this daemon.
 
         Raises:
             UnansweredError, RefusedError.
@@ -134,7 +136,7 @@ class StoredSecondPass:
         async for stored in self._audio.jetstream.messages(settings.transcript_stream, subject, seq + 1):
             with contextlib.suppress(ValueError):  # of another version, or not ours
                 found.append((ANY_MESSAGE.validate_json(stored.payload), int(stored.headers.get(FENCE, 0))))
-        # We may begin in the midst of a passage of another speaker, who is done with it.
+        # Reading may begin within a passage of another speaker that was revised.
         done = {name for message, _ in found if isinstance(message, Revision) for name in message.replaces}
         for message, previous_seq in found:
             if not isinstance(message, Final) or _final_id(message) not in done:
@@ -142,25 +144,25 @@ class StoredSecondPass:
         self._suspicious = bool(self._waiting) and not ours
 
     async def run(self) -> None:
-        """Hear what waits while nothing else is to be done, until cancelled."""
+        """Transcribe what waits while the worker is idle, until cancelled."""
         if self._suspicious:
-            await self._leave_suspect(self._waiting[0])
+            await self._skip_suspect(self._waiting[0])
         while True:
             queue = self._worker.queue
             if not self._waiting:
-                self._news.clear()
-                await self._news.wait()
-            elif not (queue.idle and queue.has_room(Lane.SECOND_PASS) and self._may_try()):
+                self._arrived.clear()
+                await self._arrived.wait()
+            elif not (queue.idle and queue.has_room(Lane.SECOND_PASS) and self._may_attempt()):
                 await asyncio.sleep(IDLE_POLL_S)
             else:
                 await self._try_first()
 
-    async def _leave_suspect(self, one: _Waiting) -> None:
-        """An earlier daemon may have died of it, and ours shall be the last: so whoever comes after us finds that it is left."""
+    async def _skip_suspect(self, one: _Waiting) -> None:
+        """An earlier daemon may have died of it: skip it, and store that first, so that the next daemon skips it, too."""
         self._suspicious = False
-        self._leave(one, "suspect")
+        self._skip(one, "suspect")
         first = one.passage.parts[0]
-        mark = Status(
+        status = Status(
             stream=self._name,
             session=one.session,
             rate=one.rate,
@@ -171,12 +173,12 @@ class StoredSecondPass:
             received_at=datetime.now(UTC),
             state="resumed",
         )
-        self._marked = asyncio.get_running_loop().create_future()
-        # The session told less than one status for each message that was stored before.
-        self._outbox.put(lambda: mark, session_traceparent(self._name, one.session), first.stored_after)
-        await self._marked
+        self._skip_stored = asyncio.get_running_loop().create_future()
+        # The session has published less than one status for each message that was stored before.
+        self._sink.put(lambda: status, session_traceparent(self._name, one.session), first.stored_after)
+        await self._skip_stored
 
-    def _of(self, message: Final | SilenceMessage) -> Passages:
+    def _passages(self, message: Final | SilenceMessage) -> Passages:
         channels = self._sessions.setdefault(message.session, {})
         return channels.setdefault(_channel(message), Passages(message.rate, in_order=True))
 
@@ -186,69 +188,75 @@ class StoredSecondPass:
     def _wait_for(self, message: AnyMessage, channel: int, passages: list[Passage]) -> None:
         for passage in passages:
             self._waiting.append(_Waiting(message.session, channel, message.rate, passage))
-            self._news.set()
+            self._arrived.set()
         while sum(one.passage.frames / one.rate for one in self._waiting) > OWED_S:
-            self._leave(self._waiting[0], "busy")
+            self._skip(self._waiting[0], "busy")
 
     async def _try_first(self) -> None:
         one = self._waiting[0]
         try:
-            await self._hear(one)
+            await self._transcribe(one)
         except (UnansweredError, RefusedError) as error:
             log.debug("%s: %s", self._name, error)
             if isinstance(error, RefusedError):
-                self._try_again(one, "gone")
+                self._retry(one, "gone")
             await asyncio.sleep(RETRY_S)
 
-    def _try_again(self, one: _Waiting, why: SkippedRevision) -> None:
-        """It did not work; nor for ever."""
+    def _retry(self, one: _Waiting, why: SkippedRevision) -> None:
+        """It failed; after ``MOST_TRIES`` it is skipped."""
         one.tries += 1
         if one.tries >= MOST_TRIES:
-            self._leave(one, why)
+            self._skip(one, why)
 
-    async def _hear(self, one: _Waiting) -> None:
-        """Hear a passage again, and tell."""
+    async def _transcribe(self, one: _Waiting) -> None:
+        """Transcribe a passage again, and publish its revision."""
         first, last = one.passage.parts[0], one.passage.parts[-1]
-        mark = await self._audio.mark(first.stored_after, one.session)
-        found = await self._cut_again(one, mark, last.last_seq) if mark else None
-        if mark is None or mark.session is None or found is None:
-            self._leave(one, "gone")
+        checkpoint = await self._audio.checkpoint(first.stored_after, one.session)
+        found = await self._cut_again(one, checkpoint, last.last_seq) if checkpoint else None
+        if checkpoint is None or checkpoint.session is None or found is None:
+            self._skip(one, "gone")
             return
         session, pieces = found
-        # What was told before it, be it by an earlier daemon.
-        place, written = mark.session.places[one.channel], mark.session.speakers[one.channel].written
-        before = tuple(PlacedWord(*word) for word in written.words) if place.goes_on else ()
+        # Text that was stored before it, by an earlier daemon or by this one.
+        channel, written = checkpoint.session.places[one.channel], checkpoint.session.speakers[one.channel].written
+        before = tuple(PlacedWord(*word) for word in written.words) if channel.goes_on else ()
         one.passage = replace(one.passage, before=before)
         sound = audio_of(one.passage, pieces)
-        report = StreamOutput(self._name, self._runtime, self._outbox)
-        report.add(session).restore(mark.session)
-        answered = await self._worker.transcribe(lambda settle: report.passage_job(session, one.passage, sound, settle))
+        output = StreamOutput(self._name, self._runtime, self._sink)
+        output.add(session).restore(checkpoint.session)
+        answered = await self._worker.transcribe(lambda settle: output.passage_job(session, one.passage, sound, settle))
         if answered is None:
             raise UnansweredError("the worker has other things to do")
         job, outcome = answered
         if isinstance(outcome, Transcript):
-            self._tell(one, report, session, job, outcome, sound)
+            self._revise(one, output, session, job, outcome, sound)
         elif outcome.reason != "shutdown":
-            self._try_again(one, "busy")
+            self._retry(one, "busy")
 
-    def _tell(
-        self, one: _Waiting, report: StreamOutput, session: Session, job: Job, answer: Transcript, sound: PassageAudio
+    def _revise(
+        self,
+        one: _Waiting,
+        output: StreamOutput,
+        session: Session,
+        job: Job,
+        transcript: Transcript,
+        sound: PassageAudio,
     ) -> None:
-        better = revise(one.passage, answer, one.rate, sound)
+        better = revise(one.passage, transcript, one.rate, sound)
         if not isinstance(better, Transcript):
-            self._leave(one, better)
+            self._skip(one, better)
             return
         if one in self._waiting:
             self._waiting.remove(one)
-            report.revised(session, one.channel, one.passage, job, better)
+            output.revised(session, one.channel, one.passage, job, better)
 
     async def _cut_again(
-        self, one: _Waiting, mark: Checkpoint, last_seq: int | None
+        self, one: _Waiting, checkpoint: Checkpoint, last_seq: int | None
     ) -> tuple[Session, list[PartAudio]] | None:
-        """What can be heard of the passage; None if it is not cut as it was, as after other settings."""
+        """The audio of the passage; None if it is not cut as it was, as after a change of settings."""
         wanted = deque((part.start_frame, part.frames) for part in one.passage.parts)
         pieces: list[PartAudio] = []
-        async for event in self._audio.events(mark, last_seq):
+        async for event in self._audio.events(checkpoint, last_seq):
             if not isinstance(event, Window | Silence) or event.session.id != one.session:
                 continue
             if event.channel != one.channel or (event.start_frame, event.frames) != wanted[0]:
@@ -259,8 +267,8 @@ class StoredSecondPass:
                 return event.session, pieces
         return None
 
-    def _leave(self, one: _Waiting, why: SkippedRevision) -> None:
-        """Its text stays as it was told."""
+    def _skip(self, one: _Waiting, why: SkippedRevision) -> None:
+        """Its text stays as it is."""
         if one in self._waiting:
             self._waiting.remove(one)
             self._counters.revisions_left_out[why] += 1

@@ -1,6 +1,6 @@
-"""Audio that JetStream still has, cut as it was cut when its text was told.
+"""Audio that JetStream still has, cut as it was cut when its text was stored.
 
-In: the message that was stored before a window. Out: what the audio after it became: its checkpoint says where that begins.
+In: the message that was stored before a window. Out: the events of the audio after it: its checkpoint says where that begins.
 """
 
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import parse_headers
 from transcriber.audio.stream import Event, Stream
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.durable.checkpoint import contenders_of, restored
+from transcriber.durable.checkpoint import restore_contenders, restore_session
 from transcriber.durable.transcript_log import read_checkpoint
 from transcriber.errors import BadInputError
 from transcriber.pipeline.runtime import Runtime
@@ -28,22 +28,22 @@ class StoredAudio:
         self.jetstream = jetstream
         self._subject, self._runtime = subject, runtime
 
-    async def mark(self, previous_seq: int, session: str) -> Checkpoint | None:
-        """Where the stream stood after that message; None if it was in another session, or the audio is gone.
+    async def checkpoint(self, previous_seq: int, session: str) -> Checkpoint | None:
+        """Where audio resumes after that message; None if it is of another session, or the audio is gone.
 
         Raises:
             RefusedError, UnansweredError: as all that follows.
         """
         settings = self._runtime.settings
-        mark = read_checkpoint(await self.jetstream.message(settings.transcript_stream, seq=previous_seq))
-        if mark is None or mark.session is None or mark.session.id != session:
+        checkpoint = read_checkpoint(await self.jetstream.message(settings.transcript_stream, seq=previous_seq))
+        if checkpoint is None or checkpoint.session is None or checkpoint.session.id != session:
             return None
-        # If it is gone, whatever is older is gone, too.
-        return mark if await self.jetstream.message(settings.audio_stream, seq=mark.seq) else None
+        # Limits remove the oldest first: where it is stored, all that follows is, too.
+        return checkpoint if await self.jetstream.message(settings.audio_stream, seq=checkpoint.seq) else None
 
-    async def events(self, mark: Checkpoint, last_seq: int | None) -> AsyncIterator[Event]:
-        """What became of the audio from ``mark``, which has a session, to payload ``last_seq``, and no further."""
-        state, settings, network = mark.session, self._runtime.settings, self._runtime.network
+    async def events(self, checkpoint: Checkpoint, last_seq: int | None) -> AsyncIterator[Event]:
+        """Events of the audio from ``checkpoint``, which has a session, to payload ``last_seq``, and no further."""
+        state, settings, network = checkpoint.session, self._runtime.settings, self._runtime.network
         if state is None:
             return
         audio = Stream(
@@ -52,10 +52,10 @@ class StoredAudio:
             network,
             max_hole_s=settings.max_hole_secs,
             new_id=lambda: "",
-            session=restored(state, settings, network),
+            session=restore_session(state, settings, network),
         )
-        heard_at, contention = state.heard_at, Contention(settings.input, contenders_of(state))
-        async for payload in self.jetstream.messages(settings.audio_stream, self._subject, mark.seq):
+        heard_at, contention = state.heard_at, Contention(settings.input, restore_contenders(state))
+        async for payload in self.jetstream.messages(settings.audio_stream, self._subject, checkpoint.seq):
             if last_seq is None or payload.seq > last_seq:
                 break
             silent_s = (payload.stored_at - heard_at).total_seconds() if heard_at else 0.0

@@ -1,8 +1,8 @@
-"""The stored messages of one audio stream: each follows upon the last one, or is not stored.
+"""The stored messages of one audio stream: each follows the last one, or is not stored.
 
 In: messages. Out: the same in the stream of transcripts, once each, in order, whatever happens to broker and daemon. The
 fence is JetStream's expected last sequence over all subjects of the audio stream; where an answer was lost on the way, the
-last stored message says whether it was ours.
+last stored message shows whether it was ours.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from transcriber.telemetry import Counters
 
 RETRY_S = 0.2
 FENCE_ROOM = 128
-"""Bytes of the headers that change from try to try."""
+"""Bytes of the headers that change with each attempt."""
 
 
-class _Tail(BaseModel):
-    """Of the last stored message, what matters to the next daemon."""
+class _LastMessage(BaseModel):
+    """Of the last stored message, what the next daemon needs."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,7 +36,7 @@ class TranscriptLog:
 
     Attributes:
         last_seq: of the last message that is known to be stored.
-        stored_at: when the one was stored that ``read`` has found; None if it found none.
+        stored_at: when the message was stored that ``read`` found; None if it found none.
     """
 
     def __init__(self, jetstream: JetStream, name: str, runtime: Runtime, counters: Counters) -> None:
@@ -52,13 +52,13 @@ class TranscriptLog:
         self.stored_at: datetime | None = None
 
     async def read(self) -> Checkpoint | None:
-        """Where the last stored message says to go on; None if there is none. What is appended next follows upon it."""
+        """The checkpoint of the last stored message; None if there is none. What is appended next follows that message."""
         last = await self._last()
         self.last_seq, self.stored_at = (last.seq, last.stored_at) if last else (0, None)
         return read_checkpoint(last)
 
     async def append(self, message: AnyMessage, message_id: str, traceparent: str) -> AnyMessage:
-        """Store ``message``, however long it takes; returns what of it is stored.
+        """Store ``message``, however long it takes; returns it as it is stored.
 
         Raises:
             FencedError: another daemon has stored something since.
@@ -96,7 +96,7 @@ class TranscriptLog:
                 headers["Nats-Msg-Id"] = f"{message_id}:{self.last_seq}"
 
     async def _is_ours(self, message_id: str) -> bool:
-        """Whether the message that is in the way is the one to be stored, whose answer was lost; False: try again.
+        """Whether the message that the fence met is the one to be stored, whose answer was lost; False: retry.
 
         Raises:
             FencedError: it is another daemon's.
@@ -105,12 +105,14 @@ class TranscriptLog:
             last = await self._last()
         except UnansweredError:
             return False
-        if last is None or last.seq <= self.last_seq:  # the limits of the stream took what we knew as the last
+        if last is None or last.seq <= self.last_seq:  # the stream's limits removed what was the last
             self.last_seq = last.seq if last else 0
             return False
         checkpoint = read_checkpoint(last)
         if checkpoint is None or checkpoint.instance != self._instance:
-            raise FencedError(checkpoint.instance if checkpoint else "somebody who is no daemon, or in live mode")
+            raise FencedError(
+                checkpoint.instance if checkpoint else "a client that is no daemon, or a daemon in live mode"
+            )
         self.last_seq = last.seq
         return last.headers.get("Nats-Msg-Id") == message_id
 
@@ -119,8 +121,8 @@ class TranscriptLog:
 
 
 def read_checkpoint(stored: Stored | None) -> Checkpoint | None:
-    """Of a stored message; None if it has none, as one of live mode, or whatever else somebody published there."""
+    """Of a stored message; None if it has none, as one of live mode, or of another client."""
     try:
-        return _Tail.model_validate_json(stored.payload).checkpoint if stored else None
+        return _LastMessage.model_validate_json(stored.payload).checkpoint if stored else None
     except ValidationError:
         return None

@@ -1,28 +1,26 @@
-"""The intake of a durable stream: stored payloads become entries of its log.
+"""Windows of a durable stream: stored payloads become entries of its event log.
 
-In: payloads of a ``Consumer``, as long as the log has room; the rest waits on the broker. Out: what happened to the audio, each entry
-with the place where audio goes on after it. Cuts depend on audio, settings and stored time stamps alone: whoever comes after
-us cuts what is not stored yet the same way again.
+In: payloads of a ``PayloadSource``, while the log has room; the rest waits on the broker. Out: what happened to the audio, each
+entry with the point where audio resumes after it. Cuts depend on audio, settings and stored time stamps alone: the next daemon
+cuts what is not stored yet in the same way.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
 
-from transcriber.audio.contention import REFUSALS, Contenders, Contention, Verdict
+from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.offsets import OffsetsSnapshot
 from transcriber.audio.payload import IgnoredPart
-from transcriber.audio.resume_point import ChannelResumePoint, replay_from
+from transcriber.audio.resume_point import ChannelResumePoint
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.durable.checkpoint import StreamResumePoint
 from transcriber.durable.event_log import Entry, EventLog
 from transcriber.durable.payload_source import Payload, PayloadSource
+from transcriber.durable.taken_payloads import TakenPayload, TakenPayloads, known_offsets
 from transcriber.engine.job import Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
@@ -35,45 +33,27 @@ from transcriber.schema.messages import AnyMessage, GapReason
 POLL_S = 0.5
 
 MARGIN_S = 0.25
-"""By our own clock a silence must be so much longer than by the broker's: what is under way must not have ended it there."""
+"""By our own clock a silence must last so much longer than by the broker's: what is in flight must not have ended it there."""
 
 AUDIO_GONE = "the stream keeps its audio no longer"
 """Why a window that a daemon left behind cannot be cut again."""
 
-STAY_S = 1.0
-"""A daemon that has no room for more audio shows so often that it is there."""
-
-
-class _Fed(NamedTuple):
-    """A payload that was taken.
-
-    Attributes:
-        before, clock: the session's clock before it, and where its frames begin: there is a hole between, or nothing.
-        received, offsets: those of the session before it; None: there were none yet.
-        contenders: who published before it.
-        heard_before: when audio was last stored before it.
-    """
-
-    seq: int
-    before: int
-    clock: int
-    received: int
-    offsets: OffsetsSnapshot | None
-    contenders: Contenders | None
-    heard_before: datetime | None
+KEEPALIVE_S = 1.0
+"""How often a daemon that has no room for more audio keeps its request open."""
 
 
 class _Silence:
-    """For how long nothing has come, though it could. Counted by our own clock, only while the broker says that it has no more."""
+    """How long nothing has arrived, by our own clock, counted only while the broker says that it has no more."""
 
     def __init__(self) -> None:
         self._since_s: float | None = None
 
-    def broken(self) -> None:
+    def reset(self) -> None:
+        """Something has arrived, or may have."""
         self._since_s = None
 
-    def goes_on(self) -> float:
-        """Seconds so far, less what may be under way."""
+    def elapsed_s(self) -> float:
+        """Seconds so far, less what may be in flight."""
         now_s = time.monotonic()
         self._since_s = now_s if self._since_s is None else self._since_s
         return now_s - self._since_s - MARGIN_S
@@ -89,33 +69,32 @@ class Windower:
 
     def __init__(
         self,
-        entries: EventLog,
-        report: StreamOutput,
-        feed: PayloadSource,
+        log: EventLog,
+        output: StreamOutput,
+        source: PayloadSource,
         worker: Worker,
         runtime: Runtime,
         lane: Lane = Lane.FINAL,
     ) -> None:
-        """Go on where the log's cursor stands; windows are put into ``lane``."""
+        """Resume at the log's resume point; windows are put into ``lane``."""
         self._lane = lane
-        cursor, settings = entries.cursor, runtime.settings
-        self.heard_at = cursor.heard_at
-        self._log, self._report, self._feed, self._worker, self._runtime = entries, report, feed, worker, runtime
-        self.resuming = cursor.session is not None
-        self._torn = False  # audio is gone before the next payload
-        self._stalled = False  # what was written down of it
-        self._fed: deque[_Fed] = deque()  # of the open session, from the first payload that a replay would need
-        self._fed_seq = cursor.seq - 1  # the last payload taken
-        self._quiet, self._without_audio = _Silence(), _Silence()
-        self._contention = Contention(settings.input, cursor.contenders)
+        resume_point, settings = log.resume_point, runtime.settings
+        self.heard_at = resume_point.heard_at
+        self._log, self._output, self._source, self._worker, self._runtime = log, output, source, worker, runtime
+        self.resuming = resume_point.session is not None
+        self._lost = False  # audio is gone before the next payload
+        self._stalled = False  # as last written to the log
+        self._taken = TakenPayloads(resume_point.seq - 1)
+        self._no_payload, self._no_audio = _Silence(), _Silence()
+        self._contention = Contention(settings.input, resume_point.contenders)
         self._audio = Stream(
             settings.input,
             settings.window_policy,
             runtime.network,
             max_hole_s=settings.max_hole_secs,
-            new_id=lambda: str(self._fed_seq),
+            new_id=lambda: str(self._taken.last_seq),
             exact_offsets=lane is Lane.FILE,
-            session=cursor.session,
+            session=resume_point.session,
         )
 
     @property
@@ -123,252 +102,243 @@ class Windower:
         """The open session."""
         return self._audio.session
 
-    async def run(self, over: Callable[[], bool]) -> None:
-        """Take audio, for as long as there is a session, or anything comes, or it is not ``over``.
+    async def run(self, may_end: Callable[[], bool]) -> None:
+        """Take audio until there is no session, nothing arrives, and it ``may_end``.
 
         Raises:
-            FencedError, RefusedError: as the feed.
+            FencedError, RefusedError: as the source.
         """
-        if self._log.cursor.ending:
-            await self._happened(self._audio.end(), NO_HEADERS, self._latest)
+        if self._log.resume_point.ending:
+            await self._write_events(self._audio.end(), NO_HEADERS, self._latest)
         while True:
             while not self._log.has_room:
                 try:
-                    async with asyncio.timeout(STAY_S):
+                    async with asyncio.timeout(KEEPALIVE_S):
                         await self._log.wait_for_room()
                 except TimeoutError:
-                    await self._feed.keepalive()
-            payload = await self._feed.next(POLL_S)
+                    await self._source.keepalive()
+            payload = await self._source.next(POLL_S)
             if payload is not None:
                 await self._take(payload)
-            elif self._feed.exhausted:
+            elif self._source.exhausted:
                 return
-            elif not self._feed.idle:
-                self._quiet.broken()
-                self._without_audio.broken()
-            elif await self._wait() and over():
-                self._feed.stop_pulling()
+            elif not self._source.idle:
+                self._no_payload.reset()
+                self._no_audio.reset()
+            elif await self._wait() and may_end():
+                self._source.stop_pulling()
 
-    def mark_lost(self, places: Sequence[PlaceState]) -> None:
-        """Audio came after ``places``, and is gone; where one speaker's words are told further than another's, these will never be."""
+    def mark_lost(self, channels: Sequence[PlaceState]) -> None:
+        """Audio after ``channels`` is gone; where text of one channel is stored further than another's, the rest is a gap."""
         if (session := self.session) is None:
             return
-        self._torn = True
-        for channel, place in enumerate(places):
-            if missing := session.places[channel].frame - place.frame:
-                gap = Gap(session, place.frame, missing, "shutdown", session.places, channel, AUDIO_GONE)
-                self._write(partial(self._report.gap, gap, self._latest.wall), self._log.cursor, self._latest)
+        self._lost = True
+        for number, channel in enumerate(channels):
+            if missing := session.places[number].frame - channel.frame:
+                gap = Gap(session, channel.frame, missing, "shutdown", session.places, number, AUDIO_GONE)
+                self._write(partial(self._output.gap, gap, self._latest.wall), self._log.resume_point, self._latest)
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
         """Have a message stored after all that has happened so far: a ``MessageSink``."""
-        self._write(partial(self._report.put, build, traceparent, rev, channel), self._log.cursor, self._latest)
+        publish = partial(self._output.put, build, traceparent, rev, channel)
+        self._write(publish, self._log.resume_point, self._latest)
 
     async def _take(self, payload: Payload) -> None:
-        """One payload, and what it brings about."""
-        self._quiet.broken()
+        """One payload, and its events."""
+        self._no_payload.reset()
         if self.heard_at:
             await self._pass_time((payload.stored_at - self.heard_at).total_seconds())
         arrival, headers = Arrival(time.monotonic(), payload.stored_at), parse_headers(payload.headers)
-        self._report.passed_over(headers.ignored)
-        lost_before, self._torn = payload.lost_before or self._torn, False
-        session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
-        before, received, offsets = (session.clock, session.received, _known(session)) if session else (0, 0, None)
+        self._output.passed_over(headers.ignored)
+        lost_before, self._lost = payload.lost_before or self._lost, False
+        session, heard_before, previous_seq = self.session, self.heard_at, self._taken.last_seq
+        before, received, offsets = (
+            (session.clock, session.received, known_offsets(session)) if session else (0, 0, None)
+        )
         contenders, at_s = self._contention.now, payload.stored_at.timestamp()
         verdict = self._contention.judge(headers, at_s) if payload.data else Verdict.ACCEPTED
-        self._fed_seq = payload.seq
-        self._report.counters.chunks_received += 1
+        self._taken.last_seq = payload.seq
+        self._output.counters.chunks_received += 1
         try:
             if verdict in REFUSALS:
-                self._torn = lost_before
+                self._lost = lost_before
                 headers, events = NO_HEADERS, self._contend(verdict)
             else:
-                events = self._hear(payload, headers, "lost_input" if lost_before else None)
+                events = self._decode(payload, headers, "lost_input" if lost_before else None)
             if payload.data and verdict not in REFUSALS:
                 self.heard_at = payload.stored_at
-                self._without_audio.broken()
+                self._no_audio.reset()
         except BadInputError as error:
-            self._torn = lost_before  # that is still to be told
-            self._report.refused(str(error))
+            self._lost = lost_before  # still to be reported
+            self._output.refused(str(error))
             events = self._audio.skip(str(error), end=headers.end)
             if not session and self.session:
                 self.heard_at = payload.stored_at  # a session that it opens may end by itself, too
         begun = next((number for number, event in enumerate(events) if isinstance(event, Started)), None)
         if begun is None:
             if session:
-                fresh = session.received - received
-                self._fed.append(
-                    _Fed(payload.seq, before, session.clock - fresh, received, offsets, contenders, heard_before)
-                )
-            await self._happened(events, headers, arrival)
+                clock = session.clock - (session.received - received)
+                taken = TakenPayload(payload.seq, before, clock, received, offsets, contenders, heard_before)
+                self._taken.append(taken)
+            await self._write_events(events, headers, arrival)
         else:
             # What comes before it is of the session before, to which this payload does not belong.
-            self._fed_seq = previous_seq
-            await self._happened(events[:begun], headers, arrival)
-            self._fed_seq = payload.seq
-            self._fed = deque([_Fed(payload.seq, 0, 0, 0, None, contenders, heard_before)])
-            await self._happened(events[begun:], headers, arrival)
+            self._taken.last_seq = previous_seq
+            await self._write_events(events[:begun], headers, arrival)
+            self._taken.last_seq = payload.seq
+            self._taken.begin(TakenPayload(payload.seq, 0, 0, 0, None, contenders, heard_before))
+            await self._write_events(events[begun:], headers, arrival)
+        self._note(headers, verdict, arrival, any_events=bool(events))
+
+    def _note(self, headers: AudioHeaders, verdict: Verdict, arrival: Arrival, *, any_events: bool) -> None:
+        """What a payload says beside its audio."""
         if self.session is None:
             self._contention.reset()
-        else:
-            self._report.note(self.session, headers)
-            if events:
-                self._report.notice(self.session)
-            self._tell_contended(self.session, verdict, arrival)
-            self._tell_stalled(self.session, arrival, stalled=False)
-            self._guess(self.session, arrival)
-
-    def _guess(self, session: Session, arrival: Arrival) -> None:
+            return
+        self._output.note(self.session, headers)
+        if any_events:
+            self._output.notice(self.session)
+        if state := CONTENTION_STATES.get(verdict):
+            status = partial(self._output.sessions[self.session].status, state, self.session.clock)
+            self._write(status, self._log.resume_point, arrival)
+        self._write_stalled(self.session, arrival, stalled=False)
         if not self.wary:
-            self._report.guess(session, self._worker, arrival)
+            self._output.guess(self.session, self._worker, arrival)
 
     @property
     def wary(self) -> bool:
-        """Whether what comes next may have killed a daemon: only an attempt that is counted may be made of it."""
+        """Whether the next window may have killed a daemon: then only attempts that are counted may be made at it."""
         return self.resuming or self._log.attempts > 0
 
-    def _hear(self, payload: Payload, headers: AudioHeaders, lost_before: GapReason | None) -> Sequence[Event]:
+    def _decode(self, payload: Payload, headers: AudioHeaders, lost_before: GapReason | None) -> Sequence[Event]:
         if payload.missing:
             raise BadInputError(payload.missing)
         return self._audio.feed(payload.data, headers, lost_before)
 
     def _contend(self, verdict: Verdict) -> Sequence[Event]:
-        """A payload is of another publisher, and not heard."""
-        self._report.contended(self._contention.detail)
+        """A payload of a second publisher is not transcribed."""
+        self._output.contended(self._contention.detail)
         return self._audio.skip(self._contention.detail) if verdict is Verdict.CONTENTION_BEGUN else []
 
     async def _pass_time(self, silent_s: float) -> None:
         """No audio was stored for so long."""
         settings = self._runtime.settings
-        over = self._audio.time_out(silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs)
-        if over:
-            await self._happened(over, NO_HEADERS, self._latest)
+        events = self._audio.time_out(
+            silent_s, pause_s=settings.heartbeat_timeout_secs, end_s=settings.stream_idle_secs
+        )
+        if events:
+            await self._write_events(events, NO_HEADERS, self._latest)
         if self.session is None:
             self._contention.reset()
 
     async def _wait(self) -> bool:
-        """Nothing comes; returns whether nothing of it will be missed."""
+        """Nothing arrives; returns whether the stream may be left without missing anything."""
         settings = self._runtime.settings
-        quiet_s = self._quiet.goes_on()
-        await self._pass_time(self._without_audio.goes_on())
+        quiet_s = self._no_payload.elapsed_s()
+        await self._pass_time(self._no_audio.elapsed_s())
         if self.session and quiet_s >= settings.heartbeat_timeout_secs:
-            self._tell_stalled(self.session, self._latest, stalled=True)
+            self._write_stalled(self.session, self._latest, stalled=True)
         if self.session or len(self._log):
             return False
-        await self._feed.acknowledge(self._fed_seq + 1)  # a heartbeat between sessions has nothing that is told of it
+        # A heartbeat between sessions is about nothing that will be stored.
+        await self._source.acknowledge(self._taken.last_seq + 1)
         return quiet_s >= settings.stream_idle_secs
 
     @property
     def _latest(self) -> Arrival:
-        """Of the audio that has already come."""
+        """Of the last audio that arrived."""
         return Arrival(time.monotonic(), self.heard_at or datetime.now(UTC))
 
-    async def _happened(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival) -> None:
-        """Write it down, in order; windows are given to the worker when it has room."""
+    async def _write_events(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival) -> None:
+        """Write them to the log, in order; windows go to the worker when it has room."""
         ending = {event.session for event in events if isinstance(event, Ended)}
         for event in events:
             match event:
                 case Started(session):
-                    report = self._report.add(session)
-                    self._report.note(session, headers)
+                    session_output = self._output.add(session)
+                    self._output.note(session, headers)
                     self._stalled = False
                     start = (ChannelResumePoint(0, 0, 0, 0),) * session.channels
-                    self._write(partial(report.status, "started", 0), self._stand(session, start), arrival)
+                    self._write(partial(session_output.status, "started", 0), self._after(session, start), arrival)
                 case Window():
-                    await self._give(event, arrival, ending=event.session in ending)
+                    await self._write_window(event, arrival, ending=event.session in ending)
                 case Silence():
-                    first_seq, tell = self._seq_of(event), partial(self._report.silence, event, arrival.wall)
-                    after = self._stand(event.session, event.places, ending=event.session in ending)
-                    self._write(tell, after, arrival, first_seq)
+                    first_seq, publish = self._seq_of(event), partial(self._output.silence, event, arrival.wall)
+                    after = self._after(event.session, event.places, ending=event.session in ending)
+                    self._write(publish, after, arrival, first_seq)
                 case Gap():
-                    tell = partial(self._report.gap, event, arrival.wall)
-                    after = self._stand(event.session, event.places, ending=event.session in ending)
-                    self._write(tell, after, arrival)
+                    publish = partial(self._output.gap, event, arrival.wall)
+                    after = self._after(event.session, event.places, ending=event.session in ending)
+                    self._write(publish, after, arrival)
                 case IgnoredPart():
-                    self._report.odd(event)
+                    self._output.odd(event)
                 case Ended(session):
-                    self._write(partial(self._report.ended, session), StreamResumePoint(self._fed_seq + 1), arrival)
+                    after = StreamResumePoint(self._taken.last_seq + 1)
+                    self._write(partial(self._output.ended, session), after, arrival)
 
-    def _tell_stalled(self, session: Session, arrival: Arrival, *, stalled: bool) -> None:
+    def _write_stalled(self, session: Session, arrival: Arrival, *, stalled: bool) -> None:
         if self._stalled != stalled:
             self._stalled = stalled
-            self._write(partial(self._report.stalled, session, stalled=stalled), self._log.cursor, arrival)
+            publish = partial(self._output.stalled, session, stalled=stalled)
+            self._write(publish, self._log.resume_point, arrival)
 
-    def _tell_contended(self, session: Session, verdict: Verdict, arrival: Arrival) -> None:
-        if state := CONTENTION_STATES.get(verdict):
-            tell = partial(self._report.sessions[session].status, state, session.clock)
-            self._write(tell, self._log.cursor, arrival)
-
-    async def _give(self, window: Window, arrival: Arrival, *, ending: bool) -> None:
-        """A window for the worker."""
-        died = 0
+    async def _write_window(self, window: Window, arrival: Arrival, *, ending: bool) -> None:
+        attempts = 0
         if self.resuming:
-            # Whoever comes after us knows that we tried, even if this window is the death of us.
+            # The attempt is stored first, so that a crash counts.
             self.resuming = False
-            died = self._log.attempts
-            await self._write(partial(self._try, window), self._log.cursor, arrival).stored.wait()
+            attempts = self._log.attempts
+            await self._write(partial(self._attempt, window), self._log.resume_point, arrival).stored.wait()
         first_seq = self._seq_of(window)
-        after = self._stand(window.session, window.places, ending=ending)
+        after = self._after(window.session, window.places, ending=ending)
         entry = self._write(None, after, arrival, first_seq)
         entry.window = window
-        entry.job = job = self._report.job(window, partial(self._log.hear, entry), self._lane, arrival)
-        if died >= self._runtime.settings.max_attempts:
-            self._log.hear(entry, job, EngineError(f"{died} daemons began with it and did not come back"))
+        entry.job = job = self._output.job(window, partial(self._log.settle, entry), self._lane, arrival)
+        if attempts >= self._runtime.settings.max_attempts:
+            self._log.settle(entry, job, EngineError(f"{attempts} daemons began with it and did not come back"))
         else:
             await self._log.give(entry, job)
 
-    def _try(self, window: Window) -> None:
+    def _attempt(self, window: Window) -> None:
         self._log.attempts += 1
-        self._report.sessions[window.session].status("resumed", window.start_frame)
+        self._output.sessions[window.session].status("resumed", window.start_frame)
 
     def _write(
-        self, tell: Callable[[], None] | None, after: StreamResumePoint, arrival: Arrival, first_seq: int | None = None
+        self,
+        publish: Callable[[], None] | None,
+        after: StreamResumePoint,
+        arrival: Arrival,
+        first_seq: int | None = None,
     ) -> Entry:
-        return self._log.write(Entry(tell, after, first_seq or self._fed_seq, self._fed_seq, arrival))
+        last_seq = self._taken.last_seq
+        return self._log.write(Entry(publish, after, first_seq or last_seq, last_seq, arrival))
 
-    def _seq_of(self, heard: Window | Silence) -> int:
+    def _seq_of(self, event: Window | Silence) -> int:
         """The payload in which it begins."""
-        return self._payload_at(heard.session, heard.start_frame).seq
+        return self._taken.holding(event.session, event.start_frame, self._upcoming(event.session)).seq
 
-    def _stand(
-        self, session: Session, places: tuple[ChannelResumePoint, ...], *, ending: bool = False
+    def _after(
+        self, session: Session, channels: tuple[ChannelResumePoint, ...], *, ending: bool = False
     ) -> StreamResumePoint:
-        """Where audio goes on if the next windows begin at ``places``; ``ending`` if the session's end follows."""
-        report, frame = self._report.sessions[session], min(replay_from(place, session.rate) for place in places)
-        fed = self._payload_at(session, frame)
-        while self._fed and self._fed[0].seq < fed.seq:
-            self._fed.popleft()
-        return StreamResumePoint(
-            fed.seq,
+        """Where audio resumes if the next windows begin at ``channels``; ``ending`` if the session's end follows."""
+        session_output = self._output.sessions[session]
+        return self._taken.resume_point(
             session,
-            # What begins before or within a hole goes on there, and the payload after the hole tells of it again.
-            clock := fed.clock if frame >= fed.clock else fed.before,
-            fed.contenders,
-            fed.heard_before,
-            places,
-            fed.received,
-            fed.offsets or (session.offsets.initial if session.offsets else None),
-            session.capture(clock),
-            session.skipped_at,
-            # The payload that ended it is not read again.
-            ending=ending and fed.seq > self._fed_seq,
-            language=report.language,
-            prompt=report.prompt,
+            channels,
+            self._upcoming(session),
+            ending=ending,
+            language=session_output.language,
+            prompt=session_output.prompt,
         )
 
-    def _payload_at(self, session: Session, frame: int) -> _Fed:
-        """The payload that holds ``frame``, or the hole before it; the next one, if none does."""
-        ends = [*(fed.before for fed in self._fed), session.clock][1:]
-        coming = _Fed(
-            self._fed_seq + 1,
+    def _upcoming(self, session: Session) -> TakenPayload:
+        """The next payload, if it follows without a hole."""
+        return TakenPayload(
+            self._taken.last_seq + 1,
             session.clock,
             session.clock,
             session.received,
-            _known(session),
+            known_offsets(session),
             self._contention.now,
             self.heard_at,
         )
-        return next((fed for fed, end in zip(self._fed, ends, strict=True) if end > frame), coming)
-
-
-def _known(session: Session) -> OffsetsSnapshot | None:
-    return session.offsets.snapshot if session.offsets else None

@@ -1,13 +1,13 @@
 """One attempt at one file: out of the store, through the worker, back as documents.
 
-In: the record of a job. Out: its text on ``transcripts.<job>.*``, ``progress`` meanwhile, its results in a bucket, and a record that
-says how far it is and how it ended.
+In: the record of a job. Out: its text on ``transcripts.<job>.*``, ``progress`` meanwhile, its results in a bucket, and a record of
+its progress and its end.
 """
 
 import asyncio
 import logging
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,49 +35,65 @@ from transcriber.tasks import cancel
 log = logging.getLogger(__name__)
 
 RETRY_S, RETRY_MAX_S = 5.0, 300.0
-FOREVER = MediaError, ObjectError, TextGoneError, UnfitError
-"""What another attempt would not mend."""
+PERMANENT = MediaError, ObjectError, TextGoneError, UnfitError
+"""What another attempt would not change."""
 
 FULL = frozenset({STREAM_FULL, OUT_OF_STORAGE, NO_RESOURCES})
-"""That the broker has no room for the results may be mended in time, or never: unlike its absence it counts as an attempt."""
+"""The broker may have room for the results later, or never: unlike its absence this counts as an attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """No attempt is to follow: the job is done, failed, or cancelled, and cleaned up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt is to follow, by any daemon, after so many seconds; 0: at once."""
+
+    after_s: float = 0.0
+
+
+AttemptEnd = Over | Retry
+"""How an attempt ends for the work queue."""
 
 
 class FileAttempt:
     """Event loop only."""
 
-    def __init__(self, room: FileRuntime, kept: StoredRecord, worker: Worker, places: QueueSlots) -> None:
-        record = kept.record
-        self._room, self._worker = room, worker
+    def __init__(self, shared: FileRuntime, stored: StoredRecord, worker: Worker, slots: QueueSlots) -> None:
+        record = stored.record
+        self._shared, self._worker = shared, worker
         self._job = record.submission.job
-        self._runtime = replace(room.runtime, settings=file_settings(room.runtime.settings, record.submission))
-        self._text = TextStage(record.submission, worker, places, room.jetstream, self._runtime)
-        self._state = FileProgress(room.desk, kept, self._text, room.runtime)
-        self._maker = FileTranscription(room, self._text, self._state, self._runtime)
-        self._making: asyncio.Task[dict[str, Any] | None] | None = None
+        self._runtime = replace(shared.runtime, settings=file_settings(shared.runtime.settings, record.submission))
+        self._text = TextStage(record.submission, worker, slots, shared.jetstream, self._runtime)
+        self._progress = FileProgress(shared.jobs, stored, self._text, shared.runtime)
+        self._transcription = FileTranscription(shared, self._text, self._progress, self._runtime)
+        self._transcribing: asyncio.Task[dict[str, Any] | None] | None = None
         self._stopping = False
 
-    async def run(self) -> float | None:
-        """Until the job is over, or cannot go on here; returns after how many seconds it is to be tried again, None if never.
+    async def run(self) -> AttemptEnd:
+        """Until the job is over, or the attempt has failed.
 
         Raises:
             FencedError: another daemon has it.
             UnansweredError, RefusedError: not even the record can be read or written.
         """
-        again_s = None if self._record.over else await self._try()
+        end = Over() if self._record.over else await self._try()
         if not self._record.over:
-            return again_s
+            return end
         try:
             await self._clean_up()
         except UnansweredError as error:
             self._runtime.warnings.warning("files", "a file is over, but not removed yet: %s", error, job=self._job)
-            return RETRY_S
-        return None
+            return Retry(RETRY_S)
+        return Over()
 
     async def stop(self) -> None:
-        """The daemon stops: another one goes on."""
+        """The daemon stops: another one resumes."""
         self._stopping = True
-        if not self._text.stop() and self._making:
-            await cancel([self._making])
+        if not self._text.stop() and self._transcribing:
+            await cancel([self._transcribing])
 
     @property
     def job(self) -> str:
@@ -86,126 +102,126 @@ class FileAttempt:
 
     @property
     def _record(self) -> JobRecord:
-        return self._state.record
+        return self._progress.record
 
-    async def _try(self) -> float | None:
-        """One attempt, whatever comes of it."""
+    async def _try(self) -> AttemptEnd:
+        """One attempt, and who owns the job where that changed."""
         try:
             return await self._begin()
         except FencedError:
-            kept = await self._room.desk.record(self._job)
-            if kept and kept.record.over:
-                self._state.kept = kept
-                if kept.record.state == "cancelled":
-                    self._tell_end()
-                return None
-            if kept and kept.record.state == "queued":  # it was recorded while we began
-                return 0.0
-            if kept is None or kept.seq != self._state.kept.seq:
+            stored = await self._shared.jobs.record(self._job)
+            if stored and stored.record.over:
+                self._progress.stored = stored
+                if stored.record.state == "cancelled":
+                    self._publish_end()
+                return Over()
+            if stored and stored.record.state == "queued":  # it was recorded while the attempt began
+                return Retry()
+            if stored is None or stored.seq != self._progress.stored.seq:
                 raise
-            # Who had it before has stored some text since, and does not know yet that the record is ours.
+            # The owner before has stored some text since, and does not know yet that the record is ours.
             await self._take_back()
-            return 0.0
+            return Retry()
 
-    async def _begin(self) -> float | None:
+    async def _begin(self) -> AttemptEnd:
         if self._stopping:
-            return 0.0
+            return Retry()
         done_s = await self._text.stored_s()
         attempts = self._record.next_attempt(done_s, self._runtime.settings.file_window_secs)
         if attempts > self._most_attempts:
             return await self._fail(self._record.error or "the daemons that tried it did not come back")
-        await self._state.save(
+        await self._progress.save(
             state="running",
             attempts=attempts,
             from_s=done_s,
             instance=self._runtime.telemetry.instance,
             started_at=self._record.started_at or datetime.now(UTC),
         )
-        log.info("a file is begun", extra={"job": self._job, "attempt": attempts})
-        return await self._go_on()
+        log.info("file started", extra={"job": self._job, "attempt": attempts})
+        return await self._continue()
 
-    async def _go_on(self) -> float | None:
-        """The attempt, which the record now knows of; returns as ``run``."""
+    async def _continue(self) -> AttemptEnd:
+        """The attempt, which is now recorded; returns as ``run``."""
         try:
             made = await self._attempt()
-        except FOREVER as error:
+        except PERMANENT as error:
             await self._end("failed", error=str(error))
         except FencedError:
             raise
         except (UnansweredError, RefusedError) as error:
-            self._runtime.warnings.warning("files", "a file cannot go on yet: %s", error, job=self._job)
+            self._runtime.warnings.warning("files", "a file cannot continue yet: %s", error, job=self._job)
             if isinstance(error, RefusedError) or error.code in FULL:
                 return await self._fail(str(error))
-            await self._take_back(error=str(error))  # that nobody answers is not the file's fault
-            return RETRY_S
-        except Exception as error:  # whatever is in a file must not take the live streams with it
+            await self._take_back(error=str(error))  # that the broker does not answer is not the file's fault
+            return Retry(RETRY_S)
+        except Exception as error:  # whatever is in a file must not end the live streams
             log.exception("a file failed", extra={"job": self._job})
             return await self._fail(f"{type(error).__name__}: {error}")
         else:
             if made is None:
                 if self._worker.crashed:
                     return await self._fail("a worker died over it")
-                await self._take_back()  # nor that we stop
-                return 0.0
+                await self._take_back()  # nor that the daemon stops
+                return Retry()
             await self._end("done", **made)
-        return None
+        return Over()
 
-    async def _fail(self, error: str) -> float | None:
-        """An attempt has failed; returns after how many seconds there is to be another, None if that was the last."""
-        await self._state.save(error=error)
+    async def _fail(self, error: str) -> AttemptEnd:
+        """An attempt has failed, perhaps the last one."""
+        await self._progress.save(error=error)
         attempts = self._record.attempts
         if attempts < self._most_attempts:
-            return float(min(RETRY_MAX_S, RETRY_S * 2 ** (attempts - 1)))
+            return Retry(min(RETRY_MAX_S, RETRY_S * 2 ** (attempts - 1)))
         await self._end("failed", error=f"given up after {attempts} attempts: {error}")
-        return None
+        return Over()
 
     async def _take_back(self, **changes: Any) -> None:
         """The attempt does not count."""
-        await self._state.save(attempts=self._record.attempts - 1, **changes)
+        await self._progress.save(attempts=self._record.attempts - 1, **changes)
 
     @property
     def _most_attempts(self) -> int:
         return most_attempts(self._runtime.settings.max_attempts)
 
     async def _attempt(self) -> dict[str, Any] | None:
-        """Make text and results, and say how far that is; returns what the record is to say, None if it was stopped before."""
+        """Make text and results, and publish the progress; returns fields of the record, None if it was stopped before."""
         if self._stopping:  # while the record was stored
             return None
         over = asyncio.Event()
-        telling = asyncio.create_task(self._state.tell(over))
-        self._making = making = asyncio.create_task(self._maker.make())
+        publishing = asyncio.create_task(self._progress.publish_until(over))
+        self._transcribing = transcribing = asyncio.create_task(self._transcription.run())
         try:
-            await asyncio.wait({telling, making}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({publishing, transcribing}, return_when=asyncio.FIRST_COMPLETED)
             over.set()
-            if telling.done():  # it is not ours any more
-                await cancel([making])
+            if publishing.done():  # another daemon owns it, or it was cancelled
+                await cancel([transcribing])
             else:
-                await asyncio.wait({telling})  # a record must not be changed without our knowing
+                await asyncio.wait({publishing})  # it may be storing the record
         finally:
-            await cancel([telling, making])
-        telling.result()
-        return None if making.cancelled() else making.result()
+            await cancel([publishing, transcribing])
+        publishing.result()
+        return None if transcribing.cancelled() else transcribing.result()
 
     async def _end(self, state: JobState, **changes: Any) -> None:
-        await self._state.save(state=state, ended_at=datetime.now(UTC), **{"eta_s": None} | changes)
-        self._tell_end()
+        await self._progress.save(state=state, ended_at=datetime.now(UTC), **{"eta_s": None} | changes)
+        self._publish_end()
 
-    def _tell_end(self) -> None:
-        """It is over, and nobody has said so yet."""
-        log.info("a file is %s", self._record.state, extra={"job": self._job, "error": self._record.error})
-        self._state.say()
+    def _publish_end(self) -> None:
+        """It is over, and that was not published yet."""
+        log.info("file %s", self._record.state, extra={"job": self._job, "error": self._record.error})
+        self._progress.publish()
         self._runtime.telemetry.counters().files[self._record.state] += 1
 
     async def _clean_up(self) -> None:
-        """Remove what is needed no more: the input, unless it failed and somebody wants to look, and results of what is not done.
+        """Remove the input, unless it failed and may be inspected, and the results of what is not done.
 
         Raises:
             UnansweredError: it is not all removed.
         """
         record, submission = self._record, self._record.submission
-        with suppress(RefusedError, ObjectError):  # the limits of the buckets take it
+        with suppress(RefusedError, ObjectError):  # the buckets' limits remove it
             if record.state != "failed" and not submission.keep:
-                await self._room.inputs.delete(submission.object, record.digest)
+                await self._shared.inputs.delete(submission.object, record.digest)
             if record.state != "done":
                 for name in result_names(self._job):
-                    await self._room.results.delete(name)
+                    await self._shared.results.delete(name)

@@ -1,4 +1,4 @@
-"""Who speaks in a file, by voice: its audio is read once more, when all its words are known.
+"""Speakers of a file, by voice: its audio is read once more, when all its words are known.
 
 In: the stored messages of a job, and its audio. Out: the same messages, finals cut where the speaker changes, and labelled.
 """
@@ -32,18 +32,18 @@ async def labelled(messages: Messages, source: Source) -> Messages:
         if isinstance(message, Final):
             for turn in turns(message):
                 times_s.extend((turn.start_s, turn.end_s))
-    labels = await run_alone(_listen, source, zip(times_s[::2], times_s[1::2], strict=True))
+    labels = await run_alone(_label, source, zip(times_s[::2], times_s[1::2], strict=True))
 
-    async def told() -> AsyncIterator[AnyMessage]:
+    async def with_speakers() -> AsyncIterator[AnyMessage]:
         rest = iter(labels)
         async for message in messages():
             for part in relabelled(message, rest) if isinstance(message, Final) else (message,):
                 yield part
 
-    return told
+    return with_speakers
 
 
-def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]:
+def _label(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]:
     """The labels of the turns. Blocks."""
     from transcriber.diarization.embedding import VoiceNetwork  # noqa: PLC0415 - its runtime takes time and memory
 
@@ -55,7 +55,7 @@ def _listen(source: Source, turns_s: Iterable[tuple[float, float]]) -> list[str]
     with closing(media.pieces):
         for piece in _whole(media.pieces):
             first = piece.frame if first is None else first
-            if piece.frame != end:  # sound must not be joined over a hole
+            if piece.frame != end:  # audio must not be joined over a hole
                 feeder.push(resampler.flush(), at)
                 resampler, at = Resampler(rate), output_samples(piece.frame - first, rate)
             samples = resampler.push(decode(piece.data, media.format)[0])

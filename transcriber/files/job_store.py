@@ -1,8 +1,8 @@
-"""The job desk: who wants a file transcribed comes here, and who wants to know what became of it.
+"""Jobs: their queue, and a record of each.
 
-In: submissions and cancellations, from whoever may send them; changes, from the daemon that has a job. Out: one message in the
-work queue, and one record, which each change replaces. A record is changed only by who knows its latest state: what the broker
-refuses as outdated, somebody else has changed meanwhile.
+In: submissions and cancellations, from clients; changes, from the daemon that has a job. Out: one message in the work queue, and
+one record, which each change replaces. A change must name the latest state of its record: where the broker refuses it as
+outdated, another client or daemon has changed the record meanwhile.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 RETRY_S = 0.2
 
 PAGE = 256
-"""Records that are asked for at once."""
+"""Records of one request."""
 
 CANCEL_TRIES = 10
-"""How often a record may change just before we change it."""
+"""Attempts of a cancellation at a record that others change at the same time."""
 
 
 class StoredRecord(NamedTuple):
@@ -45,7 +45,7 @@ class JobStore:
     """Event loop only."""
 
     def __init__(self, jetstream: JetStream, settings: Settings, model: SpeechModel | None = None) -> None:
-        """Whoever answers submissions has a ``model``, which must be able to do what they ask."""
+        """``model`` must be able to do what submissions ask; None where none are accepted."""
         self._jetstream, self._settings, self._model = jetstream, settings, model
         self._files = Bucket(jetstream, FILES_BUCKET)
         self._warnings = RateLimited(log)
@@ -58,8 +58,8 @@ class JobStore:
                 are no voices here (400).
             UnansweredError: it may be queued or not; the same submission again does no harm. RefusedError, ObjectError.
         """
-        if kept := await self.record(submission.job):
-            return _same(kept.record, submission)
+        if current := await self.record(submission.job):
+            return _same(current.record, submission)
         info = await self._files.info(submission.object)
         if info is None:
             raise RequestError(404, f"there is no {submission.object!r} in {FILES_BUCKET}")
@@ -82,41 +82,41 @@ class JobStore:
         await self._queue(record)
         try:
             await self.update(StoredRecord(record, 0))
-        except FencedError:  # a daemon has it already, or the same submission came twice
-            if kept := await self.record(submission.job):
-                return _same(kept.record, submission)
+        except FencedError:  # a daemon has it already, or the same submission arrived twice
+            if current := await self.record(submission.job):
+                return _same(current.record, submission)
         return Answer(job=submission.job, state="queued")
 
     async def cancel(self, job: str) -> Answer:
-        """End a job that is not over. Who has it hears of it when he next changes the record.
+        """End a job that is not over. Its daemon notices when it next changes the record.
 
         Raises:
             RequestError: there is no such job (404), or it cannot be reached (503).
             UnansweredError, RefusedError.
         """
         for _ in range(CANCEL_TRIES):
-            kept = await self.record(job) or await self._waiting(job)
-            if kept is None:
+            current = await self.record(job) or await self._waiting(job)
+            if current is None:
                 raise RequestError(404, f"there is no job {job!r}")
-            if not kept.record.over:
+            if not current.record.over:
                 try:
-                    kept = await self.update(kept, state="cancelled", ended_at=datetime.now(UTC), eta_s=None)
+                    current = await self.update(current, state="cancelled", ended_at=datetime.now(UTC), eta_s=None)
                 except FencedError:
                     continue
-            return Answer(job=job, state=kept.record.state)
-        raise RequestError(503, f"{job!r} changes too fast; ask again")
+            return Answer(job=job, state=current.record.state)
+        raise RequestError(503, f"{job!r} changes too fast; retry")
 
     async def record(self, job: str) -> StoredRecord | None:
-        """What is known of a job.
+        """The record of a job; None if there is none.
 
         Raises:
             UnansweredError, RefusedError.
         """
         stored = await self._jetstream.message(RECORDS, last_by_subj=f"{RECORD_SUBJECT}.{job}")
-        return _kept(stored) if stored else None
+        return _stored_record(stored) if stored else None
 
     async def records(self, count: int = 1000) -> list[StoredRecord]:
-        """Those of the jobs that were submitted last, the latest first.
+        """Of the jobs that were submitted last, the latest first.
 
         Raises:
             UnansweredError, RefusedError.
@@ -124,35 +124,35 @@ class JobStore:
         found: list[StoredRecord] = []
         seq = 1
         while page := await self._jetstream.page(RECORDS, seq=seq, next_by_subj=f"{RECORD_SUBJECT}.*", batch=PAGE):
-            found += filter(None, map(_kept, page))
-            found.sort(key=lambda kept: kept.record.submitted_at, reverse=True)
+            found += filter(None, map(_stored_record, page))
+            found.sort(key=lambda current: current.record.submitted_at, reverse=True)
             del found[count:]
             seq = page[-1].seq + 1
         return found
 
-    async def update(self, kept: StoredRecord, **changes: Any) -> StoredRecord:
-        """Change a record that nobody has changed since.
+    async def update(self, current: StoredRecord, **changes: Any) -> StoredRecord:
+        """Change a record that has not changed since.
 
         Raises:
-            FencedError: somebody has: it was cancelled, or another daemon has the job.
-            UnansweredError: it may be changed or not; once more does no harm. RefusedError.
+            FencedError: it has: it was cancelled, or another daemon has the job.
+            UnansweredError: it may be changed or not; a retry does no harm. RefusedError.
         """
-        record = kept.record.model_copy(update=changes)
+        record = current.record.model_copy(update=changes)
         subject = f"{RECORD_SUBJECT}.{record.submission.job}"
         try:
-            stored = await self._jetstream.store(subject, record.model_dump_json().encode(), {FENCE: str(kept.seq)})
+            stored = await self._jetstream.store(subject, record.model_dump_json().encode(), {FENCE: str(current.seq)})
         except RefusedError as error:
             if error.code != WRONG_LAST_SEQUENCE:
                 raise
             found = await self.record(record.submission.job)
-            if found is None and kept.seq:  # too old for its stream: it is begun anew
-                return await self.update(StoredRecord(kept.record, 0), **changes)
+            if found is None and current.seq:  # removed by its stream's limits: store it again
+                return await self.update(StoredRecord(current.record, 0), **changes)
             if found is None or found.record != record:
-                raise FencedError(f"somebody else has changed {record.submission.job!r}") from None
+                raise FencedError(f"{record.submission.job!r} was changed meanwhile") from None
             return found  # ours, whose answer was lost
         return StoredRecord(record, stored.seq)
 
-    async def update_patiently(self, kept: StoredRecord, **changes: Any) -> StoredRecord:
+    async def update_patiently(self, current: StoredRecord, **changes: Any) -> StoredRecord:
         """As ``update``, however long the broker is away.
 
         Raises:
@@ -160,17 +160,17 @@ class JobStore:
         """
         while True:
             try:
-                return await self.update(kept, **changes)
+                return await self.update(current, **changes)
             except UnansweredError as error:
-                job = kept.record.submission.job
+                job = current.record.submission.job
                 self._warnings.warning("records", "a record is not stored yet: %s", error, job=job)
                 await asyncio.sleep(RETRY_S)
 
     async def _waiting(self, job: str) -> StoredRecord | None:
-        """A job in the queue, whose record nobody has stored yet."""
+        """A job in the queue whose record is not stored yet."""
         stored = await self._jetstream.message(JOBS, last_by_subj=f"{JOB_SUBJECT}.{job}")
-        kept = _kept(stored) if stored else None
-        return kept and StoredRecord(kept.record, 0)
+        current = _stored_record(stored) if stored else None
+        return current and StoredRecord(current.record, 0)
 
     async def _queue(self, record: JobRecord) -> None:
         subject = f"{JOB_SUBJECT}.{record.submission.job}"
@@ -187,15 +187,15 @@ class JobStore:
 
 
 def parse_record(data: bytes) -> JobRecord | None:
-    """A record as it is stored; None, with a warning, if it is none."""
+    """A record as it is stored; None, with a warning, if it is not valid."""
     try:
         return JobRecord.model_validate_json(data)
     except ValidationError as error:
-        log.warning("skipped what is no record of a job: %s", first_line(error))
+        log.warning("skipped an invalid job record: %s", first_line(error))
         return None
 
 
-def _kept(stored: Stored) -> StoredRecord | None:
+def _stored_record(stored: Stored) -> StoredRecord | None:
     record = parse_record(stored.payload)
     return StoredRecord(record, stored.seq) if record else None
 
@@ -208,7 +208,7 @@ def _same(record: JobRecord, submission: Submission) -> Answer:
 
 
 def first_line(error: ValidationError) -> str:
-    """What is wrong with what somebody sent, and where."""
+    """The first thing that is wrong with a payload, and where."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]

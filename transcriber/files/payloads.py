@@ -1,6 +1,6 @@
-"""The audio of one file, as a durable stream takes it: in numbered pieces, from any of them on.
+"""The audio of one file as numbered payloads, from any of them on: a ``PayloadSource``.
 
-In: decoded pieces, always the same for the same file. Out: payloads with their places, and at last one that tells the length.
+In: decoded pieces, always the same for the same file. Out: payloads with their offsets, and one at the end with the length.
 """
 
 import logging
@@ -17,17 +17,17 @@ from transcriber.schema.checkpoint import Checkpoint
 log = logging.getLogger(__name__)
 
 
-def first_frame(found: Checkpoint) -> int:
-    """The frame with which the pieces to read begin: 0 unless all pieces before lie together, and are a second long each.
+def first_frame(checkpoint: Checkpoint) -> int:
+    """The frame with which reading begins: 0 unless all pieces before follow each other, and are a second long each.
 
-    As many frames as they would have are not enough to say so, where a hole may be among them.
+    Where there may be a hole among them, their number of frames alone does not show that.
     """
-    state = found.session
+    state = checkpoint.session
     if state is None or state.offsets is None or state.offsets.origin != 0:
         return 0
     rate, account = parse_content_type(state.format, AudioFormat()).rate, state.account
-    lost = account.sums["lost"] or any(fate == "lost" for ranges in account.open for *_, fate in ranges)
-    return 0 if lost or state.clock != (found.seq - 1) * rate else state.clock
+    lost = account.sums["lost"] or any(outcome == "lost" for ranges in account.open for *_, outcome in ranges)
+    return 0 if lost or state.clock != (checkpoint.seq - 1) * rate else state.clock
 
 
 class FilePayloads:
@@ -45,26 +45,26 @@ class FilePayloads:
         fmt: AudioFormat,
         frames: int | None,
         pieces: AsyncIterator[Piece],
-        asked_at: datetime,
-        found: Checkpoint,
+        submitted_at: datetime,
+        checkpoint: Checkpoint,
     ) -> None:
-        """Payloads from where ``found`` stands; ``frames`` is the length of the file, None if not known.
+        """Payloads from ``checkpoint`` on; ``frames`` is the length of the file, None if not known.
 
-        ``pieces`` begin with ``first_frame(found)``.
+        ``pieces`` begin with ``first_frame(checkpoint)``.
         """
         self.error: MediaError | None = None
-        self._job, self._frames, self._pieces, self._asked_at = job, frames, pieces, asked_at
+        self._job, self._frames, self._pieces, self._submitted_at = job, frames, pieces, submitted_at
         self._headers = {"Content-Type": fmt.content_type, "Audio-Session": job}
         self._frame_bytes = fmt.frame_bytes
-        self._first = found.seq
-        self._end_frame = first_frame(found)  # of the file, as far as it was read
-        self._taken = found.seq - 1 if self._end_frame else 0  # payloads, those included that are passed over
-        self._read_all = self._over = False
+        self._first = checkpoint.seq
+        self._end_frame = first_frame(checkpoint)  # of the file, as far as it was read
+        self._read_seq = checkpoint.seq - 1 if self._end_frame else 0  # of the last one, those skipped included
+        self._read_all = self._exhausted = False
 
     @property
     def exhausted(self) -> bool:
         """Whether all of it was taken."""
-        return self._over
+        return self._exhausted
 
     async def next(self, timeout_s: float) -> Payload | None:  # noqa: ARG002 - a file is not silent
         """The next payload; None at the end.
@@ -72,56 +72,56 @@ class FilePayloads:
         Raises:
             Whatever reading the file raises, but what is wrong with the audio.
         """
-        while not self._over:
+        while not self._exhausted:
             payload = await self._read()
             if payload.seq >= self._first:
                 return payload
         return None
 
     def stop_pulling(self) -> None:
-        """Nothing waits elsewhere."""
+        """Nothing waits at a broker."""
 
     async def keepalive(self) -> None:
-        """Nobody else can come."""
+        """The job's lease is extended elsewhere."""
 
     async def acknowledge(self, before_seq: int) -> None:
         """The file stays until its job is done."""
 
     async def _read(self) -> Payload:
-        self._taken += 1
+        self._read_seq += 1
         if not self._read_all:
             with suppress(StopAsyncIteration):
                 try:
                     piece = await anext(self._pieces)
                 except MediaError as error:
-                    self._broken(error)
+                    self._note_error(error)
                     if isinstance(error, TruncatedError):
                         self._frames = error.frames
-                    if self._end_frame >= (self._frames or 0):  # there will be no hole that tells of it
+                    if self._end_frame >= (self._frames or 0):  # there will be no hole that shows it
                         self._read_all = True
                         return self._missing(self._end_frame, str(error))
                 else:
                     self._end_frame = piece.frame + len(piece.data) // self._frame_bytes
                     if piece.missing:
-                        self._broken(MediaError(piece.missing))
+                        self._note_error(MediaError(piece.missing))
                         return self._missing(piece.frame, piece.missing)
                     return self._payload(piece.data, piece.frame)
-        self._over = True
+        self._exhausted = True
         # What a broken file does not hold is a hole at its end; where nothing is missing, what the container claims is
         # a guess at best.
         end = max(self._end_frame, self._frames or 0) if self.error else self._end_frame
         return self._payload(b"", end, {"Audio-End": "1"})
 
-    def _broken(self, error: MediaError) -> None:
+    def _note_error(self, error: MediaError) -> None:
         if not self._end_frame:
             raise error
         log.warning("a file cannot be read to its end: %s", error, extra={"job": self._job})
         self.error = error
 
     def _missing(self, frame: int, why: str) -> Payload:
-        """What stands where something is missing, nobody knows how much."""
+        """In place of something that is missing, of unknown length."""
         return self._payload(b"", frame)._replace(missing=why)
 
     def _payload(self, data: bytes, frame: int, more: dict[str, str] | None = None) -> Payload:
         headers = self._headers | {"Audio-Offset": str(frame)} | (more or {})
-        return Payload(self._taken, self._asked_at, data, headers)
+        return Payload(self._read_seq, self._submitted_at, data, headers)

@@ -1,6 +1,6 @@
-"""The results of a file that is done. In: its stored messages. Out: documents in a bucket, one of each form.
+"""The results of a file. In: its stored messages. Out: documents in a bucket, one of each form.
 
-Messages are read as they are written, so that memory does not grow with the file; for each document once more.
+Messages are read while a document is written, so that memory does not grow with the file: once for each document.
 """
 
 from collections import defaultdict
@@ -36,46 +36,44 @@ _FORMS: dict[str, Form] = {"json": "verbose_json", "srt": "srt", "vtt": "vtt", "
 
 
 def stored_messages(jetstream: JetStream, settings: Settings, job: str) -> Messages:
-    """What is stored of ``job``."""
+    """The stored messages of ``job``, read by pages."""
     subjects = f"{settings.transcript_subject_prefix}.{job}.*"
 
     async def messages() -> AsyncIterator[AnyMessage]:
-        seq = 1
-        while found := await jetstream.message(settings.transcript_stream, seq=seq, next_by_subj=subjects):
-            yield ANY_MESSAGE.validate_json(found.payload)
-            seq = found.seq + 1
+        async for stored in jetstream.paged(settings.transcript_stream, subjects):
+            yield ANY_MESSAGE.validate_json(stored.payload)
 
     return messages
 
 
 def result_names(job: str) -> tuple[str, ...]:
-    """The objects that the results of ``job`` are."""
+    """The names of the objects with the results of ``job``."""
     return tuple(f"{job}.{form}" for form in RESULT_FORMS)
 
 
 class Whole(NamedTuple):
-    """A job whose text is all there.
+    """A job whose text is complete.
 
     Attributes:
-        account: of its frames.
+        end: its last message.
         suppressed: the first windows whose text was held back.
         unread_s: seconds of it that could not be read.
-        unread: why something could not be read, nobody knows how much; None: there is no such place.
+        unread: why something of unknown length could not be read; None if there is no such place.
     """
 
-    account: End
+    end: End
     suppressed: tuple[HeldBack, ...]
     unread_s: float
     unread: str | None
 
 
 async def check_whole(messages: Messages) -> Whole:
-    """See that every frame is told of.
+    """Check that every frame is in a message.
 
     Raises:
-        TextGoneError: the stream's limits have taken some of it.
+        TextGoneError: the stream's limits have removed some of it.
     """
-    told: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
+    ranges: defaultdict[str | None, list[tuple[int, int]]] = defaultdict(list)
     first = end = None
     suppressed: list[HeldBack] = []
     unread_s, unread = 0.0, None
@@ -88,19 +86,19 @@ async def check_whole(messages: Messages) -> Whole:
             unread = unread if message.frames else unread or message.detail
         match message:
             case Final() | Silence() | Gap():
-                _tile(told[message.speaker], message.start_frame, message.frames)
+                _tile(ranges[message.speaker], message.start_frame, message.frames)
             case End():
                 end = message
-    of_all = told.pop(None, [])
-    # The oldest goes first; the frames alone do not tell of a speaker all of whose words are gone.
+    of_all = ranges.pop(None, [])
+    # The oldest goes first; the frames alone do not show a speaker all of whose words are gone.
     begun = isinstance(first, Status) and first.state == "started"
-    if end is None or not begun or any(_reached(of_all + ranges) != end.frames for ranges in (told.values() or ([],))):
+    if end is None or not begun or any(_reached(of_all + own) != end.frames for own in (ranges.values() or ([],))):
         raise TextGoneError("some of its text is gone already: TRANSCRIPT_MAX_AGE_SECS, TRANSCRIPT_MAX_BYTES")
     return Whole(end, tuple(suppressed), unread_s, unread)
 
 
 def _tile(ranges: list[tuple[int, int]], start: int, frames: int) -> None:
-    """Add a range to those that are told, most of which follow each other."""
+    """Add a range to others, most of which follow each other."""
     end = start + frames
     if ranges and ranges[-1][1] == start:
         start = ranges.pop()[0]

@@ -1,6 +1,6 @@
-"""The files of a daemon: jobs are taken when a worker has none, and worked through.
+"""The files of a daemon: a worker that has no job takes one.
 
-In: jobs of the work queue, which any daemon may take. Out: each is over some day, or back in the queue.
+In: jobs of the work queue, which any daemon may take. Out: each is over, or back in the queue.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from transcriber.engine.pool import WorkerPool
 from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import FencedError, RefusedError, UnansweredError
-from transcriber.files.attempt import RETRY_S, FileAttempt
+from transcriber.files.attempt import RETRY_S, AttemptEnd, FileAttempt, Retry
 from transcriber.files.job_store import StoredRecord
 from transcriber.files.transcription import FileRuntime
 from transcriber.files.work_queue import TakenJob, WorkQueue
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 class FileRunner:
     """Event loop only."""
 
-    def __init__(self, pool: WorkerPool, feed: WorkQueue, room: FileRuntime) -> None:
-        self._feed, self._room = feed, room
-        self._places = {worker: QueueSlots(worker, Lane.FILE) for worker in pool.workers}
+    def __init__(self, pool: WorkerPool, queue: WorkQueue, shared: FileRuntime) -> None:
+        self._queue, self._shared = queue, shared
+        self._slots = {worker: QueueSlots(worker, Lane.FILE) for worker in pool.workers}
         self._free: asyncio.Queue[Worker] = asyncio.Queue()
-        self._works: dict[asyncio.Task[None], FileAttempt] = {}
+        self._attempts: dict[asyncio.Task[None], FileAttempt] = {}
         self._taking: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> int:
-        """Jobs at which this daemon is."""
-        return len(self._works)
+        """Jobs that this daemon works at."""
+        return len(self._attempts)
 
     async def start(self) -> None:
         """Be ready to take jobs.
@@ -42,15 +42,15 @@ class FileRunner:
         Raises:
             BrokerError: the broker does not let us.
         """
-        await self._feed.start()
+        await self._queue.start()
 
     async def run(self) -> None:
         """Take jobs until cancelled: one for each worker at a time.
 
         Raises:
-            Whatever taking them raised that it should not: that is a crash.
+            What taking them raises unexpectedly: that is a crash.
         """
-        for worker in self._places:
+        for worker in self._slots:
             self._free.put_nowait(worker)
         self._taking = asyncio.create_task(self._take())
         try:
@@ -59,65 +59,68 @@ class FileRunner:
                 self._taking.result()
             await asyncio.get_running_loop().create_future()
         finally:
-            await cancel([self._taking, *self._works])
+            await cancel([self._taking, *self._attempts])
 
     async def drain(self) -> None:
         """Take no more; what is begun is the next daemon's."""
         if self._taking:
             await cancel([self._taking])
-        await asyncio.gather(*(work.stop() for work in self._works.values()))
+        await asyncio.gather(*(attempt.stop() for attempt in self._attempts.values()))
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait until what the workers have made is stored, and give the jobs back."""
-        if self._works:
-            await asyncio.wait(self._works, timeout=timeout_s)
-            await cancel(self._works)
+        """Wait until what the workers have transcribed is stored, and give the jobs back."""
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=timeout_s)
+            await cancel(self._attempts)
 
     async def _take(self) -> None:
         while True:
             worker = await self._free.get()
-            if await self._begin(worker, await self._feed.next_job()) is None:
+            if await self._begin(worker, await self._queue.next_job()) is None:
                 self._free.put_nowait(worker)
 
     async def _begin(self, worker: Worker, taken: TakenJob) -> FileAttempt | None:
         """Have ``worker`` work at a job; None if it cannot be just now, or need not be."""
-        if taken.job in (work.job for work in self._works.values()):
-            await taken.leave()  # the broker had not heard of us for a while; from now on it does
+        if taken.job in (attempt.job for attempt in self._attempts.values()):
+            await taken.abandon()  # the broker's ``ack_wait`` had passed without an answer of ours
             return None
         try:
-            kept = await self._room.desk.record(taken.job) or StoredRecord(taken.record, 0)
+            stored = await self._shared.jobs.record(taken.job) or StoredRecord(taken.record, 0)
         except (UnansweredError, RefusedError):
             await taken.retry(RETRY_S)
             return None
         except asyncio.CancelledError:
             await taken.retry()
             raise
-        work = FileAttempt(self._room, kept, worker, self._places[worker])
-        attempt = asyncio.create_task(self._attempt(taken, work))
-        self._works[attempt] = work
-        attempt.add_done_callback(partial(self._over, worker))
-        return work
+        attempt = FileAttempt(self._shared, stored, worker, self._slots[worker])
+        task = asyncio.create_task(self._attempt(taken, attempt))
+        self._attempts[task] = attempt
+        task.add_done_callback(partial(self._over, worker))
+        return attempt
 
-    async def _attempt(self, taken: TakenJob, work: FileAttempt) -> None:
-        """One attempt, and what becomes of the job."""
+    async def _attempt(self, taken: TakenJob, attempt: FileAttempt) -> None:
+        """One attempt, and its end for the work queue."""
+        end: AttemptEnd
         try:
-            again_s = await work.run()
+            end = await attempt.run()
         except FencedError as error:
-            log.info("a file is left to another daemon: %s", error, extra={"job": taken.job})
-            await taken.leave()
+            log.info("file left to another daemon: %s", error, extra={"job": taken.job})
+            await taken.abandon()
             return
         except (UnansweredError, RefusedError) as error:
-            self._room.runtime.warnings.warning("files", "a file cannot be begun or ended: %s", error, job=taken.job)
-            again_s = RETRY_S
+            self._shared.runtime.warnings.warning(
+                "files", "a file cannot be started or ended: %s", error, job=taken.job
+            )
+            end = Retry(RETRY_S)
         except asyncio.CancelledError:
             await taken.retry()
             raise
-        except Exception:  # nobody else would have it while the queue hears of it
-            log.exception("a file is left", extra={"job": taken.job})
-            await taken.leave()
+        except Exception:  # no other daemon gets it while its lease is extended
+            log.exception("file abandoned", extra={"job": taken.job})
+            await taken.abandon()
             return
-        await (taken.done() if again_s is None else taken.retry(again_s))
+        await (taken.retry(end.after_s) if isinstance(end, Retry) else taken.done())
 
-    def _over(self, worker: Worker, attempt: asyncio.Task[None]) -> None:
-        del self._works[attempt]
+    def _over(self, worker: Worker, task: asyncio.Task[None]) -> None:
+        del self._attempts[task]
         self._free.put_nowait(worker)

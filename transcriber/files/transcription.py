@@ -1,12 +1,11 @@
-"""What a file is made into: its text, and of that its results.
+"""A file becomes text, and its text becomes results.
 
-In: the record of a job, which says what is wanted. Out: text on ``transcripts.<job>.*``, and documents in a bucket.
+In: the record of a job. Out: text on ``transcripts.<job>.*``, and documents in a bucket.
 """
 
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from transcriber.audio.media.pieces import Media
@@ -34,7 +33,7 @@ class FileRuntime:
     """What all files of a daemon share."""
 
     jetstream: JetStream
-    desk: JobStore
+    jobs: JobStore
     inputs: Bucket
     results: Bucket
     runtime: Runtime
@@ -43,70 +42,70 @@ class FileRuntime:
 class FileTranscription:
     """Event loop only."""
 
-    def __init__(self, room: FileRuntime, text: TextStage, state: FileProgress, runtime: Runtime) -> None:
-        """``runtime`` has the settings of this file; ``state`` learns how long it is."""
-        self._room, self._text, self._state, self._runtime = room, text, state, runtime
-        self._feed: FilePayloads | None = None
+    def __init__(self, shared: FileRuntime, text: TextStage, progress: FileProgress, runtime: Runtime) -> None:
+        """``runtime`` has the settings of this file; ``progress`` is given its length."""
+        self._shared, self._text, self._progress, self._runtime = shared, text, progress, runtime
+        self._payloads: FilePayloads | None = None
 
-    async def make(self) -> dict[str, Any] | None:
-        """The text and the results; returns what the record is to say, None if it was stopped before the text was whole.
+    async def run(self) -> dict[str, Any] | None:
+        """The text and the results; returns fields of the record, None if it was stopped before the text was complete.
 
         Raises:
-            UnfitError: our model cannot do it. MediaError, ObjectError, TextGoneError.
+            UnfitError: the model here cannot do it. MediaError, ObjectError, TextGoneError.
             FencedError: another daemon has stored text of it.
-            UnansweredError, RefusedError: it cannot be read, or not be stored.
+            UnansweredError, RefusedError: it cannot be read or stored.
         """
-        submission = self._state.record.submission
-        # Another daemon's model may have been able to.
+        submission = self._progress.record.submission
+        # The model of the daemon that accepted the job may have been able to.
         if lack := unsupported_reason(
             self._runtime.model, submission.language, submission.task, self._runtime.settings.languages
         ):
             raise UnfitError(lack)
-        async with AsyncExitStack() as stack:
-            if not await self._text.run(partial(self._read, stack)):
-                return None
-        messages = stored = stored_messages(self._room.jetstream, self._runtime.settings, submission.job)
+        if checkpoint := await self._text.checkpoint():
+            async with AsyncExitStack() as stack:
+                if not await self._text.run(checkpoint, await self._open(stack, checkpoint)):
+                    return None
+        messages = stored = stored_messages(self._shared.jetstream, self._runtime.settings, submission.job)
         whole = await check_whole(stored)
-        account = whole.account
         if submission.speakers == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
-        results = await write_results(self._room.results, submission, messages)
-        await check_whole(stored)  # none of it went meanwhile
+        results = await write_results(self._shared.results, submission, messages)
+        await check_whole(stored)  # none of it was removed meanwhile
         return {
             "results": results,
             "suppressed": whole.suppressed,
-            "done_s": account.duration,
-            "total_s": account.duration,
+            "done_s": whole.end.duration,
+            "total_s": whole.end.duration,
             "eta_s": 0.0,
             "error": self._missing(whole),
         }
 
     def _missing(self, whole: Whole) -> str | None:
-        """What is to be said of a file that could not be read to its end, or not all of it; another daemon may have tried."""
-        if self._feed and self._feed.error:
-            return str(self._feed.error)
+        """Why a file could not be read to its end, or not all of it, by this daemon or another."""
+        if self._payloads and self._payloads.error:
+            return str(self._payloads.error)
         return f"{whole.unread_s:.2f} s of it could not be read" if whole.unread_s else whole.unread
 
-    async def _read(self, stack: AsyncExitStack, found: Checkpoint) -> FilePayloads:
-        """The audio, from where ``found`` stands; ``stack`` closes it."""
-        file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(found)))
+    async def _open(self, stack: AsyncExitStack, checkpoint: Checkpoint) -> FilePayloads:
+        """The audio, from ``checkpoint``; ``stack`` closes it."""
+        file = await stack.enter_async_context(open_file(await self._source(stack), first_frame(checkpoint)))
         media = file.media
-        stack.callback(_warn_of_opposed, media, self._state.record.submission.job)
-        self._state.learn(media.frames, media.format.rate)
-        record = self._state.record
-        self._feed = FilePayloads(
-            record.submission.job, media.format, media.frames, file.pieces, record.submitted_at, found
+        stack.callback(_log_noticed, media, self._progress.record.submission.job)
+        self._progress.set_length(media.frames, media.format.rate)
+        record = self._progress.record
+        self._payloads = FilePayloads(
+            record.submission.job, media.format, media.frames, file.pieces, record.submitted_at, checkpoint
         )
-        return self._feed
+        return self._payloads
 
     async def _source(self, stack: AsyncExitStack) -> BlockingSource:
         """The bytes, which ``stack`` closes."""
-        name, bucket = self._state.record.submission.object, self._room.inputs
+        name, bucket = self._progress.record.submission.object, self._shared.inputs
         info = await bucket.info(name)
         if info is None:
             raise ObjectError(f"{name!r} is no longer in the bucket {bucket.name}")
-        if info.digest != self._state.record.digest:
+        if info.digest != self._progress.record.digest:
             raise ObjectError(f"{name!r} was replaced after it was submitted")
         reader = ObjectReader(bucket, info)
         source = BlockingSource(reader)
@@ -115,7 +114,7 @@ class FileTranscription:
         return source
 
 
-def _warn_of_opposed(media: Media, job: str) -> None:
-    """What showed in a file of more than two channels; what shows in two, the report of the stream tells."""
+def _log_noticed(media: Media, job: str) -> None:
+    """Warn of what is odd in a file of more than two channels; of two, the output of the stream warns."""
     if odd := media.mix_report.warning(media.format.rate):
         log.warning(odd, extra={"job": job})

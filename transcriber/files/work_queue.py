@@ -1,8 +1,8 @@
-"""Jobs from the work queue: one at a time, when asked, each to one daemon.
+"""Jobs from the work queue: one at a time, on request, each to one daemon.
 
-In: what the broker delivers. Out: jobs. A job stays ours for as long as the broker hears of it every few seconds; what it hears
-nothing of for ``ACK_WAIT_S`` it gives to another. Requests for a job are lost when the broker restarts, without a word, so each
-is heard of every few seconds, too, or made anew.
+In: what the broker delivers. Out: jobs. A job is leased: its daemon extends the lease every few seconds, and after ``ACK_WAIT_S``
+without that the broker gives it to another. Requests are lost without notice when the broker restarts, so the broker sends
+heartbeats for an open one, and without them it is made again.
 """
 
 import asyncio
@@ -26,18 +26,19 @@ PULL_S = 30.0
 
 HEARTBEAT_S = 2.0
 SILENCE_S = 3 * HEARTBEAT_S
-"""A request of which nothing was heard for so long is lost."""
+"""A request without a heartbeat for so long is lost."""
 
 RETRY_S = 0.5
 
 IN_PROGRESS_S = ACK_WAIT_S / 3
+"""How often the lease of a job is extended."""
 
-_OURS_TO_EXPECT = frozenset({"404", "408"})
-"""A request's time is up."""
+_EXPIRED = frozenset({"404", "408"})
+"""Statuses of a request that has expired."""
 
 
 class TakenJob:
-    """A job that is ours, until ``done``, ``retry`` or ``leave``. Event loop only.
+    """A job that this daemon has leased, until ``done``, ``retry`` or ``abandon``. Event loop only.
 
     Attributes:
         record: as it was submitted; the record that is stored may say more.
@@ -46,7 +47,7 @@ class TakenJob:
     def __init__(self, connection: Connection, record: JobRecord, reply: str) -> None:
         self.record = record
         self._connection, self._reply = connection, reply
-        self._telling = asyncio.create_task(self._tell())
+        self._extending = asyncio.create_task(self._extend_lease())
 
     @property
     def job(self) -> str:
@@ -54,43 +55,43 @@ class TakenJob:
         return self.record.submission.job
 
     async def done(self) -> None:
-        """Nobody needs to do it any more: it is done, failed for good, or cancelled."""
+        """It is done, failed for good, or cancelled."""
         await self._end(b"+ACK")
 
     async def retry(self, after_s: float = 0.0) -> None:
-        """Somebody, perhaps we, is to try it again, in so many seconds."""
+        """Any daemon is to retry it in so many seconds."""
         await self._end(_later(after_s))
 
-    async def leave(self) -> None:
-        """It is another's already."""
-        await cancel([self._telling])
+    async def abandon(self) -> None:
+        """Another daemon has it already: extend the lease no more."""
+        await cancel([self._extending])
 
-    async def _end(self, word: bytes) -> None:
-        await self.leave()
-        await self._connection.publish(self._reply, word)
+    async def _end(self, answer: bytes) -> None:
+        await self.abandon()
+        await self._connection.publish(self._reply, answer)
 
-    async def _tell(self) -> None:
+    async def _extend_lease(self) -> None:
         while True:
             await asyncio.sleep(IN_PROGRESS_S)
             await self._connection.publish(self._reply, b"+WPI")
 
 
 class WorkQueue:
-    """Event loop only; one asks at a time."""
+    """Event loop only; one caller at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inbox = connection.client.new_inbox()
         self._warnings = RateLimited(log)
         self._pull = 0
-        self._heard_s = 0.0
-        self._news = asyncio.Event()
+        self._arrived_s = 0.0
+        self._arrived = asyncio.Event()
         self._wanted = False
         self._open = False  # whether a request waits at the broker, as far as is known
         self._job: Message | None = None
 
     async def start(self) -> None:
-        """Be ready to ask.
+        """Subscribe the inbox of the requests.
 
         Raises:
             BrokerError: the broker denies our inbox.
@@ -98,17 +99,17 @@ class WorkQueue:
         await self._connection.subscribe(f"{self._inbox}.*", self._deliver)
 
     async def next_job(self) -> TakenJob:
-        """The next job, however long that takes. When cancelled, one that comes all the same goes to another."""
+        """The next job, however long that takes. When cancelled, one that still arrives goes back to the queue."""
         self._wanted = True
         try:
             while True:
                 if self._job is None:
-                    await self._ask()
+                    await self._request()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(HEARTBEAT_S):
-                            await self._news.wait()
-                    self._open &= time.monotonic() - self._heard_s < SILENCE_S
-                    self._news.clear()
+                            await self._arrived.wait()
+                    self._open &= time.monotonic() - self._arrived_s < SILENCE_S
+                    self._arrived.clear()
                 elif job := await self._take(self._job):
                     return job
         finally:
@@ -121,48 +122,48 @@ class WorkQueue:
         self._job = None
         if record := parse_record(message.data):
             return TakenJob(self._connection, record, message.reply)
-        await self._connection.publish(message.reply, b"+TERM")  # nobody else could read it either
+        await self._connection.publish(message.reply, b"+TERM")  # no other daemon could read it either
         return None
 
-    async def _ask(self) -> None:
+    async def _request(self) -> None:
         """Request a job, unless a request is open."""
         if self._open or not self._connection.connected:
             return
         self._pull += 1
-        self._open, self._heard_s = True, time.monotonic()
-        request = {"batch": 1, "expires": int(PULL_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
+        self._open, self._arrived_s = True, time.monotonic()
+        body = {"batch": 1, "expires": int(PULL_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
         await self._connection.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{JOB_CONSUMER}",
-            json.dumps(request).encode(),
+            json.dumps(body).encode(),
             reply=f"{self._inbox}.{self._pull}",
         )
 
     async def _deliver(self, message: Message) -> None:
-        """Something came for us: a job, or word of a request."""
+        """A job, a heartbeat, or the end of a request."""
         if message.reply.startswith("$JS.ACK."):
-            # It may be an older request's: then two will be open, and what the other brings is handed on.
+            # It may be an older request's: then two are open, and the other's job goes back to the queue.
             self._open = False
             if not self._wanted or self._job:
                 await self._connection.publish(message.reply, _later(0))
                 return
             self._job = message
-            self._news.set()
+            self._arrived.set()
         elif message.subject == f"{self._inbox}.{self._pull}":
-            self._hear(message.headers or {})
+            self._on_status(message.headers or {})
 
-    def _hear(self, headers: Mapping[str, str]) -> None:
-        self._heard_s = time.monotonic()
+    def _on_status(self, headers: Mapping[str, str]) -> None:
+        self._arrived_s = time.monotonic()
         status = headers.get("Status")
         if status == "100":
             return
-        if status in _OURS_TO_EXPECT:
+        if status in _EXPIRED:
             self._open = False
-            self._news.set()
+            self._arrived.set()
             return
-        # The consumer is gone, or has a new leader, or is asked by too many: the next heartbeat is early enough.
-        self._heard_s = time.monotonic() - SILENCE_S
-        said = f"{status} {headers.get('Description', '')}".strip()
-        self._warnings.warning("no jobs", "no jobs can be had: %s", said)
+        # The consumer is gone, or has a new leader, or too many requests: the next heartbeat is early enough.
+        self._arrived_s = time.monotonic() - SILENCE_S
+        reason = f"{status} {headers.get('Description', '')}".strip()
+        self._warnings.warning("no jobs", "no jobs can be had: %s", reason)
 
 
 def _later(after_s: float) -> bytes:

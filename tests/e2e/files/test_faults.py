@@ -144,7 +144,7 @@ async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path, place):
 
 def begun(daemon, job):
     """The attempts at a job that a daemon has begun."""
-    return [line["attempt"] for line in daemon.log_lines() if line["msg"] == "a file is begun" and line["job"] == job]
+    return [line["attempt"] for line in daemon.log_lines() if line["msg"] == "file started" and line["job"] == job]
 
 
 async def test_text_of_a_daemon_that_wakes_up_as_another_begins_is_kept(broker, tmp_path):
@@ -163,11 +163,11 @@ async def test_text_of_a_daemon_that_wakes_up_as_another_begins_is_kept(broker, 
             await until(lambda: stopped(second), "the second's place")
             first.process.send_signal(signal.SIGCONT)
             await more_text(listener, job, 1, "text of the first")
-            await until(lambda: "a file is left to another daemon" in first.log(), "the first to step back")
+            await until(lambda: "file left to another daemon" in first.log(), "the first to step back")
             second.process.send_signal(signal.SIGCONT)
             await desk.over(job)
             await check(desk, job, 16, await undisturbed(desk, second, audio))
-            assert "a file is left to another daemon" not in second.log()
+            assert "file left to another daemon" not in second.log()
 
 
 async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broker, tmp_path):
@@ -186,7 +186,7 @@ async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broke
         daemon.process.send_signal(signal.SIGCONT)
         await desk.over(job)
         await check(desk, job, 16, await undisturbed(desk, daemon, audio))
-        assert len([line for line in daemon.log_lines() if line["msg"] == "a file is begun"]) == 2
+        assert len([line for line in daemon.log_lines() if line["msg"] == "file started"]) == 2
 
 
 async def until_delivered_again(desk):
@@ -248,7 +248,7 @@ async def test_a_broker_that_is_away_is_waited_for(broker, tmp_path, place, kill
         await desk.over(job)
         record = await check(desk, job, 10, await undisturbed(desk, daemon, audio))
         assert record.attempts == 1
-        assert "a file is left to another daemon" not in daemon.log()
+        assert "file left to another daemon" not in daemon.log()
 
 
 async def test_a_full_bucket_is_tried_again_and_then_given_up(broker, tmp_path):
@@ -329,7 +329,7 @@ async def check_given_back(desk, job):
         taken = await feed.next_job()
     assert watch.own_s < 3
     assert taken.job == job
-    await taken.leave()
+    await taken.abandon()
     assert kept is None or kept.record.attempts == 0
 
 
@@ -358,7 +358,9 @@ async def test_a_job_that_is_recorded_while_a_daemon_takes_it_is_not_left(broker
         assert watch.own_s < 10
 
 
-@pytest.mark.parametrize("place", ["files.attempt:FileAttempt._clean_up:1", "files.progress:FileProgress.tell:1"])
+@pytest.mark.parametrize(
+    "place", ["files.attempt:FileAttempt._clean_up:1", "files.progress:FileProgress.publish_until:1"]
+)
 async def test_a_fault_of_ours_costs_an_attempt_and_no_worker(broker, tmp_path, place):
     audio = wav(stepped_levels(4))
     async with (

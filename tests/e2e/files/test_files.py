@@ -141,7 +141,7 @@ async def test_a_cancelled_job_ends_and_its_file_goes(broker, tmp_path, running)
             await gone(desk, record.submission.object)
             after = await desk.submit(wav(stepped_levels(1)))
             assert (await desk.over(after)).state == "done"
-            assert "a file is begun" in daemon.log()
+            assert "file started" in daemon.log()
 
         assert len(listener.of(Final, job)) < 50
         assert bool(listener.of(Final, job)) == running

@@ -152,7 +152,7 @@ async def test_what_a_daemon_died_of_is_left_and_the_rest_is_revised_by_the_next
 ):
     await provisioned(broker)
     levels = [101 + n % 200 for n in range(3 * 46)]
-    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._hear:1 SIGKILL"}
+    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._transcribe:1 SIGKILL"}
     async with Daemon(broker.url, tmp_path, **STORED, **death) as daemon:
         for n, number in enumerate(levels):
             await store(publisher, "s", level(number, HALF), offset=n * HALF)
@@ -175,7 +175,7 @@ async def test_what_a_daemon_died_of_is_left_and_the_rest_is_revised_by_the_next
 async def test_daemons_that_die_of_every_passage_come_to_an_end(broker, tmp_path, publisher):
     await provisioned(broker)
     levels = [101 + n % 200 for n in range(3 * 46)]
-    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._hear:1 SIGKILL"}
+    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._transcribe:1 SIGKILL"}
     async with Restarted(broker, tmp_path, **STORED, **death) as place:
         for n, number in enumerate(levels):
             await store(publisher, "s", level(number, HALF), offset=n * HALF)
@@ -200,7 +200,7 @@ async def test_of_two_speakers_each_passage_is_revised_once_whoever_goes_on(brok
     """The windows of channel 0 are told before those of channel 1; the daemon dies after the first revision."""
     await provisioned(broker)
     levels = [101 + n % 99 for n in range(2 * 46)]
-    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._hear:2 SIGKILL"}
+    death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._transcribe:2 SIGKILL"}
     two = STORED | {"SPEAKERS": "channels", "INPUT_CHANNELS": 2}
 
     async def store_both(numbers, first):

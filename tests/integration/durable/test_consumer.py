@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,6 +16,7 @@ from transcriber.bus.jetstream.provision import consumer_name
 from transcriber.config import load_settings
 from transcriber.durable import pull_request
 from transcriber.durable.consumer import Consumer
+from transcriber.durable.delivery_order import Delivery, DeliveryOrder
 from transcriber.durable.payload_source import Payload
 from transcriber.errors import RefusedError
 from transcriber.testing.broker import EmbeddedBroker
@@ -247,3 +249,80 @@ async def test_feed_that_leaves_lets_its_request_run_out(broker, publisher, monk
             while not feed.exhausted:
                 assert await feed.next(0.1) is None
         assert (await feed.info())["num_waiting"] == 0
+
+
+def delivery(number, seq):
+    return Delivery(number, seq, datetime.now(UTC), 0)
+
+
+def counting(from_seq=1):
+    """The order of deliveries after a reset."""
+    order = DeliveryOrder()
+    order.start(from_seq)
+    with order.resetting(from_seq):
+        order.expect_first(from_seq)
+    return order
+
+
+def test_nothing_is_accepted_before_a_reset():
+    order = DeliveryOrder()
+    order.start(1)
+
+    assert order.lost
+    assert not order.accept(delivery(1, 1), same_reader=True)
+    assert not counting().lost
+
+
+@pytest.mark.parametrize(
+    ("number", "seq", "same_reader"), [(3, 3, True), (1, 1, True), (2, 2, False)], ids=["hole", "again", "other reader"]
+)
+def test_delivery_that_is_not_the_next_one_loses_the_count_until_the_next_reset(number, seq, same_reader):
+    order = counting()
+    assert order.accept(delivery(1, 1), same_reader=True)
+
+    assert not order.accept(delivery(number, seq), same_reader=same_reader)
+
+    assert order.lost
+    assert not order.accept(delivery(2, 2), same_reader=True)
+
+
+def test_order_is_idle_from_a_heartbeat_that_counts_as_we_do_to_the_next_delivery():
+    order = counting()
+    order.accept(delivery(1, 1), same_reader=True)
+    idle = [order.idle]
+    for all_taken in (False, True):
+        order.heartbeat(1, all_taken=all_taken)
+        idle.append(order.idle)
+    order.accept(delivery(2, 2), same_reader=True)
+
+    assert [*idle, order.idle] == [False, False, True, False]
+
+
+def test_heartbeat_that_counts_more_deliveries_loses_the_count():
+    order = counting()
+    order.accept(delivery(1, 1), same_reader=True)
+    order.heartbeat(2, all_taken=True)
+
+    assert order.lost
+    assert not order.idle
+
+
+def test_connection_that_breaks_during_a_reset_needs_another_one():
+    order = DeliveryOrder()
+    order.start(1)
+    with order.resetting(1):
+        order.mark_lost()
+
+    assert order.lost
+    assert order.was_reset
+
+
+def test_deliveries_from_before_a_reset_are_ignored_while_it_is_under_way():
+    order = DeliveryOrder()
+    order.start(5)
+    with order.resetting(5):
+        order.expect_first(5)
+        stale = order.accept(delivery(7, 11), same_reader=True), order.accept(delivery(1, 1), same_reader=True)
+
+    assert stale == (False, False)
+    assert order.accept(delivery(1, 5), same_reader=True)

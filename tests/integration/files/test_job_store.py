@@ -332,7 +332,7 @@ async def test_job_stays_with_who_speaks_of_it_and_goes_on_when_he_dies(broker, 
         waiting = asyncio.create_task(office.next_job())
         done, _ = await asyncio.wait({waiting}, timeout=5)
         assert not done
-        taken._telling.cancel()
+        taken._extending.cancel()
 
     again = await waiting
 
@@ -378,7 +378,7 @@ async def test_what_is_no_job_is_dropped_with_a_warning(office, caplog, payload)
     await until_empty(office)
 
     assert taken.record.submission.job == answer.job
-    assert "no record of a job" in caplog.text
+    assert "invalid job record" in caplog.text
 
 
 async def test_jobs_come_again_after_the_broker_was_killed(tmp_path, monkeypatch):

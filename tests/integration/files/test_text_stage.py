@@ -43,12 +43,11 @@ async def test_a_stop_while_nothing_waits_to_be_stored_ends_it(broker):
     worker: Any = SimpleNamespace(queue=JobQueue(1), on_room=[])
     audio: Any = Silent()
 
-    async def read(_):
-        return audio
-
     async with file_client(broker) as desk:
         text = TextStage(submission, worker, QueueSlots(worker, Lane.FILE), JetStream(desk.connection), runtime)
-        running = asyncio.create_task(text.run(read))
+        checkpoint = await text.checkpoint()
+        assert checkpoint is not None
+        running = asyncio.create_task(text.run(checkpoint, audio))
         await audio.asked.wait()
 
         assert text.stop()

@@ -8,7 +8,7 @@ from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.errors import SourceClosedError
 
 READ_BYTES = 2**18
-"""A thread asks for no less, as each question costs a switch between threads."""
+"""A thread requests no less, as each request costs a switch between threads."""
 
 
 class BlockingSource:
@@ -23,7 +23,7 @@ class BlockingSource:
         self.size: int | None = reader.info.size
         self._reader, self._loop = reader, asyncio.get_running_loop()
         self._lock = Lock()
-        self._asked: Future[bytes] | None = None
+        self._request: Future[bytes] | None = None
         self._closed = False
         self._start, self._bytes = 0, b""
 
@@ -36,23 +36,23 @@ class BlockingSource:
         """
         if not self._start <= offset < self._start + len(self._bytes):
             self._bytes = b""
-            self._bytes, self._start = self._ask(offset, max(length, READ_BYTES)), offset
+            self._bytes, self._start = self._fetch(offset, max(length, READ_BYTES)), offset
         return self._bytes[offset - self._start :][:length]
 
     def close(self) -> None:
-        """From any thread: whoever waits in ``read_at``, or comes later, is turned away at once."""
+        """From any thread: a ``read_at`` that waits, or is called later, raises at once."""
         with self._lock:
             self._closed = True
-            asked = self._asked
-        if asked:
-            asked.cancel()
+            request = self._request
+        if request:
+            request.cancel()
 
-    def _ask(self, offset: int, length: int) -> bytes:
+    def _fetch(self, offset: int, length: int) -> bytes:
         with self._lock:
             if self._closed:
                 raise SourceClosedError("the file is closed")
-            self._asked = asyncio.run_coroutine_threadsafe(self._reader.read_at(offset, length), self._loop)
+            self._request = asyncio.run_coroutine_threadsafe(self._reader.read_at(offset, length), self._loop)
         try:
-            return self._asked.result()
+            return self._request.result()
         except CancelledError:
             raise SourceClosedError("the file is closed") from None

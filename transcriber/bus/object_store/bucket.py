@@ -1,7 +1,7 @@
-"""Objects of any size in a bucket (ADR-20), as the ``nats`` tool and other clients have them.
+"""Objects of any size in a bucket (ADR-20), as of the ``nats`` tool and other clients.
 
-In: pieces of bytes. Out: an object, of which never more than a few chunks are in memory. What an object is called, how long
-it is and its digest lie in one message, which is stored last: before it there is no object, only chunks.
+In: pieces of bytes. Out: an object, of which never more than a few chunks are in memory. The name of an object, its size and
+its digest are in one message, which is stored last: before it there is no object, only chunks.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ RETRY_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a bucket says of an object.
+    """The description of an object.
 
     Attributes:
         name: any text.
-        nuid: names this revision's chunks.
+        nuid: of this revision; the last token of its chunks' subject.
         size: bytes.
         chunks: messages that they are spread over.
         digest: ``SHA-256=`` and the base64 of it; may be empty.
-        chunk_bytes: of the largest chunk; None where it is not said.
+        chunk_bytes: of the largest chunk; None where that is not known.
     """
 
     name: str
@@ -62,7 +62,7 @@ class _Options(BaseModel):
 
 
 class _Meta(BaseModel):
-    """The message that makes an object, from whatever client. The nuid becomes a part of subjects, so it is looked at."""
+    """The message that describes an object, of any client. The nuid becomes a part of subjects, so it is validated."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -80,8 +80,8 @@ class Bucket:
 
     Attributes:
         name: of the bucket.
-        stream: that it lies in.
-        jetstream: through which it is read.
+        stream: that stores it.
+        jetstream: of the connection to its broker.
     """
 
     def __init__(self, jetstream: JetStream, name: str) -> None:
@@ -94,10 +94,10 @@ class Bucket:
         return f"$O.{self.name}.C.{nuid}"
 
     async def info(self, name: str) -> ObjectInfo | None:
-        """What is known of an object; None if there is none, also if it was deleted.
+        """The description of an object; None if there is none, also if it was deleted.
 
         Raises:
-            LinkError: it is a link. ObjectError: what describes it cannot be read.
+            LinkError: it is a link. ObjectError: its description cannot be read.
             UnansweredError, RefusedError: as when there is no such bucket.
         """
         meta = await self._meta(name)
@@ -115,12 +115,12 @@ class Bucket:
     ) -> ObjectInfo:
         """Store the bytes of ``pieces``, cut anywhere, under ``name``; what had that name is replaced at the very end.
 
-        ``on_sent`` is called with the bytes stored so far. When it fails, its chunks are removed again, as far as the broker
-        can be asked to; the bucket's ``max_age`` takes what is left. It does not wait for a broker that is away: what was on
-        its way then could be stored out of order. Whoever can begin anew may.
+        ``on_sent`` is called with the bytes stored so far. When it fails, its chunks are removed, as far as the broker can be
+        reached; the bucket's ``max_age`` removes the rest. It does not wait for a broker that is away: what was in flight
+        then could be stored out of order. The caller may retry from the start.
 
         Raises:
-            UnansweredError: the broker is away or has no room. RefusedError. ObjectError: chunks came out of order.
+            UnansweredError: the broker is away or has no room. RefusedError. ObjectError: chunks are out of order.
         """
         before = await self._meta(name)
         nuid = new_ulid()
@@ -152,27 +152,27 @@ class Bucket:
         meta = await self._meta(name)
         if meta is None or meta.deleted or (digest and meta.digest != digest):
             return False
-        gone = ObjectInfo(name, meta.nuid, 0, 0, "")
+        removed = ObjectInfo(name, meta.nuid, 0, 0, "")
         try:
-            await self._announce(gone, deleted=True)
+            await self._announce(removed, deleted=True)
         except UnansweredError as error:
             if error.code != STREAM_FULL:
                 raise
-            await self._purge(meta.nuid)  # what says that it is gone needs room, too
-            await self._announce(gone, deleted=True)
+            await self._purge(meta.nuid)  # the message that deletes it needs room, too
+            await self._announce(removed, deleted=True)
         await self._purge(meta.nuid)
         return True
 
     async def _meta(self, name: str) -> _Meta | None:
-        # Of the stream's leader, not of any copy: somebody has just stored it.
+        # Of the stream's leader, not of any copy: it may have been stored just now.
         stored = await self.jetstream.message(self.stream, last_by_subj=self._meta_subject(name))
         try:
             return _Meta.model_validate_json(stored.payload) if stored else None
         except ValidationError:
-            raise ObjectError(f"{name!r} in {self.name} is no object: what describes it cannot be read") from None
+            raise ObjectError(f"{name!r} in {self.name} is no object: its description cannot be read") from None
 
     async def _announce(self, info: ObjectInfo, **more: Any) -> None:
-        """Store what makes the object, or unmakes it. The broker may have it without our knowing, so it is said again."""
+        """Store the message that makes an object, or deletes it. It may be stored without an answer, and a retry does no harm."""
         meta = {
             "name": info.name,
             "bucket": self.name,
@@ -196,14 +196,14 @@ class Bucket:
 
     async def _undo(self, upload: Upload, nuid: str) -> None:
         await upload.abandon()
-        with suppress(RefusedError):  # what made it fail matters more
+        with suppress(RefusedError):  # the first error matters more
             await self._purge(nuid)
 
     async def _purge(self, nuid: str) -> None:
-        """Remove the chunks of an object that is none any more; it may never have had any."""
+        """Remove the chunks of a deleted object; it may never have had any."""
         if not nuid:
             return
-        with suppress(UnansweredError):  # they grow too old some day
+        with suppress(UnansweredError):  # the bucket's ``max_age`` removes them
             await self.jetstream.call(f"STREAM.PURGE.{self.stream}", {"filter": self.chunk_subject(nuid)})
 
     def _meta_subject(self, name: str) -> str:
@@ -211,5 +211,5 @@ class Bucket:
 
 
 def stream_of(bucket: str) -> str:
-    """The stream that a bucket lies in."""
+    """The stream of a bucket."""
     return f"OBJ_{bucket}"

@@ -1,4 +1,4 @@
-"""The chunks of one upload, on their way. In: pieces of bytes, cut anywhere. Out: chunks in a stream, in order, and their digest."""
+"""The chunks of one upload, in flight. In: pieces of bytes, cut anywhere. Out: chunks in a stream, in order, and their digest."""
 
 import asyncio
 import base64
@@ -11,22 +11,22 @@ from transcriber.bus.jetstream.client import Confirmed, JetStream
 from transcriber.errors import ObjectError, UnansweredError
 
 CHUNK_BYTES = 2**17
-"""As all clients have it."""
+"""As of all clients."""
 
 IN_FLIGHT = 8
-"""Chunks on their way to the broker: a megabyte."""
+"""Chunks not acknowledged yet: a megabyte."""
 
 STORE_S = 60.0
 """How long a chunk may take: a megabyte at 20 kB a second."""
 
 LANDING_S = 5.0
-"""How long what is on its way may take when nobody wants it any more."""
+"""How long an abandoned upload waits for the chunks in flight."""
 
 LOOK_S = 0.5
-"""How often it is looked whether the broker is there at all."""
+"""How often it is checked that the broker is there at all."""
 
 DIGEST = "SHA-256="
-"""What comes before the base64 of it."""
+"""Before the base64 of it."""
 
 
 class Upload:
@@ -44,7 +44,7 @@ class Upload:
         self._jetstream, self._subject, self._on_sent = jetstream, subject, on_sent
         self._rest = bytearray()
         self._hash = hashlib.sha256()
-        self._flying: deque[tuple[int, asyncio.Task[Confirmed]]] = deque()
+        self._in_flight: deque[tuple[int, asyncio.Task[Confirmed]]] = deque()
         self._stored_bytes = self._last_seq = 0
         self._reconnects = jetstream.reconnects
 
@@ -54,7 +54,7 @@ class Upload:
         return DIGEST + base64.urlsafe_b64encode(self._hash.digest()).decode()
 
     async def add(self, piece: bytes) -> None:
-        """Send it, as far as it fills chunks; waits while too many are on their way.
+        """Send it, as far as it fills chunks; waits while too many are in flight.
 
         Raises:
             UnansweredError, RefusedError: a chunk is not stored. ObjectError: they are not in order.
@@ -72,12 +72,12 @@ class Upload:
         """
         if self._rest:
             await self._send(bytes(self._rest))
-        while self._flying:
-            await self._land()
+        while self._in_flight:
+            await self._wait_for_oldest()
 
     async def abandon(self) -> None:
-        """Send no more. What is on its way lands first, if it can: a chunk could otherwise be stored after all are removed."""
-        tasks = {task for _, task in self._flying}
+        """Send no more. Chunks in flight are stored first, if they can be: one could otherwise be stored after all are removed."""
+        tasks = {task for _, task in self._in_flight}
         if tasks and self._unbroken:
             await asyncio.wait(tasks, timeout=LANDING_S)
         for task in tasks:
@@ -85,24 +85,23 @@ class Upload:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, chunk: bytes) -> None:
-        if len(self._flying) >= IN_FLIGHT:
-            await self._land()
+        if len(self._in_flight) >= IN_FLIGHT:
+            await self._wait_for_oldest()
         self._hash.update(chunk)
         self.chunks += 1
         self.size += len(chunk)
-        # Tasks begin in the order they are made, and a request goes out before it first waits.
+        # Tasks begin in the order they are created, and a request is sent before it first waits.
         storing = self._jetstream.store(self._subject, chunk, {}, STORE_S)
-        self._flying.append((len(chunk), asyncio.create_task(storing)))
+        self._in_flight.append((len(chunk), asyncio.create_task(storing)))
 
-    async def _land(self) -> None:
-        """Wait for the oldest."""
-        length, task = self._flying[0]
+    async def _wait_for_oldest(self) -> None:
+        length, task = self._in_flight[0]
         while not task.done():
             await asyncio.wait({task}, timeout=LOOK_S)
             if not (task.done() or self._unbroken):
-                raise UnansweredError("the broker was away while a chunk was on its way")
+                raise UnansweredError("the broker was away while a chunk was in flight")
         stored = task.result()
-        self._flying.popleft()
+        self._in_flight.popleft()
         if stored.seq <= self._last_seq:
             raise ObjectError("the broker has stored the chunks in another order")
         self._last_seq = stored.seq
