@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from transcriber.audio.contention import Contenders
 from transcriber.audio.offsets import OffsetsSnapshot
-from transcriber.audio.session import ChannelResumePoint, Session, replay_from
+from transcriber.audio.resume_point import ChannelResumePoint, replay_from
+from transcriber.audio.session import Session
 from transcriber.durable.checkpoint import StreamResumePoint
 
 

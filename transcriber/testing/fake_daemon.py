@@ -179,7 +179,7 @@ def main() -> None:
     sys.exit(cli.main([]))
 
 
-def run(_argv: Sequence[str] | None) -> int:
+def run(argv: Sequence[str] | None) -> int:  # noqa: ARG001 - named as in what it stands for
     """Serve, and return the exit status."""
     patch_modules()
     try:
