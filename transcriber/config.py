@@ -1,7 +1,7 @@
-"""The settings: declared once here for environment, command line, help and README.
+"""The settings: declared once here for environment, command line, help and documentation.
 
 A field's name in capitals is its environment variable, in kebab case its flag (``NATS_URL``,
-``--nats-url``); its description is its help text and its row in README. A flag beats the
+``--nats-url``); its description is its help text and its row in docs/settings.md. A flag beats the
 environment, which beats the default. Only this module and ``telemetry`` read the environment
 (OpenTelemetry's own ``OTEL_*``).
 """
@@ -517,15 +517,3 @@ def mask(text: str) -> str:
 def settings_fields() -> dict[str, FieldInfo]:
     """Field name to its declaration, in the order of declaration."""
     return Settings.model_fields
-
-
-def settings_table() -> str:
-    """The settings as README's table (Markdown), from the declarations above."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in settings_fields().items():
-        default = field.get_default()
-        if isinstance(default, int | float):
-            default = f"{default:d}" if isinstance(default, int) else f"{default:g}"
-        shown = "" if default is None or field.default_factory else f"`{default}`"
-        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
-    return "\n".join(rows)
