@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib.util
+import math
 import pkgutil
 import re
 import unicodedata
@@ -203,6 +204,35 @@ def test_every_path_and_name_on_the_page_of_the_architecture_exists():
                 lost.append(f"{where}: nothing in transcriber/ is called {span}")
 
     assert lost == []
+
+
+def test_imports_point_down_the_table_of_packages():
+    table = DOCS["architecture.md"].split("\n## Packages\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \| [^|]+ \|$", table, re.MULTILINE)
+    level = {
+        part.strip("/").removesuffix(".py"): number for number, row in enumerate(rows) for part in _SPAN.findall(row)
+    }
+
+    upwards = [
+        f"{path.relative_to(ROOT)} imports {above}, which stands above it in docs/architecture.md"
+        for path in sorted((ROOT / "transcriber").rglob("*.py"))
+        for above in imported(path)
+        if level.get(above, math.inf)
+        < level.get(path.relative_to(ROOT / "transcriber").parts[0].removesuffix(".py"), 0)
+    ]
+
+    assert len(level) > 15
+    assert upwards == []
+
+
+def imported(path):
+    """Packages, and modules beside them, of ours that a module imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ImportFrom(module="transcriber", names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(module)) if module.startswith("transcriber."):
+                yield module.split(".")[1]
 
 
 def test_the_architecture_answers_at_least_twenty_questions():
