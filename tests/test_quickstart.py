@@ -1,4 +1,4 @@
-"""The quickstart does what it says: its commands as they stand on the page, with a real broker, the daemon and the bundled model."""
+"""The quickstart, and the page about tests, do what they say: their commands as they stand there, with a real broker, the daemon and the bundled model."""
 
 import json
 import os
@@ -161,3 +161,10 @@ def test_a_program_of_ones_own_publishes_and_subscribes(desk):
     said = " ".join(line.partition(" ")[2] for line in printed_lines)
     assert all(re.match(r"\d+\.\d+ ", line) for line in printed_lines)
     assert few_errors(TEXTS["01_gale_warning"], said)
+
+
+def test_the_test_of_a_publisher_passes(tmp_path):
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/testing.md").read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "program.py").write_text(program)
+
+    Desk(tmp_path).run("python program.py")
