@@ -1,4 +1,4 @@
-"""README's way to a faster build: compiled here as it says, it is found, uses the processor, and says what the wheel says."""
+"""The way to a faster build of docs/deployment.md: compiled here as it says, it is found, uses the processor, and says what the wheel says."""
 
 import json
 import os
@@ -53,10 +53,10 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """Of a virtual environment in which README's command was run."""
+    """Of a virtual environment in which the command was run."""
     folder = tmp_path_factory.mktemp("native")
     venv.create(folder / ".venv", with_pip=True)
-    command = (ROOT / "README.md").read_text().split("## A faster build")[1].split("```")[1]
+    command = (ROOT / "docs/deployment.md").read_text().split("## A faster build")[1].split("```")[1]
     subprocess.run(["bash", "-euc", command], cwd=folder, check=True)
     packages = next(folder.glob(".venv/lib/python3*/site-packages"))
     # What else it needs is here already; its own packages come first.

@@ -18,7 +18,7 @@ TYPES = {0: "f32", 1: "f16", 8: "q5_0", 9: "q5_1"}
 
 ADVICE_BUILD = (
     "this processor has {features}, which this build of whisper.cpp does not use: one that does takes about half the"
-    " time (README, A faster build)"
+    " time (docs/deployment.md, A faster build)"
 )
 ADVICE_MODEL = (
     "a model of type q8_0 is faster here than this one of type {type}: WHISPER_MODEL=NAME-q8_0, or transcriber models"
