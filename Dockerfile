@@ -28,7 +28,7 @@ ARG X86_KERNELS="haswell skylakex cascadelake zen4 sapphirerapids"
 ARG ARM_KERNELS="armv8.0_1 armv8.2_2 armv8.6_1"
 WORKDIR /locks
 COPY locks .
-# What builds is here, and not in the image. Of image.lock one package is built from its source, the others are wheels.
+# What builds is here, and not in the image. Of image.lock one package is built from its source with our options.
 RUN python3 -m venv /build \
     && /build/bin/pip install --no-cache-dir --require-hashes -r image-build.lock \
     && awk '/^[a-z]/ { source = /^pywhispercpp==/ } { print > (source ? "/source.lock" : "/wheels.lock") }' image.lock
@@ -45,12 +45,12 @@ RUN pip download --no-cache-dir --no-deps --no-build-isolation --no-binary pywhi
 # pywhispercpp hands every environment variable to CMake.
 RUN GGML_BACKEND_DL=ON GGML_CPU=OFF GGML_NATIVE=OFF \
     CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
-    pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary pywhispercpp --require-hashes -r /source.lock -w /wheels
+    pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary pywhispercpp --require-hashes -r /source.lock -w /wheels \
+    && pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes -r /wheels.lock -w /wheels
 # --without-pip: the image installs nothing later, so it carries no installer. A wheel holds no links, so each library lies there
 # under three names: only libX.so.N is ever loaded. Of the package in voices.lock only the weights are used, which tell voices apart.
 RUN python3 -m venv --without-pip /opt/transcriber \
     && install="pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps" \
-    && $install --require-hashes -r /wheels.lock \
     && $install --require-hashes -r /locks/voices.lock \
     && $install --no-index /wheels/*.whl \
     && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.* \
@@ -100,10 +100,10 @@ ARG CUDA_ARCHITECTURES="75-real;80-real;86-real;89-real;90"
 RUN GGML_CUDA=ON GGML_CUDA_GRAPHS=ON GGML_CUDA_NCCL=OFF GGML_NATIVE=OFF \
     CMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES}" \
     CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
-    pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary pywhispercpp --require-hashes -r /source.lock -w /wheels
+    pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary pywhispercpp --require-hashes -r /source.lock -w /wheels \
+    && pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes -r /wheels.lock -w /wheels
 RUN python3 -m venv --without-pip /opt/transcriber \
     && install="pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps" \
-    && $install --require-hashes -r /wheels.lock \
     && $install --require-hashes -r /locks/voices.lock \
     && $install --no-index /wheels/*.whl \
     && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.*

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 CHARTS = Path(__file__).parent / "charts"
 
 OURS, PEERS, INK, RULE = "#0a84ff", "#8e8e93", "#6e6e73", "#8e8e9355"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "transcriber",  # the same figures are the same bytes
     "svg.fonttype": "none",  # text stays text
     "font.size": 10,

@@ -66,4 +66,4 @@ def test_figures_of_whole_recordings_are_those_that_were_counted_before():
     assert counted == {
         (a, b): levenshtein(said, heard) for a, said in enumerate(texts) for b, heard in enumerate(texts)
     }
-    assert max(counted.values()) > 50
+    assert max(counted.values()) > 40
