@@ -179,7 +179,7 @@ def main() -> None:
     sys.exit(cli.main([]))
 
 
-def run(_argv: Sequence[str] | None) -> int:
+def run(argv: Sequence[str] | None) -> int:  # noqa: ARG001 - as it replaces
     """Serve, and return the exit status."""
     patch_modules()
     try:
