@@ -154,7 +154,7 @@ def patch_modules() -> None:
         def interrupted(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == int(count):
                 if number == "RAISE":
-                    raise RuntimeError("FAKE_BEFORE asks for it")
+                    raise RuntimeError("raised, as it was told")
                 if number == "HANG":
                     time.sleep(3600)
                 os.kill(os.getpid(), signal.Signals[number])
