@@ -154,7 +154,7 @@ def patch_modules() -> None:
         def interrupted(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == int(count):
                 if number == "RAISE":
-                    raise RuntimeError("FAKE_BEFORE asks for it")
+                    raise RuntimeError("raised, as it was told")
                 if number == "HANG":
                     time.sleep(3600)
                 os.kill(os.getpid(), signal.Signals[number])
@@ -179,7 +179,7 @@ def main() -> None:
     sys.exit(cli.main([]))
 
 
-def run(argv: Sequence[str] | None) -> int:  # noqa: ARG001 - named as in what it stands for
+def run(argv: Sequence[str] | None) -> int:  # noqa: ARG001 - as it replaces
     """Serve, and return the exit status."""
     patch_modules()
     try:
