@@ -198,7 +198,7 @@ class Windower:
         if self.heard_at:
             await self._pass_time((payload.stored_at - self.heard_at).total_seconds())
         arrival, headers = Arrival(time.monotonic(), payload.stored_at), parse_headers(payload.headers)
-        self._report.passed_over(headers.ignored)
+        self._report.ignored(headers.ignored)
         lost_before, self._torn = payload.lost_before or self._torn, False
         session, heard_before, previous_seq = self.session, self.heard_at, self._fed_seq
         before, received, offsets = (session.clock, session.received, _known(session)) if session else (0, 0, None)
@@ -241,14 +241,14 @@ class Windower:
         else:
             self._report.note(self.session, headers)
             if events:
-                self._report.notice(self.session)
+                self._report.warn_about_audio(self.session)
             self._tell_contended(self.session, verdict, arrival)
             self._tell_stalled(self.session, arrival, stalled=False)
             self._guess(self.session, arrival)
 
     def _guess(self, session: Session, arrival: Arrival) -> None:
         if not self.wary:
-            self._report.guess(session, self._worker, arrival)
+            self._report.request_partials(session, self._worker, arrival)
 
     @property
     def wary(self) -> bool:

@@ -97,7 +97,7 @@ class LiveStream:
                 return
         self.last_payload_s = live_s
         if parsed.ignored:
-            self._output.passed_over(parsed.ignored)
+            self._output.ignored(parsed.ignored)
         if self._decode_queue and self._decode_queue.idle:
             self._decode_queue = None
         received = LivePayload(payload, parsed, self._lost_before(number), Arrival.now(), live_s)
