@@ -156,7 +156,7 @@ class ClipHandler:
         options = RequestOptions(clip_options.task == "translate", clip_options.prompt, _requester(message.reply))
         output = StreamOutput(clip.session.id, self._runtime, sink, options)
         output.started(clip.session, clip_options.audio)
-        output.notice(clip.session)
+        output.warn_about_audio(clip.session)
         first = True
         for part in clip.parts:
             match part:

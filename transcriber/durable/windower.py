@@ -149,7 +149,7 @@ class Windower:
         if self.heard_at:
             await self._pass_time((payload.stored_at - self.heard_at).total_seconds())
         arrival, headers = Arrival(time.monotonic(), payload.stored_at), parse_headers(payload.headers)
-        self._output.passed_over(headers.ignored)
+        self._output.ignored(headers.ignored)
         lost_before, self._lost = payload.lost_before or self._lost, False
         session, heard_before, previous_seq = self.session, self.heard_at, self._taken.last_seq
         before, received, offsets = (
@@ -197,13 +197,13 @@ class Windower:
             return
         self._output.note(self.session, headers)
         if any_events:
-            self._output.notice(self.session)
+            self._output.warn_about_audio(self.session)
         if state := CONTENTION_STATES.get(verdict):
             status = partial(self._output.sessions[self.session].status, state, self.session.clock)
             self._write(status, self._log.resume_point, arrival)
         self._write_stalled(self.session, arrival, stalled=False)
         if not self.wary:
-            self._output.guess(self.session, self._worker, arrival)
+            self._output.request_partials(self.session, self._worker, arrival)
 
     @property
     def wary(self) -> bool:

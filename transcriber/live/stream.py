@@ -87,24 +87,24 @@ class LiveStream:
         output = self._output.sessions.get(session) if session else None
         return output is not None and output.stalled
 
-    def receive(self, payload: bytes, headers: Mapping[str, str] | None, number: int, live_s: float) -> None:
+    def receive(self, data: bytes, headers: Mapping[str, str] | None, number: int, live_s: float) -> None:
         """Take message ``number`` of the subscription, which arrived at ``live_s`` of live time."""
         self._output.counters.chunks_received += 1
         parsed = parse_headers(headers)
-        if payload and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.ACCEPTED:
+        if data and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.ACCEPTED:
             self._publish_contended(verdict)
             if verdict in REFUSALS:
                 return
         self.last_payload_s = live_s
         if parsed.ignored:
-            self._output.passed_over(parsed.ignored)
+            self._output.ignored(parsed.ignored)
         if self._decode_queue and self._decode_queue.idle:
             self._decode_queue = None
-        received = LivePayload(payload, parsed, self._lost_before(number), Arrival.now(), live_s)
+        payload = LivePayload(data, parsed, self._lost_before(number), Arrival.now(), live_s)
         if self._decode_queue or (parsed.content_type and parse_encoding(parsed.content_type)):
-            self._enqueue_encoded(received)
+            self._enqueue_encoded(payload)
         else:
-            self.handle(received)
+            self.handle(payload)
         if parsed.end:
             self._contention.reset()
 
@@ -117,46 +117,46 @@ class LiveStream:
         if (session := self.session) and (state := CONTENTION_STATES.get(verdict)):
             self._output.sessions[session].status(state)
 
-    def handle(self, chunk: LivePayload) -> None:
+    def handle(self, payload: LivePayload) -> None:
         """Samples, a heartbeat or an end: as published, or decoded."""
         try:
             # Short windows cost as much as long ones: only when no job waits.
             eager = not self.worker.queue.depth
-            events = self._audio.feed(chunk.data, chunk.headers, chunk.lost_before, eager=eager)
+            events = self._audio.feed(payload.data, payload.headers, payload.lost_before, eager=eager)
         except BadInputError as error:
-            self.refuse(chunk, str(error))
-            if chunk.headers.end:
-                self._publish_events(self._audio.end(chunk.lost_before), chunk.headers, chunk.arrival)
+            self.refuse(payload, str(error))
+            if payload.headers.end:
+                self._publish_events(self._audio.end(payload.lost_before), payload.headers, payload.arrival)
             else:  # what was lost is still to be published
-                self._queue_overflowed |= chunk.lost_before == "slow_consumer"
-                self._reconnected |= chunk.lost_before == "lost_input"
+                self._queue_overflowed |= payload.lost_before == "slow_consumer"
+                self._reconnected |= payload.lost_before == "lost_input"
             return
-        if chunk.data:
-            self.last_audio_s = chunk.live_s
-        self._publish(events, chunk)
+        if payload.data:
+            self.last_audio_s = payload.live_s
+        self._publish(events, payload)
 
-    def refuse(self, chunk: LivePayload, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
-        """Something in a chunk cannot be read; ``count``: count the chunk as dropped."""
+    def refuse(self, payload: LivePayload, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
+        """Something in a payload cannot be read; ``count``: count it as dropped."""
         self._output.refused(reason, count=count)
-        self._publish(self._audio.skip(reason, fmt), chunk)
+        self._publish(self._audio.skip(reason, fmt), payload)
 
-    def restart(self, chunk: LivePayload) -> None:
+    def restart(self, payload: LivePayload) -> None:
         """The recorder was restarted: end the session; the next audio opens another."""
-        self._publish_events(self._audio.end(), chunk.headers, chunk.arrival)
+        self._publish_events(self._audio.end(), payload.headers, payload.arrival)
 
-    def _enqueue_encoded(self, chunk: LivePayload) -> None:
+    def _enqueue_encoded(self, payload: LivePayload) -> None:
         """Queue a payload that has to be decoded, or that follows one."""
         if self._decode_queue is None:
             self._decode_queue = self._new_decode_queue(self)
-            self.last_audio_s = chunk.live_s  # a container's header is no audio yet, and must not count as idle
-        if not self._decode_queue.put(chunk):
+            self.last_audio_s = payload.live_s  # a container's header is no audio yet, and must not count as idle
+        if not self._decode_queue.put(payload):
             self._queue_overflowed = True
             self._output.counters.chunks_dropped["slow_consumer"] += 1
             self._runtime.warnings.warning("slow_consumer", "too many chunks wait to be decoded", stream=self.name)
 
-    def _publish(self, events: list[Event], chunk: LivePayload) -> None:
+    def _publish(self, events: list[Event], payload: LivePayload) -> None:
         self._output.received(
-            self.session, events, chunk.headers, chunk.arrival, self.worker, published=chunk.published
+            self.session, events, payload.headers, payload.arrival, self.worker, published=payload.published
         )
 
     def dropped_after(self, number: int) -> None:

@@ -87,12 +87,12 @@ class StreamOutput:
         if session in self.sessions:
             self.note(session, headers)
             if events:
-                self.notice(session)
+                self.warn_about_audio(session)
             if published:
                 self.stalled(session, stalled=False)
         self.handle(events, headers, arrival, worker)
         if session:
-            self.guess(session, worker, arrival)
+            self.request_partials(session, worker, arrival)
 
     def handle(self, events: Sequence[Event], headers: AudioHeaders, arrival: Arrival, worker: Worker) -> None:
         """Publish events of live audio, in order; windows go to ``worker``."""
@@ -149,7 +149,7 @@ class StreamOutput:
             output.counted_overlap = session.overlap
             self.counters.chunks_dropped["overlap"] += 1
 
-    def notice(self, session: Session) -> None:
+    def warn_about_audio(self, session: Session) -> None:
         """Warn, once a session, of what shows in its audio only after more than one payload."""
         output = self.sessions[session]
         if session.offsets and session.offsets.unit != 1 and not output.odd_unit:
@@ -161,7 +161,7 @@ class StreamOutput:
             output.noticed = True
             self._runtime.warnings.warning("opposed", odd, stream=self.name, session=session.id)
 
-    def passed_over(self, headers: Iterable[str]) -> None:
+    def ignored(self, headers: Iterable[str]) -> None:
         """Headers that are ignored, each with its reason in one line."""
         for line in headers:
             self.odd(IgnoredPart("header", line))
@@ -170,7 +170,7 @@ class StreamOutput:
         """Something in a payload was ignored; the payload is transcribed all the same."""
         self.counters.chunks_odd[odd.reason] += 1
         kind = odd.detail.partition(" ")[0] if odd.reason == "header" else odd.reason  # each header is logged
-        self._runtime.warnings.warning(kind, "passed over: %s", odd.detail, stream=self.name)
+        self._runtime.warnings.warning(kind, "ignored: %s", odd.detail, stream=self.name)
 
     def contended(self, detail: str) -> None:
         """A payload is another publisher's, and skipped."""
@@ -318,7 +318,7 @@ class StreamOutput:
         self.counters.revisions += 1
         self.sessions[session].second_pass(passage, channel, job, transcript, model=self._runtime.model.name)
 
-    def guess(self, session: Session, worker: Worker, arrival: Arrival) -> None:
+    def request_partials(self, session: Session, worker: Worker, arrival: Arrival) -> None:
         """Ask for partials of the open windows, while the worker is idle."""
         interval_s = self._runtime.settings.partial_interval_secs
         if not interval_s or not worker.queue.idle:
