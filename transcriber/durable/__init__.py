@@ -1,1 +1,1 @@
-"""Durable streams: payloads from JetStream, text stored beside the place where audio resumes. Event loop only."""
+"""Durable streams: payloads from JetStream, text stored beside the point where audio resumes. Event loop only."""
