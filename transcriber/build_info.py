@@ -1,6 +1,6 @@
 """What is running. In: the package as it was built or checked out. Out: its version, with the commit where that is known.
 
-``hatch_build.py`` runs this file by its path, before the package is installed: it imports nothing of ours.
+``.ci/build_hook.py`` runs this file by its path, before the package is installed: it imports nothing of ours.
 """
 
 import subprocess
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 COMMIT_FILE = "COMMIT"
-"""Beside this module in what was built; ``hatch_build.py`` writes it."""
+"""Beside this module in what was built; ``.ci/build_hook.py`` writes it."""
 
 DESCRIBE = ("git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12")
 GIT_TIMEOUT_S = 2.0

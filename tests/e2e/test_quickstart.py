@@ -162,10 +162,3 @@ def test_a_program_of_ones_own_publishes_and_subscribes(desk):
     said = " ".join(line.partition(" ")[2] for line in printed_lines)
     assert all(re.match(r"\d+\.\d+ ", line) for line in printed_lines)
     assert few_errors(TEXTS["01_gale_warning"], said)
-
-
-def test_the_test_of_a_publisher_passes(tmp_path):
-    (program,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/testing.md").read_text(), re.DOTALL | re.MULTILINE)
-    (tmp_path / "program.py").write_text(program)
-
-    Desk(tmp_path).run("python program.py")
