@@ -21,8 +21,8 @@ from bench.lib.daemon import MeasuredDaemon
 from bench.lib.paced import PAYLOAD_S
 from bench.lib.recordings import Recording, Samples
 from bench.lib.report import note
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.format import AudioFormat, SampleFormat
-from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler
 from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection

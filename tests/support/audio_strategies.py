@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.format import AudioFormat, SampleFormat
-from transcriber.audio.pcm import decode
 from transcriber.audio.window_policy import WindowPolicy
 
 CUTTINGS = st.builds(

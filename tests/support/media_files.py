@@ -6,8 +6,8 @@ import av
 import numpy as np
 
 from bench.lib.media_files import KINDS, encode, resampled
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.media.pieces import Media
-from transcriber.audio.pcm import decode
 from transcriber.errors import UnseekableError
 from transcriber.testing.speech import load_speech
 

@@ -33,6 +33,7 @@ FLOORS = (
     "commands",
     "cli",
     "__main__",
+    "testing.fake_daemon",
 )
 """From the bottom to the top. A room imports from itself and from lower floors; rooms on one floor do not know each other."""
 

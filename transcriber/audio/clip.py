@@ -6,10 +6,10 @@ In: its format and its PCM in pieces. Out: windows, silences and gaps that cover
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from transcriber.audio.codecs.pcm import count_frames
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.media.pieces import Piece
 from transcriber.audio.offsets import Offsets, OffsetsSnapshot
-from transcriber.audio.pcm import count_frames
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window_policy import WindowPolicy

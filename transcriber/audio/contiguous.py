@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.mixing import MixReport
-from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
 from transcriber.audio.window import Cut

@@ -7,9 +7,9 @@ gaps, a session ended.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from transcriber.audio.codecs.pcm_payload import IgnoredPart, PcmPayload, read_payload
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.payload import IgnoredPart, PcmPayload, read_payload
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window_policy import WindowPolicy

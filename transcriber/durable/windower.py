@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from transcriber.audio.codecs.pcm_payload import IgnoredPart
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.resume_point import ChannelResumePoint
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream

@@ -7,10 +7,10 @@ from array import array
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import closing, suppress
 
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.media.open import open_media
 from transcriber.audio.media.pieces import Piece
 from transcriber.audio.media.sources import Source
-from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.diarization.labeller import TurnFeeder, VoiceLabeller
 from transcriber.diarization.turns import relabelled, turns

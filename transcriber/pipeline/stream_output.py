@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 
+from transcriber.audio.codecs.pcm_payload import IgnoredPart
 from transcriber.audio.contention import Verdict
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started
 from transcriber.audio.vad.detector import speech_probability, speech_seconds

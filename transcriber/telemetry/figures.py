@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
-from transcriber.audio.payload import IgnoredReason
+from transcriber.audio.codecs.pcm_payload import IgnoredReason
 from transcriber.schema.messages import GapReason, Latency, SkippedRevision, Suppressed
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 

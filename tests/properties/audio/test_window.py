@@ -9,9 +9,9 @@ from hypothesis import given, settings, strategies as st
 
 from tests.support.audio_strategies import AUDIO, CUTTINGS, FORMATS, SIZES, encode, sliced, sound
 from tests.support.synthetic_speech import LoudnessDetector
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.contiguous import ContiguousRun, ReplayableRun
 from transcriber.audio.format import AudioFormat
-from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler, output_samples
 from transcriber.audio.vad.detector import FRAME_SAMPLES, SpeechDetector, has_speech
 from transcriber.audio.vad.silero import Silero

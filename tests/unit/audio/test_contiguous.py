@@ -5,9 +5,9 @@ import pytest
 import soxr
 from hypothesis import given, settings, strategies as st
 
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.contiguous import ContiguousRun
 from transcriber.audio.format import AudioFormat, SampleFormat
-from transcriber.audio.pcm import decode
 from transcriber.audio.resampler import Resampler, output_samples
 from transcriber.audio.window_policy import WindowPolicy
 

@@ -10,10 +10,10 @@ from hypothesis import given, strategies as st
 
 from tests.support.media_files import Trickle, pcm, speech_at
 from tests.support.wav_files import RATE, wav
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.media.open import open_media
 from transcriber.audio.mixing import OPPOSED, MixReport, gains, mix_many, mix_two
-from transcriber.audio.pcm import decode
 
 
 def tone(frames: int = RATE, pitch_hz: float = 500.0) -> np.ndarray:

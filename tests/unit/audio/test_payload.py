@@ -8,8 +8,8 @@ import soundfile
 from hypothesis import given, strategies as st
 
 from tests.support.synthetic_speech import speech
+from transcriber.audio.codecs.pcm_payload import IgnoredPart, PcmPayload, read_payload
 from transcriber.audio.format import AudioFormat, SampleFormat
-from transcriber.audio.payload import IgnoredPart, PcmPayload, read_payload
 from transcriber.errors import BadInputError
 
 DEFAULT = AudioFormat(rate=16_000)

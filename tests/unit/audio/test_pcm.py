@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from transcriber.audio.codecs.pcm import count_frames, decode
 from transcriber.audio.format import AudioFormat, SampleFormat, parse_content_type
 from transcriber.audio.mixing import mix_two
-from transcriber.audio.pcm import count_frames, decode
 from transcriber.errors import BadInputError
 
 DEFAULT = AudioFormat()

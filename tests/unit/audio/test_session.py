@@ -10,10 +10,10 @@ import soundfile
 from hypothesis import given, settings, strategies as st
 
 from tests.support.synthetic_speech import LoudnessDetector, joined, silence, speech
+from transcriber.audio.codecs.pcm_payload import IgnoredPart
 from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders
-from transcriber.audio.payload import IgnoredPart
 from transcriber.audio.session import Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES

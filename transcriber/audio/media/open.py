@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.codecs.wav import TRAILER_BYTES, WavParser, is_wav, what_follows
 from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.media.parts import watch
 from transcriber.audio.media.pieces import Chunk, Media, Piece, SampleNormalizer, join
 from transcriber.audio.media.rate import RateConverter
 from transcriber.audio.media.sources import BytesSource, Reader, Source, read_exactly
-from transcriber.audio.pcm import decode
 from transcriber.errors import BadInputError, ClaimError, MediaError, TruncatedError
 
 if TYPE_CHECKING:

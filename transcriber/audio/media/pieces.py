@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from transcriber.audio.codecs.pcm import MAX_FLOAT_PEAK, is_unscaled, peak_of
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.mixing import MixReport, mix_many
-from transcriber.audio.pcm import MAX_FLOAT_PEAK, is_unscaled, peak_of
 from transcriber.errors import ClaimError, TranscriberError, TruncatedError
 
 CLEARLY_S = 0.5

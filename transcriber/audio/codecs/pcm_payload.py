@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from transcriber.audio.codecs.pcm import unusable_reason
 from transcriber.audio.codecs.wav import WavFiles, is_wav
 from transcriber.audio.format import L16, RAW, WAV_TYPES, AudioFormat, media_type, parse_content_type
-from transcriber.audio.pcm import unusable_reason
 from transcriber.errors import BadInputError
 
 _WAV_HEAD_BYTES = 12
