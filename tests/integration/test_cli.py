@@ -66,11 +66,11 @@ def test_serve_shows_every_setting_below_its_theme_with_its_default_and_its_choi
     words = " ".join(text.split())
     for shown in (
         "--log-format {auto,text,json} `auto`: text on a terminal, else JSON (default: auto)",
-        "--input-format {S16LE,S24LE,S32LE,F32LE,U8,MULAW,ALAW} sample format where no header says (default: S16LE)",
+        "--input-format {S16LE,S24LE,S32LE,F32LE,U8,MULAW,ALAW} sample format of payloads without a `Content-Type` (default: S16LE)",
         "--buffer-duration-secs SECS seconds of the longest window (default: 5)",
         "--stream-replicas {1,3,5}",
-        "--speech-gate [0|1] keep windows without speech from whisper: `silence` (default: on)",
-        "--files [0|1] work through whole files: jobs of `transcriber.submit`, by JetStream (default: off)",
+        "--speech-gate [0|1] do not run whisper on windows without speech; they are published as `silence` (default: on)",
+        "--files [0|1] transcribe whole files: jobs submitted to `transcriber.submit`, queued in JetStream (default: off)",
         "--nats-creds PATH credentials file (JWT and nkey seed) --nats-nkey-seed-file PATH",
     ):
         assert shown in words

@@ -3,11 +3,11 @@
 import ast
 import doctest
 import importlib.util
-import math
 import pkgutil
 import re
 import unicodedata
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import yaml
 
 import transcriber
 from docs.tables import RULES, TABLES, with_tables
+from tests.unit.test_rooms import FLOOR_OF
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.media import ffmpeg as media_ffmpeg, sniff as media_kinds
 from transcriber.cli import main
@@ -206,33 +207,15 @@ def test_every_path_and_name_on_the_page_of_the_architecture_exists():
     assert not lost, "\n".join(lost)
 
 
-def test_imports_point_down_the_table_of_packages():
+def test_the_table_of_packages_is_in_the_order_of_the_rooms():
+    """From the top to the bottom; ``test_rooms`` holds the imports to that order."""
     table = DOCS["architecture.md"].split("\n## Packages\n")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+) \| [^|]+ \|$", table, re.MULTILINE)
-    level = {
-        part.strip("/").removesuffix(".py"): number for number, row in enumerate(rows) for part in _SPAN.findall(row)
-    }
+    rooms = [[part.strip("/").removesuffix(".py") for part in _SPAN.findall(row)] for row in rows]
+    floors = [[FLOOR_OF[room] for room in row] for row in rooms]
 
-    upwards = [
-        f"{path.relative_to(ROOT)} imports {above}, which stands above it in docs/architecture.md"
-        for path in sorted((ROOT / "transcriber").rglob("*.py"))
-        for above in imported(path)
-        if level.get(above, math.inf)
-        < level.get(path.relative_to(ROOT / "transcriber").parts[0].removesuffix(".py"), 0)
-    ]
-
-    assert len(level) > 15
-    assert not upwards, "\n".join(upwards)
-
-
-def imported(path):
-    """Packages, and modules beside them, of ours that a module imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        match node:
-            case ast.ImportFrom(module="transcriber", names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module=str(module)) if module.startswith("transcriber."):
-                yield module.split(".")[1]
+    assert {room for row in rooms for room in row} == {room for room in FLOOR_OF if "." not in room} - {"__main__"}
+    assert all(min(upper) > max(lower) for upper, lower in pairwise(floors))
 
 
 def test_the_architecture_answers_at_least_twenty_questions():
