@@ -95,7 +95,7 @@ def test_it_uses_what_the_processor_has(heard):
 
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])
-def test_it_hears_what_the_wheel_hears(heard, kind):
+def test_the_native_build_transcribes_what_the_wheel_does(heard, kind):
     new, wheel = (each[kind]["text"] for each in heard)
 
     assert len(words(wheel)) > 100

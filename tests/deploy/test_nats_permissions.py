@@ -395,7 +395,7 @@ async def provisioned(settings, *streams):
     return said
 
 
-async def test_provisioner_makes_changes_and_checks_and_the_microphone_hears_that_its_audio_is_stored(
+async def test_provisioner_makes_changes_and_checks_and_the_microphone_learns_that_its_audio_is_stored(
     guarded, seeds, as_user
 ):
     made = await provisioned(as_user("PROVISIONER"), "radio-7", "parliament")

@@ -270,7 +270,7 @@ def small_broker(folder, max_file_store):
         ({"FILES": 1, "TRANSCRIPT_MAX_BYTES": 2**20, "FILES_MAX_BYTES": 2**20}, 2**23, "67108864 bytes"),
     ],
 )
-def test_a_broker_without_room_is_told_by_the_setting(tmp_path, env, room, setting):
+def test_the_error_for_a_broker_without_room_names_the_setting(tmp_path, env, room, setting):
     with small_broker(tmp_path, room) as broker:
         status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=broker.url, PROVISION=1, **env)
         provisioned, told = run("provision", *(["--files"] if "FILES" in env else []), NATS_URL=broker.url, **env)

@@ -95,7 +95,7 @@ async def test_what_was_dropped_under_load_is_text_when_the_worker_idles(broker,
     check(found, levels)
 
 
-async def test_what_must_not_be_heard_stays_dropped_when_all_else_is_paid(broker, tmp_path, publisher, job):
+async def test_dropped_samples_stay_dropped_when_all_else_is_retried(broker, tmp_path, publisher, job):
     await provisioned(broker)
     floats = f"audio/x-raw;format=F32LE;rate={2 * WINDOW}"
     async with Daemon(broker.url, tmp_path, **BACKFILL, FAKE_JOB_FILE=job(0.3)):

@@ -141,7 +141,7 @@ def floats(thousandths, frames=WINDOW):
     return np.full(frames, thousandths / 1000, "<f4").tobytes()
 
 
-async def test_samples_that_must_not_be_heard_are_dropped_once_whoever_dies(broker, tmp_path, publisher):
+async def test_samples_that_are_not_finite_are_dropped_once_across_crashes(broker, tmp_path, publisher):
     await provisioned(broker)
     async with Restarted(broker, tmp_path, **ENV) as place:
         for number, value in enumerate([1, np.nan, 3, np.inf, np.nan, 6]):
@@ -246,7 +246,7 @@ async def test_the_next_daemon_knows_the_language_as_the_one_before_it_knew_it(b
     assert [final.language for final in alone] == [final.language for final in killed]
 
 
-async def test_words_that_were_left_to_the_next_window_are_published_once_whoever_dies(broker, tmp_path, publisher):
+async def test_words_that_were_left_to_the_next_window_are_published_once_across_crashes(broker, tmp_path, publisher):
     """The model hears a number each half second; each window is heard with the four seconds before it."""
     await provisioned(broker)
     context = {"BUFFER_DURATION_SECS": 2, "LEFT_CONTEXT_SECS": 4, "HOLD_BACK_SECS": 0.5, "FAKE_WORD_S": 0.5}
@@ -270,7 +270,7 @@ async def test_words_that_were_left_to_the_next_window_are_published_once_whoeve
     found.check(24 * WINDOW)
 
 
-async def test_second_daemon_waits_and_goes_on_when_the_first_is_killed(broker, tmp_path, publisher, listener):
+async def test_second_daemon_waits_and_resumes_when_the_first_is_killed(broker, tmp_path, publisher, listener):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV) as first:
         await store_windows(publisher, "s", [1, 2])
@@ -354,7 +354,7 @@ async def test_slow_owner_is_not_robbed(broker, tmp_path, publisher):
     found.check(31 * WINDOW)
 
 
-async def test_of_two_publishers_the_next_daemon_hears_the_same_one(broker, tmp_path, publisher):
+async def test_of_two_publishers_the_next_daemon_transcribes_the_same_one(broker, tmp_path, publisher):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV) as first:
         await store(publisher, "s", level(1, WINDOW), session="old")
@@ -573,7 +573,7 @@ async def store_seconds(publisher, stream, start_s, end_s, *, offsets):
         await store(publisher, stream, level(7, RATE), **({"offset": second * RATE} if offsets else {}))
 
 
-async def test_stream_of_audio_that_was_made_anew_goes_on_from_its_first_message(broker, tmp_path, publisher):
+async def test_a_recreated_audio_stream_is_read_from_its_first_message(broker, tmp_path, publisher):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV):
         await store_windows(publisher, "s", [1, 2])

@@ -148,7 +148,7 @@ async def test_the_next_daemon_serves_only_what_has_something_to_do(broker, tmp_
     assert pulls == []
 
 
-async def test_what_a_dead_daemon_had_still_to_tell_or_to_acknowledge_the_next_one_does(broker, tmp_path, publisher):
+async def test_what_a_dead_daemon_had_still_to_publish_or_to_acknowledge_the_next_one_does(broker, tmp_path, publisher):
     """All words are told, but not the end; then all is told, but not acknowledged."""
     async with Daemon(broker.url, tmp_path, **ENV) as first:
         await store_windows(publisher, "s", [1])

@@ -285,7 +285,7 @@ async def test_samples_heartbeats_and_headers_keep_their_place_between_chunks(br
     assert finals[0].captured_at.isoformat() == "2026-11-21T12:00:00+00:00"
 
 
-async def test_what_is_not_opus_is_refused_and_the_stream_goes_on(broker, tmp_path, publisher, listener):
+async def test_what_is_not_opus_is_refused_and_the_stream_continues(broker, tmp_path, publisher, listener):
     vorbis = ogg_page(b"\x01vorbis" + bytes(23), flags=2) + ogg_page(bytes(5_000), sequence=1, granule=960)
     data = recording(0, "webm")
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:

@@ -103,7 +103,7 @@ async def test_text_made_while_the_broker_is_away_comes_when_it_is_back(tmp_path
     assert kept == 4
 
 
-async def test_a_loss_is_told_though_what_comes_first_behind_it_cannot_be_read(tmp_path):
+async def test_a_loss_is_reported_though_the_first_payload_behind_it_cannot_be_read(tmp_path):
     with EmbeddedBroker() as broker:
         async with Daemon(broker.url, tmp_path, **ENV) as daemon, TranscriptListener(broker.url) as listener:
             await speak(listener.client, "s", level(5, 1_600))
@@ -151,7 +151,7 @@ def taken(metrics):
     return metrics["transcriber.chunks.received"] + metrics["transcriber.chunks.dropped"]["slow_consumer"]
 
 
-async def test_an_engine_error_is_a_gap_and_the_stream_goes_on(broker, tmp_path, publisher, listener):
+async def test_an_engine_error_is_a_gap_and_the_stream_continues(broker, tmp_path, publisher, listener):
     async with Daemon(broker.url, tmp_path, **ENV, FAKE_FAIL_AT=13):
         for thousandths in (1, 13, 2):
             await speak(publisher, "s", level(thousandths, WINDOW))
@@ -232,7 +232,7 @@ async def test_a_dead_collector_neither_slows_nor_stops_anything(broker, tmp_pat
     assert daemon.log().count("opentelemetry") <= 2
 
 
-async def test_probes_tell_loading_ready_and_a_broker_that_is_away(broker, tmp_path):
+async def test_probes_report_loading_ready_and_a_broker_that_is_away(broker, tmp_path):
     daemon = Daemon(broker.url, tmp_path, FAKE_JOB_S=1)
     daemon.start()
     await until(lambda: daemon.probe("/startupz")[0])

@@ -80,7 +80,9 @@ async def test_speech_after_silence_becomes_finals(broker, tmp_path, publisher, 
     assert told.frames == told.received_frames == len(pcm) // 2
 
 
-async def test_a_final_comes_when_speech_has_ended_while_the_stream_goes_on(broker, tmp_path, publisher, listener):
+async def test_a_final_is_published_when_speech_has_ended_while_the_stream_continues(
+    broker, tmp_path, publisher, listener
+):
     recording = load_speech()[0]
     pcm = recording.pcm + quiet(3)
     async with Daemon(broker.url, tmp_path, **ENV | {"BUFFER_DURATION_SECS": 30, "ENDPOINT_SILENCE_SECS": 0.5}):

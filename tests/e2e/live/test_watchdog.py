@@ -54,7 +54,7 @@ async def test_a_broker_that_hangs_is_left_for_another_within_ten_seconds(tmp_pa
     assert silences(daemon) == 1
 
 
-async def test_where_the_only_broker_hangs_the_daemon_is_unready_and_goes_on_afterwards(
+async def test_where_the_only_broker_hangs_the_daemon_is_unready_and_resumes_afterwards(
     broker, tmp_path, publisher, listener
 ):
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:
@@ -93,7 +93,7 @@ async def test_a_peer_that_vanished_is_left_for_another_within_ten_seconds(broke
     assert silences(daemon) == 1
 
 
-async def test_a_connection_whose_peer_says_no_more_but_hears_is_made_anew(broker, tmp_path, publisher, listener):
+async def test_a_connection_whose_peer_sends_no_more_but_receives_is_replaced(broker, tmp_path, publisher, listener):
     async with FaultyProxy(broker.port) as proxy, Daemon(proxy.url, tmp_path, **ENV):
         proxy.half_close()
         watch = Stopwatch()

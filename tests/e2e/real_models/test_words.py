@@ -52,7 +52,7 @@ async def test_live_words_of_real_people_are_right(broker, tmp_path, publisher, 
     assert wer <= 12
 
 
-async def test_what_is_revised_is_no_worse_than_what_was_told(broker, tmp_path, publisher, listener):
+async def test_a_revision_is_no_worse_than_what_was_published(broker, tmp_path, publisher, listener):
     env = {"WHISPER_MODEL_PATH": real_model("tiny.en"), "TRANSCRIPTION_QUEUE_CAPACITY": 32, "SECOND_PASS": 1}
     async with Daemon(broker.url, tmp_path, fake=False, **env):
         await speak_all(publisher, listener)

@@ -150,7 +150,7 @@ def test_pip_asks_nobody_writes_beside_the_model_and_may_say_anything(tmp_path, 
     assert f"pip: \ufffd {tmp_path / 'models' / 'ggml-tiny.en.bin'}." in line
 
 
-def test_the_line_of_pip_that_says_what_went_wrong_is_told_and_a_full_disk_too(tmp_path, index, monkeypatch):
+def test_the_error_line_of_pip_is_reported_and_a_full_disk_too(tmp_path, index, monkeypatch):
     said = "error: incomplete-download\n\n\u00d7 Download failed (21.0 MB/70.7 MB)\n\u2570\u2500> URL\n\nhint: Use --resume-retries"
     pip = (sys.executable, "-c", f"import sys; sys.stderr.buffer.write({said.encode()!r}); sys.exit(1)")
     assert failed(tmp_path, pip=pip).endswith("pip: Download failed (21.0 MB/70.7 MB)")

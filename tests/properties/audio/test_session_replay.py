@@ -224,7 +224,9 @@ def steps_of(payload, fmt, sizes, befallen):
 
 @settings(max_examples=150, deadline=None)
 @given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
-def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, policy, sizes, befallen, chance):
+def test_a_daemon_that_resumes_after_any_event_publishes_all_that_follows_it(
+    audio, fmt, policy, sizes, befallen, chance
+):
     steps = steps_of(audio.payload(fmt), fmt, sizes, befallen)
 
     check_that_anybody_can_go_on(
@@ -394,7 +396,7 @@ def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
     assert events[-1].places == (ChannelResumePoint(fmt.rate, 0, 0, 1),) * 2
 
 
-def test_rubbish_that_was_told_of_is_not_told_of_again():
+def test_rubbish_that_was_reported_is_not_reported_again():
     fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(10.0, replayable=True)
     mark = SessionResumePoint(0, (ChannelResumePoint(0, 0, 0, 0),), FrameAccount(1), skipped_at=640)
     session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
@@ -427,7 +429,7 @@ def test_long_payloads_are_cut_as_they_come_all_the_same():
     assert run.open_frames <= fmt.rate
 
 
-def test_only_so_much_audio_is_kept_as_somebody_has_to_hear_again():
+def test_only_so_much_audio_is_kept_as_has_to_be_read_again():
     fmt = AudioFormat(rate=44_100, channels=2)
     window_s, most = 3.0, 0
     run = ReplayableRun(
@@ -466,7 +468,7 @@ def test_the_open_window_can_be_looked_at_at_any_time():
     assert sorted(set(numbers)) == [0, 1, 2]
 
 
-def test_a_stream_goes_on_with_a_session_and_its_number_of_finals():
+def test_a_stream_resumes_with_a_session_and_its_number_of_finals():
     fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(1.0, replayable=True)
     payload = pcm(hiss := np.random.default_rng(0).uniform(-0.1, 0.1, fmt.rate * 5).astype(np.float32))
     mark = SessionResumePoint(
@@ -493,7 +495,7 @@ def one_second_transcribed(rate):
     return account.snapshot()
 
 
-def test_after_a_run_all_channels_go_on_at_the_clock_and_after_a_hole_behind_it():
+def test_after_a_run_all_channels_resume_at_the_clock_and_after_a_hole_behind_it():
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
     policy = WindowPolicy(6.0, speech_gate=True, split_channels=True, replayable=True)
     session = Session("call", fmt, policy, EAR, max_hole_s=600)

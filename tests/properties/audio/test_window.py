@@ -81,7 +81,7 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, poli
 
 @settings(max_examples=100, deadline=None)
 @given(AUDIO, FORMATS, CUTTINGS.filter(lambda policy: policy.endpoint_s), SIZES)
-def test_a_window_that_closes_is_cut_as_was_foretold(audio, fmt, policy, sizes):
+def test_a_window_that_closes_is_cut_as_predicted(audio, fmt, policy, sizes):
     payload = audio.payload(fmt, apart=policy.split_channels)
     run = (ReplayableRun if policy.replayable else ContiguousRun)(fmt, policy, EAR)
     foretold: dict[int, Cut] = {}

@@ -51,7 +51,7 @@ def session_of(events):
     return session
 
 
-def test_a_payload_that_is_lost_is_told_to_the_frame_and_the_window_goes_on():
+def test_a_payload_that_is_lost_is_reported_to_the_frame_and_the_window_continues():
     kept = [number for number in range(500) if number % 50 != 25]
 
     events = told([number * PAYLOAD for number in kept])
@@ -87,7 +87,7 @@ def test_a_bridge_is_silence_in_every_format(sample):
     assert (window.frames, np.abs(window.cut.samples).max() < 1e-3) == (3_000, True)
 
 
-def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on():
+def test_samples_that_are_not_finite_for_a_moment_are_dropped_and_the_window_continues():
     fmt = AudioFormat(SampleFormat.F32LE, RATE)
     source = stream(fmt)
     good, bad = fmt.silence(PAYLOAD), np.full(PAYLOAD, np.nan, "<f4").tobytes()
@@ -161,7 +161,7 @@ def test_offsets_that_are_a_little_wrong_are_no_holes_and_no_echoes(offsets):
 
 
 @pytest.mark.parametrize("frames", [1_024, 441])
-def test_offsets_of_44100_hz_in_whole_milliseconds_are_heard_whole(frames):
+def test_offsets_of_44100_hz_in_whole_milliseconds_lose_nothing(frames):
     fmt = AudioFormat(rate=44_100)
     offsets = [round(round(number * frames / 44.1) * 44.1) for number in range(400)]
 
@@ -181,7 +181,7 @@ def test_a_clock_that_drifts_for_an_hour_cuts_nothing():
     assert session_of(events).received == 36_000 * payload
 
 
-def test_a_payload_lost_on_a_clock_that_drifts_is_told():
+def test_a_payload_lost_on_a_clock_that_drifts_is_reported():
     offsets = [round(number * PAYLOAD * 1.0002) for number in range(3_000) if number % 100 != 99]
 
     events = told(offsets)
@@ -204,7 +204,7 @@ def test_a_clock_that_jitters_costs_no_audio_and_hardly_a_gap(most_ms):
     assert session_of(events).received >= 2_995 * PAYLOAD
 
 
-def test_what_jitter_hides_is_told_once_it_adds_up():
+def test_what_jitter_hides_is_reported_once_it_adds_up():
     offsets = [number * PAYLOAD + (number % 2) * 100 for number in range(2_000) if number % 20 != 19]
 
     events = told(offsets)
@@ -232,7 +232,7 @@ def test_offsets_that_do_not_count_cost_three_payloads_and_no_more():
     assert session_of(events).received == 498 * PAYLOAD
 
 
-def test_what_comes_twice_is_heard_once_although_offsets_are_a_little_wrong():
+def test_what_arrives_twice_is_transcribed_once_although_offsets_are_a_little_wrong():
     chance = random.Random(1)
     offsets = [number * PAYLOAD + chance.randint(0, 15) for number in range(500)]
 

@@ -128,7 +128,7 @@ def test_frames_that_are_less_than_a_sample_are_nothing_to_hear(afresh):
         assert (type(end), end.frames) == (kind, frames)
 
 
-def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_speaks():
+def test_a_window_after_words_held_back_is_transcribed_though_nobody_speaks():
     """Else the last words before a silence would be nobody's."""
     policy = WindowPolicy(160 * FRAME_SAMPLES / 16_000, quiet_cut=False, speech_gate=True, left_context_s=5.0)
     session = Session("s", AudioFormat(rate=16_000), policy, LoudnessDetector(), max_hole_s=1)
@@ -242,7 +242,7 @@ def test_an_offset_out_of_reach_is_passed_over_and_costs_no_audio():
     check_tiling(events)
 
 
-def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
+def test_dropped_samples_are_received_and_dropped_where_they_belong():
     source = Stream(
         AudioFormat(SampleFormat.F32LE, RATE), WindowPolicy(5.0), None, max_hole_s=600, new_id=lambda: "call"
     )
@@ -265,7 +265,7 @@ def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
     assert session.account[FrameOutcome.DROPPED] == 27_000
 
 
-def test_the_whole_frames_of_a_payload_are_heard_and_the_odd_bytes_said():
+def test_the_whole_frames_of_a_payload_are_transcribed_and_the_odd_bytes_reported():
     source = stream()
 
     events = source.feed(audio(1_000) + b"x", at(0)) + source.feed(audio(1_000), at(1_000, end=True))
@@ -352,11 +352,11 @@ def test_bad_payloads_at_one_place_are_one_gap():
     assert [gap.start_frame for gap in source.skip("a third")] == [200]
 
 
-def test_bad_input_before_any_audio_is_told_too():
+def test_bad_input_before_any_audio_is_reported_too():
     assert kinds(stream().skip("it is broken")) == ["Started", "Gap"]
 
 
-def test_capture_time_counts_frames_from_the_last_time_that_was_told():
+def test_capture_time_counts_frames_from_the_last_capture_header():
     source, noon = stream(), datetime(2026, 11, 21, 12, tzinfo=UTC)
 
     events = source.feed(audio(4_000), AudioHeaders(captured_at=noon))

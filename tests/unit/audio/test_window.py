@@ -170,7 +170,7 @@ def test_silence_before_speech_that_is_too_short_stays_with_it(beats, expected):
     assert ends(flushed(cutter(), joined(silence(beats), speech(30)))) == expected
 
 
-def test_silence_between_two_who_speak_is_told_apart_from_both():
+def test_silence_between_two_speakers_is_cut_apart_from_both():
     cuts = flushed(cutter(), joined(speech(20), silence(60), speech(20), silence(END)))
 
     assert ends(cuts) == [20 + KEPT, 80 - PRE_ROLL_FRAMES, 100 + KEPT, 100 + END]
@@ -295,7 +295,7 @@ def test_where_no_place_is_quiet_both_windows_hear_half_a_second_of_each_other()
     assert (cuts[0].lead_s, cuts[-1].tail_s) == (0, 0)
 
 
-def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_come_after_it():
+def test_with_left_context_each_window_includes_the_audio_before_it_and_what_had_arrived_after_it():
     samples = hiss(20 * RATE)
 
     cuts = flushed(WindowCutter(RATE, WindowPolicy(5.0, quiet_cut=True, left_context_s=7.5), None), samples)
@@ -309,7 +309,7 @@ def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_co
     assert min(cut.frames for cut in cuts[:-1]) >= (5 - SEARCH_S) * RATE  # a window is as long as without
 
 
-def test_a_window_that_ends_with_speech_or_in_silence_does_not_go_on():
+def test_a_window_that_ends_with_speech_or_in_silence_does_not_continue():
     ended = flushed(cutter(left_context_s=5.0), joined(speech(30), silence(60), speech(200), silence(400)))
 
     # Speech ends; silence; a full window of speech, cut as it is full; its rest, which ends; silence.
@@ -432,7 +432,7 @@ def test_a_window_knows_who_spoke_in_the_two_seconds_before_it(left_s):
     np.testing.assert_array_equal(opened.speech_before, cuts[-1].speech_before)
 
 
-def test_the_open_window_tells_whether_anybody_spoke_and_how_far_it_has_heard():
+def test_the_open_window_knows_whether_there_was_speech_and_how_far_it_was_detected():
     source, deaf = cutter(), WindowCutter(RATE, WindowPolicy(WINDOW_S), None)
 
     told = []

@@ -365,7 +365,7 @@ def test_audio_that_is_not_acknowledged_is_seen():
     assert consumer_errors(audio, {"a": good["a"], "b": good["b"]}) == ["c: no consumer"]
 
 
-def test_text_that_a_disturbed_run_heard_otherwise_is_seen(flawless):
+def test_text_that_a_disturbed_run_transcribed_otherwise_is_seen(flawless):
     plan, audio, log = flawless
     doctored = list(log)
     with_the_words_of_another_window(doctored)

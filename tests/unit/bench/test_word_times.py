@@ -29,7 +29,7 @@ def test_quiet_is_put_in_before_the_first_word_and_between_sentences():
         assert found.samples[round(word.start_s * RATE)] == found.samples[round(word.end_s * RATE)] == 1
 
 
-def test_errors_are_of_words_that_were_heard_right_and_of_the_first_after_quiet_apart():
+def test_errors_are_of_words_that_were_transcribed_right_and_of_the_first_after_quiet_apart():
     said = [Spoken("gale", 20.3, 20.8), Spoken("over", 20.9, 21.4), Spoken("out", 29.5, 30)]
     heard = [Spoken("gale", 19, 20.8), Spoken("other", 20.9, 21.4), Spoken("out", 25, 26)]
     times = Times()

@@ -66,7 +66,7 @@ def chunks(notes, crashes, decoding):
     return DecodeQueue(decoding, notes, lambda task: crashes.append(task.exception()), max_hole_s=600)
 
 
-async def test_chunks_are_taken_in_order_while_others_go_on(chunks, notes):
+async def test_chunks_are_taken_in_order_while_others_continue(chunks, notes):
     packets = opus_packets(load_speech()[0].pcm)[:50]
     for number, packet in enumerate(packets):
         assert chunks.put(chunk_of(packet, AudioHeaders(content_type="audio/opus", offset=960 * number)))

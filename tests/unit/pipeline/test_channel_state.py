@@ -127,7 +127,7 @@ def test_what_is_transcribed_later_holds_nothing_back():
     assert speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]), again=True).text == "gale warning"
 
 
-def test_another_daemon_goes_on_with_what_was_written_and_held_back():
+def test_another_daemon_resumes_with_what_was_written_and_held_back():
     settings = load_settings(buffer_duration_secs=1)
     speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
@@ -187,7 +187,7 @@ def heard_in(speech, before=None, *, start_s=0, seconds=25):
     return heard, Transcript(text, words, "en", -0.1, None, 0.1, phrases=(Phrase(0.0, float(seconds), 16),))
 
 
-def test_words_are_told_where_somebody_speaks():
+def test_words_are_timed_where_there_is_speech():
     window, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
 
     said = ChannelState(load_settings()).final(window, answer)
@@ -198,7 +198,7 @@ def test_words_are_told_where_somebody_speaks():
     assert np.ravel(times_s).tolist() == pytest.approx([20, 20.5, 20.5, 21, 23, 23.5, 23.5, 24], abs=0.1)
 
 
-def test_words_of_a_partial_are_told_where_somebody_speaks():
+def test_words_of_a_partial_are_timed_where_there_is_speech():
     window, answer = heard_in(frames((20, 24), seconds=25))
 
     shown = ChannelState(load_settings()).partial(window, answer)
@@ -208,7 +208,7 @@ def test_words_of_a_partial_are_told_where_somebody_speaks():
     assert shown.words[0].start_s == pytest.approx(20, abs=0.1)
 
 
-def test_words_that_slipped_into_the_pause_before_a_window_are_told_in_it():
+def test_words_that_slipped_into_the_pause_before_a_window_are_timed_within_it():
     """Whisper hears what comes before the window, too, and takes the pause there for the beginning of the sentence."""
     before = frames((0, 0.5), seconds=2)
     window, answer = heard_in(frames((0.25, 4), seconds=4), before, start_s=20, seconds=4)
@@ -236,7 +236,7 @@ def test_without_a_detector_words_stay_where_the_model_puts_them():
     assert ChannelState(load_settings()).final(window, answer).words == answer.words
 
 
-def test_out_of_pauses_nothing_is_told_but_other_times():
+def test_moving_words_out_of_pauses_changes_only_their_times():
     """What the next window is compared with is what whisper said, so that texts do not depend on the detector's frames."""
     with_speech, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
     without, _ = heard_in(None)

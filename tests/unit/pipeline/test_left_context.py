@@ -82,7 +82,7 @@ def test_languages_without_spaces(first, second, written):
     assert two_windows(first, second, language="zh") == written
 
 
-def test_nothing_is_held_back_where_the_audio_does_not_go_on():
+def test_nothing_is_held_back_where_the_audio_does_not_continue():
     context = LeftContext(REACH_S, HOLD_S)
 
     transcript = context.close_window(answer([("the", 4.0), ("end.", 4.8)], 0.0), TranscribedRange(0.0, 5.0))
@@ -130,7 +130,7 @@ def test_without_left_context_what_was_held_back_is_written_all_the_same():
     assert two_windows([("the", 4.0), ("end", 4.8)], [("now", 5.4)], lead_s=0.0) == ("the", "end now")
 
 
-def test_what_was_written_just_before_the_audio_begins_may_be_heard_again():
+def test_words_written_just_before_the_audio_begins_may_be_transcribed_again():
     first, second = [("the", 4.2), ("surface", 4.6)], [("the", 4.6), ("surface", 4.9), ("should", 5.4)]
 
     assert two_windows(first, second, lead_s=0.5, hold_s=0.0) == ("the surface", "should")
@@ -187,7 +187,7 @@ def test_after_what_is_missing_nothing_comes_again_though_the_next_window_says_n
     assert (second.text, third.text) == ("", " ".join([*(word for word, _ in nothing), "now"]))
 
 
-def test_words_that_were_held_back_further_ago_than_the_next_window_hears_are_written():
+def test_words_held_back_before_the_next_windows_audio_are_written():
     context = LeftContext(REACH_S, 2.0)
     said = [("one", 2.0), ("two", 3.4), ("three", 4.0), ("four", 4.7)]
     context.close_window(answer(said, 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
@@ -231,7 +231,7 @@ def test_spaces_stay_where_they_are_in_languages_that_write_few():
     assert LeftContext(REACH_S, HOLD_S).close_window(first, TranscribedRange(0.0, 5.0)).text == first.text
 
 
-def test_text_without_times_is_spread_over_what_was_heard():
+def test_text_without_times_is_spread_over_what_was_transcribed():
     context = LeftContext(REACH_S, 0.0)
 
     def untimed(text):
@@ -274,7 +274,7 @@ def windows_of(end_s, lengths_s):
     st.sampled_from([0.0, 0.5, 1.0]),
 )
 @settings(deadline=None, max_examples=300)
-def test_speech_that_is_heard_right_is_written_right(speech, lengths_s, random, hold_s):
+def test_speech_that_is_transcribed_right_is_written_right(speech, lengths_s, random, hold_s):
     """Every pass puts a word at another time; the state may go through JSON between two windows."""
     true, end_s = said(speech)
     context = LeftContext(REACH_S, hold_s)
@@ -304,7 +304,7 @@ ANY = st.lists(st.tuples(WORDS, st.floats(0, 10)), max_size=20).map(
 
 @given(ANY, ANY, st.sampled_from(["en", "zh"]), st.booleans(), st.floats(0, 5))
 @example([("the", 10.0), ("harbour", 10.0)], [("the", 0.0)], "zh", True, 0.125)  # two words at one time
-def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
+def test_whatever_is_transcribed_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
     context = LeftContext(REACH_S, HOLD_S)
     first = [(word, at_s / 2) for word, at_s in first]
     context.close_window(answer(first, 0.0, language), TranscribedRange(0.0, 5.0, goes_on=goes_on))

@@ -66,7 +66,7 @@ def test_a_full_passage_ends_where_speech_had_ended_if_that_leaves_half_of_it():
     assert ranges(passages.end()) == [(18, 24)]
 
 
-def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_told_before():
+def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_published_before():
     passages = Passages(RATE)
 
     found = [one for n in range(14) for one in passages.add(part(2 * n, 2 * n + 2, f"w{n}"))] + passages.end()
@@ -76,14 +76,14 @@ def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_told_before():
     assert [word.word for word in found[1].before][-2:] == [" w9", " w10"]
 
 
-def test_a_window_by_itself_is_not_heard_again():
+def test_a_window_by_itself_gets_no_second_pass():
     passages = Passages(RATE)
 
     assert [passages.add(part(0, 3, "a", over=True)), passages.add(silent(3, 6)), passages.end()] == [[], [], []]
 
 
 @pytest.mark.parametrize("what", ["gap", "unknown", "language"])
-def test_a_passage_reaches_over_nothing_that_was_not_heard_nor_another_language(what):
+def test_a_passage_reaches_over_nothing_that_was_not_transcribed_nor_another_language(what):
     passages = Passages(RATE)
     assert passages.add(part(0, 2, "a")) == passages.add(part(2, 4, "b")) == []
 
@@ -191,7 +191,7 @@ def test_what_says_no_more_or_is_less_likely_is_not_published(words, avg_logprob
     assert revise(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
 
 
-def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again():
+def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_transcribed_again():
     before = said(2, "one", "two", "three", "four")
     passage = Passage((part(4, 5, "five", "sics"), part(5, 6, "seven", "ate")), before)
     sound = sound_like(passage, lead_s=1.0, tail_s=1.0)
@@ -204,7 +204,7 @@ def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again(
     assert better.words[0].start_s == 0
 
 
-def test_what_stands_instead_is_told_where_somebody_speaks():
+def test_revised_words_are_timed_where_there_is_speech():
     passage = Passage((part(4, 6, "shut", "de"), part(6, 24, over=True)))
     nothing = np.zeros(0, np.float32)
     samples = [np.zeros(one.frames, np.float32) for one in passage.parts]
@@ -226,7 +226,7 @@ def test_what_stands_instead_is_told_where_somebody_speaks():
     assert starts_s == pytest.approx([0.0, 0.5, 16.0, 16.5], abs=0.1)
 
 
-def test_a_word_that_was_left_over_and_told_behind_a_gap_is_told_once_all_the_same():
+def test_a_word_left_over_and_published_behind_a_gap_is_revised_once_all_the_same():
     """The window before the gap left "three" to the next one, which came behind it."""
     first = Passage((part(0, 1, "one"), part(1, 2, "two")))
     second = Passage(
@@ -254,7 +254,7 @@ def test_an_answer_without_words_is_no_text():
     assert revise(unsure, gave_up, RATE, sound_like(unsure)) == "shorter"
 
 
-def test_no_passage_is_longer_than_may_be_heard_however_long_the_windows_are():
+def test_no_passage_is_longer_than_allowed_however_long_the_windows_are():
     passages = Passages(RATE)
     long = [part(0, 12, "a", over=True), part(12, 23, "b"), part(23, 43, "c"), part(43, 44, "d")]
 

@@ -250,7 +250,7 @@ def test_a_time_that_jumps_is_not_believed_where_those_after_it_are_not_known():
 
 
 @pytest.mark.parametrize("name", ["webm", "webm, short clusters", "ogg", "ogg, a packet a page"])
-def test_who_joins_late_hears_the_rest(name):
+def test_decoding_from_the_middle_gives_the_rest(name):
     data, expected = recording(name)
 
     found = listen(encoding_of(name), sliced(data[len(data) // 3 :], [700]))
@@ -390,7 +390,7 @@ def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
     assert peak < 2**21
 
 
-def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
+def test_a_payload_that_is_broken_at_every_byte_is_reported_once():
     """Whoever is told acts on it, on the event loop."""
     stream = StreamDecoder(Encoding.WEBM, max_hole_s=600)
     list(stream.feed(webm_head() + cluster(0)))

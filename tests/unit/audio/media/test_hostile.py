@@ -195,7 +195,7 @@ def test_the_length_is_known_however_few_bytes_come_at_once(name, monkeypatch):
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_of_a_film_the_sound_is_heard(container):
+def test_of_a_film_the_sound_is_transcribed(container):
     heard = pcm(open_media(film(container, sound=True)))
 
     assert abs(len(heard) - 96_000) <= 2048
@@ -203,7 +203,7 @@ def test_of_a_film_the_sound_is_heard(container):
 
 
 @pytest.mark.parametrize("name", ["m4a moov first", "flac", "mp3 cbr", "webm opus"])
-def test_a_file_that_is_cut_off_gives_what_there_is_and_tells_what_is_missing(name):
+def test_a_file_that_is_cut_off_gives_what_there_is_and_reports_what_is_missing(name):
     whole = make(name)
     media = open_media(whole[: len(whole) * 6 // 10])
     pieces: list[Piece] = []

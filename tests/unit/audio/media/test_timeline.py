@@ -171,7 +171,7 @@ def test_sizes_that_nobody_filled_in_or_too_early_change_nothing(name, size):
 @pytest.mark.parametrize(
     "name", ["wav s16", "wav adpcm", "aiff", "caf", "au", "flac", "m4a", "mp3 cbr", "webm opus", "ogg opus"]
 )
-def test_whatever_a_header_claims_no_more_is_told_than_there_can_be(name):
+def test_whatever_a_header_claims_the_length_is_no_more_than_there_can_be(name):
     """A request is refused by what is told."""
     media = open_media(make(name))
 

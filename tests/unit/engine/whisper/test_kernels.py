@@ -31,7 +31,7 @@ F16, Q8_0, Q5_1 = 1, 7, 9
         (F16, frozenset({"NEON", "DOTPROD"}), frozenset(), []),
     ],
 )
-def test_what_would_be_faster_is_told_in_one_line_each(ftype, built, flags, told):
+def test_what_would_be_faster_is_logged_in_one_line_each(ftype, built, flags, told):
     lines = advice(ftype, built, flags)
 
     assert len(lines) == len(told)
