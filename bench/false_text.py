@@ -39,7 +39,7 @@ STRETCH_S = 10.0
 
 
 QUICK_MINUTES = 0.2
-TOLD = 5
+TEXTS_KEPT = 5
 """Texts of each kind that are told."""
 
 
@@ -75,11 +75,11 @@ def measure(
             windows = [window for window, _ in windows_of(sound, settings, Silero())]
             note(f"false text: {name}: of {some_s / 60:g} minutes of {sound.name} {len(windows)} windows are heard")
             for model, ear in ears.items():
-                results[name][model][sound.name] = told_of(sound, windows, Offline(ear, settings, language))
+                results[name][model][sound.name] = transcribed(sound, windows, Offline(ear, settings, language))
     return results
 
 
-def told_of(sound: Recording, windows: Sequence[Window], session: Offline) -> Results:
+def transcribed(sound: Recording, windows: Sequence[Window], session: Offline) -> Results:
     """What is told of a session with nothing but ``sound``; all but ``windows`` of it is ``silence``."""
     held, texts = Counter[str](), list[str]()
     for window in windows:
@@ -97,7 +97,7 @@ def told_of(sound: Recording, windows: Sequence[Window], session: Offline) -> Re
         "windows_with_words": sum(bool(words(text)) for text in texts),
         "windows_with_text": sum(bool(text) for text in texts),
         "held_back": {reason: number for reason, number in held.items() if reason},
-        "texts": [text for text in texts if text][:TOLD],
+        "texts": [text for text in texts if text][:TEXTS_KEPT],
     }
 
 

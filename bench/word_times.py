@@ -34,7 +34,7 @@ EDGE_S = 0.3
 """A word that is told so little into the quiet is not told in it."""
 
 QUICK_MINUTES = 1.0
-WAYS = ("whisper", "told")
+WAYS = ("whisper", "published")
 
 
 @dataclass
@@ -150,7 +150,7 @@ def _hear(
     played = {way: Played(recording, recording.name) for way in WAYS}
     for window, known_s in windows_of(recording, settings, Silero()):
         _, answer = offline.ask(window)
-        played["told"].came.append(final_of(window, offline.follow(window, answer), known_s))
+        played["published"].came.append(final_of(window, offline.follow(window, answer), known_s))
         unplaced = bare.follow(window, replace(answer, phrases=()))
         played["whisper"].came.append(final_of(window, unplaced, known_s))
     for way, one in played.items():

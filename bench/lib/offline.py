@@ -137,7 +137,7 @@ class SecondPass:
         self._model, self._settings, self._rate = model, settings, rate
         self._passages = Passages(rate)
 
-    def told(self, window: Window, own: Transcript) -> list[Passage]:
+    def transcribed(self, window: Window, own: Transcript) -> list[Passage]:
         """The passages that are whole now; messages are called by the number of their window."""
         part = Part.of_window(window, own, str(window.number), self._settings.speech_threshold)
         return self._passages.add(part)

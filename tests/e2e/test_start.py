@@ -273,12 +273,12 @@ def small_broker(folder, max_file_store):
 def test_the_error_for_a_broker_without_room_names_the_setting(tmp_path, env, room, setting):
     with small_broker(tmp_path, room) as broker:
         status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=broker.url, PROVISION=1, **env)
-        provisioned, told = run("provision", *(["--files"] if "FILES" in env else []), NATS_URL=broker.url, **env)
+        provisioned, output = run("provision", *(["--files"] if "FILES" in env else []), NATS_URL=broker.url, **env)
 
     assert status == provisioned == 3
     assert "transcriber: the broker has no room for the stream " in said
     assert f": {setting} is more than it has left" in said
-    assert setting in told
+    assert setting in output
 
 
 @given(

@@ -188,9 +188,9 @@ async def test_malformed_stored_messages_loop_nowhere(broker, tmp_path, publishe
     used = [text for text in found.text if 500 <= int(text) <= 600]
     assert used == sorted(used)
     # Each is heard, or told of.
-    told = [gap for gap in found.of(Gap) if (gap.reason, gap.frames) == ("bad_input", 0)]
-    assert found.of(Gap) == told
-    assert len(used) + len(told) == len(payloads)
+    reported = [gap for gap in found.of(Gap) if (gap.reason, gap.frames) == ("bad_input", 0)]
+    assert found.of(Gap) == reported
+    assert len(used) + len(reported) == len(payloads)
     found.check(len(found.text) * WINDOW)
     assert figures["transcriber.consumer.resets"] <= 3 * len(payloads)
     assert "Traceback" not in daemon.log()
@@ -537,12 +537,12 @@ async def test_long_lag_is_worked_off_in_little_memory(broker, tmp_path, publish
 # Limits.
 
 
-async def test_audio_that_expired_is_one_gap_of_its_length_where_offsets_tell(broker, tmp_path, publisher):
+async def test_audio_that_expired_is_one_gap_of_its_length_with_offsets(broker, tmp_path, publisher):
     """A megabyte is kept, 32 s; in each stream a session is open when the daemon dies, and 60 s come meanwhile."""
     await provisioned(broker, audio_max_bytes=2**20)
     env = ENV | {"BUFFER_DURATION_SECS": 5, "AUDIO_MAX_BYTES": 2**20}
     for offsets in (True, False):
-        stream = "told" if offsets else "untold"
+        stream = "offsets" if offsets else "plain"
         async with Daemon(broker.url, tmp_path, **env):
             await store_seconds(publisher, stream, 0, 7, offsets=offsets)
             await until_stored(publisher, lambda found: found.text, stream)
@@ -663,11 +663,11 @@ async def test_session_keeps_its_speakers_when_the_setting_changes(broker, tmp_p
         await store(publisher, "s", b"", end=1)
         found = await until_ended(publisher, sessions=2)
 
-    told = {
+    found_speakers = {
         session: {final.speaker for final in found.of(Final) if final.session == session} for session in found.sessions
     }
     speakers = {"channels": {"0", "1"}, "mix": {None}}
-    assert list(told.values()) == [speakers[before], speakers[after]]
+    assert list(found_speakers.values()) == [speakers[before], speakers[after]]
     found.check(5 * WINDOW, WINDOW)
 
 

@@ -208,8 +208,8 @@ async def test_what_a_clip_or_a_file_lacks_is_in_its_text_and_in_no_figure_of_st
         result = await desk.result(job)
         await speak(listener.client, "live", level(5, RATE), end=1)
         await until(lambda: listener.of(End, "live"), "the end of the stream")
-        told = len(listener.metrics)
-        await until(lambda: len(listener.metrics) > told + 1, "figures of all that")
+        reports = len(listener.metrics)
+        await until(lambda: len(listener.metrics) > reports + 1, "figures of all that")
         status, _ = await daemon.stop()
         windows = len(listener.of(Final, job))
 

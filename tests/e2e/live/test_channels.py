@@ -114,8 +114,8 @@ async def test_open_windows_of_all_channels_are_guessed_at(broker, tmp_path, pub
         await listener.ends(1)
 
     listener.check_accounts()
-    told = sorted((p.speaker, p.segment, p.rev, p.text) for p in listener.of(Partial))
-    assert told == [("0", 0, 1, "1 1"), ("0", 0, 2, "1 1 1 1"), ("1", 0, 1, "2 2"), ("1", 0, 2, "2 2 2 2")]
+    partials = sorted((p.speaker, p.segment, p.rev, p.text) for p in listener.of(Partial))
+    assert partials == [("0", 0, 1, "1 1"), ("0", 0, 2, "1 1 1 1"), ("1", 0, 1, "2 2"), ("1", 0, 2, "2 2 2 2")]
     assert len({i for i in listener.ids if ":partial:" in i}) == 4
 
 

@@ -208,14 +208,14 @@ async def test_a_change_of_language_is_detected_counted_and_reported(broker, tmp
         for number in (1, 2, 801, 802, 1, 2):
             await speak(publisher, "s", level(number, long // 2))
             await speak(publisher, "s", level(number, long // 2))
-        await speak(publisher, "told", level(801, long // 2), Language="en")
-        await speak(publisher, "told", level(801, long // 2), end=1)
+        await speak(publisher, "named", level(801, long // 2), Language="en")
+        await speak(publisher, "named", level(801, long // 2), end=1)
         await speak(publisher, "s", b"", end=1)
         await listener.ends(2)
         await until(lambda: listener.metrics and listener.metrics[-1]["transcriber.language.changes"] == 2)
 
     assert [final.language for final in listener.of(Final, "s")] == ["en", "en", "en", "de", "de", "en"]
-    assert [final.language for final in listener.of(Final, "told")] == ["en"]
+    assert [final.language for final in listener.of(Final, "named")] == ["en"]
     changes = [line for line in daemon.log_lines() if line["msg"] == "another language is spoken"]
     assert [(line["stream"], line["segment"], line["before"], line["language"]) for line in changes] == [
         ("s", 3, "en", "de"),
@@ -462,7 +462,7 @@ async def test_what_was_said_before_a_stream_stalled_is_published_and_the_sessio
     ]  # fmt: skip
 
 
-async def test_a_stream_that_stalls_at_the_end_of_a_window_has_nothing_more_to_tell(
+async def test_a_stream_that_stalls_at_the_end_of_a_window_has_nothing_more_to_publish(
     broker, tmp_path, publisher, listener
 ):
     async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, HEARTBEAT_TIMEOUT_SECS=0.5) as daemon:

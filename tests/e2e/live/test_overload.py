@@ -39,8 +39,8 @@ async def test_a_burst_drops_exactly_what_has_no_place(broker, tmp_path, publish
     dropped = 10 - capacity
     assert end.segments == 1 + capacity
     assert end.dropped_frames == dropped * WINDOW
-    told = [(gap.frames, gap.reason, gap.detail) for gap in listener.of(Gap)]
-    assert told == [(WINDOW, "queue_full", f"no place in the queue: {capacity} wait")] * dropped
+    gaps = [(gap.frames, gap.reason, gap.detail) for gap in listener.of(Gap)]
+    assert gaps == [(WINDOW, "queue_full", f"no place in the queue: {capacity} wait")] * dropped
     assert full["transcriber.queue.depth"] == full["transcriber.queue.capacity"] == capacity
     assert full["transcriber.jobs.enqueued"] == 1 + capacity
     assert full["transcriber.jobs.dropped"]["queue_full"] == dropped

@@ -60,13 +60,13 @@ async def test_a_revision_is_no_worse_than_what_was_published(broker, tmp_path, 
 
     listener.check_accounts()
     of = {one.name: [m for m in listener.messages if m.stream == one.name] for one in PEOPLE}
-    told, stands = (
+    live, revised = (
         wer_percent({name: " ".join(m.text for m in what(some) if isinstance(m, Final)) for name, some in of.items()})
         for what in (list, with_revisions)
     )
-    print(f"WER {told:.1f} % told, {stands:.1f} % in the end; left out: {figures['transcriber.revisions.left_out']}")
+    print(f"WER {live:.1f} % live, {revised:.1f} % in the end; left out: {figures['transcriber.revisions.left_out']}")
     assert listener.of(Revision)
-    assert stands <= told
+    assert revised <= live
 
 
 async def test_files_of_real_people_are_right(broker, tmp_path):

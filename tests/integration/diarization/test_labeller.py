@@ -149,8 +149,8 @@ def test_vectors_of_one_voice_are_one_group(voices, order, seed):
     rng = np.random.default_rng(seed)
     centres, order = vectors(rng, voices), [number % voices for number in order]
     drawn = [around(rng, centres[number], 1)[0] for number in order]
-    told_apart = [a @ b for (i, a), (j, b) in combinations(zip(order, drawn, strict=True), 2) if i != j]
-    assume(max(told_apart, default=0) < 0.7)  # some two of six voices are alike
+    similarities = [a @ b for (i, a), (j, b) in combinations(zip(order, drawn, strict=True), 2) if i != j]
+    assume(max(similarities, default=0) < 0.7)  # some two of six voices are alike
     clustering = Clustering(0.73)
     for vector in drawn:
         clustering.add(vector)

@@ -193,11 +193,11 @@ def test_leftovers_of_killed_processes_are_removed(hub, path):
 
 
 def test_progress_is_drawn(hub, path):
-    told = []
+    reports = []
 
-    download(f"{hub.url}/{path.name}", path, SUMS, lambda *progress: told.append(progress))
+    download(f"{hub.url}/{path.name}", path, SUMS, lambda *progress: reports.append(progress))
 
-    assert told[-1] == (path.name, len(BODY), len(BODY))
+    assert reports[-1] == (path.name, len(BODY), len(BODY))
 
 
 def test_hub_that_redirects_elsewhere_than_http_is_reported(path):

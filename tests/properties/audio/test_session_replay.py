@@ -44,7 +44,7 @@ class Step(NamedTuple):
     captured_at: datetime | None = None
 
 
-class Told(NamedTuple):
+class KeptEvent(NamedTuple):
     """An event, and what was kept with it."""
 
     event: Window | Silence | Gap
@@ -67,7 +67,7 @@ class Recording:
 
     def __init__(self, session, skipped_at=None):
         self.session = session
-        self.told: list[Told] = []
+        self.emitted: list[KeptEvent] = []
         self.skipped_at = skipped_at
 
     def take(self, number, step, *, lost=True):
@@ -93,7 +93,7 @@ class Recording:
             settle(session, event)
             if isinstance(event, Gap) and event.reason == "bad_input" and not event.frames:
                 self.skipped_at = event.start_frame
-            self.told.append(Told(event, number, self._kept(event)))
+            self.emitted.append(KeptEvent(event, number, self._kept(event)))
         return Fed(before, session.clock - (session.received - received), session.clock, received, offsets)
 
     def _kept(self, event):
@@ -159,13 +159,13 @@ def described(event):
     return place
 
 
-def check_that_anybody_can_go_on(steps, new_session, wanted):
+def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
     """After each of the events that ``wanted`` picks, another session says what the first one said."""
     first = Recording(new_session(None))
     fed = [first.take(number, step) for number, step in enumerate(steps)]
     rate = first.session.rate
-    for index in wanted(len(first.told)):
-        event, step, kept = first.told[index]
+    for index in wanted(len(first.emitted)):
+        event, step, kept = first.emitted[index]
         start = min(replay_from(place, rate) for place in event.places)
         # A payload that is a gap is not needed once that is told.
         coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
@@ -175,21 +175,21 @@ def check_that_anybody_can_go_on(steps, new_session, wanted):
         other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
         assert other.session.places == event.places
         # Whoever goes on knows whether the gap before its first message was told.
-        untold = any(
+        to_report = any(
             isinstance(later.event, Gap) and later.step == again and later.event.reason == "slow_consumer"
-            for later in first.told[index + 1 :]
+            for later in first.emitted[index + 1 :]
         )
         for number in range(again, len(steps)):
-            other.take(number, steps[number], lost=number > again or untold)
+            other.take(number, steps[number], lost=number > again or to_report)
 
-        expected = [described(later.event) for later in first.told[index + 1 :]]
-        assert [described(told.event) for told in other.told] == expected
+        expected = [described(later.event) for later in first.emitted[index + 1 :]]
+        assert [described(one.event) for one in other.emitted] == expected
         assert other.session.account.snapshot() == first.session.account.snapshot()
         assert (other.session.clock, other.session.received) == (first.session.clock, first.session.received)
         assert other.session.segments == first.session.segments
         assert known(other.session) == known(first.session)
     assert first.session.clock == first.session.received + first.session.account[FrameOutcome.LOST]
-    return [told.event for told in first.told]
+    return [one.event for one in first.emitted]
 
 
 @st.composite
@@ -229,7 +229,7 @@ def test_a_daemon_that_resumes_after_any_event_publishes_all_that_follows_it(
 ):
     steps = steps_of(audio.payload(fmt), fmt, sizes, befallen)
 
-    check_that_anybody_can_go_on(
+    check_that_any_event_can_be_resumed_from(
         steps,
         lambda mark: Session("call", fmt, policy, EAR, max_hole_s=600, bookmark=mark),
         lambda events: chance.sample(range(events), min(events, 4)),
@@ -243,10 +243,10 @@ def test_with_the_real_network_on_real_speech_too():
     steps = [Step("audio", piece) for piece in sliced(payload, SPEECH_FORMAT, [960])]
     steps.insert(700, Step("pause"))
 
-    events = check_that_anybody_can_go_on(
+    events = check_that_any_event_can_be_resumed_from(
         [*steps, Step("close")],
         lambda mark: Session("call", SPEECH_FORMAT, policy, network, max_hole_s=600, bookmark=mark),
-        lambda told: range(0, told, 3),
+        lambda count: range(0, count, 3),
     )
 
     kinds = [type(event) for event in events]
@@ -400,13 +400,13 @@ def test_rubbish_that_was_reported_is_not_reported_again():
     fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(10.0, replayable=True)
     mark = SessionResumePoint(0, (ChannelResumePoint(0, 0, 0, 0),), FrameAccount(1), skipped_at=640)
     session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
-    told = []
+    emitted = []
 
     for _ in range(4):
         session.feed(bytes(640))
-        told.append(len(session.skip("it is broken")))
+        emitted.append(len(session.skip("it is broken")))
 
-    assert told == [0, 0, 1, 1]
+    assert emitted == [0, 0, 1, 1]
 
 
 def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():

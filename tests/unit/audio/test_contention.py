@@ -68,9 +68,9 @@ def test_recordings_that_follow_each_other_are_all_accepted(claim):
 def test_one_that_begins_again_after_a_long_hole_is_accepted():
     contention = Contention(DEFAULT)
 
-    told = [contention.judge(AudioHeaders(offset=offset), 0.0) for offset in (1_000, 600_000, 0, 600_000 - PAYLOAD)]
+    verdicts = [contention.judge(AudioHeaders(offset=offset), 0.0) for offset in (1_000, 600_000, 0, 600_000 - PAYLOAD)]
 
-    assert told == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.CONTENTION_BEGUN]
+    assert verdicts == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.CONTENTION_BEGUN]
 
 
 def test_many_recordings_in_a_row_are_all_accepted_however_fast():
@@ -109,15 +109,15 @@ def test_a_payload_without_headers_belongs_to_the_accepted_recording():
 
 def test_it_is_noticed_once_and_over_when_the_other_one_is_gone():
     contention = Contention(DEFAULT)
-    told = []
+    verdicts = []
 
     for number in range(2_000):
         names = "ab" if number < 500 else "b"
-        told += [contention.judge(by_session(name, number), number * STEP_S) for name in names]
+        verdicts += [contention.judge(by_session(name, number), number * STEP_S) for name in names]
 
-    changes = [verdict for verdict in told if verdict in {Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER}]
+    changes = [verdict for verdict in verdicts if verdict in {Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER}]
     assert changes == [Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER]
-    assert told.index(Verdict.CONTENTION_OVER) - 1_000 == round(FORGET_S / STEP_S) - 1
+    assert verdicts.index(Verdict.CONTENTION_OVER) - 1_000 == round(FORGET_S / STEP_S) - 1
 
 
 MESSAGES = st.builds(

@@ -84,11 +84,11 @@ def test_halfway_through_the_silence_it_is_known_how_the_window_ends(left_s):
 
     source.push(silence(1))
     assert (too_soon, source.closing) == (False, True)
-    foretold = source.closing_cut()
+    predicted = source.closing_cut()
     (cut,) = source.push(silence(KEPT))
 
-    np.testing.assert_array_equal(foretold.samples, cut.samples)
-    assert (foretold.start, foretold.frames, foretold.lead_s) == (cut.start, cut.frames, cut.lead_s)
+    np.testing.assert_array_equal(predicted.samples, cut.samples)
+    assert (predicted.start, predicted.frames, predicted.lead_s) == (cut.start, cut.frames, cut.lead_s)
     assert not source.closing
 
 
@@ -435,11 +435,11 @@ def test_a_window_knows_who_spoke_in_the_two_seconds_before_it(left_s):
 def test_the_open_window_knows_whether_there_was_speech_and_how_far_it_was_detected():
     source, deaf = cutter(), WindowCutter(RATE, WindowPolicy(WINDOW_S), None)
 
-    told = []
+    states = []
     for piece in (silence(20), speech(MIN_SPEECH_FRAMES - 1), speech(1), silence(10)):
         source.push(piece)
-        told.append((source.spoken, source.last_speech, source.open_s * RATE / BEAT))
+        states.append((source.spoken, source.last_speech, source.open_s * RATE / BEAT))
     deaf.push(silence(20))
 
-    assert told == [(False, -1, 20), (False, 21, 22), (True, 22, 23), (True, 22, 33)]
+    assert states == [(False, -1, 20), (False, 21, 22), (True, 22, 23), (True, 22, 33)]
     assert (deaf.spoken, deaf.last_speech) == (True, 20)

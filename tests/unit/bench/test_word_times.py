@@ -13,8 +13,10 @@ RATE = 16_000
 def recording(sentences):
     """One word a second, a sentence each, all as loud."""
     words = tuple(Word(f"w{n}", n + 0.2, n + 0.8) for n in range(sentences))
-    told = tuple(Sentence(word.text, word.start_s, word.end_s) for word in words)
-    return Recording("r", " ".join(word.text for word in words), np.ones(sentences * RATE, np.float32), told, words)
+    sentences_said = tuple(Sentence(word.text, word.start_s, word.end_s) for word in words)
+    return Recording(
+        "r", " ".join(word.text for word in words), np.ones(sentences * RATE, np.float32), sentences_said, words
+    )
 
 
 def test_quiet_is_put_in_before_the_first_word_and_between_sentences():
@@ -40,5 +42,5 @@ def test_errors_are_of_words_that_were_transcribed_right_and_of_the_first_after_
     assert (times.in_quiet, times.words) == (1, 3)
     figures = times.figures()
     assert (figures["words"], figures["in_quiet_percent"]) == (2, 33.33)
-    table = markdown({"cuts": {"live": {"whisper": figures, "told": figures}}})
+    table = markdown({"cuts": {"live": {"whisper": figures, "published": figures}}})
     assert table.splitlines()[-1].count("33.33 %") == 2

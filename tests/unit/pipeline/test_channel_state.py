@@ -161,10 +161,10 @@ def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all
     settings = load_settings(buffer_duration_secs=1)
     speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]))
-    told = speaker.state()
+    state = speaker.state()
 
     answer = timed([("gale", 0.3), ("warning", 0.9), ("north", 1.5)], lead_s=1.0)
-    assert ChannelState(settings, told).final(window(1), answer, again=True).text == "north"
+    assert ChannelState(settings, state).final(window(1), answer, again=True).text == "north"
 
 
 def frames(*ranges_s, seconds):
@@ -242,8 +242,8 @@ def test_moving_words_out_of_pauses_changes_only_their_times():
     without, _ = heard_in(None)
     one, other = ChannelState(load_settings()), ChannelState(load_settings())
 
-    told, plain = one.final(with_speech, answer), other.final(without, answer)
+    moved, plain = one.final(with_speech, answer), other.final(without, answer)
 
-    assert told.text == plain.text
-    assert told.words != plain.words
+    assert moved.text == plain.text
+    assert moved.words != plain.words
     assert one.state() == other.state()

@@ -167,10 +167,12 @@ def test_a_suppressed_text_to_which_nothing_was_left_is_empty():
     context = LeftContext(REACH_S, HOLD_S)
     context.close_window(answer([("the", 4.0), ("end", 4.8)], 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
 
-    told_later = context.close_window(answer([], 0.0, suppressed="rate"), TranscribedRange(5.0, 10.0, 5.0), again=True)
+    published_later = context.close_window(
+        answer([], 0.0, suppressed="rate"), TranscribedRange(5.0, 10.0, 5.0), again=True
+    )
     after = context.close_window(answer([], 9.5, suppressed="rate"), TranscribedRange(10.0, 12.0, 0.5))
 
-    assert [(one.text, one.words, one.suppressed) for one in (told_later, after)] == [("", (), "rate")] * 2
+    assert [(one.text, one.words, one.suppressed) for one in (published_later, after)] == [("", (), "rate")] * 2
 
 
 @pytest.mark.parametrize("nothing", [[], [("north", 10.8)]])

@@ -105,20 +105,20 @@ KINDS = st.sampled_from(["said", "said", "said", "over", "nothing", "silence", "
 
 @given(st.lists(st.tuples(KINDS, st.integers(1, 10)), max_size=40), st.randoms(use_true_random=False))
 def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, chance):
-    told, at = [], 0
+    events, at = [], 0
     for kind, halves in pieces:
         start_s, end_s = at / 2, (at + halves) / 2
         at += halves if kind != "unknown" else 0
         match kind:
             case "silence":
-                told.append((kind, silent(start_s, end_s)))
+                events.append((kind, silent(start_s, end_s)))
             case "gap" | "unknown":
-                told.append((kind, (round(start_s * RATE), halves * HALF * (kind == "gap"))))
+                events.append((kind, (round(start_s * RATE), halves * HALF * (kind == "gap"))))
             case "nothing":
-                told.append((kind, part(start_s, end_s)))
+                events.append((kind, part(start_s, end_s)))
             case _:
                 language = "de" if kind == "german" else "en"
-                told.append((kind, part(start_s, end_s, f"w{at}", over=kind == "over", language=language)))
+                events.append((kind, part(start_s, end_s, f"w{at}", over=kind == "over", language=language)))
 
     def found_in(order, **how):
         passages = Passages(RATE, **how)
@@ -127,17 +127,17 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
             found += passages.gap(*what) if kind in {"gap", "unknown"} else passages.add(what)
         return found + passages.end()
 
-    found = found_in(told)
+    found = found_in(events)
 
     # Silences and gaps come at once: before text that is older, perhaps, and never after text that is newer.
-    early = [one for one in enumerate(told) if one[1][0] in {"silence", "gap", "unknown"}]
-    late = [one for one in enumerate(told) if one[1][0] not in {"silence", "gap", "unknown"}]
+    early = [one for one in enumerate(events) if one[1][0] in {"silence", "gap", "unknown"}]
+    late = [one for one in enumerate(events) if one[1][0] not in {"silence", "gap", "unknown"}]
     mixed = []
     while early or late:
         first = early if early and (not late or early[0][0] < late[0][0] or chance.random() < 0.5) else late
         mixed.append(first.pop(0)[1])
     assert ranges(found_in(mixed)) == ranges(found)
-    assert ranges(found_in(told, in_order=True)) == ranges(found)
+    assert ranges(found_in(events, in_order=True)) == ranges(found)
     for one in found:
         assert one.frames <= PASSAGE_S * RATE
         assert len(one.finals) > 1

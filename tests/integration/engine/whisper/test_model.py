@@ -395,9 +395,9 @@ def test_languages_are_detected_in_one_encoder_run_whatever_was_transcribed_befo
     detected = []
     detect = binding.whisper_lang_auto_detect
 
-    def spy(*told):
-        detected.append(told)
-        return detect(*told)
+    def spy(*arguments):
+        detected.append(arguments)
+        return detect(*arguments)
 
     monkeypatch.setattr(binding, "whisper_lang_auto_detect", spy)
     first = multilingual.detect(SPEECH)

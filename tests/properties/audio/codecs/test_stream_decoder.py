@@ -121,7 +121,7 @@ def test_however_it_is_cut_it_is_the_same(name, sizes):
 
 
 DAMAGED = ["webm", "webm, short clusters", "webm, 60 ms packets", "ogg, a packet a page"]
-DAMAGES = ["noise", "zeros", "longer", "half", "flipped", "lost", "told lost"]
+DAMAGES = ["noise", "zeros", "longer", "half", "flipped", "lost", "reported lost"]
 
 
 def damaged(chunk, how, rng):
@@ -163,7 +163,7 @@ def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
     number = 2 + round(at * (len(chunks) - 4))
     chunks[number] = damaged(chunks[number], how, random.Random(seed))
 
-    found = listen(encoding_of(name), chunks, {number + 1} if how == "told lost" else ())
+    found = listen(encoding_of(name), chunks, {number + 1} if how == "reported lost" else ())
 
     samples, known = spread_loosely(found, expected, name)
     wrong = ~known | (np.abs(samples.astype(int) - expected) > 600).any(axis=1)
@@ -171,7 +171,7 @@ def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
     chunk = size * len(expected) / len(data)
     cluster = 0.3 * RATE if "short" in name else 0
     assert wrong.sum() <= 3 * chunk + cluster + 4 * MAX_PACKET_FRAMES + CONVERGED
-    if how == "told lost":
+    if how == "reported lost":
         assert not any(isinstance(one, Unreadable) for one in found)
     elif how in {"noise", "zeros", "longer"} and size > LARGEST_PACKET:  # noise in a packet of WebM is noise to hear
         assert any(isinstance(one, Unreadable) for one in found)

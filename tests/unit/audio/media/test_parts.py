@@ -111,10 +111,10 @@ def test_a_file_behind_another_that_cannot_be_read_is_reported_where_it_lies():
 
     pieces = list(open_media(OGG["opus"] + speex + OGG["flac 16"]).pieces)
 
-    (told,) = [piece for piece in pieces if piece.missing]
-    assert told.data == b""
-    assert "\n" not in told.missing
-    assert told.frame == pytest.approx(len(SPEECH), abs=0.1 * rate)
+    (reported,) = [piece for piece in pieces if piece.missing]
+    assert reported.data == b""
+    assert "\n" not in reported.missing
+    assert reported.frame == pytest.approx(len(SPEECH), abs=0.1 * rate)
     assert pieces[-1].frame + len(pieces[-1].data) // 4 == pytest.approx(2 * len(SPEECH), abs=0.2 * rate)
 
 
