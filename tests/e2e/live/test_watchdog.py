@@ -34,7 +34,7 @@ def server_of(daemon):
 
 
 def silences(daemon):
-    return daemon.log().count("connecting anew: the broker is silent")
+    return daemon.log().count("connecting again: the broker is silent")
 
 
 async def test_a_broker_that_hangs_is_left_for_another_within_ten_seconds(tmp_path):
@@ -146,4 +146,4 @@ async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tm
 
     assert status == 1
     assert said in daemon.log()
-    assert daemon.log().count("connecting anew") == 3
+    assert daemon.log().count("connecting again") == 3
