@@ -4,7 +4,7 @@ many levels, made here and the same each time.
 Out: by kind, words an hour of audio, and the share of it that came as ``silence``, kept from whisper. As a part of ``bench.words`` it
 is minutes through the daemon; by itself it is hours of each kind, without a broker and as fast as the machine can: cut, gated,
 asked and judged by the daemon's own pieces with its default settings. Without the gate whisper hears all of it, which takes time: so
-less is heard of each kind, and words an hour are scaled.
+less of each kind is transcribed, and words an hour are scaled.
 """
 
 from argparse import ArgumentParser
@@ -40,7 +40,7 @@ STRETCH_S = 10.0
 
 QUICK_MINUTES = 0.2
 TEXTS_KEPT = 5
-"""Texts of each kind that are told."""
+"""Texts of each kind that are kept in the results."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def measure(
 
 
 def transcribed(sound: Recording, windows: Sequence[Window], session: Offline) -> Results:
-    """What is told of a session with nothing but ``sound``; all but ``windows`` of it is ``silence``."""
+    """What is published of a session with nothing but ``sound``; all but ``windows`` of it is ``silence``."""
     held, texts = Counter[str](), list[str]()
     for window in windows:
         _, answer = session.ask(window)
@@ -143,7 +143,7 @@ def figures(played: list[Played]) -> Results:
 
 
 def _levels(kind: str, seconds: float) -> Samples:
-    """Each stretch is drawn anew."""
+    """Each stretch is drawn independently."""
     rng, size = np.random.default_rng(SEED), int(STRETCH_S * WHISPER_SAMPLE_RATE)
     stretches = int(np.ceil(seconds / STRETCH_S))
     levels_db = np.resize(LEVELS_DB, stretches).tolist()

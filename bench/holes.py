@@ -9,7 +9,7 @@ Out: by length and filling the word error rate, the difference to the same audio
 with 95 % intervals (bootstrap over stretches of twenty words, since a hole harms the words beside it); how many windows there
 were, how many of less than a second, how many silences, and how many seconds of words these silences hold.
 Everything takes hours on two cores, even of tiny.en; ``--parts``, ``--fillings``, ``--lengths``, ``--percent`` and ``--minutes``
-make it less, and what is known so far is told as it goes.
+make it less, and results so far are printed as it runs.
 """
 
 from argparse import ArgumentParser
@@ -82,7 +82,7 @@ Filling = Callable[[Samples, Hole], None]
 
 
 class Heard(NamedTuple):
-    """What was heard of recordings with holes.
+    """What was transcribed of recordings with holes.
 
     Attributes:
         errors: of all stretches.

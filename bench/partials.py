@@ -41,7 +41,7 @@ from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 LOAD = 0.6
-"""Share of whisper's time that finals take, as far as an unloaded machine tells; under load it is a third more."""
+"""Share of whisper's time that finals take, as far as an unloaded machine shows; under load it is a third more."""
 
 IN_STEP = 8
 """Streams, and places in the queue: so few that one encode more would be seen."""

@@ -4,7 +4,7 @@ In: a model, and recordings with what is said in them (``bench.lib.speech.corpor
 in the defaults; then passages of them once more, as with ``SECOND_PASS=1`` and time enough; and all of it as files are heard.
 
 Out: the word error rate of each with its 95 % interval over recordings, and of the revised text against that of the files; what
-became of the passages; words that were told right and are missing in the revised text; whisper's time for a second of audio.
+became of the passages; words that were published right and are missing in the revised text; whisper's time for a second of audio.
 """
 
 from argparse import ArgumentParser
@@ -104,7 +104,7 @@ def hear_twice(
     costs: dict[str, Cost],
     became: Counter[str],
 ) -> tuple[Played, Played]:
-    """What is told at first, and what stands in the end."""
+    """What is published at first, and what stands in the end."""
     first_pass, again = Played(recording, recording.name), Played(recording, recording.name)
     offline, second = Offline(ears, settings, language), SecondPass(ears, settings, WHISPER_SAMPLE_RATE)
     finals: dict[int, Final] = {}
@@ -152,7 +152,7 @@ def errors(played: Iterable[Played], split: Split) -> Errors:
 
 
 def missing(first_pass: Played, again: Played, split: Split) -> int:
-    """Words that were told right, and of which nothing is told any more."""
+    """Words that were published right, and are missing after the revisions."""
     true = said_in(first_pass.recording, split)
 
     def of(played: Played) -> dict[int, str | None]:

@@ -1,6 +1,6 @@
 """What happens in one run. In: a seed. Out: recordings to publish, the faults meanwhile, and the daemon's settings.
 
-A recording is one session: its payloads, and what a listener must be told about it. All chance is here and in the seed, so
+A recording is one session: its payloads, and what must be published about it. All chance is here and in the seed, so
 that a seed means the same run every time, but for the time that things take.
 """
 
@@ -250,7 +250,7 @@ def _held(rng: random.Random, least_s: float, most_s: float, *, quick: bool) -> 
 
 
 def _ramp(rng: random.Random, frames: int) -> Samples:
-    """Rises by 1 every other frame and begins again: the median tells the place of a window to about 65 frames."""
+    """Rises by 1 every other frame and begins again: the median gives the place of a window to about 65 frames."""
     return (RAMP_FLOOR + (np.arange(frames) // 2 + rng.randrange(RAMP_SPAN)) % RAMP_SPAN).astype(np.int16)
 
 

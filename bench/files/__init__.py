@@ -63,5 +63,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _anywhere() -> tuple[float, ...]:
-    """Three parts of a file, the last one late: whoever goes on there has the most to pass over."""
+    """Three parts of a file, the last one late: a daemon that resumes there has the most to skip."""
     return (*sorted(random.uniform(0.05, 0.8) for _ in range(2)), 0.9)

@@ -105,7 +105,7 @@ class Offline:
         return self.follow(window, self.ask(window)[1])
 
     def ask(self, window: Window) -> tuple[Job, Transcript]:
-        """What the model heard of a window, as the worker hands it back; ``follow`` is to be told before the next one."""
+        """The model's transcript of a window, as the worker returns it; call ``follow`` with it before the next window."""
         speech = window.cut.speech
         job = Job(
             stream=window.session.id,

@@ -609,5 +609,5 @@ async def test_tls_part_refuses_clients_without_a_certificate(encrypted, certifi
 
     error = await refusal(encrypted, tls=context, nkeys_seed=str(seeds / "READER"))
 
-    # TLS 1.3 tells the client after the handshake: the error is of whichever step finds the connection gone.
+    # TLS 1.3 reports it to the client after the handshake: the error is of whichever step finds the connection gone.
     assert error is not None

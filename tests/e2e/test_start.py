@@ -33,7 +33,7 @@ WINDOW = 24_000
 
 @pytest.fixture(scope="module", autouse=True)
 def broker_of_all():
-    """It answers whoever is told of none: what else is wrong is found out behind it."""
+    """The default for tests that set no broker: errors after the connection are found behind it."""
     with EmbeddedBroker() as broker, pytest.MonkeyPatch.context() as patch:
         patch.setenv("NATS_URL", broker.url)
         yield

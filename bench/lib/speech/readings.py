@@ -104,7 +104,7 @@ class Cast:
         Args:
             say: who speaks the sentence of that number.
             pauses_s: shortest and longest pause.
-            enough: told the number of sentences and the seconds so far.
+            enough: whether to stop, given the number of sentences and the seconds so far.
             longest: words of a sentence, if not as many as it has.
             pause_after: whether it also ends with a pause.
         """

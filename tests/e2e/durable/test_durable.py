@@ -187,7 +187,7 @@ async def test_malformed_stored_messages_loop_nowhere(broker, tmp_path, publishe
     assert heard[-3:] == ["601", "602", "603"]
     used = [text for text in found.text if 500 <= int(text) <= 600]
     assert used == sorted(used)
-    # Each is heard, or told of.
+    # Each is transcribed or reported.
     reported = [gap for gap in found.of(Gap) if (gap.reason, gap.frames) == ("bad_input", 0)]
     assert found.of(Gap) == reported
     assert len(used) + len(reported) == len(payloads)

@@ -267,7 +267,7 @@ async def test_what_lies_behind_a_file_is_transcribed_and_what_cannot_be_read_of
 
 
 async def test_a_click_that_is_lost_costs_a_file_nothing(broker, tmp_path):
-    """A short hole lies within a window: its frames are told twice, and none is missing."""
+    """A short hole lies within a window: its frames are reported twice, and none is missing."""
     audio = without_packets(make("webm opus"), "webm", range(30, 38))
     async with (
         file_client(broker) as desk,
@@ -311,7 +311,7 @@ async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_continues(
 
 @pytest.mark.usefixtures("quick")
 async def test_file_that_kills_with_every_window_is_given_up(broker, tmp_path):
-    """Here the thread dies, and the process ends as if it were told to: that counts, too."""
+    """Here the thread dies, and the process ends as on SIGTERM: that counts, too."""
     levels = np.full((12 * RATE, 1), round(700 * 32.768), np.int16)
     daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=1)
     async with file_client(broker) as desk:

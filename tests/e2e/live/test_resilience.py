@@ -77,7 +77,7 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
 
 
 async def test_text_made_while_the_broker_is_away_comes_when_it_is_back(tmp_path):
-    """A stream on the broker keeps what comes, whoever is connected first."""
+    """A stream on the broker keeps what arrives, in whichever order the clients connect."""
     jetstream = ("--jetstream", "--store_dir", str(tmp_path / "store"))
     with EmbeddedBroker(*jetstream) as broker:
         async with (
@@ -160,7 +160,7 @@ async def test_an_engine_error_is_a_gap_and_the_stream_continues(broker, tmp_pat
 
     (gap,) = listener.of(Gap)
     assert (gap.start_frame, gap.frames, gap.reason) == (WINDOW, WINDOW, "engine_error")
-    assert gap.detail == "the fake model failed, as it was told"
+    assert gap.detail == "the fake model failed, as requested"
     assert (end.transcribed_frames, end.dropped_frames) == (2 * WINDOW, WINDOW)
     listener.check_accounts()
 
@@ -187,7 +187,7 @@ async def test_a_dead_worker_ends_the_process_with_1_and_says_what_was_lost(brok
     assert status == 1
     assert listener.of(Gap)[0].reason == "engine_error"
     assert end.dropped_frames == WINDOW + 100
-    assert "the fake model crashed, as it was told" in daemon.log()
+    assert "the fake model crashed, as requested" in daemon.log()
     listener.check_accounts()
 
 

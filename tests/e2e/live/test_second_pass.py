@@ -1,4 +1,4 @@
-"""The second pass: what has been said is heard again in one piece, and told better, or not at all."""
+"""The second pass: published text is transcribed again in one piece, and revised or left as it is."""
 
 import numpy as np
 import pytest
@@ -197,7 +197,7 @@ def resumed(found):
 
 
 async def test_of_two_speakers_each_passage_is_revised_once_across_a_crash(broker, tmp_path, publisher):
-    """The windows of channel 0 are told before those of channel 1; the daemon dies after the first revision."""
+    """The windows of channel 0 are published before those of channel 1; the daemon dies after the first revision."""
     await provisioned(broker)
     levels = [101 + n % 99 for n in range(2 * 46)]
     death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._transcribe:2 SIGKILL"}

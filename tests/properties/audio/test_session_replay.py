@@ -1,4 +1,4 @@
-"""Whoever goes on with a recording cuts the same windows as if nothing had happened, and its account is the same."""
+"""A daemon that resumes a recording cuts the same windows as if nothing had happened, and its account is the same."""
 
 import json
 from dataclasses import replace
@@ -167,14 +167,14 @@ def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
     for index in wanted(len(first.emitted)):
         event, step, kept = first.emitted[index]
         start = min(replay_from(place, rate) for place in event.places)
-        # A payload that is a gap is not needed once that is told.
+        # A payload that is a gap is not needed once that is published.
         coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
         again = min(coming, next((n for n, one in enumerate(fed) if one.end > start), coming))
         clock = fed[again].start if start >= fed[again].start else fed[again].before
         mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
         other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
         assert other.session.places == event.places
-        # Whoever goes on knows whether the gap before its first message was told.
+        # A daemon that resumes knows whether the gap before its first message was published.
         to_report = any(
             isinstance(later.event, Gap) and later.step == again and later.event.reason == "slow_consumer"
             for later in first.emitted[index + 1 :]

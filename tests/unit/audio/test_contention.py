@@ -1,4 +1,4 @@
-"""Two publishers on one stream: one is heard, whatever tells them apart, and it does not matter who looks."""
+"""Two publishers on one stream: one is accepted, whatever distinguishes them, and every daemon decides alike."""
 
 import pytest
 from hypothesis import given, strategies as st

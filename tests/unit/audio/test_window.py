@@ -328,7 +328,7 @@ def test_what_a_full_window_left_to_the_next_one_waits_for_the_end_of_speech_onl
     assert ends([full]) == [160]
     assert ends([rest]) == [160 + KEPT]
     assert rest.speech_final
-    assert rest.silent  # whoever was left the words has it heard all the same
+    assert rest.silent  # the next window, which got the words, is transcribed all the same
     # Where windows are for when nobody waits, or nothing is left to the next one, it lasts until somebody speaks.
     assert ends(busy[1:2]) == ends(alone[1:2]) == [210 - PRE_ROLL_FRAMES]
 

@@ -13,7 +13,7 @@ from transcriber.engine.queue_slots import QueueSlots
 
 
 async def test_a_promised_slot_is_not_lost_to_a_faster_task():
-    """Between the promise and its keeping another one takes the place: whoever was promised it waits on, and first."""
+    """Between the promise and its keeping another task takes the slot: the first task keeps waiting, ahead of all others."""
     queue = JobQueue(1)
     worker: Any = SimpleNamespace(queue=queue, on_room=[])
     places = QueueSlots(worker)

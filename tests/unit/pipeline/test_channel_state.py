@@ -108,7 +108,7 @@ def test_words_at_the_end_of_a_full_window_are_said_with_the_next_one():
 
 
 def test_a_window_that_failed_is_not_made_up_for_by_the_one_after_it_whenever_it_is_known():
-    """It is told as missing; its words must not come with another one."""
+    """It is published as missing; its words must not come with another one."""
     for late in (False, True):
         speaker = ChannelState(load_settings(buffer_duration_secs=1))
         if late:

@@ -1,4 +1,4 @@
-"""The second pass: what has been said is heard again in one piece, and told better, or not at all."""
+"""The second pass: published text is transcribed again in one piece, and revised or left as it is."""
 
 from dataclasses import replace
 from itertools import pairwise

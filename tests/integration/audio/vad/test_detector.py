@@ -11,4 +11,4 @@ def test_the_runtime_of_the_network_sends_no_telemetry(tmp_path):
     homes = {name: str(tmp_path) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
     subprocess.run([sys.executable, "-c", code], env=os.environ | homes, check=True, cwd=ROOT)
 
-    assert list(tmp_path.iterdir()) == []  # it writes down who it is before it tells anything
+    assert list(tmp_path.iterdir()) == []  # it stores an id before it sends anything

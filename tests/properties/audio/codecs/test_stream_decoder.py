@@ -138,7 +138,7 @@ def damaged(chunk, how, rng):
             flipped = bytearray(chunk)
             for _ in range(10):
                 flipped[rng.randrange(len(chunk))] ^= 1 << rng.randrange(8)
-            # The stamp of a cluster is believed: nothing tells that it is wrong.
+            # The stamp of a cluster is believed: nothing shows that it is wrong.
             for found in re.finditer(rb"\x1f\x43\xb6\x75", chunk):
                 flipped[found.start() : found.start() + 24] = chunk[found.start() : found.start() + 24]
             return bytes(flipped)
@@ -153,7 +153,7 @@ def damaged(chunk, how, rng):
     at=st.floats(0, 1),
     seed=st.integers(0, 2**16),
 )
-@example(name="webm", how="flipped", size=417, at=0.375, seed=38426)  # 10 ms of a packet are lost, and nothing tells
+@example(name="webm", how="flipped", size=417, at=0.375, seed=38426)  # 10 ms of a packet are lost without a sign
 @example(name="webm, 60 ms packets", how="noise", size=285, at=0.53125, seed=12270)  # noise like a cluster's timestamp
 @example(name="webm", how="flipped", size=697, at=0.0, seed=697)  # a wild time, and then a block that is lost
 def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
@@ -391,7 +391,7 @@ def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
 
 
 def test_a_payload_that_is_broken_at_every_byte_is_reported_once():
-    """Whoever is told acts on it, on the event loop."""
+    """Each report is handled on the event loop."""
     stream = StreamDecoder(Encoding.WEBM, max_hole_s=600)
     list(stream.feed(webm_head() + cluster(0)))
 

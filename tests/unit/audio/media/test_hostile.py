@@ -162,7 +162,7 @@ def test_what_cannot_be_decoded_is_one_line_that_says_why(data, error, words, ca
 
 @pytest.mark.parametrize("text", [PLAYLIST, CONCAT, DASH, SDP, b"ID3\4\0\0\0\0\0\0" + PLAYLIST, b"\xff\xfb" + PLAYLIST])
 def test_a_file_cannot_have_another_one_opened(text, tmp_path):
-    """A pipe tells: who opens it to read waits for a writer, and a writer is refused while nobody reads."""
+    """A pipe shows it: opening it to read waits for a writer, and a writer is refused while nobody reads."""
     (tmp_path / "speech.wav").write_bytes(make("wav s16"))
     os.mkfifo(tmp_path / "pipe")
 
@@ -309,7 +309,7 @@ def test_what_was_lost_in_a_flac_file_is_a_hole_of_that_length():
 
 
 def test_what_was_overwritten_in_an_mp3_file_is_a_hole_of_about_that_length():
-    """It has no time stamps: bytes are all that tells."""
+    """It has no time stamps: only the bytes show the length."""
     data = bytearray(encode(KINDS["mp3 cbr"], np.tile(SPEECH, (4, 1)), 48_000))
     data[30_000:54_000] = bytes(24_000)
 

@@ -1,4 +1,4 @@
-"""Files that are several, one behind the other, or that change in the middle: all of it is heard, or it is told."""
+"""Files that are several, one behind the other, or that change in the middle: all of it is decoded or reported."""
 
 import itertools
 

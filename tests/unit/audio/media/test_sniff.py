@@ -191,7 +191,7 @@ def test_a_fragment_is_all_there_or_the_file_is_cut_off():
     edges = [at - 4 for at in range(len(whole)) if whole.startswith(b"moof", at)]
     assert len(edges) > 5
     everything = len(pcm(open_media(whole)))
-    assert open_media(whole).frames is None  # each fragment tells its own length alone
+    assert open_media(whole).frames is None  # each fragment states its own length alone
 
     for number, (edge, following) in enumerate(itertools.pairwise(edges[1:])):
         assert len(pcm(open_media(whole[:edge]))) < everything * (number + 2) / len(edges)
