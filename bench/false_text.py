@@ -3,7 +3,7 @@ many levels, made here and the same each time.
 
 Out: by kind, words an hour of audio, and the share of it that came as ``silence``, kept from whisper. As a part of ``bench.words`` it
 is minutes through the daemon; by itself it is hours of each kind, without a broker and as fast as the machine can: cut, gated,
-asked and judged by the daemon's own pieces with its default settings. Without the gate whisper hears all of it, which takes time: so
+asked and judged by the daemon's own pieces with its default settings. Without the gate whisper transcribes all of it, which takes time: so
 less of each kind is transcribed, and words an hour are scaled.
 """
 

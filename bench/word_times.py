@@ -1,7 +1,7 @@
 """Published times of words, beside when they are said: by whisper's time stamps alone, and kept out of pauses.
 
 In: a model, and recordings whose words have times (``bench.lib.speech.material``): as they are, and with 20 s of quiet before them and 8 s of it after
-every third sentence. They are cut as live audio and as files are. Out: seconds by which the start of a word that was heard right is off, the
+every third sentence. They are cut as live audio and as files are. Out: seconds by which the start of a word that was transcribed right is off, the
 same of first words after the quiet that was put in, and how many words are timed where there is nothing but that quiet. Nothing of it depends
 on how fast the machine is. ``--table`` prints Markdown.
 """
@@ -42,7 +42,7 @@ class Times:
     """Of one way.
 
     Attributes:
-        off_s: of each word that was heard right, how far its start is off.
+        off_s: of each word that was transcribed right, how far its start is off.
         first_off_s: of those among them that are the first after quiet.
         in_quiet: words that are timed within quiet that was put in, of ``words``.
     """

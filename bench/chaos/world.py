@@ -1,4 +1,4 @@
-"""What faults act upon: a broker with its disk, a bad network, and daemons that somebody restarts when they end.
+"""What faults act upon: a broker with its disk, a bad network, and daemons that are restarted when they end.
 
 As in a cluster: a daemon that ends by itself is started again, and a broker that died comes back with the same disk.
 """
@@ -28,7 +28,7 @@ from transcriber.testing.faulty_proxy import FaultyProxy
 AUDIO, TEXT = "AUDIO", "TRANSCRIPTS"
 
 READY_S = 10.0
-"""For a new daemon to become ready; the run goes on without it."""
+"""For a new daemon to become ready; the run continues without it."""
 
 STOP_S = 20.0
 """For a daemon to end after SIGTERM."""

@@ -2,7 +2,7 @@
 
 Out, of ten hours of FLAC and of MP3, engine stubbed: how fast, at what cost, in how much memory, whether every frame is accounted
 for; and the same file once more, with three ``kill -9`` on the way: whether its results are those of the undisturbed run, and how
-long it takes to go on. Of an hour of FLAC, with the bundled model: memory and speed. And how much later the text of a live
+long it takes to resume. Of an hour of FLAC, with the bundled model: memory and speed. And how much later the text of a live
 stream comes beside a running file, and beside that and 16 requests that are kept going.
 
 ``--mp3-hours 87``: 5 GB of MP3, undisturbed, engine stubbed, and nothing else.

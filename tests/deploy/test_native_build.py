@@ -66,7 +66,7 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def heard(python, tmp_path_factory):
-    """What the new build and the wheel hear, each in a process of its own that runs in another folder."""
+    """What the new build and the wheel transcribe, each in a process of its own that runs in another folder."""
     folder = tmp_path_factory.mktemp("heard")
     (folder / "q8_0.bin").write_bytes(quantized(DEMO_MODEL))
     (folder / "f16.bin").symlink_to(DEMO_MODEL)

@@ -217,7 +217,7 @@ def test_an_unreachable_broker_is_status_3_and_hides_the_password():
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_where_nobody_answers_is_said_before_a_model_is_looked_for(silent, tmp_path):
-    """Who loads a model for minutes would hear of it then."""
+    """Otherwise it would be reported only after minutes of loading a model."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1] if silent else free_port()
         env = {

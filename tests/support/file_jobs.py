@@ -130,7 +130,7 @@ def wav(samples, rate=RATE):
 
 
 def stepped_levels(seconds, rate=RATE):
-    """A level for every second, as (frames, 1) int16: the fake model hears which."""
+    """A level for every second, as (frames, 1) int16: the fake model transcribes which."""
     levels = (np.arange(seconds) % 900 + 50) * 32.768
     return np.repeat(np.round(levels), rate).astype(np.int16)[:, np.newaxis]
 

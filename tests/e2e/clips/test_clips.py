@@ -179,7 +179,7 @@ async def test_a_clip_longer_than_a_window_is_transcribed_whole_and_in_order(bro
         reply = await ask(publisher, payload, response_format="verbose_json")
 
     verbose = json.loads(reply.data)
-    # Windows of levels have no quiet place, so they overlap, and a word may be heard in two halves: none is missing.
+    # Windows of levels have no quiet place, so they overlap, and a word may be transcribed in two halves: none is missing.
     heard = [int(word) for word in verbose["text"].split()]
     assert set(levels) <= set(heard)
     assert verbose["duration"] == 20.0
@@ -440,7 +440,7 @@ async def test_sigterm_answers_a_clip_of_which_only_one_window_is_queued(broker,
         reply = await ask(publisher, wav(b"".join(level(int(loud), RATE // 2) for loud in levels)))
         assert await daemon.ended() == 0
 
-    assert list(dict.fromkeys(text(reply).split())) == levels  # a word may be heard in two halves
+    assert list(dict.fromkeys(text(reply).split())) == levels  # a word may be transcribed in two halves
 
 
 async def test_sigterm_refuses_the_requests_for_which_no_time_is_left(broker, tmp_path, publisher):

@@ -232,7 +232,7 @@ async def test_the_next_daemon_knows_the_language_as_the_one_before_it_knew_it(b
             for name in ("alone", "killed"):
                 await store(publisher, name, level(heard, 4 * WINDOW), offset=4 * number * WINDOW)
             if number in {1, 2, 5, 6, 7}:
-                # The other one is the same stream, heard at once when all of it is there.
+                # The other one is the same stream, transcribed at once when all of it is there.
                 await until_stored(publisher, lambda found, number=number: len(found.text) > number, "killed")
                 await place.kill()
         for name in ("alone", "killed"):
@@ -247,7 +247,7 @@ async def test_the_next_daemon_knows_the_language_as_the_one_before_it_knew_it(b
 
 
 async def test_words_that_were_left_to_the_next_window_are_published_once_across_crashes(broker, tmp_path, publisher):
-    """The model hears a number each half second; each window is heard with the four seconds before it."""
+    """The model transcribes a number each half second; each window has four seconds of left context."""
     await provisioned(broker)
     context = {"BUFFER_DURATION_SECS": 2, "LEFT_CONTEXT_SECS": 4, "HOLD_BACK_SECS": 0.5, "FAKE_WORD_S": 0.5}
     async with Restarted(broker, tmp_path, **ENV | context) as place:
@@ -619,7 +619,7 @@ async def test_garbage_among_the_transcripts_is_no_end(broker, tmp_path, publish
         (end,) = await listener.ends(1)
         assert daemon.process.poll() is None
 
-    # Who finds no place to go on at begins a new session with what is not acknowledged.
+    # A daemon that finds no place to resume at begins a new session with what is not acknowledged.
     assert end.transcribed_frames >= WINDOW
     assert listener.of(Final)[-1].text == "2"
 

@@ -1,4 +1,4 @@
-"""Two channels heard apart: each has its own windows, label and account."""
+"""Two channels split: each has its own windows, label and account."""
 
 import asyncio
 from collections import defaultdict

@@ -215,7 +215,7 @@ async def test_a_recorder_that_simply_stops_ends_like_any_other_stream(
 
     listener.check_accounts()
     assert [status.state for status in listener.of(Status)] == ["started", "stalled"] * 2
-    # What was cut short cannot be heard, and nobody knows how long it would have been.
+    # What was cut short cannot be decoded, and its length is unknown.
     assert [(gap.reason, gap.frames) for gap in listener.of(Gap)] == [("bad_input", 0)] * (2 if what == "audio" else 0)
     assert ("payload skipped" in daemon.log()) == (what == "audio")
 

@@ -1,4 +1,4 @@
-"""Several channels as one: each is heard, whatever the others hold."""
+"""Several channels as one: each is transcribed, whatever the others hold."""
 
 import numpy as np
 

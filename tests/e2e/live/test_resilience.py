@@ -35,7 +35,7 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
             sent = {"counted": 0, "plain": 0}
 
             async def speak_on():
-                """A counted publisher, whose offsets go on while nobody hears, and one without offsets."""
+                """A counted publisher, whose offsets rise while no daemon listens, and one without offsets."""
                 try:
                     await speak(publisher, "counted", level(5, 1_600), offset=sent["counted"])
                     await speak(publisher, "plain", level(6, 1_600))

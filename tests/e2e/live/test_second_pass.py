@@ -21,7 +21,7 @@ def broker(tmp_path):
         yield running
 
 
-# With a daemon: the model hears a number each half second, and mishears those of even level in less than 1.2 s.
+# With a daemon: the model transcribes a number each half second, and wrongly those of even level in less than 1.2 s.
 
 HEARS = {
     "INPUT_SAMPLE_RATE": RATE,

@@ -36,7 +36,7 @@ def quiet(seconds):
 
 
 FULL_S = 5 - HELD_BACK_FRAMES * FRAME_SAMPLES / 16_000
-"""Seconds of a full window of silence: the next one begins a little earlier, in case somebody has begun to speak."""
+"""Seconds of a full window of silence: the next one begins a little earlier, in case speech has begun."""
 
 
 def noise(seconds):

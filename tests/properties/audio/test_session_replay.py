@@ -63,7 +63,7 @@ class Fed(NamedTuple):
 
 
 class Recording:
-    """Hands steps to a session, and keeps what another one needs to go on; as JSON, so that no object is shared."""
+    """Hands steps to a session, and keeps what another one needs to resume; as JSON, so that no object is shared."""
 
     def __init__(self, session, skipped_at=None):
         self.session = session
@@ -337,7 +337,7 @@ def test_audio_is_replayed_from_a_place_where_samples_and_beats_begin(rate, grid
 
 
 class CountingEar(LoudnessDetector):
-    """Counts what it hears."""
+    """Counts the frames that it gets."""
 
     rows = 0
 
@@ -454,7 +454,7 @@ def test_the_open_window_can_be_looked_at_at_any_time():
     for piece in sliced(pcm(said), fmt, [1_600]):
         session.feed(piece)
         cutter = session.cutter(0)
-        if cutter.open_s > 0:  # else these ears have heard nothing
+        if cutter.open_s > 0:  # else this detector has had no frame
             window = session.open_window(0)
             numbers.append(window.number)
             assert window.start_frame == session.places[0].frame

@@ -1,4 +1,4 @@
-"""Whatever is heard, however it is cut: no sample is lost or doubled, no window too long, and slices do not matter."""
+"""Whatever the audio, however it is cut: no sample is lost or doubled, no window too long, and slices do not matter."""
 
 import math
 from itertools import pairwise
@@ -23,7 +23,7 @@ NETWORKS = st.sampled_from([EAR, EAR, EAR, SILERO])
 
 
 def cuts_of(payload, fmt, policy, network, sizes, eager=(True,)):
-    """Of each channel that is heard."""
+    """Of each channel that is transcribed."""
     run = (ReplayableRun if policy.replayable else ContiguousRun)(fmt, policy, network)
     found = [
         one

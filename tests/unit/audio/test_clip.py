@@ -1,4 +1,4 @@
-"""A whole recording as windows, and who was heard in them."""
+"""A whole recording as windows, and who speaks in them."""
 
 import numpy as np
 import pytest

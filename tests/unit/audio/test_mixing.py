@@ -1,4 +1,4 @@
-"""Several channels as one: each is heard, whatever the others hold."""
+"""Several channels as one: each is in the mix, whatever the others hold."""
 
 import io
 from typing import Any

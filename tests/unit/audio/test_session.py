@@ -141,7 +141,7 @@ def test_a_window_after_words_held_back_is_transcribed_though_nobody_speaks():
 
 
 def test_words_that_were_held_back_wait_for_the_window_after_a_bridge():
-    """One of nothing but bridges is never heard, and leaves them to the next one."""
+    """One of nothing but bridges is never transcribed, and leaves them to the next one."""
     fmt = AudioFormat(SampleFormat.F32LE, rate=16_000)
     policy = WindowPolicy(160 * FRAME_SAMPLES / 16_000, quiet_cut=False, speech_gate=True, left_context_s=5.0)
     session = Session("s", fmt, policy, LoudnessDetector(), max_hole_s=1)

@@ -45,7 +45,7 @@ def ends(cuts):
 
 
 def check_samples(cuts, samples):
-    """Each cut has the run's own samples, of its range and of what it hears around it."""
+    """Each cut has the run's own samples, of its range and of the audio around it."""
     for cut in cuts:
         begin = cut.start - round(cut.lead_s * RATE)
         end = cut.start + cut.frames + round(cut.tail_s * RATE)
@@ -329,7 +329,7 @@ def test_what_a_full_window_left_to_the_next_one_waits_for_the_end_of_speech_onl
     assert ends([rest]) == [160 + KEPT]
     assert rest.speech_final
     assert rest.silent  # the next window, which got the words, is transcribed all the same
-    # Where windows are for when nobody waits, or nothing is left to the next one, it lasts until somebody speaks.
+    # Where windows are for when nobody waits, or nothing is left to the next one, it lasts until speech begins.
     assert ends(busy[1:2]) == ends(alone[1:2]) == [210 - PRE_ROLL_FRAMES]
 
 

@@ -178,7 +178,7 @@ BEATS = ["one", "two", "three"]
         ({"new": [f"gale{n:02}" for n in range(40)]}, {"speech_s": 0.5}, "rate"),
         ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 2.0}, None),
         ({"new": ["no,"] * 16, "doubt": "repetition"}, {"speech_s": 0.3}, "repetition"),
-        # Four times in all, but not within the window: people count so, and a loop would go on.
+        # Four times in all, but not within the window: people count so, and a loop would continue.
         ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"}, {"speech_s": 3.0}, None),
         (
             {"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"},

@@ -21,7 +21,7 @@ WEBM = AudioHeaders(content_type="audio/webm")
 
 
 class Notes:
-    """Takes down what it hears."""
+    """Records what it is given."""
 
     def __init__(self):
         self.frames, self.began = 0, 0

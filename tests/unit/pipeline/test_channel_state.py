@@ -93,7 +93,7 @@ def timed(words, lead_s=0.0):
 
 
 def full(number, lead_s=0.0):
-    """A window that was full while somebody spoke."""
+    """A window that was full during speech."""
     cut = replace(window(number).cut, lead_s=lead_s, goes_on=True)
     return replace(window(number), cut=cut)
 
@@ -168,7 +168,7 @@ def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all
 
 
 def frames(*ranges_s, seconds):
-    """What a detector makes of a window in which somebody speaks then."""
+    """What a detector makes of a window with speech then."""
     speech = np.zeros(round(seconds / FRAME_S), np.float32)
     for start_s, end_s in ranges_s:
         speech[round(start_s / FRAME_S) : round(end_s / FRAME_S)] = 0.9
@@ -209,7 +209,7 @@ def test_words_of_a_partial_are_timed_where_there_is_speech():
 
 
 def test_words_that_slipped_into_the_pause_before_a_window_are_timed_within_it():
-    """Whisper hears what comes before the window, too, and takes the pause there for the beginning of the sentence."""
+    """Whisper gets the left context, too, and takes the pause there for the beginning of the sentence."""
     before = frames((0, 0.5), seconds=2)
     window, answer = heard_in(frames((0.25, 4), seconds=4), before, start_s=20, seconds=4)
     slipped = replace(

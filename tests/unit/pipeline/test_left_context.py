@@ -1,4 +1,4 @@
-"""Windows heard with what came before them: each word is written once, whatever the two passes make of it."""
+"""Windows transcribed with left context: each word is written once, whatever the two passes make of it."""
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -12,7 +12,7 @@ WORD_S = 0.3
 
 
 def answer(words, begin_s, language="en", **about):
-    """Of what whisper heard from ``begin_s`` on: ``words`` are (word, time of its middle in the session)."""
+    """Of what whisper transcribed from ``begin_s`` on: ``words`` are (word, time of its middle in the session)."""
     timed = tuple(Word(word, at_s - WORD_S / 2 - begin_s, at_s + WORD_S / 2 - begin_s, 0.9) for word, at_s in words)
     return Transcript(text_of(timed, language), timed, language, -0.1, None, 0.1, **about)
 
@@ -37,9 +37,9 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         # The last word is held back, with its punctuation.
         ([("the", 4.0), ("answer", 4.3), ("is", 4.8)], [("the", 4.0), ("answer", 4.3), ("is", 4.8), ("yes", 5.3)], ("the answer", "is yes")),
         ([("the", 4.0), ("answer.", 4.8)], [("The", 4.0), ("answer", 4.8), ("is", 5.2)], ("the", "answer is")),
-        # Half a word that is near the edge is written as it is heard when it is whole.
+        # Half a word that is near the edge is written as it is transcribed when it is whole.
         ([("an", 4.2), ("explo", 4.85)], [("an", 4.2), ("explosion", 4.95), ("that", 5.4)], ("an", "explosion that")),
-        # What is written stays, and is found though it is heard in another way.
+        # What is written stays, and is found though it is transcribed in another way.
         ([("big", 3.5), ("kettle", 4.2)], [("big", 3.5), ("cattle", 4.3), ("went", 5.2)], ("big kettle", "went")),
         ([("any", 3.5), ("thing", 4.0)], [("anything", 3.8), ("goes", 5.2)], ("any thing", "goes")),
         ([("anything", 3.8)], [("any", 3.5), ("thing", 4.0), ("goes", 5.2)], ("anything", "goes")),
@@ -48,7 +48,7 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("c", 3.0), ("d", 4.0), ("e", 5.3)], ("a b c d", "e")),
         ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("a", 1.0), ("d", 4.0), ("e", 5.3)], ("a b c d", "e")),
         ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("a", 1.0), ("b", 2.0), ("e", 5.3)], ("a b c d", "e")),
-        # Words that only the second pass hears: long before the cut they come too late, near it they do not.
+        # Words that only the second pass transcribes: long before the cut they come too late, near it they do not.
         ([("a", 1.0), ("d", 4.0)], [("a", 1.0), ("b", 2.0), ("d", 4.0), ("e", 5.3)], ("a d", "e")),
         ([("a", 1.0), ("d", 4.0)], [("a", 1.0), ("d", 4.0), ("x", 4.8), ("e", 5.3)], ("a d", "x e")),
         # Repeated words.
@@ -58,7 +58,7 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         ([("a", 3.0), ("b", 3.5), ("c", 4.0)], [("a", 2.5), ("b", 2.9), ("c", 3.4), ("d", 4.7)], ("a b c", "d")),
         # A number that is written in another way.
         ([("one", 3.0), ("hundred", 3.4), ("and", 3.7), ("sixty", 4.1)], [("160", 3.6), ("steps", 5.2)], ("one hundred and sixty", "steps")),
-        # The second pass hears nothing: what the first one was not sure of is all there is.
+        # The second pass transcribes nothing: what the first one was not sure of is all there is.
         ([("the", 4.0), ("end", 4.8)], [], ("the", "end")),
         ([], [("hello", 5.5)], ("", "hello")),
         ([], [("hello", 2.0), ("there", 5.5)], ("", "hello there")),
@@ -126,7 +126,7 @@ def test_a_partial_shows_what_a_final_would_hold_back_and_changes_nothing():
 
 
 def test_without_left_context_what_was_held_back_is_written_all_the_same():
-    """The text before was doubted, or another language is spoken: the next window hears nothing before it."""
+    """The text before was doubted, or another language is spoken: the next window has no left context."""
     assert two_windows([("the", 4.0), ("end", 4.8)], [("now", 5.4)], lead_s=0.0) == ("the", "end now")
 
 
@@ -160,7 +160,7 @@ def test_of_a_suppressed_text_nothing_is_shown_but_what_was_left_to_it_is_not_lo
     after = context.close_window(answer([("new", 10.4)], 9.5), TranscribedRange(10.0, 12.0, 0.5))
 
     assert (doubted.text, doubted.suppressed, after.text) == ("end", "repetition", "new")
-    assert [round(word.start_s, 2) for word in words_of(doubted)] == [-0.35]  # where it was heard
+    assert [round(word.start_s, 2) for word in words_of(doubted)] == [-0.35]  # where it was transcribed
 
 
 def test_a_suppressed_text_to_which_nothing_was_left_is_empty():
@@ -177,7 +177,7 @@ def test_a_suppressed_text_to_which_nothing_was_left_is_empty():
 
 @pytest.mark.parametrize("nothing", [[], [("north", 10.8)]])
 def test_after_what_is_missing_nothing_comes_again_though_the_next_window_says_nothing(nothing):
-    """Silence, or all of it is held back: then the window after that hears far back."""
+    """Silence, or all of it is held back: then the window after that has long left context."""
     context = LeftContext(REACH_S, HOLD_S)
     context.close_window(answer([("gale", 3.0), ("force", 4.0)], 0.0), TranscribedRange(0.0, 5.0))
     context.interrupted()
@@ -207,7 +207,7 @@ def test_where_speech_has_ended_words_that_slip_over_the_end_are_written():
         context.close_window(answer([("the", 4.0), ("end", 5.2)], 0.0), TranscribedRange(0.0, 5.0, tail_s=0.5)).text
         == "the end"
     )
-    words = (Word("the", 4.0, 4.2, 0.9), Word("end", 5.0, 5.0, 0.9))  # nothing is heard after it, and it has no length
+    words = (Word("the", 4.0, 4.2, 0.9), Word("end", 5.0, 5.0, 0.9))  # nothing follows it, and it has no length
     alone = LeftContext(REACH_S, 0.0).close_window(
         Transcript("the end", words, "en", -0.1, None, 0.1), TranscribedRange(0.0, 5.0, goes_on=True)
     )
@@ -319,7 +319,7 @@ def test_whatever_is_transcribed_is_taken_from_it_in_order(first, second, langua
     parts = list("".join(word for word, _ in second)) if language == "zh" else [word for word, _ in second]
     endings = [parts[n:] for n in range(len(parts) + 1)]
     left = [word[0].strip() for word in held]
-    # What was held back further ago than was heard again comes first.
+    # What was held back before the left context comes first.
     allowed = {space.join([*left[:n], *ending]) for n in range(len(left) + 1) for ending in endings}
     assert out.text in allowed
     assert all(word.start_s <= word.end_s for word in words_of(out))

@@ -149,7 +149,7 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
 
 
 def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1):
-    """An answer to a passage that is heard with so much before it."""
+    """An answer to a passage with so much left context."""
     timed = tuple(Word(word, n * step_s, (n + 1) * step_s, 0.9) for n, word in enumerate(words))
     return Transcript(" ".join(words), timed, "en", avg_logprob, None, 0.0, lead_s=lead_s)
 

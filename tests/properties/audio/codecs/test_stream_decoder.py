@@ -25,7 +25,7 @@ MS = RATE // 1000
 PRE_SKIP = 312
 LARGEST_PACKET = 700
 CONVERGED = RATE // 5
-"""Frames after a hole in which a decoder may still sound otherwise than one that heard all."""
+"""Frames after a hole in which a decoder may still sound otherwise than one that decoded all."""
 
 CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
     "webm": ("webm", {}),

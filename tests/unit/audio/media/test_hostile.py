@@ -100,7 +100,7 @@ def nest_boxes(count: int) -> bytes:
 
 
 def encrypted_webm() -> bytes:
-    """Whose key is not in it: noise, as far as anybody can tell."""
+    """Without its key: the packets are noise."""
     key = element(0x5035, element(0x47E1, b"\5") + element(0x47E2, bytes(16)))
     encoding = element(0x6D80, element(0x6240, element(0x5033, b"\1") + key))
     noise = random.Random(1)
