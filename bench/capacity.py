@@ -46,7 +46,7 @@ FINE = 0.04
 """The step below capacity and the one above differ by no more, or by one stream."""
 
 STEADY, TOLERABLE = 0.005, 0.01
-"""Shares of audio: what cannot be told from none, since the growth of a short step is uncertain; and 1 %."""
+"""Shares of audio: what cannot be distinguished from none, since the growth of a short step is uncertain; and 1 %."""
 
 PATIENCE_S = 120.0
 """For the last ``end``: a queue may hold 20 s, and much more where the machine became slower."""
@@ -223,7 +223,7 @@ def queue_growth(finals: Iterable[Final]) -> float:
     """Seconds by which the wait in the queue surely rises in a second: the slope less two standard errors, at least 0.
 
     Least squares over the windows of each stream but its first, which came to an empty queue. Streams are compared only
-    with themselves: whoever comes behind many others waits longer each time, and that is no overload. Windows that end with
+    with themselves: the last of many streams waits longer each time, and that is no overload. Windows that end with
     speech come at odd times, and their waits differ by chance.
     """
     waits_s: dict[str, list[tuple[float, float]]] = {}

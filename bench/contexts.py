@@ -4,11 +4,11 @@ In: a model, and recordings with what is said in them: for the demo model the bu
 heard (Debian's espeak-ng and flite; left out where they are missing), for any other ``bench.lib.speech.corpora``, readings also under
 noise; or a user's own (``bench.lib.recordings`` says how they lie). Ways to cut: every five seconds as the daemon does, words or no;
 at pauses, where no cut blurs the comparison; and single sentences of up to 1, 2 and 3 s, which the end of speech makes windows
-of. Every context has a model of its own; all of them hear one piece before the next.
+of. Every context has a model of its own; all of them transcribe one piece before the next.
 
 Out: by cut, corpus and context the errors, the difference to the full context with its 95 % interval (bootstrap over
 recordings), pieces with other words, doubtful answers and whether asking again at a wide one helped, and the time of a
-window; words invented where nobody speaks; and whether what a model heard before changes what it hears next. The demo model
+window; words invented where nobody speaks; and whether what a model transcribed before changes what it transcribes next. The demo model
 takes two minutes on two cores, base.en a quarter of an hour.
 """
 
@@ -250,7 +250,7 @@ def asked_again(pieces: Sequence[Piece], heard: Sequence[Heard], split: Split = 
 
 
 def invented(answers: Mapping[int, Sequence[Heard]]) -> Results:
-    """By context: windows without speech, and what was heard in them."""
+    """By context: windows without speech, and what was transcribed in them."""
     return {
         str(ctx or "full"): {
             "windows": len(heard),

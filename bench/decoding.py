@@ -267,7 +267,7 @@ def _errors(played: Sequence[Played], split: Split) -> Errors:
 
 
 def _said_in(recording: Recording, window: Window, lead_s: float) -> str | None:
-    """What is said in a window and before it, as far as it is heard; None where nobody knows."""
+    """What is said in a window and before it, as far as it is in the audio; None where nobody knows."""
     if recording.words is None:
         return None
     start_s = window.start_frame / WHISPER_SAMPLE_RATE - lead_s

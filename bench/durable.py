@@ -53,7 +53,7 @@ TEXT_BYTES = 2500
 
 STREAMS = (1, 40)
 IN_A_ROW = 50
-"""Payloads that are stored before anybody asks whether they are."""
+"""Payloads that are stored before their acknowledgements are checked."""
 
 RESTART = {"INPUT_SAMPLE_RATE": "16000", "STREAM_IDLE_SECS": "3600", "HEARTBEAT_TIMEOUT_SECS": "3600"}
 """One session, though nothing comes between two daemons."""
@@ -367,7 +367,7 @@ async def _restart_all(url: str, lengths_s: tuple[float, ...], rounds: int) -> d
             await _keep(connection, [f"audio.{length_s:.0f}"], window)
             took_s, final = await _start_until_heard(url, finals, length_s, 1)
             if final.start != length_s + number * WINDOW_S:
-                raise SystemExit(f"the daemon did not go on in its session, but at {final.start} s")
+                raise SystemExit(f"the daemon did not resume its session, but at {final.start} s")
             row.append(1000 * took_s)
     return rows
 

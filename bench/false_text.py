@@ -3,8 +3,8 @@ many levels, made here and the same each time.
 
 Out: by kind, words an hour of audio, and the share of it that came as ``silence``, kept from whisper. As a part of ``bench.words`` it
 is minutes through the daemon; by itself it is hours of each kind, without a broker and as fast as the machine can: cut, gated,
-asked and judged by the daemon's own pieces with its default settings. Without the gate whisper hears all of it, which takes time: so
-less is heard of each kind, and words an hour are scaled.
+asked and judged by the daemon's own pieces with its default settings. Without the gate whisper transcribes all of it, which takes time: so
+less of each kind is transcribed, and words an hour are scaled.
 """
 
 from argparse import ArgumentParser
@@ -39,8 +39,8 @@ STRETCH_S = 10.0
 
 
 QUICK_MINUTES = 0.2
-TOLD = 5
-"""Texts of each kind that are told."""
+TEXTS_KEPT = 5
+"""Texts of each kind that are kept in the results."""
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -75,12 +75,12 @@ def measure(
             windows = [window for window, _ in windows_of(sound, settings, Silero())]
             note(f"false text: {name}: of {some_s / 60:g} minutes of {sound.name} {len(windows)} windows are heard")
             for model, ear in ears.items():
-                results[name][model][sound.name] = told_of(sound, windows, Offline(ear, settings, language))
+                results[name][model][sound.name] = transcribed(sound, windows, Offline(ear, settings, language))
     return results
 
 
-def told_of(sound: Recording, windows: Sequence[Window], session: Offline) -> Results:
-    """What is told of a session with nothing but ``sound``; all but ``windows`` of it is ``silence``."""
+def transcribed(sound: Recording, windows: Sequence[Window], session: Offline) -> Results:
+    """What is published of a session with nothing but ``sound``; all but ``windows`` of it is ``silence``."""
     held, texts = Counter[str](), list[str]()
     for window in windows:
         _, answer = session.ask(window)
@@ -97,7 +97,7 @@ def told_of(sound: Recording, windows: Sequence[Window], session: Offline) -> Re
         "windows_with_words": sum(bool(words(text)) for text in texts),
         "windows_with_text": sum(bool(text) for text in texts),
         "held_back": {reason: number for reason, number in held.items() if reason},
-        "texts": [text for text in texts if text][:TOLD],
+        "texts": [text for text in texts if text][:TEXTS_KEPT],
     }
 
 
@@ -143,7 +143,7 @@ def figures(played: list[Played]) -> Results:
 
 
 def _levels(kind: str, seconds: float) -> Samples:
-    """Each stretch is drawn anew."""
+    """Each stretch is drawn independently."""
     rng, size = np.random.default_rng(SEED), int(STRETCH_S * WHISPER_SAMPLE_RATE)
     stretches = int(np.ceil(seconds / STRETCH_S))
     levels_db = np.resize(LEVELS_DB, stretches).tolist()

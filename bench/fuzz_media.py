@@ -169,7 +169,7 @@ def measure(quick: bool, files: int, seed: int) -> Results:
 
 
 class _Child:
-    """A process that decodes what it is told."""
+    """A process that decodes the payloads it is sent."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")

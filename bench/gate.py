@@ -5,7 +5,7 @@ recordings, with their words' times, at -40 to 0 dBFS, alone and in white noise,
 tones and clicks at -60 to -6 dBFS. Windows of 5 s, and of 1 to 2 s; one is with speech that holds 0.3 s of words.
 
 Out: how many windows with speech pass and how many without are stopped, in percent, by kind, signal-to-noise ratio in dB and
-window; how many ms after the truth speech is seen to start and to end; the share of frames that the network hears;
+window; how many ms after the truth speech is seen to start and to end; the share of frames that the network gets;
 and what one stream costs in percent of a core, for which the machine should have nothing else to do.
 """
 
@@ -58,7 +58,7 @@ class Window(NamedTuple):
 
 
 class CountingNetwork:
-    """The network, and how many frames it heard."""
+    """The network, and how many frames it got."""
 
     def __init__(self) -> None:
         self.heard = 0
@@ -179,7 +179,7 @@ def found_edges(network: CountingNetwork, rng: np.random.Generator, talks: list[
 
 
 def share_heard(network: CountingNetwork, runs: list[Samples]) -> float:
-    """Of the frames of these runs, how many the network heard, pre-roll included."""
+    """Of the frames of these runs, how many the network got, pre-roll included."""
     network.heard = 0
     frames = sum(len(speech_of(network, run)) for run in runs)
     return round(network.heard / frames, 4)

@@ -1,4 +1,4 @@
-"""Which holes may be bridged, and with what: words lost where payloads are missing and the audio goes on as if none were.
+"""Which holes may be bridged, and with what: words lost where payloads are missing and the audio continues as if none were.
 
 In: a model, and recordings with what is said in them: people and readings of ``bench.lib.speech.corpora``, or a user's own
 (``bench.lib.recordings`` says how they lie). They get holes whose length is known: single ones of one length, one every 2 s at a
@@ -9,7 +9,7 @@ Out: by length and filling the word error rate, the difference to the same audio
 with 95 % intervals (bootstrap over stretches of twenty words, since a hole harms the words beside it); how many windows there
 were, how many of less than a second, how many silences, and how many seconds of words these silences hold.
 Everything takes hours on two cores, even of tiny.en; ``--parts``, ``--fillings``, ``--lengths``, ``--percent`` and ``--minutes``
-make it less, and what is known so far is told as it goes.
+make it less, and results so far are printed as it runs.
 """
 
 from argparse import ArgumentParser
@@ -82,7 +82,7 @@ Filling = Callable[[Samples, Hole], None]
 
 
 class Heard(NamedTuple):
-    """What was heard of recordings with holes.
+    """What was transcribed of recordings with holes.
 
     Attributes:
         errors: of all stretches.
@@ -274,17 +274,17 @@ def faded(samples: Samples, hole: Hole) -> None:
 
 
 def before(samples: Samples, hole: Hole) -> None:
-    """What was last heard, backwards and fading out."""
+    """The audio before the hole, backwards and fading out."""
     samples[hole.start : hole.end] = _out_of_the_past(samples, hole)
 
 
 def after(samples: Samples, hole: Hole) -> None:
-    """What is heard next, backwards and fading in."""
+    """The audio behind the hole, backwards and fading in."""
     samples[hole.start : hole.end] = _out_of_the_future(samples, hole)
 
 
 def both(samples: Samples, hole: Hole) -> None:
-    """From what was last heard to what is heard next, each backwards."""
+    """From the audio before the hole to that behind it, each backwards."""
     samples[hole.start : hole.end] = _out_of_the_past(samples, hole) + _out_of_the_future(samples, hole)
 
 

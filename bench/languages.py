@@ -1,7 +1,7 @@
 """Which language is spoken: how soon it is known, how soon a change is found, and how often one is found where there is none.
 
 In: a multilingual model, and texts of our own in five languages in espeak-ng's voices, which are harder to tell than people are;
-long English in a natural voice where that is installed. All as the daemon hears a stream with its defaults, offline. Out, by
+long English in a natural voice where that is installed. All as the daemon transcribes a stream with its defaults, offline. Out, by
 language: in which windows that end by so many seconds are heard, when it was sure, and how many encoder runs that took; how
 many windows a change took; changes without a cause by hours of speech; what 40 s of noise before speech do, behind the detector of
 speech and without it; and how many of the words of the English original are in a translation.
@@ -111,7 +111,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def hear_stream(
     model: MultilingualModel, settings: Settings, network: Network | None, samples: Samples, *, translate: bool = False
 ) -> list[Heard]:
-    """A live stream that is heard whole."""
+    """A live stream that is transcribed whole."""
     offline, found = Offline(model, settings, None, translate=translate), []
     for window in windows(samples, settings, network):
         own = offline.hear(window)
@@ -138,7 +138,7 @@ def _windows(events: Iterable[object]) -> Iterator[Window]:
 
 
 def known(hear: Hear, ears: Counting, reader: Reader, language: str, voices: Sequence[str]) -> Results:
-    """By voice, in turn: of windows that end by so many seconds, and after the ones before, how many are heard as what is spoken."""
+    """By voice, in turn: of windows that end by so many seconds, and after the ones before, for how many the right language is detected."""
     right = {after_s: [0, 0] for after_s in AFTER_S}
     sure_s: list[float | None] = []
     detections, heard_windows, asked = 0, 0, ears.detections

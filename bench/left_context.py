@@ -77,7 +77,7 @@ def measure(
 
 
 def ways(cuts: str, leads: str, holds: str) -> dict[str, Settings]:
-    """By name; first as files are heard, which needs no left context."""
+    """By name; first as files are transcribed, which needs no left context."""
     file_s = load_settings().file_window_secs
     found = {
         f"{file_s:g} s windows": load_settings(
@@ -102,7 +102,7 @@ def figures(hear: Callable[[Recording, Cost], Played], recordings: Sequence[Reco
 
 
 def waits_s(played: Sequence[Played], split: Split) -> list[float]:
-    """From the end of each word that was heard right to when its window was cut."""
+    """From the end of each word that was transcribed right to when its window was cut."""
     waits: list[float] = []
     for one in played:
         said, heard = said_in(one.recording, split), heard_in(one, split).words

@@ -89,9 +89,9 @@ def measure(quick: bool) -> Results:
 
 
 def decoding(clips: list[ClipFile], model: WhisperModel, rounds: int, with_engine: list[ClipFile]) -> Results:
-    """Medians in this process and thread, in turn: from bytes to what whisper hears, ours and by a temporary file; also with it.
+    """Medians in this process and thread, in turn: from bytes to whisper's input, ours and by a temporary file; also with it.
 
-    The files' ways hear nothing of silence; what listening costs us is beside it.
+    The files' ways do not detect silence; what detection costs ours is beside it.
     """
     settings = load_settings()
     policy = WindowPolicy(settings.file_window_secs, quiet_cut=True, speech_threshold=settings.speech_threshold)

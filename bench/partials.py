@@ -1,11 +1,11 @@
 """What partials cost those who wait for finals, and what they bring.
 
-In: a model; the demo model hears the bundled speech, and so do shapes with made-up weights, for what is said to them does not
-matter; any other hears readings and people of ``bench.lib.speech.corpora``.
+In: a model; the demo model transcribes the bundled speech, and so do shapes with made-up weights, for what is said to them does not
+matter; any other transcribes readings and people of ``bench.lib.speech.corpora``.
 
 Two daemons, one with ``PARTIAL_INTERVAL_SECS=1`` and one with 0, are fed in turn, and only one of them at a time.
 
-Loaded: ``PLAIN`` windows, so that both daemons hear the very same ones, of many streams that speak in step, some at a time.
+Loaded: ``PLAIN`` windows, so that both daemons transcribe the very same ones, of many streams that speak in step, some at a time.
 Their windows come at once; the queue has a place for each, so it is half full as long as it is worked off, which is most of the
 time until the next ones come. In the rest partials are made, and one is in hand when the next windows come: nothing delays
 finals more. Out: the mean depth of the queue, p50 and p95 of the finals' ``end_to_end_ms``, and what partials add to them. That should
@@ -41,7 +41,7 @@ from transcriber.testing.broker import EmbeddedBroker
 
 WINDOW_S = 5.0
 LOAD = 0.6
-"""Share of whisper's time that finals take, as far as an unloaded machine tells; under load it is a third more."""
+"""Share of whisper's time that finals take, as far as an unloaded machine shows; under load it is a third more."""
 
 IN_STEP = 8
 """Streams, and places in the queue: so few that one encode more would be seen."""

@@ -4,7 +4,7 @@ In: a model, and recordings with what is said in them (``bench.lib.speech.corpor
 in the defaults; then passages of them once more, as with ``SECOND_PASS=1`` and time enough; and all of it as files are heard.
 
 Out: the word error rate of each with its 95 % interval over recordings, and of the revised text against that of the files; what
-became of the passages; words that were told right and are missing in the revised text; whisper's time for a second of audio.
+became of the passages; words that were published right and are missing in the revised text; whisper's time for a second of audio.
 """
 
 from argparse import ArgumentParser
@@ -76,10 +76,10 @@ def figures(recordings: Sequence[Recording], ears: Remembering, live: Settings, 
     network, duration_s = Silero(), sum(one.duration_s for one in recordings)
     costs = {"live": Cost(), "second": Cost(), "files": Cost()}
     became: Counter[str] = Counter()
-    told, again, files = [], [], []
+    first_pass, again, files = [], [], []
     for one in recordings:
         first, second = hear_twice(one, ears, live, language, network, costs, became)
-        told.append(first)
+        first_pass.append(first)
         again.append(second)
         files.append(
             hear_recording(one, costs["files"], settings=as_file, model=ears, language=language, network=network)
@@ -88,9 +88,9 @@ def figures(recordings: Sequence[Recording], ears: Remembering, live: Settings, 
     return {
         "whisper_s_per_s": {name: round(cost.processing_s / duration_s, 4) for name, cost in costs.items()},
         "passages": dict(became),
-        "right_and_then_missing": sum(missing(a, b, split) for a, b in zip(told, again, strict=True)),
+        "right_and_then_missing": sum(missing(a, b, split) for a, b in zip(first_pass, again, strict=True)),
         "files": score(files, None, split),
-        "live": score(told, reference, split),
+        "live": score(first_pass, reference, split),
         "revised": score(again, reference, split),
     }
 
@@ -104,8 +104,8 @@ def hear_twice(
     costs: dict[str, Cost],
     became: Counter[str],
 ) -> tuple[Played, Played]:
-    """What is told at first, and what stands in the end."""
-    told, again = Played(recording, recording.name), Played(recording, recording.name)
+    """What is published at first, and what stands in the end."""
+    first_pass, again = Played(recording, recording.name), Played(recording, recording.name)
     offline, second = Offline(ears, settings, language), SecondPass(ears, settings, WHISPER_SAMPLE_RATE)
     finals: dict[int, Final] = {}
     passages: list[Passage] = []
@@ -114,9 +114,9 @@ def hear_twice(
             case Window():
                 own = offline.hear(event)
                 costs["live"].processing_s += own.processing_s
-                told.came.append(final_of(event, own, known_s))
-                finals[event.number] = told.finals[-1][1]
-                passages += second.told(event, own)
+                first_pass.came.append(final_of(event, own, known_s))
+                finals[event.number] = first_pass.finals[-1][1]
+                passages += second.transcribed(event, own)
             case Silence():
                 passages += second.silent(event)
     for passage in passages + second.end():
@@ -126,7 +126,7 @@ def hear_twice(
         if isinstance(outcome, Transcript):
             replace(finals, passage, outcome)
     again.came += [Came(0.0, finals[number]) for number in sorted(finals)]
-    return told, again
+    return first_pass, again
 
 
 def replace(finals: dict[int, Final], passage: Passage, outcome: Transcript) -> None:
@@ -151,15 +151,15 @@ def errors(played: Iterable[Played], split: Split) -> Errors:
     )
 
 
-def missing(told: Played, again: Played, split: Split) -> int:
-    """Words that were told right, and of which nothing is told any more."""
-    true = said_in(told.recording, split)
+def missing(first_pass: Played, again: Played, split: Split) -> int:
+    """Words that were published right, and are missing after the revisions."""
+    true = said_in(first_pass.recording, split)
 
     def of(played: Played) -> dict[int, str | None]:
         heard = heard_in(played, split).words
         return {i: None if j is None else heard[j].word for i, j in align(true, heard) if i is not None}
 
-    before, after = of(told), of(again)
+    before, after = of(first_pass), of(again)
     return sum(before.get(i) == word.word and after.get(i) is None for i, word in enumerate(true))
 
 

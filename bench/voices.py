@@ -1,7 +1,7 @@
 """Who speaks, by voice: how much of what is said gets the wrong speaker, and what it costs.
 
 In: conversations of one to four voices, made of the bundled speech, clean and in noise, with what whisper would make of them: the
-right words, and times that are 0.1 s off. Out: percent of the speaking time that is given to somebody else (confusion), beside
+right words, and times that are 0.1 s off. Out: percent of the speaking time that is given to another speaker (confusion), beside
 that of taking all for one speaker, how often the number of speakers is right, and ms a second. All voices are synthetic. The
 bundled ones are two, and the same two lower and higher; where the synthesisers are (Debian's espeak-ng and flite) eight others
 are heard, too. No weights, no figures: ``weights`` is then false.

@@ -1,8 +1,8 @@
-"""When words are told to be said, beside when they are said: by whisper's time stamps alone, and kept out of pauses.
+"""Published times of words, beside when they are said: by whisper's time stamps alone, and kept out of pauses.
 
 In: a model, and recordings whose words have times (``bench.lib.speech.material``): as they are, and with 20 s of quiet before them and 8 s of it after
-every third sentence. They are cut as live audio and as files are. Out: seconds by which the start of a word that was heard right is off, the
-same of first words after the quiet that was put in, and how many words are told where there is nothing but that quiet. Nothing of it depends
+every third sentence. They are cut as live audio and as files are. Out: seconds by which the start of a word that was transcribed right is off, the
+same of first words after the quiet that was put in, and how many words are timed where there is nothing but that quiet. Nothing of it depends
 on how fast the machine is. ``--table`` prints Markdown.
 """
 
@@ -31,10 +31,10 @@ CORPORA = ("readings", "dialogues")
 BEFORE_S, PAUSE_S, SENTENCES = 20.0, 8.0, 3
 QUIET_DB, SEED = -60.0, 7
 EDGE_S = 0.3
-"""A word that is told so little into the quiet is not told in it."""
+"""A word that reaches so little into the quiet does not count as in it."""
 
 QUICK_MINUTES = 1.0
-WAYS = ("whisper", "told")
+WAYS = ("whisper", "published")
 
 
 @dataclass
@@ -42,9 +42,9 @@ class Times:
     """Of one way.
 
     Attributes:
-        off_s: of each word that was heard right, how far its start is off.
+        off_s: of each word that was transcribed right, how far its start is off.
         first_off_s: of those among them that are the first after quiet.
-        in_quiet: words that are told within quiet that was put in, of ``words``.
+        in_quiet: words that are timed within quiet that was put in, of ``words``.
     """
 
     off_s: list[float] = field(default_factory=list)
@@ -126,7 +126,7 @@ def with_quiet(recording: Recording) -> tuple[Recording, list[tuple[float, float
 
 def markdown(results: Results) -> str:
     rows = [
-        "| start of a word, off by: median / 95th / 99th percentile | whisper's stamps | as told | first word after quiet | words told in the quiet |",
+        "| start of a word, off by: median / 95th / 99th percentile | whisper's stamps | as published | first word after quiet | words timed in the quiet |",
         "| --- | --- | --- | --- | --- |",
     ]
     for name, ways in results["cuts"].items():
@@ -150,7 +150,7 @@ def _hear(
     played = {way: Played(recording, recording.name) for way in WAYS}
     for window, known_s in windows_of(recording, settings, Silero()):
         _, answer = offline.ask(window)
-        played["told"].came.append(final_of(window, offline.follow(window, answer), known_s))
+        played["published"].came.append(final_of(window, offline.follow(window, answer), known_s))
         unplaced = bare.follow(window, replace(answer, phrases=()))
         played["whisper"].came.append(final_of(window, unplaced, known_s))
     for way, one in played.items():

@@ -1,4 +1,4 @@
-"""What holds for all tests: the same environment whoever runs them, and no deadline for Hypothesis."""
+"""What holds for all tests: the same environment for every user, and no deadline for Hypothesis."""
 
 import pytest
 from hypothesis import HealthCheck, settings

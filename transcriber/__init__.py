@@ -3,7 +3,7 @@
 import os
 from importlib.metadata import version
 
-# onnxruntime 1.29 and later tell their maker how they are used, and write who tells it, from the moment they are imported
+# onnxruntime 1.29 and later send usage telemetry to their maker, and store an id for it, from the moment they are imported
 # (onnxruntime pull request 27379). Nobody who transcribes has agreed to that.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 

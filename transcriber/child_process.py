@@ -1,4 +1,4 @@
-"""Child processes that end when told to, and never outlive us, not even when we are killed. Linux only."""
+"""Child processes that end on request, and never outlive us, not even when we are killed. Linux only."""
 
 import os
 import subprocess

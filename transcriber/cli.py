@@ -65,13 +65,13 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    # Where whoever called us has closed them there are none, and what is opened first would be written to.
+    # Where the caller has closed them there are none, and what is opened first would be written to.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as we live
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     status = _run(argv)
     for thread in threading.enumerate():
         if thread.name.startswith(DECODING_THREAD):
-            thread.join(_LAST_S)  # most are only just told to end
+            thread.join(_LAST_S)  # most were only just asked to end
     if any(thread.name.startswith((WORKER_THREAD, DECODING_THREAD)) for thread in threading.enumerate()):
         # A worker that was abandoned is still inside whisper.cpp: the interpreter would take itself down around it,
         # which ends in a segmentation fault now and then. For a decoder that hangs it would wait.

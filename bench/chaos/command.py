@@ -76,7 +76,7 @@ async def play_all(plans: Iterable[Plan], at_once: int) -> list[Outcome]:
 
 
 async def _compared(plan: Plan) -> Outcome:
-    """Of real speech nobody knows what the model should hear: it must be what it hears undisturbed."""
+    """Of real speech the right text is unknown: it must be what an undisturbed run transcribes."""
     calm = await play(plan.undisturbed())
     outcome = await play(plan)
     outcome.errors.extend(calm.errors)

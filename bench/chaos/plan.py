@@ -1,6 +1,6 @@
 """What happens in one run. In: a seed. Out: recordings to publish, the faults meanwhile, and the daemon's settings.
 
-A recording is one session: its payloads, and what a listener must be told about it. All chance is here and in the seed, so
+A recording is one session: its payloads, and what must be published about it. All chance is here and in the seed, so
 that a seed means the same run every time, but for the time that things take.
 """
 
@@ -23,7 +23,7 @@ Samples = NDArray[np.int16]
 Model = Literal["fake", "demo", "tiny.en"]
 
 RATE = {"fake": 16_000, "demo": SPEECH_FORMAT.rate, "tiny.en": SPEECH_FORMAT.rate}
-"""Hz; what the fake model hears must pass the resampler untouched."""
+"""Hz; what the fake model gets must pass the resampler untouched."""
 
 SPEED = {"fake": 20.0, "demo": 4.0, "tiny.en": 1.5}
 """Times real time."""
@@ -217,7 +217,7 @@ def covering(*, disk: bool) -> Iterator[Plan]:
 
 
 def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int = 2, **settings: str) -> Plan:
-    """Streams that go on for ``length_s`` seconds, with the faults of one hand."""
+    """Streams that last for ``length_s`` seconds, with the faults of one hand."""
     rng = random.Random(name)
     recordings = [_Publisher(rng, f"s{number}", "fake", SPEED["fake"]).whole(length_s) for number in range(streams)]
     settings = {"BUFFER_DURATION_SECS": "0.5", "FAKE_JOB_S": "0.002"} | settings
@@ -225,7 +225,7 @@ def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int 
 
 
 def fake_text(samples: Samples) -> str:
-    """What the fake model hears in a window."""
+    """What the fake model transcribes in a window."""
     level = round(float(np.median(samples.astype(np.float32) / 32_768)) * 1000) if len(samples) else 0
     return str(level) if level else ""
 
@@ -250,7 +250,7 @@ def _held(rng: random.Random, least_s: float, most_s: float, *, quick: bool) -> 
 
 
 def _ramp(rng: random.Random, frames: int) -> Samples:
-    """Rises by 1 every other frame and begins again: the median tells the place of a window to about 65 frames."""
+    """Rises by 1 every other frame and begins again: the median gives the place of a window to about 65 frames."""
     return (RAMP_FLOOR + (np.arange(frames) // 2 + rng.randrange(RAMP_SPAN)) % RAMP_SPAN).astype(np.int16)
 
 

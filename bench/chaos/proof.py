@@ -112,7 +112,7 @@ def _twice(texts: Sequence[StoredText]) -> list[tuple[str, int]]:
 
 
 def _audio_errors(stream: str, recordings: Sequence[Recording], audio: Sequence[StoredAudio]) -> list[str]:
-    """Is all that the publisher was told is stored there, once, and in order? If not, the rest proves nothing."""
+    """Is all that was to be published stored there, once, and in order? If not, the rest proves nothing."""
     planned = [payload.id for recording in recordings for payload in recording.payloads]
     stored = [message.id for message in audio]
     return [] if stored == planned else [f"{stream}: the audio is not stored as it was published"]
@@ -167,7 +167,7 @@ def _frame_errors(messages: Sequence[AnyMessage]) -> list[str]:
 
 
 def _order_errors(tiles: Sequence[Tile]) -> list[str]:
-    """Stored in the order of their frames; a gap of 0 frames, or within a window, may be told while its window is open."""
+    """Stored in the order of their frames; a gap of 0 frames, or within a window, may be published while its window is open."""
     place, errors = 0, []
     bridged = _bridged(tiles)
     for tile in tiles:
@@ -181,7 +181,7 @@ def _order_errors(tiles: Sequence[Tile]) -> list[str]:
 
 
 def _bridged(tiles: Sequence[Tile]) -> set[int]:
-    """Which of these objects are gaps within windows, told before the window is."""
+    """Which of these objects are gaps within windows, published before the window is."""
     in_order = sorted((tile for tile in tiles if tile.frames), key=lambda tile: tile.start_frame)
     return {id(tile) for tile in in_order} - {id(tile) for tile in tiling(in_order)}
 

@@ -184,7 +184,7 @@ async def _all_acknowledged(client: Client) -> list[str]:
 
 
 def _keep(plan: Plan, outcome: Outcome, world: World, texts: list[StoredText]) -> None:
-    """Leave beside the logs what else tells why it failed."""
+    """Leave beside the logs what else shows why it failed."""
     recordings = [
         f"{r.stream} {r.session}: {r.frames} frames, {len(r.payloads)} payloads, gaps {r.gaps}" for r in plan.recordings
     ]

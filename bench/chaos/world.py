@@ -1,4 +1,4 @@
-"""What faults act upon: a broker with its disk, a bad network, and daemons that somebody restarts when they end.
+"""What faults act upon: a broker with its disk, a bad network, and daemons that are restarted when they end.
 
 As in a cluster: a daemon that ends by itself is started again, and a broker that died comes back with the same disk.
 """
@@ -28,13 +28,13 @@ from transcriber.testing.faulty_proxy import FaultyProxy
 AUDIO, TEXT = "AUDIO", "TRANSCRIPTS"
 
 READY_S = 10.0
-"""For a new daemon to become ready; the run goes on without it."""
+"""For a new daemon to become ready; the run continues without it."""
 
 STOP_S = 20.0
 """For a daemon to end after SIGTERM."""
 
 COULD_NOT_START = 3
-"""Exit status of a daemon that finds no broker: it is for whoever started it to try again."""
+"""Exit status of a daemon that finds no broker: its supervisor has to restart it."""
 
 DISK_BYTES = 256 * 2**20
 SLOW_JOB_S = 0.3
@@ -76,7 +76,7 @@ class Daemon(DaemonProcess):
         super().__init__(url, "demo")
         self._environment |= settings
         self._log.close()
-        self._log = log.open("w+b")  # for whoever wants to know why
+        self._log = log.open("w+b")  # kept to debug failures
         self.expected_to_end = False
 
     def signal(self, number: signal.Signals) -> None:
@@ -117,7 +117,7 @@ class World:
     Attributes:
         faults: how many of each kind were done.
         restarts: daemons and brokers started again.
-        errors: what no fault excuses: daemons that crash, or do not end when told to.
+        errors: what no fault excuses: daemons that crash, or do not end on SIGTERM.
         history: what was done, and when.
     """
 

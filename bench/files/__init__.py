@@ -2,7 +2,7 @@
 
 Out, of ten hours of FLAC and of MP3, engine stubbed: how fast, at what cost, in how much memory, whether every frame is accounted
 for; and the same file once more, with three ``kill -9`` on the way: whether its results are those of the undisturbed run, and how
-long it takes to go on. Of an hour of FLAC, with the bundled model: memory and speed. And how much later the text of a live
+long it takes to resume. Of an hour of FLAC, with the bundled model: memory and speed. And how much later the text of a live
 stream comes beside a running file, and beside that and 16 requests that are kept going.
 
 ``--mp3-hours 87``: 5 GB of MP3, undisturbed, engine stubbed, and nothing else.
@@ -63,5 +63,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _anywhere() -> tuple[float, ...]:
-    """Three parts of a file, the last one late: whoever goes on there has the most to pass over."""
+    """Three parts of a file, the last one late: a daemon that resumes there has the most to skip."""
     return (*sorted(random.uniform(0.05, 0.8) for _ in range(2)), 0.9)

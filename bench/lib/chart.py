@@ -1,6 +1,6 @@
 """Charts as SVG, drawn by matplotlib, readable on light and dark ground. In: figures. Out: a drawing, and its figures as JSON.
 
-``python -m bench.chart`` draws those of ``bench/charts`` anew from the figures beside them.
+``python -m bench.chart`` redraws those of ``bench/charts`` from the figures beside them.
 """
 
 import io

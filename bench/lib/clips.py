@@ -15,7 +15,7 @@ SECONDS = (2, 5, 25)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClipFile:
-    """A clip as it is sent; ``samples`` are what whisper is to hear."""
+    """A clip as it is sent; ``samples`` are what whisper is to get."""
 
     name: str
     seconds: int

@@ -26,7 +26,7 @@ PLAIN = {
     "ENDPOINT_SILENCE_SECS": "0",
     "PARTIAL_INTERVAL_SECS": "0",
 }
-"""Settings under which every stream is cut right where a window is full, and whisper hears each window once and nothing else.
+"""Settings under which every stream is cut right where a window is full, and whisper gets each window once and nothing else.
 ``WindowPolicy(window_s)`` cuts like that. What is measured so depends on the number of windows alone."""
 
 ANSWER = Transcript(

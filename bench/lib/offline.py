@@ -105,7 +105,7 @@ class Offline:
         return self.follow(window, self.ask(window)[1])
 
     def ask(self, window: Window) -> tuple[Job, Transcript]:
-        """What the model heard of a window, as the worker hands it back; ``follow`` is to be told before the next one."""
+        """The model's transcript of a window, as the worker returns it; call ``follow`` with it before the next window."""
         speech = window.cut.speech
         job = Job(
             stream=window.session.id,
@@ -137,7 +137,7 @@ class SecondPass:
         self._model, self._settings, self._rate = model, settings, rate
         self._passages = Passages(rate)
 
-    def told(self, window: Window, own: Transcript) -> list[Passage]:
+    def transcribed(self, window: Window, own: Transcript) -> list[Passage]:
         """The passages that are whole now; messages are called by the number of their window."""
         part = Part.of_window(window, own, str(window.number), self._settings.speech_threshold)
         return self._passages.add(part)

@@ -39,7 +39,7 @@ def run(
     measure: Callable[..., Results],
     add_options: Callable[[argparse.ArgumentParser], object] = lambda _: None,
 ) -> Results:
-    """Be the command line of the bench ``name``; ``measure`` is told whether to be ``quick``, and its other options."""
+    """Be the command line of the bench ``name``; ``measure`` gets ``quick`` and its other options."""
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}")
     parser.add_argument("--quick", action="store_true", help="under a minute, and rougher")
     add_options(parser)

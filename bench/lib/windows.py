@@ -1,4 +1,4 @@
-"""Windows as the daemon cuts them. In: a recording, settings. Out: its windows, when each was known, and what whisper hears in them."""
+"""Windows as the daemon cuts them. In: a recording, settings. Out: its windows, when each was known, and what whisper transcribes in them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -426,11 +426,11 @@ def test_every_reason_to_lose_audio_has_an_alert():
     seen = set(re.findall(r'transcriber_(\w+)_total{reason="(\w+)"}', RULES.read_text()))
     counters = Counters()
 
-    # queue_full is what TranscriptionJobsDropping is about; an overlap was heard before.
+    # queue_full is what TranscriptionJobsDropping is about; an overlap was transcribed before.
     jobs = {("jobs_dropped", reason) for reason in counters.jobs_dropped if reason != "queue_full"}
     chunks = {("chunks_dropped", reason) for reason in counters.chunks_dropped if reason != "overlap"}
-    told = {reason for _, reason in jobs | chunks} | {"queue_full"}
-    assert seen == jobs | chunks | {("gaps", reason) for reason in counters.gaps if reason not in told}
+    jobs_or_chunks = {reason for _, reason in jobs | chunks} | {"queue_full"}
+    assert seen == jobs | chunks | {("gaps", reason) for reason in counters.gaps if reason not in jobs_or_chunks}
 
 
 def test_rules_read_what_the_daemon_exports():

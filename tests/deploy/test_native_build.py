@@ -66,7 +66,7 @@ def python(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def heard(python, tmp_path_factory):
-    """What the new build and the wheel hear, each in a process of its own that runs in another folder."""
+    """What the new build and the wheel transcribe, each in a process of its own that runs in another folder."""
     folder = tmp_path_factory.mktemp("heard")
     (folder / "q8_0.bin").write_bytes(quantized(DEMO_MODEL))
     (folder / "f16.bin").symlink_to(DEMO_MODEL)
@@ -95,7 +95,7 @@ def test_it_uses_what_the_processor_has(heard):
 
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])
-def test_it_hears_what_the_wheel_hears(heard, kind):
+def test_the_native_build_transcribes_what_the_wheel_does(heard, kind):
     new, wheel = (each[kind]["text"] for each in heard)
 
     assert len(words(wheel)) > 100

@@ -395,7 +395,7 @@ async def provisioned(settings, *streams):
     return said
 
 
-async def test_provisioner_makes_changes_and_checks_and_the_microphone_hears_that_its_audio_is_stored(
+async def test_provisioner_makes_changes_and_checks_and_the_microphone_learns_that_its_audio_is_stored(
     guarded, seeds, as_user
 ):
     made = await provisioned(as_user("PROVISIONER"), "radio-7", "parliament")
@@ -609,5 +609,5 @@ async def test_tls_part_refuses_clients_without_a_certificate(encrypted, certifi
 
     error = await refusal(encrypted, tls=context, nkeys_seed=str(seeds / "READER"))
 
-    # TLS 1.3 tells the client after the handshake: the error is of whichever step finds the connection gone.
+    # TLS 1.3 reports it to the client after the handshake: the error is of whichever step finds the connection gone.
     assert error is not None

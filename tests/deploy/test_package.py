@@ -100,7 +100,7 @@ def said(installed):
     return output(sys.executable, "-m", "transcriber", "--version", cwd=installed, PYTHONPATH=str(installed), PATH="")
 
 
-def test_a_build_that_has_no_repository_is_told_its_commit(tmp_path):
+def test_a_build_without_a_repository_takes_its_commit_from_the_environment(tmp_path):
     made = built("wheel", tmp_path / "wheel", SOURCE_COMMIT="0123456789ab")
 
     assert content(made)["transcriber/COMMIT"] == b"0123456789ab\n"

@@ -20,7 +20,7 @@ SEED = random.randrange(2**32)
 
 
 async def three_streams(publisher, stop):
-    """Three publishers at twice real time, until told to stop."""
+    """Three publishers at twice real time, until stopped."""
     number = 0
     while not stop.is_set():
         for name in ("a", "b", "c"):
@@ -109,7 +109,7 @@ class Held(Daemon):
         fresh.replace(self._job_file)
 
     async def dies_while_it_stops(self, publisher, listener, payload, jobs):
-        """Its jobs go on only when it has been told to stop; returns its status."""
+        """Its jobs resume only after SIGTERM; returns its status."""
         self.takes(3600)
         await speak(publisher, "s", payload)
         await until(lambda: listener.metrics[-1:] and listener.metrics[-1]["transcriber.jobs.enqueued"] == jobs)
@@ -128,7 +128,7 @@ async def test_a_worker_that_dies_while_the_daemon_stops_ends_it_with_1_and_says
         await listener.ends(1)
 
     assert status == 1
-    assert "the fake model crashed, as it was told" in daemon.log()
+    assert "the fake model crashed, as requested" in daemon.log()
     assert daemon.last_line("stopped")["queue_depth"] == 0
     assert listener.text("s") == "5"
     assert [(gap.start_frame, gap.reason) for gap in listener.of(Gap)] == [
@@ -149,7 +149,7 @@ async def test_whatever_dies_while_the_daemon_stops_ends_it_with_1(tmp_path, pub
             status = await daemon.dies_while_it_stops(await publisher_to(broker), listener, level(5, WINDOW), jobs=1)
 
     assert status == 1
-    assert "raised, as it was told" in daemon.log()
+    assert "raised, as requested" in daemon.log()
 
 
 async def test_stopping_while_the_broker_is_gone_is_bounded(broker, tmp_path, publisher, listener):

@@ -33,7 +33,7 @@ WINDOW = 24_000
 
 @pytest.fixture(scope="module", autouse=True)
 def broker_of_all():
-    """It answers whoever is told of none: what else is wrong is found out behind it."""
+    """The default for tests that set no broker: errors after the connection are found behind it."""
     with EmbeddedBroker() as broker, pytest.MonkeyPatch.context() as patch:
         patch.setenv("NATS_URL", broker.url)
         yield
@@ -217,7 +217,7 @@ def test_an_unreachable_broker_is_status_3_and_hides_the_password():
 
 @pytest.mark.parametrize("silent", [False, True])
 def test_where_nobody_answers_is_said_before_a_model_is_looked_for(silent, tmp_path):
-    """Who loads a model for minutes would hear of it then."""
+    """Otherwise it would be reported only after minutes of loading a model."""
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1] if silent else free_port()
         env = {
@@ -270,15 +270,15 @@ def small_broker(folder, max_file_store):
         ({"FILES": 1, "TRANSCRIPT_MAX_BYTES": 2**20, "FILES_MAX_BYTES": 2**20}, 2**23, "67108864 bytes"),
     ],
 )
-def test_a_broker_without_room_is_told_by_the_setting(tmp_path, env, room, setting):
+def test_the_error_for_a_broker_without_room_names_the_setting(tmp_path, env, room, setting):
     with small_broker(tmp_path, room) as broker:
         status, said = run("serve", WHISPER_MODEL="demo", NATS_URL=broker.url, PROVISION=1, **env)
-        provisioned, told = run("provision", *(["--files"] if "FILES" in env else []), NATS_URL=broker.url, **env)
+        provisioned, output = run("provision", *(["--files"] if "FILES" in env else []), NATS_URL=broker.url, **env)
 
     assert status == provisioned == 3
     assert "transcriber: the broker has no room for the stream " in said
     assert f": {setting} is more than it has left" in said
-    assert setting in told
+    assert setting in output
 
 
 @given(

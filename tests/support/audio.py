@@ -4,7 +4,7 @@ import numpy as np
 
 
 def level(thousandths, frames):
-    """A payload of constant level: the fake model hears it as the text ``thousandths``."""
+    """A payload of constant level: the fake model transcribes it as the text ``thousandths``."""
     return np.full(frames, round(thousandths * 32.768), "<i2").tobytes()
 
 

@@ -42,7 +42,7 @@ class Audio(NamedTuple):
     seed: int
 
     def payload(self, fmt, *, apart=True):
-        """All of it in this format; if the channels are not heard ``apart``, no block of them is the negative of another."""
+        """All of it in this format; if the channels are not split (``apart``), no block of them is the negative of another."""
         rng = np.random.default_rng(self.seed)
         channels = [
             np.concatenate([np.zeros(0), *(sound(rng, kind, round(s * fmt.rate), fmt.rate) for kind, s in stretches)])

@@ -1,4 +1,4 @@
-"""Recordings and what was heard of them, for the tests of the benches."""
+"""Recordings and their transcripts, for the tests of the benches."""
 
 import numpy as np
 

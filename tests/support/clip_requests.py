@@ -26,7 +26,7 @@ def wav(pcm, rate=RATE, channels=1):
 
 
 def clip(thousandths, seconds=1.0):
-    """A WAV file of constant level, which the fake model hears as the text ``thousandths``."""
+    """A WAV file of constant level, which the fake model transcribes as the text ``thousandths``."""
     return wav(level(thousandths, round(seconds * RATE)))
 
 

@@ -1,4 +1,4 @@
-"""What processes inherit of whoever calls the tests: variables and ignored signals. It is the same whoever that is.
+"""What processes inherit of the caller of the tests: variables and ignored signals. It is the same for every caller.
 
 Nearly every variable can be a setting of ours, of a library's, or of a terminal's, so what stays is listed, not what goes.
 """
@@ -10,7 +10,7 @@ import time
 KEPT = frozenset({
     "HOME", "PATH", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD",
     "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
-    # On some processors OpenBLAS computes wrong results unless it is told what they are.
+    # On some processors OpenBLAS computes wrong results unless the processor is named.
     "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
     # Set by the package itself as it is imported.
     "ORT_DISABLE_TELEMETRY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME",

@@ -35,7 +35,7 @@ QUICK = {
     "FAKE_SET": f"transcriber.bus.jetstream.file_streams:ACK_WAIT_S={ACK_WAIT_S} transcriber.files.work_queue:IN_PROGRESS_S=0.5 "
     "transcriber.files.attempt:RETRY_S=0.3 transcriber.files.progress:RECORD_S=0.5 transcriber.files.progress:PROGRESS_S=0.25"
 }
-"""What is not heard of is soon another's."""
+"""A job that is not renewed soon goes to another daemon."""
 SLOW_ACK_WAIT_S = 300.0
 SLOW = {
     "FAKE_SET": f"transcriber.bus.jetstream.file_streams:ACK_WAIT_S={SLOW_ACK_WAIT_S} transcriber.bus.object_store.upload:LANDING_S=300"
@@ -130,7 +130,7 @@ def wav(samples, rate=RATE):
 
 
 def stepped_levels(seconds, rate=RATE):
-    """A level for every second, as (frames, 1) int16: the fake model hears which."""
+    """A level for every second, as (frames, 1) int16: the fake model transcribes which."""
     levels = (np.arange(seconds) % 900 + 50) * 32.768
     return np.repeat(np.round(levels), rate).astype(np.int16)[:, np.newaxis]
 

@@ -1,6 +1,6 @@
 """Real Whisper weights, fetched once for all tests and all processes of them.
 
-They lie in the model folder of whoever runs the tests, as the daemon's own do, so that the next run finds them there.
+They lie in the model folder of the user who runs the tests, as the daemon's own do, so that the next run finds them there.
 """
 
 import fcntl

@@ -31,7 +31,7 @@ class ScriptedFileService:
     Attributes:
         submissions: what was submitted, in order.
         refusal: how the next submissions are answered; None: well.
-        questions: empty submissions, by which clients see that somebody is there.
+        questions: empty submissions, by which clients see that a daemon answers.
     """
 
     def __init__(self, connection, settings, work):

@@ -90,19 +90,19 @@ def check_speaker(transcribed):
     segments = [m.segment for m in transcribed if isinstance(m, Final)]
     assert segments == sorted(set(segments))
     starts = {m.segment: m.start_frame for m in transcribed if isinstance(m, Final)}
-    told: dict[int, int] = defaultdict(int)
+    revisions: dict[int, int] = defaultdict(int)
     heard: dict[int, int] = defaultdict(int)
     for message in transcribed:
         segment = message.segment
         if isinstance(message, Final):
-            told[segment] = -1
+            revisions[segment] = -1
         elif isinstance(message, Partial):
-            assert told[segment] >= 0, f"a partial of segment {segment} after its final"
-            assert message.rev == told[segment] + 1
+            assert revisions[segment] >= 0, f"a partial of segment {segment} after its final"
+            assert message.rev == revisions[segment] + 1
             assert message.frames > heard[segment]
             assert message.start_frame == starts.get(segment, message.start_frame)
             assert not message.speech_final
-            told[segment], heard[segment] = message.rev, message.frames
+            revisions[segment], heard[segment] = message.rev, message.frames
 
 
 async def until_heard(publisher, stream, condition):

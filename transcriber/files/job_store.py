@@ -70,7 +70,7 @@ class JobStore:
         ):
             raise RequestError(400, lack)
         if submission.speakers == "voices" and weights_file() is None:
-            raise RequestError(400, f"speakers are told apart by voice with weights that are not here: {INSTALL}")
+            raise RequestError(400, f"diarization needs weights that are not here: {INSTALL}")
         record = JobRecord(
             submission=submission,
             state="queued",

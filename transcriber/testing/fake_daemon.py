@@ -95,9 +95,9 @@ class FakeModel:
         if level == self.hang_at:
             time.sleep(3600)
         if level == self.crash_at:
-            raise RuntimeError("the fake model crashed, as it was told")
+            raise RuntimeError("the fake model crashed, as requested")
         if level == self.fail_at:
-            raise EngineError("the fake model failed, as it was told", return_code=-7)
+            raise EngineError("the fake model failed, as requested", return_code=-7)
         while (left := started + self._job_s(level) - time.perf_counter()) > 0:
             if should_abort():
                 raise EngineError("aborted", return_code=-6)
@@ -154,7 +154,7 @@ def patch_modules() -> None:
         def interrupted(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == int(count):
                 if number == "RAISE":
-                    raise RuntimeError("raised, as it was told")
+                    raise RuntimeError("raised, as requested")
                 if number == "HANG":
                     time.sleep(3600)
                 os.kill(os.getpid(), signal.Signals[number])

@@ -25,7 +25,7 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
     (end,) = ends
     tiles = [message for message in messages if isinstance(message, _Tile)]
     speakers = _by_speaker(tiles)
-    told = _sums(speakers.values(), end.frames)
+    totals = _sums(speakers.values(), end.frames)
     sums = {
         "received = transcribed + silent + dropped": (
             end.received_frames,
@@ -33,10 +33,10 @@ def account_errors(messages: Sequence[AnyMessage], sent_frames: int) -> list[str
         ),
         "frames = received + lost": (end.frames, end.received_frames + end.lost_frames),
         "frames = sent": (end.frames, sent_frames),
-        "transcribed = sum of finals": (end.transcribed_frames, told["final"]),
-        "silent = sum of silences": (end.silent_frames, told["silence"]),
-        "dropped = sum of gaps in what came": (end.dropped_frames, told["gap"]),
-        "lost = sum of the other gaps": (end.lost_frames, told["lost"]),
+        "transcribed = sum of finals": (end.transcribed_frames, totals["final"]),
+        "silent = sum of silences": (end.silent_frames, totals["silence"]),
+        "dropped = sum of gaps in what came": (end.dropped_frames, totals["gap"]),
+        "lost = sum of the other gaps": (end.lost_frames, totals["lost"]),
         "segments = number of finals": (end.segments, sum(isinstance(tile, Final) for tile in tiles)),
     }
     errors = [f"not {rule}: {left} and {right}" for rule, (left, right) in sums.items() if left != right]

@@ -1,4 +1,4 @@
-"""Synthetic speech in the two voices that the demo model's training never heard: espeak-ng's +f3 and flite's awb.
+"""Synthetic speech in the two voices that are not in the demo model's training: espeak-ng's +f3 and flite's awb.
 
 Out: folders of WAV files as ``bench.lib.recordings`` reads them, with the times of sentences and words; made once and kept.
 ``sentences`` are four a recording with pauses between; ``readings`` are a minute or two of one reader who hardly stops
@@ -104,7 +104,7 @@ class Cast:
         Args:
             say: who speaks the sentence of that number.
             pauses_s: shortest and longest pause.
-            enough: told the number of sentences and the seconds so far.
+            enough: whether to stop, given the number of sentences and the seconds so far.
             longest: words of a sentence, if not as many as it has.
             pause_after: whether it also ends with a pause.
         """

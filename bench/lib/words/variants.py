@@ -7,7 +7,7 @@ CUTS = {
 }
 CONTEXTS = {"": {"WHISPER_CONTEXT": "off"}, "_context": {"WHISPER_CONTEXT": "prompt"}}
 ALONE = {"LEFT_CONTEXT_SECS": "0"}
-"""Windows that are heard without what was before them."""
+"""Windows that are transcribed without left context."""
 
 VARIANTS = {f"{cut}{context}": CUTS[cut] | CONTEXTS[context] for context in CONTEXTS for cut in CUTS} | {
     f"{cut}_alone": CUTS[cut] | ALONE for cut in CUTS

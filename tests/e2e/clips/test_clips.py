@@ -124,7 +124,7 @@ async def test_where_nobody_speaks_there_is_no_text_and_nobody_is_asked(demo, pu
     assert [json.loads(reply.data)["segments"] for reply in replies] == [[], [], []]
 
 
-async def test_what_is_held_back_is_told_whatever_the_form(broker, tmp_path, publisher):
+async def test_suppressed_text_is_reported_in_every_response_format(broker, tmp_path, publisher):
     async with Daemon(broker.url, tmp_path):
         replies = {form: await ask(publisher, clip(555), response_format=form) for form in FORMS}
 
@@ -138,7 +138,7 @@ async def test_what_is_held_back_is_told_whatever_the_form(broker, tmp_path, pub
     assert replies["text"].data == b""
 
 
-async def test_what_of_a_clip_was_not_read_is_told_whatever_the_form(broker, tmp_path, publisher):
+async def test_unread_parts_of_a_clip_are_reported_in_every_response_format(broker, tmp_path, publisher):
     """A second is missing in one; of the other the header claims more than there is."""
     webm = without_packets(make("webm opus"), "webm", range(30, 80))
     cut = wav(level(5, 10 * RATE))[: 44 + 4 * RATE]
@@ -171,7 +171,7 @@ async def test_a_long_clip_names_the_first_windows_that_are_held_back_beside_the
     assert named == held[:MAX_HELD_BACK]
 
 
-async def test_a_clip_longer_than_a_window_is_heard_whole_and_in_order(broker, tmp_path, publisher):
+async def test_a_clip_longer_than_a_window_is_transcribed_whole_and_in_order(broker, tmp_path, publisher):
     async with Daemon(broker.url, tmp_path, FILE_WINDOW_SECS=1, FAKE_WORD_S=0.5):
         levels = list(range(1, 41))
         payload = wav(b"".join(level(loud, RATE // 2) for loud in levels))
@@ -179,7 +179,7 @@ async def test_a_clip_longer_than_a_window_is_heard_whole_and_in_order(broker, t
         reply = await ask(publisher, payload, response_format="verbose_json")
 
     verbose = json.loads(reply.data)
-    # Windows of levels have no quiet place, so they overlap, and a word may be heard in two halves: none is missing.
+    # Windows of levels have no quiet place, so they overlap, and a word may be transcribed in two halves: none is missing.
     heard = [int(word) for word in verbose["text"].split()]
     assert set(levels) <= set(heard)
     assert verbose["duration"] == 20.0
@@ -188,7 +188,7 @@ async def test_a_clip_longer_than_a_window_is_heard_whole_and_in_order(broker, t
     assert len(starts) > 1
 
 
-async def test_two_channels_are_two_speakers_where_they_are_heard_apart(broker, tmp_path, publisher):
+async def test_two_channels_are_two_speakers_where_they_are_split(broker, tmp_path, publisher):
     left, right = (np.frombuffer(level(loud, 2 * RATE), "<i2") for loud in (3, 5))
     stereo = wav(np.stack((left, right), axis=1).tobytes(), channels=2)
 
@@ -363,7 +363,7 @@ async def test_an_engine_that_fails_is_500_for_the_whole_request(broker, tmp_pat
     assert text(after) == "5"
 
 
-async def test_two_daemons_share_the_requests_and_each_tells_what_it_did(broker, tmp_path, publisher):
+async def test_two_daemons_share_the_requests_and_each_reports_what_it_did(broker, tmp_path, publisher):
     heard = []
 
     async def hear(message):
@@ -440,10 +440,10 @@ async def test_sigterm_answers_a_clip_of_which_only_one_window_is_queued(broker,
         reply = await ask(publisher, wav(b"".join(level(int(loud), RATE // 2) for loud in levels)))
         assert await daemon.ended() == 0
 
-    assert list(dict.fromkeys(text(reply).split())) == levels  # a word may be heard in two halves
+    assert list(dict.fromkeys(text(reply).split())) == levels  # a word may be transcribed in two halves
 
 
-async def test_sigterm_tells_those_for_whom_no_time_is_left(broker, tmp_path, publisher):
+async def test_sigterm_refuses_the_requests_for_which_no_time_is_left(broker, tmp_path, publisher):
     job_s = tmp_path / "job_s"
     job_s.write_text("0")
     async with Daemon(broker.url, tmp_path, FAKE_JOB_FILE=job_s, **PATIENT_STOP, SHUTDOWN_GRACE_SECS=0) as daemon:

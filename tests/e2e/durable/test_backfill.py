@@ -1,4 +1,4 @@
-"""Freshness now, completeness later: what was dropped under load is heard again when the worker idles."""
+"""Freshness now, completeness later: what was dropped under load is transcribed when the worker idles."""
 
 import asyncio
 import signal
@@ -41,7 +41,7 @@ def job(tmp_path):
 
 
 def check(found, levels, *, lost=()):
-    """Finals and revisions together say each window once, the last end has it all, and gaps are of the windows not heard at first.
+    """Finals and revisions together say each window once, the last end has it all, and gaps are of the windows not transcribed at first.
 
     ``lost`` are windows that stay gaps.
     """
@@ -95,7 +95,7 @@ async def test_what_was_dropped_under_load_is_text_when_the_worker_idles(broker,
     check(found, levels)
 
 
-async def test_what_must_not_be_heard_stays_dropped_when_all_else_is_paid(broker, tmp_path, publisher, job):
+async def test_dropped_samples_stay_dropped_when_all_else_is_retried(broker, tmp_path, publisher, job):
     await provisioned(broker)
     floats = f"audio/x-raw;format=F32LE;rate={2 * WINDOW}"
     async with Daemon(broker.url, tmp_path, **BACKFILL, FAKE_JOB_FILE=job(0.3)):
@@ -156,7 +156,7 @@ async def test_gap_whose_audio_is_gone_stays_one_and_the_end_says_so(broker, tmp
         await until_ended(publisher)
         await daemon.stop(signal.SIGKILL)
     gaps = sorted(gap.start_frame // WINDOW for gap in (await stored(publisher)).of(Gap))
-    kept_from = gaps[-2] - 5  # windows: what whisper needs to hear before it is older
+    kept_from = gaps[-2] - 5  # windows: the left context of that gap is gone
     await publisher.jetstream().purge_stream("AUDIO", seq=kept_from + 1)
     async with Daemon(broker.url, tmp_path, **BACKFILL, FAKE_JOB_FILE=job(0.0)) as daemon:
         found = await revised(publisher)

@@ -141,7 +141,7 @@ def floats(thousandths, frames=WINDOW):
     return np.full(frames, thousandths / 1000, "<f4").tobytes()
 
 
-async def test_samples_that_must_not_be_heard_are_dropped_once_whoever_dies(broker, tmp_path, publisher):
+async def test_samples_that_are_not_finite_are_dropped_once_across_crashes(broker, tmp_path, publisher):
     await provisioned(broker)
     async with Restarted(broker, tmp_path, **ENV) as place:
         for number, value in enumerate([1, np.nan, 3, np.inf, np.nan, 6]):
@@ -187,10 +187,10 @@ async def test_malformed_stored_messages_loop_nowhere(broker, tmp_path, publishe
     assert heard[-3:] == ["601", "602", "603"]
     used = [text for text in found.text if 500 <= int(text) <= 600]
     assert used == sorted(used)
-    # Each is heard, or told of.
-    told = [gap for gap in found.of(Gap) if (gap.reason, gap.frames) == ("bad_input", 0)]
-    assert found.of(Gap) == told
-    assert len(used) + len(told) == len(payloads)
+    # Each is transcribed or reported.
+    reported = [gap for gap in found.of(Gap) if (gap.reason, gap.frames) == ("bad_input", 0)]
+    assert found.of(Gap) == reported
+    assert len(used) + len(reported) == len(payloads)
     found.check(len(found.text) * WINDOW)
     assert figures["transcriber.consumer.resets"] <= 3 * len(payloads)
     assert "Traceback" not in daemon.log()
@@ -232,7 +232,7 @@ async def test_the_next_daemon_knows_the_language_as_the_one_before_it_knew_it(b
             for name in ("alone", "killed"):
                 await store(publisher, name, level(heard, 4 * WINDOW), offset=4 * number * WINDOW)
             if number in {1, 2, 5, 6, 7}:
-                # The other one is the same stream, heard at once when all of it is there.
+                # The other one is the same stream, transcribed at once when all of it is there.
                 await until_stored(publisher, lambda found, number=number: len(found.text) > number, "killed")
                 await place.kill()
         for name in ("alone", "killed"):
@@ -246,8 +246,8 @@ async def test_the_next_daemon_knows_the_language_as_the_one_before_it_knew_it(b
     assert [final.language for final in alone] == [final.language for final in killed]
 
 
-async def test_words_that_were_left_to_the_next_window_are_published_once_whoever_dies(broker, tmp_path, publisher):
-    """The model hears a number each half second; each window is heard with the four seconds before it."""
+async def test_words_that_were_left_to_the_next_window_are_published_once_across_crashes(broker, tmp_path, publisher):
+    """The model transcribes a number each half second; each window has four seconds of left context."""
     await provisioned(broker)
     context = {"BUFFER_DURATION_SECS": 2, "LEFT_CONTEXT_SECS": 4, "HOLD_BACK_SECS": 0.5, "FAKE_WORD_S": 0.5}
     async with Restarted(broker, tmp_path, **ENV | context) as place:
@@ -270,7 +270,7 @@ async def test_words_that_were_left_to_the_next_window_are_published_once_whoeve
     found.check(24 * WINDOW)
 
 
-async def test_second_daemon_waits_and_goes_on_when_the_first_is_killed(broker, tmp_path, publisher, listener):
+async def test_second_daemon_waits_and_resumes_when_the_first_is_killed(broker, tmp_path, publisher, listener):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV) as first:
         await store_windows(publisher, "s", [1, 2])
@@ -354,7 +354,7 @@ async def test_slow_owner_is_not_robbed(broker, tmp_path, publisher):
     found.check(31 * WINDOW)
 
 
-async def test_of_two_publishers_the_next_daemon_hears_the_same_one(broker, tmp_path, publisher):
+async def test_of_two_publishers_the_next_daemon_transcribes_the_same_one(broker, tmp_path, publisher):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV) as first:
         await store(publisher, "s", level(1, WINDOW), session="old")
@@ -537,12 +537,12 @@ async def test_long_lag_is_worked_off_in_little_memory(broker, tmp_path, publish
 # Limits.
 
 
-async def test_audio_that_expired_is_one_gap_of_its_length_where_offsets_tell(broker, tmp_path, publisher):
+async def test_audio_that_expired_is_one_gap_of_its_length_with_offsets(broker, tmp_path, publisher):
     """A megabyte is kept, 32 s; in each stream a session is open when the daemon dies, and 60 s come meanwhile."""
     await provisioned(broker, audio_max_bytes=2**20)
     env = ENV | {"BUFFER_DURATION_SECS": 5, "AUDIO_MAX_BYTES": 2**20}
     for offsets in (True, False):
-        stream = "told" if offsets else "untold"
+        stream = "offsets" if offsets else "plain"
         async with Daemon(broker.url, tmp_path, **env):
             await store_seconds(publisher, stream, 0, 7, offsets=offsets)
             await until_stored(publisher, lambda found: found.text, stream)
@@ -573,7 +573,7 @@ async def store_seconds(publisher, stream, start_s, end_s, *, offsets):
         await store(publisher, stream, level(7, RATE), **({"offset": second * RATE} if offsets else {}))
 
 
-async def test_stream_of_audio_that_was_made_anew_goes_on_from_its_first_message(broker, tmp_path, publisher):
+async def test_a_recreated_audio_stream_is_read_from_its_first_message(broker, tmp_path, publisher):
     await provisioned(broker)
     async with Daemon(broker.url, tmp_path, **ENV):
         await store_windows(publisher, "s", [1, 2])
@@ -619,7 +619,7 @@ async def test_garbage_among_the_transcripts_is_no_end(broker, tmp_path, publish
         (end,) = await listener.ends(1)
         assert daemon.process.poll() is None
 
-    # Who finds no place to go on at begins a new session with what is not acknowledged.
+    # A daemon that finds no place to resume at begins a new session with what is not acknowledged.
     assert end.transcribed_frames >= WINDOW
     assert listener.of(Final)[-1].text == "2"
 
@@ -663,11 +663,11 @@ async def test_session_keeps_its_speakers_when_the_setting_changes(broker, tmp_p
         await store(publisher, "s", b"", end=1)
         found = await until_ended(publisher, sessions=2)
 
-    told = {
+    found_speakers = {
         session: {final.speaker for final in found.of(Final) if final.session == session} for session in found.sessions
     }
     speakers = {"channels": {"0", "1"}, "mix": {None}}
-    assert list(told.values()) == [speakers[before], speakers[after]]
+    assert list(found_speakers.values()) == [speakers[before], speakers[after]]
     found.check(5 * WINDOW, WINDOW)
 
 

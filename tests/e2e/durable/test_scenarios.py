@@ -37,7 +37,7 @@ async def test_five_updates_in_a_row_leave_no_gap():
     assert outcome.restarts == scenarios.ROLLOUTS
 
 
-async def test_of_two_daemons_on_one_stream_one_gives_way_and_nothing_is_told_twice():
+async def test_of_two_daemons_on_one_stream_one_gives_way_and_nothing_is_published_twice():
     outcome = await play(scenarios.duels(quick=True))
 
     assert outcome.errors == []

@@ -104,7 +104,7 @@ async def test_a_stream_with_an_open_session_keeps_its_place(broker, tmp_path, p
 async def test_a_stream_that_is_over_is_not_served_again_as_its_audio_ages(broker, tmp_path, publisher):
     await provisioned(broker)
     await speech(publisher, "s", [1, 2, 3])
-    await store(publisher, "s", b"")  # a heartbeat, of which nothing is told
+    await store(publisher, "s", b"")  # a heartbeat, of which nothing is published
     async with left(publisher, "s", broker, tmp_path):
         await until_acknowledged(publisher)
         pulls = await payloads_on(publisher, call("MSG.NEXT", "s"))
@@ -148,8 +148,8 @@ async def test_the_next_daemon_serves_only_what_has_something_to_do(broker, tmp_
     assert pulls == []
 
 
-async def test_what_a_dead_daemon_had_still_to_tell_or_to_acknowledge_the_next_one_does(broker, tmp_path, publisher):
-    """All words are told, but not the end; then all is told, but not acknowledged."""
+async def test_what_a_dead_daemon_had_still_to_publish_or_to_acknowledge_the_next_one_does(broker, tmp_path, publisher):
+    """All words are published, but not the end; then all is published, but not acknowledged."""
     async with Daemon(broker.url, tmp_path, **ENV) as first:
         await store_windows(publisher, "s", [1])
         await until_stored(publisher, lambda found: found.text == ["1"])

@@ -148,7 +148,7 @@ def begun(daemon, job):
 
 
 async def test_text_of_a_daemon_that_wakes_up_as_another_begins_is_kept(broker, tmp_path):
-    """The record is the second's, and the next message the first's: the second begins anew behind it, at once."""
+    """The record is the second's, and the next message the first's: the second starts again behind it, at once."""
     audio = wav(stepped_levels(16))
     first = Daemon(
         broker.url, tmp_path, **ENV, **QUICK, **before("durable.transcript_log:TranscriptLog.append:3", "SIGSTOP")
@@ -171,7 +171,7 @@ async def test_text_of_a_daemon_that_wakes_up_as_another_begins_is_kept(broker, 
 
 
 async def test_a_daemon_that_wakes_late_is_not_given_its_own_job_once_more(broker, tmp_path):
-    """With a worker free it asks for jobs: what the broker has not heard of is its own."""
+    """With a worker free it asks for jobs: what the broker redelivers to it is its own."""
     audio = wav(stepped_levels(16))
     env = ENV | QUICK | {"WHISPER_WORKERS": 2}
     async with (
@@ -369,4 +369,4 @@ async def test_a_fault_of_ours_costs_an_attempt_and_no_worker(broker, tmp_path, 
     ):
         job = await submit_unanswered(desk, audio)
         await check(desk, job, 4, await undisturbed(desk, daemon, audio))
-        assert "raised, as it was told" in daemon.log()
+        assert "raised, as requested" in daemon.log()

@@ -208,8 +208,8 @@ async def test_what_a_clip_or_a_file_lacks_is_in_its_text_and_in_no_figure_of_st
         result = await desk.result(job)
         await speak(listener.client, "live", level(5, RATE), end=1)
         await until(lambda: listener.of(End, "live"), "the end of the stream")
-        told = len(listener.metrics)
-        await until(lambda: len(listener.metrics) > told + 1, "figures of all that")
+        reports = len(listener.metrics)
+        await until(lambda: len(listener.metrics) > reports + 1, "figures of all that")
         status, _ = await daemon.stop()
         windows = len(listener.of(Final, job))
 
@@ -222,7 +222,7 @@ async def test_what_a_clip_or_a_file_lacks_is_in_its_text_and_in_no_figure_of_st
     assert daemon.last_line("stopped")["jobs_enqueued"] == 2 * windows + 1
 
 
-async def test_a_header_that_claims_more_than_there_is_is_told_and_no_length(broker, tmp_path):
+async def test_a_header_that_claims_more_than_there_is_is_reported_and_no_length(broker, tmp_path):
     audio = wav(stepped_levels(20))
     async with (
         file_client(broker) as desk,
@@ -240,7 +240,7 @@ async def test_a_header_that_claims_more_than_there_is_is_told_and_no_length(bro
         listener.check_accounts()
 
 
-async def test_what_lies_behind_a_file_is_transcribed_and_what_cannot_be_read_of_it_is_told(broker, tmp_path):
+async def test_what_lies_behind_a_file_is_transcribed_and_what_cannot_be_read_of_it_is_reported(broker, tmp_path):
     """The second of them breaks off, the third has a codec that is not read, the fourth another rate."""
     flac = encode(KINDS["ogg flac"], stepped_levels(5), RATE)
     noise = encode(KINDS["ogg flac"], np.random.default_rng(1).integers(-9000, 9000, (5 * RATE, 1), np.int16), RATE)
@@ -267,7 +267,7 @@ async def test_what_lies_behind_a_file_is_transcribed_and_what_cannot_be_read_of
 
 
 async def test_a_click_that_is_lost_costs_a_file_nothing(broker, tmp_path):
-    """A short hole lies within a window: its frames are told twice, and none is missing."""
+    """A short hole lies within a window: its frames are reported twice, and none is missing."""
     audio = without_packets(make("webm opus"), "webm", range(30, 38))
     async with (
         file_client(broker) as desk,
@@ -293,7 +293,7 @@ async def until_over_whatever_dies(desk, job, daemon):
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(broker, tmp_path):
+async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_continues(broker, tmp_path):
     levels = stepped_levels(12)
     levels[6 * RATE : 8 * RATE] = round(700 * 32.768)  # two windows
     env = ENV | QUICK | {"FAKE_WORD_S": 0, "FAKE_KILL_AT": 700, "MAX_ATTEMPTS": 1}
@@ -311,7 +311,7 @@ async def test_a_window_that_kills_daemons_becomes_a_gap_and_the_file_goes_on(br
 
 @pytest.mark.usefixtures("quick")
 async def test_file_that_kills_with_every_window_is_given_up(broker, tmp_path):
-    """Here the thread dies, and the process ends as if it were told to: that counts, too."""
+    """Here the thread dies, and the process ends as on SIGTERM: that counts, too."""
     levels = np.full((12 * RATE, 1), round(700 * 32.768), np.int16)
     daemon = Daemon(broker.url, tmp_path, **ENV | {"FAKE_WORD_S": 0}, **QUICK, FAKE_CRASH_AT=700, MAX_ATTEMPTS=1)
     async with file_client(broker) as desk:
@@ -340,7 +340,7 @@ async def test_two_channels_are_two_speakers(broker, tmp_path):
         listener.check_accounts()
 
 
-async def test_a_file_with_crossed_wires_is_heard_and_it_is_said(broker, tmp_path):
+async def test_a_file_with_crossed_wires_is_transcribed_and_reported(broker, tmp_path):
     steps = stepped_levels(4)
     many = np.concatenate((steps, -steps, steps, -steps), axis=1)
     async with file_client(broker) as desk, Daemon(broker.url, tmp_path, **ENV) as daemon:
@@ -436,7 +436,7 @@ def samples_of(clip):
     return np.concatenate([np.frombuffer(piece.data, "<i2") for piece in open_media(clip).pieces])[:, np.newaxis]
 
 
-async def test_what_is_told_of_a_file_does_not_stay_in_memory(broker, tmp_path):
+async def test_what_is_published_of_a_file_does_not_stay_in_memory(broker, tmp_path):
     settings = {"FILES": 1, "FAKE_WORD_S": 10, "FAKE_GC": 0}
     async with file_client(broker) as desk, Daemon(broker.url, tmp_path, **settings) as daemon:
         await desk.over(await desk.submit(wav(stepped_levels(60))))

@@ -195,13 +195,13 @@ async def test_all_words_of_one_speaker_gone_is_seen(broker, tmp_path):
             ("final", "0"),
             ("final", "1"),
         ]
-        account, suppressed, *_ = await check_whole(lambda: told(stored))
+        account, suppressed, *_ = await check_whole(lambda: listened(stored))
         assert (account.frames, suppressed) == (RATE, ())
         with pytest.raises(TextGoneError):
-            await check_whole(lambda: told(stored[2:]))
+            await check_whole(lambda: listened(stored[2:]))
 
 
-async def told(messages):
+async def listened(messages):
     for message in messages:
         yield message
 

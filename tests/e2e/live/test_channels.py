@@ -1,4 +1,4 @@
-"""Two channels heard apart: each has its own windows, label and account."""
+"""Two channels split: each has its own windows, label and account."""
 
 import asyncio
 from collections import defaultdict
@@ -42,7 +42,7 @@ async def test_each_channel_has_its_own_finals_with_its_label(broker, tmp_path, 
 
 
 @pytest.mark.parametrize(("speakers", "channels"), [("channels", 1), ("mix", 2), ("mix", 1)])
-async def test_where_nobody_is_told_apart_the_speaker_is_null(
+async def test_without_channel_split_or_diarization_the_speaker_is_null(
     broker, tmp_path, publisher, listener, speakers, channels
 ):
     payload = both(3, 3, 2 * WINDOW) if channels == 2 else level(3, 2 * WINDOW)
@@ -85,7 +85,7 @@ async def test_windows_that_find_no_place_are_dropped_for_their_speaker_only(
     listener.check_accounts()
 
 
-async def test_a_silent_channel_is_silent_and_the_other_is_heard(broker, tmp_path, publisher, listener):
+async def test_a_silent_channel_is_silent_and_the_other_is_transcribed(broker, tmp_path, publisher, listener):
     recording = load_speech()[0]
     speech = np.frombuffer(recording.pcm, "<i2")
     async with Daemon(
@@ -114,8 +114,8 @@ async def test_open_windows_of_all_channels_are_guessed_at(broker, tmp_path, pub
         await listener.ends(1)
 
     listener.check_accounts()
-    told = sorted((p.speaker, p.segment, p.rev, p.text) for p in listener.of(Partial))
-    assert told == [("0", 0, 1, "1 1"), ("0", 0, 2, "1 1 1 1"), ("1", 0, 1, "2 2"), ("1", 0, 2, "2 2 2 2")]
+    partials = sorted((p.speaker, p.segment, p.rev, p.text) for p in listener.of(Partial))
+    assert partials == [("0", 0, 1, "1 1"), ("0", 0, 2, "1 1 1 1"), ("1", 0, 1, "2 2"), ("1", 0, 2, "2 2 2 2")]
     assert len({i for i in listener.ids if ":partial:" in i}) == 4
 
 

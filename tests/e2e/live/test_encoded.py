@@ -215,7 +215,7 @@ async def test_a_recorder_that_simply_stops_ends_like_any_other_stream(
 
     listener.check_accounts()
     assert [status.state for status in listener.of(Status)] == ["started", "stalled"] * 2
-    # What was cut short cannot be heard, and nobody knows how long it would have been.
+    # What was cut short cannot be decoded, and its length is unknown.
     assert [(gap.reason, gap.frames) for gap in listener.of(Gap)] == [("bad_input", 0)] * (2 if what == "audio" else 0)
     assert ("payload skipped" in daemon.log()) == (what == "audio")
 
@@ -285,7 +285,7 @@ async def test_samples_heartbeats_and_headers_keep_their_place_between_chunks(br
     assert finals[0].captured_at.isoformat() == "2026-11-21T12:00:00+00:00"
 
 
-async def test_what_is_not_opus_is_refused_and_the_stream_goes_on(broker, tmp_path, publisher, listener):
+async def test_what_is_not_opus_is_refused_and_the_stream_continues(broker, tmp_path, publisher, listener):
     vorbis = ogg_page(b"\x01vorbis" + bytes(23), flags=2) + ogg_page(bytes(5_000), sequence=1, granule=960)
     data = recording(0, "webm")
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:

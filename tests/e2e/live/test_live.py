@@ -68,7 +68,7 @@ async def test_every_message_fits_the_published_schema_and_ids_follow_the_contra
         ("format=S16LE;rate=192000", np.full(96_000, 4096, "<i2")),
     ],
 )
-async def test_every_format_is_heard_at_its_level(daemon, publisher, listener, caps, payload):
+async def test_every_format_is_read_at_its_level(daemon, publisher, listener, caps, payload):
     await speak(publisher, "s", payload.tobytes(), content_type=f"audio/x-raw;{caps}", end=1)
 
     await listener.ends(1)
@@ -79,7 +79,7 @@ async def test_every_format_is_heard_at_its_level(daemon, publisher, listener, c
     listener.check_accounts()
 
 
-async def test_holes_echoes_and_restarts_are_told_to_the_frame(daemon, publisher, listener):
+async def test_holes_echoes_and_restarts_are_reported_to_the_frame(daemon, publisher, listener):
     await speak(publisher, "s", level(1, 30_000), offset=1000)
     await speak(publisher, "s", level(1, 30_000), offset=1000)  # an echo
     await speak(publisher, "s", level(2, 30_000), offset=41_000)  # a hole of 10 000
@@ -102,7 +102,7 @@ async def test_holes_echoes_and_restarts_are_told_to_the_frame(daemon, publisher
 
 
 @pytest.mark.parametrize("by", ["session", "content_type"])
-async def test_of_two_publishers_on_one_stream_one_is_heard_and_no_other_stream_suffers(
+async def test_of_two_publishers_on_one_stream_one_is_transcribed_and_no_other_stream_suffers(
     daemon, publisher, listener, by
 ):
     names = {"session": ("old", "new"), "content_type": (f"audio/x-raw;rate={RATE}", "audio/x-raw;rate=16000")}[by]
@@ -202,20 +202,20 @@ async def test_a_language_that_is_not_allowed_is_passed_over_and_costs_no_audio(
     assert ["Language de is not in WHISPER_LANGUAGES" in line for line in warnings] == [True]
 
 
-async def test_a_change_of_language_is_found_counted_and_told(broker, tmp_path, publisher, listener):
+async def test_a_change_of_language_is_detected_counted_and_reported(broker, tmp_path, publisher, listener):
     long, env = 5 * RATE, {"BUFFER_DURATION_SECS": 5, "TRANSCRIPTION_QUEUE_CAPACITY": 16, "FAKE_DETECTS": 1}
     async with Daemon(broker.url, tmp_path, **env) as daemon:
         for number in (1, 2, 801, 802, 1, 2):
             await speak(publisher, "s", level(number, long // 2))
             await speak(publisher, "s", level(number, long // 2))
-        await speak(publisher, "told", level(801, long // 2), Language="en")
-        await speak(publisher, "told", level(801, long // 2), end=1)
+        await speak(publisher, "named", level(801, long // 2), Language="en")
+        await speak(publisher, "named", level(801, long // 2), end=1)
         await speak(publisher, "s", b"", end=1)
         await listener.ends(2)
         await until(lambda: listener.metrics and listener.metrics[-1]["transcriber.language.changes"] == 2)
 
     assert [final.language for final in listener.of(Final, "s")] == ["en", "en", "en", "de", "de", "en"]
-    assert [final.language for final in listener.of(Final, "told")] == ["en"]
+    assert [final.language for final in listener.of(Final, "named")] == ["en"]
     changes = [line for line in daemon.log_lines() if line["msg"] == "another language is spoken"]
     assert [(line["stream"], line["segment"], line["before"], line["language"]) for line in changes] == [
         ("s", 3, "en", "de"),
@@ -355,7 +355,7 @@ async def test_an_odd_header_costs_no_audio(daemon, publisher, listener):
     assert warned >= {"Content-Type", "Audio-Offset", "Audio-Time", "Audio-Session", "Audio-End", "Language"}
 
 
-async def test_samples_that_must_not_be_heard_are_received_and_dropped(daemon, publisher, listener):
+async def test_samples_that_are_not_finite_are_received_and_dropped(daemon, publisher, listener):
     floats = "audio/x-raw;format=F32LE"
     for number, value in enumerate((0.25, np.nan, 0.25)):
         payload = np.full(WINDOW, value, "<f4").tobytes()
@@ -384,7 +384,7 @@ async def test_a_publisher_reads_in_a_gap_what_is_wrong_with_his_payloads(daemon
     assert re.fullmatch(r"[ -~]{60,200}", odd)
 
 
-async def test_a_daemon_for_one_stream_hears_no_other(broker, tmp_path, publisher, listener):
+async def test_a_daemon_for_one_stream_transcribes_no_other(broker, tmp_path, publisher, listener):
     async with Daemon(broker.url, tmp_path, AUDIO_SUBJECT="audio.mine", BUFFER_DURATION_SECS=0.5):
         await speak(publisher, "other", level(1, WINDOW), end=1)
         await speak(publisher, "mine", level(2, WINDOW), end=1)
@@ -417,7 +417,7 @@ async def test_streams_beyond_the_limit_are_counted_and_a_place_comes_free(broke
     assert [status.state for status in listener.of(Status, "c")] == ["started"]
 
 
-async def test_states_are_told_stalled_resumed_silent_and_idle(broker, tmp_path, publisher, listener):
+async def test_states_are_published_stalled_resumed_silent_and_idle(broker, tmp_path, publisher, listener):
     def states():
         return [status.state for status in listener.of(Status)]
 
@@ -438,7 +438,7 @@ async def test_states_are_told_stalled_resumed_silent_and_idle(broker, tmp_path,
     listener.check_accounts()
 
 
-async def test_what_was_said_before_a_stream_stalled_is_told_and_the_session_goes_on(
+async def test_what_was_said_before_a_stream_stalled_is_published_and_the_session_continues(
     broker, tmp_path, publisher, listener
 ):
     """A push-to-talk radio sends nothing between two calls."""
@@ -462,7 +462,7 @@ async def test_what_was_said_before_a_stream_stalled_is_told_and_the_session_goe
     ]  # fmt: skip
 
 
-async def test_a_stream_that_stalls_at_the_end_of_a_window_has_nothing_more_to_tell(
+async def test_a_stream_that_stalls_at_the_end_of_a_window_has_nothing_more_to_publish(
     broker, tmp_path, publisher, listener
 ):
     async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, HEARTBEAT_TIMEOUT_SECS=0.5) as daemon:

@@ -1,4 +1,4 @@
-"""Several channels as one: each is heard, whatever the others hold."""
+"""Several channels as one: each is transcribed, whatever the others hold."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def crossed(frames: int) -> bytes:
     return np.stack([left, -left], axis=1).tobytes()
 
 
-async def test_a_stream_with_crossed_wires_is_heard_and_it_is_said_once(broker, tmp_path, publisher, listener):
+async def test_a_stream_with_crossed_wires_is_transcribed_and_reported_once(broker, tmp_path, publisher, listener):
     async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, SPEECH_GATE=0) as daemon:
         for _ in range(20):
             await speak(publisher, "s", crossed(4_800), content_type="audio/x-raw;rate=48000;channels=2")
@@ -28,7 +28,7 @@ async def test_a_stream_with_crossed_wires_is_heard_and_it_is_said_once(broker, 
     assert daemon.log().count("negative of another") == 1
 
 
-async def test_a_clip_with_crossed_wires_is_heard_and_it_is_said(broker, tmp_path, publisher):
+async def test_a_clip_with_crossed_wires_is_transcribed_and_reported(broker, tmp_path, publisher):
     samples = np.frombuffer(crossed(2 * RATE), "<i2").reshape(-1, 2)
 
     async with Daemon(broker.url, tmp_path, SPEECH_GATE=0) as daemon:
@@ -39,7 +39,9 @@ async def test_a_clip_with_crossed_wires_is_heard_and_it_is_said(broker, tmp_pat
     assert "negative of another" in daemon.log()
 
 
-async def test_floats_that_nobody_scaled_are_bad_input_and_the_reason_is_told(broker, tmp_path, publisher, listener):
+async def test_floats_that_nobody_scaled_are_bad_input_and_the_reason_is_reported(
+    broker, tmp_path, publisher, listener
+):
     async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5) as daemon:
         payload = (np.arange(4_800) % 200 * 100).astype("<f4").tobytes()
         await speak(publisher, "s", payload, content_type="audio/x-raw;format=F32LE;rate=48000", end=1)

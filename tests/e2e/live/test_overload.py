@@ -39,15 +39,15 @@ async def test_a_burst_drops_exactly_what_has_no_place(broker, tmp_path, publish
     dropped = 10 - capacity
     assert end.segments == 1 + capacity
     assert end.dropped_frames == dropped * WINDOW
-    told = [(gap.frames, gap.reason, gap.detail) for gap in listener.of(Gap)]
-    assert told == [(WINDOW, "queue_full", f"no place in the queue: {capacity} wait")] * dropped
+    gaps = [(gap.frames, gap.reason, gap.detail) for gap in listener.of(Gap)]
+    assert gaps == [(WINDOW, "queue_full", f"no place in the queue: {capacity} wait")] * dropped
     assert full["transcriber.queue.depth"] == full["transcriber.queue.capacity"] == capacity
     assert full["transcriber.jobs.enqueued"] == 1 + capacity
     assert full["transcriber.jobs.dropped"]["queue_full"] == dropped
 
 
 async def test_what_comes_before_a_window_is_left_out_before_a_window_is(broker, tmp_path, publisher, listener):
-    """The model hears a number each half second; two seconds are a window, heard with four before it unless others wait."""
+    """The model transcribes a number each half second; a window has two seconds, and four of left context unless others wait."""
     job_s = tmp_path / "job_s"
     job_s.write_text("0")
     context = {"BUFFER_DURATION_SECS": 2, "LEFT_CONTEXT_SECS": 4, "HOLD_BACK_SECS": 0.5, "FAKE_WORD_S": 0.5}

@@ -35,7 +35,7 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
             sent = {"counted": 0, "plain": 0}
 
             async def speak_on():
-                """A counted publisher, whose offsets go on while nobody hears, and one without offsets."""
+                """A counted publisher, whose offsets rise while no daemon listens, and one without offsets."""
                 try:
                     await speak(publisher, "counted", level(5, 1_600), offset=sent["counted"])
                     await speak(publisher, "plain", level(6, 1_600))
@@ -77,7 +77,7 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
 
 
 async def test_text_made_while_the_broker_is_away_comes_when_it_is_back(tmp_path):
-    """A stream on the broker keeps what comes, whoever is connected first."""
+    """A stream on the broker keeps what arrives, in whichever order the clients connect."""
     jetstream = ("--jetstream", "--store_dir", str(tmp_path / "store"))
     with EmbeddedBroker(*jetstream) as broker:
         async with (
@@ -103,7 +103,7 @@ async def test_text_made_while_the_broker_is_away_comes_when_it_is_back(tmp_path
     assert kept == 4
 
 
-async def test_a_loss_is_told_though_what_comes_first_behind_it_cannot_be_read(tmp_path):
+async def test_a_loss_is_reported_though_the_first_payload_behind_it_cannot_be_read(tmp_path):
     with EmbeddedBroker() as broker:
         async with Daemon(broker.url, tmp_path, **ENV) as daemon, TranscriptListener(broker.url) as listener:
             await speak(listener.client, "s", level(5, 1_600))
@@ -151,7 +151,7 @@ def taken(metrics):
     return metrics["transcriber.chunks.received"] + metrics["transcriber.chunks.dropped"]["slow_consumer"]
 
 
-async def test_an_engine_error_is_a_gap_and_the_stream_goes_on(broker, tmp_path, publisher, listener):
+async def test_an_engine_error_is_a_gap_and_the_stream_continues(broker, tmp_path, publisher, listener):
     async with Daemon(broker.url, tmp_path, **ENV, FAKE_FAIL_AT=13):
         for thousandths in (1, 13, 2):
             await speak(publisher, "s", level(thousandths, WINDOW))
@@ -160,7 +160,7 @@ async def test_an_engine_error_is_a_gap_and_the_stream_goes_on(broker, tmp_path,
 
     (gap,) = listener.of(Gap)
     assert (gap.start_frame, gap.frames, gap.reason) == (WINDOW, WINDOW, "engine_error")
-    assert gap.detail == "the fake model failed, as it was told"
+    assert gap.detail == "the fake model failed, as requested"
     assert (end.transcribed_frames, end.dropped_frames) == (2 * WINDOW, WINDOW)
     listener.check_accounts()
 
@@ -187,7 +187,7 @@ async def test_a_dead_worker_ends_the_process_with_1_and_says_what_was_lost(brok
     assert status == 1
     assert listener.of(Gap)[0].reason == "engine_error"
     assert end.dropped_frames == WINDOW + 100
-    assert "the fake model crashed, as it was told" in daemon.log()
+    assert "the fake model crashed, as requested" in daemon.log()
     listener.check_accounts()
 
 
@@ -232,7 +232,7 @@ async def test_a_dead_collector_neither_slows_nor_stops_anything(broker, tmp_pat
     assert daemon.log().count("opentelemetry") <= 2
 
 
-async def test_probes_tell_loading_ready_and_a_broker_that_is_away(broker, tmp_path):
+async def test_probes_report_loading_ready_and_a_broker_that_is_away(broker, tmp_path):
     daemon = Daemon(broker.url, tmp_path, FAKE_JOB_S=1)
     daemon.start()
     await until(lambda: daemon.probe("/startupz")[0])

@@ -1,4 +1,4 @@
-"""The second pass: what has been said is heard again in one piece, and told better, or not at all."""
+"""The second pass: published text is transcribed again in one piece, and revised or left as it is."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def broker(tmp_path):
         yield running
 
 
-# With a daemon: the model hears a number each half second, and mishears those of even level in less than 1.2 s.
+# With a daemon: the model transcribes a number each half second, and wrongly those of even level in less than 1.2 s.
 
 HEARS = {
     "INPUT_SAMPLE_RATE": RATE,
@@ -69,7 +69,7 @@ async def test_speakers_apart_are_revised_apart(broker, tmp_path, publisher, lis
     assert said_by == {str(n): " ".join(str(number + 100 * n) for number in LEVELS) for n in (0, 1)}
 
 
-async def test_under_load_nothing_is_heard_again_and_the_end_does_not_wait(broker, tmp_path, publisher, listener):
+async def test_under_load_no_second_pass_runs_and_the_end_does_not_wait(broker, tmp_path, publisher, listener):
     """Four streams take turns, so that when one has ended the others still wait; but for the last."""
     job_s = tmp_path / "job_s"
     job_s.write_text("0.2")
@@ -196,8 +196,8 @@ def resumed(found):
     }
 
 
-async def test_of_two_speakers_each_passage_is_revised_once_whoever_goes_on(broker, tmp_path, publisher):
-    """The windows of channel 0 are told before those of channel 1; the daemon dies after the first revision."""
+async def test_of_two_speakers_each_passage_is_revised_once_across_a_crash(broker, tmp_path, publisher):
+    """The windows of channel 0 are published before those of channel 1; the daemon dies after the first revision."""
     await provisioned(broker)
     levels = [101 + n % 99 for n in range(2 * 46)]
     death = {"FAKE_BEFORE": "transcriber.durable.second_pass:StoredSecondPass._transcribe:2 SIGKILL"}

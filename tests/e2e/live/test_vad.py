@@ -36,7 +36,7 @@ def quiet(seconds):
 
 
 FULL_S = 5 - HELD_BACK_FRAMES * FRAME_SAMPLES / 16_000
-"""Seconds of a full window of silence: the next one begins a little earlier, in case somebody has begun to speak."""
+"""Seconds of a full window of silence: the next one begins a little earlier, in case speech has begun."""
 
 
 def noise(seconds):
@@ -53,12 +53,12 @@ async def test_where_nobody_speaks_there_is_silence_and_no_final(broker, tmp_pat
     async with Daemon(broker.url, tmp_path, **ENV, SILENCE_TIMEOUT_SECS=9, PARTIAL_INTERVAL_SECS=0.5):
         await play(publisher, "s", pcm)
         await end(publisher, "s", pcm)
-        (told,) = await listener.ends(1)
+        (ended,) = await listener.ends(1)
         await counted(listener, "transcriber.chunks.filtered", 3)
 
     assert listener.of(Final) == listener.of(Partial) == []
     assert [(s.start, s.speaker) for s in listener.of(Silence)] == [(0, None), (FULL_S, None), (2 * FULL_S, None)]
-    assert (told.silent_frames, told.transcribed_frames, told.segments) == (12 * RATE, 0, 0)
+    assert (ended.silent_frames, ended.transcribed_frames, ended.segments) == (12 * RATE, 0, 0)
     assert [(status.state, status.start) for status in listener.of(Status)] == [("started", 0), ("silent", 2 * FULL_S)]
     assert listener.metrics[-1]["transcriber.jobs.enqueued"] == 0
     listener.check_accounts()
@@ -70,17 +70,19 @@ async def test_speech_after_silence_becomes_finals(broker, tmp_path, publisher, 
     async with Daemon(broker.url, tmp_path, **ENV):
         await play(publisher, "s", pcm)
         await end(publisher, "s", pcm)
-        (told,) = await listener.ends(1)
+        (ended,) = await listener.ends(1)
         await counted(listener, "transcriber.chunks.filtered", len(listener.of(Silence)))
 
     listener.check_accounts()
     assert listener.of(Silence)[0].start == 0
     assert 6 < listener.of(Final)[0].start < 7.5  # where speech begins, not where the clock says
     assert sum(final.duration for final in listener.of(Final)) > 0.9 * recording.duration_s
-    assert told.frames == told.received_frames == len(pcm) // 2
+    assert ended.frames == ended.received_frames == len(pcm) // 2
 
 
-async def test_a_final_comes_when_speech_has_ended_while_the_stream_goes_on(broker, tmp_path, publisher, listener):
+async def test_a_final_is_published_when_speech_has_ended_while_the_stream_continues(
+    broker, tmp_path, publisher, listener
+):
     recording = load_speech()[0]
     pcm = recording.pcm + quiet(3)
     async with Daemon(broker.url, tmp_path, **ENV | {"BUFFER_DURATION_SECS": 30, "ENDPOINT_SILENCE_SECS": 0.5}):
@@ -138,9 +140,9 @@ async def test_with_everything_switched_on_every_frame_of_every_speaker_is_accou
             at += frames + chance.choice([0] * 30 + [-1_000, 777, RATE])
             await asyncio.sleep(frames / RATE / 6)
         status, _ = await daemon.stop()
-        (told,) = await listener.ends(1)
+        (ended,) = await listener.ends(1)
 
     listener.check_accounts()
     assert status == 0
-    assert told.transcribed_frames > 0
+    assert ended.transcribed_frames > 0
     assert {message.speaker for message in listener.of(Final)} == ({"0", "1"} if speakers == "channels" else {None})

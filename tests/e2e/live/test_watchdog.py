@@ -34,7 +34,7 @@ def server_of(daemon):
 
 
 def silences(daemon):
-    return daemon.log().count("connecting anew: the broker is silent")
+    return daemon.log().count("connecting again: the broker is silent")
 
 
 async def test_a_broker_that_hangs_is_left_for_another_within_ten_seconds(tmp_path):
@@ -54,7 +54,7 @@ async def test_a_broker_that_hangs_is_left_for_another_within_ten_seconds(tmp_pa
     assert silences(daemon) == 1
 
 
-async def test_where_the_only_broker_hangs_the_daemon_is_unready_and_goes_on_afterwards(
+async def test_where_the_only_broker_hangs_the_daemon_is_unready_and_resumes_afterwards(
     broker, tmp_path, publisher, listener
 ):
     async with Daemon(broker.url, tmp_path, **ENV) as daemon:
@@ -93,7 +93,7 @@ async def test_a_peer_that_vanished_is_left_for_another_within_ten_seconds(broke
     assert silences(daemon) == 1
 
 
-async def test_a_connection_whose_peer_says_no_more_but_hears_is_made_anew(broker, tmp_path, publisher, listener):
+async def test_a_connection_whose_peer_sends_no_more_but_receives_is_replaced(broker, tmp_path, publisher, listener):
     async with FaultyProxy(broker.port) as proxy, Daemon(proxy.url, tmp_path, **ENV):
         proxy.half_close()
         watch = Stopwatch()
@@ -146,4 +146,4 @@ async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tm
 
     assert status == 1
     assert said in daemon.log()
-    assert daemon.log().count("connecting anew") == 3
+    assert daemon.log().count("connecting again") == 3

@@ -1,4 +1,4 @@
-"""Captions of real people, with real weights: they lie where somebody speaks, in clips, files and live text. Skipped without weights."""
+"""Captions of real people, with real weights: they lie where there is speech, in clips, files and live text. Skipped without weights."""
 
 import re
 from itertools import accumulate
@@ -47,7 +47,7 @@ def cues_of(text):
 
 
 async def captions(broker, tmp_path, samples, way, **env):
-    """What becomes of ``samples``, (n,) or (n, channels), as SRT, in one way to have them heard."""
+    """What becomes of ``samples``, (n,) or (n, channels), as SRT, in one way to transcribe them."""
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     file = wav(pcm(samples), PHONE_RATE, channels)
     async with (

@@ -37,14 +37,14 @@ async def played(publisher, listener, stream, samples):
         await speak(publisher, stream, pcm[at : at + PAYLOAD_BYTES], content_type=SAID_FORMAT)
         if at % (100 * PAYLOAD_BYTES) == 0:
             due_s = at / 2 / WHISPER_SAMPLE_RATE - 2 * WINDOW_S
-            await until(lambda due_s=due_s: told_s(listener) >= due_s)
+            await until(lambda due_s=due_s: published_s(listener) >= due_s)
     await speak(publisher, stream, b"", end=1)
     await listener.ends(1)
     listener.check_accounts()
     return [(final.start, final.language) for final in listener.of(Final) if final.text]
 
 
-def told_s(listener):
+def published_s(listener):
     return max((one.start + one.duration for one in (*listener.of(Final), *listener.of(Silence))), default=0.0)
 
 

@@ -52,7 +52,7 @@ async def test_live_words_of_real_people_are_right(broker, tmp_path, publisher, 
     assert wer <= 12
 
 
-async def test_what_is_revised_is_no_worse_than_what_was_told(broker, tmp_path, publisher, listener):
+async def test_a_revision_is_no_worse_than_what_was_published(broker, tmp_path, publisher, listener):
     env = {"WHISPER_MODEL_PATH": real_model("tiny.en"), "TRANSCRIPTION_QUEUE_CAPACITY": 32, "SECOND_PASS": 1}
     async with Daemon(broker.url, tmp_path, fake=False, **env):
         await speak_all(publisher, listener)
@@ -60,13 +60,13 @@ async def test_what_is_revised_is_no_worse_than_what_was_told(broker, tmp_path, 
 
     listener.check_accounts()
     of = {one.name: [m for m in listener.messages if m.stream == one.name] for one in PEOPLE}
-    told, stands = (
+    live, revised = (
         wer_percent({name: " ".join(m.text for m in what(some) if isinstance(m, Final)) for name, some in of.items()})
         for what in (list, with_revisions)
     )
-    print(f"WER {told:.1f} % told, {stands:.1f} % in the end; left out: {figures['transcriber.revisions.left_out']}")
+    print(f"WER {live:.1f} % live, {revised:.1f} % in the end; left out: {figures['transcriber.revisions.left_out']}")
     assert listener.of(Revision)
-    assert stands <= told
+    assert revised <= live
 
 
 async def test_files_of_real_people_are_right(broker, tmp_path):

@@ -19,5 +19,5 @@ from transcriber.bus.connection import describe
         (nats.errors.Error("nats: 'Authorization Violation' of nats://me:secret@host"), "'Authorization Violation' of nats://***@host"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_connection_is_told_in_words(error, words):
+def test_what_is_wrong_with_a_connection_is_said_in_words(error, words):
     assert describe(error) == words

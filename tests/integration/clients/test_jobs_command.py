@@ -191,7 +191,7 @@ async def test_what_is_no_id_is_refused(settings, job):
         await listen_and_print(settings, job + ".")
 
 
-def told(kind, **fields):
+def message(kind, **fields):
     common = {
         "schema": 1, "type": kind, "stream": FIRST, "session": "a", "rate": 1000, "start_frame": 0, "frames": 2000,
         "start": 0.0, "duration": 2.0, "received_at": datetime.now(UTC).isoformat(),
@@ -201,13 +201,13 @@ def told(kind, **fields):
 
 
 def progress(state, error=None):
-    return told("progress", session="b", state=state, total=2.0, eta=None, attempt=1, error=error)
+    return message("progress", session="b", state=state, total=2.0, eta=None, attempt=1, error=error)
 
 
 def end():
     amounts = {f"{fate}_{unit}": 0 for fate in ("received", "lost", "transcribed", "silent", "dropped")
                for unit in ("frames", "s")}  # fmt: skip
-    return told("end", rev=0, segments=0, **amounts)
+    return message("end", rev=0, segments=0, **amounts)
 
 
 @pytest.mark.parametrize(

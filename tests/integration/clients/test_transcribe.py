@@ -353,7 +353,7 @@ async def test_the_last_progress_may_come_before_the_record(broker, settings, wa
     assert (status, capsysbinary.readouterr().out) == (0, b"one two\n")
 
 
-async def test_a_job_that_takes_too_long_goes_on(broker, settings, wav, capsys):
+async def test_a_job_that_takes_too_long_continues(broker, settings, wav, capsys):
     async with scripted_file_service(broker, settings, nothing) as office:
         status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE, store=True, timeout_s=0.5))
 

@@ -87,7 +87,7 @@ def test_a_turn_in_which_nothing_sounds_has_the_label_of_the_nearest_one():
     assert said((1, 2, 0), (0, 2, 0.5), (2, 2, 0.1)) == "ABB"
 
 
-def test_nobody_told_apart_is_one_speaker():
+def test_without_diarization_there_is_one_speaker():
     assert said((1, 0.1, 0), (2, 0.1, 3)) == "AA"
     assert VoiceLabeller(by_level).labels() == []
 
@@ -149,8 +149,8 @@ def test_vectors_of_one_voice_are_one_group(voices, order, seed):
     rng = np.random.default_rng(seed)
     centres, order = vectors(rng, voices), [number % voices for number in order]
     drawn = [around(rng, centres[number], 1)[0] for number in order]
-    told_apart = [a @ b for (i, a), (j, b) in combinations(zip(order, drawn, strict=True), 2) if i != j]
-    assume(max(told_apart, default=0) < 0.7)  # some two of six voices are alike
+    similarities = [a @ b for (i, a), (j, b) in combinations(zip(order, drawn, strict=True), 2) if i != j]
+    assume(max(similarities, default=0) < 0.7)  # some two of six voices are alike
     clustering = Clustering(0.73)
     for vector in drawn:
         clustering.add(vector)
@@ -162,7 +162,7 @@ def test_vectors_of_one_voice_are_one_group(voices, order, seed):
     assert clustering.groups() == groups
 
 
-def test_more_vectors_than_are_compared_at_once_are_told_apart_in_bounded_memory():
+def test_more_vectors_than_are_compared_at_once_are_clustered_in_bounded_memory():
     rng = np.random.default_rng(1)
     centres, count = vectors(rng, 5), 3 * MOST_GROUPS
     clustering = Clustering(0.73)
@@ -237,7 +237,7 @@ def test_a_voice_is_a_vector_of_length_1_whatever_its_loudness(network):
 
 @requirements.weights
 @pytest.mark.parametrize("speakers", [1, 2, 3])
-def test_synthetic_voices_are_told_apart(network, speakers):
+def test_synthetic_voices_are_separated(network, speakers):
     talk = conversation(np.random.default_rng(speakers), bundled(), speakers, 20.0)
 
     parts = labelled(talk, network)
@@ -256,7 +256,7 @@ def test_labels_are_the_same_each_time_and_for_any_pieces(network, piece):
     assert labelled(talk, network, piece) == labelled(talk, VoiceNetwork())
 
 
-def test_confusion_is_the_time_given_to_somebody_else():
+def test_confusion_is_the_time_given_to_another_speaker():
     assert confusion("xxyy", "BBAA", [1, 2, 3, 4]) == 0
     assert confusion("xxyy", "AAAB", [1, 2, 3, 4]) == pytest.approx(0.3)
     assert confusion("xxyy", "AAAA", [1, 2, 3, 4]) == pytest.approx(0.3)

@@ -162,7 +162,7 @@ async def test_starting_over_hides_nothing(broker, publisher):
         assert numbers(await taken(feed, 3)) == [1, 2, 3]
 
 
-async def test_nothing_is_acknowledged_but_what_was_told(broker, publisher):
+async def test_nothing_is_acknowledged_but_what_was_published(broker, publisher):
     await provisioned(broker, "s")
     await published(publisher, 1, 10)
     async with feeding(broker) as (feed, edge):

@@ -160,7 +160,7 @@ async def test_what_is_no_checkpoint_is_none(broker, publisher, payload):
 
 
 @pytest.mark.parametrize("answer", [b"", b"thanks", b"1", b"[]", b"{}", b'{"error": "no"}', b'{"seq": "1"}'])
-async def test_an_answer_of_somebody_else_is_no_confirmation_and_no_crash(broker, publisher, answer):
+async def test_an_answer_that_is_not_the_brokers_is_no_confirmation_and_no_crash(broker, publisher, answer):
     """As of a client that answers whatever is published."""
 
     async def reply(message):

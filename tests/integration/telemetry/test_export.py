@@ -405,7 +405,7 @@ print([name for name in sys.modules if name.split(".")[0] in {"opentelemetry", "
     "environment",
     [{"OTEL_METRICS_EXPORTER": "none"}, {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "otlp"}],
 )
-def test_nothing_is_sent_when_told_so(
+def test_nothing_is_sent_when_export_is_switched_off(
     collector: Receiver,
     make: Callable[..., Telemetry],
     monkeypatch: pytest.MonkeyPatch,
@@ -548,7 +548,7 @@ print(telemetry.shutdown(0.3))
     assert len(theirs) <= 1
 
 
-def test_work_goes_on_while_the_collector_does_not_answer(
+def test_work_continues_while_the_collector_does_not_answer(
     receiver: Receiver, make: Callable[..., Telemetry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "20")

@@ -70,7 +70,7 @@ async def test_a_cut_is_a_reset_and_the_next_connection_works(echo_port):
             writer.close()
 
 
-async def test_half_closed_the_broker_says_nothing_more_but_hears():
+async def test_half_closed_the_broker_sends_nothing_more_but_receives():
     heard: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def listen(reader, writer):

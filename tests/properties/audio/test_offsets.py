@@ -1,4 +1,4 @@
-"""Offsets that are a little wrong, and holes that nobody hears: windows go on, and the account is exact."""
+"""Offsets that are a little wrong, and holes too short to matter: windows continue, and the account is exact."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Whoever goes on with a recording cuts the same windows as if nothing had happened, and its account is the same."""
+"""A daemon that resumes a recording cuts the same windows as if nothing had happened, and its account is the same."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ class Step(NamedTuple):
     captured_at: datetime | None = None
 
 
-class Told(NamedTuple):
+class KeptEvent(NamedTuple):
     """An event, and what was kept with it."""
 
     event: Window | Silence | Gap
@@ -63,11 +63,11 @@ class Fed(NamedTuple):
 
 
 class Recording:
-    """Hands steps to a session, and keeps what another one needs to go on; as JSON, so that no object is shared."""
+    """Hands steps to a session, and keeps what another one needs to resume; as JSON, so that no object is shared."""
 
     def __init__(self, session, skipped_at=None):
         self.session = session
-        self.told: list[Told] = []
+        self.emitted: list[KeptEvent] = []
         self.skipped_at = skipped_at
 
     def take(self, number, step, *, lost=True):
@@ -93,7 +93,7 @@ class Recording:
             settle(session, event)
             if isinstance(event, Gap) and event.reason == "bad_input" and not event.frames:
                 self.skipped_at = event.start_frame
-            self.told.append(Told(event, number, self._kept(event)))
+            self.emitted.append(KeptEvent(event, number, self._kept(event)))
         return Fed(before, session.clock - (session.received - received), session.clock, received, offsets)
 
     def _kept(self, event):
@@ -159,37 +159,37 @@ def described(event):
     return place
 
 
-def check_that_anybody_can_go_on(steps, new_session, wanted):
+def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
     """After each of the events that ``wanted`` picks, another session says what the first one said."""
     first = Recording(new_session(None))
     fed = [first.take(number, step) for number, step in enumerate(steps)]
     rate = first.session.rate
-    for index in wanted(len(first.told)):
-        event, step, kept = first.told[index]
+    for index in wanted(len(first.emitted)):
+        event, step, kept = first.emitted[index]
         start = min(replay_from(place, rate) for place in event.places)
-        # A payload that is a gap is not needed once that is told.
+        # A payload that is a gap is not needed once that is published.
         coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
         again = min(coming, next((n for n, one in enumerate(fed) if one.end > start), coming))
         clock = fed[again].start if start >= fed[again].start else fed[again].before
         mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
         other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
         assert other.session.places == event.places
-        # Whoever goes on knows whether the gap before its first message was told.
-        untold = any(
+        # A daemon that resumes knows whether the gap before its first message was published.
+        to_report = any(
             isinstance(later.event, Gap) and later.step == again and later.event.reason == "slow_consumer"
-            for later in first.told[index + 1 :]
+            for later in first.emitted[index + 1 :]
         )
         for number in range(again, len(steps)):
-            other.take(number, steps[number], lost=number > again or untold)
+            other.take(number, steps[number], lost=number > again or to_report)
 
-        expected = [described(later.event) for later in first.told[index + 1 :]]
-        assert [described(told.event) for told in other.told] == expected
+        expected = [described(later.event) for later in first.emitted[index + 1 :]]
+        assert [described(one.event) for one in other.emitted] == expected
         assert other.session.account.snapshot() == first.session.account.snapshot()
         assert (other.session.clock, other.session.received) == (first.session.clock, first.session.received)
         assert other.session.segments == first.session.segments
         assert known(other.session) == known(first.session)
     assert first.session.clock == first.session.received + first.session.account[FrameOutcome.LOST]
-    return [told.event for told in first.told]
+    return [one.event for one in first.emitted]
 
 
 @st.composite
@@ -224,10 +224,12 @@ def steps_of(payload, fmt, sizes, befallen):
 
 @settings(max_examples=150, deadline=None)
 @given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
-def test_whoever_goes_on_after_any_event_tells_all_that_follows_it(audio, fmt, policy, sizes, befallen, chance):
+def test_a_daemon_that_resumes_after_any_event_publishes_all_that_follows_it(
+    audio, fmt, policy, sizes, befallen, chance
+):
     steps = steps_of(audio.payload(fmt), fmt, sizes, befallen)
 
-    check_that_anybody_can_go_on(
+    check_that_any_event_can_be_resumed_from(
         steps,
         lambda mark: Session("call", fmt, policy, EAR, max_hole_s=600, bookmark=mark),
         lambda events: chance.sample(range(events), min(events, 4)),
@@ -241,10 +243,10 @@ def test_with_the_real_network_on_real_speech_too():
     steps = [Step("audio", piece) for piece in sliced(payload, SPEECH_FORMAT, [960])]
     steps.insert(700, Step("pause"))
 
-    events = check_that_anybody_can_go_on(
+    events = check_that_any_event_can_be_resumed_from(
         [*steps, Step("close")],
         lambda mark: Session("call", SPEECH_FORMAT, policy, network, max_hole_s=600, bookmark=mark),
-        lambda told: range(0, told, 3),
+        lambda count: range(0, count, 3),
     )
 
     kinds = [type(event) for event in events]
@@ -335,7 +337,7 @@ def test_audio_is_replayed_from_a_place_where_samples_and_beats_begin(rate, grid
 
 
 class CountingEar(LoudnessDetector):
-    """Counts what it hears."""
+    """Counts the frames that it gets."""
 
     rows = 0
 
@@ -394,17 +396,17 @@ def test_a_pause_right_after_a_window_of_all_channels_ends_no_run():
     assert events[-1].places == (ChannelResumePoint(fmt.rate, 0, 0, 1),) * 2
 
 
-def test_rubbish_that_was_told_of_is_not_told_of_again():
+def test_rubbish_that_was_reported_is_not_reported_again():
     fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(10.0, replayable=True)
     mark = SessionResumePoint(0, (ChannelResumePoint(0, 0, 0, 0),), FrameAccount(1), skipped_at=640)
     session = Session("call", fmt, policy, None, max_hole_s=600, bookmark=mark)
-    told = []
+    emitted = []
 
     for _ in range(4):
         session.feed(bytes(640))
-        told.append(len(session.skip("it is broken")))
+        emitted.append(len(session.skip("it is broken")))
 
-    assert told == [0, 0, 1, 1]
+    assert emitted == [0, 0, 1, 1]
 
 
 def test_a_cutter_that_cuts_afresh_gives_one_window_at_a_time():
@@ -427,7 +429,7 @@ def test_long_payloads_are_cut_as_they_come_all_the_same():
     assert run.open_frames <= fmt.rate
 
 
-def test_only_so_much_audio_is_kept_as_somebody_has_to_hear_again():
+def test_only_so_much_audio_is_kept_as_has_to_be_read_again():
     fmt = AudioFormat(rate=44_100, channels=2)
     window_s, most = 3.0, 0
     run = ReplayableRun(
@@ -452,7 +454,7 @@ def test_the_open_window_can_be_looked_at_at_any_time():
     for piece in sliced(pcm(said), fmt, [1_600]):
         session.feed(piece)
         cutter = session.cutter(0)
-        if cutter.open_s > 0:  # else these ears have heard nothing
+        if cutter.open_s > 0:  # else this detector has had no frame
             window = session.open_window(0)
             numbers.append(window.number)
             assert window.start_frame == session.places[0].frame
@@ -466,7 +468,7 @@ def test_the_open_window_can_be_looked_at_at_any_time():
     assert sorted(set(numbers)) == [0, 1, 2]
 
 
-def test_a_stream_goes_on_with_a_session_and_its_number_of_finals():
+def test_a_stream_resumes_with_a_session_and_its_number_of_finals():
     fmt, policy = AudioFormat(rate=TARGET_SAMPLE_RATE), WindowPolicy(1.0, replayable=True)
     payload = pcm(hiss := np.random.default_rng(0).uniform(-0.1, 0.1, fmt.rate * 5).astype(np.float32))
     mark = SessionResumePoint(
@@ -493,7 +495,7 @@ def one_second_transcribed(rate):
     return account.snapshot()
 
 
-def test_after_a_run_all_channels_go_on_at_the_clock_and_after_a_hole_behind_it():
+def test_after_a_run_all_channels_resume_at_the_clock_and_after_a_hole_behind_it():
     fmt = AudioFormat(rate=TARGET_SAMPLE_RATE, channels=2)
     policy = WindowPolicy(6.0, speech_gate=True, split_channels=True, replayable=True)
     session = Session("call", fmt, policy, EAR, max_hole_s=600)

@@ -1,4 +1,4 @@
-"""Whatever is heard, however it is cut: no sample is lost or doubled, no window too long, and slices do not matter."""
+"""Whatever the audio, however it is cut: no sample is lost or doubled, no window too long, and slices do not matter."""
 
 import math
 from itertools import pairwise
@@ -23,7 +23,7 @@ NETWORKS = st.sampled_from([EAR, EAR, EAR, SILERO])
 
 
 def cuts_of(payload, fmt, policy, network, sizes, eager=(True,)):
-    """Of each channel that is heard."""
+    """Of each channel that is transcribed."""
     run = (ReplayableRun if policy.replayable else ContiguousRun)(fmt, policy, network)
     found = [
         one
@@ -81,25 +81,27 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, poli
 
 @settings(max_examples=100, deadline=None)
 @given(AUDIO, FORMATS, CUTTINGS.filter(lambda policy: policy.endpoint_s), SIZES)
-def test_a_window_that_closes_is_cut_as_was_foretold(audio, fmt, policy, sizes):
+def test_a_window_that_closes_is_cut_as_predicted(audio, fmt, policy, sizes):
     payload = audio.payload(fmt, apart=policy.split_channels)
     run = (ReplayableRun if policy.replayable else ContiguousRun)(fmt, policy, EAR)
-    foretold: dict[int, Cut] = {}
+    predicted: dict[int, Cut] = {}
 
     for piece in sliced(payload, fmt, sizes):
         for channel, cut in run.push(piece, eager=True):
-            told = foretold.pop(channel, None)
-            if told and not spoke_again(told, cut, policy):
-                assert described(told) == described(cut)
+            expected = predicted.pop(channel, None)
+            if expected and not spoke_again(expected, cut, policy):
+                assert described(expected) == described(cut)
         for channel, cutter in enumerate(run.cutters):
             if cutter.closing:
-                foretold[channel] = cutter.closing_cut()
+                predicted[channel] = cutter.closing_cut()
 
 
-def spoke_again(told, cut, policy):
+def spoke_again(expected, cut, policy):
     """Whether the window has speech behind the place where it was to end, or in the silence that the next one was to have."""
-    heard = [] if cut.speech is None or told.speech is None else cut.speech[len(told.speech) :]
-    return cut.frames != told.frames and (cut.frames < told.frames or max(heard, default=0) >= policy.speech_threshold)
+    heard = [] if cut.speech is None or expected.speech is None else cut.speech[len(expected.speech) :]
+    return cut.frames != expected.frames and (
+        cut.frames < expected.frames or max(heard, default=0) >= policy.speech_threshold
+    )
 
 
 def described(cut):

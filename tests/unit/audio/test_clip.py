@@ -1,4 +1,4 @@
-"""A whole recording as windows, and who was heard in them."""
+"""A whole recording as windows, and who speaks in them."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def ears(network=None, *, gate=True, window_s=5.0, max_s=60.0):
     return ClipCutter(WindowPolicy(window_s, quiet_cut=True, speech_gate=gate, always_detect=True), network, max_s)
 
 
-def test_silence_before_speech_is_a_part_of_its_own_so_that_words_are_heard_afresh():
+def test_silence_before_speech_is_a_part_of_its_own_so_that_words_are_transcribed_afresh():
     first, second = ears(Sharp(), window_s=25.0).cut("s", FORMAT, pieces(pcm(quiet(20), loud(3)))).parts
 
     assert isinstance(first, Silence)

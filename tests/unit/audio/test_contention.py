@@ -1,4 +1,4 @@
-"""Two publishers on one stream: one is heard, whatever tells them apart, and it does not matter who looks."""
+"""Two publishers on one stream: one is accepted, whatever distinguishes them, and every daemon decides alike."""
 
 import pytest
 from hypothesis import given, strategies as st
@@ -34,7 +34,7 @@ KINDS = pytest.mark.parametrize("claim", [by_session, by_format, by_offset, by_e
 
 
 @KINDS
-def test_of_two_that_alternate_the_newer_is_heard_for_as_long_as_both_go_on(claim):
+def test_of_two_that_alternate_the_newer_is_accepted_for_as_long_as_both_publish(claim):
     contention = Contention(DEFAULT)
 
     refused = {"a": 0, "b": 0}
@@ -46,7 +46,7 @@ def test_of_two_that_alternate_the_newer_is_heard_for_as_long_as_both_go_on(clai
 
 
 @KINDS
-def test_who_is_left_alone_is_heard_after_a_pause(claim):
+def test_the_recording_that_is_left_alone_is_accepted_after_a_pause(claim):
     contention = Contention(DEFAULT)
     for number in range(100):
         contention.judge(claim("a", number), number * STEP_S)
@@ -58,22 +58,22 @@ def test_who_is_left_alone_is_heard_after_a_pause(claim):
 
 
 @KINDS
-def test_recordings_that_follow_each_other_are_all_heard(claim):
+def test_recordings_that_follow_each_other_are_all_accepted(claim):
     contention = Contention(DEFAULT)
 
     assert all(contention.judge(claim("a", number), number * STEP_S) in HEARD for number in range(100))
     assert all(contention.judge(claim("b", number), (100 + number) * STEP_S) in HEARD for number in range(100))
 
 
-def test_one_that_begins_again_after_a_long_hole_is_heard():
+def test_one_that_begins_again_after_a_long_hole_is_accepted():
     contention = Contention(DEFAULT)
 
-    told = [contention.judge(AudioHeaders(offset=offset), 0.0) for offset in (1_000, 600_000, 0, 600_000 - PAYLOAD)]
+    verdicts = [contention.judge(AudioHeaders(offset=offset), 0.0) for offset in (1_000, 600_000, 0, 600_000 - PAYLOAD)]
 
-    assert told == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.CONTENTION_BEGUN]
+    assert verdicts == [Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.ACCEPTED, Verdict.CONTENTION_BEGUN]
 
 
-def test_many_recordings_in_a_row_are_all_heard_however_fast():
+def test_many_recordings_in_a_row_are_all_accepted_however_fast():
     contention = Contention(DEFAULT)
 
     assert all(contention.judge(by_session(str(number), 0), 0.0) in HEARD for number in range(1_000))
@@ -88,7 +88,7 @@ def test_who_comes_back_later_is_a_new_recording():
     assert contention.judge(by_format("a", 0), FORGET_S + 1_000 * STEP_S) in HEARD
 
 
-def test_after_the_end_anybody_is_heard():
+def test_after_the_end_any_recording_is_accepted():
     contention = Contention(DEFAULT)
     contention.judge(by_session("a", 0), 0.0)
     contention.judge(by_session("b", 0), 0.1)
@@ -98,7 +98,7 @@ def test_after_the_end_anybody_is_heard():
     assert contention.judge(by_session("a", 1), 0.2) in HEARD
 
 
-def test_one_who_says_nothing_of_itself_is_the_one_that_is_heard():
+def test_a_payload_without_headers_belongs_to_the_accepted_recording():
     contention = Contention(DEFAULT)
     contention.judge(by_session("a", 0), 0.0)
 
@@ -109,15 +109,15 @@ def test_one_who_says_nothing_of_itself_is_the_one_that_is_heard():
 
 def test_it_is_noticed_once_and_over_when_the_other_one_is_gone():
     contention = Contention(DEFAULT)
-    told = []
+    verdicts = []
 
     for number in range(2_000):
         names = "ab" if number < 500 else "b"
-        told += [contention.judge(by_session(name, number), number * STEP_S) for name in names]
+        verdicts += [contention.judge(by_session(name, number), number * STEP_S) for name in names]
 
-    changes = [verdict for verdict in told if verdict in {Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER}]
+    changes = [verdict for verdict in verdicts if verdict in {Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER}]
     assert changes == [Verdict.CONTENTION_BEGUN, Verdict.CONTENTION_OVER]
-    assert told.index(Verdict.CONTENTION_OVER) - 1_000 == round(FORGET_S / STEP_S) - 1
+    assert verdicts.index(Verdict.CONTENTION_OVER) - 1_000 == round(FORGET_S / STEP_S) - 1
 
 
 MESSAGES = st.builds(
@@ -129,7 +129,7 @@ MESSAGES = st.builds(
 
 
 @given(st.lists(st.tuples(MESSAGES, st.floats(0, 3)), max_size=40), st.integers(0, 40))
-def test_whoever_goes_on_from_any_message_decides_alike(messages, at):
+def test_a_daemon_that_resumes_at_any_message_decides_alike(messages, at):
     contention, at_s, decided = Contention(DEFAULT), 0.0, []
     kept: Contenders | None = None
     for number, (headers, step_s) in enumerate(messages):

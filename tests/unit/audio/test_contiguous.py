@@ -134,7 +134,7 @@ def test_a_window_owns_its_samples():
 
 
 @pytest.mark.parametrize("sample", [SampleFormat.MULAW, SampleFormat.ALAW])
-def test_two_who_speak_on_the_phone_are_heard_each_for_himself(sample):
+def test_two_speakers_on_the_phone_are_transcribed_apart(sample):
     fmt = AudioFormat(sample, 8_000, 2)
     rng = np.random.default_rng(5)
     silent = int(np.abs(decode(bytes(range(256)), AudioFormat(sample))[0]).argmin())

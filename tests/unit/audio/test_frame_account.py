@@ -86,7 +86,7 @@ def test_of_two_speakers_the_worse_fate_counts(one, other, expected):
     assert {outcome: account[outcome] for outcome in FrameOutcome} == dict.fromkeys(FrameOutcome, 0) | {expected: 10}
 
 
-def test_nothing_is_counted_before_all_channels_have_told():
+def test_nothing_is_counted_before_all_channels_have_reported():
     account = FrameAccount(2)
 
     account.settle(FrameOutcome.TRANSCRIBED, 0, 30, 0)

@@ -1,4 +1,4 @@
-"""Several channels as one: each is heard, whatever the others hold."""
+"""Several channels as one: each is in the mix, whatever the others hold."""
 
 import io
 from typing import Any
@@ -78,7 +78,7 @@ def encoded(layout, codec, container, number, options):
     ("12 channels", "libopus", "ogg", {"mapping_family": "255"}),
     ("8 channels", "libopus", "matroska", {"mapping_family": "255"}),
 ])  # fmt: skip
-def test_every_channel_of_every_container_is_heard(layout, codec, container, options):
+def test_every_channel_of_every_container_is_decoded(layout, codec, container, options):
     channels = av.AudioLayout(layout).nb_channels
 
     # FFmpeg's encoder of AAC leaves nothing but rumble in the channel of low frequencies.
@@ -186,7 +186,7 @@ def float_files(samples):
 
 
 @pytest.mark.parametrize("unit", [2**15, 2**23, 2**31])
-def test_integers_that_were_written_as_floats_are_heard_at_their_scale(unit):
+def test_integers_that_were_written_as_floats_are_read_at_their_scale(unit):
     quiet = noise(level=20 / 2**15)  # a second of it comes before the voice
     samples = np.concatenate([quiet, speech_at(RATE)[:, 0] / 2**15]).astype(np.float32)[:, np.newaxis]
 
@@ -197,7 +197,7 @@ def test_integers_that_were_written_as_floats_are_heard_at_their_scale(unit):
         assert power(heard[:RATE]) < 1  # before anything is loud, it is not known how large the integers are
 
 
-def test_integers_of_16_bits_are_heard_at_their_scale_from_the_start_also_where_they_are_quiet():
+def test_integers_of_16_bits_are_read_at_their_scale_from_the_start_also_where_they_are_quiet():
     samples = np.concatenate([noise(level=5), np.zeros(RATE), speech_at(RATE)[:, 0], noise(level=0.6)])
     samples = np.rint(samples).astype(np.float32)[:, np.newaxis]
 
@@ -218,7 +218,7 @@ def test_a_recording_that_was_made_too_loud_is_clipped():
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=100))
-def test_any_floats_are_heard_as_finite_ones_within_full_scale(values):
+def test_any_floats_become_finite_ones_within_full_scale(values):
     data = wav(np.array(values, np.float32)[:, np.newaxis])
 
     heard = np.concatenate([np.frombuffer(piece.data, "<f4") for piece in open_media(data).pieces])

@@ -1,4 +1,4 @@
-"""Offsets that are a little wrong, and holes that nobody hears: windows go on, and the account is exact."""
+"""Offsets that are a little wrong, and holes too short to matter: windows continue, and the account is exact."""
 
 import random
 from itertools import pairwise
@@ -24,7 +24,7 @@ def stream(fmt=FORMAT, policy=None, network=None):
     return Stream(fmt, policy or WindowPolicy(5.0), network, max_hole_s=600, new_id=lambda: "call")
 
 
-def told(offsets, *, frames=PAYLOAD, fmt=FORMAT, policy=None):
+def events_of(offsets, *, frames=PAYLOAD, fmt=FORMAT, policy=None):
     """What becomes of payloads of ``frames`` frames with these offsets."""
     source = stream(fmt, policy)
     payload = bytes(frames * fmt.frame_bytes)
@@ -51,10 +51,10 @@ def session_of(events):
     return session
 
 
-def test_a_payload_that_is_lost_is_told_to_the_frame_and_the_window_goes_on():
+def test_a_payload_that_is_lost_is_reported_to_the_frame_and_the_window_continues():
     kept = [number for number in range(500) if number % 50 != 25]
 
-    events = told([number * PAYLOAD for number in kept])
+    events = events_of([number * PAYLOAD for number in kept])
 
     assert gaps(events) == [(number * PAYLOAD, PAYLOAD) for number in range(25, 500, 50)]
     windows = [event for event in events if isinstance(event, Window)]
@@ -68,7 +68,7 @@ def test_a_payload_that_is_lost_is_told_to_the_frame_and_the_window_goes_on():
 
 @pytest.mark.parametrize(("lost", "windows"), [(10, 1), (11, 2)])
 def test_a_hole_of_200_ms_is_bridged_and_a_longer_one_ends_the_run(lost, windows):
-    events = told([number * PAYLOAD for number in range(100) if not 40 <= number < 40 + lost])
+    events = events_of([number * PAYLOAD for number in range(100) if not 40 <= number < 40 + lost])
 
     assert gaps(events) == [(40 * PAYLOAD, lost * PAYLOAD)]
     assert sum(isinstance(event, Window) for event in events) == windows
@@ -87,7 +87,7 @@ def test_a_bridge_is_silence_in_every_format(sample):
     assert (window.frames, np.abs(window.cut.samples).max() < 1e-3) == (3_000, True)
 
 
-def test_what_must_not_be_heard_for_a_moment_is_dropped_and_the_window_goes_on():
+def test_samples_that_are_not_finite_for_a_moment_are_dropped_and_the_window_continues():
     fmt = AudioFormat(SampleFormat.F32LE, RATE)
     source = stream(fmt)
     good, bad = fmt.silence(PAYLOAD), np.full(PAYLOAD, np.nan, "<f4").tobytes()
@@ -154,18 +154,18 @@ SECOND = range(0, 50 * PAYLOAD, PAYLOAD)
     ],
 )
 def test_offsets_that_are_a_little_wrong_are_no_holes_and_no_echoes(offsets):
-    events = told([round(offset) for offset in offsets])
+    events = events_of([round(offset) for offset in offsets])
 
     assert gaps(events) == []
     assert session_of(events).received == 50 * PAYLOAD
 
 
 @pytest.mark.parametrize("frames", [1_024, 441])
-def test_offsets_of_44100_hz_in_whole_milliseconds_are_heard_whole(frames):
+def test_offsets_of_44100_hz_in_whole_milliseconds_lose_nothing(frames):
     fmt = AudioFormat(rate=44_100)
     offsets = [round(round(number * frames / 44.1) * 44.1) for number in range(400)]
 
-    events = told(offsets, frames=frames, fmt=fmt)
+    events = events_of(offsets, frames=frames, fmt=fmt)
 
     assert gaps(events) == []
     assert session_of(events).received == 400 * frames
@@ -175,16 +175,16 @@ def test_a_clock_that_drifts_for_an_hour_cuts_nothing():
     payload = RATE // 10
     offsets = [round(number * payload * 1.0002) for number in range(36_000)]
 
-    events = told(offsets, frames=payload)
+    events = events_of(offsets, frames=payload)
 
     assert gaps(events) == []
     assert session_of(events).received == 36_000 * payload
 
 
-def test_a_payload_lost_on_a_clock_that_drifts_is_told():
+def test_a_payload_lost_on_a_clock_that_drifts_is_reported():
     offsets = [round(number * PAYLOAD * 1.0002) for number in range(3_000) if number % 100 != 99]
 
-    events = told(offsets)
+    events = events_of(offsets)
 
     lost = gaps(events)
     assert len(lost) == 29
@@ -198,16 +198,16 @@ def test_a_clock_that_jitters_costs_no_audio_and_hardly_a_gap(most_ms):
     jittered = [offset + chance.uniform(0, most_ms) * RATE / 1000 for offset in range(0, 3_000 * PAYLOAD, PAYLOAD)]
     offsets = [round(max(pair)) for pair in pairwise([0, *jittered])]  # a clock does not go back
 
-    events = told(offsets)
+    events = events_of(offsets)
 
     assert len(gaps(events)) <= 3
     assert session_of(events).received >= 2_995 * PAYLOAD
 
 
-def test_what_jitter_hides_is_told_once_it_adds_up():
+def test_what_jitter_hides_is_reported_once_it_adds_up():
     offsets = [number * PAYLOAD + (number % 2) * 100 for number in range(2_000) if number % 20 != 19]
 
-    events = told(offsets)
+    events = events_of(offsets)
 
     missing = 2_000 // 20 * PAYLOAD
     assert abs(sum(frames for _, frames in gaps(events)) - missing) < 0.1 * missing
@@ -216,7 +216,7 @@ def test_what_jitter_hides_is_told_once_it_adds_up():
 
 @pytest.mark.parametrize("unit", [3, 2, 1.5, 1_000 / RATE, 1 / PAYLOAD], ids=lambda unit: f"{unit:g}")
 def test_offsets_in_another_unit_are_read_as_such_after_a_few_payloads(unit):
-    events = told([round(number * PAYLOAD * unit) for number in range(500) if number != 250])
+    events = events_of([round(number * PAYLOAD * unit) for number in range(500) if number != 250])
 
     session = session_of(events)
     assert session.received >= 495 * PAYLOAD
@@ -226,17 +226,17 @@ def test_offsets_in_another_unit_are_read_as_such_after_a_few_payloads(unit):
 
 
 def test_offsets_that_do_not_count_cost_three_payloads_and_no_more():
-    events = told([7] * 500)
+    events = events_of([7] * 500)
 
     assert gaps(events) == []
     assert session_of(events).received == 498 * PAYLOAD
 
 
-def test_what_comes_twice_is_heard_once_although_offsets_are_a_little_wrong():
+def test_what_arrives_twice_is_transcribed_once_although_offsets_are_a_little_wrong():
     chance = random.Random(1)
     offsets = [number * PAYLOAD + chance.randint(0, 15) for number in range(500)]
 
-    events = told([offset for offset in offsets for _ in range(2)])
+    events = events_of([offset for offset in offsets for _ in range(2)])
 
     assert gaps(events) == []
     assert session_of(events).received == 500 * PAYLOAD

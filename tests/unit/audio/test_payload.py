@@ -55,7 +55,7 @@ def test_odd_bytes_at_the_end_are_passed_over_and_said():
     assert read_payload(bytes(7), None, STEREO, DEFAULT) == PcmPayload(bytes(4), STEREO, ignored=(odd,))
 
 
-def test_floats_that_are_not_finite_can_be_counted_and_must_not_be_heard():
+def test_floats_that_are_not_finite_can_be_counted_and_must_not_be_transcribed():
     sound = read_payload(np.array([0, np.inf], "<f4").tobytes(), "audio/x-raw;format=F32LE", None, DEFAULT)
 
     assert (sound.frames, sound.unusable) == (2, "F32LE samples are not all finite")
@@ -64,7 +64,7 @@ def test_floats_that_are_not_finite_can_be_counted_and_must_not_be_heard():
 @pytest.mark.parametrize("level", [1, 0.001])
 @pytest.mark.parametrize("order", [">i2", "<i2"])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_l16_is_heard_in_the_order_in_which_it_was_sent(order, level, channels):
+def test_l16_is_read_in_the_byte_order_in_which_it_was_sent(order, level, channels):
     samples = np.repeat(speech(10, 1) * level * 20_000, channels).astype("<i2")
     pieces = np.split(samples, range(320 * channels, len(samples), 320 * channels))
 

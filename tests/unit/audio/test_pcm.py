@@ -41,7 +41,7 @@ def test_two_channels_are_mixed_to_their_mean():
     np.testing.assert_allclose(samples, [0, 0.5])
 
 
-def test_two_channels_are_told_apart_if_wanted():
+def test_two_channels_are_split_if_wanted():
     payload = np.array([[16384, -16384], [0, 8192], [-32768, 0]], "<i2").tobytes()
 
     samples = decode(payload, AudioFormat(channels=2), split=True)
@@ -67,7 +67,7 @@ def test_each_channel_alone_is_what_it_is_beside_another(sample, payload):
     np.testing.assert_allclose(mixed, mix_two(np.ascontiguousarray(samples.T)), atol=1e-6)
 
 
-def test_one_channel_told_apart_is_itself():
+def test_splitting_one_channel_changes_nothing():
     payload = np.array([16384, -16384], "<i2").tobytes()
 
     np.testing.assert_array_equal(decode(payload, DEFAULT, split=True), [[0.5, -0.5]])

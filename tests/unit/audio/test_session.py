@@ -128,7 +128,7 @@ def test_frames_that_are_less_than_a_sample_are_nothing_to_hear(afresh):
         assert (type(end), end.frames) == (kind, frames)
 
 
-def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_speaks():
+def test_a_window_after_words_held_back_is_transcribed_though_nobody_speaks():
     """Else the last words before a silence would be nobody's."""
     policy = WindowPolicy(160 * FRAME_SAMPLES / 16_000, quiet_cut=False, speech_gate=True, left_context_s=5.0)
     session = Session("s", AudioFormat(rate=16_000), policy, LoudnessDetector(), max_hole_s=1)
@@ -141,7 +141,7 @@ def test_what_follows_upon_words_that_were_held_back_is_heard_though_nobody_spea
 
 
 def test_words_that_were_held_back_wait_for_the_window_after_a_bridge():
-    """One of nothing but bridges is never heard, and leaves them to the next one."""
+    """One of nothing but bridges is never transcribed, and leaves them to the next one."""
     fmt = AudioFormat(SampleFormat.F32LE, rate=16_000)
     policy = WindowPolicy(160 * FRAME_SAMPLES / 16_000, quiet_cut=False, speech_gate=True, left_context_s=5.0)
     session = Session("s", fmt, policy, LoudnessDetector(), max_hole_s=1)
@@ -242,7 +242,7 @@ def test_an_offset_out_of_reach_is_passed_over_and_costs_no_audio():
     check_tiling(events)
 
 
-def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
+def test_dropped_samples_are_received_and_dropped_where_they_belong():
     source = Stream(
         AudioFormat(SampleFormat.F32LE, RATE), WindowPolicy(5.0), None, max_hole_s=600, new_id=lambda: "call"
     )
@@ -251,8 +251,8 @@ def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
     events = source.feed(good, at(5_000)) + source.feed(bad, at(12_000)) + source.feed(bad, at(26_000), "slow_consumer")
     events += source.feed(bad, at(5_000)) + source.feed(bad, NO_HEADERS) + source.feed(good, at(46_000, end=True))
 
-    told = [(e.start_frame, e.frames, e.reason, e.detail) for e in events if isinstance(e, Gap)]
-    assert told == [
+    gaps = [(e.start_frame, e.frames, e.reason, e.detail) for e in events if isinstance(e, Gap)]
+    assert gaps == [
         (10_000, 7_000, "bad_input", unfit := "F32LE samples are not all finite"),
         (17_000, 4_000, "slow_consumer", None),
         (21_000, 10_000, "bad_input", unfit),
@@ -265,7 +265,7 @@ def test_what_must_not_be_heard_is_received_and_dropped_where_it_belongs():
     assert session.account[FrameOutcome.DROPPED] == 27_000
 
 
-def test_the_whole_frames_of_a_payload_are_heard_and_the_odd_bytes_said():
+def test_the_whole_frames_of_a_payload_are_transcribed_and_the_odd_bytes_reported():
     source = stream()
 
     events = source.feed(audio(1_000) + b"x", at(0)) + source.feed(audio(1_000), at(1_000, end=True))
@@ -352,11 +352,11 @@ def test_bad_payloads_at_one_place_are_one_gap():
     assert [gap.start_frame for gap in source.skip("a third")] == [200]
 
 
-def test_bad_input_before_any_audio_is_told_too():
+def test_bad_input_before_any_audio_is_reported_too():
     assert kinds(stream().skip("it is broken")) == ["Started", "Gap"]
 
 
-def test_capture_time_counts_frames_from_the_last_time_that_was_told():
+def test_capture_time_counts_frames_from_the_last_capture_header():
     source, noon = stream(), datetime(2026, 11, 21, 12, tzinfo=UTC)
 
     events = source.feed(audio(4_000), AudioHeaders(captured_at=noon))
@@ -568,8 +568,10 @@ def test_the_account_is_exact_however_audio_is_cut_and_whatever_becomes_of_the_w
                     books[session].tile(event)
                     waiting.append(event)
                 case Silence():
-                    told = books[session].outcomes[event.channel, event.start_frame : event.start_frame + event.frames]
-                    assert policy.speech_gate or (len(told) == event.frames and (told >= 0).all())
+                    outcomes = books[session].outcomes[
+                        event.channel, event.start_frame : event.start_frame + event.frames
+                    ]
+                    assert policy.speech_gate or (len(outcomes) == event.frames and (outcomes >= 0).all())
                     books[session].tile(event)
                     settle(FrameOutcome.SILENT, event)
                 case Gap():
@@ -634,17 +636,17 @@ def test_the_end_counts_each_frame_of_two_speakers_once_and_the_worst_fate_first
 
 def test_a_session_is_complete_only_when_it_is_closed_and_all_of_it_is_settled():
     session = Session("call", FORMAT, WindowPolicy(1.0), None, max_hole_s=600)
-    told = []
+    complete = []
     (first,) = session.feed(audio(9_000))
     (last,) = session.close()
 
     for window in (last, first):
-        told.append(session.complete)
+        complete.append(session.complete)
         session.account.settle(FrameOutcome.TRANSCRIBED, window.start_frame, window.frames, window.channel)
-    told.append(session.complete)
+    complete.append(session.complete)
     session.closed = True
 
-    assert [*told, session.complete] == [False, False, False, True]
+    assert [*complete, session.complete] == [False, False, False, True]
 
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -666,17 +668,17 @@ def test_capture_time_is_that_of_the_payload_to_the_frame_however_audio_is_cut(p
     source = Stream(fmt, policy, LoudnessDetector(), max_hole_s=600, new_id=lambda: "call")
     sound = some_sound(np.random.default_rng(seed), channels)
     events, clock = [], 0
-    told: list[tuple[int, datetime]] = []
+    captured: list[tuple[int, datetime]] = []
 
     for frames, hole, minutes in payloads:
-        clock += hole if told else 0
-        told.append((clock, NOON + timedelta(minutes=minutes)))
-        events += source.feed(sound(frames), AudioHeaders(offset=clock, captured_at=told[-1][1]))
+        clock += hole if captured else 0
+        captured.append((clock, NOON + timedelta(minutes=minutes)))
+        events += source.feed(sound(frames), AudioHeaders(offset=clock, captured_at=captured[-1][1]))
         clock += frames
     events += source.end()
 
     for event in events:
         if isinstance(event, Window):
-            start, captured_at = max(one for one in told if one[0] <= event.start_frame)
+            start, captured_at = max(one for one in captured if one[0] <= event.start_frame)
             expected = captured_at + timedelta(seconds=(event.start_frame - start) / RATE)
             assert event.captured_at == expected

@@ -45,7 +45,7 @@ def ends(cuts):
 
 
 def check_samples(cuts, samples):
-    """Each cut has the run's own samples, of its range and of what it hears around it."""
+    """Each cut has the run's own samples, of its range and of the audio around it."""
     for cut in cuts:
         begin = cut.start - round(cut.lead_s * RATE)
         end = cut.start + cut.frames + round(cut.tail_s * RATE)
@@ -84,11 +84,11 @@ def test_halfway_through_the_silence_it_is_known_how_the_window_ends(left_s):
 
     source.push(silence(1))
     assert (too_soon, source.closing) == (False, True)
-    foretold = source.closing_cut()
+    predicted = source.closing_cut()
     (cut,) = source.push(silence(KEPT))
 
-    np.testing.assert_array_equal(foretold.samples, cut.samples)
-    assert (foretold.start, foretold.frames, foretold.lead_s) == (cut.start, cut.frames, cut.lead_s)
+    np.testing.assert_array_equal(predicted.samples, cut.samples)
+    assert (predicted.start, predicted.frames, predicted.lead_s) == (cut.start, cut.frames, cut.lead_s)
     assert not source.closing
 
 
@@ -170,7 +170,7 @@ def test_silence_before_speech_that_is_too_short_stays_with_it(beats, expected):
     assert ends(flushed(cutter(), joined(silence(beats), speech(30)))) == expected
 
 
-def test_silence_between_two_who_speak_is_told_apart_from_both():
+def test_silence_between_two_speakers_is_cut_apart_from_both():
     cuts = flushed(cutter(), joined(speech(20), silence(60), speech(20), silence(END)))
 
     assert ends(cuts) == [20 + KEPT, 80 - PRE_ROLL_FRAMES, 100 + KEPT, 100 + END]
@@ -295,7 +295,7 @@ def test_where_no_place_is_quiet_both_windows_hear_half_a_second_of_each_other()
     assert (cuts[0].lead_s, cuts[-1].tail_s) == (0, 0)
 
 
-def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_come_after_it():
+def test_with_left_context_each_window_includes_the_audio_before_it_and_what_had_arrived_after_it():
     samples = hiss(20 * RATE)
 
     cuts = flushed(WindowCutter(RATE, WindowPolicy(5.0, quiet_cut=True, left_context_s=7.5), None), samples)
@@ -309,7 +309,7 @@ def test_with_left_context_each_window_hears_what_came_before_it_and_what_had_co
     assert min(cut.frames for cut in cuts[:-1]) >= (5 - SEARCH_S) * RATE  # a window is as long as without
 
 
-def test_a_window_that_ends_with_speech_or_in_silence_does_not_go_on():
+def test_a_window_that_ends_with_speech_or_in_silence_does_not_continue():
     ended = flushed(cutter(left_context_s=5.0), joined(speech(30), silence(60), speech(200), silence(400)))
 
     # Speech ends; silence; a full window of speech, cut as it is full; its rest, which ends; silence.
@@ -328,8 +328,8 @@ def test_what_a_full_window_left_to_the_next_one_waits_for_the_end_of_speech_onl
     assert ends([full]) == [160]
     assert ends([rest]) == [160 + KEPT]
     assert rest.speech_final
-    assert rest.silent  # whoever was left the words has it heard all the same
-    # Where windows are for when nobody waits, or nothing is left to the next one, it lasts until somebody speaks.
+    assert rest.silent  # the next window, which got the words, is transcribed all the same
+    # Where windows are for when nobody waits, or nothing is left to the next one, it lasts until speech begins.
     assert ends(busy[1:2]) == ends(alone[1:2]) == [210 - PRE_ROLL_FRAMES]
 
 
@@ -432,14 +432,14 @@ def test_a_window_knows_who_spoke_in_the_two_seconds_before_it(left_s):
     np.testing.assert_array_equal(opened.speech_before, cuts[-1].speech_before)
 
 
-def test_the_open_window_tells_whether_anybody_spoke_and_how_far_it_has_heard():
+def test_the_open_window_knows_whether_there_was_speech_and_how_far_it_was_detected():
     source, deaf = cutter(), WindowCutter(RATE, WindowPolicy(WINDOW_S), None)
 
-    told = []
+    states = []
     for piece in (silence(20), speech(MIN_SPEECH_FRAMES - 1), speech(1), silence(10)):
         source.push(piece)
-        told.append((source.spoken, source.last_speech, source.open_s * RATE / BEAT))
+        states.append((source.spoken, source.last_speech, source.open_s * RATE / BEAT))
     deaf.push(silence(20))
 
-    assert told == [(False, -1, 20), (False, 21, 22), (True, 22, 23), (True, 22, 33)]
+    assert states == [(False, -1, 20), (False, 21, 22), (True, 22, 23), (True, 22, 33)]
     assert (deaf.spoken, deaf.last_speech) == (True, 20)

@@ -33,7 +33,7 @@ def stored_audio(plan):
     return [StoredAudio(n, stream, payload.id) for n, (stream, payload) in enumerate(order, 1)], order
 
 
-def told(kind, session, stream, start, frames, **fields):
+def published_message(kind, session, stream, start, frames, **fields):
     """A message of ``kind``; what a test does not care for is not known."""
     rate = session.rate
     unknown = dict.fromkeys(name for name in kind.model_fields if name not in {"schema_", "type", "rev"})
@@ -89,7 +89,7 @@ def message_of(name, event):
     session = event.session
     match event:
         case Started():
-            message = told(Status, session, name, 0, 0, state="started")
+            message = published_message(Status, session, name, 0, 0, state="started")
         case Window():
             session.account.settle(FrameOutcome.TRANSCRIBED, event.start_frame, event.frames)
             session.segments += 1
@@ -97,7 +97,7 @@ def message_of(name, event):
             message = final(session, name, event.start_frame, event.frames, event.number, text)
         case GapEvent():
             session.account.settle(FrameOutcome.LOST, event.start_frame, event.frames)
-            message = told(Gap, session, name, event.start_frame, event.frames, reason=event.reason)
+            message = published_message(Gap, session, name, event.start_frame, event.frames, reason=event.reason)
         case Ended():
             account = session.account
             sums = {
@@ -106,7 +106,9 @@ def message_of(name, event):
             }  # fmt: skip
             fields = {f"{sum_}_frames": frames for sum_, frames in sums.items()}
             fields |= {f"{sum_}_s": frames / session.rate for sum_, frames in sums.items()}
-            message = told(End, session, name, 0, session.clock, segments=session.segments, rev=0, **fields)
+            message = published_message(
+                End, session, name, 0, session.clock, segments=session.segments, rev=0, **fields
+            )
         case _:
             raise AssertionError(event)
     return message
@@ -115,7 +117,7 @@ def message_of(name, event):
 def final(session, name, start, frames, segment, text, kind=Final):
     timing = Timing(queue_ms=0, processing_ms=0, handover_ms=0, end_to_end_ms=0, rtf=0)
     fields = {"segment": segment, "rev": 0, "text": text, "speech_final": False, "model": "fake", "timing": timing}
-    return told(kind, session, name, start, frames, **fields)
+    return published_message(kind, session, name, start, frames, **fields)
 
 
 def stored(message, rev=0):
@@ -365,7 +367,7 @@ def test_audio_that_is_not_acknowledged_is_seen():
     assert consumer_errors(audio, {"a": good["a"], "b": good["b"]}) == ["c: no consumer"]
 
 
-def test_text_that_a_disturbed_run_heard_otherwise_is_seen(flawless):
+def test_text_that_a_disturbed_run_transcribed_otherwise_is_seen(flawless):
     plan, audio, log = flawless
     doctored = list(log)
     with_the_words_of_another_window(doctored)

@@ -17,7 +17,7 @@ SECOND = 16_000
 
 
 class ScriptedModel:
-    """Says what its context is told to say; doubts what holds a question mark."""
+    """Answers with the text that is set for its context; doubts what holds a question mark."""
 
     translates = False
 

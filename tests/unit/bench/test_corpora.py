@@ -116,7 +116,7 @@ def test_stretches_share_the_words_out(letters, phonemes):
         assert all(1 <= count <= MOST_WORDS_TOGETHER for count in counts)
 
 
-def test_words_run_together_are_told_by_their_length():
+def test_words_run_together_are_detected_by_their_length():
     assert shared_out([2, 3, 6], [5, 7]) == [2, 1]  # "of the island": two stretches
     assert shared_out([6, 2, 3], [7, 5]) == [1, 2]
 

@@ -69,7 +69,7 @@ def test_only_words_within_a_second_of_a_cut_are_lost_at_it():
         (["...", "?"], (0, 0, 0)),
     ],
 )
-def test_a_sentence_that_ends_at_a_cut_and_goes_on_in_truth_is_a_false_end(windows, found):
+def test_a_sentence_that_ends_at_a_cut_and_continues_in_truth_is_a_false_end(windows, found):
     counts = false_ends(["The answer is yes, but only small vehicles.", "Not on Sundays."], windows)
 
     assert (counts["cuts_in_sentences"], counts["false_ends"], counts["false_sentences"]) == found
@@ -91,7 +91,7 @@ def test_no_more_is_wrong_at_cuts_than_there_are_words_and_nothing_without_cuts(
 
 @settings(deadline=None)
 @given(texts, st.data())
-def test_what_is_heard_right_has_no_errors_however_it_is_cut(said, data):
+def test_what_is_transcribed_right_has_no_errors_however_it_is_cut(said, data):
     words = said.split()
     places = sorted(data.draw(st.lists(st.integers(0, len(words)), max_size=3)))
     windows = [" ".join(words[a:b]) for a, b in zip([0, *places], [*places, len(words)], strict=True)]

@@ -73,7 +73,7 @@ def test_a_sentence_that_a_voice_cannot_say_is_left_out():
     assert len(take.samples) == (len(asked[0]) + len(asked[2])) * SECOND // 2
 
 
-def test_words_have_times_where_the_transcripts_tell_them(tmp_path):
+def test_words_have_times_where_the_transcripts_have_them(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(SECOND), SECOND)
     word = {"word": "Gale", "start": 0.1, "end": 0.4}
     sentence = {"text": "Gale", "start": 0.1, "end": 0.4}

@@ -13,8 +13,10 @@ RATE = 16_000
 def recording(sentences):
     """One word a second, a sentence each, all as loud."""
     words = tuple(Word(f"w{n}", n + 0.2, n + 0.8) for n in range(sentences))
-    told = tuple(Sentence(word.text, word.start_s, word.end_s) for word in words)
-    return Recording("r", " ".join(word.text for word in words), np.ones(sentences * RATE, np.float32), told, words)
+    sentences_said = tuple(Sentence(word.text, word.start_s, word.end_s) for word in words)
+    return Recording(
+        "r", " ".join(word.text for word in words), np.ones(sentences * RATE, np.float32), sentences_said, words
+    )
 
 
 def test_quiet_is_put_in_before_the_first_word_and_between_sentences():
@@ -29,7 +31,7 @@ def test_quiet_is_put_in_before_the_first_word_and_between_sentences():
         assert found.samples[round(word.start_s * RATE)] == found.samples[round(word.end_s * RATE)] == 1
 
 
-def test_errors_are_of_words_that_were_heard_right_and_of_the_first_after_quiet_apart():
+def test_errors_are_of_words_that_were_transcribed_right_and_of_the_first_after_quiet_apart():
     said = [Spoken("gale", 20.3, 20.8), Spoken("over", 20.9, 21.4), Spoken("out", 29.5, 30)]
     heard = [Spoken("gale", 19, 20.8), Spoken("other", 20.9, 21.4), Spoken("out", 25, 26)]
     times = Times()
@@ -40,5 +42,5 @@ def test_errors_are_of_words_that_were_heard_right_and_of_the_first_after_quiet_
     assert (times.in_quiet, times.words) == (1, 3)
     figures = times.figures()
     assert (figures["words"], figures["in_quiet_percent"]) == (2, 33.33)
-    table = markdown({"cuts": {"live": {"whisper": figures, "told": figures}}})
+    table = markdown({"cuts": {"live": {"whisper": figures, "published": figures}}})
     assert table.splitlines()[-1].count("33.33 %") == 2

@@ -110,7 +110,7 @@ def test_only_errors_within_half_a_second_of_a_cut_are_blamed_on_it():
     assert counts(spoken("one two"), spoken("one"), cuts_s=[1.0]) == {"words": 2, "lost": 1}
 
 
-def test_a_doubled_word_at_a_cut_is_where_it_was_heard():
+def test_a_doubled_word_at_a_cut_is_where_it_was_transcribed():
     heard = [*timed("gale warning"), Spoken("warning", 1.0, 1.2), *timed("tonight", 1.2)]
 
     found = counts(timed("gale warning tonight"), heard, cuts_s=[1.05])
@@ -285,7 +285,7 @@ def test_the_reference_is_the_better_of_what_can_be_done():
     assert text_errors([one], ["gale gale"]).wrong.tolist() == [1]
 
 
-def test_a_sentence_longer_than_whisper_hears_is_heard_in_pieces():
+def test_a_sentence_longer_than_whispers_window_is_transcribed_in_pieces():
     sizes = [len(piece) for piece in references._pieces(np.zeros(70 * SECOND, np.float32))]
 
     assert sizes == [30 * SECOND, 30 * SECOND, 10 * SECOND]
@@ -331,7 +331,7 @@ def test_a_share_of_a_corpus_is_about_as_many_minutes_as_asked_for():
     assert len(share(some, 0.1)) == 1
 
 
-def test_models_of_real_speech_are_heard_in_more_conditions(monkeypatch):
+def test_models_of_real_speech_are_measured_in_more_conditions(monkeypatch):
     monkeypatch.setitem(ALL_KINDS, "babble", no_synthesiser)
     speech = [replace(recording("a", 1.0), samples=np.ones(SECOND, np.float32))] * 5
     conditions, every = conditions_of("tiny.en")

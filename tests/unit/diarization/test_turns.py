@@ -103,7 +103,7 @@ def test_a_pause_the_end_of_a_sentence_and_too_much_length_end_a_turn():
     assert [turn.words for turn in turns(long)] == [17, 17, 6]
 
 
-def test_whoever_speaks_has_a_part_of_their_own():
+def test_each_speaker_has_a_part_of_their_own():
     said = final(spoken("Who", "goes", "there?", 0.5, "A", "friend.", 0.5, "Of", "whom?"), captured_at=AT)
 
     parts = relabelled(said, iter("ABB"))

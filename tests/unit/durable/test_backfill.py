@@ -1,4 +1,4 @@
-"""Freshness now, completeness later: what was dropped under load is heard again when the worker idles."""
+"""Freshness now, completeness later: what was dropped under load is transcribed when the worker idles."""
 
 from transcriber.durable.backfill import _union
 

@@ -174,7 +174,7 @@ async def test_a_final_that_comes_meanwhile_waits_for_the_answer_and_asks_nobody
         assert hearing.worker.busy_s >= took_s
 
 
-async def test_what_is_heard_ahead_gives_way_to_others_and_its_final_is_heard_then():
+async def test_a_window_transcribed_ahead_gives_way_to_others_and_its_final_follows():
     async with Hearing() as hearing:
         other = hearing.put(SAMPLES[:100], stream="b")
         final = hearing.put()
@@ -187,7 +187,7 @@ async def test_what_is_heard_ahead_gives_way_to_others_and_its_final_is_heard_th
         assert not final.answered_speculatively
 
 
-async def test_where_somebody_speaks_again_the_window_is_heard_as_it_is_then():
+async def test_when_speech_resumes_the_window_is_transcribed_as_it_is_then():
     async with Hearing() as hearing:
         hearing.model.go = True
         await hearing.outcome(hearing.ahead)

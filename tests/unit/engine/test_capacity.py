@@ -65,7 +65,7 @@ def test_a_capacity_that_was_set_stays():
 
 
 @given(start=st.floats(0.001, 3), rtfs=st.lists(st.floats(0.001, 30), max_size=60))
-def test_capacity_never_exceeds_the_formula_and_every_change_is_told(start, rtfs):
+def test_capacity_never_exceeds_the_formula_and_every_change_is_reported(start, rtfs):
     capacity = Capacity(formula, start)
     changes = 0
     for rtf in rtfs:

@@ -41,7 +41,7 @@ def test_the_evidence_of_short_windows_adds_up():
     assert after(ENGLISH, ENGLISH, speech_s=2.0) == LanguageEvidence("en", sure=True)
 
 
-def test_a_window_that_is_misheard_is_made_good_by_the_others():
+def test_a_window_that_is_mistranscribed_is_made_good_by_the_others():
     first = after(UNSURE)
 
     assert first[:2] == ("th", False)
@@ -89,7 +89,7 @@ ODDS = st.dictionaries(st.sampled_from(["en", "de", "fr", *(f"x{n}" for n in ran
 
 
 @given(st.lists(st.tuples(st.booleans(), ODDS, st.floats(0, 30)), max_size=30))
-def test_whatever_is_heard_the_state_stays_small_and_survives_json(windows):
+def test_whatever_is_transcribed_the_state_stays_small_and_survives_json(windows):
     known = LanguageEvidence()
     for doubt, odds, speech_s in windows:
         if not known.sure:
@@ -146,7 +146,7 @@ def hear(model, history, **fields):
     return answer
 
 
-def test_of_the_window_alone_the_language_is_told_until_it_is_sure():
+def test_the_language_is_of_the_window_alone_until_it_is_sure():
     model, history = Bilingual(0.6, 0.8, 0.97, 0.97), SpeakerHistory()
 
     answers = [hear(model, history) for _ in range(4)]
@@ -178,7 +178,7 @@ def test_noise_and_text_that_is_not_believed_are_no_evidence(text, doubt, fields
     assert history.spoken == LanguageEvidence()
 
 
-def test_speech_that_is_hard_to_understand_has_a_language_if_a_detector_heard_it():
+def test_speech_that_is_hard_to_understand_has_a_language_if_a_detector_found_it():
     model, heard, unheard = Bilingual(0.6, doubt="log_probability"), SpeakerHistory(), SpeakerHistory()
 
     hear(model, heard, speech_s=4.0, speech_prob=1.0)
@@ -211,7 +211,7 @@ def test_unlikely_text_in_a_language_that_is_sure_is_asked_again_in_the_likelier
 
 
 @pytest.mark.parametrize(("speech_prob", "known"), [(1.0, "en"), (None, "de")])
-def test_speech_that_is_hard_to_understand_may_change_the_language_if_a_detector_heard_it(speech_prob, known):
+def test_speech_that_is_hard_to_understand_may_change_the_language_if_a_detector_found_it(speech_prob, known):
     model, history = Bilingual(0.01, doubt="log_probability"), SpeakerHistory(spoken=SURE)
 
     hear(model, history, speech_s=5.0, speech_prob=speech_prob)

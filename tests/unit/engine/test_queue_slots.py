@@ -12,8 +12,8 @@ from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.queue_slots import QueueSlots
 
 
-async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
-    """Between the promise and its keeping another one takes the place: whoever was promised it waits on, and first."""
+async def test_a_promised_slot_is_not_lost_to_a_faster_task():
+    """Between the promise and its keeping another task takes the slot: the first task keeps waiting, ahead of all others."""
     queue = JobQueue(1)
     worker: Any = SimpleNamespace(queue=queue, on_room=[])
     places = QueueSlots(worker)
@@ -42,7 +42,7 @@ async def test_place_that_was_promised_is_not_lost_to_somebody_faster():
     assert taken == ["a", "c", "b"]
 
 
-async def test_a_place_is_not_promised_to_somebody_who_was_cancelled():
+async def test_a_slot_is_not_promised_to_a_cancelled_task():
     queue = JobQueue(1)
     worker: Any = SimpleNamespace(queue=queue, on_room=[])
     places = QueueSlots(worker)

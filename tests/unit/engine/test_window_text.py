@@ -49,13 +49,13 @@ def heard(asked, **options):
     return answer.lead_s
 
 
-def test_all_of_the_left_context_is_heard_if_nothing_speaks_against_it():
+def test_all_of_the_left_context_is_transcribed_if_nothing_speaks_against_it():
     assert heard(job()) == LEAD_S
     assert heard(job(SpeakerHistory())) == LEAD_S
     assert job().duration_s == WINDOW_S
 
 
-def test_a_language_that_was_heard_stays_until_another_one_is_said():
+def test_a_language_that_was_detected_stays_until_another_one_is_named():
     """Whichever windows wait meanwhile: so another daemon transcribes the same."""
     history, asked = SpeakerHistory(), job(None, None)
     asked.history = history
@@ -72,7 +72,7 @@ def test_of_what_was_said_in_the_same_language_too(language):
     assert heard(job(history, language)) == LEAD_S
 
 
-def test_little_is_heard_of_what_was_not_believed_or_not_heard_or_is_in_another_language():
+def test_little_left_context_is_used_of_what_was_suppressed_or_lost_or_is_in_another_language():
     doubted, failed, german = SpeakerHistory(), SpeakerHistory(), SpeakerHistory()
     doubted.record(Transcript("", (), "en", -0.1, None, 0.1, suppressed="repetition"))
     failed.record(None)
@@ -89,13 +89,13 @@ def test_a_silence_leaves_the_language_that_was_spoken():
     assert history.allows_left_context("de")
 
 
-def test_while_others_wait_little_is_heard_before_a_window():
+def test_while_others_wait_a_window_has_little_left_context():
     assert heard(job(), skip_lead=True) == OVERLAP_S
     assert heard(job(lead_s=0.2), skip_lead=True) == 0.2
     assert heard(job(), under_load=True) == LEAD_S
 
 
-def test_what_is_heard_ahead_is_heard_as_its_final_will_be():
+def test_a_window_transcribed_ahead_is_transcribed_as_its_final_will_be():
     ahead, model = job(), Listening()
     ahead.lane, ahead.speculative = Lane.PARTIAL, True
 
@@ -105,7 +105,7 @@ def test_what_is_heard_ahead_is_heard_as_its_final_will_be():
 
 
 @pytest.mark.parametrize(("duration_s", "lead_s"), [(1.0, 6.68), (5.0, 2.68), (10.0, OVERLAP_S)])
-def test_a_partial_hears_as_much_as_costs_no_more_than_without(duration_s, lead_s):
+def test_a_partial_gets_as_much_left_context_as_costs_no_more_than_without(duration_s, lead_s):
     samples = np.zeros(round((LEAD_S + duration_s) * WHISPER_SAMPLE_RATE), np.float32)
     model = Listening()
 
@@ -117,7 +117,7 @@ def test_a_partial_hears_as_much_as_costs_no_more_than_without(duration_s, lead_
     assert model.heard_s == [pytest.approx(duration_s + lead_s)]
 
 
-def test_only_a_partial_is_heard_with_one_beam_whatever_is_set():
+def test_only_a_partial_is_decoded_with_one_beam_whatever_is_set():
     model, partial = Listening(), job()
     partial.lane = Lane.PARTIAL
 
@@ -178,7 +178,7 @@ BEATS = ["one", "two", "three"]
         ({"new": [f"gale{n:02}" for n in range(40)]}, {"speech_s": 0.5}, "rate"),
         ({"new": ["no,"] * 8, "doubt": "repetition"}, {"speech_s": 2.0}, None),
         ({"new": ["no,"] * 16, "doubt": "repetition"}, {"speech_s": 0.3}, "repetition"),
-        # Four times in all, but not within the window: people count so, and a loop would go on.
+        # Four times in all, but not within the window: people count so, and a loop would continue.
         ({"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"}, {"speech_s": 3.0}, None),
         (
             {"before": SURE[:6] + BEATS * 2, "new": BEATS * 2, "doubt": "repetition"},

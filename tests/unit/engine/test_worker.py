@@ -125,7 +125,7 @@ async def test_a_second_answer_beyond_doubt_is_shown():
 @pytest.mark.parametrize(
     ("heard", "reason"), [({"speech_s": 0.1}, "rate"), ({"speech_prob": 0.1}, "no_speech"), ({"speech_s": 5.0}, None)]
 )
-async def test_what_the_ear_heard_speaks_against_an_answer_too(heard, reason):
+async def test_the_detector_can_speak_against_an_answer_too(heard, reason):
     answer = said("gale warning for the north channel " * 3, None, -0.8)
 
     outcome, asked = await outcome_of(ScriptedModel(), answer, answer, **heard)
@@ -322,7 +322,7 @@ async def test_a_partial_gives_way_to_what_comes_and_that_is_served(lane):
     assert guessing.outcomes[urgent].text == "warm"
 
 
-async def test_a_partial_goes_on_though_a_file_waits():
+async def test_a_partial_continues_though_a_file_waits():
     async with Guessing() as guessing:
         assert guessing.worker.queue.try_put(new_job(guessing.settle, lane=Lane.FILE)) is None
         assert not guessing.worker._should_abort(guessing.partial, math.inf)

@@ -21,7 +21,7 @@ WEBM = AudioHeaders(content_type="audio/webm")
 
 
 class Notes:
-    """Takes down what it hears."""
+    """Records what it is given."""
 
     def __init__(self):
         self.frames, self.began = 0, 0
@@ -66,7 +66,7 @@ def chunks(notes, crashes, decoding):
     return DecodeQueue(decoding, notes, lambda task: crashes.append(task.exception()), max_hole_s=600)
 
 
-async def test_chunks_are_taken_in_order_while_others_go_on(chunks, notes):
+async def test_chunks_are_taken_in_order_while_others_continue(chunks, notes):
     packets = opus_packets(load_speech()[0].pcm)[:50]
     for number, packet in enumerate(packets):
         assert chunks.put(chunk_of(packet, AudioHeaders(content_type="audio/opus", offset=960 * number)))
@@ -120,8 +120,8 @@ async def test_why_something_was_lost_goes_with_the_samples_after_the_hole(chunk
     reasons = [chunk.lost_before for chunk in notes.heard if chunk.data]
     assert [reason for reason in reasons if reason] == ["slow_consumer"]
     (after,) = [number for number, reason in enumerate(reasons) if reason]
-    told = [chunk for chunk in notes.heard if chunk.data]
-    hole = told[after].headers.offset - told[after - 1].headers.offset - len(told[after - 1].data) // 2
+    decoded = [chunk for chunk in notes.heard if chunk.data]
+    hole = decoded[after].headers.offset - decoded[after - 1].headers.offset - len(decoded[after - 1].data) // 2
     assert 0.2 * RATE < hole < RATE
     assert not notes.refused
 
@@ -139,8 +139,8 @@ async def test_what_was_lost_is_missed_by_the_decoder_whatever_comes_first(chunk
     await chunks.drained()
 
     assert {chunk for chunk, _, _ in notes.refused} <= {hole}
-    told = [chunk for chunk in notes.heard if chunk.data]
-    holes = [after.headers.offset - one.headers.offset - len(one.data) // 2 for one, after in pairwise(told)]
+    decoded = [chunk for chunk in notes.heard if chunk.data]
+    holes = [after.headers.offset - one.headers.offset - len(one.data) // 2 for one, after in pairwise(decoded)]
     assert len([hole for hole in holes if hole]) == 1
 
 

@@ -26,7 +26,7 @@ def test_pull_of_what_is_here_and_broken_says_so(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         (["pull", "nonsense"], 2, "WHISPER_MODEL='nonsense': must be demo (bundled) or one of"),
         (["pull", "../base"], 2, "NAME='../base': must be a model's name"),
@@ -39,13 +39,13 @@ def test_pull_of_what_is_here_and_broken_says_so(folder, capsys):
         (["convert", "nothing", "out.bin", "--type", "q2_K"], 2, "invalid choice"),
     ],
 )
-def test_wrong_wishes_are_one_line(folder, capsys, arguments, status, told):
+def test_wrong_wishes_are_one_line(folder, capsys, arguments, status, message):
     try:
         assert main(["models", *arguments]) == status
     except SystemExit as ended:
         assert ended.code == status  # noqa: PT017 - argparse's own way
 
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("make", [hugging_face, ctranslate2])

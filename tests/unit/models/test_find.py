@@ -105,7 +105,7 @@ def test_folder_that_cannot_be_converted_is_one_line(tmp_path):
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_file_as_a_name_is_told_to_be_a_path(tmp_path):
+def test_the_error_for_a_file_given_as_a_name_asks_for_a_path(tmp_path):
     (tmp_path / "mine.bin").touch()
 
     with pytest.raises(ConfigError, match=r"is a file: set WHISPER_MODEL_PATH"):

@@ -93,7 +93,7 @@ def timed(words, lead_s=0.0):
 
 
 def full(number, lead_s=0.0):
-    """A window that was full while somebody spoke."""
+    """A window that was full during speech."""
     cut = replace(window(number).cut, lead_s=lead_s, goes_on=True)
     return replace(window(number), cut=cut)
 
@@ -108,7 +108,7 @@ def test_words_at_the_end_of_a_full_window_are_said_with_the_next_one():
 
 
 def test_a_window_that_failed_is_not_made_up_for_by_the_one_after_it_whenever_it_is_known():
-    """It is told as missing; its words must not come with another one."""
+    """It is published as missing; its words must not come with another one."""
     for late in (False, True):
         speaker = ChannelState(load_settings(buffer_duration_secs=1))
         if late:
@@ -127,7 +127,7 @@ def test_what_is_transcribed_later_holds_nothing_back():
     assert speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]), again=True).text == "gale warning"
 
 
-def test_another_daemon_goes_on_with_what_was_written_and_held_back():
+def test_another_daemon_resumes_with_what_was_written_and_held_back():
     settings = load_settings(buffer_duration_secs=1)
     speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3), ("warn", 0.9)]))
@@ -161,14 +161,14 @@ def test_revisions_of_several_gaps_say_what_was_held_back_before_them_not_at_all
     settings = load_settings(buffer_duration_secs=1)
     speaker = ChannelState(settings)
     speaker.final(full(0), timed([("gale", 0.3), ("warning", 0.9)]))
-    told = speaker.state()
+    state = speaker.state()
 
     answer = timed([("gale", 0.3), ("warning", 0.9), ("north", 1.5)], lead_s=1.0)
-    assert ChannelState(settings, told).final(window(1), answer, again=True).text == "north"
+    assert ChannelState(settings, state).final(window(1), answer, again=True).text == "north"
 
 
 def frames(*ranges_s, seconds):
-    """What a detector makes of a window in which somebody speaks then."""
+    """What a detector makes of a window with speech then."""
     speech = np.zeros(round(seconds / FRAME_S), np.float32)
     for start_s, end_s in ranges_s:
         speech[round(start_s / FRAME_S) : round(end_s / FRAME_S)] = 0.9
@@ -187,7 +187,7 @@ def heard_in(speech, before=None, *, start_s=0, seconds=25):
     return heard, Transcript(text, words, "en", -0.1, None, 0.1, phrases=(Phrase(0.0, float(seconds), 16),))
 
 
-def test_words_are_told_where_somebody_speaks():
+def test_words_are_timed_where_there_is_speech():
     window, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
 
     said = ChannelState(load_settings()).final(window, answer)
@@ -198,7 +198,7 @@ def test_words_are_told_where_somebody_speaks():
     assert np.ravel(times_s).tolist() == pytest.approx([20, 20.5, 20.5, 21, 23, 23.5, 23.5, 24], abs=0.1)
 
 
-def test_words_of_a_partial_are_told_where_somebody_speaks():
+def test_words_of_a_partial_are_timed_where_there_is_speech():
     window, answer = heard_in(frames((20, 24), seconds=25))
 
     shown = ChannelState(load_settings()).partial(window, answer)
@@ -208,8 +208,8 @@ def test_words_of_a_partial_are_told_where_somebody_speaks():
     assert shown.words[0].start_s == pytest.approx(20, abs=0.1)
 
 
-def test_words_that_slipped_into_the_pause_before_a_window_are_told_in_it():
-    """Whisper hears what comes before the window, too, and takes the pause there for the beginning of the sentence."""
+def test_words_that_slipped_into_the_pause_before_a_window_are_timed_within_it():
+    """Whisper gets the left context, too, and takes the pause there for the beginning of the sentence."""
     before = frames((0, 0.5), seconds=2)
     window, answer = heard_in(frames((0.25, 4), seconds=4), before, start_s=20, seconds=4)
     slipped = replace(
@@ -236,14 +236,14 @@ def test_without_a_detector_words_stay_where_the_model_puts_them():
     assert ChannelState(load_settings()).final(window, answer).words == answer.words
 
 
-def test_out_of_pauses_nothing_is_told_but_other_times():
+def test_moving_words_out_of_pauses_changes_only_their_times():
     """What the next window is compared with is what whisper said, so that texts do not depend on the detector's frames."""
     with_speech, answer = heard_in(frames((20, 21), (23, 24), seconds=25))
     without, _ = heard_in(None)
     one, other = ChannelState(load_settings()), ChannelState(load_settings())
 
-    told, plain = one.final(with_speech, answer), other.final(without, answer)
+    moved, plain = one.final(with_speech, answer), other.final(without, answer)
 
-    assert told.text == plain.text
-    assert told.words != plain.words
+    assert moved.text == plain.text
+    assert moved.words != plain.words
     assert one.state() == other.state()

@@ -63,7 +63,7 @@ async def test_a_file_has_a_thread_of_its_own_and_gives_a_piece_when_asked(decod
         assert [name for name in threads() if "file" in name]
         first = await anext(file.pieces)
         given = source.given
-        await decoding.run(str)  # the threads have had time to go on
+        await decoding.run(str)  # the threads have had time to continue
         assert source.given == given < 150_000
         rest = [piece async for piece in file.pieces]
 

@@ -1,4 +1,4 @@
-"""Windows heard with what came before them: each word is written once, whatever the two passes make of it."""
+"""Windows transcribed with left context: each word is written once, whatever the two passes make of it."""
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -12,7 +12,7 @@ WORD_S = 0.3
 
 
 def answer(words, begin_s, language="en", **about):
-    """Of what whisper heard from ``begin_s`` on: ``words`` are (word, time of its middle in the session)."""
+    """Of what whisper transcribed from ``begin_s`` on: ``words`` are (word, time of its middle in the session)."""
     timed = tuple(Word(word, at_s - WORD_S / 2 - begin_s, at_s + WORD_S / 2 - begin_s, 0.9) for word, at_s in words)
     return Transcript(text_of(timed, language), timed, language, -0.1, None, 0.1, **about)
 
@@ -37,9 +37,9 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         # The last word is held back, with its punctuation.
         ([("the", 4.0), ("answer", 4.3), ("is", 4.8)], [("the", 4.0), ("answer", 4.3), ("is", 4.8), ("yes", 5.3)], ("the answer", "is yes")),
         ([("the", 4.0), ("answer.", 4.8)], [("The", 4.0), ("answer", 4.8), ("is", 5.2)], ("the", "answer is")),
-        # Half a word that is near the edge is written as it is heard when it is whole.
+        # Half a word that is near the edge is written as it is transcribed when it is whole.
         ([("an", 4.2), ("explo", 4.85)], [("an", 4.2), ("explosion", 4.95), ("that", 5.4)], ("an", "explosion that")),
-        # What is written stays, and is found though it is heard in another way.
+        # What is written stays, and is found though it is transcribed in another way.
         ([("big", 3.5), ("kettle", 4.2)], [("big", 3.5), ("cattle", 4.3), ("went", 5.2)], ("big kettle", "went")),
         ([("any", 3.5), ("thing", 4.0)], [("anything", 3.8), ("goes", 5.2)], ("any thing", "goes")),
         ([("anything", 3.8)], [("any", 3.5), ("thing", 4.0), ("goes", 5.2)], ("anything", "goes")),
@@ -48,7 +48,7 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("c", 3.0), ("d", 4.0), ("e", 5.3)], ("a b c d", "e")),
         ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("a", 1.0), ("d", 4.0), ("e", 5.3)], ("a b c d", "e")),
         ([("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)], [("a", 1.0), ("b", 2.0), ("e", 5.3)], ("a b c d", "e")),
-        # Words that only the second pass hears: long before the cut they come too late, near it they do not.
+        # Words that only the second pass transcribes: long before the cut they come too late, near it they do not.
         ([("a", 1.0), ("d", 4.0)], [("a", 1.0), ("b", 2.0), ("d", 4.0), ("e", 5.3)], ("a d", "e")),
         ([("a", 1.0), ("d", 4.0)], [("a", 1.0), ("d", 4.0), ("x", 4.8), ("e", 5.3)], ("a d", "x e")),
         # Repeated words.
@@ -58,7 +58,7 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         ([("a", 3.0), ("b", 3.5), ("c", 4.0)], [("a", 2.5), ("b", 2.9), ("c", 3.4), ("d", 4.7)], ("a b c", "d")),
         # A number that is written in another way.
         ([("one", 3.0), ("hundred", 3.4), ("and", 3.7), ("sixty", 4.1)], [("160", 3.6), ("steps", 5.2)], ("one hundred and sixty", "steps")),
-        # The second pass hears nothing: what the first one was not sure of is all there is.
+        # The second pass transcribes nothing: what the first one was not sure of is all there is.
         ([("the", 4.0), ("end", 4.8)], [], ("the", "end")),
         ([], [("hello", 5.5)], ("", "hello")),
         ([], [("hello", 2.0), ("there", 5.5)], ("", "hello there")),
@@ -82,7 +82,7 @@ def test_languages_without_spaces(first, second, written):
     assert two_windows(first, second, language="zh") == written
 
 
-def test_nothing_is_held_back_where_the_audio_does_not_go_on():
+def test_nothing_is_held_back_where_the_audio_does_not_continue():
     context = LeftContext(REACH_S, HOLD_S)
 
     transcript = context.close_window(answer([("the", 4.0), ("end.", 4.8)], 0.0), TranscribedRange(0.0, 5.0))
@@ -126,11 +126,11 @@ def test_a_partial_shows_what_a_final_would_hold_back_and_changes_nothing():
 
 
 def test_without_left_context_what_was_held_back_is_written_all_the_same():
-    """The text before was doubted, or another language is spoken: the next window hears nothing before it."""
+    """The text before was doubted, or another language is spoken: the next window has no left context."""
     assert two_windows([("the", 4.0), ("end", 4.8)], [("now", 5.4)], lead_s=0.0) == ("the", "end now")
 
 
-def test_what_was_written_just_before_the_audio_begins_may_be_heard_again():
+def test_words_written_just_before_the_audio_begins_may_be_transcribed_again():
     first, second = [("the", 4.2), ("surface", 4.6)], [("the", 4.6), ("surface", 4.9), ("should", 5.4)]
 
     assert two_windows(first, second, lead_s=0.5, hold_s=0.0) == ("the surface", "should")
@@ -160,22 +160,24 @@ def test_of_a_suppressed_text_nothing_is_shown_but_what_was_left_to_it_is_not_lo
     after = context.close_window(answer([("new", 10.4)], 9.5), TranscribedRange(10.0, 12.0, 0.5))
 
     assert (doubted.text, doubted.suppressed, after.text) == ("end", "repetition", "new")
-    assert [round(word.start_s, 2) for word in words_of(doubted)] == [-0.35]  # where it was heard
+    assert [round(word.start_s, 2) for word in words_of(doubted)] == [-0.35]  # where it was transcribed
 
 
 def test_a_suppressed_text_to_which_nothing_was_left_is_empty():
     context = LeftContext(REACH_S, HOLD_S)
     context.close_window(answer([("the", 4.0), ("end", 4.8)], 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
 
-    told_later = context.close_window(answer([], 0.0, suppressed="rate"), TranscribedRange(5.0, 10.0, 5.0), again=True)
+    published_later = context.close_window(
+        answer([], 0.0, suppressed="rate"), TranscribedRange(5.0, 10.0, 5.0), again=True
+    )
     after = context.close_window(answer([], 9.5, suppressed="rate"), TranscribedRange(10.0, 12.0, 0.5))
 
-    assert [(one.text, one.words, one.suppressed) for one in (told_later, after)] == [("", (), "rate")] * 2
+    assert [(one.text, one.words, one.suppressed) for one in (published_later, after)] == [("", (), "rate")] * 2
 
 
 @pytest.mark.parametrize("nothing", [[], [("north", 10.8)]])
 def test_after_what_is_missing_nothing_comes_again_though_the_next_window_says_nothing(nothing):
-    """Silence, or all of it is held back: then the window after that hears far back."""
+    """Silence, or all of it is held back: then the window after that has long left context."""
     context = LeftContext(REACH_S, HOLD_S)
     context.close_window(answer([("gale", 3.0), ("force", 4.0)], 0.0), TranscribedRange(0.0, 5.0))
     context.interrupted()
@@ -187,7 +189,7 @@ def test_after_what_is_missing_nothing_comes_again_though_the_next_window_says_n
     assert (second.text, third.text) == ("", " ".join([*(word for word, _ in nothing), "now"]))
 
 
-def test_words_that_were_held_back_further_ago_than_the_next_window_hears_are_written():
+def test_words_held_back_before_the_next_windows_audio_are_written():
     context = LeftContext(REACH_S, 2.0)
     said = [("one", 2.0), ("two", 3.4), ("three", 4.0), ("four", 4.7)]
     context.close_window(answer(said, 0.0), TranscribedRange(0.0, 5.0, goes_on=True))
@@ -205,7 +207,7 @@ def test_where_speech_has_ended_words_that_slip_over_the_end_are_written():
         context.close_window(answer([("the", 4.0), ("end", 5.2)], 0.0), TranscribedRange(0.0, 5.0, tail_s=0.5)).text
         == "the end"
     )
-    words = (Word("the", 4.0, 4.2, 0.9), Word("end", 5.0, 5.0, 0.9))  # nothing is heard after it, and it has no length
+    words = (Word("the", 4.0, 4.2, 0.9), Word("end", 5.0, 5.0, 0.9))  # nothing follows it, and it has no length
     alone = LeftContext(REACH_S, 0.0).close_window(
         Transcript("the end", words, "en", -0.1, None, 0.1), TranscribedRange(0.0, 5.0, goes_on=True)
     )
@@ -231,7 +233,7 @@ def test_spaces_stay_where_they_are_in_languages_that_write_few():
     assert LeftContext(REACH_S, HOLD_S).close_window(first, TranscribedRange(0.0, 5.0)).text == first.text
 
 
-def test_text_without_times_is_spread_over_what_was_heard():
+def test_text_without_times_is_spread_over_what_was_transcribed():
     context = LeftContext(REACH_S, 0.0)
 
     def untimed(text):
@@ -274,7 +276,7 @@ def windows_of(end_s, lengths_s):
     st.sampled_from([0.0, 0.5, 1.0]),
 )
 @settings(deadline=None, max_examples=300)
-def test_speech_that_is_heard_right_is_written_right(speech, lengths_s, random, hold_s):
+def test_speech_that_is_transcribed_right_is_written_right(speech, lengths_s, random, hold_s):
     """Every pass puts a word at another time; the state may go through JSON between two windows."""
     true, end_s = said(speech)
     context = LeftContext(REACH_S, hold_s)
@@ -304,7 +306,7 @@ ANY = st.lists(st.tuples(WORDS, st.floats(0, 10)), max_size=20).map(
 
 @given(ANY, ANY, st.sampled_from(["en", "zh"]), st.booleans(), st.floats(0, 5))
 @example([("the", 10.0), ("harbour", 10.0)], [("the", 0.0)], "zh", True, 0.125)  # two words at one time
-def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
+def test_whatever_is_transcribed_is_taken_from_it_in_order(first, second, language, goes_on, lead_s):
     context = LeftContext(REACH_S, HOLD_S)
     first = [(word, at_s / 2) for word, at_s in first]
     context.close_window(answer(first, 0.0, language), TranscribedRange(0.0, 5.0, goes_on=goes_on))
@@ -317,7 +319,7 @@ def test_whatever_is_heard_is_taken_from_it_in_order(first, second, language, go
     parts = list("".join(word for word, _ in second)) if language == "zh" else [word for word, _ in second]
     endings = [parts[n:] for n in range(len(parts) + 1)]
     left = [word[0].strip() for word in held]
-    # What was held back further ago than was heard again comes first.
+    # What was held back before the left context comes first.
     allowed = {space.join([*left[:n], *ending]) for n in range(len(left) + 1) for ending in endings}
     assert out.text in allowed
     assert all(word.start_s <= word.end_s for word in words_of(out))

@@ -25,7 +25,7 @@ def test_the_first_pass_is_shown_as_it_is():
     assert shown("gale warning") == ["gale warning"]
 
 
-def test_what_one_pass_alone_heard_gives_way_to_the_next():
+def test_what_one_pass_alone_transcribed_gives_way_to_the_next():
     assert shown("gale worn", "gale warning for") == ["gale worn", "gale warning for"]
 
 

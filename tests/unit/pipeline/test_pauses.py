@@ -132,7 +132,7 @@ def test_a_breath_is_no_pause():
 
 
 def test_what_is_new_is_not_said_in_what_comes_before_its_window():
-    """Seven seconds of silence before a window are heard with it, of which the detector knows two."""
+    """Seven seconds of silence before a window are its left context, of which the detector knows two."""
     pauses = Pauses([Phrase(-7.5, 3.0, 40)], [(-2.0, -1.8), (0.25, 3.0)], (-2.0, 3.0))
 
     found = pauses.place([(-7.5, -2.25), (-2.25, 3.0)], -0.5)

@@ -1,4 +1,4 @@
-"""The second pass: what has been said is heard again in one piece, and told better, or not at all."""
+"""The second pass: published text is transcribed again in one piece, and revised or left as it is."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -66,7 +66,7 @@ def test_a_full_passage_ends_where_speech_had_ended_if_that_leaves_half_of_it():
     assert ranges(passages.end()) == [(18, 24)]
 
 
-def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_told_before():
+def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_published_before():
     passages = Passages(RATE)
 
     found = [one for n in range(14) for one in passages.add(part(2 * n, 2 * n + 2, f"w{n}"))] + passages.end()
@@ -76,14 +76,14 @@ def test_one_that_is_cut_in_the_midst_of_speech_knows_what_was_told_before():
     assert [word.word for word in found[1].before][-2:] == [" w9", " w10"]
 
 
-def test_a_window_by_itself_is_not_heard_again():
+def test_a_window_by_itself_gets_no_second_pass():
     passages = Passages(RATE)
 
     assert [passages.add(part(0, 3, "a", over=True)), passages.add(silent(3, 6)), passages.end()] == [[], [], []]
 
 
 @pytest.mark.parametrize("what", ["gap", "unknown", "language"])
-def test_a_passage_reaches_over_nothing_that_was_not_heard_nor_another_language(what):
+def test_a_passage_reaches_over_nothing_that_was_not_transcribed_nor_another_language(what):
     passages = Passages(RATE)
     assert passages.add(part(0, 2, "a")) == passages.add(part(2, 4, "b")) == []
 
@@ -105,20 +105,20 @@ KINDS = st.sampled_from(["said", "said", "said", "over", "nothing", "silence", "
 
 @given(st.lists(st.tuples(KINDS, st.integers(1, 10)), max_size=40), st.randoms(use_true_random=False))
 def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, chance):
-    told, at = [], 0
+    events, at = [], 0
     for kind, halves in pieces:
         start_s, end_s = at / 2, (at + halves) / 2
         at += halves if kind != "unknown" else 0
         match kind:
             case "silence":
-                told.append((kind, silent(start_s, end_s)))
+                events.append((kind, silent(start_s, end_s)))
             case "gap" | "unknown":
-                told.append((kind, (round(start_s * RATE), halves * HALF * (kind == "gap"))))
+                events.append((kind, (round(start_s * RATE), halves * HALF * (kind == "gap"))))
             case "nothing":
-                told.append((kind, part(start_s, end_s)))
+                events.append((kind, part(start_s, end_s)))
             case _:
                 language = "de" if kind == "german" else "en"
-                told.append((kind, part(start_s, end_s, f"w{at}", over=kind == "over", language=language)))
+                events.append((kind, part(start_s, end_s, f"w{at}", over=kind == "over", language=language)))
 
     def found_in(order, **how):
         passages = Passages(RATE, **how)
@@ -127,17 +127,17 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
             found += passages.gap(*what) if kind in {"gap", "unknown"} else passages.add(what)
         return found + passages.end()
 
-    found = found_in(told)
+    found = found_in(events)
 
     # Silences and gaps come at once: before text that is older, perhaps, and never after text that is newer.
-    early = [one for one in enumerate(told) if one[1][0] in {"silence", "gap", "unknown"}]
-    late = [one for one in enumerate(told) if one[1][0] not in {"silence", "gap", "unknown"}]
+    early = [one for one in enumerate(events) if one[1][0] in {"silence", "gap", "unknown"}]
+    late = [one for one in enumerate(events) if one[1][0] not in {"silence", "gap", "unknown"}]
     mixed = []
     while early or late:
         first = early if early and (not late or early[0][0] < late[0][0] or chance.random() < 0.5) else late
         mixed.append(first.pop(0)[1])
     assert ranges(found_in(mixed)) == ranges(found)
-    assert ranges(found_in(told, in_order=True)) == ranges(found)
+    assert ranges(found_in(events, in_order=True)) == ranges(found)
     for one in found:
         assert one.frames <= PASSAGE_S * RATE
         assert len(one.finals) > 1
@@ -149,7 +149,7 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
 
 
 def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1):
-    """An answer to a passage that is heard with so much before it."""
+    """An answer to a passage with so much left context."""
     timed = tuple(Word(word, n * step_s, (n + 1) * step_s, 0.9) for n, word in enumerate(words))
     return Transcript(" ".join(words), timed, "en", avg_logprob, None, 0.0, lead_s=lead_s)
 
@@ -191,7 +191,7 @@ def test_what_says_no_more_or_is_less_likely_is_not_published(words, avg_logprob
     assert revise(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
 
 
-def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again():
+def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_transcribed_again():
     before = said(2, "one", "two", "three", "four")
     passage = Passage((part(4, 5, "five", "sics"), part(5, 6, "seven", "ate")), before)
     sound = sound_like(passage, lead_s=1.0, tail_s=1.0)
@@ -204,7 +204,7 @@ def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_heard_again(
     assert better.words[0].start_s == 0
 
 
-def test_what_stands_instead_is_told_where_somebody_speaks():
+def test_revised_words_are_timed_where_there_is_speech():
     passage = Passage((part(4, 6, "shut", "de"), part(6, 24, over=True)))
     nothing = np.zeros(0, np.float32)
     samples = [np.zeros(one.frames, np.float32) for one in passage.parts]
@@ -226,7 +226,7 @@ def test_what_stands_instead_is_told_where_somebody_speaks():
     assert starts_s == pytest.approx([0.0, 0.5, 16.0, 16.5], abs=0.1)
 
 
-def test_a_word_that_was_left_over_and_told_behind_a_gap_is_told_once_all_the_same():
+def test_a_word_left_over_and_published_behind_a_gap_is_revised_once_all_the_same():
     """The window before the gap left "three" to the next one, which came behind it."""
     first = Passage((part(0, 1, "one"), part(1, 2, "two")))
     second = Passage(
@@ -254,7 +254,7 @@ def test_an_answer_without_words_is_no_text():
     assert revise(unsure, gave_up, RATE, sound_like(unsure)) == "shorter"
 
 
-def test_no_passage_is_longer_than_may_be_heard_however_long_the_windows_are():
+def test_no_passage_is_longer_than_allowed_however_long_the_windows_are():
     passages = Passages(RATE)
     long = [part(0, 12, "a", over=True), part(12, 23, "b"), part(23, 43, "c"), part(43, 44, "d")]
 

@@ -14,7 +14,7 @@ WINDOW_S = 25.0
 @given(st.integers(1, 100), st.integers(1, 9), st.data())
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_file_has_attempts_for_two_deadly_windows_and_for_one_more_wherever_it_has_got_on(tries, more, data):
-    """Each kills whoever comes upon it, and then as many as a window has tries."""
+    """Each kills the daemon that finds it, and then as many as a window has tries."""
     record = JobRecord(
         submission=Submission(object="a"), state="queued", size=1, digest="", submitted_at=datetime.now(UTC)
     )

@@ -87,7 +87,7 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
     }
 
 
-def test_a_stream_that_comes_back_goes_on_counting(make: Callable[..., Telemetry]) -> None:
+def test_a_stream_that_comes_back_continues_its_numbers(make: Callable[..., Telemetry]) -> None:
     telemetry = make(metrics_per_stream=True)
     telemetry.counters("a").chunks_received += 5
 

@@ -129,7 +129,7 @@ def test_a_hole_between_the_windows_of_one_speaker_is_noticed(left_out) -> None:
     assert any("of speaker" in error for error in account_errors(messages, sent_frames=1000))
 
 
-def test_a_speaker_of_whom_nothing_is_told_is_noticed() -> None:
+def test_a_speaker_without_any_message_is_noticed() -> None:
     messages = [message for message in two_speakers() if getattr(message, "speaker", None) != "1"]
 
     errors = account_errors(messages, sent_frames=1000)

@@ -124,7 +124,7 @@ def test_what_says_nothing_makes_no_cue(message) -> None:
     assert cues.add(message) + cues.add(end(5)) == ""
 
 
-def test_a_gap_comes_as_soon_as_all_before_it_is_told() -> None:
+def test_a_gap_is_written_as_soon_as_all_before_it_is_published() -> None:
     cues = Cues("srt")
 
     assert "not transcribed" not in cues.add(final("one", 0)) + cues.add(gap(10))
@@ -161,14 +161,14 @@ def test_a_silent_speaker_does_not_keep_the_other_waiting() -> None:
     assert "Speaker 0: call" in cues.add(final("call", 0, speaker="0"))
 
 
-def test_whoever_listens_from_the_middle_gets_what_comes_from_there() -> None:
+def test_a_listener_that_joins_in_the_middle_gets_all_from_there() -> None:
     cues = Cues("srt")
 
     assert "one" in cues.add(final("one", 100))
     assert "two" in cues.add(final("two", 110))
 
 
-def test_whoever_listens_from_the_middle_gets_what_one_speaker_says_though_the_other_is_silent() -> None:
+def test_a_listener_that_joins_in_the_middle_gets_one_speaker_though_the_other_is_silent() -> None:
     cues = Cues("srt")
 
     cues.add(final("call", 100, speaker="0"))

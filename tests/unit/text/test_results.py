@@ -68,7 +68,7 @@ def test_verbose_json_is_openais_and_names_the_gaps() -> None:
 HELD_BACK = [{"start": 5.0, "end": 10.0, "reason": "repetition"}]
 
 
-def test_what_was_held_back_is_told_in_json_too_and_else_json_is_openais() -> None:
+def test_suppressed_text_is_reported_in_json_too_and_else_json_is_openais() -> None:
     messages = [started(), spoken("call", 0, 5), said(Final, "", 5, 5, suppressed="repetition"), end(10)]
 
     assert json.loads(render(messages, Result("json"))) == {"text": "call", "suppressed": HELD_BACK}
@@ -150,7 +150,7 @@ def test_a_pause_ends_a_phrase() -> None:
     assert [(p.text, p.start_s, p.end_s) for p in found] == [("over and", 1.0, 2.0), ("out", 9.0, 10.0)]
 
 
-def test_words_that_are_not_in_the_text_are_told_all_the_same() -> None:
+def test_words_that_are_not_in_the_text_are_returned_all_the_same() -> None:
     words = tuple(Word(word=f"w{s}", start=s, end=s + 1, confidence=1) for s in range(20))
 
     found = phrases(started(), said(Final, "something else was written " * 6, 0, 20, words=words), end(20))

@@ -215,7 +215,7 @@ class WavParser:
 
     def _read_trailer(self, name: bytes, size: int) -> bool:
         """A chunk behind the audio."""
-        if len(self._pending) < 12 and name in _KINDS:  # noqa: PLR2004 - as much as tells a file
+        if len(self._pending) < 12 and name in _KINDS:  # noqa: PLR2004 - the length of a RIFF header
             return False
         match what_follows(bytes(self._pending[:12]), None):
             case "file":

@@ -167,7 +167,7 @@ async def test_upload_that_fails_leaves_nothing_and_what_was_there_stays(ours):
     assert await read_all(ours, "x") == b"before"
 
 
-async def test_upload_to_a_broker_that_dies_is_an_error_and_can_be_begun_anew(tmp_path):
+async def test_upload_to_a_broker_that_dies_is_an_error_and_can_be_retried(tmp_path):
     broker = EmbeddedBroker(store=tmp_path / "store")
     broker.start()
     async with opened(broker.url) as bucket:

@@ -391,13 +391,13 @@ def test_multilingual_model_reports_the_given_or_detected_language(multilingual)
     assert multilingual.supports(multilingual.transcribe(SPEECH, None, never).language)
 
 
-def test_languages_are_told_in_one_encoder_run_whatever_was_heard_before(multilingual, monkeypatch):
+def test_languages_are_detected_in_one_encoder_run_whatever_was_transcribed_before(multilingual, monkeypatch):
     detected = []
     detect = binding.whisper_lang_auto_detect
 
-    def spy(*told):
-        detected.append(told)
-        return detect(*told)
+    def spy(*arguments):
+        detected.append(arguments)
+        return detect(*arguments)
 
     monkeypatch.setattr(binding, "whisper_lang_auto_detect", spy)
     first = multilingual.detect(SPEECH)
@@ -413,14 +413,14 @@ def test_languages_are_told_in_one_encoder_run_whatever_was_heard_before(multili
     assert multilingual.transcribe(SPEECH, None, never).language == first.likeliest
 
 
-def test_text_is_the_same_whether_the_language_was_told_before(multilingual):
+def test_text_is_the_same_whether_the_language_was_detected_before(multilingual):
     plain = answer(multilingual.transcribe(SPEECH, "en", never))
     multilingual.detect(SPEECH)
 
     assert answer(multilingual.transcribe(SPEECH, "en", never)) == plain
 
 
-def test_only_languages_that_are_allowed_are_told(many_file, model):
+def test_only_languages_that_are_allowed_are_detected(many_file, model):
     two, one = (
         load_model(many_file, SETTINGS.model_copy(update={"whisper_languages": allowed})) for allowed in ("en,de", "de")
     )
@@ -494,7 +494,7 @@ def test_whisper_is_quiet(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_cuda_that_is_not_there_is_told(caplog):
+def test_cuda_that_is_not_there_is_logged(caplog):
     model = load_model(DEMO_MODEL, SETTINGS.model_copy(update={"whisper_device": "cuda"}))
     model.close()
 

@@ -392,13 +392,13 @@ def test_digest_of_a_folder_changes_with_any_byte_and_with_nothing_else(tmp_path
 
 
 def test_progress_never_goes_back(tmp_path, original):
-    told = []
+    progress = []
 
-    convert_folder(original, tmp_path / "ggml-mine.bin", draw=lambda _, done, total: told.append((done, total)))
+    convert_folder(original, tmp_path / "ggml-mine.bin", draw=lambda _, done, total: progress.append((done, total)))
 
-    assert all(first[0] < second[0] for first, second in pairwise(told))
-    assert len({total for _, total in told}) == 1
-    assert told[-1][0] < told[-1][1]
+    assert all(first[0] < second[0] for first, second in pairwise(progress))
+    assert len({total for _, total in progress}) == 1
+    assert progress[-1][0] < progress[-1][1]
 
 
 @pytest.mark.parametrize(

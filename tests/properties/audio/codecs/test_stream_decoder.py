@@ -25,7 +25,7 @@ MS = RATE // 1000
 PRE_SKIP = 312
 LARGEST_PACKET = 700
 CONVERGED = RATE // 5
-"""Frames after a hole in which a decoder may still sound otherwise than one that heard all."""
+"""Frames after a hole in which a decoder may still sound otherwise than one that decoded all."""
 
 CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
     "webm": ("webm", {}),
@@ -121,7 +121,7 @@ def test_however_it_is_cut_it_is_the_same(name, sizes):
 
 
 DAMAGED = ["webm", "webm, short clusters", "webm, 60 ms packets", "ogg, a packet a page"]
-DAMAGES = ["noise", "zeros", "longer", "half", "flipped", "lost", "told lost"]
+DAMAGES = ["noise", "zeros", "longer", "half", "flipped", "lost", "reported lost"]
 
 
 def damaged(chunk, how, rng):
@@ -138,7 +138,7 @@ def damaged(chunk, how, rng):
             flipped = bytearray(chunk)
             for _ in range(10):
                 flipped[rng.randrange(len(chunk))] ^= 1 << rng.randrange(8)
-            # The stamp of a cluster is believed: nothing tells that it is wrong.
+            # The stamp of a cluster is believed: nothing shows that it is wrong.
             for found in re.finditer(rb"\x1f\x43\xb6\x75", chunk):
                 flipped[found.start() : found.start() + 24] = chunk[found.start() : found.start() + 24]
             return bytes(flipped)
@@ -153,7 +153,7 @@ def damaged(chunk, how, rng):
     at=st.floats(0, 1),
     seed=st.integers(0, 2**16),
 )
-@example(name="webm", how="flipped", size=417, at=0.375, seed=38426)  # 10 ms of a packet are lost, and nothing tells
+@example(name="webm", how="flipped", size=417, at=0.375, seed=38426)  # 10 ms of a packet are lost without a sign
 @example(name="webm, 60 ms packets", how="noise", size=285, at=0.53125, seed=12270)  # noise like a cluster's timestamp
 @example(name="webm", how="flipped", size=697, at=0.0, seed=697)  # a wild time, and then a block that is lost
 def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
@@ -163,7 +163,7 @@ def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
     number = 2 + round(at * (len(chunks) - 4))
     chunks[number] = damaged(chunks[number], how, random.Random(seed))
 
-    found = listen(encoding_of(name), chunks, {number + 1} if how == "told lost" else ())
+    found = listen(encoding_of(name), chunks, {number + 1} if how == "reported lost" else ())
 
     samples, known = spread_loosely(found, expected, name)
     wrong = ~known | (np.abs(samples.astype(int) - expected) > 600).any(axis=1)
@@ -171,7 +171,7 @@ def test_a_damaged_chunk_costs_its_surroundings(name, how, size, at, seed):
     chunk = size * len(expected) / len(data)
     cluster = 0.3 * RATE if "short" in name else 0
     assert wrong.sum() <= 3 * chunk + cluster + 4 * MAX_PACKET_FRAMES + CONVERGED
-    if how == "told lost":
+    if how == "reported lost":
         assert not any(isinstance(one, Unreadable) for one in found)
     elif how in {"noise", "zeros", "longer"} and size > LARGEST_PACKET:  # noise in a packet of WebM is noise to hear
         assert any(isinstance(one, Unreadable) for one in found)
@@ -250,7 +250,7 @@ def test_a_time_that_jumps_is_not_believed_where_those_after_it_are_not_known():
 
 
 @pytest.mark.parametrize("name", ["webm", "webm, short clusters", "ogg", "ogg, a packet a page"])
-def test_who_joins_late_hears_the_rest(name):
+def test_decoding_from_the_middle_gives_the_rest(name):
     data, expected = recording(name)
 
     found = listen(encoding_of(name), sliced(data[len(data) // 3 :], [700]))
@@ -390,8 +390,8 @@ def test_megabytes_of_nonsense_take_no_memory(encoding, piece):
     assert peak < 2**21
 
 
-def test_a_payload_that_is_broken_at_every_byte_is_told_of_once():
-    """Whoever is told acts on it, on the event loop."""
+def test_a_payload_that_is_broken_at_every_byte_is_reported_once():
+    """Each report is handled on the event loop."""
     stream = StreamDecoder(Encoding.WEBM, max_hole_s=600)
     list(stream.feed(webm_head() + cluster(0)))
 

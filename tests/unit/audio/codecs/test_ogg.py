@@ -133,7 +133,7 @@ def test_a_recording_whose_header_was_lost_is_another_one_all_the_same():
     assert found[-2:] == [RecordingStarted(), Packet(P20, 960 * 50)]
 
 
-def test_a_packet_that_is_none_is_told():
+def test_a_packet_that_is_none_is_reported():
     bad = ogg_page(b"\xff\xff", granule=1_920, sequence=3)
 
     found = feed(HEAD + TAGS + page(0) + bad + page(2))
@@ -141,7 +141,7 @@ def test_a_packet_that_is_none_is_told():
     assert found[-2:] == [Unreadable("an Opus packet of 63 frames of 20 ms"), Packet(P20, 1_920, lost=True)]
 
 
-def test_an_end_inside_a_page_is_told():
+def test_an_end_inside_a_page_is_reported():
     assert isinstance(feed(HEAD + TAGS + page(0) + page(1)[:-1])[-1], Unreadable)
 
 
@@ -158,7 +158,7 @@ def test_a_page_that_was_never_continued_is_no_loss_unless_audio_is_in_it(end):
     assert [one for one in found if isinstance(one, Unreadable)] == [Unreadable("Ogg ends inside a page")] * cut
 
 
-def test_a_packet_that_was_never_continued_is_told():
+def test_a_packet_that_was_never_continued_is_reported():
     begun = ogg_page(b"\xf8" * 255, granule=-1, sequence=2, lacing=b"\xff")
 
     assert feed(HEAD + TAGS + begun)[-1] == Unreadable("Ogg ends inside a packet")

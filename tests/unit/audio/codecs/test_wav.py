@@ -245,7 +245,7 @@ def test_the_long_forms_are_read_whatever_their_sizes(magic, size) -> None:
     ids=["LIST", "bext and iXML", "a chunk of somebody", "ID3v1", "the end of a form"],
 )
 @given(cuts=CUTS)
-def test_what_stands_behind_the_audio_is_not_heard(trailer, cuts) -> None:
+def test_what_stands_behind_the_audio_is_not_transcribed(trailer, cuts) -> None:
     data = riff(fmt(), chunk(b"data", SOUND)) + trailer
 
     for file_bytes in (None, len(data)):
@@ -271,7 +271,7 @@ def test_files_of_one_format_follow_each_other(size, cuts) -> None:
     assert pcm + parser.finish() == 2 * SOUND
 
 
-def test_a_file_of_another_format_behind_one_is_told() -> None:
+def test_a_file_of_another_format_behind_one_is_reported() -> None:
     parser = WavFiles()
 
     pcm = parser.feed(riff(fmt(), chunk(b"data", SOUND)) + riff(fmt(rate=8_000), chunk(b"data", SOUND)))

@@ -168,7 +168,7 @@ def test_without_private_data_the_track_says_it():
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
-def test_after_damage_it_goes_on_at_the_next_block(cut):
+def test_after_damage_it_resumes_at_the_next_block(cut):
     good = b"".join(blocks([LONGER] * 6))
     damaged = good[: 400 + cut] + good[700:]
 
@@ -214,7 +214,7 @@ def test_blocks_of_a_cluster_whose_stamp_was_lost_have_no_time():
     assert not any(isinstance(one, Unreadable) for one in found)
 
 
-def test_a_size_that_no_block_has_is_none_to_go_on_at():
+def test_a_size_that_no_block_has_is_none_to_resume_at():
     """Whatever the first byte is that comes."""
     absurd = b"\xa3\x10\xff\xff\xff\x81\0\0\x80"
 

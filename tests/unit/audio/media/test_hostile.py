@@ -100,7 +100,7 @@ def nest_boxes(count: int) -> bytes:
 
 
 def encrypted_webm() -> bytes:
-    """Whose key is not in it: noise, as far as anybody can tell."""
+    """Without its key: the packets are noise."""
     key = element(0x5035, element(0x47E1, b"\5") + element(0x47E2, bytes(16)))
     encoding = element(0x6D80, element(0x6240, element(0x5033, b"\1") + key))
     noise = random.Random(1)
@@ -162,7 +162,7 @@ def test_what_cannot_be_decoded_is_one_line_that_says_why(data, error, words, ca
 
 @pytest.mark.parametrize("text", [PLAYLIST, CONCAT, DASH, SDP, b"ID3\4\0\0\0\0\0\0" + PLAYLIST, b"\xff\xfb" + PLAYLIST])
 def test_a_file_cannot_have_another_one_opened(text, tmp_path):
-    """A pipe tells: who opens it to read waits for a writer, and a writer is refused while nobody reads."""
+    """A pipe shows it: opening it to read waits for a writer, and a writer is refused while nobody reads."""
     (tmp_path / "speech.wav").write_bytes(make("wav s16"))
     os.mkfifo(tmp_path / "pipe")
 
@@ -195,7 +195,7 @@ def test_the_length_is_known_however_few_bytes_come_at_once(name, monkeypatch):
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
-def test_of_a_film_the_sound_is_heard(container):
+def test_of_a_film_the_sound_is_transcribed(container):
     heard = pcm(open_media(film(container, sound=True)))
 
     assert abs(len(heard) - 96_000) <= 2048
@@ -203,7 +203,7 @@ def test_of_a_film_the_sound_is_heard(container):
 
 
 @pytest.mark.parametrize("name", ["m4a moov first", "flac", "mp3 cbr", "webm opus"])
-def test_a_file_that_is_cut_off_gives_what_there_is_and_tells_what_is_missing(name):
+def test_a_file_that_is_cut_off_gives_what_there_is_and_reports_what_is_missing(name):
     whole = make(name)
     media = open_media(whole[: len(whole) * 6 // 10])
     pieces: list[Piece] = []
@@ -309,7 +309,7 @@ def test_what_was_lost_in_a_flac_file_is_a_hole_of_that_length():
 
 
 def test_what_was_overwritten_in_an_mp3_file_is_a_hole_of_about_that_length():
-    """It has no time stamps: bytes are all that tells."""
+    """It has no time stamps: only the bytes show the length."""
     data = bytearray(encode(KINDS["mp3 cbr"], np.tile(SPEECH, (4, 1)), 48_000))
     data[30_000:54_000] = bytes(24_000)
 

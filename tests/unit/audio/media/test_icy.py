@@ -34,7 +34,7 @@ def with_titles(sound: bytes, interval: int, first: int | None = None, every: in
 
 @pytest.mark.parametrize("kind", SOUND)
 @pytest.mark.parametrize("interval", [8192, 16_000, 5000])
-def test_the_sound_is_heard_as_if_there_were_no_titles(kind, interval):
+def test_the_sound_is_decoded_as_if_there_were_no_titles(kind, interval):
     sent = with_titles(SOUND[kind], interval)
 
     expected = list(open_media(Trickle(SOUND[kind], pipe=True)).pieces)

@@ -83,7 +83,7 @@ PASSED = [
 
 
 @pytest.mark.parametrize(("kind", "rate", "channels"), PASSED)
-def test_who_has_heard_the_beginning_gets_the_very_same_rest(kind, rate, channels):
+def test_decoding_from_any_piece_gives_the_very_same_rest(kind, rate, channels):
     data = encode(kind, long_speech(rate, channels), rate)
     whole = list(open_media(data).pieces)
 
@@ -93,7 +93,7 @@ def test_who_has_heard_the_beginning_gets_the_very_same_rest(kind, rate, channel
 
 
 @pytest.mark.parametrize("name", ["flac", "mp3 cbr"])
-def test_what_was_heard_is_not_decoded_again(name):
+def test_what_was_read_before_is_not_decoded_again(name):
     data = encode(KINDS[name], long_speech(16_000, 1), 16_000)
 
     with patch.object(SampleConverter, "convert", autospec=True, side_effect=SampleConverter.convert) as decoded:

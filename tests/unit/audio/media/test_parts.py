@@ -1,4 +1,4 @@
-"""Files that are several, one behind the other, or that change in the middle: all of it is heard, or it is told."""
+"""Files that are several, one behind the other, or that change in the middle: all of it is decoded or reported."""
 
 import itertools
 
@@ -66,7 +66,7 @@ JOINED = {
 
 
 @pytest.mark.parametrize("name", JOINED)
-def test_what_lies_behind_a_file_is_heard_after_it(name):
+def test_what_lies_behind_a_file_is_decoded_after_it(name):
     data = JOINED[name]
     media = open_media(data)
     rate = media.format.rate
@@ -96,7 +96,7 @@ def test_it_is_the_same_however_it_comes(name):
     "kind", [PLAIN_MP3, KINDS["mp3 cbr"], KINDS["flac"], KINDS["wav s16"]], ids=["mp3", "mp3 with tags", "flac", "wav"]
 )
 @pytest.mark.parametrize("rates", [(44_100, 22_050), (16_000, 16_000), (44_100, 48_000), (16_000, 48_000)])
-def test_who_has_heard_the_beginning_gets_the_very_same_rest(kind, rates):
+def test_decoding_from_any_piece_gives_the_very_same_rest(kind, rates):
     kind = Kind(kind.container, kind.codec, kind.options, bit_rate=kind.bit_rate)
     data = b"".join(encode(kind, np.tile(speech_at(rate), (3, 1)), rate) for rate in rates)
     whole = list(open_media(data).pieces)
@@ -105,16 +105,16 @@ def test_who_has_heard_the_beginning_gets_the_very_same_rest(kind, rates):
         assert list(open_media(data, piece.frame).pieces) == whole[whole.index(piece) :], piece.frame
 
 
-def test_a_file_behind_another_that_cannot_be_read_is_told_where_it_is():
+def test_a_file_behind_another_that_cannot_be_read_is_reported_where_it_lies():
     speex = b"OggS\0\2" + bytes(8) + b"spx1" + bytes(8) + b"\1\x50Speex   1.2" + bytes(70)
     rate = 48_000
 
     pieces = list(open_media(OGG["opus"] + speex + OGG["flac 16"]).pieces)
 
-    (told,) = [piece for piece in pieces if piece.missing]
-    assert told.data == b""
-    assert "\n" not in told.missing
-    assert told.frame == pytest.approx(len(SPEECH), abs=0.1 * rate)
+    (reported,) = [piece for piece in pieces if piece.missing]
+    assert reported.data == b""
+    assert "\n" not in reported.missing
+    assert reported.frame == pytest.approx(len(SPEECH), abs=0.1 * rate)
     assert pieces[-1].frame + len(pieces[-1].data) // 4 == pytest.approx(2 * len(SPEECH), abs=0.2 * rate)
 
 
@@ -202,7 +202,7 @@ def test_samples_of_another_rate_tile_as_those_of_one(rates, dtype):
 
 
 @pytest.mark.parametrize("name", ["wav s16", "aiff", "au"])
-def test_a_claim_of_more_than_there_is_is_told_and_no_length(name):
+def test_a_claim_of_more_than_there_is_is_reported_and_no_length(name):
     data = make(name)
     cut = data[: len(data) * 6 // 10]
     pieces: list[Piece] = []

@@ -39,7 +39,7 @@ def test_what_is_not_read_is_refused_by_its_name(head, name):
     assert str(caught.value) == f"it is no audio file of a kind that is read: {name}"
 
 
-def test_a_broadcast_that_was_tuned_into_is_heard():
+def test_a_broadcast_that_was_tuned_into_is_decoded():
     """The first packet is whole hardly ever."""
     data = make("ts aac")
 
@@ -119,7 +119,7 @@ def test_millions_of_tiny_parts_keep_nobody_busy(kind, part):
     assert 1000 < seen < 20_000
 
 
-def test_the_noise_of_an_encrypted_disc_is_not_heard():
+def test_the_noise_of_an_encrypted_disc_is_not_transcribed():
     data = bytearray(make("vob ac3"))
     for at in range(0, len(data), SECTOR):
         if data[at + 14 : at + 18] == b"\0\0\1\xbd":
@@ -191,7 +191,7 @@ def test_a_fragment_is_all_there_or_the_file_is_cut_off():
     edges = [at - 4 for at in range(len(whole)) if whole.startswith(b"moof", at)]
     assert len(edges) > 5
     everything = len(pcm(open_media(whole)))
-    assert open_media(whole).frames is None  # each fragment tells its own length alone
+    assert open_media(whole).frames is None  # each fragment states its own length alone
 
     for number, (edge, following) in enumerate(itertools.pairwise(edges[1:])):
         assert len(pcm(open_media(whole[:edge]))) < everything * (number + 2) / len(edges)
@@ -219,7 +219,7 @@ def test_an_index_alone_is_no_audio():
         open_media(make("m4a")[: len(make("m4a")) // 2])
 
 
-def test_a_cut_file_that_tells_its_length_tells_what_is_missing():
+def test_a_cut_file_that_states_its_length_reports_what_is_missing():
     whole = make("matroska film")
 
     with pytest.raises(TruncatedError) as caught:

@@ -84,7 +84,7 @@ def test_sound_that_begins_after_the_picture_is_where_it_is_in_the_film_and_noth
     heard = pcm(media)  # without a hole
 
     assert len(heard) / 48_000 == pytest.approx(starts_s + SPEECH_S, abs=0.1)
-    # Matroska tells the length of the film, and each fragment only its own.
+    # Matroska states the length of the film, and each fragment only its own.
     assert (media.frames is None) == (options is FRAGMENTED)
     if media.frames is not None:
         assert media.frames / 48_000 >= starts_s + SPEECH_S - 0.1
@@ -171,8 +171,8 @@ def test_sizes_that_nobody_filled_in_or_too_early_change_nothing(name, size):
 @pytest.mark.parametrize(
     "name", ["wav s16", "wav adpcm", "aiff", "caf", "au", "flac", "m4a", "mp3 cbr", "webm opus", "ogg opus"]
 )
-def test_whatever_a_header_claims_no_more_is_told_than_there_can_be(name):
-    """A request is refused by what is told."""
+def test_whatever_a_header_claims_the_length_is_no_more_than_there_can_be(name):
+    """Requests are refused by this length."""
     media = open_media(make(name))
 
     assert media.frames is None or media.frames / media.format.rate == pytest.approx(SPEECH_S, abs=0.1)

@@ -92,7 +92,7 @@ def test_frames_do_not_depend_on_how_the_run_was_sliced(sizes):
     np.testing.assert_allclose(speech, WHOLE[1], atol=1e-5)
 
 
-def test_the_network_never_hears_digital_silence():
+def test_the_network_never_gets_digital_silence():
     network = WatchedNetwork()
 
     _, speech = frames(silence(10), network=network)
@@ -103,7 +103,7 @@ def test_the_network_never_hears_digital_silence():
 
 @pytest.mark.parametrize("level_db", [-60, -30, -6])
 @pytest.mark.parametrize("kind", ["white", "pink", "hum", "tones"])
-def test_the_network_hears_of_steady_noise_only_the_beginning(kind, level_db):
+def test_of_steady_noise_the_network_gets_only_the_beginning(kind, level_db):
     network = WatchedNetwork()
 
     _, speech = frames(noise(kind, 20, level_db), network=network)
@@ -112,7 +112,7 @@ def test_the_network_hears_of_steady_noise_only_the_beginning(kind, level_db):
     assert not has_speech(speech, THRESHOLD)
 
 
-def test_noise_that_becomes_louder_is_heard_until_it_is_the_usual():
+def test_noise_that_becomes_louder_goes_to_the_network_until_it_is_the_usual():
     network = WatchedNetwork()
     samples = np.concatenate([noise("pink", 10, -60), noise("pink", 20, -20)])
 
@@ -163,7 +163,7 @@ def test_the_first_syllable_after_a_long_silence_is_not_missed():
     assert speech[start : start + 6].max() > THRESHOLD
 
 
-def test_pauses_of_speech_are_heard_and_end_where_it_ends():
+def test_pauses_of_speech_are_detected_and_end_where_it_ends():
     for recording, words in zip(RECORDINGS, WORDS, strict=True):
         samples = np.concatenate([recording.samples[: int(words[-1][1] * RATE)], silence(3)])
 
@@ -178,7 +178,7 @@ def test_pauses_of_speech_are_heard_and_end_where_it_ends():
                 assert pause.min() < THRESHOLD
 
 
-def test_after_a_rest_the_network_begins_anew_with_what_was_before():
+def test_after_a_rest_the_network_starts_again_with_the_audio_before():
     network = WatchedNetwork()
     said = RECORDINGS[0].samples[: 2 * RATE]
     samples = np.concatenate([silence(1), said, silence(6), said, silence(6)])
@@ -204,7 +204,7 @@ def test_quiet_speech_is_as_sure_as_loud_speech():
     assert np.quantile(np.abs(loud - quiet), 0.9) < 0.1
 
 
-def test_what_the_network_hears_is_never_louder_than_full_scale():
+def test_the_input_of_the_network_is_never_louder_than_full_scale():
     network = WatchedNetwork()
 
     for level_db in (-70, -40, -20, -6, 0):

@@ -14,7 +14,7 @@ F16, Q8_0, Q5_1 = 1, 7, 9
 
 
 @pytest.mark.parametrize(
-    ("ftype", "built", "flags", "told"),
+    ("ftype", "built", "flags", "logged"),
     [
         (F16, AVX2, OLD, ["q8_0"]),
         (Q8_0, AVX2, OLD, []),
@@ -31,11 +31,11 @@ F16, Q8_0, Q5_1 = 1, 7, 9
         (F16, frozenset({"NEON", "DOTPROD"}), frozenset(), []),
     ],
 )
-def test_what_would_be_faster_is_told_in_one_line_each(ftype, built, flags, told):
+def test_what_would_be_faster_is_logged_in_one_line_each(ftype, built, flags, logged):
     lines = advice(ftype, built, flags)
 
-    assert len(lines) == len(told)
-    assert all(word in line and "\n" not in line for word, line in zip(told, lines, strict=True))
+    assert len(lines) == len(logged)
+    assert all(word in line and "\n" not in line for word, line in zip(logged, lines, strict=True))
 
 
 def test_features_are_those_that_are_1():
