@@ -32,7 +32,8 @@ from bench.lib.paced import PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_
 from bench.lib.report import Results, note, quantiles, run
 from bench.lib.speech.material import model_and_speech
 from bench.lib.words.variants import ALONE
-from transcriber.bus.client_session import Received, connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
+from transcriber.bus.connection import NatsMessage
 from transcriber.config import load_settings
 from transcriber.config.sizing import available_cores
 from transcriber.schema.messages import Final, Metrics
@@ -163,7 +164,7 @@ def capacity(rows: list[Results]) -> Results:
     return out
 
 
-async def _step(bench: Bench, messages: AsyncIterator[Received], count: int) -> Results:
+async def _step(bench: Bench, messages: AsyncIterator[NatsMessage], count: int) -> Results:
     """That many streams for a while."""
     plan = Plan(
         url=bench.url,

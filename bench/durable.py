@@ -23,8 +23,8 @@ from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.session import Window
 from transcriber.audio.stream import Stream
 from transcriber.audio.vad.silero import Silero
-from transcriber.bus.client_session import Received, connected, subscribe
-from transcriber.bus.connection import Connection
+from transcriber.bus.client_session import connected, subscribe
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.jetstream import provision
 from transcriber.bus.jetstream.client import FENCE, JetStream
 from transcriber.config import Settings, load_settings
@@ -164,7 +164,7 @@ async def _play_all(url: str, daemons: list[MeasuredDaemon], voices: dict[str, l
     all_heard = asyncio.Event()
     left = sum(len(voice.completing) for mode in voices.values() for voice in mode)
 
-    async def hear(message: Received) -> None:
+    async def hear(message: NatsMessage) -> None:
         nonlocal left
         heard_s = time.monotonic()
         mode = message.subject.partition("-")[0]
@@ -283,7 +283,7 @@ async def _live(url: str, count: int, seconds: float) -> Results:
     ahead = [asyncio.Semaphore(AHEAD) for _ in range(count)]
     heard = asyncio.Semaphore(0)
 
-    async def hear(message: Received) -> None:
+    async def hear(message: NatsMessage) -> None:
         ahead[int(message.subject.split(".")[1])].release()
         heard.release()
 
@@ -373,7 +373,7 @@ async def _restart_all(url: str, lengths_s: tuple[float, ...], rounds: int) -> d
 
 
 async def _start_until_heard(
-    url: str, finals: AsyncIterator[Received], length_s: float, windows: int
+    url: str, finals: AsyncIterator[NatsMessage], length_s: float, windows: int
 ) -> tuple[float, Final]:
     """Run a daemon until so many windows are text; seconds from its start to the last of them."""
     began_s = time.monotonic()

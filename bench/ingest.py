@@ -19,7 +19,8 @@ from bench.lib.account import account
 from bench.lib.daemon import PLAIN, StubbedDaemon
 from bench.lib.paced import HEADERS, PAYLOAD_FRAMES, PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.lib.report import Results, note, quantiles, run
-from transcriber.bus.client_session import Received, connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
+from transcriber.bus.connection import NatsMessage
 from transcriber.config import load_settings
 from transcriber.schema.messages import End
 from transcriber.testing.broker import EmbeddedBroker
@@ -110,7 +111,7 @@ async def _sweep(
 
 
 async def _follow(
-    plan: Plan, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, messages: AsyncIterator[Received]
+    plan: Plan, daemon: StubbedDaemon, publisher: ProcessPoolExecutor, messages: AsyncIterator[NatsMessage]
 ) -> Results:
     """Publish as planned; what the daemon made of it."""
     listening = asyncio.create_task(account(messages, plan))

@@ -21,7 +21,8 @@ from bench.lib.daemon import PLAIN, MeasuredDaemon, StubbedDaemon
 from bench.lib.memory_trend import WARM, trend
 from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process, speech
 from bench.lib.report import Results, note, run
-from transcriber.bus.client_session import Received, connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
+from transcriber.bus.connection import NatsMessage
 from transcriber.config import load_settings
 from transcriber.models.catalog import DEMO
 from transcriber.schema.messages import Metrics
@@ -140,7 +141,7 @@ class _Feed:
     url: str
     daemon: MeasuredDaemon
     publisher: ProcessPoolExecutor
-    metrics: AsyncIterator[Received]
+    metrics: AsyncIterator[NatsMessage]
     pcm: bytes
     sent: int = 0
 

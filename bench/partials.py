@@ -34,7 +34,8 @@ from bench.lib.daemon import PLAIN, MeasuredDaemon
 from bench.lib.paced import PAYLOAD_S, Plan, publish, publisher_process
 from bench.lib.report import Results, note, quantiles, run
 from bench.lib.speech.material import model_and_speech
-from transcriber.bus.client_session import Received, connected, subscribe
+from transcriber.bus.client_session import connected, subscribe
+from transcriber.bus.connection import NatsMessage
 from transcriber.config import load_settings
 from transcriber.schema.messages import Final, Metrics
 from transcriber.testing.broker import EmbeddedBroker
@@ -177,7 +178,7 @@ async def _turn(plan: Plan, daemon: MeasuredDaemon, publisher: ProcessPoolExecut
     return Turn(plan, came, depths, cpu)
 
 
-async def _watch(messages: AsyncIterator[Received], plan: Plan, depths: list[int]) -> None:
+async def _watch(messages: AsyncIterator[NatsMessage], plan: Plan, depths: list[int]) -> None:
     """How many windows wait, while all streams have windows."""
     async for message in messages:
         depth = Metrics.model_validate_json(message.data).metrics["transcriber.queue.depth"]

@@ -20,8 +20,8 @@ from bench.lib.paced import PAYLOAD_S
 from bench.lib.report import Results, note, quantiles, run
 from transcriber.audio.contiguous import ContiguousRun
 from transcriber.audio.window_policy import WindowPolicy
-from transcriber.bus.client_session import Received, connected
-from transcriber.bus.connection import Connection
+from transcriber.bus.client_session import connected
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.config import Settings, load_settings
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO, DEMO_MODEL
@@ -131,9 +131,9 @@ async def _perform(
         raise SystemExit(daemon.log())
     loop = asyncio.get_running_loop()
     bare = await loop.run_in_executor(whisper_thread, _bare_whisper, settings, voices[0].windows[0][1])
-    heard: asyncio.Queue[tuple[float, Received]] = asyncio.Queue()
+    heard: asyncio.Queue[tuple[float, NatsMessage]] = asyncio.Queue()
 
-    async def hear(message: Received) -> None:
+    async def hear(message: NatsMessage) -> None:
         heard.put_nowait((time.monotonic(), message))
 
     by_name = {voice.name: voice for voice in voices}

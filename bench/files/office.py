@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.files.make import LongFile
-from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
-from transcriber.bus.connection import Connection
+from transcriber.bus.client_session import connected, parse_transcript, subscribe
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.clients.jobs_api import Jobs, JobWatch
 from transcriber.config import Settings, load_settings
@@ -71,7 +71,7 @@ class Job:
 
     name: str
     following: JobWatch
-    received: AsyncIterator[Received]
+    received: AsyncIterator[NatsMessage]
 
     async def record(self) -> JobRecord:
         """Its record, once it is done.

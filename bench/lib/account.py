@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from bench.lib.paced import PAYLOAD_FRAMES, Plan
-from transcriber.bus.client_session import Received, parse_transcript
+from transcriber.bus.client_session import parse_transcript
+from transcriber.bus.connection import NatsMessage
 from transcriber.schema.messages import End, Final, Gap, Partial
 
 
@@ -25,7 +26,7 @@ class Account:
     ends: list[End] = field(default_factory=list)
 
 
-async def account(messages: AsyncIterator[Received], plan: Plan) -> Account:
+async def account(messages: AsyncIterator[NatsMessage], plan: Plan) -> Account:
     """All that comes until every stream has ended."""
     came = Account()
     while len(came.ends) < len(plan.names):

@@ -24,8 +24,8 @@ from bench.lib.report import note
 from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.audio.resampler import Resampler
-from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
-from transcriber.bus.connection import Connection
+from transcriber.bus.client_session import connected, parse_transcript, subscribe
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.config import load_settings
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.schema.messages import AnyMessage, End, Final, Gap, Metrics, Partial
@@ -124,7 +124,7 @@ class Player:
     """A daemon that is ready, and we connected to its broker. Event loop only."""
 
     connection: Connection
-    messages: AsyncIterator[Received]
+    messages: AsyncIterator[NatsMessage]
     numbers: Iterator[int]
     rtf: float
 

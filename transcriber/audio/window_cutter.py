@@ -89,7 +89,7 @@ class WindowCutter:
         detect_from: int = 0,
         follows: bool = False,
     ) -> None:
-        """``rate`` in Hz is the stream's; ``network`` is needed if ``cutting`` listens.
+        """``rate`` in Hz is the stream's; ``network`` is needed if ``policy`` needs a detector.
 
         The first window begins at frame ``cut`` of what will be pushed and includes ``lead`` frames before it; it ``follows`` one
         that was cut in the middle of speech. What will be pushed begins at frame ``origin`` of the run; the detector takes

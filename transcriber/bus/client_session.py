@@ -5,17 +5,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from transcriber.bus.connection import Connection
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.config import Settings
 from transcriber.schema.messages import ANY_MESSAGE, AnyMessage
 
 log = logging.getLogger(__name__)
-
-Received = Msg
-"""A message as received: ``subject``, ``data``, ``headers``."""
 
 
 @asynccontextmanager
@@ -36,18 +32,18 @@ async def connected(settings: Settings, name: str) -> AsyncIterator[Connection]:
         await connection.close()
 
 
-async def subscribe(connection: Connection, *subjects: str) -> AsyncIterator[Received]:
+async def subscribe(connection: Connection, *subjects: str) -> AsyncIterator[NatsMessage]:
     """Subscribe now; the iterator yields everything received from now on, and never ends by itself.
 
     Raises:
         BrokerError: the broker denies a subject; from the iterator: the connection is closed for good.
     """
-    inbox: asyncio.Queue[Received | None] = asyncio.Queue()
+    inbox: asyncio.Queue[NatsMessage | None] = asyncio.Queue()
 
-    async def take(message: Received) -> None:
+    async def take(message: NatsMessage) -> None:
         inbox.put_nowait(message)
 
-    async def received() -> AsyncIterator[Received]:
+    async def received() -> AsyncIterator[NatsMessage]:
         while message := await inbox.get():
             yield message
         connection.closed.result()
@@ -58,7 +54,7 @@ async def subscribe(connection: Connection, *subjects: str) -> AsyncIterator[Rec
     return received()
 
 
-def parse_transcript(message: Received) -> AnyMessage | None:
+def parse_transcript(message: NatsMessage) -> AnyMessage | None:
     """The message parsed; None, with a warning, if it does not fit the schema."""
     try:
         return ANY_MESSAGE.validate_json(message.data)

@@ -46,12 +46,12 @@ HEADER_ROOM = 4096
 """Bytes of a message left for its headers: nats-py checks the payload alone, the server both."""
 
 # nats-py's names for those outside ``bus``, which import nothing of it.
-Message = Msg
+NatsMessage = Msg
 MessageSubscription = Subscription
 NatsError = nats_errors.Error
 SlowConsumerError = nats_errors.SlowConsumerError
 
-Handler = Callable[[Message], Awaitable[None]]
+Handler = Callable[[NatsMessage], Awaitable[None]]
 
 
 class Connection:

@@ -4,7 +4,8 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Literal, TextIO
 
-from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
+from transcriber.bus.client_session import connected, parse_transcript, subscribe
+from transcriber.bus.connection import NatsMessage
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.schema.file_jobs import is_job_id
@@ -42,7 +43,7 @@ async def listen_and_print(
 
 
 async def listen(
-    messages: AsyncIterator[Received], out: TextIO, *, form: Form, once: bool, revised: bool = False
+    messages: AsyncIterator[NatsMessage], out: TextIO, *, form: Form, once: bool, revised: bool = False
 ) -> None:
     """Write captions to ``out`` as messages arrive, until the messages end; or with ``once`` until a session does.
 
@@ -63,7 +64,7 @@ async def listen(
             return
 
 
-async def _to_its_end(messages: AsyncIterator[Received]) -> list[AnyMessage]:
+async def _to_its_end(messages: AsyncIterator[NatsMessage]) -> list[AnyMessage]:
     """The first session, up to its ``end``."""
     session: list[AnyMessage] = []
     async for message in messages:
@@ -76,7 +77,7 @@ async def _to_its_end(messages: AsyncIterator[Received]) -> list[AnyMessage]:
     return session
 
 
-def _ends(message: Received) -> bool:
+def _ends(message: NatsMessage) -> bool:
     """Whether this message ends a session, or a job: its results follow its ``end``."""
     _, stream, kind = message.subject.rsplit(".", 2)
     if not is_job_id(stream):
@@ -85,7 +86,7 @@ def _ends(message: Received) -> bool:
     return isinstance(progress, Progress) and progress.state in ENDED_STATES
 
 
-def _render(message: Received, form: Form, cues: Cues, *, on_terminal: bool) -> str:
+def _render(message: NatsMessage, form: Form, cues: Cues, *, on_terminal: bool) -> str:
     if form == "json":
         return message.data.decode(errors="replace").replace("\n", " ") + "\n"
     parsed = parse_transcript(message)

@@ -21,7 +21,7 @@ from transcriber.audio.media.pieces import Piece
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Gap, Silence, Window
 from transcriber.audio.window_policy import WindowPolicy
-from transcriber.bus.connection import Connection, Message
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.micro_service import STOPPING, Reply
 from transcriber.clips.headers import FORMS, read_headers
 from transcriber.engine.job import Job, Lane, Outcome
@@ -107,7 +107,7 @@ class ClipHandler:
         """Stop decoding."""
         self._decoders.close()
 
-    async def answer(self, message: Message, arrival: Arrival) -> Reply:
+    async def answer(self, message: NatsMessage, arrival: Arrival) -> Reply:
         """The text of a clip; what of it is suppressed or missing is in headers, too, for the formats without a field for it.
 
         Raises:
@@ -149,7 +149,7 @@ class ClipHandler:
         """The refusal; ``Retry-After`` is the time that a full queue takes."""
         return RequestError(429, "the queue is full", max(1, math.ceil(self._window_s * SLOTS)))
 
-    async def _transcribe(self, message: Message, worker: Worker, arrival: Arrival) -> Reply:
+    async def _transcribe(self, message: NatsMessage, worker: Worker, arrival: Arrival) -> Reply:
         clip_options = read_headers(message.headers, self._runtime.model, self._runtime.settings.languages)
         clip = await self._decoders.run(_cut, self._cutter, message.data, new_ulid())
         sink = BufferedSink()

@@ -60,7 +60,10 @@ class SettingsFields(BaseSettings):
         "transcripts", description="transcripts are published on `PREFIX.<stream>.<type>`"
     )
     max_streams: int = Field(
-        512, ge=1, le=100_000, description="streams served at once; payloads of further streams are dropped and counted"
+        512,
+        ge=1,
+        le=100_000,
+        description="streams served at once; payloads of further ones are dropped and counted, or wait in JetStream",
     )
     durable: bool = Field(
         False, description="read audio from JetStream and store transcripts: at least once in, exactly once out"

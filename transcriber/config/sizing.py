@@ -12,9 +12,6 @@ FULL_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS = 1500, 50, 128
 MAX_INPUT_S = (1280 - SPARE_POSITIONS) / POSITIONS_PER_SECOND
 """Longest window with its left context. The full 1500 positions are not a multiple of 256."""
 
-MIN_LEFT_CONTEXT_S = 1.0
-"""Less helps nobody: half a second is what windows have of each other without."""
-
 MAX_QUEUE_CAPACITY = 256
 """256 windows of five seconds, each with 7.5 s of left context, are 205 MB of samples: enough for any sensible latency."""
 

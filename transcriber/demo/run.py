@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from transcriber.bus.client_session import Received, connected, parse_transcript, subscribe
-from transcriber.bus.connection import Connection
+from transcriber.bus.client_session import connected, parse_transcript, subscribe
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.clients.audio_input import AudioSource
 from transcriber.clients.publish import publish
 from transcriber.config import Settings
@@ -167,7 +167,7 @@ async def _whole(pcm: bytes) -> AsyncIterator[bytes]:
     yield pcm
 
 
-async def _collect(messages: AsyncIterator[Received], sessions: Sessions, screen: Screen) -> None:
+async def _collect(messages: AsyncIterator[NatsMessage], sessions: Sessions, screen: Screen) -> None:
     """Show and collect messages, until every session has ended."""
     ended = 0
     while ended < len(sessions):

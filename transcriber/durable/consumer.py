@@ -18,7 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from transcriber.bus.connection import HEADER_ROOM, Connection, Message
+from transcriber.bus.connection import HEADER_ROOM, Connection, NatsMessage
 from transcriber.bus.jetstream.client import PIN_GROUP, JetStream
 from transcriber.durable.delivery_order import Delivery, DeliveryOrder, parse_delivery
 from transcriber.durable.payload_source import Payload
@@ -229,7 +229,7 @@ class Consumer:
             del self._replies[seq]
         self._order.acknowledged(self._unacked_seq)
 
-    def deliver(self, message: Message) -> None:
+    def deliver(self, message: NatsMessage) -> None:
         """A message for this consumer: a payload, a heartbeat, or the end of a request."""
         self._pull.arrived_s = time.monotonic()
         if message.reply.startswith("$JS.ACK."):
@@ -239,7 +239,7 @@ class Consumer:
             self._on_status(message.headers or {})
         self._arrived.set()
 
-    def _on_payload(self, message: Message, delivery: Delivery) -> None:
+    def _on_payload(self, message: NatsMessage, delivery: Delivery) -> None:
         same_reader = self._pull.on_payload((message.headers or {}).get("Nats-Pin-Id"))
         if not self._order.accept(delivery, same_reader=same_reader):
             return

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from functools import partial
 
-from transcriber.bus.connection import Connection, Message
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.jetstream import provision
 from transcriber.durable.consumer import Consumer
 from transcriber.durable.stream import DurableStream
@@ -192,7 +192,7 @@ class DurableIngest(Ingest[DurableStream]):
         self._resets += stream.consumer.resets
         self._pool.release(stream.worker)
 
-    async def _on_message(self, message: Message) -> None:
+    async def _on_message(self, message: NatsMessage) -> None:
         """A payload arrives on its own subject, a heartbeat on that of the request: its stream is the last token but one."""
         head, _, last = message.subject.rpartition(".")
         name = head.rpartition(".")[2] if message.subject.startswith(self._inbox) else last

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from transcriber.bus.connection import Connection, Message
+from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.jetstream.file_streams import ACK_WAIT_S, JOB_CONSUMER, JOBS
 from transcriber.files.job_store import parse_record
 from transcriber.logs import RateLimited
@@ -88,7 +88,7 @@ class WorkQueue:
         self._arrived = asyncio.Event()
         self._wanted = False
         self._open = False  # whether a request waits at the broker, as far as is known
-        self._job: Message | None = None
+        self._job: NatsMessage | None = None
 
     async def start(self) -> None:
         """Subscribe the inbox of the requests.
@@ -118,7 +118,7 @@ class WorkQueue:
                 await self._connection.publish(self._job.reply, _later(0))
                 self._job = None
 
-    async def _take(self, message: Message) -> TakenJob | None:
+    async def _take(self, message: NatsMessage) -> TakenJob | None:
         self._job = None
         if record := parse_record(message.data):
             return TakenJob(self._connection, record, message.reply)
@@ -138,7 +138,7 @@ class WorkQueue:
             reply=f"{self._inbox}.{self._pull}",
         )
 
-    async def _deliver(self, message: Message) -> None:
+    async def _deliver(self, message: NatsMessage) -> None:
         """A job, a heartbeat, or the end of a request."""
         if message.reply.startswith("$JS.ACK."):
             # It may be an older request's: then two are open, and the other's job goes back to the queue.

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 
-from transcriber.bus.connection import Connection, Message, MessageSubscription, NatsError, SlowConsumerError
+from transcriber.bus.connection import Connection, MessageSubscription, NatsError, NatsMessage, SlowConsumerError
 from transcriber.engine.pool import WorkerPool
 from transcriber.live.decode_queue import DecodeQueue, PayloadHandler
 from transcriber.live.stream import LiveStream
@@ -134,7 +134,7 @@ class LiveIngest(Ingest[LiveStream]):
         """Messages that wait in the NATS client."""
         return self._subscription.pending_msgs if self._subscription else 0
 
-    async def _on_message(self, message: Message) -> None:
+    async def _on_message(self, message: NatsMessage) -> None:
         self._messages += 1
         name = message.subject.rpartition(".")[2]
         stream = self.streams.get(name) or self._open(name)

@@ -68,7 +68,12 @@ INSTRUMENTS = (
         "transcriber.rtf", "gauge", "", "time of a job over that of a whole window: the median of the last seven"
     ),
     Instrument("transcriber.streams.active", "gauge", "{stream}", "streams with an open session"),
-    Instrument("transcriber.streams.stalled", "gauge", "{stream}", "open streams without audio"),
+    Instrument(
+        "transcriber.streams.stalled",
+        "gauge",
+        "{stream}",
+        "open streams from which nothing arrives, not even heartbeats",
+    ),
     Instrument("transcriber.nats.reconnects", "counter", "{reconnect}", "reconnects to the broker"),
     Instrument("transcriber.messages.malformed", "counter", "{message}", "protocol messages the client could not read"),
     Instrument(

@@ -48,7 +48,7 @@ NO_ODDS = LanguageProbabilities({}, 0.0)
 
 
 class FakeModel:
-    """Stands for ``engine.whisper.model.Model``; made on the event loop, used on the worker's thread."""
+    """Stands for ``engine.whisper.model.WhisperModel``; made on the event loop, used on the worker's thread."""
 
     name = "fake"
     tight = False

@@ -1,4 +1,4 @@
-"""Results of ``bench.words`` as README has them. In: its figures. Out: Markdown."""
+"""Results of ``bench.words`` as the documents have them. In: its figures. Out: Markdown."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

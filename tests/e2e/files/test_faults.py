@@ -128,7 +128,7 @@ async def test_a_daemon_that_wakes_late_steps_back(broker, tmp_path, place):
         job = await submit_unanswered(desk, audio)
         await until(lambda: stopped(first), "the place")
         async with Daemon(broker.url, tmp_path, **ENV, **QUICK, FAKE_JOB_S=0.1) as second:
-            if "Ledger" in place:
+            if "TranscriptLog" in place:
                 await more_text(listener, job, 2, "text of the second")
             else:
                 await desk.over(job)

@@ -134,7 +134,7 @@ async def test_a_client_that_no_longer_reads_is_mended_within_ten_seconds(
     ("how", "said"),
     [
         ("readers die", "dead after 3 repairs: the broker is silent"),
-        ("nobody tries", "dead after 3 repairs: the client no longer tries"),
+        ("nobody tries", "dead after 3 repairs: the client no longer reconnects"),
     ],
 )
 async def test_a_client_that_cannot_be_mended_ends_the_process_with_1(broker, tmp_path, how, said):
