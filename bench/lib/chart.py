@@ -1,6 +1,6 @@
 """Charts as SVG, drawn by matplotlib, readable on light and dark ground. In: figures. Out: a drawing, and its figures as JSON.
 
-``python -m bench.chart`` redraws those of ``bench/charts`` from the figures beside them.
+``python -m bench.lib.chart`` redraws those of ``docs/charts`` from the figures beside them.
 """
 
 import io
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-CHARTS = Path(__file__).parent / "charts"
+CHARTS = Path(__file__).parents[2] / "docs/charts"
 
 OURS, PEERS, INK, RULE = "#0a84ff", "#8e8e93", "#6e6e73", "#8e8e9355"
 STYLE: dict[Any, Any] = {

@@ -41,7 +41,6 @@ class ScriptedFileService:
         self._answers = JobEndpoints(self.desk)
         self.files, self.results = Bucket(self.jetstream, FILES_BUCKET), Bucket(self.jetstream, RESULTS_BUCKET)
         self.submissions = []
-        self.questions = 0
         self.refusal: RequestError | None = None
         self._connection, self._work = connection, work
         self._tasks = set()
@@ -90,8 +89,6 @@ class ScriptedFileService:
         return (await self.jetstream.call("STREAM.INFO.OBJ_AUDIO_FILES"))["state"]["messages"]
 
     async def _submit(self, message):
-        if not message.data:
-            self.questions += 1
         await self._answer(message, self._refused if self.refusal and message.data else self._answers.to_submission)
 
     async def _refused(self, *_):
