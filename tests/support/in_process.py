@@ -3,6 +3,7 @@
 import socket
 import subprocess
 
+import numpy.testing  # noqa: F401 - of NumPy 2.0 it starts a process when it is imported: lscpu
 import pytest
 
 
