@@ -53,9 +53,9 @@ class SessionOutput:
     """
 
     def __init__(
-        self, stream: str, session: Session, settings: Settings, outbox: MessageSink, publisher: MessageSink
+        self, stream: str, session: Session, settings: Settings, sink: MessageSink, publisher: MessageSink
     ) -> None:
-        """Partials go to ``publisher``, as the next one replaces a lost one; all else to ``outbox``."""
+        """Partials go to ``publisher``, as the next one replaces a lost one; all else to ``sink``."""
         self.language = settings.language
         self.prompt = ""
         self._settings = settings
@@ -66,7 +66,7 @@ class SessionOutput:
         self.noticed = False
         self._stream = stream
         self._session = session
-        self._outbox, self._publisher = outbox, publisher
+        self._sink, self._publisher = sink, publisher
         self._own_traceparent = session_traceparent(stream, session.id)
         self.statuses = self.unknown_gaps = 0
 
@@ -125,7 +125,7 @@ class SessionOutput:
             fields = self._transcribed(window, window.channel, transcript, received_at)
             return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
 
-        self._outbox.put(build, traceparent, channel=window.channel)
+        self._sink.put(build, traceparent, channel=window.channel)
 
     def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage, model: str) -> None:
         """Text for what was published as a gap."""
@@ -155,7 +155,7 @@ class SessionOutput:
         def build() -> Revision:
             return Revision(**fields, rev=1, model=model, timing=_timing(job, transcript))
 
-        self._outbox.put(build, self.parent or self._own_traceparent, 1, channel)
+        self._sink.put(build, self.parent or self._own_traceparent, 1, channel)
 
     def partial(
         self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
@@ -191,7 +191,7 @@ class SessionOutput:
         channel: int = 0,
         traceparent: str | None = None,
     ) -> None:
-        self._outbox.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
+        self._sink.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
 
     def _label(self, channel: int | None) -> str | None:
         """The channel's ``speaker``, where channels are transcribed separately."""

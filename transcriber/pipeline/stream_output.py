@@ -50,8 +50,8 @@ class StreamOutput:
         second_pass: transcribes passages again; None: switched off, or not in live mode.
     """
 
-    def __init__(self, name: str, runtime: Runtime, outbox: MessageSink, options: RequestOptions | None = None) -> None:
-        """Partials go to the publisher of ``runtime``, all other messages to ``outbox``.
+    def __init__(self, name: str, runtime: Runtime, sink: MessageSink, options: RequestOptions | None = None) -> None:
+        """Partials go to the publisher of ``runtime``, all other messages to ``sink``.
 
         Clips and files have ``options``; without, it is a stream, whose latency is measured.
         """
@@ -62,12 +62,12 @@ class StreamOutput:
         self.counters = telemetry.counters(name) if options is None else Counters()
         self.jobs = self.counters if options is None else telemetry.counters()
         self._runtime = runtime
-        self._outbox = outbox
+        self._sink = sink
         self.second_pass: SecondPass | None = None
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
         """Publish a message made elsewhere: a ``MessageSink``."""
-        self._outbox.put(build, traceparent, rev, channel)
+        self._sink.put(build, traceparent, rev, channel)
 
     def received(
         self,
@@ -125,7 +125,7 @@ class StreamOutput:
 
     def add(self, session: Session) -> SessionOutput:
         """Add ``session``."""
-        output = SessionOutput(self.name, session, self._runtime.settings, self._outbox, self._runtime.publisher)
+        output = SessionOutput(self.name, session, self._runtime.settings, self._sink, self._runtime.publisher)
         self.sessions[session] = output
         return output
 

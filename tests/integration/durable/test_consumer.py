@@ -240,6 +240,7 @@ async def test_missing_consumer_is_refused_at_once(broker, publisher):
 async def test_feed_that_leaves_lets_its_request_run_out(broker, publisher, monkeypatch):
     monkeypatch.setattr(pull_request, "PULL_S", 0.5)
     monkeypatch.setattr(pull_request, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("transcriber.durable.consumer.HEARTBEAT_S", 0.2)
     await provisioned(broker, "s")
     await published(publisher, 1, 1)
     async with feeding(broker) as (feed, _):
