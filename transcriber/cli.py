@@ -32,6 +32,7 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 COMMANDS = {
     "daemon": {
         "serve": ("transcriber.commands:add_serve", "the daemon"),
+        "gateway": ("transcriber.gateway.command:add_gateway", "HTTP and WebSocket for browsers and OpenAI's clients"),
         "demo": ("transcriber.commands:add_demo", "everything on one machine, with speech that is bundled"),
     },
     "audio in, text out": {

@@ -36,7 +36,8 @@ THEMES: dict[str, tuple[str, ...]] = {
     ),
     "requests for the text of a clip": ("service", "request_"),
     "files, by JetStream": ("file", "result_"),
-    "probes, metrics and log": ("health_", "metrics_", "log_"),
+    "gateway": ("gateway_",),
+    "probes, metrics and log": ("stream_status_secs", "health_", "metrics_", "log_"),
 }  # fmt: skip
 """Headings of ``--help`` to prefixes of the settings below them; a setting is below the first that has it."""
 

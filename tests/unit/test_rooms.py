@@ -28,6 +28,7 @@ FLOORS = (
     "endpoints health asyncapi",
     "service",
     "clients",
+    "gateway",
     "testing",
     "demo",
     "commands",

@@ -40,6 +40,8 @@ class Settings(SettingsFields):
     def _fits_together(self) -> Self:
         if (self.nats_tls_cert is None) != (self.nats_tls_key is None):
             raise ValueError("NATS_TLS_CERT and NATS_TLS_KEY go together: set both or neither")
+        if (self.gateway_tls_cert is None) != (self.gateway_tls_key is None):
+            raise ValueError("GATEWAY_TLS_CERT and GATEWAY_TLS_KEY go together: set both or neither")
         if self.nats_creds and self.nats_nkey_seed_file:
             raise ValueError("NATS_CREDS and NATS_NKEY_SEED_FILE exclude each other")
         if self.whisper_language not in {"auto", *(self.languages or [self.whisper_language])}:

@@ -86,3 +86,12 @@ def to_audio_ctx(value: Any) -> Any:
 
 def to_upper_case(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
+
+
+def check_origins(value: str) -> str:
+    """Origins of pages, as browsers send them: ``https://host[:port]``, separated by commas; or ``*``."""
+    origins = [origin.strip() for origin in value.split(",") if origin.strip()]
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", origin):
+            raise ValueError(f"{origin!r} is no origin such as https://example.org")
+    return ",".join(origins)

@@ -14,6 +14,7 @@ from transcriber.config.checks import (
     check_broker_addresses,
     check_hub_addresses,
     check_literal_subject,
+    check_origins,
     check_stream_name,
     to_audio_ctx,
     to_language_code,
@@ -248,6 +249,22 @@ class SettingsFields(BaseSettings):
     health_port: int = Field(8080, ge=0, le=65_535, description="port of the health probes; 0 is off")
     metrics_nats_secs: float = Field(10.0, ge=0, description="seconds between metrics messages on NATS; 0 is off")
     metrics_per_stream: bool = Field(False, description="add `stream` as an attribute to the OTLP metrics")
+    stream_status_secs: float = Field(
+        1.0, ge=0, description="seconds between messages with the state of all streams, while anything changes; 0 is off"
+    )
+    gateway_host: str = Field("127.0.0.1", description="address of the gateway; any but a loopback one needs keys")
+    gateway_port: int = Field(8000, ge=0, le=65_535, description="port of the gateway; 0: any free one, which is logged")
+    gateway_keys_file: Path | None = Field(
+        None, description="file with the gateway's keys, by their hashes, TOML; without one it answers everybody"
+    )
+    gateway_origins: Annotated[str, AfterValidator(check_origins)] = Field(
+        "", description="origins of pages that may use the gateway, separated by commas, beside its own; `*` is all"
+    )
+    gateway_tls_cert: Path | None = Field(None, description="certificate of the gateway, PEM; default: no TLS")
+    gateway_tls_key: Path | None = Field(None, description="private key of the gateway's certificate, PEM")
+    gateway_max_connections: int = Field(
+        1000, ge=1, le=100_000, description="connections to the gateway at once; further ones are refused"
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(to_upper_case)] = Field(
         "INFO", description="lowest level that is logged"
     )

@@ -1,0 +1,33 @@
+"""What all handlers share. In: settings, a connection. Out: one ``GatewayRuntime``, at ``app.state.runtime``."""
+
+from dataclasses import dataclass
+
+from starlette.requests import HTTPConnection
+
+from transcriber.bus.connection import Connection
+from transcriber.clients.jobs_api import Jobs
+from transcriber.config import Settings
+from transcriber.gateway.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRuntime:
+    """Event loop only.
+
+    Attributes:
+        settings: of the gateway.
+        connection: to the broker, for all requests.
+        jobs: file jobs.
+        keys: who may do what.
+    """
+
+    settings: Settings
+    connection: Connection
+    jobs: Jobs
+    keys: Keys
+
+
+def runtime_of(connection: HTTPConnection) -> GatewayRuntime:
+    """The runtime of a request's or WebSocket's application."""
+    found: GatewayRuntime = connection.app.state.runtime
+    return found
