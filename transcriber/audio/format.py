@@ -11,8 +11,12 @@ MIN_SAMPLE_RATE = 8_000
 MAX_SAMPLE_RATE = 192_000
 MAX_CHANNELS = 2
 
-ENCODED_TYPES = frozenset({"audio/webm", "video/webm", "audio/ogg", "audio/opus"})
-"""What ``codecs.stream_decoder`` reads."""
+ENCODED_TYPES = {
+    "audio/webm": "webm", "video/webm": "webm", "audio/ogg": "ogg", "audio/opus": "opus",
+    "audio/mp4": "mp4", "video/mp4": "mp4", "audio/x-m4a": "mp4",
+    "audio/aac": "aac", "audio/aacp": "aac", "audio/x-aac": "aac", "audio/mpeg": "mpeg", "audio/mp3": "mpeg",
+}  # fmt: skip
+"""What ``codecs.stream_decoder`` reads, and how it calls that."""
 
 RAW = "audio/x-raw"
 L16 = "audio/l16"
@@ -36,6 +40,8 @@ class SampleFormat(StrEnum):
     MULAW = "MULAW"
     ALAW = "ALAW"
 
+
+_SHORT_NAMES = {"S16": "S16LE", "S24": "S24LE", "S32": "S32LE", "F32": "F32LE", "ULAW": "MULAW", "PCMU": "MULAW", "PCMA": "ALAW"}
 
 _SAMPLE_BYTES = {
     SampleFormat.S16LE: 2,
@@ -107,7 +113,7 @@ def parse_content_type(value: str, default: AudioFormat) -> AudioFormat:
         match name.strip().lower():
             case "format" if kind == RAW:
                 try:
-                    sample = SampleFormat(text.upper())
+                    sample = SampleFormat(_SHORT_NAMES.get(text.upper(), text.upper()))
                 except ValueError:
                     raise BadInputError(f"unknown sample format {text[:20]!r}") from None
             case "rate":

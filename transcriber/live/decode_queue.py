@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
+from transcriber.audio.codecs.mpeg_frames import parse_interval
 from transcriber.audio.codecs.opus import RecordingStarted, Unreadable
 from transcriber.audio.codecs.stream_decoder import DecodedEvent, DecodedPiece, Encoding, StreamDecoder, parse_encoding
 from transcriber.audio.format import AudioFormat, parse_content_type
@@ -59,6 +60,7 @@ class DecodeQueue:
         self._waiting: deque[LivePayload] = deque()  # the first is being decoded
         self._waiting_bytes = 0
         self._decoder: StreamDecoder | None = None
+        self._icy_interval: int | None = None  # bytes of audio between two titles of a radio
         self._session: str | None = None  # ``Audio-Session`` of what is being decoded
         self._lost_before: GapReason | None = None  # until the offset of the next samples says how much
         self._data_lost = False  # whether bytes are missing between what the decoder has and the next payload
@@ -130,6 +132,7 @@ class DecodeQueue:
             self._lost_before = None
             return
         if self._decoder is None:
+            self._icy_interval = parse_interval(headers.content_type or "")
             self._decoder, self._session = self._new_decoder(encoding), headers.session
             self._pending_headers = NO_HEADERS
             self._handler.restart(chunk)
@@ -192,7 +195,7 @@ class DecodeQueue:
             return [Unreadable(str(error))]
 
     def _new_decoder(self, encoding: Encoding) -> StreamDecoder:
-        return StreamDecoder(encoding, max_hole_s=self._max_hole_s)
+        return StreamDecoder(encoding, max_hole_s=self._max_hole_s, icy_interval=self._icy_interval)
 
     def _without_samples(self, chunk: LivePayload, offset: int | None) -> LivePayload:
         """What remains of a chunk whose samples were handed over: a heartbeat, or the end."""

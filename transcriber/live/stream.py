@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from transcriber.audio.codecs.stream_decoder import parse_encoding
+from transcriber.audio.codecs.stream_decoder import parse_encoding, recognised_type
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
@@ -91,6 +91,8 @@ class LiveStream:
         """Take message ``number`` of the subscription, which arrived at ``live_s`` of live time."""
         self._output.counters.chunks_received += 1
         parsed = parse_headers(headers)
+        if data and parsed.content_type is None and self.session is None and not self.encoded:
+            parsed = parsed._replace(content_type=recognised_type(data))
         if data and (verdict := self._contention.judge(parsed, live_s)) is not Verdict.ACCEPTED:
             self._publish_contended(verdict)
             if verdict in REFUSALS:

@@ -439,7 +439,7 @@ def published(source, publisher, sound=audio, eager=lambda: True):
             yield source.feed(
                 payload + (b"x" if step == "odd" else b""),
                 AudioHeaders(
-                    content_type="audio/mp4" if step == "bad" else None,
+                    content_type="audio/flac" if step == "bad" else None,
                     offset=offset,
                     end=step == "end",
                     session=session,

@@ -132,7 +132,7 @@ async def test_what_was_lost_is_missed_by_the_decoder_whatever_comes_first(chunk
     pieces = sliced(encode(load_speech()[0].pcm), [2_000])
     hole = {
         "a heartbeat": chunk_of(b"", WEBM, "slow_consumer"),
-        "a type that is not read": chunk_of(pieces[3], AudioHeaders(content_type="audio/mpeg")),
+        "a type that is not read": chunk_of(pieces[3], AudioHeaders(content_type="audio/flac")),
     }[instead]
     for number, piece in enumerate(pieces):
         chunks.put(hole if number == 3 else chunk_of(piece, WEBM))

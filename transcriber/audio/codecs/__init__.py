@@ -1,1 +1,1 @@
-"""Formats that are decoded as their bytes arrive: WAV, Opus in Ogg and in WebM. Pure, as ``audio`` is."""
+"""Formats that are decoded as their bytes arrive: WAV, Ogg, WebM, MP4, ADTS, MP3. Pure, as ``audio`` is."""

@@ -1,4 +1,4 @@
-"""The elements of Matroska that matter for an Opus track (RFC 9559).
+"""The elements of Matroska that matter for a track of Opus or samples (RFC 9559).
 
 In: contents of elements. Out: their values.
 """
@@ -7,7 +7,8 @@ import struct
 from typing import NamedTuple
 
 from transcriber.audio.codecs.ebml import children, number, signed, unsigned
-from transcriber.audio.codecs.opus import OPUS_RATE, OpusHeader, parse_opus_header
+from transcriber.audio.codecs.opus import OPUS_RATE, OpusHeader, PcmHeader, parse_opus_header
+from transcriber.audio.format import MAX_CHANNELS, MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
 EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
@@ -23,8 +24,18 @@ SKIPPED = frozenset({
 _SCALE = 0x2AD7B1
 _TRACK, _TRACK_NUMBER, _TRACK_TYPE, _CODEC, _CODEC_PRIVATE, _CODEC_DELAY = 0xAE, 0xD7, 0x83, 0x86, 0x63A2, 0x56AA
 _AUDIO, _CHANNELS, _ENCODINGS = 0xE1, 0x9F, 0x6D80
+_RATE, _BIT_DEPTH = 0xB5, 0x6264
+_PCM = {
+    ("A_PCM/FLOAT/IEEE", 32): SampleFormat.F32LE,
+    ("A_PCM/INT/LIT", 8): SampleFormat.U8,
+    ("A_PCM/INT/LIT", 16): SampleFormat.S16LE,
+    ("A_PCM/INT/LIT", 24): SampleFormat.S24LE,
+    ("A_PCM/INT/LIT", 32): SampleFormat.S32LE,
+}
 _DISCARD_PADDING = 0x75A2
 _AUDIO_TYPE = 2
+
+_READ = {"A_OPUS", *(codec for codec, _ in _PCM)}
 
 MAX_TRACK = 2**14 - 2
 """Two bytes, in a block."""
@@ -59,8 +70,8 @@ def parse_info(body: bytes) -> int:
     return scale_ns
 
 
-def parse_tracks(body: bytes) -> tuple[int, OpusHeader, bool]:
-    """Number and header of the first Opus track, and whether there are other tracks.
+def parse_tracks(body: bytes) -> tuple[int, OpusHeader | PcmHeader, bool]:
+    """Number and header of the first track of Opus or samples, and whether there are other tracks.
 
     Raises:
         BadInputError: there is none that can be read.
@@ -71,13 +82,14 @@ def parse_tracks(body: bytes) -> tuple[int, OpusHeader, bool]:
         if unsigned(track.get(_TRACK_TYPE, b"")) != _AUDIO_TYPE:
             continue
         codec = track.get(_CODEC, b"").rstrip(b"\0").decode("ascii", "replace")
-        if codec == "A_OPUS" and _ENCODINGS not in track:
+        if codec in _READ and _ENCODINGS not in track:
             number = unsigned(track.get(_TRACK_NUMBER, b""))
             if not 0 < number <= MAX_TRACK:
                 raise BadInputError(f"WebM with a track number {min(number, 2**64)}")
-            return number, _head(track), len(tracks) > 1
+            head = _head(track) if codec == "A_OPUS" else _pcm_head(codec, track)
+            return number, head, len(tracks) > 1
         codecs.append(f"{codec[:20]!r}{' encrypted or compressed' if _ENCODINGS in track else ''}")
-    raise BadInputError(f"WebM holds {' and '.join(codecs[:4]) or 'no audio'}, not Opus")
+    raise BadInputError(f"WebM holds {' and '.join(codecs[:4]) or 'no audio'}, not Opus or samples")
 
 
 def _head(track: dict[int, bytes]) -> OpusHeader:
@@ -89,6 +101,19 @@ def _head(track: dict[int, bytes]) -> OpusHeader:
         raise BadInputError(f"Opus with {min(channels, 2**64)} channels")
     delay_ns = unsigned(track.get(_CODEC_DELAY, b""))
     return OpusHeader(channels, min(delay_ns * OPUS_RATE // 10**9, OPUS_RATE))
+
+
+def _pcm_head(codec: str, track: dict[int, bytes]) -> PcmHeader:
+    audio = dict(children(track.get(_AUDIO, b"")))
+    channels, bits = unsigned(audio.get(_CHANNELS, b"\1")), unsigned(audio.get(_BIT_DEPTH, b"\x10"))
+    number = audio.get(_RATE, b"")
+    rate = struct.unpack(">d" if len(number) == 8 else ">f", number)[0] if len(number) in {4, 8} else 8_000.0  # noqa: PLR2004
+    sample = _PCM.get((codec, bits))
+    if sample is None or channels not in range(1, MAX_CHANNELS + 1) or not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+        raise BadInputError(
+            f"WebM with samples of {min(bits, 2**64)} bits, {min(channels, 2**64)} channels, {rate:g} Hz"
+        )
+    return PcmHeader(AudioFormat(sample, round(rate), channels))
 
 
 def track_bytes(track: int) -> bytes:

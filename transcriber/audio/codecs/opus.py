@@ -1,10 +1,11 @@
-"""Opus packets (RFC 6716), and what containers say about them.
+"""Opus packets (RFC 6716), and what containers say about packets of any codec.
 
 In: bytes. Out: the length of a packet, the content of a header.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from transcriber.audio.format import AudioFormat
 from transcriber.errors import BadInputError
 
 OPUS_RATE = 48_000
@@ -40,6 +41,76 @@ class OpusHeader(NamedTuple):
     pre_skip: int = 0
     gain: int = 0
 
+    @property
+    def rate(self) -> int:
+        """Hz; packets are counted and placed at this rate."""
+        return OPUS_RATE
+
+    def frames_of(self, packet: bytes) -> int:
+        """How many frames are in a packet.
+
+        Raises:
+            BadInputError: it is not a packet.
+        """
+        return packet_frames(packet)
+
+
+class CodedHeader(NamedTuple):
+    """AAC or MP3 follows, in packets of one length.
+
+    Attributes:
+        codec: its name in FFmpeg.
+        rate: Hz; packets are counted and placed at this rate. The samples of HE-AAC may have twice as many.
+        channels: 1 or 2.
+        packet_frames: frames of a packet.
+        config: AudioSpecificConfig of AAC; empty: the packets have ADTS headers.
+        pre_skip: decoded frames to be discarded at the start, at ``rate``.
+    """
+
+    codec: Literal["aac", "mp3float"]
+    rate: int
+    channels: int
+    packet_frames: int
+    config: bytes = b""
+    pre_skip: int = 0
+
+    def frames_of(self, packet: bytes) -> int:
+        """As ``OpusHeader.frames_of``."""
+        if not packet:
+            raise BadInputError("a packet is empty")
+        return self.packet_frames
+
+
+class PcmHeader(NamedTuple):
+    """Samples of ``format`` follow, as they are."""
+
+    format: AudioFormat
+
+    @property
+    def rate(self) -> int:
+        """Hz."""
+        return self.format.rate
+
+    @property
+    def channels(self) -> int:
+        return self.format.channels
+
+    @property
+    def pre_skip(self) -> int:
+        """Nothing is discarded."""
+        return 0
+
+    def frames_of(self, packet: bytes) -> int:
+        """As ``OpusHeader.frames_of``."""
+        frames, rest = divmod(len(packet), self.format.frame_bytes)
+        if rest or not frames:
+            raise BadInputError(f"{len(packet)} bytes are not whole frames of {self.format.frame_bytes} bytes")
+        return frames
+
+
+Header = OpusHeader | CodedHeader | PcmHeader
+"""What codec follows."""
+
 
 class Packet(NamedTuple):
     """One packet of a container.
@@ -67,7 +138,7 @@ class RecordingStarted(NamedTuple):
     """A header: a recording begins here."""
 
 
-ContainerEvent = OpusHeader | Packet | Unreadable | RecordingStarted
+ContainerEvent = Header | Packet | Unreadable | RecordingStarted
 """What comes out of a container."""
 
 

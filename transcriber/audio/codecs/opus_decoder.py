@@ -16,7 +16,10 @@ class OpusDecoder:
 
     Attributes:
         format: of the samples.
+        scale: frames of samples for each that a container counts.
     """
+
+    scale = 1
 
     def __init__(self, head: OpusHeader) -> None:
         self.format = AudioFormat(SampleFormat.S16LE, OPUS_RATE, head.channels)

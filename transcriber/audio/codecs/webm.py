@@ -1,4 +1,4 @@
-"""Opus in WebM, as its bytes arrive: what a browser's recorder writes.
+"""Opus or samples in WebM, as its bytes arrive: what a browser's recorder writes.
 
 In: consecutive bytes of a WebM stream, cut anywhere, with parts missing or damaged. Out: packets with their times, where a
 recording begins, where something could not be read. Segments and clusters need no size: the stream is read element by element,
@@ -27,8 +27,17 @@ from transcriber.audio.codecs.matroska import (
     parse_tracks,
     track_bytes,
 )
-from transcriber.audio.codecs.opus import OPUS_RATE, ContainerEvent, Packet, RecordingStarted, Unreadable, packet_frames
-from transcriber.audio.codecs.webm_resync import MAX_AUDIO_BLOCK_BYTES, find_resync_point
+from transcriber.audio.codecs.opus import (
+    ContainerEvent,
+    Header,
+    OpusHeader,
+    Packet,
+    PcmHeader,
+    RecordingStarted,
+    Unreadable,
+    packet_frames,
+)
+from transcriber.audio.codecs.webm_resync import MAX_AUDIO_BLOCK_BYTES, MAX_PCM_BLOCK_BYTES, find_resync_point
 from transcriber.errors import BadInputError
 
 MAX_ELEMENT_BYTES = 2**16
@@ -45,7 +54,7 @@ _KNOWN = SKIPPED | {EBML, INFO, TRACKS, TIMESTAMP}
 
 
 class WebmDemuxer:
-    """Finds the Opus track of a WebM stream, and its packets.
+    """Finds the audio track of a WebM stream, and its packets.
 
     Its memory is bounded by the largest element, 1 MiB.
     """
@@ -60,6 +69,7 @@ class WebmDemuxer:
 
     def _begin(self) -> None:
         self._track: int | None = None  # the audio track; None: not known; 0: there is none
+        self._head: Header = OpusHeader(1)  # of that track
         self._others: bool | None = None  # whether there are other tracks; None: not known
         self._scale_ns = 1_000_000  # of a timestamp's unit
         self._cluster: int | None = None  # its timestamp; None: not known
@@ -145,7 +155,7 @@ class WebmDemuxer:
             track = track_bytes(self._track or 0)
             # Some bytes of the number may not have arrived.
             if element.id == SIMPLE_BLOCK and track.startswith(self._buffer[element.body : element.body + len(track)]):
-                most = MAX_AUDIO_BLOCK_BYTES
+                most = self._audio_block_bytes
         elif element.id not in _KNOWN:
             raise BadInputError("no element of WebM begins here")
         if element.size is None or element.size > most:
@@ -173,8 +183,8 @@ class WebmDemuxer:
                 self._scale_ns = parse_info(body)
             elif kind == TRACKS:
                 self._track, self._others = 0, True
-                self._track, head, self._others = parse_tracks(body)
-                yield head
+                self._track, self._head, self._others = parse_tracks(body)
+                yield self._head
         except BadInputError as error:
             self._lost = True
             yield Unreadable(str(error))
@@ -192,21 +202,21 @@ class WebmDemuxer:
         at = None if self._cluster is None else self._frame(self._cluster + block.time)
         for index, packet in enumerate(block.packets):
             try:
-                frames = packet_frames(packet)
+                frames = self._head.frames_of(packet)
             except BadInputError as error:
                 self._lost = True
                 yield Unreadable(str(error))
                 continue
             keep = frames
             if index == len(block.packets) - 1:
-                keep = min(frames, max(0, frames - round(block.padding_ns * OPUS_RATE / 10**9)))
+                keep = min(frames, max(0, frames - round(block.padding_ns * self._head.rate / 10**9)))
             yield Packet(packet, at, self._lost, None if keep == frames else keep)
             # A loss has a length once a time is known.
             self._lost = self._lost and at is None
             at = None if at is None else at + frames
 
     def _frame(self, stamp: int) -> int:
-        return round(stamp * self._scale_ns * OPUS_RATE / 10**9)
+        return round(stamp * self._scale_ns * self._head.rate / 10**9)
 
     def _break(self, reason: str, search_from: int) -> Iterator[ContainerEvent]:
         """No element begins here, so the one before may be damaged, too."""
@@ -217,11 +227,16 @@ class WebmDemuxer:
     @property
     def _block_bytes(self) -> int:
         """Size limit of a block."""
-        return MAX_OTHER_BLOCK_BYTES if self._others else MAX_AUDIO_BLOCK_BYTES
+        return MAX_OTHER_BLOCK_BYTES if self._others else self._audio_block_bytes
+
+    @property
+    def _audio_block_bytes(self) -> int:
+        """Size limit of a block of the audio track."""
+        return MAX_PCM_BLOCK_BYTES if isinstance(self._head, PcmHeader) else MAX_AUDIO_BLOCK_BYTES
 
     def _search(self) -> bool:
         """Move to the next point where reading can resume; returns whether there is one."""
-        self._at, found = find_resync_point(self._buffer, self._at, self._track)
+        self._at, found = find_resync_point(self._buffer, self._at, self._track, self._audio_block_bytes)
         self._inside = self._at
         if found:
             self._searching, self._excused = False, 0

@@ -12,6 +12,9 @@ from transcriber.audio.codecs.matroska import track_bytes
 MAX_AUDIO_BLOCK_BYTES = 2**14
 """A damaged size defers at most so many bytes: some seconds of speech."""
 
+MAX_PCM_BLOCK_BYTES = 2**16
+"""As above, where blocks hold samples."""
+
 _KEPT_BYTES = 32
 """So many bytes at the end may be an incomplete beginning."""
 
@@ -21,13 +24,18 @@ _FOLLOWING = bytes.fromhex("a3 a0 ec bf ab a7 e7 1f 1a 1c 12 58")
 """First bytes of elements that may follow a block."""
 
 
-def find_resync_point(data: bytearray, at: int, track: int | None) -> tuple[int, bool]:
-    """The first place from ``at`` on, and True; or where to continue searching with more bytes, and False."""
+def find_resync_point(
+    data: bytearray, at: int, track: int | None, most: int = MAX_AUDIO_BLOCK_BYTES
+) -> tuple[int, bool]:
+    """The first place from ``at`` on, and True; or where to continue searching with more bytes, and False.
+
+    ``most``: bytes of a block.
+    """
     undecided = max(at, len(data) - _KEPT_BYTES)
     pattern = _places(track_bytes(track) if track else None)
     while match := pattern.search(data, at):
         start = match.start()
-        end = start if match["top"] else _end_of_block(data, start)
+        end = start if match["top"] else _end_of_block(data, start, most)
         if end > len(data):
             undecided = min(undecided, start)
         elif match["top"] or (end and data[end : end + 1] in _FOLLOWING):  # or nothing follows yet
@@ -47,9 +55,9 @@ def _places(track: bytes | None) -> re.Pattern[bytes]:
     )
 
 
-def _end_of_block(data: bytearray, start: int) -> int:
+def _end_of_block(data: bytearray, start: int, most: int) -> int:
     """Where the block ends that seems to begin at ``start``; 0 if there is none."""
     element = header(data, start)
-    if element is None or element.size is None or element.size > MAX_AUDIO_BLOCK_BYTES:
+    if element is None or element.size is None or element.size > most:
         return 0
     return element.body + element.size

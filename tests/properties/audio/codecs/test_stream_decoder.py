@@ -444,7 +444,10 @@ def test_bare_stereo_packets_have_two_channels():
         ("audio/ogg; codecs=opus", Encoding.OGG),
         ("audio/opus", Encoding.OPUS),
         ("audio/x-raw;format=S16LE", None),
-        ("audio/mpeg", None),
+        ("audio/mpeg", Encoding.MPEG),
+        ("audio/mp4;codecs=mp4a.40.2", Encoding.MP4),
+        ("audio/aac", Encoding.AAC),
+        ("audio/flac", None),
     ],
 )
 def test_the_content_type_says_what_it_is(content_type, encoding):

@@ -142,9 +142,9 @@ def test_pictures_beside_it_are_left_out():
 @pytest.mark.parametrize(
     ("tracks", "reason"),
     [
-        ([track(codec=b"A_VORBIS")], "WebM holds 'A_VORBIS', not Opus"),
-        ([track(codec=b"V_VP8", kind=1)], "WebM holds no audio, not Opus"),
-        ([track(1, 2, b"A_OPUS", opus_head(), element(0x6D80))], "WebM holds 'A_OPUS' encrypted or compressed, not Opus"),
+        ([track(codec=b"A_VORBIS")], "WebM holds 'A_VORBIS', not Opus or samples"),
+        ([track(codec=b"V_VP8", kind=1)], "WebM holds no audio, not Opus or samples"),
+        ([track(1, 2, b"A_OPUS", opus_head(), element(0x6D80))], "WebM holds 'A_OPUS' encrypted or compressed, not Opus or samples"),
         ([track(private=opus_head(channels=3))], "Opus with 3 channels in 1 streams"),
         ([track(1, 2, b"A_OPUS", None, element(0xE1, element(0x9F, b"\x08")))], "Opus with 8 channels"),
         ([track(0, private=opus_head())], "WebM with a track number 0"),
