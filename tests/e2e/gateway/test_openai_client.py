@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import httpx
 import nats
@@ -222,12 +223,12 @@ async def test_the_asynchronous_client_does_the_same(gateway, said):
         )
         events = [event async for event in other]
 
-    assert words(one.text) == words(events[-1].text) == said
+    assert words(one.text) == words(getattr(events[-1], "text", "")) == said
 
 
 async def test_a_client_that_leaves_cancels_its_job(gateway):
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {KEY}"}) as client:
-        form = {"data": {"model": "demo", "stream": "true"}, "files": {"file": ("long.wav", LONGER)}}
+        form: dict[str, Any] = {"data": {"model": "demo", "stream": "true"}, "files": {"file": ("long.wav", LONGER)}}
         async with client.stream("POST", f"{gateway.url}/v1/audio/transcriptions", **form) as response:
             job = response.headers["X-Transcriber-Job"]
 

@@ -78,7 +78,6 @@ def exchange(gateway, request):
     """Send bytes; the status and the error of the answer."""
     with socket.create_connection(("127.0.0.1", urlsplit(gateway.url).port), timeout=60) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["error"]["message"]

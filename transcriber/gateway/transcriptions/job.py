@@ -98,7 +98,7 @@ class UploadedJob:
                         yield delta(text)
                 await ended
             finally:
-                await cancel([ended] if ended else [])
+                await cancel([] if ended is None else [ended])
                 if runtime.connection.connected:
                     await subscription.unsubscribe()
         whole = parse_verbose(await self._fetch("json"))
