@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from tests.support.waiting import PATIENCE_S
 
@@ -20,7 +21,9 @@ class GatewayProcess:
         self._command = [sys.executable, "-m", "transcriber", "gateway", *arguments]
         ours = {"NATS_URL": nats_url, "GATEWAY_PORT": "0", "LOG_FORMAT": "json"}
         self._environment = os.environ | ours | {name: str(value) for name, value in settings.items()}
-        self.lines, self.other_lines = [], []
+        self.lines: list[Any] = []
+        self.other_lines: list[str] = []
+        self.process: Any = None
         self._ready = threading.Event()
 
     def __enter__(self):

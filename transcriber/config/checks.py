@@ -93,6 +93,8 @@ def check_origins(value: str) -> str:
     """Origins of pages, as browsers send them: ``https://host[:port]``, separated by commas; or ``*``."""
     origins = [origin.strip() for origin in value.split(",") if origin.strip()]
     for origin in origins:
-        if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", origin):
+        if origin != "*" and not re.fullmatch(
+            r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", origin
+        ):
             raise ValueError(f"{origin!r} is no origin such as https://example.org")
     return ",".join(origins)

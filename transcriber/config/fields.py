@@ -250,10 +250,14 @@ class SettingsFields(BaseSettings):
     metrics_nats_secs: float = Field(10.0, ge=0, description="seconds between metrics messages on NATS; 0 is off")
     metrics_per_stream: bool = Field(False, description="add `stream` as an attribute to the OTLP metrics")
     stream_status_secs: float = Field(
-        1.0, ge=0, description="seconds between messages with the state of all streams, while anything changes; 0 is off"
+        1.0,
+        ge=0,
+        description="seconds between messages with the state of all streams, while anything changes; 0 is off",
     )
     gateway_host: str = Field("127.0.0.1", description="address of the gateway; any but a loopback one needs keys")
-    gateway_port: int = Field(8000, ge=0, le=65_535, description="port of the gateway; 0: any free one, which is logged")
+    gateway_port: int = Field(
+        8000, ge=0, le=65_535, description="port of the gateway; 0: any free one, which is logged"
+    )
     gateway_keys_file: Path | None = Field(
         None, description="file with the gateway's keys, by their hashes, TOML; without one it answers everybody"
     )

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -198,7 +198,7 @@ class Keys:
         for pattern in patterns:
             if not key.covers(pattern):
                 raise ApiError(403, f"this key may not use {pattern}", param="streams", code="stream_not_allowed")
-        return cast("str", self._signer.dumps([key.name, sorted(wanted), patterns]))
+        return self._signer.dumps([key.name, sorted(wanted), patterns])
 
     def _of_token(self, token: str) -> Key | None:
         digest = hashlib.sha256(token.encode(errors="replace")).hexdigest()

@@ -147,7 +147,7 @@ class _Server(uvicorn.Server):
         self.on_started()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 

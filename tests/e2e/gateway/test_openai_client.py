@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from typing import Any
 
 import httpx
 import nats
@@ -27,8 +28,8 @@ CLIP_S = 4
 PCM = SPEECH.pcm[: 2 * RATE * CLIP_S]
 CLIP = wav(PCM, rate=RATE)
 LONG = wav(SPEECH.pcm[: 2 * RATE * (CLIP_S + 4)], rate=RATE)
-LONGER = wav(b"".join(one.pcm for one in load_speech()), rate=RATE)
-"""A minute: a job that is not done at once."""
+LONGER = wav(3 * b"".join(one.pcm for one in load_speech()), rate=RATE)
+"""Three minutes: a job that is not done at once."""
 
 MAX_PAYLOAD = 2**19
 """Of the broker: the clip fits into a message, what is longer does not."""
@@ -117,7 +118,7 @@ def test_verbose_json_has_segments_or_words_as_asked_for(client, said):
     assert [words(word.word)[0] for word in with_words.words] == said
     assert with_words.segments is None
     assert with_words.words[0].start < with_words.words[-1].end <= with_words.duration
-    assert all(0 < segment.compression_ratio for segment in plain.segments)
+    assert all(segment.compression_ratio > 0 for segment in plain.segments)
 
 
 def test_a_stream_appends_and_ends_with_the_whole_text(client, said):
@@ -153,7 +154,7 @@ def test_speakers_are_told_apart_by_channels(client):
 
 def _both_channels(pcm):
     """The recording on the first channel, and half a second later on the other."""
-    later = b"\0\0" * RATE // 2
+    later = b"\0\0" * (RATE // 2)
     left, right = pcm + later, later + pcm
     return b"".join(left[at : at + 2] + right[at : at + 2] for at in range(0, len(left), 2))
 
@@ -190,6 +191,7 @@ def test_what_is_not_supported_is_refused_by_its_name(client, param, options):
     assert refused.value.param == param
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the client's, of translations
 def test_other_errors_have_the_status_that_the_client_knows(gateway, client):
     with pytest.raises(openai.NotFoundError) as unknown:
         transcribe(client, model="large-v3")
@@ -221,12 +223,12 @@ async def test_the_asynchronous_client_does_the_same(gateway, said):
         )
         events = [event async for event in other]
 
-    assert words(one.text) == words(events[-1].text) == said
+    assert words(one.text) == words(getattr(events[-1], "text", "")) == said
 
 
 async def test_a_client_that_leaves_cancels_its_job(gateway):
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {KEY}"}) as client:
-        form = {"data": {"model": "demo", "stream": "true"}, "files": {"file": ("long.wav", LONGER)}}
+        form: dict[str, Any] = {"data": {"model": "demo", "stream": "true"}, "files": {"file": ("long.wav", LONGER)}}
         async with client.stream("POST", f"{gateway.url}/v1/audio/transcriptions", **form) as response:
             job = response.headers["X-Transcriber-Job"]
 

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from sse_starlette import EventSourceResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from transcriber.clients.service_client import call_service
 from transcriber.errors import RequestError, UnansweredError
@@ -134,7 +135,7 @@ class _Upload:
         said = {f"X-Transcriber-{name}": given[name] for name in ("Gaps", "Suppressed") if name in given}
         if options.stream:
             text = parse_verbose(reply.data)["text"]
-            return _stream(_all_at_once(text), said)
+            return _EventStream(_all_at_once(text), said)
         return _response(reply.data, options, said)
 
     async def _run(self, job: UploadedJob, options: SpeechOptions) -> Response:
@@ -142,7 +143,7 @@ class _Upload:
         if options.stream:
             events = job.events(options)
             await anext(events)  # what refuses it is a status, not an event
-            return _stream(guarded(events), headers)
+            return _EventStream(guarded(events), headers)
         data = await self._until_gone(job.result(options, RESULTS.get(options.format, "json")))
         return _response(data, options, headers)
 
@@ -172,15 +173,25 @@ def _response(data: bytes, options: SpeechOptions, headers: dict[str, str]) -> R
     return JSONResponse(json_answer(parse_verbose(data), options), headers=headers)
 
 
-def _stream(events: AsyncIterator[dict[str, Any]], headers: dict[str, str]) -> Response:
-    async def lines() -> AsyncIterator[dict[str, str]]:
-        async for event in events:
+class _EventStream(EventSourceResponse):
+    """Closes its events when the client leaves, which would otherwise be left to the garbage collector."""
+
+    def __init__(self, events: AsyncGenerator[dict[str, Any], None], headers: dict[str, str]) -> None:
+        super().__init__(self._lines(), headers=headers, sep="\n")
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
+
+    async def _lines(self) -> AsyncIterator[dict[str, str]]:
+        async for event in self._events:
             yield {"data": json.dumps(event, ensure_ascii=False)}
 
-    return EventSourceResponse(lines(), headers=headers, sep="\n")
 
-
-async def _all_at_once(text: str) -> AsyncIterator[dict[str, Any]]:
+async def _all_at_once(text: str) -> AsyncGenerator[dict[str, Any], None]:
     if text:
         yield delta(text)
     yield done(text)

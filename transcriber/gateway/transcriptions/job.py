@@ -5,7 +5,7 @@ In: the pieces of a file, which go into the object store as they come; options. 
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 from transcriber.bus.client_session import parse_transcript
@@ -98,7 +98,7 @@ class UploadedJob:
                         yield delta(text)
                 await ended
             finally:
-                await cancel([ended] if ended else [])
+                await cancel([] if ended is None else [ended])
                 if runtime.connection.connected:
                     await subscription.unsubscribe()
         whole = parse_verbose(await self._fetch("json"))
@@ -169,12 +169,13 @@ async def _deltas(texts: "asyncio.Queue[AnyMessage]", ended: "asyncio.Task[Any]"
                 begun = True
 
 
-async def guarded(events: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[dict[str, Any]]:
+async def guarded(events: AsyncGenerator[dict[str, Any] | None, None]) -> AsyncGenerator[dict[str, Any], None]:
     """The events, and an error as the last one: the status is sent already."""
     try:
-        async for event in events:
-            if event is not None:
-                yield event
+        async with aclosing(events):
+            async for event in events:
+                if event is not None:
+                    yield event
     except TranscriberError as error:
         yield as_api_error(error).body
 
