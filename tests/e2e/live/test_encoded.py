@@ -367,7 +367,18 @@ async def test_hostile_chunks_cost_nobody_else_anything(broker, tmp_path, publis
                 bad = rng.choice(
                     [rng.randbytes(rng.randrange(2_000)), rng.choice(good), b"", data[: rng.randrange(500)]]
                 )
-                kind = rng.choice(["audio/webm", "audio/ogg", "audio/opus", "audio/webm", "nonsense", "audio/x-raw"])
+                kind = rng.choice(
+                    [
+                        "audio/webm",
+                        "audio/ogg",
+                        "audio/opus",
+                        "audio/mp4",
+                        "audio/aac",
+                        "audio/mpeg",
+                        "nonsense",
+                        "audio/x-raw",
+                    ]
+                )
                 await speak(
                     publisher, name, bad, content_type=kind, offset=rng.randrange(2**50), end=int(rng.random() < 0.05)
                 )

@@ -236,6 +236,29 @@ def test_whatever_is_mutated_nothing_raises(name, data):
     assert all(isinstance(one, DecodedPiece | Unreadable | RecordingStarted) for one in found)
 
 
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"\xff" * 65_536,
+        b"\0\0\0\x10moof\0\0\0\x10mfhd" * 4_096,
+        b"\0\7\xff\xffmdat" + bytes(65_528),
+        b"ID3\4\0\0\x7f\x7f\x7f\x7f" * 6_500,
+        random.Random(1).randbytes(65_536),
+    ],
+)
+@pytest.mark.parametrize("name", ["aac", "adts", "mp3"])
+def test_nonsense_is_reported_and_not_kept(name, piece):
+    stream = StreamDecoder(FORMATS[name][0], max_hole_s=600)
+    found: list[Any] = list(stream.feed(recording(name)[0][:6_000]))
+
+    for _ in range(10):  # together more than may be kept
+        found += stream.feed(piece)
+
+    assert stream._container
+    assert len(stream._container._buffer) <= 2**16
+    assert any(isinstance(one, Unreadable) for one in found) or piece.startswith(b"ID3")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_it_is_is_recognised_without_a_content_type(name):
     kind = recognised_type(recording(name)[0][:4_000])
