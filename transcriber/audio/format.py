@@ -41,7 +41,15 @@ class SampleFormat(StrEnum):
     ALAW = "ALAW"
 
 
-_SHORT_NAMES = {"S16": "S16LE", "S24": "S24LE", "S32": "S32LE", "F32": "F32LE", "ULAW": "MULAW", "PCMU": "MULAW", "PCMA": "ALAW"}
+_SHORT_NAMES = {
+    "S16": "S16LE",
+    "S24": "S24LE",
+    "S32": "S32LE",
+    "F32": "F32LE",
+    "ULAW": "MULAW",
+    "PCMU": "MULAW",
+    "PCMA": "ALAW",
+}
 
 _SAMPLE_BYTES = {
     SampleFormat.S16LE: 2,

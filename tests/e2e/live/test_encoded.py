@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.audio import speak
 from tests.support.daemon import PATIENT_STOP, Daemon
+from tests.support.encoded_audio import EDITED, SAFARI, encode as encode_mp4
 from tests.support.waiting import settled, until
 from tests.support.webm_ogg import RATE, cluster, encode, ogg_page, opus_packets, sliced
 from transcriber.audio.codecs.webm import WebmDemuxer
@@ -63,18 +64,20 @@ async def test_every_container_has_the_words_of_its_samples(daemon, publisher, l
         play(publisher, name, chunks_of(recording(2, kind, **options), chunk_s=0.1, pcm=spoken.pcm), content_type)
         for name, (kind, content_type, options) in ways.items()
     ]
+    safari = encode_mp4(spoken.pcm, "aac", **EDITED)
+    playing.append(play(publisher, "mp4", chunks_of(safari, chunk_s=0.25, pcm=spoken.pcm), "audio/mp4", chunk_s=0.25))
     packets = play(publisher, "packets", opus_packets(spoken.pcm), "audio/opus", chunk_s=0.02)
 
     await asyncio.gather(*playing, packets, play_pcm(publisher, "pcm", spoken.pcm))
-    ends = {end.stream: end for end in await listener.ends(5)}
+    ends = {end.stream: end for end in await listener.ends(6)}
 
     listener.check_accounts()
     assert not listener.of(Gap)
     expected = errors(spoken, listener.text("pcm"))
-    for name in (*ways, "packets"):
+    for name in (*ways, "mp4", "packets"):
         assert errors(spoken, listener.text(name)) <= expected + 1 + len(words(spoken.text)) // 50
         assert ends[name].rate == RATE
-    assert {ends[name].frames for name in ways} == {ends["pcm"].frames}
+    assert {ends[name].frames for name in (*ways, "mp4")} == {ends["pcm"].frames}
 
 
 @pytest.mark.parametrize("how", ["noise", "missing"])
@@ -285,6 +288,43 @@ async def test_samples_heartbeats_and_headers_keep_their_place_between_chunks(br
     assert finals[0].captured_at.isoformat() == "2026-11-21T12:00:00+00:00"
 
 
+async def test_what_is_not_named_is_recognised_and_accounted(broker, tmp_path, publisher, listener):
+    pcm = load_speech()[0].pcm
+    frames = len(pcm) // 2
+    recordings = {
+        "webm": (recording(0, "webm"), frames),
+        "mp4": (encode_mp4(pcm, "libopus", **SAFARI), frames),
+        "float": (encode_mp4(pcm[: 2 * RATE * 2], "pcm_f32le", "matroska", live="1"), 2 * RATE),  # as much as may wait
+        "adts": (encode_mp4(pcm, "aac", "adts"), -(-frames // 1_024) * 1_024 + 1_024),
+    }
+    async with Daemon(broker.url, tmp_path, **ENV):
+        for name, (data, _) in recordings.items():
+            for chunk in sliced(data, [3_000]):
+                await speak(publisher, name, chunk)
+            await speak(publisher, name, b"", end=1)
+            await until(lambda name=name: listener.of(End, name))
+
+    listener.check_accounts()
+    assert {end.stream: end.frames for end in listener.of(End)} == {name: n for name, (_, n) in recordings.items()}
+    assert not [gap for gap in listener.of(Gap) if gap.reason != "queue_full"]
+
+
+async def test_a_type_that_is_not_read_is_named_in_one_gap_and_its_end_counts(broker, tmp_path, publisher, listener):
+    async with Daemon(broker.url, tmp_path, **ENV):
+        await play(publisher, "s", [b"fLaC" + bytes(500)] * 3, "audio/flac", end=False)
+        await speak(publisher, "s", bytes(500), content_type="audio/flac", end=1)
+        await play(
+            publisher, "late", sliced(encode_mp4(load_speech()[0].pcm, "aac", **SAFARI)[1_000:], [5_000]), "audio/mp4"
+        )
+        await listener.ends(2)
+
+    listener.check_accounts()
+    details = [(gap.stream, gap.frames, gap.detail) for gap in listener.of(Gap)]
+    assert details[0] == ("s", 0, "Content-Type is not audio/x-raw but 'audio/flac'")
+    assert [(stream, frames) for stream, frames, _ in details] == [("s", 0), ("late", 0)]
+    assert "MP4" in (details[1][2] or "")
+
+
 async def test_what_is_not_opus_is_refused_and_the_stream_continues(broker, tmp_path, publisher, listener):
     vorbis = ogg_page(b"\x01vorbis" + bytes(23), flags=2) + ogg_page(bytes(5_000), sequence=1, granule=960)
     data = recording(0, "webm")
@@ -327,7 +367,18 @@ async def test_hostile_chunks_cost_nobody_else_anything(broker, tmp_path, publis
                 bad = rng.choice(
                     [rng.randbytes(rng.randrange(2_000)), rng.choice(good), b"", data[: rng.randrange(500)]]
                 )
-                kind = rng.choice(["audio/webm", "audio/ogg", "audio/opus", "audio/webm", "nonsense", "audio/x-raw"])
+                kind = rng.choice(
+                    [
+                        "audio/webm",
+                        "audio/ogg",
+                        "audio/opus",
+                        "audio/mp4",
+                        "audio/aac",
+                        "audio/mpeg",
+                        "nonsense",
+                        "audio/x-raw",
+                    ]
+                )
                 await speak(
                     publisher, name, bad, content_type=kind, offset=rng.randrange(2**50), end=int(rng.random() < 0.05)
                 )

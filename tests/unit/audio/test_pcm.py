@@ -163,6 +163,15 @@ def test_a_content_type_we_do_not_read_is_bad_input(text):
         parse_content_type(text, DEFAULT)
 
 
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [("F32", SampleFormat.F32LE), ("s16", SampleFormat.S16LE), ("S24", SampleFormat.S24LE), ("S32", SampleFormat.S32LE),
+     ("ulaw", SampleFormat.MULAW), ("PCMA", SampleFormat.ALAW)],
+)  # fmt: skip
+def test_short_names_of_formats_are_little_endian(name, sample):
+    assert parse_content_type(f"audio/x-raw;format={name}", AudioFormat()).sample is sample
+
+
 @given(st.text(max_size=60))
 def test_any_content_type_is_read_or_refused(text):
     try:
@@ -174,7 +183,9 @@ def test_any_content_type_is_read_or_refused(text):
     assert fmt.channels in {1, 2}
 
 
-@pytest.mark.parametrize("value", ["audio/webm;codecs=opus", "Audio/Ogg", "audio/opus", "video/webm"])
+@pytest.mark.parametrize(
+    "value", ["audio/webm;codecs=opus", "Audio/Ogg", "audio/opus", "video/webm", "video/mp4", "audio/aac", "audio/mpeg"]
+)
 def test_encoded_audio_is_refused_with_the_reason(value):
     with pytest.raises(BadInputError, match=r"^\w+/\w+: encoded audio is accepted in live mode only$"):
         parse_content_type(value, AudioFormat())

@@ -1,5 +1,7 @@
 """Packets of AAC and MP3 to samples. In: packets, one after the other. Out: S16LE."""
 
+from typing import cast
+
 import av
 import numpy as np
 from av.error import FFmpegError
@@ -19,7 +21,7 @@ class FrameDecoder:
     def __init__(self, head: CodedHeader) -> None:
         self.format = AudioFormat(SampleFormat.S16LE, head.rate, head.channels)
         self._head = head
-        self._context = av.codec.CodecContext.create(head.codec, "r")
+        self._context = cast("av.AudioCodecContext", av.codec.CodecContext.create(head.codec, "r"))
         if head.config:
             self._context.extradata = head.config
 
@@ -50,5 +52,6 @@ class FrameDecoder:
             if not more or fmt.channels > MAX_CHANNELS:
                 raise BadInputError(f"a packet of {fmt.channels} channels at {fmt.rate} Hz")
             self.format = fmt
-        planes = np.stack([np.frombuffer(plane, "<f4", frame.samples) for plane in frame.planes], axis=1)
-        return np.clip(np.rint(np.nan_to_num(planes) * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
+        planes = np.stack([np.frombuffer(memoryview(plane), "<f4", frame.samples) for plane in frame.planes], axis=1)
+        data: bytes = np.clip(np.rint(np.nan_to_num(planes) * 2**15), -(2**15), 2**15 - 1).astype("<i2").tobytes()
+        return data

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Generator, Iterator
 
 from transcriber.audio.codecs.mp4_boxes import Sample, Track, parse_moof, parse_moov
-from transcriber.audio.codecs.opus import ContainerEvent, Packet, RecordingStarted, Unreadable
+from transcriber.audio.codecs.opus import CodedHeader, ContainerEvent, OpusHeader, Packet, RecordingStarted, Unreadable
 from transcriber.errors import BadInputError
 
 MAX_AUDIO_BYTES = 2**19
@@ -79,19 +79,15 @@ class Mp4Demuxer:
         """Read one box; returns whether there may be another one."""
         if self._searching:
             return (yield from self._search())
-        try:
-            box = _box(self._buffer)
-            if box is None:
-                return False
-            kind, head_bytes, size = box
-            if kind not in _KNOWN or not head_bytes <= size <= self._most_bytes:
-                raise BadInputError(f"no box of MP4 begins here, or one of {size} bytes")
-            # A fragment inside of a box: bytes are missing.
-            inside = _RESYNC.search(self._buffer, max(_HEADER_BYTES, self._scanned), size)
-            if inside:
-                raise BadInputError("bytes of MP4 are missing")
-        except BadInputError as error:
-            yield from self._break(str(error))
+        box = _box(self._buffer)
+        if box is None:
+            return False
+        kind, head_bytes, size = box
+        if kind not in _KNOWN or not head_bytes <= size <= self._most_bytes:
+            yield from self._break(f"no box of MP4 begins here, or one of {size} bytes")
+            return True
+        if _RESYNC.search(self._buffer, max(_HEADER_BYTES, self._scanned), size):
+            yield from self._break("bytes of MP4 are missing: a fragment begins inside another one")
             return True
         if len(self._buffer) < size:
             self._scanned = max(0, len(self._buffer) - _RESYNC_BYTES)
@@ -181,12 +177,14 @@ class Mp4Demuxer:
                 self._headed = True
                 start_frame = round((track.start or 0) * rate / track.timescale)
                 yield track.head._replace(pre_skip=max(0, start_frame - (at or 0)))
-            yield from self._packet(bytes(self._buffer[start:end]), at, sample.duration * rate / track.timescale)
+            duration = sample.duration * rate / track.timescale
+            yield from self._packet(track.head, bytes(self._buffer[start:end]), at, duration)
 
-    def _packet(self, data: bytes, at: int | None, duration: float) -> Iterator[ContainerEvent]:
-        assert self._track
+    def _packet(
+        self, head: OpusHeader | CodedHeader, data: bytes, at: int | None, duration: float
+    ) -> Iterator[ContainerEvent]:
         try:
-            frames = self._track.head.frames_of(data)
+            frames = head.frames_of(data)
         except BadInputError as error:
             self._lost = True
             yield Unreadable(str(error))

@@ -118,8 +118,8 @@ def _start(track: dict[bytes, bytes], head: OpusHeader | CodedHeader, timescale:
         for number in range(min(count, (len(edits) - 8) // layout.size)):
             _, time, _ = layout.unpack_from(edits, 8 + number * layout.size)
             if time >= 0:  # else the track begins late
-                return min(time, timescale)
-    return head.pre_skip * timescale // head.rate
+                return min(int(time), timescale)
+    return int(head.pre_skip * timescale // head.rate)
 
 
 def _sample_entry(body: bytes) -> tuple[OpusHeader | CodedHeader | None, str]:
@@ -243,8 +243,9 @@ def _samples(found: list[tuple[bytes, bytes]], track: Track) -> list[Sample]:
         if kind == b"tfdt":
             (time,) = struct.unpack_from(">Q" if content[0] else ">I", content, 4)
         elif kind == b"trun":
-            samples += _run(content, time, duration, size)
-            time = None if time is None else samples[-1].time + samples[-1].duration if samples else time
+            run = _run(content, time, duration, size)
+            samples += run
+            time = None if time is None else time + sum(sample.duration for sample in run)
     return samples
 
 

@@ -22,6 +22,7 @@ _BITRATES = (
     (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 )
 """kbit/s of Layer III, by number from 1 on: MPEG-1, and MPEG-2 and 2.5."""
+_MPEG1_FRAMES = 1152
 _MP3_RATES = (44_100, 48_000, 32_000)
 _TITLE = b"StreamTitle='"
 _UNIT_BYTES = 16
@@ -69,7 +70,7 @@ def parse_mp3(data: bytes | bytearray, at: int) -> Frame | None:
     first = version == 3  # noqa: PLR2004
     rate = _MP3_RATES[rate_index] >> (0 if first else 1 if version else 2)
     kbits = _BITRATES[not first][bitrate - 1]
-    frames = 1152 if first else 576
+    frames = _MPEG1_FRAMES if first else _MPEG1_FRAMES // 2
     channels = 1 if data[at + 3] >> 6 == 3 else 2  # noqa: PLR2004 - mono
     size = frames // 8 * kbits * 1000 // rate + (data[at + 2] >> 1 & 1)
     side = 4 if data[at + 1] & 1 else 6
@@ -95,7 +96,7 @@ def _tag_bytes(data: bytes | bytearray, at: int) -> int | None:
     """Bytes of the tag at ``at``; 0 if there is none, None if that is not known yet."""
     if data.startswith(_OLD_TAG, at):
         return _OLD_TAG_BYTES
-    begun = data[at : at + _ID3_BYTES]
+    begun = bytes(data[at : at + _ID3_BYTES])
     if not (_ID3_MARK.startswith(begun) or begun.startswith(_ID3_MARK)):
         return 0 if not _OLD_TAG.startswith(begun) else None
     if len(begun) < _ID3_BYTES:
@@ -118,6 +119,7 @@ class FrameDemuxer:
         self._titles = _Titles(interval) if interval else None
         self._buffer = bytearray()
         self._skip = 0  # bytes of a tag that are still to come
+        self._fresh = True  # nothing was read yet
         self._searching = True  # a stream that is joined late begins inside a frame
         self._excused = 2 * MAX_FRAME_BYTES  # bytes that make no sense as something before them is missing
         self._head: CodedHeader | None = None
@@ -129,7 +131,7 @@ class FrameDemuxer:
         if lost:
             yield from self._last()
             self._buffer.clear()
-            self._skip, self._searching, self._lost = 0, True, True
+            self._skip, self._searching, self._lost, self._fresh = 0, True, True, False
             self._excused = 2 * MAX_FRAME_BYTES
         self._buffer += self._titles.without(data, lost=lost) if self._titles else data
         at = 0
@@ -198,13 +200,16 @@ class FrameDemuxer:
         return frame.size if following and (following.head == frame.head or not self._searching) else 0
 
     def _search(self, at: int) -> int:
-        """Where two frames, or a tag, begin; or where to search with more bytes."""
+        """Where two frames, or the tag of a file, begin; or where to search with more bytes."""
+        if self._fresh:
+            tag = _tag_bytes(self._buffer, at)
+            if tag is None:
+                return at
+            self._fresh = False
+            if tag:
+                self._skip, self._searching = tag, False
+                return at
         while (found := self._buffer.find(b"\xff", at)) >= 0:
-            if 0 < (tag_at := self._buffer.find(_ID3_MARK, at, found) + 1):
-                tag = _tag_bytes(self._buffer, tag_at - 1)
-                if tag:
-                    self._skip, self._searching = tag, False
-                    return tag_at - 1
             if len(self._buffer) < found + _HEADER_BYTES:
                 return found
             frame = self._parse(self._buffer, found)
@@ -220,7 +225,8 @@ class FrameDemuxer:
 
     def _deliver(self, data: bytes) -> Iterator[ContainerEvent]:
         frame = self._parse(data, 0)
-        assert frame
+        if frame is None:
+            return
         if frame.head != self._head:
             if self._head:
                 yield RecordingStarted()
@@ -231,7 +237,8 @@ class FrameDemuxer:
             behind = frame.side + frame.side_bytes
             if data[behind : behind + 4] in {b"Xing", b"Info"} or data[36:40] == b"VBRI":
                 return  # how long the file is
-            refers = data[frame.side] if frame.head.packet_frames == 576 else data[frame.side] << 1 | data[frame.side + 1] >> 7  # noqa: PLR2004
+            first = frame.head.packet_frames == _MPEG1_FRAMES
+            refers = data[frame.side] << 1 | data[frame.side + 1] >> 7 if first else data[frame.side]
             keep = 0 if refers > self._reservoir else None
             self._reservoir = min(_RESERVOIR_BYTES, self._reservoir + len(data) - behind)
         yield Packet(data, None, self._lost, keep)

@@ -68,7 +68,7 @@ def recognised_type(data: bytes) -> str | None:
     for at, magic, kind in _MAGIC:
         if data.startswith(magic, at):
             return kind
-    return f"audio/{kind}" if (kind := begins(data)) else None
+    return f"audio/{framed}" if (framed := begins(data)) else None
 
 
 class DecodedPiece(NamedTuple):
@@ -278,7 +278,9 @@ class StreamDecoder:
         return self._head, self._decoder
 
 
-def _demuxer(encoding: Encoding, icy_interval: int | None) -> WebmDemuxer | OggDemuxer | Mp4Demuxer | FrameDemuxer | None:
+def _demuxer(
+    encoding: Encoding, icy_interval: int | None
+) -> WebmDemuxer | OggDemuxer | Mp4Demuxer | FrameDemuxer | None:
     """None: each payload is a packet."""
     match encoding:
         case Encoding.WEBM:
