@@ -13,7 +13,6 @@ from tests.support.daemon import Daemon
 from tests.support.durable_streams import ENV, RATE, WINDOW, provisioned, until_ended
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import PATIENCE_S
-from transcriber.schema.messages import End, Final
 from transcriber.testing.broker import EmbeddedBroker
 
 CONTENT_TYPE = f"audio/x-raw;format=S16LE;rate={RATE};channels=1"
@@ -63,7 +62,7 @@ async def test_a_session_survives_the_death_of_its_gateway_to_the_frame(broker, 
                 confirmed = (await received(socket, "position"))["frames"]
                 sending = asyncio.create_task(send_from(socket, 3 * WINDOW))
                 first.process.kill()
-                with pytest.raises(websockets.ConnectionClosed):
+                with pytest.raises(websockets.ConnectionClosed):  # noqa: PT012 - whenever it comes
                     while True:
                         confirmed = (await received(socket, "position"))["frames"]
                 await asyncio.gather(sending, return_exceptions=True)

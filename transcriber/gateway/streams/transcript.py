@@ -106,7 +106,7 @@ async def _events(request: Request, stream: str, seq: int | None) -> AsyncIterat
             yield ServerSentEvent(comment="listening")
             try:
                 async for item in items(channel, jetstream, listener, seq):
-                    yield ServerSentEvent(item.data, event=item.event, id=item.seq and str(item.seq))
+                    yield ServerSentEvent(item.data, event=item.event, id=None if item.seq is None else str(item.seq))
             except TranscriberError as error:
                 listener.close(str(error))
             if listener.dropped and listener.dropped != STOPPING:
