@@ -24,9 +24,11 @@ from transcriber.gateway import access
 from transcriber.gateway.api_error import answer_with_crash, answer_with_error, answer_with_status
 from transcriber.gateway.guard import Guard
 from transcriber.gateway.http_protocol import GuardedProtocol
+from transcriber.gateway.jobs import routes as jobs
 from transcriber.gateway.keys import Keys, load_keys, loopback
 from transcriber.gateway.models import ModelNames
 from transcriber.gateway.runtime import GatewayRuntime
+from transcriber.gateway.streams import routes as streams
 from transcriber.gateway.transcriptions import routes as transcriptions
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,7 @@ IDLE_CONNECTIONS = 64
 
 def routes() -> Sequence[BaseRoute]:
     """All of them; each part of the room has a list ``ROUTES``."""
-    return [*access.ROUTES, *transcriptions.ROUTES]
+    return [*access.ROUTES, *transcriptions.ROUTES, *streams.ROUTES, *jobs.ROUTES]
 
 
 def application(settings: Settings) -> Starlette:

@@ -1,0 +1,155 @@
+"""``/v1/jobs``. In: requests. Out: the key's own jobs, and with the scope ``admin`` all of them."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from transcriber.errors import TranscriberError
+from transcriber.gateway.api_error import ApiError, as_api_error
+from transcriber.gateway.keys import Key
+from transcriber.gateway.runtime import GatewayRuntime, runtime_of
+from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, is_job_id
+from transcriber.schema.messages import JobState
+
+SEND_S = 10.0
+"""For a client to take what is sent."""
+
+MEDIA_TYPES = {
+    "json": "application/json",
+    "srt": "application/x-subrip",
+    "vtt": "text/vtt; charset=utf-8",
+    "txt": "text/plain; charset=utf-8",
+}
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def jobs(request: Request) -> Response:
+    """``GET /v1/jobs``: the latest first."""
+    runtime, key = _authorised(request)
+    found = [record for record in await runtime.jobs.records() if _may_see(key, record)]
+    return JSONResponse({"jobs": [_body(record) for record in reversed(found)]}, headers=NO_STORE)
+
+
+async def job(request: Request) -> Response:
+    """``GET /v1/jobs/<id>``."""
+    _, record = await _record(request)
+    return JSONResponse(_body(record), headers=NO_STORE)
+
+
+async def cancel(request: Request) -> Response:
+    """``DELETE /v1/jobs/<id>``: the state after it; 202 while a daemon still has it."""
+    runtime, record = await _record(request)
+    answer = await runtime.jobs.cancel(record.submission.job)
+    return JSONResponse(answer.model_dump(mode="json"), 200 if answer.state == "cancelled" else 202)
+
+
+async def events(request: Request) -> Response:
+    """``GET /v1/jobs/<id>/events``: ``progress`` as it comes, and ``job`` with the record at the end."""
+    runtime, record = await _record(request)
+    return EventSourceResponse(_events(runtime, record.submission.job), send_timeout=SEND_S)
+
+
+async def _events(runtime: GatewayRuntime, name: str) -> AsyncIterator[ServerSentEvent]:
+    latest: dict[str, Any] = {}
+    more = asyncio.Event()
+
+    def on_progress(state: JobState, done_s: float, total_s: float | None, eta_s: float | None) -> None:
+        found = {"job": name, "state": state, "done_s": done_s, "total_s": total_s, "eta_s": eta_s}
+        if found != latest:
+            latest.update(found)
+            more.set()
+
+    async with runtime.jobs.watch(name, on_progress) as watch:
+        ending = asyncio.create_task(watch.record())
+        stopping = asyncio.create_task(runtime.stopping.wait())
+        changing = asyncio.create_task(more.wait())
+        try:
+            while not (ending.done() or stopping.done()):
+                await asyncio.wait({ending, stopping, changing}, return_when=asyncio.FIRST_COMPLETED)
+                if changing.done():
+                    more.clear()
+                    changing = asyncio.create_task(more.wait())
+                    # A client that does not read gets the latest state only, once it does.
+                    yield ServerSentEvent(json.dumps(latest), event="progress")
+            if ending.done():
+                yield _last(ending)
+        finally:
+            for task in (ending, stopping, changing):
+                task.cancel()
+            await asyncio.gather(ending, stopping, changing, return_exceptions=True)
+
+
+def _last(ending: "asyncio.Task[JobRecord]") -> ServerSentEvent:
+    try:
+        return ServerSentEvent(json.dumps(_body(ending.result())), event="job")
+    except TranscriberError as error:
+        return ServerSentEvent(json.dumps(as_api_error(error).body), event="error")
+
+
+async def result(request: Request) -> Response:
+    """``GET /v1/jobs/<id>/transcript.<form>``."""
+    runtime, record = await _record(request)
+    form = request.path_params["form"]
+    if form not in RESULT_FORMS:
+        raise ApiError(404, f"a result is {', '.join(RESULT_FORMS)}", code="not_found")
+    if record.state != "done":
+        raise ApiError(409, f"the job is {record.line}", code="not_done")
+    pieces = runtime.jobs.result(record.submission.job, form)
+    try:
+        first = await anext(pieces, b"")  # so that what is not there is an error, and not an empty document
+    except BaseException:
+        await pieces.aclose()
+        raise
+    return StreamingResponse(_all(first, pieces), media_type=MEDIA_TYPES[form])
+
+
+async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()
+
+
+def _authorised(request: Request) -> tuple[GatewayRuntime, Key]:
+    runtime = runtime_of(request)
+    return runtime, runtime.keys.authorise(request, "transcribe")
+
+
+async def _record(request: Request) -> tuple[GatewayRuntime, JobRecord]:
+    """The record of the path's job.
+
+    Raises:
+        ApiError: 404, there is none, or it is another key's.
+    """
+    runtime, key = _authorised(request)
+    given = request.path_params["job"]
+    name = given if given.startswith("job=") else f"job={given}"
+    record = await runtime.jobs.record(name) if is_job_id(name) else None
+    if record is None or not _may_see(key, record):
+        raise ApiError(404, "there is no such job", code="not_found")
+    return runtime, record
+
+
+def _may_see(key: Key, record: JobRecord) -> bool:
+    return "admin" in key.scopes or record.submission.by == key.submitter
+
+
+def _body(record: JobRecord) -> dict[str, Any]:
+    return record.model_dump(mode="json")
+
+
+ROUTES: Sequence[BaseRoute] = [
+    Route("/v1/jobs", jobs, methods=["GET"]),
+    Route("/v1/jobs/{job}", job, methods=["GET"]),
+    Route("/v1/jobs/{job}", cancel, methods=["DELETE"]),
+    Route("/v1/jobs/{job}/events", events, methods=["GET"]),
+    Route("/v1/jobs/{job}/transcript.{form}", result, methods=["GET"]),
+]

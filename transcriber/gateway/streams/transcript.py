@@ -1,0 +1,170 @@
+"""Text out. In: ``GET|WS /v1/streams/<stream>/transcript``. Out: the stream's messages as they are, until the client goes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.errors import TranscriberError
+from transcriber.gateway.api_error import ApiError, as_api_error
+from transcriber.gateway.runtime import runtime_of
+from transcriber.gateway.sockets import FAILED, POLICY, refuse
+from transcriber.gateway.streams.channel import Channel, Channels, item_of
+from transcriber.gateway.streams.commands import checked_stream
+from transcriber.gateway.streams.listeners import SEND_S, STOPPING, Item, Listener
+from transcriber.gateway.streams.storage import Storage, stored_from
+
+CLOSE_S = 2.0
+"""For a socket that is not read to take the reason why it is closed."""
+
+
+def channels_of(connection: HTTPConnection) -> Channels:
+    """The channels of a request's application."""
+    state = connection.app.state
+    if not hasattr(state, "channels"):
+        runtime = runtime_of(connection)
+        state.channels = Channels(runtime.connection, runtime.settings.transcript_subject_prefix, runtime.stopping)
+    channels: Channels = state.channels
+    return channels
+
+
+@asynccontextmanager
+async def channel_of(connection: HTTPConnection, stream: str) -> AsyncIterator[Channel]:
+    """The channel of a stream, as long as the context.
+
+    Raises:
+        UnansweredError, BrokerError: the broker is away, or denies it.
+    """
+    channels = channels_of(connection)
+    channel = await channels.enter(stream)
+    try:
+        yield channel
+    finally:
+        await channels.leave(stream)
+
+
+def first_sequence(connection: HTTPConnection, channel: Channel) -> int | None:
+    """From which stream sequence on the client wants what is stored; None: from now on.
+
+    Raises:
+        ApiError: 400, it is no sequence, or nothing is stored.
+    """
+    after = connection.headers.get("last-event-id", "")
+    if after.isdecimal() and after.isascii() and len(after) <= 16 and channel.storage:  # noqa: PLR2004 - digits
+        return int(after) + 1
+    given = connection.query_params.get("from")
+    if given is None:
+        return None
+    if not (given.isdecimal() and given.isascii() and len(given) <= 16):  # noqa: PLR2004 - digits
+        raise ApiError(400, "from must be a stream sequence", param="from", code="invalid_value")
+    if channel.storage is None:
+        raise ApiError(400, "the text of this stream is not stored: DURABLE=1", param="from", code="not_stored")
+    return max(1, int(given))
+
+
+async def items(channel: Channel, jetstream: JetStream, listener: Listener, seq: int | None) -> AsyncIterator[Item]:
+    """What is stored from ``seq`` on, then what comes, each once."""
+    following = seq or 0
+    if seq is not None and channel.storage:
+        async for item in _stored(jetstream, channel.storage, seq, channel.next_seq):
+            yield item
+            following = (item.seq or 0) + 1
+    async for batch in listener.batches():
+        for item in batch:
+            if item.seq is None or item.seq >= following:
+                yield item
+
+
+async def _stored(jetstream: JetStream, storage: Storage, seq: int, end_seq: int) -> AsyncIterator[Item]:
+    async for page in stored_from(jetstream, storage, seq):
+        for stored in page:
+            if stored.seq >= end_seq:
+                return
+            if item := item_of(stored.payload, stored.seq):
+                yield item
+
+
+async def transcript(request: Request) -> Response:
+    """``GET``: Server-Sent Events; ``id`` is the stream sequence of what is stored."""
+    stream = checked_stream(request.path_params["stream"])
+    runtime_of(request).keys.authorise(request, "listen", stream)
+    async with channel_of(request, stream) as channel:
+        seq = first_sequence(request, channel)
+    return EventSourceResponse(_events(request, stream, seq), send_timeout=SEND_S)
+
+
+async def _events(request: Request, stream: str, seq: int | None) -> AsyncIterator[ServerSentEvent]:
+    jetstream = channels_of(request).jetstream
+    async with channel_of(request, stream) as channel:
+        with channel.audience.listener() as listener:
+            yield ServerSentEvent(comment="listening")
+            try:
+                async for item in items(channel, jetstream, listener, seq):
+                    yield ServerSentEvent(item.data, event=item.event, id=None if item.seq is None else str(item.seq))
+            except TranscriberError as error:
+                listener.close(str(error))
+            if listener.dropped and listener.dropped != STOPPING:
+                body = ApiError(429, listener.dropped, code="dropped").body
+                yield ServerSentEvent(json.dumps(body), event="error")
+
+
+async def transcript_socket(websocket: WebSocket) -> None:
+    """``WS``: a text frame a message."""
+    try:
+        stream = checked_stream(websocket.path_params["stream"])
+        runtime_of(websocket).keys.authorise(websocket, "listen", stream)
+        async with channel_of(websocket, stream) as channel:
+            seq = first_sequence(websocket, channel)
+            with channel.audience.listener() as listener:
+                await accept(websocket)
+                await _serve(websocket, channel, listener, seq)
+    except TranscriberError as error:
+        await refuse(websocket, as_api_error(error))
+
+
+async def _serve(websocket: WebSocket, channel: Channel, listener: Listener, seq: int | None) -> None:
+    async def send() -> None:
+        async for item in items(channel, channels_of(websocket).jetstream, listener, seq):
+            await websocket.send_text(item.data)
+
+    async def read() -> None:
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass  # nothing that a client says matters
+
+    tasks = {asyncio.create_task(work) for work in (send(), read(), listener.closed())}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    code, why = POLICY, listener.dropped
+    for task in done:
+        error = task.exception()
+        if isinstance(error, TranscriberError):
+            code, why = FAILED, str(error)
+        elif error is not None and not isinstance(error, WebSocketDisconnect):
+            raise error
+    if why and why != STOPPING:
+        await close(websocket, code, why)
+
+
+async def accept(websocket: WebSocket) -> None:
+    """Accept, under the subprotocol that has the ticket, if there is one: a browser expects one of those it offered."""
+    offered = websocket.scope.get("subprotocols") or ()
+    await websocket.accept(next((one for one in offered if one.startswith("ticket.")), None))
+
+
+async def close(websocket: WebSocket, code: int, why: str) -> None:
+    """Close with a reason, as far as the client takes it."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await websocket.close(code, why[:100])
+    except (TimeoutError, RuntimeError, WebSocketDisconnect):
+        pass  # it is gone, or does not read

@@ -1,0 +1,34 @@
+"""The present state of a daemon's streams, on ``transcriber.streams.<instance>`` and in answer to ``transcriber.streams``."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from transcriber.schema.base import Frames, MessageModel, Seconds
+from transcriber.schema.messages import StreamState
+
+
+class StreamFigure(MessageModel):
+    """One stream of a daemon."""
+
+    stream: str
+    session: str
+    state: StreamState | Literal["ended"]
+    rate: int = Field(gt=0, description="the stream's own sample rate, Hz")
+    received_frames: Frames
+    level_dbfs: float | None = Field(description="of the latest audio; null: not known")
+    speaking: bool | None = Field(description="null: not known")
+    last_text_at: AwareDatetime | None = Field(description="null: no text yet")
+    lag_s: Seconds
+    lost_s: Seconds
+
+
+class StreamFigures(MessageModel):
+    """A page of the streams of one daemon."""
+
+    schema_: Literal[1] = Field(1, alias="schema", description="version of this schema")
+    instance: str
+    at: AwareDatetime
+    page: int = Field(ge=0, description="from 0")
+    pages: int = Field(ge=1)
+    streams: tuple[StreamFigure, ...]
