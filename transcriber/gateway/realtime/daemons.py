@@ -1,0 +1,45 @@
+"""What there is to answer a session. In: a connection. Out: the names of models, whether a daemon takes streams."""
+
+import asyncio
+import json
+
+from transcriber.bus.connection import Connection, NatsError
+from transcriber.errors import BrokerError
+
+INFO_S = 2.0
+PROBE_S = 0.1
+"""For the broker's answer that nobody listens, which is here when it has confirmed the probe. A daemon answers nothing."""
+BROKER_S = 5.0
+
+
+async def loaded_models(connection: Connection) -> frozenset[str]:
+    """The model of the daemon that answers first; none if no daemon answers requests."""
+    try:
+        answer = await connection.request("$SRV.INFO.transcriber", b"", INFO_S)
+        name = json.loads(answer.data)["metadata"]["model"]
+    except (NatsError, TimeoutError, BrokerError, ValueError, KeyError, TypeError):
+        return frozenset()
+    return frozenset({str(name)})
+
+
+async def daemon_listens(connection: Connection, subject: str) -> bool:
+    """Whether somebody has subscribed to a stream's audio: a heartbeat is sent to it.
+
+    Raises:
+        BrokerError: the broker denies the subject, or does not answer.
+    """
+    probe = asyncio.create_task(connection.request(subject, b"", BROKER_S))
+    try:
+        if not await connection.flush(BROKER_S):
+            raise BrokerError("the broker does not answer")
+        await asyncio.wait([probe], timeout=PROBE_S)
+        if not probe.done():
+            return True
+        probe.result()  # JetStream's, where it stores audio
+    except (NatsError, TimeoutError):
+        return False
+    else:
+        return True
+    finally:
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
