@@ -1,11 +1,22 @@
 """Errors of the HTTP interface, in OpenAI's form."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from transcriber.errors import TranscriberError
+from transcriber.errors import (
+    BrokerError,
+    JetStreamError,
+    ObjectError,
+    RequestError,
+    TranscriberError,
+    UnansweredError,
+)
+
+TOO_LATE = 504
 
 
 class ApiError(TranscriberError):
@@ -37,7 +48,42 @@ class ApiError(TranscriberError):
         return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
+def as_api_error(error: TranscriberError) -> ApiError:
+    """What a failure of NATS or of the daemons is to a client of ours."""
+    match error:
+        case ApiError():
+            return error
+        case RequestError():
+            headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
+            if error.code == TOO_LATE:  # SDKs repeat a 504, and the clip would run again
+                headers["x-should-retry"] = "false"
+            known = error.code in {status.value for status in HTTPStatus if status.is_client_error}
+            return ApiError(
+                error.code if known or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR else 500,
+                str(error),
+                headers=headers,
+            )
+        case UnansweredError() | JetStreamError() | BrokerError():
+            return ApiError(503, str(error))
+        case ObjectError():
+            return ApiError(404, str(error))
+        case _:
+            return ApiError(500, str(error))
+
+
 async def answer_with_error(_: Request, error: Exception) -> Response:
-    """Starlette's handler of ``ApiError``."""
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body, error.status, error.headers)
+    """Starlette's handler of every ``TranscriberError``; of a WebSocket, before it is accepted."""
+    assert isinstance(error, TranscriberError)
+    of_api = as_api_error(error)
+    return JSONResponse(of_api.body, of_api.status, of_api.headers)
+
+
+async def answer_with_status(_: Request, error: Exception) -> Response:
+    """Starlette's handler of its own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse(ApiError(error.status_code, error.detail).body, error.status_code, error.headers)
+
+
+async def answer_with_crash(_: Request, __: Exception) -> Response:
+    """Starlette's handler of what is an error of ours; it is logged elsewhere."""
+    return JSONResponse(ApiError(500, "an error of ours").body, 500)

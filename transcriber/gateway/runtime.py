@@ -1,6 +1,7 @@
 """What all handlers share. In: settings, a connection. Out: one ``GatewayRuntime``, at ``app.state.runtime``."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -19,12 +20,14 @@ class GatewayRuntime:
         connection: to the broker, for all requests.
         jobs: file jobs.
         keys: who may do what.
+        stopping: set at SIGTERM; a response without end ends then.
     """
 
     settings: Settings
     connection: Connection
     jobs: Jobs
     keys: Keys
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 def runtime_of(connection: HTTPConnection) -> GatewayRuntime:
