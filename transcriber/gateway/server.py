@@ -25,6 +25,7 @@ from transcriber.gateway.api_error import answer_with_crash, answer_with_error, 
 from transcriber.gateway.guard import Guard
 from transcriber.gateway.http_protocol import GuardedProtocol
 from transcriber.gateway.keys import Keys, load_keys, loopback
+from transcriber.gateway.realtime import socket as realtime
 from transcriber.gateway.runtime import GatewayRuntime
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ IDLE_CONNECTIONS = 64
 
 def routes() -> Sequence[BaseRoute]:
     """All of them; each part of the room has a list ``ROUTES``."""
-    return [*access.ROUTES]
+    return [*access.ROUTES, *realtime.ROUTES]
 
 
 def application(settings: Settings) -> Starlette:

@@ -52,7 +52,6 @@ class Conversation:
     Attributes:
         settings: what applies.
         appended: frames so far.
-        waiting: whether the daemon has something to answer.
     """
 
     def __init__(self, session: str, settings: SessionSettings, names: Collection[str], new_id: Callable[[], str]) -> None:
@@ -68,6 +67,7 @@ class Conversation:
         self.appended = 0
         self._id, self._names, self._new_id = session, names, new_id
         self._tiling = Tiling()
+        self._told = 0  # the frame before which all text is in its item
         self._marks: deque[_Mark] = deque()
         self._open: Item | None = None
         self._begin = 0  # of what is not committed
@@ -75,10 +75,6 @@ class Conversation:
         self._daemon_session, self._base, self._begun = session, 0, False
         self._prompt_sent = ""
         self._out: list[Event | Payload] = []
-
-    @property
-    def waiting(self) -> bool:
-        return self._tiling.position < self.appended
 
     def greeting(self) -> list[Event | Payload]:
         """What the server says first."""
@@ -191,7 +187,7 @@ class Conversation:
 
     def _guess(self, partial: Partial) -> None:
         start = self._base + partial.start_frame
-        if start > self._tiling.position or not partial.text.strip():  # what is before it is not there yet
+        if start > self._told or not partial.text.strip():  # what is before it is not there yet
             return
         if mark := self._mark_of(start):
             item = mark.item
@@ -209,6 +205,7 @@ class Conversation:
                 self._add_turn(piece)
             else:
                 self._add(self._open or self._open_item(piece.start), piece)
+            self._told = max(self._told, piece.end)  # not the tiling's position, which is past all of them
             self._settle(piece)
 
     def _add(self, item: Item, piece: Piece) -> None:
@@ -253,7 +250,7 @@ class Conversation:
     def _settle(self, piece: Piece | None = None) -> None:
         """Complete the items whose audio is transcribed."""
         slack = int(FLUSH_SLACK_S * self.settings.wire.rate) if piece and piece.flushed else 0
-        while self._marks and self._tiling.position + slack >= self._marks[0].frame:
+        while self._marks and self._told + slack >= self._marks[0].frame:
             if item := self._marks.popleft().item:
                 self._complete(item)
 
