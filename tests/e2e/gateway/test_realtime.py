@@ -153,10 +153,10 @@ async def test_what_is_not_here_is_refused_before_the_handshake(gateway, query, 
 
 async def test_the_audio_ends_with_the_connection_and_sigterm_closes_it_with_1012(broker_url):
     client = await nats.connect(broker_url)
-    heard = []
+    taken = []
 
     async def take(message):
-        heard.append(message.headers or {})
+        taken.append(message.headers or {})
 
     await client.subscribe("audio.*", cb=take)  # in the daemon's place
     await client.flush()
@@ -170,9 +170,9 @@ async def test_the_audio_ends_with_the_connection_and_sigterm_closes_it_with_101
             with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
                 await socket.recv()
         assert closed.value.rcvd.code == 1012
-    await until(lambda: heard and heard[-1].get("Audio-End") == "1")
-    assert [one["Audio-Flush"] for one in heard if "Audio-Flush" in one] == ["1"]
-    assert heard[-1]["Audio-Offset"] == "2400"
+    await until(lambda: taken and taken[-1].get("Audio-End") == "1")
+    assert [one["Audio-Flush"] for one in taken if "Audio-Flush" in one] == ["1"]
+    assert taken[-1]["Audio-Offset"] == "2400"
     await client.close()
 
 

@@ -67,7 +67,7 @@ class Conversation:
         self.appended = 0
         self._id, self._names, self._new_id = session, names, new_id
         self._tiling = Tiling()
-        self._told = 0  # the frame before which all text is in its item
+        self._settled = 0  # the frame before which all text is in its item
         self._marks: deque[_Mark] = deque()
         self._open: Item | None = None
         self._begin = 0  # of what is not committed
@@ -102,7 +102,7 @@ class Conversation:
             self._send("error", error=error | {"event_id": event.id if event else None})
         return self._taken()
 
-    def hear(self, message: AnyMessage) -> list[Event | Payload]:
+    def receive_message(self, message: AnyMessage) -> list[Event | Payload]:
         """Take a message of the daemon; those of sessions that are over count no more."""
         if message.session == self._daemon_session:
             match message:
@@ -187,7 +187,7 @@ class Conversation:
 
     def _guess(self, partial: Partial) -> None:
         start = self._base + partial.start_frame
-        if start > self._told or not partial.text.strip():  # what is before it is not there yet
+        if start > self._settled or not partial.text.strip():  # what is before it is not there yet
             return
         if mark := self._mark_of(start):
             item = mark.item
@@ -205,7 +205,7 @@ class Conversation:
                 self._add_turn(piece)
             else:
                 self._add(self._open or self._open_item(piece.start), piece)
-            self._told = max(self._told, piece.end)  # not the tiling's position, which is past all of them
+            self._settled = max(self._settled, piece.end)  # not the tiling's position, which is past all of them
             self._settle(piece)
 
     def _add(self, item: Item, piece: Piece) -> None:
@@ -250,7 +250,7 @@ class Conversation:
     def _settle(self, piece: Piece | None = None) -> None:
         """Complete the items whose audio is transcribed."""
         slack = int(FLUSH_SLACK_S * self.settings.wire.rate) if piece and piece.flushed else 0
-        while self._marks and self._told + slack >= self._marks[0].frame:
+        while self._marks and self._settled + slack >= self._marks[0].frame:
             if item := self._marks.popleft().item:
                 self._complete(item)
 

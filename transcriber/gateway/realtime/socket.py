@@ -126,7 +126,7 @@ class _Socket:
         if parsed := parse_transcript(message):
             self._answers += 1
             self._unanswered_s = 0.0
-            await self._do(self._conversation.hear(parsed))
+            await self._do(self._conversation.receive_message(parsed))
 
     async def _do(self, effects: Sequence[Event | Payload]) -> None:
         # Events first: while a payload waits, an answer to it must not overtake them.

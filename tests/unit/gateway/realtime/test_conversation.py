@@ -42,7 +42,7 @@ class Session:
         for message in messages:
             at, frames = round(message.start * RATE), round(message.duration * RATE)
             ours = {"rate": RATE, "start_frame": at, "frames": frames, "session": self.conversation._daemon_session}
-            found += self.take(self.conversation.hear(message.model_copy(update=ours)))
+            found += self.take(self.conversation.receive_message(message.model_copy(update=ours)))
         return found
 
     def take(self, effects):
