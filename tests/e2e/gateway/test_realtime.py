@@ -97,7 +97,12 @@ async def test_voice_activity_ends_items(gateway):
             connection,
             format={"type": "audio/pcm", "rate": RATE},
             transcription={"model": "gpt-4o-mini-transcribe", "language": "en"},
-            turn_detection={"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 600, "silence_duration_ms": 350},
+            turn_detection={
+                "type": "server_vad",
+                "threshold": 0.5,
+                "prefix_padding_ms": 600,
+                "silence_duration_ms": 350,
+            },
         )
         assert updated.type == "session.updated"
         await speak(connection, PCM + QUIET)

@@ -6,6 +6,7 @@ Audio is published as it comes. An item is what lies between two marks: a commit
 activity the daemon ends items, too: one lasts from the first words until speech is over, be it one window or several.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -54,7 +55,9 @@ class Conversation:
         appended: frames so far.
     """
 
-    def __init__(self, session: str, settings: SessionSettings, names: Collection[str], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self, session: str, settings: SessionSettings, names: Collection[str], new_id: Callable[[], str]
+    ) -> None:
         """A new session.
 
         Args:
@@ -86,19 +89,14 @@ class Conversation:
         event: ClientEvent | None = None
         try:
             event = parse_event(frame)
-            match event.kind:
-                case "session.update":
-                    self._update(event)
-                case "input_audio_buffer.append":
-                    self._append(event)
-                case "input_audio_buffer.commit":
-                    self._commit()
-                case "input_audio_buffer.clear":
-                    self._clear()
-                case _:
-                    raise RefusedEventError("sessions of type transcription have no such event", "unknown_event", "type")
+            self._dispatch(event)
         except RefusedEventError as refused:
-            error = {"type": "invalid_request_error", "code": refused.code, "message": str(refused), "param": refused.param}
+            error = {
+                "type": "invalid_request_error",
+                "code": refused.code,
+                "message": str(refused),
+                "param": refused.param,
+            }
             self._send("error", error=error | {"event_id": event.id if event else None})
         return self._taken()
 
@@ -125,6 +123,24 @@ class Conversation:
         return self._taken()
 
     # What the client asks for.
+
+    def _dispatch(self, event: ClientEvent) -> None:
+        """Do what an event asks for.
+
+        Raises:
+            RefusedEventError: it cannot be done.
+        """
+        match event.kind:
+            case "session.update":
+                self._update(event)
+            case "input_audio_buffer.append":
+                self._append(event)
+            case "input_audio_buffer.commit":
+                self._commit()
+            case "input_audio_buffer.clear":
+                self._clear()
+            case _:
+                raise RefusedEventError("sessions of type transcription have no such event", "unknown_event", "type")
 
     def _update(self, event: ClientEvent) -> None:
         fixed = self.appended > 0
@@ -189,10 +205,7 @@ class Conversation:
         start = self._base + partial.start_frame
         if start > self._settled or not partial.text.strip():  # what is before it is not there yet
             return
-        if mark := self._mark_of(start):
-            item = mark.item
-        else:
-            item = self._open_item(start)
+        item = mark.item if (mark := self._mark_of(start)) else self._open_item(start)
         if item:
             self._send_delta(item, item.guess(partial))
 
@@ -267,7 +280,7 @@ class Conversation:
         """At the marks, so that each item has its part; the position is at its end."""
         edges = [lost.start, *(mark.frame for mark in self._marks if lost.start < mark.frame < lost.end), lost.end]
         self._tiling.position = lost.end
-        return [lost._replace(start=a, end=b) for a, b in zip(edges, edges[1:], strict=False)]
+        return [lost._replace(start=a, end=b) for a, b in itertools.pairwise(edges)]
 
     def _mark_of(self, start: int) -> _Mark | None:
         return next((mark for mark in self._marks if start < mark.frame), None)
@@ -286,12 +299,19 @@ class Conversation:
 
     def _send_delta(self, item: Item, delta: str) -> None:
         if delta:
-            self._send("conversation.item.input_audio_transcription.delta", item_id=item.id, content_index=0, delta=delta)
+            self._send(
+                "conversation.item.input_audio_transcription.delta", item_id=item.id, content_index=0, delta=delta
+            )
 
     def _complete(self, item: Item) -> None:
         common = {"item_id": item.id, "content_index": 0}
         if item.failure:
-            error = {"type": "transcription_error", "code": "audio_not_transcribed", "message": item.failure, "param": None}
+            error = {
+                "type": "transcription_error",
+                "code": "audio_not_transcribed",
+                "message": item.failure,
+                "param": None,
+            }
             self._send("conversation.item.input_audio_transcription.failed", **common, error=error)
             return
         languages = [{"code": item.language}] if item.language else []

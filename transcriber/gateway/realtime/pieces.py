@@ -5,7 +5,7 @@ Gaps and silences may come before an earlier final, so a piece waits until what 
 
 import heapq
 import itertools
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from transcriber.schema.messages import BRIDGED_S, Final, Gap, Silence
 

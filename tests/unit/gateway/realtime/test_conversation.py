@@ -5,7 +5,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.support.messages import end, final, gap, said, silence, started
 from transcriber.gateway.realtime.conversation import MAX_MARKS, Conversation, Payload
@@ -85,7 +85,9 @@ def test_an_utterance_of_two_windows_is_one_item():
 
 def test_deltas_are_agreed_words_and_together_the_transcript():
     session = Session(audio_s=10)
-    session.hear(partial("all ships", 0), partial("all ships in", 0), final("all ships in harbour", 0), last("wait", 5, 2))
+    session.hear(
+        partial("all ships", 0), partial("all ships in", 0), final("all ships in harbour", 0), last("wait", 5, 2)
+    )
 
     deltas = [event["delta"] for event in session.events if event["type"] == PREFIX + "delta"]
     assert deltas == ["all ships", " in harbour", " wait"]
@@ -218,7 +220,9 @@ def test_what_clients_send_by_default_is_taken_and_answered_with_what_applies(tu
 
 def test_settings_reach_the_daemon():
     session = Session()
-    session.update(format={"type": "audio/pcmu"}, transcription={"model": "demo", "language": "en-GB", "keywords": ["Skagerrak"]})
+    session.update(
+        format={"type": "audio/pcmu"}, transcription={"model": "demo", "language": "en-GB", "keywords": ["Skagerrak"]}
+    )
     session.send("input_audio_buffer.append", audio="////")
 
     headers = session.payloads[0].headers
@@ -282,6 +286,7 @@ WINDOWS = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=40)
 @given(WINDOWS, st.booleans(), st.sets(st.integers(0, 7)), st.randoms(use_true_random=False))
 def test_whatever_the_order_each_window_is_in_one_item_and_each_item_ends_once(windows, vad, commits, order):
     session = Session(vad=vad)
@@ -291,7 +296,9 @@ def test_whatever_the_order_each_window_is_in_one_item_and_each_item_ends_once(w
         if number in commits:
             session.send("input_audio_buffer.commit")
         make = {"final": final, "last": last}.get(kind)
-        messages.append(make(f"w{number}", at_s, duration_s) if make else {"silence": silence, "gap": gap}[kind](at_s, duration_s))
+        messages.append(
+            make(f"w{number}", at_s, duration_s) if make else {"silence": silence, "gap": gap}[kind](at_s, duration_s)
+        )
         at_s += duration_s
     session.send("input_audio_buffer.commit")
     order.shuffle(messages)
@@ -303,11 +310,14 @@ def test_whatever_the_order_each_window_is_in_one_item_and_each_item_ends_once(w
     assert len(set(ended)) == len(ended)
     words = " ".join(event["delta"] for event in session.events if "delta" in event).split()
     assert words == [f"w{number}" for number, (kind, _) in enumerate(windows) if kind in {"final", "last"}]
-    assert any(kind == "gap" for kind, _ in windows) == any(event["type"] == PREFIX + "failed" for event in session.events)
+    assert any(kind == "gap" for kind, _ in windows) == any(
+        event["type"] == PREFIX + "failed" for event in session.events
+    )
     started_items = [event["item_id"] for event in session.events if event["type"].endswith("speech_started")]
     assert started_items == [event["item_id"] for event in session.events if event["type"].endswith("speech_stopped")]
 
 
+@settings(max_examples=40)
 @given(st.one_of(st.text(), st.binary(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: (
     st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["session", "type", "audio", "input"]), inner)
 )).map(lambda value: json.dumps({"type": "session.update", "session": value}))))  # fmt: skip
