@@ -27,8 +27,9 @@ class GatewayProcess:
         self.process = subprocess.Popen(self._command, env=self._environment, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._ready.wait(PATIENCE_S), self.lines
-        assert self.url, (self.lines, self.other_lines)
+        if not (self._ready.wait(PATIENCE_S) and self.url):
+            self.__exit__()
+            raise AssertionError((self.lines, self.other_lines))
         return self
 
     def __exit__(self, *_):

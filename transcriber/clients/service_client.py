@@ -22,8 +22,9 @@ async def call_service(
     *,
     setting: str,
     headers: dict[str, str] | None = None,
+    patient: bool = True,
 ) -> Msg:
-    """Send a request, and retry while the queue is full or the daemon is stopping, within ``timeout_s``.
+    """Send a request, and, if ``patient``, retry while the queue is full or the daemon is stopping, within ``timeout_s``.
 
     Raises:
         RequestError: it is refused.
@@ -43,7 +44,7 @@ async def call_service(
         if refusal is None:
             return answer
         wait_s = refusal.retry_after_s or AGAIN_S
-        if refusal.code not in {FULL, STOPPING} or time.monotonic() + wait_s >= deadline_s:
+        if not patient or refusal.code not in {FULL, STOPPING} or time.monotonic() + wait_s >= deadline_s:
             raise refusal
         await asyncio.sleep(wait_s)
 

@@ -1,5 +1,6 @@
 """Checks of single settings. In: a value as given. Out: the value to keep, or a ``ValueError`` that says what is allowed."""
 
+import re
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 

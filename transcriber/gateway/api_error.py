@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -57,12 +58,8 @@ def as_api_error(error: TranscriberError) -> ApiError:
             headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s else {}
             if error.code == TOO_LATE:  # SDKs repeat a 504, and the clip would run again
                 headers["x-should-retry"] = "false"
-            known = error.code in {status.value for status in HTTPStatus if status.is_client_error}
-            return ApiError(
-                error.code if known or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR else 500,
-                str(error),
-                headers=headers,
-            )
+            known = HTTPStatus.BAD_REQUEST <= error.code < 600  # noqa: PLR2004 - HTTP's
+            return ApiError(error.code if known else 500, str(error), headers=headers)
         case UnansweredError() | JetStreamError() | BrokerError():
             return ApiError(503, str(error))
         case ObjectError():
@@ -73,15 +70,14 @@ def as_api_error(error: TranscriberError) -> ApiError:
 
 async def answer_with_error(_: Request, error: Exception) -> Response:
     """Starlette's handler of every ``TranscriberError``; of a WebSocket, before it is accepted."""
-    assert isinstance(error, TranscriberError)
-    of_api = as_api_error(error)
+    of_api = as_api_error(cast("TranscriberError", error))
     return JSONResponse(of_api.body, of_api.status, of_api.headers)
 
 
 async def answer_with_status(_: Request, error: Exception) -> Response:
     """Starlette's handler of its own 404 and 405."""
-    assert isinstance(error, HTTPException)
-    return JSONResponse(ApiError(error.status_code, error.detail).body, error.status_code, error.headers)
+    refused = cast("HTTPException", error)
+    return JSONResponse(ApiError(refused.status_code, refused.detail).body, refused.status_code, refused.headers)
 
 
 async def answer_with_crash(_: Request, __: Exception) -> Response:

@@ -14,7 +14,6 @@ import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 from urllib.parse import urlsplit
 

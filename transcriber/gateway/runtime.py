@@ -9,6 +9,7 @@ from transcriber.bus.connection import Connection
 from transcriber.clients.jobs_api import Jobs
 from transcriber.config import Settings
 from transcriber.gateway.keys import Keys
+from transcriber.gateway.models import ModelNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class GatewayRuntime:
         connection: to the broker, for all requests.
         jobs: file jobs.
         keys: who may do what.
+        models: what the daemons have.
         stopping: set at SIGTERM; a response without end ends then.
     """
 
@@ -27,6 +29,7 @@ class GatewayRuntime:
     connection: Connection
     jobs: Jobs
     keys: Keys
+    models: ModelNames
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

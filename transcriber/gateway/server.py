@@ -25,8 +25,10 @@ from transcriber.gateway.api_error import answer_with_crash, answer_with_error, 
 from transcriber.gateway.guard import Guard
 from transcriber.gateway.http_protocol import GuardedProtocol
 from transcriber.gateway.keys import Keys, load_keys, loopback
+from transcriber.gateway.models import ModelNames
 from transcriber.gateway.realtime import socket as realtime
 from transcriber.gateway.runtime import GatewayRuntime
+from transcriber.gateway.transcriptions import routes as transcriptions
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ IDLE_CONNECTIONS = 64
 
 def routes() -> Sequence[BaseRoute]:
     """All of them; each part of the room has a list ``ROUTES``."""
-    return [*access.ROUTES, *realtime.ROUTES]
+    return [*access.ROUTES, *realtime.ROUTES, *transcriptions.ROUTES]
 
 
 def application(settings: Settings) -> Starlette:
@@ -116,7 +118,9 @@ async def _connect_and_serve(
 ) -> None:
     async with connected(settings, "transcriber gateway") as connection:
         app: Starlette = server.config.app  # type: ignore[assignment]  # what we gave it
-        app.state.runtime = GatewayRuntime(settings, connection, Jobs(connection, settings), keys, stopping)
+        app.state.runtime = GatewayRuntime(
+            settings, connection, Jobs(connection, settings), keys, ModelNames(connection), stopping
+        )
 
         def stop(_: object) -> None:
             server.should_exit = True

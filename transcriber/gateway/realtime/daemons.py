@@ -1,25 +1,13 @@
-"""What there is to answer a session. In: a connection. Out: the names of models, whether a daemon takes streams."""
+"""Whether a daemon takes streams. In: a connection. Out: the broker's answer."""
 
 import asyncio
-import json
 
 from transcriber.bus.connection import Connection, NatsError
 from transcriber.errors import BrokerError
 
-INFO_S = 2.0
 PROBE_S = 0.1
 """For the broker's answer that nobody listens, which is here when it has confirmed the probe. A daemon answers nothing."""
 BROKER_S = 5.0
-
-
-async def loaded_models(connection: Connection) -> frozenset[str]:
-    """The model of the daemon that answers first; none if no daemon answers requests."""
-    try:
-        answer = await connection.request("$SRV.INFO.transcriber", b"", INFO_S)
-        name = json.loads(answer.data)["metadata"]["model"]
-    except (NatsError, TimeoutError, BrokerError, ValueError, KeyError, TypeError):
-        return frozenset()
-    return frozenset({str(name)})
 
 
 async def daemon_listens(connection: Connection, subject: str) -> bool:

@@ -15,9 +15,9 @@ from transcriber.bus.connection import Connection, NatsError, NatsMessage
 from transcriber.errors import BrokerError, UnansweredError
 from transcriber.gateway.api_error import ApiError
 from transcriber.gateway.realtime.conversation import Conversation, Event, Payload
-from transcriber.gateway.realtime.daemons import daemon_listens, loaded_models
+from transcriber.gateway.realtime.daemons import daemon_listens
 from transcriber.gateway.realtime.session_settings import RefusedEventError, SessionSettings, check_model
-from transcriber.gateway.runtime import runtime_of
+from transcriber.gateway.runtime import GatewayRuntime, runtime_of
 from transcriber.gateway.sockets import FULL, POLICY, refuse
 from transcriber.ulid import new_ulid
 
@@ -40,7 +40,7 @@ async def realtime(websocket: WebSocket) -> None:
     runtime = runtime_of(websocket)
     try:
         runtime.keys.authorise(websocket, "transcribe")
-        names = await loaded_models(runtime.connection)
+        names = await _model_names(runtime)
         settings = _first_settings(websocket, names)
     except ApiError as error:
         await refuse(websocket, error)
@@ -153,6 +153,14 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
     with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(READ_S):
             await websocket.close(code, reason)
+
+
+async def _model_names(runtime: GatewayRuntime) -> frozenset[str]:
+    """Of the models that are loaded; none if no daemon answers requests, which need not be those that take streams."""
+    try:
+        return frozenset(await runtime.models.all())
+    except ApiError:
+        return frozenset()
 
 
 def _first_settings(websocket: WebSocket, names: frozenset[str]) -> SessionSettings:

@@ -60,6 +60,14 @@ def last(text, start_s, duration_s=5.0):
     return final(text, start_s, duration_s).model_copy(update={"speech_final": True})
 
 
+def window(kind, text, start_s, duration_s):
+    if kind == "gap":
+        return gap(start_s, duration_s)
+    if kind == "silence":
+        return silence(start_s, duration_s)
+    return (last if kind == "last" else final)(text, start_s, duration_s)
+
+
 def kinds(events):
     return [event["type"].rpartition(".")[2] for event in events]
 
@@ -295,10 +303,7 @@ def test_whatever_the_order_each_window_is_in_one_item_and_each_item_ends_once(w
         session.append(duration_s)
         if number in commits:
             session.send("input_audio_buffer.commit")
-        make = {"final": final, "last": last}.get(kind)
-        messages.append(
-            make(f"w{number}", at_s, duration_s) if make else {"silence": silence, "gap": gap}[kind](at_s, duration_s)
-        )
+        messages.append(window(kind, f"w{number}", at_s, duration_s))
         at_s += duration_s
     session.send("input_audio_buffer.commit")
     order.shuffle(messages)

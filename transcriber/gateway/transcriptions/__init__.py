@@ -1,0 +1,1 @@
+"""OpenAI's transcription API. In: uploads. Out: text, from a request or a job."""
