@@ -5,6 +5,7 @@ import base64
 import json
 import re
 from contextlib import asynccontextmanager
+from typing import Any
 
 import nats
 import numpy as np
@@ -58,7 +59,7 @@ async def receive(connection):
 
 async def collect(connection, kind):
     """Events up to the first of a kind."""
-    events = []
+    events: list[Any] = []
     while not events or events[-1].type != kind:
         events.append(await receive(connection))
         assert events[-1].type != "error", events[-1]
@@ -74,6 +75,12 @@ async def configure(connection, **audio_input):
 async def speak(connection, pcm):
     for at in range(0, len(pcm), RATE):  # half a second
         await connection.input_audio_buffer.append(audio=base64.b64encode(pcm[at : at + RATE]).decode())
+
+
+def closing(error):
+    """Code and reason of what the gateway has sent."""
+    assert error.rcvd is not None
+    return error.rcvd.code, error.rcvd.reason
 
 
 def words(text):
@@ -106,7 +113,7 @@ async def test_voice_activity_ends_items(gateway):
         )
         assert updated.type == "session.updated"
         await speak(connection, PCM + QUIET)
-        events = []
+        events: list[Any] = []
         while len(text_of(events)) < SPOKEN_S:
             events += await collect(connection, PREFIX + "completed")
 
@@ -174,7 +181,7 @@ async def test_the_audio_ends_with_the_connection_and_sigterm_closes_it_with_101
             assert await asyncio.to_thread(gateway.stop) == 0
             with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
                 await socket.recv()
-        assert closed.value.rcvd.code == 1012
+        assert closing(closed.value)[0] == 1012
     await until(lambda: taken and taken[-1].get("Audio-End") == "1")
     assert [one["Audio-Flush"] for one in taken if "Audio-Flush" in one] == ["1"]
     assert taken[-1]["Audio-Offset"] == "2400"
@@ -187,4 +194,4 @@ async def test_without_a_daemon_the_connection_is_closed_with_1013():
             with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
                 await socket.recv()
 
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1013, "no daemon takes streams")
+    assert closing(closed.value) == (1013, "no daemon takes streams")

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -78,7 +79,8 @@ class _Socket:
         subscription = await self._connection.subscribe(f"transcripts.{self._stream}.*", self._on_message)
         tasks = [asyncio.create_task(work()) for work in (self._read, self._write, self._watch)]
         try:
-            await asyncio.wait([self._over, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            watched: set[asyncio.Future[Any]] = {self._over, *tasks}
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             crashed = [task.exception() for task in tasks if task.done() and not task.cancelled()]
         finally:
             for task in tasks:
