@@ -27,6 +27,7 @@ from transcriber.gateway.http_protocol import GuardedProtocol
 from transcriber.gateway.jobs import routes as jobs
 from transcriber.gateway.keys import Keys, load_keys, loopback
 from transcriber.gateway.models import ModelNames
+from transcriber.gateway.realtime import socket as realtime
 from transcriber.gateway.runtime import GatewayRuntime
 from transcriber.gateway.streams import routes as streams
 from transcriber.gateway.transcriptions import routes as transcriptions
@@ -45,7 +46,7 @@ IDLE_CONNECTIONS = 64
 
 def routes() -> Sequence[BaseRoute]:
     """All of them; each part of the room has a list ``ROUTES``."""
-    return [*access.ROUTES, *transcriptions.ROUTES, *streams.ROUTES, *jobs.ROUTES]
+    return [*access.ROUTES, *transcriptions.ROUTES, *realtime.ROUTES, *streams.ROUTES, *jobs.ROUTES]
 
 
 def application(settings: Settings) -> Starlette:
