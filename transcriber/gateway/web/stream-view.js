@@ -16,16 +16,15 @@ export function streamView(main, name) {
   const level = levelMeter(`Level of ${name}`);
   const facts = el("span", { class: "facts" });
   const note = el("p", { class: "note", role: "status" });
-  let size = 2;
+  let size = 1;
   const scale = (step) => {
     size = Math.min(SIZES.length - 1, Math.max(0, size + step));
-    captions.node.dataset.size = SIZES[size];
     captions.node.style.setProperty("--scale", SIZES[size]);
   };
   const stage = el("section", { class: "stage", "aria-label": `Captions of ${name}` },
     el("div", { class: "tools" },
-      el("button", { type: "button", "aria-label": "Smaller text", click: () => scale(-1) }, "A−"),
-      el("button", { type: "button", "aria-label": "Larger text", click: () => scale(1) }, "A+"),
+      el("button", { type: "button", click: () => scale(-1) }, "Smaller"),
+      el("button", { type: "button", click: () => scale(1) }, "Larger"),
       document.fullscreenEnabled
         ? el("button", {
           type: "button",
@@ -45,8 +44,9 @@ export function streamView(main, name) {
     events("/v1/streams", ["listen"], {
       streams: ({ streams }) => {
         const figure = byStream(streams).get(name);
-        setText(state, figure ? figure.state : "absent");
-        state.dataset.state = figure?.speaking ? "speaking" : (figure?.state ?? "ended");
+        const now = figure?.speaking ? "speaking" : (figure?.state ?? "absent");
+        setText(state, now);
+        state.dataset.state = now;
         level.set(figure?.level_dbfs);
         setText(facts, figure
           ? `${seconds(figure.lag_s)} behind${figure.lost_s ? ` · ${seconds(figure.lost_s)} lost` : ""}` : "");
