@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from transcriber.bus.client_session import parse_transcript
-from transcriber.bus.connection import NatsMessage
+from transcriber.bus.connection import MessageSubscription, NatsMessage
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.jetstream.file_streams import FILES_BUCKET
 from transcriber.bus.object_store.bucket import Bucket
@@ -98,9 +98,7 @@ class UploadedJob:
                         yield delta(text)
                 await ended
             finally:
-                await cancel([] if ended is None else [ended])
-                if runtime.connection.connected:
-                    await subscription.unsubscribe()
+                await to_its_end(self._leave(ended, subscription))  # a client that leaves cancels each wait in here
         whole = parse_verbose(await self._fetch("json"))
         text = whole["text"]
         if options.speakers is not None:
@@ -109,6 +107,13 @@ class UploadedJob:
         elif text.startswith(sent) and len(text) > len(sent):  # the broker was away meanwhile
             yield delta(text[len(sent) :])
         yield done(text)
+
+    async def _leave(self, ended: "asyncio.Task[JobRecord] | None", subscription: MessageSubscription) -> None:
+        if ended is not None and not ended.done():
+            await cancel([ended])
+            await self._cancel()
+        if self._runtime.connection.connected:
+            await subscription.unsubscribe()
 
     async def _submit(self, options: SpeechOptions) -> None:
         await self._runtime.jobs.submit(
