@@ -32,7 +32,9 @@ PROVISION_SETTINGS = (
 def add_serve(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(run=_serve)
     serve.add_argument("--embedded", action="store_true", help="with its own nats-server, for one machine")
-    serve.add_argument("--web", action="store_true", help="with --embedded: the gateway too, and its page; prints a key")
+    serve.add_argument(
+        "--web", action="store_true", help="with --embedded: the gateway too, and its page; prints a key"
+    )
     add_settings(serve)
 
 

@@ -17,7 +17,9 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 def chromium(speech=None):
     """Headless Chromium, in which ``speech``, a WAV file, is what the microphone hears; without Chromium the test is skipped."""
     api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("no chromium: apt install chromium")
+    path = (
+        shutil.which("chromium") or shutil.which("chromium-browser") or pytest.skip("no chromium: apt install chromium")
+    )
     flags = ["--no-sandbox", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     if speech:
         flags.append(f"--use-file-for-fake-audio-capture={speech}")
@@ -37,7 +39,10 @@ def opened(browser, url, **options):
     page = context.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda line: line.type == "error" and "Content Security Policy" in line.text and errors.append(line.text))
+    page.on(
+        "console",
+        lambda line: line.type == "error" and "Content Security Policy" in line.text and errors.append(line.text),
+    )
     try:
         page.goto(url)
         yield page

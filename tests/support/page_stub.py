@@ -70,7 +70,9 @@ class PageStub:
 
     def say(self, **message):
         """Send a message to the listeners of its stream."""
-        self._call(lambda: [queue.put_nowait(json.dumps(message)) for queue in self._listeners.get(message["stream"], ())])
+        self._call(
+            lambda: [queue.put_nowait(json.dumps(message)) for queue in self._listeners.get(message["stream"], ())]
+        )
 
     def show(self, event, data):
         """Send figures or metrics to the pages that watch; ``streams`` are what later ones get first."""
@@ -154,7 +156,13 @@ class PageStub:
         broken = asyncio.Event()
         connection = {"query": query, "frames": [], "commands": [], "transport": broken}
         self.audio.append(connection)
-        opening = {"type": "session", "session": query["session"], "position": self.position, "missing": [], "rate": 48000}
+        opening = {
+            "type": "session",
+            "session": query["session"],
+            "position": self.position,
+            "missing": [],
+            "rate": 48000,
+        }
         await websocket.send_text(json.dumps(opening))
         with suppress(WebSocketDisconnect):
             await self._read_audio(websocket, connection)

@@ -28,7 +28,14 @@ def message(kind, second, stream="radio-1", speaker=None, **fields):
 
 
 def figure(stream, **fields):
-    base = {"stream": stream, "session": "s", "state": "started", "rate": RATE, "received_frames": 1, "level_dbfs": -20.0}
+    base = {
+        "stream": stream,
+        "session": "s",
+        "state": "started",
+        "rate": RATE,
+        "received_frames": 1,
+        "level_dbfs": -20.0,
+    }
     return base | {"speaking": False, "last_text_at": None, "lag_s": 0.4, "lost_s": 0.0} | fields
 
 
@@ -170,7 +177,9 @@ def test_a_page_that_is_not_secure_says_what_the_microphone_needs(browser, stub)
 
 def test_an_upload_shows_its_text_and_gives_it_in_four_forms(browser, stub):
     with opened(browser, f"{stub.url}/#/upload") as page:
-        page.get_by_label("Audio or video").set_input_files({"name": "tide.wav", "mimeType": "audio/wav", "buffer": bytes(1000)})
+        page.get_by_label("Audio or video").set_input_files(
+            {"name": "tide.wav", "mimeType": "audio/wav", "buffer": bytes(1000)}
+        )
         page.get_by_label("Language").fill("en")
         page.get_by_role("button", name="Transcribe").click()
         page.get_by_text("Done: 1.5 s of audio.").wait_for()

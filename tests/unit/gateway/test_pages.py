@@ -34,7 +34,15 @@ def test_every_file_that_a_file_names_is_served():
 
 def test_text_is_never_html():
     for name, file in FILES.items():
-        for danger in (b"innerHTML", b"outerHTML", b"insertAdjacentHTML", b"document.write", b"eval(", b"https://", b"DOMParser"):
+        for danger in (
+            b"innerHTML",
+            b"outerHTML",
+            b"insertAdjacentHTML",
+            b"document.write",
+            b"eval(",
+            b"https://",
+            b"DOMParser",
+        ):
             assert danger not in file.content, name
 
 
@@ -48,6 +56,8 @@ def test_a_file_that_the_browser_has_is_not_sent_again():
     assert (other.status_code, other.content) == (200, first.content)
 
 
-@pytest.mark.parametrize("path", ["/web/", "/web/pages.py", "/web/..%2Fpages.py", "/web/%2e%2e/pages.py", "/web//etc/passwd", "/web/a%00"])
+@pytest.mark.parametrize(
+    "path", ["/web/", "/web/pages.py", "/web/..%2Fpages.py", "/web/%2e%2e/pages.py", "/web//etc/passwd", "/web/a%00"]
+)
 def test_nothing_else_is_served(path):
     assert CLIENT.get(path).status_code == 404
