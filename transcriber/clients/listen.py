@@ -6,13 +6,15 @@ from typing import Literal, TextIO
 
 from transcriber.bus.client_session import connected, parse_transcript, subscribe
 from transcriber.bus.connection import NatsMessage
+from transcriber.clients.listen_advice import advised, missing
 from transcriber.config import Settings
 from transcriber.errors import ConfigError
 from transcriber.schema.file_jobs import is_job_id
 from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Partial, Progress
 from transcriber.schema.subjects import STREAM_NAME
+from transcriber.terminal.caption_lines import CaptionLines
 from transcriber.terminal.output_files import reader_may_leave
-from transcriber.text.captions import Cues, text_line
+from transcriber.text.captions import Cues
 from transcriber.text.revisions import with_revisions
 
 Form = Literal["text", "json", "srt", "vtt"]
@@ -38,7 +40,12 @@ async def listen_and_print(
     subject = f"{settings.transcript_subject_prefix}.{stream or '*'}.*"
     with reader_may_leave():
         async with connected(settings, "transcriber listen") as connection:
-            await listen(await subscribe(connection, subject), sys.stdout, form=form, once=once, revised=revised)
+            messages = await subscribe(connection, subject)
+            if sys.stderr.isatty():
+                which = f"stream {stream}" if stream else "all streams"
+                sys.stderr.write(f"listening to {which} ({subject}) at {connection.server}; Ctrl-C ends it\n")
+            awaited = advised(messages, lambda: missing(connection, settings, stream))
+            await listen(awaited, sys.stdout, form=form, once=once, revised=revised)
     return 0
 
 
@@ -56,12 +63,16 @@ async def listen(
         session = await _to_its_end(messages)
         out.write("".join(map(cues.add, with_revisions(session))))
         return
-    async for message in messages:
-        if text := _render(message, form, cues, on_terminal=out.isatty()):
-            out.write(text)
-            out.flush()
-        if cues.ended or (once and _ends(message)):
-            return
+    with CaptionLines(out) as lines:
+        async for message in messages:
+            if form == "text":
+                if parsed := parse_transcript(message):
+                    lines.show(parsed)
+            elif text := _render(message, form, cues):
+                out.write(text)
+                out.flush()
+            if cues.ended or (once and _ends(message)):
+                return
 
 
 async def _to_its_end(messages: AsyncIterator[NatsMessage]) -> list[AnyMessage]:
@@ -86,15 +97,9 @@ def _ends(message: NatsMessage) -> bool:
     return isinstance(progress, Progress) and progress.state in ENDED_STATES
 
 
-def _render(message: NatsMessage, form: Form, cues: Cues, *, on_terminal: bool) -> str:
+def _render(message: NatsMessage, form: Form, cues: Cues) -> str:
+    """A message as JSON or as subtitles."""
     if form == "json":
         return message.data.decode(errors="replace").replace("\n", " ") + "\n"
     parsed = parse_transcript(message)
-    if parsed is None:
-        return ""
-    if form != "text":
-        return "" if isinstance(parsed, Progress) else cues.add(parsed)
-    line = text_line(parsed)
-    if line is None:
-        return ""
-    return f"\x1b[2m{line.text}\x1b[0m\n" if line.dim and on_terminal else line.text + "\n"
+    return "" if parsed is None or isinstance(parsed, Progress) else cues.add(parsed)

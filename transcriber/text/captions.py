@@ -7,10 +7,10 @@ without words make no cue, gaps make a visible one; partials and revisions are l
 """
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Final, Gap, Progress, Revision, Status
+from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Final, Gap, Partial, Progress, Revision, Status
 from transcriber.text.lines import wrapped
 from transcriber.text.phrases import SHORTEST_S, Phrase, PhraseQueue, clean
 
@@ -20,37 +20,56 @@ SHORTEST_MS = round(1000 * SHORTEST_S)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text; ``dim`` when it is about the stream and not what was said."""
+    """One line of text.
+
+    Attributes:
+        dim: it is about the stream and not what was said, or it is a guess.
+        head: characters of the time and the name before the text; where lines wrap, rows are indented by it.
+    """
 
     text: str
     dim: bool = False
+    head: int = field(default=0, compare=False)
 
 
 def text_line(message: AnyMessage) -> Line | None:
     """The message as a line with its time in the stream; None if text does not show it."""
-    time_s = message.start + (message.duration if isinstance(message, End | Progress) else 0)
-    speaker = message.speaker if isinstance(message, Final | Revision | Gap) else None
-    head = f"[{clock(time_s)}] {clean(message.stream)}{'' if speaker is None else f' ({clean(speaker)})'}: "
+    head = _head(message)
     match message:
         case Final() if message.text or message.suppressed:
-            return Line(head + _shown(message), dim=not message.text)
+            return Line(head + _shown(message), dim=not message.text, head=len(head))
         case Revision():
-            return Line(f"{head}[revised] {_shown(message)}")
+            return Line(f"{head}[revised] {_shown(message)}", head=len(head))
         case Gap():
             detail = f": {clean(message.detail)}" if message.detail else ""
-            return Line(f"{head}[gap {message.duration:.1f} s: {message.reason}{detail}]")
+            return Line(f"{head}[gap {message.duration:.1f} s: {message.reason}{detail}]", head=len(head))
         case Status():
-            return Line(head + message.state, dim=True)
+            return Line(head + message.state, dim=True, head=len(head))
         case End():
             return Line(
                 f"{head}end: {message.transcribed_s:.1f} s transcribed, "
                 f"{message.silent_s:.1f} s silent, {message.dropped_s:.1f} s dropped, {message.lost_s:.1f} s lost",
                 dim=True,
+                head=len(head),
             )
         case Progress() if message.state in ENDED_STATES:
-            return Line(f"{head}{message.state}{f': {clean(message.error)}' if message.error else ''}", dim=True)
+            error = f": {clean(message.error)}" if message.error else ""
+            return Line(f"{head}{message.state}{error}", dim=True, head=len(head))
         case _:
             return None
+
+
+def partial_line(message: Partial) -> Line:
+    """A partial as a line, for where lines can still change."""
+    head = _head(message)
+    return Line(head + clean(message.text), dim=True, head=len(head))
+
+
+def _head(message: AnyMessage) -> str:
+    """Time in the stream, stream, and speaker, if there is one."""
+    time_s = message.start + (message.duration if isinstance(message, End | Progress) else 0)
+    speaker = message.speaker if isinstance(message, Final | Partial | Revision | Gap) else None
+    return f"[{clock(time_s)}] {clean(message.stream)}{'' if speaker is None else f' ({clean(speaker)})'}: "
 
 
 def _shown(message: Final | Revision) -> str:

@@ -70,13 +70,13 @@ def clusters(text: str) -> Iterator[str]:
         yield piece
 
 
-def wrapped(text: str) -> list[str]:
-    """The lines of a caption."""
+def wrapped(text: str, room: int = LINE_COLUMNS) -> list[str]:
+    """The lines of a text, each of at most ``room`` columns; of a caption, unless that is given."""
     lines: list[str] = []
     line, used = "", 0
-    for space, piece in _pieces(text):
+    for space, piece in _pieces(text, room):
         more = columns(space + piece)
-        if line and used + more > LINE_COLUMNS:
+        if line and used + more > room:
             lines.append(line)
             line, used = piece, columns(piece)
         else:
@@ -84,12 +84,12 @@ def wrapped(text: str) -> list[str]:
     return [*lines, line] if line else lines
 
 
-def _pieces(text: str) -> Iterator[tuple[str, str]]:
+def _pieces(text: str, room: int) -> Iterator[tuple[str, str]]:
     """The pieces that stay on one line, each with the space before it: words, or the clusters of a word that is too long."""
     space = ""
     for word in text.split():
         based = BASE + word if is_mark(word[0]) else word
-        for piece in (based,) if columns(based) <= LINE_COLUMNS else clusters(based):
+        for piece in (based,) if columns(based) <= room else clusters(based):
             yield space, piece
             space = ""
         space = " "
