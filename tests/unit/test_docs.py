@@ -120,7 +120,7 @@ def test_every_message_type_and_every_field_of_a_final_is_described():
 
 def test_every_header_we_read_is_described():
     names = {"captured_at": "Audio-Time"} | {
-        name: f"Audio-{name.title()}" for name in ("offset", "session", "end")
+        name: f"Audio-{name.title()}" for name in ("offset", "session", "end", "flush")
     } | {"content_type": "Content-Type", "language": "Language", "prompt": "Prompt", "traceparent": "traceparent"}  # fmt: skip
 
     assert names.keys() == set(AudioHeaders._fields) - {"ignored"}

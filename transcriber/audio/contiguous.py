@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transcriber.audio.codecs.pcm import decode
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.mixing import MixReport
-from transcriber.audio.resampler import TARGET_SAMPLE_RATE, Resampler
+from transcriber.audio.resampler import TARGET_SAMPLE_RATE, DrainableResampler, Resampler
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
 from transcriber.audio.window import Cut
 from transcriber.audio.window_cutter import BEFORE_S, WindowCutter
@@ -51,7 +51,7 @@ class ContiguousRun:
         self._mix_report = mix_report
         self._split = policy.split_channels
         channels = range(window_channels(fmt, policy))
-        self._resamplers = [Resampler(fmt.rate) for _ in channels]
+        self._resamplers = [DrainableResampler(fmt.rate) for _ in channels]
         self.cutters = [WindowCutter(fmt.rate, policy, network) for _ in channels]
         self._block_bytes = int(BLOCK_S * fmt.rate) * fmt.frame_bytes
         self._window = int(policy.window_s * fmt.rate)  # frames
@@ -63,15 +63,17 @@ class ContiguousRun:
         """Frames pushed that are not yet in the windows of all channels."""
         return self._pushed - min(cutter.cut for cutter in self.cutters)
 
-    def push(self, payload: bytes | memoryview, *, eager: bool) -> list[tuple[int, Cut]]:
+    def push(self, payload: bytes | bytearray | memoryview, *, eager: bool) -> list[tuple[int, Cut]]:
         """Feed whole frames; returns the windows they complete, each with its channel. For ``eager`` see ``WindowCutter``."""
         self._pushed += len(payload) // self._format.frame_bytes
-        pending: bytes | bytearray | memoryview = payload
         if self._pending or len(payload) < self._block_bytes:
             self._pending += payload
             if len(self._pending) < self._block_bytes and self.open_frames < self._window:
                 return []
-            pending, self._pending = self._pending, bytearray()
+            payload, self._pending = self._pending, bytearray()
+        return self._examine(payload, eager=eager)
+
+    def _examine(self, pending: bytes | bytearray | memoryview, *, eager: bool) -> list[tuple[int, Cut]]:
         return [
             (channel, cut)
             for channel, samples in enumerate(
@@ -83,6 +85,16 @@ class ContiguousRun:
     def catch_up(self) -> list[tuple[int, Cut]]:
         """Nothing is ever deferred: no windows."""
         return []
+
+    def settle(self) -> list[tuple[int, Cut]]:
+        """Examine all that was pushed; returns the windows that it completes."""
+        pending, self._pending = self._pending, bytearray()
+        return self._examine(pending, eager=False) if pending else []
+
+    def end_window(self, channel: int) -> list[tuple[int, Cut]]:
+        """The open window of ``channel`` ends here, after ``settle``, and the run goes on."""
+        cuts = self.cutters[channel].end_window(self._resamplers[channel].drain(), self._pushed)
+        return [(channel, cut) for cut in cuts]
 
     def flush(self, rest: bytes = b"") -> list[tuple[int, Cut]]:
         """The run ends with ``rest``: returns what is left, the last windows shorter. Nothing may be pushed after it."""
@@ -168,14 +180,22 @@ class ReplayableRun:
             found += more
         return found
 
+    settle = catch_up
+
+    def end_window(self, channel: int) -> list[tuple[int, Cut]]:
+        """The open window of ``channel`` ends here, after ``settle``, and the run goes on."""
+        found: list[tuple[int, Cut]] = []
+        while self._inputs[channel].cut < self._pushed:
+            found += self._feed(channel)
+        return found
+
     def flush(self, rest: bytes = b"") -> list[tuple[int, Cut]]:
         """The run ends with ``rest``: returns what is left, the last windows shorter. Nothing may be pushed after it."""
         self._kept += rest
         self._pushed += len(rest) // self._format.frame_bytes
         found = self.catch_up()
         for channel in range(len(self._inputs)):
-            while self._inputs[channel].cut < self._pushed:
-                found += self._feed(channel)
+            found += self.end_window(channel)
         return found
 
     def _advance(self) -> list[tuple[int, Cut]]:

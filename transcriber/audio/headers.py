@@ -53,6 +53,7 @@ class AudioHeaders(NamedTuple):
         captured_at: capture time of the first frame.
         session: the publisher's own id for this recording.
         end: the stream ends after this payload.
+        flush: the open windows end after this payload.
         language: its code, lower case (``en`` of ``en-GB``).
         prompt: names and terms that may occur, from now on; empty: none.
         traceparent: unchecked.
@@ -64,6 +65,7 @@ class AudioHeaders(NamedTuple):
     captured_at: datetime | None = None
     session: str | None = None
     end: bool = False
+    flush: bool = False
     language: str | None = None
     prompt: str | None = None
     traceparent: str | None = None
@@ -194,6 +196,7 @@ _READERS = {
         ),
         _Reader("Audio-Session", _place("session"), _session, "1 to 128 printable ASCII characters"),
         _Reader("Audio-End", _place("end"), _switch, "1 or 0"),
+        _Reader("Audio-Flush", _place("flush"), _switch, "1 or 0"),
         _Reader("Language", _place("language"), _language, "a code or an English name of a language"),
         _Reader("Prompt", _place("prompt"), _prompt, f"a text of at most {MAX_PROMPT} characters"),
         _Reader("traceparent", _place("traceparent"), str, ""),

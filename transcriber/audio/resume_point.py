@@ -48,6 +48,7 @@ class SessionResumePoint:
         captured: ``Session.capture`` of that ``clock``.
         segments: windows that became a ``final``.
         skipped_at: where unreadable payloads were last reported, None if never.
+        flushed_at: where the publisher last asked for the open windows to end, as far as that was answered.
     """
 
     clock: int
@@ -58,3 +59,4 @@ class SessionResumePoint:
     captured: tuple[int, datetime] | None = None
     segments: int = 0
     skipped_at: int | None = None
+    flushed_at: int | None = None

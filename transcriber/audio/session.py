@@ -18,7 +18,7 @@ from transcriber.audio.mixing import MixReport
 from transcriber.audio.offsets import RESTART_S, Offsets, OffsetsSnapshot
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window import Cut
+from transcriber.audio.window import MIN_FLUSH_S, Cut
 from transcriber.audio.window_cutter import WindowCutter
 from transcriber.audio.window_policy import WindowPolicy
 from transcriber.errors import BadInputError
@@ -36,6 +36,7 @@ class Window:
         cut: its samples, owned by the window, and what is known of them.
         captured_at: capture time of the first frame, None if unknown.
         places: where each channel resumes.
+        flushed: whether it ends because the publisher asked for it.
     """
 
     session: "Session"
@@ -46,11 +47,12 @@ class Window:
     cut: Cut
     captured_at: datetime | None
     places: tuple[ChannelResumePoint, ...]
+    flushed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """``frames`` frames of ``channel`` without speech; ``places`` say where each channel resumes.
+    """``frames`` frames of ``channel`` without speech; ``places`` and ``flushed`` are as in a ``Window``.
 
     Attributes:
         samples: (n,) float32 in [-1, 1] at 16 kHz: its audio.
@@ -62,13 +64,14 @@ class Silence:
     frames: int
     places: tuple[ChannelResumePoint, ...]
     samples: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), compare=False, repr=False)
+    flushed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
     """``frames`` frames (0: not known how many) that are not transcribed; of all channels where ``channel`` is None.
 
-    ``places`` say where each channel resumes; ``detail`` adds to ``reason``, if there is more to say. A ``bridged`` gap lies within
+    ``places`` say where each channel resumes; ``detail`` adds to ``reason``; ``flushed`` is as in a ``Window``. A ``bridged`` gap lies within
     windows, all others between them.
     """
 
@@ -80,11 +83,20 @@ class Gap:
     channel: int | None = None
     detail: str | None = None
     bridged: bool = False
+    flushed: bool = False
 
     @property
     def outcome(self) -> FrameOutcome:
         """Lost if its frames were never received, else dropped."""
         return FrameOutcome.LOST if self.reason in LOST_REASONS else FrameOutcome.DROPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """The publisher asked for the open windows to end at ``frame``, but they hold too little, or nothing."""
+
+    session: "Session"
+    frame: int
 
 
 class Session:
@@ -101,6 +113,7 @@ class Session:
         offsets: the publisher's; None if there were none.
         segments: windows that became a ``final``.
         skipped_at: the clock at the last payload that could not be read.
+        flushed_at: the clock when the publisher last asked for the open windows to end.
         overlap: frames that arrived twice and were trimmed.
         mix_report: what was found while its channels were mixed.
         closed: no more audio will arrive, and all that was received has been passed on; set by the handler of the events.
@@ -108,7 +121,7 @@ class Session:
 
     __slots__ = (
         "_bridges", "_captures", "_exact_offsets", "_max_hole", "_network", "_places", "_policy", "_run", "account",
-        "channels", "clock", "closed", "format", "id", "mix_report", "offsets", "overlap", "received", "segments",
+        "channels", "clock", "closed", "flushed_at", "format", "id", "mix_report", "offsets", "overlap", "received", "segments",
         "skipped_at"
     )  # fmt: skip
 
@@ -145,7 +158,7 @@ class Session:
         self._max_hole = int(max_hole_s * fmt.rate)
         self._places = list(mark.places)  # of the open windows
         self._run = self._open_run()
-        self.skipped_at = mark.skipped_at
+        self.skipped_at, self.flushed_at = mark.skipped_at, mark.flushed_at
         self._bridges: deque[tuple[int, int]] = deque()  # frames from and to, of those that open windows may hold
         self._captures = deque([mark.captured] if mark.captured else [])  # frames, and when they were captured
 
@@ -241,13 +254,28 @@ class Session:
         if self.skipped_at is not None and self.clock <= self.skipped_at:
             return []
         self.skipped_at = self.clock
-        done = self._windows(self._run.catch_up())
-        return [*done, Gap(self, self.clock, 0, "bad_input", self.places, detail=detail)]
+        return [*self._windows(self._run.catch_up()), Gap(self, self.clock, 0, "bad_input", self.places, detail=detail)]
 
     def pause(self) -> list[Window | Silence | Gap]:
         """Audio pauses: returns the open windows as they are. Nothing is missing, and the clock stays."""
         done = self._windows(self._run.catch_up())
         return done + self._end_run() if self.open_frames else done
+
+    def flush(self) -> list[Window | Silence | Gap | Flushed]:
+        """The open windows end here, and the run goes on; too short ones stay open, unless words were left to them.
+
+        Events are ``flushed``; where all windows stay open, a ``Flushed``, once at one place.
+        """
+        done: list[Window | Silence | Gap | Flushed] = [*self._windows(self._run.settle())]
+        least, answered = int(MIN_FLUSH_S * self.rate), -1 if self.flushed_at is None else self.flushed_at
+        due = [n for n, place in enumerate(self._places) if self.clock - place.frame >= (1 if place.goes_on else least)]
+        for channel in due:
+            *full, last = self._windows(self._run.end_window(channel))
+            done += [*full, replace(last, flushed=True)]
+        if not due and self.clock > answered:
+            done.append(Flushed(self, self.clock))
+        self.flushed_at = max(self.clock, answered)
+        return done
 
     def close(self, lost_before: GapReason | None = None, *, rest: bytes = b"") -> list[Window | Silence | Gap]:
         """No more audio after ``rest``; returns the last windows, and a gap of 0 frames if more may have been lost.

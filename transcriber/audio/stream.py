@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from transcriber.audio.codecs.pcm_payload import IgnoredPart, PcmPayload, read_payload
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window_policy import WindowPolicy
 from transcriber.errors import BadInputError
@@ -31,7 +31,7 @@ class Ended:
     session: Session
 
 
-Event = Started | Window | Silence | Gap | IgnoredPart | Ended
+Event = Started | Window | Silence | Gap | Flushed | IgnoredPart | Ended
 
 
 class Stream:
@@ -68,7 +68,7 @@ class Stream:
         """Take one message; returns the events that it causes.
 
         ``eager`` says whether windows should be closed where speech has ended, or rather be filled up.
-        An empty payload is a heartbeat: it opens no session, but its offset and ``Audio-End`` count. What is ignored of a
+        An empty payload is a heartbeat: it opens no session, but its offset, ``Audio-Flush`` and ``Audio-End`` count. What is ignored of a
         payload that can be read is an ``IgnoredPart``.
 
         Raises:
@@ -84,20 +84,28 @@ class Stream:
         if (session := self.session) is None:
             return events
         events += self._take(session, pcm, headers, lost_before, eager=eager)
+        events += self.flush() if headers.flush else []
         return events + self.end() if headers.end else events
 
-    def skip(self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False) -> list[Event]:
+    def skip(
+        self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False, flush: bool = False
+    ) -> list[Event]:
         """A payload could not be read, ``detail`` says why: a gap of 0 frames.
 
-        ``fmt`` is the format that was expected; ``end``: its headers say that the stream ends after it.
+        ``fmt`` is the format that was expected; ``end``, ``flush``: its headers say that the stream, the open windows end after it.
         """
         events = [] if self.session else self._open(fmt or self._default, None)
         events += self.session.skip(detail) if self.session else []
+        events += self.flush() if flush else []
         return events + self.end() if end else events
 
     def pause(self) -> list[Event]:
         """Audio pauses; returns the windows that were open. The session stays open."""
         return list(self.session.pause()) if self.session else []
+
+    def flush(self) -> list[Event]:
+        """The open windows end here; returns them. The session goes on."""
+        return list(self.session.flush()) if self.session else []
 
     def time_out(self, silent_s: float, *, pause_s: float, end_s: float) -> list[Event]:
         """Nothing arrived for ``silent_s`` seconds: after ``pause_s`` the open windows are closed, after ``end_s`` the session."""

@@ -10,6 +10,9 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 OVERLAP_S = 0.5
 """Audio that a full window includes after its end, and without left context the next one before its start; at most a quarter of one."""
 
+MIN_FLUSH_S = 0.25
+"""A window that would be shorter is not ended on request: hardly a word, and whisper would have a window for every payload."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:

@@ -191,6 +191,14 @@ class WindowCutter:
         self._end = frames
         return self._found(self._last_cuts(frames))
 
+    def end_window(self, samples: NDArray[np.float32], frames: int) -> list[Cut]:
+        """The open window ends with these samples, at frame ``frames`` of the run, which goes on; returns it, and any before it."""
+        self._keep(samples)
+        self._end = frames
+        cuts = self._found(self._last_cuts(frames))
+        self._end = None
+        return cuts
+
     def _found(self, cuts: Iterator[Cut]) -> list[Cut]:
         return list(islice(cuts, 1 if self._policy.replayable else None))
 

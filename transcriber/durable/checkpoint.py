@@ -34,7 +34,7 @@ class StreamResumePoint:
         contenders: who published before it.
         heard_at: when the payload with audio before it was stored.
         channels: where each channel's next window begins.
-        received, offsets, captured, skipped_at: as in a ``SessionResumePoint``.
+        received, offsets, captured, skipped_at, flushed_at: as in a ``SessionResumePoint``.
         ending: whether of the session only its ``end`` is missing.
         language, prompt: what the publisher had set by then.
     """
@@ -49,6 +49,7 @@ class StreamResumePoint:
     offsets: OffsetsSnapshot | None = None
     captured: tuple[int, datetime] | None = None
     skipped_at: int | None = None
+    flushed_at: int | None = None
     ending: bool = False
     language: str | None = None
     prompt: str = ""
@@ -90,6 +91,7 @@ def restore_session(state: SessionState, settings: Settings, network: Network | 
             captured=state.captured,
             segments=state.segments,
             skipped_at=state.skipped_at,
+            flushed_at=state.flushed_at,
         ),
     )
 
@@ -101,7 +103,8 @@ def restore_resume_point(checkpoint: Checkpoint, session: Session | None) -> Str
         return StreamResumePoint(checkpoint.seq)
     return StreamResumePoint(
         checkpoint.seq, session, state.clock, restore_contenders(state), state.heard_at, session.places if session else (),
-        state.received, _offsets(state), state.captured, state.skipped_at, state.ending, state.language, state.prompt,
+        state.received, _offsets(state), state.captured, state.skipped_at, state.flushed_at,
+        state.ending, state.language, state.prompt,
     )  # fmt: skip
 
 
@@ -137,6 +140,7 @@ def _session_state(resume_point: StreamResumePoint, session: Session, output: Se
         heard_at=resume_point.heard_at,
         captured=resume_point.captured,
         skipped_at=resume_point.skipped_at,
+        flushed_at=resume_point.flushed_at,
         places=tuple(PlaceState(**channel._asdict()) for channel in resume_point.channels),
         account=AccountState(**session.account.snapshot()),
         segments=session.segments,

@@ -65,13 +65,14 @@ class TakenPayloads:
         channels: tuple[ChannelResumePoint, ...],
         upcoming: TakenPayload,
         *,
+        flushed_at: int | None,
         ending: bool,
         language: str | None,
         prompt: str,
     ) -> StreamResumePoint:
         """Where audio resumes if the next windows begin at ``channels``; what is before is forgotten.
 
-        ``upcoming`` is the next payload to be taken; ``ending``: only the session's end follows; ``language`` and ``prompt`` are
+        ``upcoming`` is the next payload to be taken; ``flushed_at`` as in a ``SessionResumePoint``; ``ending``: only the session's end follows; ``language`` and ``prompt`` are
         what the publisher has set by now.
         """
         frame = min(replay_from(channel, session.rate) for channel in channels)
@@ -91,6 +92,7 @@ class TakenPayloads:
             first.offsets or (session.offsets.initial if session.offsets else None),
             session.capture(clock),
             session.skipped_at,
+            flushed_at,
             # The payload that ended it is not read again.
             ending=ending and first.seq > self.last_seq,
             language=language,

@@ -15,7 +15,7 @@ from transcriber.audio.codecs.pcm_payload import IgnoredPart
 from transcriber.audio.contention import REFUSALS, Contention, Verdict
 from transcriber.audio.headers import NO_HEADERS, AudioHeaders, parse_headers
 from transcriber.audio.resume_point import ChannelResumePoint
-from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started, Stream
 from transcriber.durable.checkpoint import StreamResumePoint
 from transcriber.durable.event_log import Entry, EventLog
@@ -171,7 +171,7 @@ class Windower:
         except BadInputError as error:
             self._lost = lost_before  # still to be reported
             self._output.refused(str(error))
-            events = self._audio.skip(str(error), end=headers.end)
+            events = self._audio.skip(str(error), end=headers.end, flush=headers.flush)
             if not session and self.session:
                 self.heard_at = payload.stored_at  # a session that it opens may end by itself, too
         begun = next((number for number, event in enumerate(events) if isinstance(event, Started)), None)
@@ -264,12 +264,15 @@ class Windower:
                     await self._write_window(event, arrival, ending=event.session in ending)
                 case Silence():
                     first_seq, publish = self._seq_of(event), partial(self._output.silence, event, arrival.wall)
-                    after = self._after(event.session, event.places, ending=event.session in ending)
+                    after = self._after_window(event, ending=event.session in ending)
                     self._write(publish, after, arrival, first_seq)
                 case Gap():
                     publish = partial(self._output.gap, event, arrival.wall)
                     after = self._after(event.session, event.places, ending=event.session in ending)
                     self._write(publish, after, arrival)
+                case Flushed(session, frame):
+                    after = self._after(session, session.places, flushed_at=frame)
+                    self._write(partial(self._output.flushed, event), after, arrival)
                 case IgnoredPart():
                     self._output.odd(event)
                 case Ended(session):
@@ -290,7 +293,7 @@ class Windower:
             attempts = self._log.attempts
             await self._write(partial(self._attempt, window), self._log.resume_point, arrival).stored.wait()
         first_seq = self._seq_of(window)
-        after = self._after(window.session, window.places, ending=ending)
+        after = self._after_window(window, ending=ending)
         entry = self._write(None, after, arrival, first_seq)
         entry.window = window
         entry.job = job = self._output.job(window, partial(self._log.settle, entry), self._lane, arrival)
@@ -317,15 +320,30 @@ class Windower:
         """The payload in which it begins."""
         return self._taken.holding(event.session, event.start_frame, self._upcoming(event.session)).seq
 
+    def _after_window(self, window: Window | Silence, *, ending: bool) -> StreamResumePoint:
+        flushed_at = window.start_frame + window.frames if window.flushed else None
+        return self._after(window.session, window.places, ending=ending, flushed_at=flushed_at)
+
     def _after(
-        self, session: Session, channels: tuple[ChannelResumePoint, ...], *, ending: bool = False
+        self,
+        session: Session,
+        channels: tuple[ChannelResumePoint, ...],
+        *,
+        ending: bool = False,
+        flushed_at: int | None = None,
     ) -> StreamResumePoint:
-        """Where audio resumes if the next windows begin at ``channels``; ``ending`` if the session's end follows."""
-        session_output = self._output.sessions[session]
+        """Where audio resumes if the next windows begin at ``channels``; ``ending`` if the session's end follows.
+
+        ``flushed_at``: where a flush is answered by that; None: none is.
+        """
+        session_output, before = self._output.sessions[session], self._log.resume_point
+        if flushed_at is None and before.session is session:
+            flushed_at = before.flushed_at
         return self._taken.resume_point(
             session,
             channels,
             self._upcoming(session),
+            flushed_at=flushed_at,
             ending=ending,
             language=session_output.language,
             prompt=session_output.prompt,

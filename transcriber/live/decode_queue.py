@@ -122,6 +122,7 @@ class DecodeQueue:
             self._handler.refuse(chunk, str(error), self._format, count=True)
             if headers.end:
                 await self._finish(chunk)
+            if headers.end or headers.flush:
                 self._handler.handle(self._without_samples(chunk, None))
             return
         if self._decoder and (encoding is not self._decoder.encoding or headers.session not in {None, self._session}):
@@ -172,7 +173,7 @@ class DecodeQueue:
                 match one:
                     case DecodedPiece():
                         headers = self._pending_headers._replace(
-                            content_type=one.format.content_type, offset=one.frame, end=False
+                            content_type=one.format.content_type, offset=one.frame, end=False, flush=False
                         )
                         self._handler.handle(
                             chunk._replace(data=one.data, headers=headers, lost_before=self._lost_before)

@@ -127,6 +127,8 @@ class LiveStream:
             events = self._audio.feed(payload.data, payload.headers, payload.lost_before, eager=eager)
         except BadInputError as error:
             self.refuse(payload, str(error))
+            if payload.headers.flush:
+                self._publish_events(self._audio.flush(), payload.headers, payload.arrival)
             if payload.headers.end:
                 self._publish_events(self._audio.end(payload.lost_before), payload.headers, payload.arrival)
             else:  # what was lost is still to be published

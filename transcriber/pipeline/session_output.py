@@ -98,13 +98,15 @@ class SessionOutput:
             reason=gap.reason,
             speaker=self._label(gap.channel),
             detail=None if gap.detail is None else _one_line(gap.detail),
+            flushed=gap.flushed,
         )
         rev = 0 if gap.frames else self.unknown_gaps
         self._put(message, rev=rev, channel=gap.channel or 0, traceparent=traceparent)
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
         place = self._range(silence.start_frame, silence.frames, received_at)
-        self._put(SilenceMessage(**place, speaker=self._label(silence.channel)), channel=silence.channel)
+        message = SilenceMessage(**place, speaker=self._label(silence.channel), flushed=silence.flushed)
+        self._put(message, channel=silence.channel)
 
     def final(
         self,
@@ -123,7 +125,14 @@ class SessionOutput:
             timing = _timing(job, transcript)
             record(timing)
             fields = self._transcribed(window, window.channel, transcript, received_at)
-            return Final(**fields, rev=0, model=model, timing=timing, speech_final=window.cut.speech_final)
+            return Final(
+                **fields,
+                rev=0,
+                model=model,
+                timing=timing,
+                speech_final=window.cut.speech_final,
+                flushed=window.flushed,
+            )
 
         self._sink.put(build, traceparent, channel=window.channel)
 

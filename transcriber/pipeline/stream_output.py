@@ -14,7 +14,7 @@ from transcriber.audio.codecs.pcm_payload import IgnoredPart
 from transcriber.audio.contention import Verdict
 from transcriber.audio.frame_account import FrameOutcome
 from transcriber.audio.headers import AudioHeaders
-from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
 from transcriber.engine.job import Job, Lane, Outcome, Settle
@@ -106,6 +106,8 @@ class StreamOutput:
                     self.silence(event, arrival.wall)
                 case Gap():
                     self.gap(event, arrival.wall)
+                case Flushed():
+                    self.flushed(event)
                 case IgnoredPart():
                     self.odd(event)
                 case Ended(session):
@@ -252,7 +254,9 @@ class StreamOutput:
                 outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
             )
             place = window.start_frame, window.frames
-            gap = Gap(session, *place, outcome.reason, window.places, window.channel, str(outcome))
+            gap = Gap(
+                session, *place, outcome.reason, window.places, window.channel, str(outcome), flushed=window.flushed
+            )
             self._publish_gap(gap, received_at, traceparent)
         self.end_if_complete(session)
 
@@ -290,6 +294,11 @@ class StreamOutput:
             self.refused(gap.detail or "")
         gap.session.account.settle(gap.outcome, gap.start_frame, gap.frames, gap.channel)
         self._publish_gap(gap, received_at)
+
+    def flushed(self, flushed: Flushed) -> None:
+        """A flush with nothing to end, or too little."""
+        self.counters.flushes_empty += 1
+        self.sessions[flushed.session].status("flushed", flushed.frame)
 
     def ended(self, session: Session) -> None:
         """``session`` has no more audio; its ``end`` follows its last window."""

@@ -102,6 +102,7 @@ class SessionState(StateModel):
     heard_at: AwareDatetime | None = Field(description="when audio was last stored before that")
     captured: tuple[int, AwareDatetime] | None = Field(description="a frame, and when it was captured")
     skipped_at: int | None = Field(description="frame at which unreadable payloads were last reported")
+    flushed_at: int | None = Field(None, description="frame at which an `Audio-Flush` was last answered")
     places: tuple[PlaceState, ...]
     account: AccountState
     segments: int = Field(ge=0)

@@ -26,7 +26,7 @@ SkippedRevision = Literal["same", "shorter", "doubted", "busy", "suspect", "gone
 """Why a second pass gives no ``revision``: its text is the same, or shorter; a guard doubts it, or it is less likely; there was no time;
 an earlier daemon may have died of it; or its audio is no longer stored."""
 
-StreamState = Literal["started", "stalled", "silent", "contended", "resumed"]
+StreamState = Literal["started", "stalled", "silent", "contended", "resumed", "flushed"]
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 """Of a file job."""
@@ -52,6 +52,8 @@ Speaker = Annotated[
         " null: all, or not distinguished"
     ),
 ]
+
+Flushed = Annotated[bool, Field(description="the window ended here because the publisher asked for it: `Audio-Flush`")]
 
 
 class Word(MessageModel):
@@ -140,6 +142,7 @@ class Final(Transcribed):
     """The text of a window; changes only through a `revision`."""
 
     type: Literal["final"] = "final"
+    flushed: Flushed = False
 
 
 class Partial(Transcribed):
@@ -163,6 +166,7 @@ class Silence(Message):
 
     type: Literal["silence"] = "silence"
     speaker: Speaker
+    flushed: Flushed = False
 
 
 class Gap(Message):
@@ -177,6 +181,7 @@ class Gap(Message):
         pattern="^[ -~]*$",
         description="more than `reason` says, such as what is wrong with a payload: one line; null: nothing",
     )
+    flushed: Flushed = False
 
 
 class Status(Message):

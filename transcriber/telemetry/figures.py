@@ -62,6 +62,7 @@ class Counters:
     )
     chunks_odd: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(IgnoredReason), 0))
     chunks_filtered: int = 0
+    flushes_empty: int = 0
     partials: int = 0
     language_changes: int = 0
     publish_retries: int = 0

@@ -63,6 +63,9 @@ INSTRUMENTS = (
     Instrument("transcriber.chunks.dropped", "counter", "{chunk}", "payloads dropped, by reason"),
     Instrument("transcriber.chunks.odd", "counter", "{oddity}", "headers and odd bytes ignored, by reason"),
     Instrument("transcriber.chunks.filtered", "counter", "{window}", "windows without speech, not transcribed"),
+    Instrument(
+        "transcriber.flushes.empty", "counter", "{flush}", "`Audio-Flush` answered by `status`, as too little was open"
+    ),
     Instrument("transcriber.buffer.size", "gauge", "{sample}", "16 kHz samples in the open windows"),
     Instrument(
         "transcriber.rtf", "gauge", "", "time of a job over that of a whole window: the median of the last seven"

@@ -19,7 +19,7 @@ from transcriber.audio.headers import NO_HEADERS
 from transcriber.audio.offsets import OffsetsSnapshot
 from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint, replay_from
-from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Started, Stream
 from transcriber.audio.vad.detector import FRAME_SAMPLES
 from transcriber.audio.vad.silero import Silero
@@ -36,7 +36,7 @@ ODD_FORMATS = FORMATS | st.builds(AudioFormat, st.just(SampleFormat.S16LE), st.s
 
 
 class Step(NamedTuple):
-    """What comes next: ``kind`` is audio, unfit, bad, pause, lost or close."""
+    """What comes next: ``kind`` is audio, unfit, bad, pause, flush, lost or close."""
 
     kind: str
     payload: bytes = b""
@@ -47,7 +47,7 @@ class Step(NamedTuple):
 class KeptEvent(NamedTuple):
     """An event, and what was kept with it."""
 
-    event: Window | Silence | Gap
+    event: Window | Silence | Gap | Flushed
     step: int
     kept: str
 
@@ -65,10 +65,10 @@ class Fed(NamedTuple):
 class Recording:
     """Hands steps to a session, and keeps what another one needs to resume; as JSON, so that no object is shared."""
 
-    def __init__(self, session, skipped_at=None):
+    def __init__(self, session, skipped_at=None, flushed_at=None):
         self.session = session
         self.emitted: list[KeptEvent] = []
-        self.skipped_at = skipped_at
+        self.skipped_at, self.flushed_at = skipped_at, flushed_at
 
     def take(self, number, step, *, lost=True):
         session = self.session
@@ -78,6 +78,8 @@ class Recording:
                 events = session.skip("it is broken")
             case "pause":
                 events = session.pause()
+            case "flush":
+                events = session.flush()
             case "unfit":
                 events = session.feed(step.payload, offset=step.offset, unusable="it is broken")
             case "close":
@@ -87,25 +89,33 @@ class Recording:
                 events = session.feed(
                     step.payload, offset=step.offset, captured_at=step.captured_at, lost_before=reason
                 )
-        assert session.places == (events[-1].places if events else session.places)
+        places = [event.places for event in events if not isinstance(event, Flushed)]
+        assert session.places == (places[-1] if places else session.places)
         for event in events:
+            if isinstance(event, Flushed):
+                self.flushed_at = event.frame
+                self.emitted.append(KeptEvent(event, number, self._kept(event, session.places)))
+                continue
             assert event.frames or isinstance(event, Gap)
             settle(session, event)
+            if event.flushed:
+                self.flushed_at = event.start_frame + event.frames
             if isinstance(event, Gap) and event.reason == "bad_input" and not event.frames:
                 self.skipped_at = event.start_frame
-            self.emitted.append(KeptEvent(event, number, self._kept(event)))
+            self.emitted.append(KeptEvent(event, number, self._kept(event, event.places)))
         return Fed(before, session.clock - (session.received - received), session.clock, received, offsets)
 
-    def _kept(self, event):
-        start = min(replay_from(place, event.session.rate) for place in event.places)
+    def _kept(self, event, places):
+        start = min(replay_from(place, event.session.rate) for place in places)
         capture = event.session.capture(start)
         return json.dumps(
             {
-                "places": event.places,
+                "places": places,
                 "account": event.session.account.snapshot(),
                 "captured": capture and [capture[0], capture[1].isoformat()],
                 "segments": event.session.segments,
                 "skipped_at": self.skipped_at,
+                "flushed_at": self.flushed_at,
             }
         )
 
@@ -138,12 +148,15 @@ def bookmark(kept, clock, received, offsets):
         captured and (captured[0], datetime.fromisoformat(captured[1])),
         said["segments"],
         said["skipped_at"],
+        said["flushed_at"],
     )
 
 
 def described(event):
     """All of an event but its session."""
-    place = type(event).__name__, event.channel, event.start_frame, event.frames, event.places
+    if isinstance(event, Flushed):
+        return "Flushed", event.frame
+    place = type(event).__name__, event.channel, event.start_frame, event.frames, event.places, event.flushed
     match event:
         case Window(cut=cut):
             speech_heard = None if cut.speech is None else cut.speech.tobytes()
@@ -165,15 +178,16 @@ def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
     fed = [first.take(number, step) for number, step in enumerate(steps)]
     rate = first.session.rate
     for index in wanted(len(first.emitted)):
-        event, step, kept = first.emitted[index]
-        start = min(replay_from(place, rate) for place in event.places)
+        _, step, kept = first.emitted[index]
+        places = tuple(ChannelResumePoint(*place) for place in json.loads(kept)["places"])
+        start = min(replay_from(place, rate) for place in places)
         # A payload that is a gap is not needed once that is published.
         coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
         again = min(coming, next((n for n, one in enumerate(fed) if one.end > start), coming))
         clock = fed[again].start if start >= fed[again].start else fed[again].before
         mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
-        other = Recording(new_session(mark), json.loads(kept)["skipped_at"])
-        assert other.session.places == event.places
+        other = Recording(new_session(mark), json.loads(kept)["skipped_at"], mark.flushed_at)
+        assert other.session.places == places
         # A daemon that resumes knows whether the gap before its first message was published.
         to_report = any(
             isinstance(later.event, Gap) and later.step == again and later.event.reason == "slow_consumer"
@@ -195,7 +209,7 @@ def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
 @st.composite
 def happenings(draw):
     """What befalls a recording, payload by payload: holes, echoes, pauses and rubbish, mostly nothing."""
-    kinds = st.sampled_from(["audio"] * 12 + ["hole", "echo", "bad", "unfit", "pause", "lost"])
+    kinds = st.sampled_from(["audio"] * 12 + ["hole", "echo", "bad", "unfit", "pause", "flush", "flush", "lost"])
     return draw(
         st.lists(st.tuples(kinds, st.integers(1, 4_000) | st.integers(1, 90_000), st.booleans()), max_size=60)
     ), draw(st.booleans())
@@ -213,7 +227,7 @@ def steps_of(payload, fmt, sizes, befallen):
             case "echo":
                 steps.append(Step("audio", last, 777 + clock - len(last) // fmt.frame_bytes if with_offsets else None))
                 clock += 0 if with_offsets else len(last) // fmt.frame_bytes
-            case "bad" | "pause":
+            case "bad" | "pause" | "flush":
                 steps += [Step(kind)] * (1 + size % 2)
         captured_at = NOON + timedelta(milliseconds=clock) if timed else None
         offset = 777 + clock if with_offsets else None

@@ -323,6 +323,25 @@ def test_another_session_id_or_format_ends_the_session():
     assert source.session.rate == 16_000
 
 
+def test_a_flush_ends_the_window_where_it_is_and_the_next_one_has_its_left_context():
+    source = Stream(
+        AudioFormat(rate=48_000), WindowPolicy(25.0, left_context_s=2.0), None, max_hole_s=600, new_id=lambda: "id"
+    )
+    source.feed(audio(48_000), NO_HEADERS)
+
+    (flushed,) = source.feed(audio(480), AudioHeaders(flush=True))
+    source.feed(audio(24_000), NO_HEADERS)
+    following, ended = source.feed(b"", AudioHeaders(flush=True, end=True))
+
+    assert (flushed.frames, flushed.flushed, len(flushed.cut.samples)) == (48_480, True, 16_160)
+    assert (following.start_frame, following.frames, following.cut.lead_s) == (48_480, 24_000, 1.01)
+    assert isinstance(ended, Ended)
+
+
+def test_a_flush_without_a_session_opens_none():
+    assert stream().feed(b"", AudioHeaders(flush=True)) == []
+
+
 def test_a_heartbeat_opens_no_session():
     source = stream()
 
