@@ -72,7 +72,7 @@ def test_streams_daemons_and_their_words_are_on_the_start_page(browser, stub):
         assert "Speaker 1" in first.inner_text()
         assert "speaking" in first.inner_text()
         assert first.locator("meter").evaluate("meter => meter.value") == -20
-        assert ["stalled", "2.3 s lost"] == [text for text in ("stalled", "2.3 s lost") if text in second.inner_text()]
+        assert [text for text in ("stalled", "2.3 s lost") if text in second.inner_text()] == ["stalled", "2.3 s lost"]
 
 
 def test_agreed_words_are_firm_guesses_grey_and_a_final_takes_their_place(browser, stub):
