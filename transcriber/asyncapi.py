@@ -25,7 +25,8 @@ from transcriber.schema.messages import (
     Silence,
     Status,
 )
-from transcriber.schema.subjects import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
+from transcriber.schema.stream_figures import StreamFigures
+from transcriber.schema.subjects import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, STREAMS_SUBJECT, SUBMIT_SUBJECT
 from transcriber.text.results import Form, Task
 
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
@@ -119,6 +120,12 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
             "receiveAudio": _operation("receive", "audio", "Audio to be transcribed."),
             "sendTranscript": _operation("send", "transcripts", "Text, and the outcome of every frame."),
             "sendMetrics": _operation("send", "metrics", "The daemon's metrics, every `METRICS_NATS_SECS` seconds."),
+            "sendStreams": _operation(
+                "send",
+                "streams",
+                "The state of all streams, every `STREAM_STATUS_SECS` seconds while anything changes.",
+            ),
+            "answerStreams": _request("streamRequests", "streams", "The same at once, from each daemon; in pages."),
             "answerRequest": _request("requests", "text", "The text of a clip, in one message (`SERVICE=1`)."),
             "answerSubmission": _request(
                 "submissions", "answer", "Submit a file of the bucket AUDIO_FILES as a job (`FILES=1`)."
@@ -150,11 +157,16 @@ def _channels(settings: Settings) -> dict[str, Any]:
             "messages": {"metrics": _ref("messages", "metrics")},
             "parameters": {"instance": {"description": "name of the daemon"}},
         },
+        "streams": {
+            **_channel(f"{STREAMS_SUBJECT}.{{instance}}", "streams"),
+            "parameters": {"instance": {"description": "name of the daemon"}},
+        },
+        "streamRequests": _channel(STREAMS_SUBJECT, "streamRequest"),
         "requests": _channel(REQUEST_SUBJECT, "request"),
         "submissions": _channel(SUBMIT_SUBJECT, "submission"),
         "cancellations": _channel(CANCEL_SUBJECT, "cancellation"),
         # Each request names the subject of its reply.
-        "replies": _channel(None, "text", "answer", "refusal"),
+        "replies": _channel(None, "text", "answer", "streams", "refusal"),
         "records": {
             **_channel(f"{RECORD_SUBJECT}.{{job}}", "record"),
             "parameters": {"job": {"description": "id of the job, `job=` and then `[A-Za-z0-9_-]{1,60}`"}},
@@ -217,6 +229,16 @@ def _service_messages() -> dict[str, Any]:
             "headers": _headers(_REQUEST_HEADERS),
             "payload": {"type": "string", "format": "binary"},
         },
+        "streamRequest": {
+            "name": "streamRequest",
+            "summary": "A request for the state of all streams; what it holds is ignored.",
+            "payload": {"type": "string"},
+        },
+        "streams": {
+            "name": "streams",
+            "summary": (StreamFigures.__doc__ or "").partition("\n")[0],
+            "payload": _ref("schemas", StreamFigures.__name__),
+        },
         "text": {
             "name": "text",
             "summary": "The text in the requested format: `json` and `verbose_json` are an object, the others are plain text.",
@@ -254,7 +276,7 @@ def _headers(descriptions: dict[str, str]) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        *((model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics)),
+        *((model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics, StreamFigures)),
         *((model, "validation") for model in JOB_MODELS.values()),
     ]
     _, definitions = models_json_schema(models, by_alias=True, ref_template="#/components/schemas/{model}")

@@ -7,6 +7,7 @@
 | ``endpoints.run`` | cancelled | a crash |
 | ``_tick`` | cancelled | a crash |
 | ``_report_metrics`` (unless switched off) | cancelled | a crash |
+| ``reports.run`` (unless switched off) | cancelled | a crash |
 | ``connection.watch`` | cancelled | what ``connection.closed`` does |
 | ``pool.crashed`` | a worker's thread died | what killed it |
 | ``connection.closed`` | the connection is closed for good, or a handler raised | ``ConnectionError``, or that |
@@ -38,6 +39,7 @@ from transcriber.health import Health
 from transcriber.live.ingest import LiveIngest
 from transcriber.logs import RateLimited
 from transcriber.pipeline.runtime import Runtime
+from transcriber.pipeline.stream_watch import StreamReports, StreamWatch
 from transcriber.tasks import cancel
 from transcriber.telemetry import Telemetry
 
@@ -92,6 +94,7 @@ class _Service:
         self._publisher: Publisher
         self._ingest: LiveIngest | DurableIngest
         self._endpoints: Endpoints
+        self._reports: StreamReports | None = None
 
     async def run(self, stop: asyncio.Future[None]) -> None:
         """Start, run until ``stop`` or a crash, stop."""
@@ -112,6 +115,8 @@ class _Service:
         }
         if self._settings.metrics_nats_secs:
             work["metrics"] = self._report_metrics()
+        if self._reports:
+            work["streams"] = self._reports.run()
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         watched: set[asyncio.Future[None]] = {stop, self._connection.closed, *tasks}
         done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +170,10 @@ class _Service:
         self._telemetry.start()  # from now on its threads read the figures
         await ingest.subscribe()
         await self._endpoints.start()
+        if interval_s := settings.stream_status_secs:
+            watch = StreamWatch(ingest.streams)
+            self._reports = StreamReports(connection, watch, self._telemetry.instance, interval_s)
+            await self._reports.start()
         self._health.started(
             ready={
                 "connected": lambda: connection.connected,

@@ -44,11 +44,13 @@ CONFIG = Path(__file__).parents[2] / "k8s/nats/nats.conf"
 FILES = ("OBJ_AUDIO_FILES", "OBJ_TRANSCRIPTS", "JOBS", "JOB_RECORDS")
 """The streams that files need beside TRANSCRIPTS."""
 
+FIGURES = "transcriber.streams.pod-1"
+
 PUBLISH = {
     "PUBLISHER_RADIO_7": {"audio.radio-7"},
     "READER": set(),
     "ASKER": {"transcriber.transcribe"},
-    "DAEMON_RADIO_7": {"transcripts.radio-7.final", "transcripts.radio-7.end", "transcriber.metrics.pod-1"},
+    "DAEMON_RADIO_7": {"transcripts.radio-7.final", "transcripts.radio-7.end", "transcriber.metrics.pod-1", FIGURES},
     "DAEMON_ALL": {
         "transcripts.radio-7.final",
         "transcripts.radio-7.end",
@@ -56,11 +58,13 @@ PUBLISH = {
         "transcripts.job=1.final",
         "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
+        FIGURES,
     },
     "DURABLE_RADIO_7": {
         "transcripts.radio-7.final",
         "transcripts.radio-7.end",
         "transcriber.metrics.pod-1",
+        FIGURES,
         "$JS.API.STREAM.INFO.AUDIO",
         "$JS.API.STREAM.INFO.TRANSCRIPTS",
         "$JS.API.STREAM.MSG.GET.AUDIO",
@@ -78,6 +82,7 @@ PUBLISH = {
         "transcripts.job=1.final",
         "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
+        FIGURES,
         "$JS.API.STREAM.INFO.AUDIO",
         "$JS.API.STREAM.INFO.TRANSCRIPTS",
         "$JS.API.STREAM.MSG.GET.AUDIO",
@@ -98,6 +103,7 @@ PUBLISH = {
         "transcripts.job=1.final",
         "transcripts.job=1.progress",
         "transcriber.metrics.pod-1",
+        FIGURES,
         "transcriber.jobs.job=1",
         "transcriber.records.job=1",
         "$O.AUDIO_FILES.M.eA==",
@@ -150,8 +156,8 @@ TRANSCRIPTS = {
 PROGRESS = "transcripts.job=1.progress"
 METRICS = {"transcriber.metrics.pod-1", "transcriber.metrics.pod-1.more"}
 
-SERVICE = {"$SRV.PING", "$SRV.>"}
-"""What the library that answers requests needs; the requests themselves come to a queue group only."""
+SERVICE = {"$SRV.PING", "$SRV.>", "transcriber.streams"}
+"""What the library that answers requests needs, whose requests come to a queue group only; and what every daemon answers."""
 
 QUEUES = {
     **{
@@ -175,7 +181,14 @@ SUBSCRIBE = {
     "DAEMON_FILES": {"_INBOX_daemon-files.1", "audio.none"} | SERVICE,
     "SUBMITTER": {"_INBOX_submitter.1", "transcripts.*.progress", PROGRESS},
     "PROVISIONER": {"_INBOX_provisioner.1"},
-    "METRICS_READER": {"_INBOX_metrics-reader.1", "transcriber.metrics.*", "transcriber.metrics.>"} | METRICS,
+    "METRICS_READER": {
+        "_INBOX_metrics-reader.1",
+        "transcriber.metrics.*",
+        "transcriber.metrics.>",
+        "transcriber.streams.*",
+        FIGURES,
+    }
+    | METRICS,
 }
 """Of ``SUBJECTS`` and ``PATTERNS``, those a user may subscribe to; all others are denied."""
 
@@ -211,6 +224,8 @@ SUBJECTS = {
     "audio.radio-7.more",
     *TRANSCRIPTS,
     *METRICS,
+    "transcriber.streams",
+    FIGURES,
     PROGRESS,
     *(f"transcriber.{name}" for name in ("transcribe", "submit", "cancel", "jobs.job=1", "records.job=1")),
     "_INBOX.1",
@@ -231,7 +246,7 @@ SUBJECTS = {
     "news",
 }
 PATTERNS = {">", "$O.>", "*.*", "audio.*", "audio.>", "*.radio-7", "transcripts.*.*", "transcripts.*.progress", "transcripts.>",
-            "transcriber.metrics.*", "transcriber.metrics.>", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
+            "transcriber.metrics.*", "transcriber.metrics.>", "transcriber.streams.*", "transcriber.>", "_INBOX.>", "$JS.>", "$SRV.>", "$SYS.>"}  # fmt: skip
 
 
 def new_seed():

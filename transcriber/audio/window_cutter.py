@@ -43,6 +43,9 @@ SETTLED_FRAMES = 31
 PAUSE_FRAMES, SOON_FRAMES = 5, 8
 """Silence longer than within most words, so that speech may be ending; and how many frames before a window closes that counts."""
 
+SPEAKING_FRAMES = 16
+"""Half a second: the time after speech in which somebody still counts as speaking."""
+
 BEFORE_S = 2
 """Speech probabilities are kept for so many seconds before a window."""
 
@@ -122,6 +125,21 @@ class WindowCutter:
     def last_speech(self) -> int:
         """Number of the last 32 ms of the run that held speech; without a detector, the last of all."""
         return self._tracker.last_speech if self._detector else self._pushed // FRAME_SAMPLES
+
+    @property
+    def speaking(self) -> bool | None:
+        """Whether somebody speaks, as far as audio was examined; None without a detector."""
+        return has_speech(self._speech[-SPEAKING_FRAMES:], self._policy.speech_threshold) if self._detector else None
+
+    def latest(self, samples: int) -> NDArray[np.float32]:
+        """At most so many samples before the end of those that are kept, (n,) float32 at 16 kHz."""
+        found: list[NDArray[np.float32]] = []
+        for block in reversed(self._samples):
+            if samples <= 0:
+                break
+            found.insert(0, block[-samples:])
+            samples -= len(block)
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
     @property
     def pauses(self) -> bool:

@@ -8,7 +8,7 @@ daemon needs, and one daemon at a time is the owner of the stream.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from transcriber.audio.session import Session
 from transcriber.durable.backfill import Backfill
@@ -24,6 +24,7 @@ from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.errors import BrokerError, FencedError, JetStreamError, RefusedError, UnansweredError
 from transcriber.pipeline.runtime import Runtime
+from transcriber.pipeline.session_output import SessionOutput
 from transcriber.pipeline.sinks import BufferedSink
 from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.schema.checkpoint import Checkpoint
@@ -102,6 +103,11 @@ class DurableStream:
     def session(self) -> Session | None:
         """The open session."""
         return self._windower.session
+
+    @property
+    def outputs(self) -> Mapping[Session, SessionOutput]:
+        """The open session and those with text pending; none while another daemon is the owner."""
+        return {} if self.fenced else self._output.sessions
 
     @property
     def stalled(self) -> bool:

@@ -19,6 +19,7 @@ from transcriber.live.decode_queue import DecodeQueue, PayloadHandler
 from transcriber.live.payload import LivePayload
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import SecondPass
+from transcriber.pipeline.session_output import SessionOutput
 from transcriber.pipeline.stream_output import CONTENTION_STATES, StreamOutput
 from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import GapReason
@@ -80,6 +81,11 @@ class LiveStream:
     def decoding(self) -> bool:
         """Whether chunks wait to be decoded."""
         return self._decode_queue is not None and self._decode_queue.busy
+
+    @property
+    def outputs(self) -> Mapping[Session, SessionOutput]:
+        """The open session and those with text pending."""
+        return self._output.sessions
 
     @property
     def stalled(self) -> bool:

@@ -1,11 +1,12 @@
 """What live and durable ingest have in common: the streams that are served, and their figures."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from transcriber.audio.resampler import output_samples
 from transcriber.audio.session import Session
+from transcriber.pipeline.session_output import SessionOutput
 
 
 class Served(Protocol):
@@ -16,6 +17,9 @@ class Served(Protocol):
 
     @property
     def stalled(self) -> bool: ...
+
+    @property
+    def outputs(self) -> Mapping[Session, SessionOutput]: ...
 
 
 Stream = TypeVar("Stream", bound=Served)

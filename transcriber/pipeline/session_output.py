@@ -46,6 +46,9 @@ class SessionOutput:
         speakers: one for each channel that is transcribed separately, or one for all.
         parent: ``traceparent`` of the latest payload that had one.
         stalled, silent: states that were published.
+        shown_state: the latest that lasts: all but ``flushed``.
+        last_text_at: when the latest words were sent; None: none were.
+        lag_s: seconds from the arrival (durable: the storage) of the audio of the latest text, silence or gap until that was sent.
         counted_overlap: frames received twice, as far as they are counted.
         odd_unit: whether a warning was logged that offsets do not count frames.
         noticed: whether a warning was logged about the mixed channels.
@@ -62,6 +65,9 @@ class SessionOutput:
         self.speakers = [ChannelState(settings) for _ in range(session.channels)]
         self.parent: str | None = None
         self.stalled = self.silent = self.odd_unit = False
+        self.shown_state: StreamState = "started"
+        self.last_text_at: datetime | None = None
+        self.lag_s = 0.0
         self.counted_overlap = 0
         self.noticed = False
         self._stream = stream
@@ -83,6 +89,7 @@ class SessionOutput:
         """Resume from another daemon's state."""
         self.language, self.prompt, self.parent = state.language, state.prompt, state.traceparent
         self.statuses, self.unknown_gaps = state.statuses, state.unknown_gaps
+        self.shown_state = "resumed"
         self.speakers = [ChannelState(self._settings, speaker) for speaker in state.speakers]
 
     def status(self, state: StreamState, frame: int | None = None) -> None:
@@ -90,9 +97,12 @@ class SessionOutput:
         at = self._session.clock if frame is None else frame
         self._put(Status(**self._range(at, 0, datetime.now(UTC)), state=state), rev=self.statuses)
         self.statuses += 1
+        if state != "flushed":
+            self.shown_state = state
 
     def gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
         self.unknown_gaps += not gap.frames
+        self._note_sent(received_at)
         message = GapMessage(
             **self._range(gap.start_frame, gap.frames, received_at),
             reason=gap.reason,
@@ -104,6 +114,7 @@ class SessionOutput:
         self._put(message, rev=rev, channel=gap.channel or 0, traceparent=traceparent)
 
     def silence(self, silence: Silence, received_at: datetime) -> None:
+        self._note_sent(received_at)
         place = self._range(silence.start_frame, silence.frames, received_at)
         message = SilenceMessage(**place, speaker=self._label(silence.channel), flushed=silence.flushed)
         self._put(message, channel=silence.channel)
@@ -124,6 +135,7 @@ class SessionOutput:
         def build() -> Final:
             timing = _timing(job, transcript)
             record(timing)
+            self._note_sent(received_at, transcript.text)
             fields = self._transcribed(window, window.channel, transcript, received_at)
             return Final(
                 **fields,
@@ -172,6 +184,7 @@ class SessionOutput:
         """Text so far; ``window`` is the open one as far as it was transcribed."""
 
         def build() -> Partial:
+            self._note_sent(received_at, transcript.text)
             fields = self._transcribed(window, window.channel, transcript, received_at)
             return Partial(**fields, rev=rev, model=model, timing=_timing(job, transcript), speech_final=False)
 
@@ -201,6 +214,13 @@ class SessionOutput:
         traceparent: str | None = None,
     ) -> None:
         self._sink.put(lambda: message, traceparent or self.parent or self._own_traceparent, rev, channel)
+
+    def _note_sent(self, received_at: datetime, text: str = "") -> None:
+        """Text, a silence or a gap is sent, of audio that arrived at ``received_at``."""
+        now = datetime.now(UTC)
+        self.lag_s = max(0.0, (now - received_at).total_seconds())
+        if text.strip():
+            self.last_text_at = now
 
     def _label(self, channel: int | None) -> str | None:
         """The channel's ``speaker``, where channels are transcribed separately."""

@@ -3,6 +3,9 @@
 import re
 
 REQUEST_SUBJECT, SUBMIT_SUBJECT, CANCEL_SUBJECT = "transcriber.transcribe", "transcriber.submit", "transcriber.cancel"
+STREAMS_SUBJECT = "transcriber.streams"
+"""Of requests for the state of all streams; a daemon publishes its own with its name as last token."""
+
 JOB_SUBJECT, RECORD_SUBJECT = "transcriber.jobs", "transcriber.records"
 """Of the job queue and of the job records; the job's id follows as last token."""
 

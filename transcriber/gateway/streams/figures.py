@@ -18,10 +18,11 @@ from transcriber.gateway.runtime import runtime_of
 from transcriber.gateway.streams.listeners import SEND_S, Audience
 from transcriber.schema.messages import Metrics
 from transcriber.schema.stream_figures import StreamFigure, StreamFigures
+from transcriber.schema.subjects import STREAMS_SUBJECT
 
 log = logging.getLogger(__name__)
 
-STREAMS_SUBJECT, METRICS_SUBJECT = "transcriber.streams", "transcriber.metrics"
+METRICS_SUBJECT = "transcriber.metrics"
 
 ANSWER_S, FURTHER_S = 0.5, 0.05
 """For the first answer of a daemon, and for those of others after it."""
