@@ -1,9 +1,14 @@
 """The state of streams, from a real daemon: while audio comes, in reply to a request, and after the end."""
 
+import asyncio
+import json
 from itertools import pairwise
+
+from websockets.asyncio.client import connect
 
 from tests.support.audio import level, speak
 from tests.support.daemon import Daemon
+from tests.support.gateway import GatewayProcess
 from tests.support.waiting import PATIENCE_S, settled, until
 from transcriber.schema.stream_figures import StreamFigures
 
@@ -53,3 +58,19 @@ async def test_figures_come_while_a_stream_runs_on_request_and_once_more_at_its_
     assert [(one.session, one.state, one.received_frames) for one in after.streams] == [
         ("take-1", "ended", 3 * RATE // 2)
     ]
+
+
+async def test_a_live_session_resumes_through_the_gateway_where_the_daemon_is(broker, tmp_path):
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, STREAM_STATUS_SECS=60):
+        with GatewayProcess(broker.url) as gateway:
+            url = f"{gateway.websocket_url}/v1/streams/s/audio?session=take-1"
+            begun = []
+            for _ in range(2):
+                async with asyncio.timeout(PATIENCE_S), connect(url) as socket:
+                    begun.append(json.loads(await socket.recv()))
+                    await socket.send(level(1, RATE))
+                    while json.loads(await socket.recv()).get("frames") != len(begun) * RATE:
+                        pass
+                    socket.transport.abort()
+
+    assert [(one["position"], one["resumed"]) for one in begun] == [(0, False), (RATE, True)]
