@@ -19,6 +19,7 @@ from transcriber.audio.window_cutter import (
     HELD_BACK_FRAMES,
     MIN_SILENCE_FRAMES,
     PRE_ROLL_FRAMES,
+    SPEAKING_FRAMES,
     WindowCutter,
 )
 from transcriber.audio.window_policy import WindowPolicy
@@ -443,3 +444,23 @@ def test_the_open_window_knows_whether_there_was_speech_and_how_far_it_was_detec
 
     assert states == [(False, -1, 20), (False, 21, 22), (True, 22, 23), (True, 22, 33)]
     assert (deaf.spoken, deaf.last_speech) == (True, 20)
+
+
+def test_somebody_speaks_until_half_a_second_after_speech():
+    open_one, said = cutter(endpoint_s=0), speech(30)
+    shown = [open_one.speaking]
+    for samples in (said, silence(SPEAKING_FRAMES - MIN_SPEECH_FRAMES), silence(MIN_SPEECH_FRAMES)):
+        open_one.push(samples)
+        shown.append(open_one.speaking)
+
+    assert shown == [False, True, True, False]
+    assert WindowCutter(RATE, WindowPolicy(5.0), None).speaking is None
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 99, 100, 101, 250, 1_000])
+def test_the_latest_samples_are_those_pushed_last_however_they_were_sliced(wanted):
+    samples, source = hiss(250), WindowCutter(RATE, WindowPolicy(5.0), None)
+    for begin in range(0, 250, 100):
+        source.push(samples[begin : begin + 100])
+
+    np.testing.assert_array_equal(source.latest(wanted), samples[max(0, 250 - wanted) :])
