@@ -39,10 +39,7 @@ def opened(browser, url, **options):
     page = context.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on(
-        "console",
-        lambda line: line.type == "error" and "Content Security Policy" in line.text and errors.append(line.text),
-    )
+    page.on("console", lambda line: errors.extend([line.text] if "Content Security Policy" in line.text else []))
     try:
         page.goto(url)
         yield page

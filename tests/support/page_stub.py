@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -55,7 +56,7 @@ class PageStub:
                 await started(sockets)
                 ready.set()
 
-            self._server.startup = startup
+            self._server.startup = startup  # type: ignore[method-assign]
             await self._server.serve()
 
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
@@ -114,7 +115,7 @@ class PageStub:
             return JSONResponse({"streams": self.figures})
 
         async def changes():
-            queue = asyncio.Queue()
+            queue: asyncio.Queue[ServerSentEvent] = asyncio.Queue()
             self._watchers.add(queue)
             try:
                 yield ServerSentEvent(json.dumps({"streams": self.figures}), event="streams")
@@ -129,13 +130,13 @@ class PageStub:
         async with request.form() as form:
             self.uploads.append({name: value for name, value in form.items() if isinstance(value, str)})
             self.uploads[-1]["bytes"] = len(await form["file"].read())
-        segment = {"id": 0, "start": 0.0, "end": 1.5, "text": " Tide <b>is</b> turning."}
+        segment: dict[str, Any] = {"id": 0, "start": 0.0, "end": 1.5, "text": " Tide <b>is</b> turning."}
         whole = {"text": segment["text"].strip(), "duration": 1.5, "segments": [segment], "gaps": []}
         return self._refused(request) or JSONResponse(whole)
 
     async def _transcript(self, websocket):
         await websocket.accept()
-        queue = asyncio.Queue()
+        queue: asyncio.Queue[str] = asyncio.Queue()
         listeners = self._listeners.setdefault(websocket.path_params["stream"], set())
         listeners.add(queue)
         reading = asyncio.create_task(websocket.receive())

@@ -63,7 +63,7 @@ def test_streams_daemons_and_their_words_are_on_the_start_page(browser, stub):
         heard(page, stub)
         stub.say(**message("final", 1, text="Pilot boat, over.", speaker="1"))
         metrics = {"transcriber.queue.depth": 2, "transcriber.queue.capacity": 16, "transcriber.worker.busy": 0.42}
-        metrics["transcriber.jobs.dropped"] = {"queue_full": 3}
+        metrics |= {"transcriber.jobs.dropped": {"queue_full": 3}}
         stub.show("metrics", {"instance": "harbour", "metrics": metrics})
 
         page.get_by_text("Pilot boat, over.").wait_for()
