@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 from transcriber.cli_arguments import CLIENT_SETTINGS, add_settings
 from transcriber.config import Settings, load_settings
-from transcriber.errors import ConfigError
 from transcriber.models.command import shown
 from transcriber.tasks import interrupt_on_sigterm
 
@@ -32,9 +31,6 @@ PROVISION_SETTINGS = (
 def add_serve(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(run=_serve)
     serve.add_argument("--embedded", action="store_true", help="with its own nats-server, for one machine")
-    serve.add_argument(
-        "--web", action="store_true", help="with --embedded: the gateway too, and its page; prints a key"
-    )
     add_settings(serve)
 
 
@@ -45,7 +41,6 @@ def add_demo(demo: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="such as base.en; demo is the bundled one, which needs no network; default: tiny.en if it can be had",
     )
-    demo.add_argument("--web", action="store_true", help="with the gateway, and its page; prints a key")
 
 
 def add_provision(provision: argparse.ArgumentParser) -> None:
@@ -108,8 +103,6 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.engine.whisper.model import load_checked_model  # noqa: PLC0415
     from transcriber.service import serve  # noqa: PLC0415
 
-    if arguments.web and not arguments.embedded:
-        raise ConfigError("--web needs --embedded; for another broker there is `transcriber gateway`")
     with ExitStack() as stack:
         if arguments.embedded:
             from transcriber.bus.jetstream.provision import fitted_to_disk  # noqa: PLC0415
@@ -122,10 +115,6 @@ def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
             broker = stack.enter_context(EmbeddedBroker(store=store))
             log.info("broker embedded", extra={"url": broker.url})
             settings = settings.model_copy(update={"nats_url": broker.url, "provision": True})
-            if arguments.web:
-                from transcriber.gateway.embedded import EmbeddedGateway  # noqa: PLC0415
-
-                sys.stderr.write(f"{stack.enter_context(EmbeddedGateway(broker.url, settings)).line}\n")
         serve(settings, lambda: load_checked_model(_find_shown(settings), settings))
     return 0
 
@@ -142,7 +131,7 @@ def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
     from transcriber.demo.run import demo  # noqa: PLC0415
 
     interrupt_on_sigterm()
-    return demo(settings, model=arguments.model, web=arguments.web)
+    return demo(settings, model=arguments.model)
 
 
 def _provision(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -39,7 +39,8 @@ from transcriber.health import Health
 from transcriber.live.ingest import LiveIngest
 from transcriber.logs import RateLimited
 from transcriber.pipeline.runtime import Runtime
-from transcriber.pipeline.stream_watch import StreamReports, StreamWatch
+from transcriber.pipeline.stream_watch import StreamWatch
+from transcriber.stream_reports import StreamReports
 from transcriber.tasks import cancel
 from transcriber.telemetry import Telemetry
 

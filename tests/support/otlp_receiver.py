@@ -38,6 +38,7 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.chunks.received": ("sum", "{chunk}"),
     "transcriber.chunks.dropped": ("sum", "{chunk}"),
     "transcriber.chunks.filtered": ("sum", "{window}"),
+    "transcriber.flushes.empty": ("sum", "{flush}"),
     "transcriber.buffer.size": ("gauge", "{sample}"),
     "transcriber.rtf": ("gauge", ""),
     "transcriber.streams.active": ("gauge", "{stream}"),

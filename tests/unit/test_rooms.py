@@ -25,7 +25,7 @@ FLOORS = (
     "pipeline",
     "live durable clips",
     "files",
-    "endpoints health asyncapi",
+    "endpoints health asyncapi stream_reports",
     "service",
     "clients",
     "gateway",

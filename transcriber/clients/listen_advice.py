@@ -48,8 +48,6 @@ async def missing(connection: Connection, settings: Settings, stream: str | None
     except BrokerError:  # not permitted to ask
         daemon = None
     what = f"{settings.transcript_subject_prefix}.{stream or '*'}.*"
-    if not connection.connected:
-        return "no broker: the connection is lost, and is tried again"
     if daemon is False:
         return (
             f"no daemon answers at {connection.server}: transcriber serve --nats-url ... starts one; waiting for {what}"

@@ -19,7 +19,6 @@ from transcriber.clients.publish import publish
 from transcriber.config import Settings
 from transcriber.demo.screen import Score, Screen
 from transcriber.errors import ModelError
-from transcriber.gateway.embedded import OF_THE_BUS, EmbeddedGateway
 from transcriber.models.catalog import DEMO
 from transcriber.models.command import shown
 from transcriber.models.find import find_named_model
@@ -63,28 +62,24 @@ class Station:
         return [recording for programme in self.streams.values() for recording in programme]
 
 
-def demo(settings: Settings, *, model: str | None = None, web: bool = False) -> int:
+def demo(settings: Settings, *, model: str | None = None) -> int:
     """The command ``demo``, with a model by name; by default tiny.en, or the bundled one where that cannot be downloaded.
-
-    With ``web`` the gateway runs beside it, as long as it does.
 
     Raises:
         ConfigError: there is no such model.
         ModelError: the named model cannot be downloaded.
-        StartError: the extra ``demo`` is not installed, or the broker or the gateway does not start.
+        StartError: the extra ``demo`` is not installed, or the broker does not start.
     """
     # Before the event loop starts: it would delay Ctrl-C until the model is downloaded.
-    return asyncio.run(_demo(*_model_to_use(settings, model), _of_our_daemons(settings) if web else None))
+    return asyncio.run(_demo(*_model_to_use(settings, model)))
 
 
-async def _demo(model: str, instead_of: str | None, web: Settings | None) -> int:
+async def _demo(model: str, instead_of: str | None) -> int:
     stations = _stations(model)
     with Screen() as screen:
         if instead_of:
             screen.line(Line(instead_of))
         with EmbeddedBroker() as broker, ExitStack() as stack:
-            if web:
-                screen.line(Line(stack.enter_context(EmbeddedGateway(broker.url, web)).line))
             daemons = {
                 one.model: stack.enter_context(DaemonProcess(broker.url, one.model, f"{one.subject}.*"))
                 for one in stations
@@ -122,11 +117,6 @@ def _stations(model: str) -> list[Station]:
     address, *readings = load_public_speech()
     people = {"address": [address, readings[1]], "reading": readings[:1]}
     return [Station(model, "audio", people), Station(DEMO, "harbour", {"harbour": harbour[:2]})]
-
-
-def _of_our_daemons(settings: Settings) -> Settings:
-    """The settings, but for the subjects of daemons that are not ours."""
-    return settings.model_copy(update={name: Settings.model_fields[name].default for name in OF_THE_BUS})
 
 
 def _broker_settings(nats_url: str) -> Settings:

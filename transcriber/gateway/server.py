@@ -20,7 +20,7 @@ from transcriber.bus.client_session import connected
 from transcriber.clients.jobs_api import Jobs
 from transcriber.config import Settings
 from transcriber.errors import ConfigError, PortError, TranscriberError
-from transcriber.gateway import access, pages
+from transcriber.gateway import access
 from transcriber.gateway.api_error import answer_with_crash, answer_with_error, answer_with_status
 from transcriber.gateway.guard import Guard
 from transcriber.gateway.http_protocol import GuardedProtocol
@@ -46,14 +46,7 @@ IDLE_CONNECTIONS = 64
 
 def routes() -> Sequence[BaseRoute]:
     """All of them; each part of the room has a list ``ROUTES``."""
-    return [
-        *access.ROUTES,
-        *transcriptions.ROUTES,
-        *realtime.ROUTES,
-        *streams.ROUTES,
-        *jobs.ROUTES,
-        *pages.ROUTES,
-    ]
+    return [*access.ROUTES, *transcriptions.ROUTES, *realtime.ROUTES, *streams.ROUTES, *jobs.ROUTES]
 
 
 def application(settings: Settings) -> Starlette:
@@ -169,6 +162,7 @@ def _uvicorn_config(settings: Settings) -> uvicorn.Config:
         http=GuardedProtocol,
         ws="websockets-sansio",
         ws_max_size=SOCKET_BYTES,
+        ws_per_message_deflate=False,  # of each message for each listener, and audio gains nothing
         lifespan="off",
         log_config=None,
         access_log=False,

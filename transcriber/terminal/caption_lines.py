@@ -7,7 +7,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from transcriber.schema.messages import AnyMessage, End, Final, Gap, Partial, Progress, Revision, Silence, Status
+from transcriber.schema.messages import AnyMessage, End, Final, Gap, Partial, Silence, Status
 from transcriber.text.captions import Line, partial_line, text_line
 from transcriber.text.lines import columns, wrapped
 
@@ -79,7 +79,7 @@ class CaptionLines:
                 replaced = [key] if over else []
             case Status() | End():
                 replaced = [key for key in self._partials if key[0] == message.stream]
-            case Revision() | Progress():
+            case _:
                 return False
         for key in replaced:
             del self._partials[key]

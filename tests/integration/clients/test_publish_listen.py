@@ -407,7 +407,7 @@ async def test_text_is_a_line_a_message(connection) -> None:
 async def test_subtitles_that_wait_for_the_end_say_what_the_revisions_say(connection) -> None:
     first, lost, _, end = session()
     ids = tuple(message_id("radio", "a", m.start_frame, m.type, 0) for m in (first, lost))
-    fields = first.model_dump(exclude={"type"}, by_alias=True)
+    fields = first.model_dump(exclude={"type", "flushed"}, by_alias=True)
     both = {"replaces": ids, "last_segment": 1, "rev": 1, "text": "Wind northwest.", "frames": 2 * first.frames}
     revision = Revision.model_validate(fields | both | {"duration": 10.0})
     of_others = Revision.model_validate(fields | both | {"replaces": ("x",), "text": "not this"})

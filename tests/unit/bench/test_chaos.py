@@ -36,7 +36,7 @@ def stored_audio(plan):
 def published_message(kind, session, stream, start, frames, **fields):
     """A message of ``kind``; what a test does not care for is not known."""
     rate = session.rate
-    unknown = dict.fromkeys(name for name in kind.model_fields if name not in {"schema_", "type", "rev"})
+    unknown = dict.fromkeys(name for name in kind.model_fields if name not in {"schema_", "type", "rev", "flushed"})
     known = {
         "stream": stream, "session": session.id, "rate": rate, "start_frame": start, "frames": frames,
         "start": start / rate, "duration": frames / rate, "received_at": "2026-01-01T00:00:00Z",

@@ -12,8 +12,9 @@ from transcriber.audio.session import Session
 from transcriber.audio.window_policy import WindowPolicy
 from transcriber.config import load_settings
 from transcriber.pipeline.session_output import SessionOutput
-from transcriber.pipeline.stream_watch import FLOOR_DBFS, KEPT_S, StreamWatch, dbfs, to_pages
+from transcriber.pipeline.stream_watch import FLOOR_DBFS, KEPT_S, StreamWatch, dbfs
 from transcriber.schema.stream_figures import StreamFigure, StreamFigures
+from transcriber.stream_reports import to_pages
 
 RATE = 48_000
 AT = datetime(2026, 11, 30, tzinfo=UTC)

@@ -66,6 +66,7 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_chunks_dropped_total",
         "transcriber_chunks_odd_total",
         "transcriber_chunks_filtered_total",
+        "transcriber_flushes_empty_total",
         "transcriber_buffer_size",
         "transcriber_rtf",
         "transcriber_streams_active",
