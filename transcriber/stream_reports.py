@@ -1,5 +1,7 @@
-"""The state of all streams on NATS. In: a ``StreamWatch``, requests on ``transcriber.streams``. Out: ``StreamFigures``, on
-``transcriber.streams.<instance>`` while anything changes, and in reply to each request.
+"""The state of all streams on NATS.
+
+In: a ``StreamWatch``, requests on ``transcriber.streams``. Out: ``StreamFigures``, on ``transcriber.streams.<instance>`` while anything
+changes, and in reply to each request.
 """
 
 import asyncio
