@@ -473,7 +473,7 @@ async def test_without_the_service_nobody_answers(broker, tmp_path, publisher):
 async def test_a_broker_that_denies_the_service_costs_a_warning_and_nothing_else(tmp_path, publisher_to):
     config = tmp_path / "nats.conf"
     config.write_text(
-        """authorization { default_permissions: { publish: ">", subscribe: ["audio.*", "_INBOX.>"] }
+        """authorization { default_permissions: { publish: ">", subscribe: ["audio.*", "transcriber.streams", "_INBOX.>"] }
         users: [ {user: daemon, password: d}, {user: client, password: c, permissions: {publish: ">", subscribe: ">"}} ] }"""
     )
     with EmbeddedBroker("-c", str(config)) as guarded:
