@@ -15,8 +15,16 @@ FIRST_S, OTHERS_S = 2.0, 0.1
 """For the first daemon's answer; from then on for the others."""
 FRESH_S = 5.0
 
-ALIASES = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-transcribe-diarize")
+ALIASES = frozenset(
+    {
+        "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15", "gpt-transcribe",
+        "gpt-live-transcribe", "gpt-realtime-whisper",
+    }
+)  # fmt: skip
 """What SDKs and programs ask for by default: names of the model that is loaded."""
+
+DIARIZING = frozenset({"gpt-4o-transcribe-diarize"})
+"""The same, of uploads alone: no live session distinguishes voices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class ModelNames:
             ApiError: 404, there is none; 503, no daemon answers.
         """
         found = await self.all()
-        model = next(iter(found.values())) if name in ALIASES else found.get(name)
+        model = next(iter(found.values())) if name in ALIASES | DIARIZING else found.get(name)
         if model is None:
             raise ApiError(
                 404, f"no daemon has the model {name[:100]!r}; there is {', '.join(found)}", param="model",

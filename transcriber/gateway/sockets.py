@@ -1,12 +1,33 @@
-"""WebSockets that are refused. In: one that is not accepted yet, an error. Out: an HTTP response, or a close code."""
+"""How WebSockets begin and end. In: one that is not accepted yet, or is to be closed. Out: a handshake, a close code and its reason."""
+
+import asyncio
+from contextlib import suppress
 
 from starlette.responses import JSONResponse
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from transcriber.gateway.api_error import ApiError
 
 DONE, POLICY, TOO_LARGE, FAILED, RESTART, FULL = 1000, 1008, 1009, 1011, 1012, 1013
 """Close codes; the server itself sends ``RESTART`` when it stops."""
+
+CLOSE_S = 2.0
+"""For a socket that is not read to take the reason why it is closed."""
+REASON_CHARS = 100
+"""Of a reason: a close frame has room for 123 bytes."""
+
+
+async def accept(websocket: WebSocket, protocol: str | None = None) -> None:
+    """Accept, under ``protocol`` if that is offered, else the first that is: a browser expects one of those it offered."""
+    offered: list[str] = websocket.scope.get("subprotocols") or []
+    await websocket.accept(protocol if protocol in offered else next(iter(offered), None))
+
+
+async def close(websocket: WebSocket, code: int, reason: str) -> None:
+    """Close with a reason, as far as the client takes it: it may be gone, or not read."""
+    with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+        async with asyncio.timeout(CLOSE_S):
+            await websocket.close(code, reason[:REASON_CHARS])
 
 
 async def refuse(websocket: WebSocket, error: ApiError) -> None:

@@ -37,8 +37,7 @@ def broker_url():
 
 @pytest.fixture(scope="module")
 def gateway(broker_url):
-    # A window that no audio follows ends soon.
-    with DaemonProcess(broker_url, HEARTBEAT_TIMEOUT_SECS="1") as daemon, GatewayProcess(broker_url) as running:
+    with DaemonProcess(broker_url, HEARTBEAT_TIMEOUT_SECS="30") as daemon, GatewayProcess(broker_url) as running:
         assert asyncio.run(daemon.ready()), daemon.log()
         yield running
 

@@ -5,13 +5,14 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from transcriber.errors import TranscriberError
 from transcriber.gateway.api_error import ApiError, as_api_error
+from transcriber.gateway.event_stream import EventStream
 from transcriber.gateway.keys import Key
 from transcriber.gateway.runtime import GatewayRuntime, runtime_of
 from transcriber.schema.file_jobs import RESULT_FORMS, JobRecord, is_job_id
@@ -52,10 +53,10 @@ async def cancel(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """``GET /v1/jobs/<id>/events``: ``progress`` as it comes, and ``job`` with the record at the end."""
     runtime, record = await _record(request)
-    return EventSourceResponse(_events(runtime, record.submission.job), send_timeout=SEND_S)
+    return EventStream(_events(runtime, record.submission.job), send_timeout=SEND_S)
 
 
-async def _events(runtime: GatewayRuntime, name: str) -> AsyncIterator[ServerSentEvent]:
+async def _events(runtime: GatewayRuntime, name: str) -> AsyncGenerator[ServerSentEvent, None]:
     latest: dict[str, Any] = {}
     more = asyncio.Event()
 

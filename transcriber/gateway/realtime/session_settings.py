@@ -8,24 +8,15 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from transcriber.audio.headers import MAX_PROMPT
 from transcriber.errors import TranscriberError
+from transcriber.gateway.models import ALIASES
 from transcriber.schema.languages import language_code
 
 AudioType = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 
-ALIASES = frozenset(
-    {
-        "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini-transcribe-2025-12-15", "gpt-transcribe",
-        "gpt-live-transcribe", "gpt-realtime-whisper",
-    }
-)  # fmt: skip
-"""Names that SDKs send; each is the model that is loaded."""
-
 WITHOUT_VAD = frozenset({"gpt-realtime-whisper", "gpt-live-transcribe"})
 """Clients of these commit, and leave ``turn_detection`` out."""
-
-MAX_PROMPT = 1000
-"""Characters; of the header ``Prompt``."""
 
 THRESHOLD, SILENCE_MS = 0.5, 500
 """The defaults of OpenAI, and of the daemon."""

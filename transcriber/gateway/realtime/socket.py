@@ -12,14 +12,14 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from transcriber.bus.client_session import parse_transcript
-from transcriber.bus.connection import Connection, NatsError, NatsMessage
+from transcriber.bus.connection import NatsError, NatsMessage
 from transcriber.errors import BrokerError, UnansweredError
 from transcriber.gateway.api_error import ApiError
 from transcriber.gateway.realtime.conversation import Conversation, Event, Payload
 from transcriber.gateway.realtime.daemons import daemon_listens
 from transcriber.gateway.realtime.session_settings import RefusedEventError, SessionSettings, check_model
 from transcriber.gateway.runtime import GatewayRuntime, runtime_of
-from transcriber.gateway.sockets import FULL, POLICY, refuse
+from transcriber.gateway.sockets import FULL, POLICY, accept, close, refuse
 from transcriber.ulid import new_ulid
 
 log = logging.getLogger(__name__)
@@ -46,16 +46,16 @@ async def realtime(websocket: WebSocket) -> None:
     except ApiError as error:
         await refuse(websocket, error)
         return
-    await websocket.accept(_subprotocol(websocket))
+    await accept(websocket, PROTOCOL)
     stream = f"rt-{new_ulid()}"
     try:
-        if not await daemon_listens(runtime.connection, f"audio.{stream}"):
+        if not await daemon_listens(runtime.connection, f"{runtime.settings.audio_prefix}.{stream}"):
             await websocket.close(FULL, "no daemon takes streams")
             return
-        session = _Socket(websocket, runtime.connection, stream, Conversation(stream, settings, names, new_ulid))
+        session = _Socket(websocket, runtime, stream, Conversation(stream, settings, names, new_ulid))
         await session.run()
     except (BrokerError, UnansweredError):
-        await _close(websocket, FULL, "the broker does not answer")
+        await close(websocket, FULL, "the broker does not answer")
     except WebSocketDisconnect:
         pass
 
@@ -63,8 +63,10 @@ async def realtime(websocket: WebSocket) -> None:
 class _Socket:
     """An accepted WebSocket and its stream. Event loop only."""
 
-    def __init__(self, websocket: WebSocket, connection: Connection, stream: str, conversation: Conversation) -> None:
-        self._websocket, self._connection, self._stream = websocket, connection, stream
+    def __init__(self, websocket: WebSocket, runtime: GatewayRuntime, stream: str, conversation: Conversation) -> None:
+        self._websocket, self._connection = websocket, runtime.connection
+        self._audio = f"{runtime.settings.audio_prefix}.{stream}"
+        self._transcripts = f"{runtime.settings.transcript_subject_prefix}.{stream}.*"
         self._conversation = conversation
         self._unsent: asyncio.Queue[Event] = asyncio.Queue(MAX_UNSENT)
         self._over: asyncio.Future[tuple[int, str] | None] = asyncio.get_running_loop().create_future()
@@ -76,7 +78,7 @@ class _Socket:
         Raises:
             BrokerError: the broker denies the transcripts, or is gone.
         """
-        subscription = await self._connection.subscribe(f"transcripts.{self._stream}.*", self._on_message)
+        subscription = await self._connection.subscribe(self._transcripts, self._on_message)
         tasks = [asyncio.create_task(work()) for work in (self._read, self._write, self._watch)]
         try:
             watched: set[asyncio.Future[Any]] = {self._over, *tasks}
@@ -93,7 +95,7 @@ class _Socket:
         if error := next(filter(None, crashed), None):
             raise error
         if self._over.done() and (closing := self._over.result()):
-            await _close(self._websocket, *closing)
+            await close(self._websocket, *closing)
 
     async def _read(self) -> None:
         await self._do(self._conversation.greeting())
@@ -142,19 +144,12 @@ class _Socket:
         for payload in effects:
             if isinstance(payload, Payload):
                 self._unanswered_s = self._unanswered_s or time.monotonic()
-                if not await self._connection.publish(f"audio.{self._stream}", payload.data, payload.headers):
+                if not await self._connection.publish(self._audio, payload.data, payload.headers):
                     self._end((FULL, "the broker does not take audio"))
 
     def _end(self, closing: tuple[int, str] | None) -> None:
         if not self._over.done():
             self._over.set_result(closing)
-
-
-async def _close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close, unless the client has."""
-    with suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-        async with asyncio.timeout(READ_S):
-            await websocket.close(code, reason)
 
 
 async def _model_names(runtime: GatewayRuntime) -> frozenset[str]:
@@ -181,12 +176,6 @@ def _first_settings(websocket: WebSocket, names: frozenset[str]) -> SessionSetti
     except RefusedEventError as error:
         raise ApiError(404, str(error), param="model", code=error.code) from None
     return SessionSettings(model=model)
-
-
-def _subprotocol(websocket: WebSocket) -> str | None:
-    """One that was offered: a browser that offers some wants an answer."""
-    offered: list[str] = websocket.scope.get("subprotocols") or []
-    return PROTOCOL if PROTOCOL in offered else next(iter(offered), None)
 
 
 ROUTES: Sequence[BaseRoute] = (WebSocketRoute("/v1/realtime", realtime),)

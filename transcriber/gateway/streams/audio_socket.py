@@ -16,7 +16,7 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.errors import BadInputError, TranscriberError
 from transcriber.gateway.api_error import ApiError, as_api_error
 from transcriber.gateway.runtime import GatewayRuntime, runtime_of
-from transcriber.gateway.sockets import DONE, FAILED, TOO_LARGE, refuse
+from transcriber.gateway.sockets import DONE, FAILED, TOO_LARGE, accept, close, refuse
 from transcriber.gateway.streams.commands import (
     AudioQuery,
     Command,
@@ -35,7 +35,6 @@ from transcriber.gateway.streams.framing import EncodedFraming, PcmFraming, Piec
 from transcriber.gateway.streams.resume import Position, in_format, live_position, lost_frames, stored_position
 from transcriber.gateway.streams.sinks import AudioSink, DurableSink, LiveSink, Progress
 from transcriber.gateway.streams.storage import Storage, storage_of
-from transcriber.gateway.streams.transcript import accept, close
 
 log = logging.getLogger(__name__)
 

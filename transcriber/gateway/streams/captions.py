@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -10,7 +9,7 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.gateway.api_error import ApiError
 from transcriber.gateway.runtime import runtime_of
 from transcriber.gateway.streams.commands import checked_stream
-from transcriber.gateway.streams.storage import Storage, stored_from
+from transcriber.gateway.streams.storage import Storage, stored_messages
 from transcriber.gateway.streams.transcript import channel_of, channels_of
 from transcriber.schema.messages import ANY_MESSAGE, AnyMessage
 from transcriber.text.captions import Cues
@@ -47,16 +46,11 @@ async def _of_session(jetstream: JetStream, storage: Storage, session: str | Non
     """
     found: list[AnyMessage] = []
     latest = session
-    async for page in stored_from(jetstream, storage, 1):
-        for stored in page:
-            try:
-                message = ANY_MESSAGE.validate_json(stored.payload)
-            except ValidationError:
-                continue
-            if session is None and message.session != latest and message.type == "status":
-                latest, found = message.session, []
-            if message.session == latest:
-                found.append(message)
+    async for message in stored_messages(jetstream, storage):
+        if session is None and message.session != latest and message.type == "status":
+            latest, found = message.session, []
+        if message.session == latest:
+            found.append(message)
     return found
 
 

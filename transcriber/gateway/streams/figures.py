@@ -4,15 +4,16 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from pydantic import ValidationError
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
 from transcriber.bus.connection import Connection, NatsMessage
+from transcriber.gateway.event_stream import EventStream
 from transcriber.gateway.keys import Key
 from transcriber.gateway.runtime import runtime_of
 from transcriber.gateway.streams.listeners import SEND_S, Audience
@@ -140,11 +141,11 @@ async def streams(request: Request) -> Response:
     board = board_of(request)
     await board.refresh()
     if "text/event-stream" in request.headers.get("accept", ""):
-        return EventSourceResponse(_changes(board, key), send_timeout=SEND_S)
+        return EventStream(_changes(board, key), send_timeout=SEND_S)
     return JSONResponse(_body(board, key), headers={"Cache-Control": "no-store"})
 
 
-async def _changes(board: FiguresBoard, key: Key) -> AsyncIterator[ServerSentEvent]:
+async def _changes(board: FiguresBoard, key: Key) -> AsyncGenerator[ServerSentEvent, None]:
     with board.audience.listener() as listener:
         yield _event(board, key)
         async for items in listener.batches():

@@ -2,16 +2,14 @@
 
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
 from transcriber.audio.format import WAV_TYPES, AudioFormat, media_type, parse_content_type
 from transcriber.audio.headers import parse_headers
 from transcriber.bus.jetstream.client import JetStream, Stored
 from transcriber.errors import BadInputError
 from transcriber.gateway.api_error import ApiError
 from transcriber.gateway.streams.commands import AudioQuery
-from transcriber.gateway.streams.storage import Storage, stored_from
-from transcriber.schema.messages import ANY_MESSAGE, Gap
+from transcriber.gateway.streams.storage import Storage, stored_messages
+from transcriber.schema.messages import Gap
 from transcriber.schema.stream_figures import StreamFigure
 
 
@@ -78,13 +76,9 @@ async def lost_frames(jetstream: JetStream, gaps: Storage, session: str) -> tupl
     Raises:
         UnansweredError, RefusedError.
     """
-    found: list[tuple[int, int]] = []
-    async for page in stored_from(jetstream, gaps, 1):
-        for stored in page:
-            try:
-                message = ANY_MESSAGE.validate_json(stored.payload)
-            except ValidationError:
-                continue
-            if isinstance(message, Gap) and message.session == session and message.reason == "lost_input":
-                found.append((message.start_frame, message.frames))
+    found = [
+        (message.start_frame, message.frames)
+        async for message in stored_messages(jetstream, gaps)
+        if isinstance(message, Gap) and message.session == session and message.reason == "lost_input"
+    ]
     return tuple(found)

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nats import errors as nats_errors
+from pydantic import ValidationError
 
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.client import ANSWER_S, PAGE, PAGE_BYTES, JetStream, Stored, parse_answer
 from transcriber.errors import UnansweredError
+from transcriber.schema.messages import ANY_MESSAGE, AnyMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,15 @@ async def stored_from(jetstream: JetStream, storage: Storage, seq: int) -> Async
     ):
         yield page
         seq = page[-1].seq + 1
+
+
+async def stored_messages(jetstream: JetStream, storage: Storage) -> AsyncIterator[AnyMessage]:
+    """All stored messages, in order; what is none is skipped.
+
+    Raises:
+        UnansweredError, RefusedError.
+    """
+    async for page in stored_from(jetstream, storage, 1):
+        for stored in page:
+            with suppress(ValidationError):
+                yield ANY_MESSAGE.validate_json(stored.payload)

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -13,15 +13,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.errors import TranscriberError
 from transcriber.gateway.api_error import ApiError, as_api_error
+from transcriber.gateway.event_stream import EventStream
 from transcriber.gateway.runtime import runtime_of
-from transcriber.gateway.sockets import FAILED, POLICY, refuse
+from transcriber.gateway.sockets import FAILED, POLICY, accept, close, refuse
 from transcriber.gateway.streams.channel import Channel, Channels, item_of
 from transcriber.gateway.streams.commands import checked_stream
 from transcriber.gateway.streams.listeners import SEND_S, STOPPING, Item, Listener
 from transcriber.gateway.streams.storage import Storage, stored_from
-
-CLOSE_S = 2.0
-"""For a socket that is not read to take the reason why it is closed."""
 
 
 def channels_of(connection: HTTPConnection) -> Channels:
@@ -96,10 +94,10 @@ async def transcript(request: Request) -> Response:
     runtime_of(request).keys.authorise(request, "listen", stream)
     async with channel_of(request, stream) as channel:
         seq = first_sequence(request, channel)
-    return EventSourceResponse(_events(request, stream, seq), send_timeout=SEND_S)
+    return EventStream(_events(request, stream, seq), send_timeout=SEND_S)
 
 
-async def _events(request: Request, stream: str, seq: int | None) -> AsyncIterator[ServerSentEvent]:
+async def _events(request: Request, stream: str, seq: int | None) -> AsyncGenerator[ServerSentEvent, None]:
     jetstream = channels_of(request).jetstream
     async with channel_of(request, stream) as channel:
         with channel.audience.listener() as listener:
@@ -153,18 +151,3 @@ async def _serve(websocket: WebSocket, channel: Channel, listener: Listener, seq
             raise error
     if why and why != STOPPING:
         await close(websocket, code, why)
-
-
-async def accept(websocket: WebSocket) -> None:
-    """Accept, under the subprotocol that has the ticket, if there is one: a browser expects one of those it offered."""
-    offered = websocket.scope.get("subprotocols") or ()
-    await websocket.accept(next((one for one in offered if one.startswith("ticket.")), None))
-
-
-async def close(websocket: WebSocket, code: int, why: str) -> None:
-    """Close with a reason, as far as the client takes it."""
-    try:
-        async with asyncio.timeout(CLOSE_S):
-            await websocket.close(code, why[:100])
-    except (TimeoutError, RuntimeError, WebSocketDisconnect):
-        pass  # it is gone, or does not read

@@ -4,16 +4,17 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
 from typing import Any, TypeVar
 
-from sse_starlette import EventSourceResponse
+from sse_starlette import ServerSentEvent
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
 from transcriber.clients.service_client import call_service
 from transcriber.errors import RequestError, UnansweredError
 from transcriber.gateway.api_error import ApiError
+from transcriber.gateway.event_stream import EventStream
 from transcriber.gateway.guard import traceparent
 from transcriber.gateway.runtime import runtime_of
 from transcriber.gateway.transcriptions.answers import MEDIA_TYPES, delta, done, json_answer, parse_verbose
@@ -135,7 +136,7 @@ class _Upload:
         said = {f"X-Transcriber-{name}": given[name] for name in ("Gaps", "Suppressed") if name in given}
         if options.stream:
             text = parse_verbose(reply.data)["text"]
-            return _EventStream(_all_at_once(text), said)
+            return EventStream(_lines(_all_at_once(text)), headers=said)
         return _response(reply.data, options, said)
 
     async def _run(self, job: UploadedJob, options: SpeechOptions) -> Response:
@@ -143,7 +144,7 @@ class _Upload:
         if options.stream:
             events = job.events(options)
             await anext(events)  # what refuses it is a status, not an event
-            return _EventStream(guarded(events), headers)
+            return EventStream(_lines(guarded(events)), headers=headers)
         data = await self._until_gone(job.result(options, RESULTS.get(options.format, "json")))
         return _response(data, options, headers)
 
@@ -173,22 +174,10 @@ def _response(data: bytes, options: SpeechOptions, headers: dict[str, str]) -> R
     return JSONResponse(json_answer(parse_verbose(data), options), headers=headers)
 
 
-class _EventStream(EventSourceResponse):
-    """Closes its events when the client leaves, which would otherwise be left to the garbage collector."""
-
-    def __init__(self, events: AsyncGenerator[dict[str, Any], None], headers: dict[str, str]) -> None:
-        super().__init__(self._lines(), headers=headers, sep="\n")
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            await self._events.aclose()
-
-    async def _lines(self) -> AsyncIterator[dict[str, str]]:
-        async for event in self._events:
-            yield {"data": json.dumps(event, ensure_ascii=False)}
+async def _lines(events: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[ServerSentEvent, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield ServerSentEvent(json.dumps(event, ensure_ascii=False), sep="\n")
 
 
 async def _all_at_once(text: str) -> AsyncGenerator[dict[str, Any], None]:
