@@ -96,3 +96,18 @@ def sliced(payload, fmt, sizes):
         size = sizes[number % len(sizes)] * fmt.frame_bytes
         yield payload[at : at + size]
         at, number = at + size, number + 1
+
+
+def mutate(data, draws):
+    """Damage a ``bytearray`` in up to 20 places, as ``draws``, of ``st.data()``, has it."""
+    for _ in range(draws.draw(st.integers(1, 20))):
+        at = draws.draw(st.integers(0, len(data) - 1))
+        match draws.draw(st.sampled_from(["set", "cut", "insert", "copy"])):
+            case "set":
+                data[at] = draws.draw(st.integers(0, 255))
+            case "cut":
+                del data[at : at + draws.draw(st.integers(1, 50))]
+            case "insert":
+                data[at:at] = draws.draw(st.binary(max_size=50))
+            case "copy":
+                data[at:at] = data[draws.draw(st.integers(0, len(data))) :][:300]

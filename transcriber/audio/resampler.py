@@ -59,9 +59,8 @@ class DrainableResampler:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._resampler = Resampler(rate)
-        self._grid = rate // math.gcd(
-            rate, TARGET_SAMPLE_RATE
-        )  # a sample at 16 kHz begins with every frame that it divides
+        # A sample at 16 kHz begins with every frame that this divides.
+        self._grid = rate // math.gcd(rate, TARGET_SAMPLE_RATE)
         self._recent: deque[NDArray[np.float32]] = deque()
         self._recent_frames = self._frames = 0  # those kept, and those pushed
         self._extra = 0  # samples that were returned by the last ``drain`` already

@@ -4,9 +4,9 @@ from typing import cast
 
 import av
 import numpy as np
-from av.error import FFmpegError
 
 from transcriber.audio.codecs.opus import CodedHeader
+from transcriber.audio.codecs.opus_decoder import decode_packet
 from transcriber.audio.format import MAX_CHANNELS, AudioFormat, SampleFormat
 from transcriber.errors import BadInputError
 
@@ -36,13 +36,7 @@ class FrameDecoder:
         Raises:
             BadInputError: it does not decode.
         """
-        if not packet:  # to the decoder that means the end of the stream
-            raise BadInputError("a packet is empty")
-        try:
-            decoded = self._context.decode(av.Packet(packet))
-        except FFmpegError as error:
-            raise BadInputError(f"a packet does not decode: {error.strerror}") from None
-        return b"".join(self._samples(frame) for frame in decoded)
+        return b"".join(self._samples(frame) for frame in decode_packet(self._context, packet, "a packet"))
 
     def _samples(self, frame: "av.AudioFrame") -> bytes:
         fmt = AudioFormat(SampleFormat.S16LE, frame.sample_rate, frame.layout.nb_channels)

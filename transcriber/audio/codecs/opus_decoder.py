@@ -39,12 +39,21 @@ class OpusDecoder:
         Raises:
             BadInputError: it does not decode.
         """
-        if not packet:  # to the decoder that means the end of the stream
-            raise BadInputError("an Opus packet is empty")
-        try:
-            decoded = self._context.decode(av.Packet(packet))
-        except FFmpegError as error:
-            raise BadInputError(f"an Opus packet does not decode: {error.strerror}") from None
         return b"".join(
-            bytes(memoryview(frame.planes[0])[: frame.samples * self.format.frame_bytes]) for frame in decoded
+            bytes(memoryview(frame.planes[0])[: frame.samples * self.format.frame_bytes])
+            for frame in decode_packet(self._context, packet, "an Opus packet")
         )
+
+
+def decode_packet(context: "av.AudioCodecContext", packet: bytes, what: str) -> list["av.AudioFrame"]:
+    """The frames of one packet, called ``what`` in an error.
+
+    Raises:
+        BadInputError: it does not decode.
+    """
+    if not packet:  # to the decoder that means the end of the stream
+        raise BadInputError(f"{what} is empty")
+    try:
+        return context.decode(av.Packet(packet))
+    except FFmpegError as error:
+        raise BadInputError(f"{what} does not decode: {error.strerror}") from None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from tests.support.audio_strategies import mutate
 from tests.support.encoded_audio import EDITED, SAFARI, decode, encode
 from tests.support.webm_ogg import decode as decode_opus, sliced
 from transcriber.audio.codecs.opus import RecordingStarted, Unreadable
@@ -219,17 +220,7 @@ def test_titles_of_a_radio_are_skipped(name, interval, size):
 @given(name=st.sampled_from(sorted(FORMATS)), data=st.data())
 def test_whatever_is_mutated_nothing_raises(name, data):
     good = bytearray(recording(name)[0][:12_000])
-    for _ in range(data.draw(st.integers(1, 20))):
-        at = data.draw(st.integers(0, len(good) - 1))
-        match data.draw(st.sampled_from(["set", "cut", "insert", "copy"])):
-            case "set":
-                good[at] = data.draw(st.integers(0, 255))
-            case "cut":
-                del good[at : at + data.draw(st.integers(1, 50))]
-            case "insert":
-                good[at:at] = data.draw(st.binary(max_size=50))
-            case "copy":
-                good[at:at] = good[data.draw(st.integers(0, len(good))) :][:300]
+    mutate(good, data)
 
     found = hear(name, sliced(bytes(good), data.draw(st.lists(st.integers(1, 2_000), min_size=1, max_size=5))))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from tests.support.audio_strategies import mutate
 from tests.support.webm_ogg import RATE, cluster, decode, encode, opus_packets, simple_block, sliced, webm_head
 from transcriber.audio.codecs.opus import MAX_PACKET_FRAMES, RecordingStarted, Unreadable
 from transcriber.audio.codecs.stream_decoder import PIECE_FRAMES, DecodedPiece, Encoding, StreamDecoder, parse_encoding
@@ -295,17 +296,7 @@ def test_arbitrary_bytes_are_no_sound_but_harm_nobody(encoding, chunks, lost):
 @given(name=st.sampled_from(sorted(CONTAINERS)), data=st.data())
 def test_whatever_is_mutated_nothing_raises_and_little_is_kept(name, data):
     good = bytearray(recording(name)[0][:6_000])
-    for _ in range(data.draw(st.integers(1, 20))):
-        at = data.draw(st.integers(0, len(good) - 1))
-        match data.draw(st.sampled_from(["set", "cut", "insert", "copy"])):
-            case "set":
-                good[at] = data.draw(st.integers(0, 255))
-            case "cut":
-                del good[at : at + data.draw(st.integers(1, 50))]
-            case "insert":
-                good[at:at] = data.draw(st.binary(max_size=50))
-            case "copy":
-                good[at:at] = good[data.draw(st.integers(0, len(good))) :][:300]
+    mutate(good, data)
     stream = StreamDecoder(encoding_of(name), max_hole_s=600)
     total = 0
     for chunk in sliced(bytes(good), data.draw(st.lists(st.integers(1, 900), min_size=1, max_size=5))):
