@@ -97,6 +97,19 @@ def assert_spoken(found):
     assert sum(a == b for a, b in zip(found, expected, strict=False)) >= 0.7 * len(found), (found, expected)
 
 
+async def test_subjects_are_those_of_the_settings(broker_url):
+    subjects = {"AUDIO_SUBJECT": "sound.*", "TRANSCRIPT_SUBJECT_PREFIX": "texts"}
+    with DaemonProcess(broker_url, **subjects) as daemon, GatewayProcess(broker_url, **subjects) as other:
+        assert await daemon.ready(), daemon.log()
+        async with realtime(other) as connection:
+            await configure(connection, turn_detection=None)
+            await speak(connection, PCM[: 2 * 3 * RATE])
+            await connection.input_audio_buffer.commit()
+            events = await collect(connection, PREFIX + "completed")
+
+    assert text_of(events)[:3] == words(SPEECH.text)[:3]
+
+
 async def test_voice_activity_ends_items(gateway):
     async with realtime(gateway) as connection:
         updated = await configure(
