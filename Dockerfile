@@ -2,18 +2,23 @@
 # WHISPER_MODEL asks for a download.
 #
 #   docker build --target cpu --build-arg COMMIT=$(git describe --always --dirty --exclude='*' --abbrev=12) -t transcriber:0.1.0 .
-#   docker build --target cuda -t transcriber:0.1.0-cuda .
+#   docker build --target cuda --build-arg COMMIT=... -t transcriber:0.1.0-cuda .
 #   docker run --read-only -e NATS_URL=nats://broker:4222 -e WHISPER_MODEL=demo transcriber:0.1.0
+#   docker run --read-only -e NATS_URL=nats://broker:4222 -e GATEWAY_HOST=0.0.0.0 -e GATEWAY_KEYS_FILE=/keys.toml \
+#       -v $PWD/keys.toml:/keys.toml:ro -p 8000:8000 transcriber:0.1.0 gateway
 #
 # Whatever pip fetches has to have the hash that stands in locks/: what is installed, and what builds it. For base images of which
 # you know the digest, name them with it: --build-arg BASE_IMAGE=python:3.14-slim-bookworm@sha256:... What the Python part of an
 # image consists of lies in it as /opt/transcriber/sbom.cdx.json (CycloneDX).
+#
+# The target cuda is the image of cpu with the plug-in for NVIDIA's GPUs and the libraries that it needs on top: it runs on any
+# machine. To build the plug-in takes some five hours of one core; --build-arg PLUG_IN=ready takes the one that `transcriber gpu
+# build libggml-cuda.so` has written here, and --build-arg CUDA_ARCHITECTURES=90-real builds it for one kind of GPU.
 
 # The newest Python for which all that it needs has wheels.
 ARG BASE_IMAGE=python:3.14-slim-bookworm
-# Ubuntu 24.04 is NVIDIA's image with the nearest Python, 3.12; the two must be of one CUDA version.
-ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
-ARG CUDA_BUILD_IMAGE=nvidia/cuda:12.8.1-devel-ubuntu24.04
+# Where the GPU plug-in comes from: built here, or ready, as libggml-cuda.so beside this file.
+ARG PLUG_IN=built
 ARG VERSION=0.1.0
 # Of the source; it is part of --version and a label. The build has no repository to ask.
 ARG COMMIT=""
@@ -48,11 +53,9 @@ RUN GGML_BACKEND_DL=ON GGML_CPU=OFF GGML_NATIVE=OFF \
     pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary pywhispercpp --require-hashes -r /source.lock -w /wheels \
     && pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes -r /wheels.lock -w /wheels
 # --without-pip: the image installs nothing later, so it carries no installer. A wheel holds no links, so each library lies there
-# under three names: only libX.so.N is ever loaded. Of the package in voices.lock only the weights are used, which tell voices apart.
+# under three names: only libX.so.N is ever loaded.
 RUN python3 -m venv --without-pip /opt/transcriber \
-    && install="pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps" \
-    && $install --require-hashes -r /locks/voices.lock \
-    && $install --no-index /wheels/*.whl \
+    && pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl \
     && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.* \
     && cp /kernels/build/bin/libggml-cpu-*.so /usr/lib/llvm-16/lib/libomp.so.5 .
 WORKDIR /src
@@ -69,7 +72,7 @@ RUN install -d -o 10001 -g 10001 /models
 ENV PATH=/opt/transcriber/bin:$PATH WHISPER_MODEL_DIR=/models
 USER 10001:10001
 VOLUME /models
-EXPOSE 8080
+EXPOSE 8000 8080
 ENTRYPOINT ["transcriber"]
 CMD ["serve"]
 ARG BASE_IMAGE
@@ -77,62 +80,45 @@ ARG VERSION
 ARG COMMIT
 LABEL org.opencontainers.image.title="transcriber" \
       org.opencontainers.image.description="Speech-to-text on a message bus: audio on a NATS subject in, text on a NATS subject out" \
-      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.licenses="MIT AND Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}" \
       org.opencontainers.image.base.name="${BASE_IMAGE}"
 
 
-FROM ${CUDA_BUILD_IMAGE} AS cuda-build
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ python3-dev python3-venv \
-    && rm -rf /var/lib/apt/lists/*
+# This stage depends on three files at most, since it takes long. It is one, and not a choice of two: buildah leaves out a stage that
+# only a variable names.
+FROM ${BASE_IMAGE} AS plug-in
+ARG PLUG_IN
+ARG CUDA_ARCHITECTURES=""
+COPY transcriber/gpu/build.py transcriber/gpu/build.lock libggml-cuda.so* /src/
+RUN if [ "$PLUG_IN" = ready ]; then cp /src/libggml-cuda.so /; else \
+    apt-get update \
+    && apt-get install -y --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 /src/build.py /libggml-cuda.so ${CUDA_ARCHITECTURES:+--architectures "$CUDA_ARCHITECTURES"}; fi
+
+
+# What lies on top of the image of cpu. --target, because here is no /opt/transcriber to install it in.
+FROM ${BASE_IMAGE} AS cuda-build
 WORKDIR /locks
-COPY locks .
+COPY locks/image-cuda.lock .
 RUN python3 -m venv /build \
-    && /build/bin/pip install --no-cache-dir --require-hashes -r image-build.lock \
-    && awk '/^[a-z]/ { source = /^pywhispercpp==/ } { print > (source ? "/source.lock" : "/wheels.lock") }' image.lock
-ENV PATH=/build/bin:$PATH
-# GGML_NATIVE is off because the machine that builds is not the one that runs; one set of kernels will do, since the GPU has
-# the work. Device code, not PTX: with a read-only root there is no cache, and PTX would be compiled at each start;
-# the last entry keeps PTX for GPUs newer than the list. The two RPATH settings let the extension find libwhisper.
-ARG CUDA_ARCHITECTURES="75-real;80-real;86-real;89-real;90"
-RUN GGML_CUDA=ON GGML_CUDA_GRAPHS=ON GGML_CUDA_NCCL=OFF GGML_NATIVE=OFF \
-    CMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHITECTURES}" \
-    CMAKE_BUILD_WITH_INSTALL_RPATH=ON CMAKE_INSTALL_RPATH='$ORIGIN' \
-    pip wheel --no-cache-dir --no-deps --no-build-isolation --no-binary pywhispercpp --require-hashes -r /source.lock -w /wheels \
-    && pip wheel --no-cache-dir --no-deps --no-build-isolation --require-hashes -r /wheels.lock -w /wheels
-RUN python3 -m venv --without-pip /opt/transcriber \
-    && install="pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps" \
-    && $install --require-hashes -r /locks/voices.lock \
-    && $install --no-index /wheels/*.whl \
-    && cd /opt/transcriber/lib/python3*/site-packages && rm lib*.so lib*.so.*.*.*
-WORKDIR /src
-COPY . .
-ARG COMMIT
-RUN SOURCE_COMMIT=$COMMIT pip wheel --no-cache-dir --no-deps --no-build-isolation --no-index -w /ours . \
-    && pip --python /opt/transcriber/bin/python install --no-cache-dir --no-deps --no-index /ours/*.whl \
-    && cyclonedx-py environment --output-reproducible --output-file /opt/transcriber/sbom.cdx.json /opt/transcriber/bin/python
+    && site=/gpu/opt/transcriber/lib/python$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')/site-packages \
+    && awk '/^[a-z]/ { nvidia = /^nvidia-/ } nvidia' image-cuda.lock > /nvidia.lock \
+    && /build/bin/pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r /nvidia.lock --target "$site"
+COPY --from=plug-in /libggml-cuda.so /
+RUN cp /libggml-cuda.so /gpu/opt/transcriber/lib/python3*/site-packages
 
 
-FROM ${CUDA_IMAGE} AS cuda
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends libgomp1 python3 \
-    && rm -rf /var/lib/apt/lists/*
-COPY --from=cuda-build /opt/transcriber /opt/transcriber
-RUN install -d -o 10001 -g 10001 /models
-ENV PATH=/opt/transcriber/bin:$PATH WHISPER_MODEL_DIR=/models
-USER 10001:10001
-VOLUME /models
-EXPOSE 8080
-ENTRYPOINT ["transcriber"]
-CMD ["serve"]
-ARG CUDA_IMAGE
-ARG VERSION
-ARG COMMIT
-LABEL org.opencontainers.image.title="transcriber" \
-      org.opencontainers.image.description="Speech-to-text on a message bus, on an NVIDIA GPU: audio on a NATS subject in, text on a NATS subject out" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${COMMIT}" \
-      org.opencontainers.image.base.name="${CUDA_IMAGE}"
+FROM cpu-build AS cuda-list
+COPY --from=cuda-build /gpu /
+RUN cyclonedx-py environment --output-reproducible --output-file /opt/transcriber/sbom.cdx.json /opt/transcriber/bin/python
+
+
+FROM cpu AS cuda
+COPY --from=cuda-build /gpu /
+COPY --from=cuda-list /opt/transcriber/sbom.cdx.json /opt/transcriber/
+# Of the driver, which the container runtime brings.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+LABEL org.opencontainers.image.description="Speech-to-text on a message bus, on an NVIDIA GPU where there is one"

@@ -59,13 +59,14 @@ COLOURS = ("#0a84ff", "#ff9f0a", "#30b05a", "#bf5af2", "#8e8e93")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all steps of one model share."""
+    """What all steps of one model share; ``speed`` is how many times as fast as spoken they are."""
 
     url: str
     daemon: MeasuredDaemon
     publisher: ProcessPoolExecutor
     pcm: bytes
     windows: int
+    speed: float = 1.0
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -128,7 +129,7 @@ async def _capacity(bench: Bench, workers: int, counts: list[int] | None, *, qui
         messages = await subscribe(connection, "transcripts.*.*")
         steps: dict[int, Results] = {}
         while count := next((n for n in counts if n not in steps), 0) if counts else next_count(steps, promised):
-            steps[count] = await _step(bench, messages, count)
+            steps[count] = await play(bench, messages, count)
             note(f"capacity: {steps[count]}")
     rows = [steps[count] for count in sorted(steps)]
     return {
@@ -164,16 +165,17 @@ def capacity(rows: list[Results]) -> Results:
     return out
 
 
-async def _step(bench: Bench, messages: AsyncIterator[NatsMessage], count: int) -> Results:
+async def play(bench: Bench, messages: AsyncIterator[NatsMessage], count: int) -> Results:
     """That many streams for a while."""
     plan = Plan(
         url=bench.url,
         names=tuple(f"of-{count}-{number}" for number in range(count)),
         payloads=int(bench.windows * WINDOW_S / PAYLOAD_S),
-        ramp_s=WINDOW_S,
+        ramp_s=WINDOW_S / bench.speed,
         start_s=time.monotonic() + 0.5,
         headers="offset",  # so that every hole has its length
         pcm=bench.pcm,
+        speed=bench.speed,
     )
     listening = asyncio.create_task(account(messages, plan))
     publishing = asyncio.get_running_loop().run_in_executor(bench.publisher, publish, plan)
@@ -184,11 +186,11 @@ async def _step(bench: Bench, messages: AsyncIterator[NatsMessage], count: int) 
     cpu, loop_cpu = (bench.daemon.cpu_s - cpu_s) / elapsed_s, (bench.daemon.loop_cpu_s - loop_cpu_s) / elapsed_s
     rss_mb = bench.daemon.rss_kb / 1024
     late_ms = 1000 * await publishing
-    came = await asyncio.wait_for(listening, PATIENCE_S)
+    came = await asyncio.wait_for(listening, PATIENCE_S / min(1.0, bench.speed))
     return {
         "streams": count,
         **_latencies_ms(plan, came),
-        **losses(came, plan.payloads * PAYLOAD_FRAMES * count),
+        **losses(came, plan.payloads * PAYLOAD_FRAMES * count, bench.speed),
         "daemon_cpu": round(cpu, 3),
         "of_which_whisper_cpu": round(cpu - loop_cpu, 3),
         "rss_mb": round(rss_mb, 1),
@@ -206,10 +208,10 @@ def _latencies_ms(plan: Plan, came: Account) -> Results:
     return {name: quantiles(values, p50=0.5, p95=0.95) for name, values in figures.items()}
 
 
-def losses(came: Account, published: int) -> Results:
-    """What of the ``published`` frames was lost, and what will be once the queue is full."""
+def losses(came: Account, published: int, speed: float = 1.0) -> Results:
+    """What of the ``published`` frames was lost, and what will be once the queue is full; ``speed``: times as fast as spoken."""
     lost = sum(end.dropped_frames + end.lost_frames for end in came.ends)
-    loss, growth = lost / published, queue_growth(came.finals)
+    loss, growth = lost / published, speed * queue_growth(came.finals)
     return {
         "frames": published,
         "frames_unaccounted": published - sum(end.transcribed_frames + end.silent_frames for end in came.ends) - lost,

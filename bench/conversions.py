@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bench.lib.logits import Decoder, Logits
 from bench.lib.recordings import BUNDLED, Samples
 from bench.lib.report import Results, note, run
 from transcriber.audio.resampler import Resampler
 from transcriber.engine.job import WHISPER_SAMPLE_RATE
 from transcriber.engine.whisper.mel import LogMel
+from transcriber.engine.whisper.raw_model import Logits, RawModel
 from transcriber.models.conversion.convert import convert_folder
 from transcriber.models.conversion.quantize import KINDS
 from transcriber.models.ggml import check_model_file, read_mel_filters
@@ -97,7 +97,7 @@ def compared(folder: Path, windows: list[Samples], kind: str) -> Results:
         shape = check_model_file(path)
         mel = LogMel(read_mel_filters(path, shape))
         tokens = Tokens.of(folder, multilingual=shape.multilingual)
-        ours, theirs = Decoder(path), Original(folder, tokens)
+        ours, theirs = RawModel(path, flash_attention=False), Original(folder, tokens)
         different, gaps = [], []
         for number, window in enumerate(windows):
             spectrogram = mel(window, FRAMES)
@@ -122,9 +122,9 @@ def compared(folder: Path, windows: list[Samples], kind: str) -> Results:
         }
 
 
-def greedy(decoder: Decoder, spectrogram: Samples, tokens: Tokens) -> tuple[list[int], Logits]:
+def greedy(decoder: RawModel, spectrogram: Samples, tokens: Tokens) -> tuple[list[int], Logits]:
     """The text's tokens, and the logits of the first of them."""
-    decoder.hear(spectrogram)
+    decoder.encode(spectrogram)
     said: list[int] = []
     first = logits = decoder.logits(tokens.prompt)
     while len(said) < MAX_TOKENS:

@@ -9,7 +9,7 @@ speech and without it; and how many of the words of the English original are in 
 
 import argparse
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, pairwise
@@ -72,9 +72,9 @@ class Counting:
         self.name, self.tight, self.translates = self.model.name, self.model.tight, self.model.translates
         self.supports, self.transcribe, self.close = self.model.supports, self.model.transcribe, self.model.close
 
-    def detect(self, samples: Samples) -> LanguageProbabilities:
+    def detect(self, samples: Samples, should_abort: Callable[[], bool]) -> LanguageProbabilities:
         self.detections += 1
-        return self.model.detect(samples)
+        return self.model.detect(samples, should_abort)
 
 
 def measure(quick: bool, model: str, minutes: float, parts: str, threads: int) -> Results:

@@ -106,7 +106,7 @@ def hear_twice(
 ) -> tuple[Played, Played]:
     """What is published at first, and what stands in the end."""
     first_pass, again = Played(recording, recording.name), Played(recording, recording.name)
-    offline, second = Offline(ears, settings, language), SecondPass(ears, settings, WHISPER_SAMPLE_RATE)
+    offline, second = Offline(ears, settings, language), SecondPass(ears, WHISPER_SAMPLE_RATE)
     finals: dict[int, Final] = {}
     passages: list[Passage] = []
     for event, known_s in events_of(recording, settings, network):

@@ -15,6 +15,7 @@ import yaml
 
 from transcriber.config import settings_fields
 from transcriber.telemetry import INSTRUMENTS
+from transcriber.telemetry.instruments import GATEWAY_INSTRUMENTS, Instrument
 
 DOCS = Path(__file__).parent
 RULES = DOCS.parent / "k8s/prometheus/rules.yaml"
@@ -33,10 +34,10 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def metrics_table() -> str:
+def metrics_table(instruments: tuple[Instrument, ...] = INSTRUMENTS) -> str:
     """Every instrument, in the order of declaration."""
     rows = ["| metric | kind | unit | meaning |", "|---|---|---|---|"]
-    for instrument in INSTRUMENTS:
+    for instrument in instruments:
         unit = f"`{instrument.unit}`" if instrument.unit else ""
         rows.append(f"| `{instrument.name}` | {instrument.kind} | {unit} | {instrument.description} |")
     return "\n".join(rows)
@@ -52,7 +53,12 @@ def alerts_table() -> str:
     return "\n".join(rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"settings": settings_table, "metrics": metrics_table, "alerts": alerts_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_table,
+    "gateway_metrics": lambda: metrics_table(GATEWAY_INSTRUMENTS),
+    "alerts": alerts_table,
+}
 
 
 def with_tables(page: str) -> str:

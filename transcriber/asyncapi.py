@@ -9,6 +9,8 @@ from transcriber import __version__
 from transcriber.audio.format import SampleFormat
 from transcriber.audio.headers import MAX_PROMPT
 from transcriber.config import Settings
+from transcriber.schema.admin import AdminAnswer, StatusRequest, SwapRequest
+from transcriber.schema.audit import REQUESTED_BY, AuditEntry, AuditEvent
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.schema.messages import (
     ANY_MESSAGE,
@@ -26,7 +28,16 @@ from transcriber.schema.messages import (
     Status,
 )
 from transcriber.schema.stream_figures import StreamFigures
-from transcriber.schema.subjects import CANCEL_SUBJECT, RECORD_SUBJECT, REQUEST_SUBJECT, STREAMS_SUBJECT, SUBMIT_SUBJECT
+from transcriber.schema.subjects import (
+    ADMIN_SUBJECT,
+    AUDIT_SUBJECT,
+    CANCEL_SUBJECT,
+    RECORD_SUBJECT,
+    REQUEST_SUBJECT,
+    STREAMS_SUBJECT,
+    SUBMIT_SUBJECT,
+    SUBMIT_URGENT_SUBJECT,
+)
 from transcriber.text.results import Form, Task
 
 TRANSCRIPT_MODELS = (Final, Partial, Silence, Gap, Revision, Status, Progress, End)
@@ -36,6 +47,8 @@ JOB_MODELS: dict[str, type[BaseModel]] = {
     "answer": Answer,
     "record": JobRecord,
 }
+
+ADMIN_MODELS: dict[str, type[BaseModel]] = {"adminStatus": StatusRequest, "adminSwap": SwapRequest}
 
 _AUDIO_HEADERS = {
     "Content-Type": (
@@ -130,8 +143,18 @@ def asyncapi_document(settings: Settings) -> dict[str, Any]:
             "answerSubmission": _request(
                 "submissions", "answer", "Submit a file of the bucket AUDIO_FILES as a job (`FILES=1`)."
             ),
+            "answerUrgentSubmission": _request(
+                "urgentSubmissions", "answer", "The same, to run before jobs that are not urgent."
+            ),
             "answerCancellation": _request("cancellations", "answer", "Cancel a job."),
+            "answerAdmin": _admin("admin", "An admin request to one daemon (`ADMIN_REQUESTS=1`)."),
+            "answerAdminOfAll": _admin(
+                "adminOfAll", "`status`, to all daemons, each of which answers; a swap is refused here."
+            ),
             "sendRecord": _operation("send", "records", "The record of a job, stored at each change."),
+            "sendAudit": _operation(
+                "send", "audit", "Who submitted, cancelled, purged, swapped or read what (`AUDIT=1`)."
+            ),
         },
         "components": {"messages": _messages(), "schemas": _schemas()},
     }
@@ -164,12 +187,22 @@ def _channels(settings: Settings) -> dict[str, Any]:
         "streamRequests": _channel(STREAMS_SUBJECT, "streamRequest"),
         "requests": _channel(REQUEST_SUBJECT, "request"),
         "submissions": _channel(SUBMIT_SUBJECT, "submission"),
+        "urgentSubmissions": _channel(SUBMIT_URGENT_SUBJECT, "submission"),
         "cancellations": _channel(CANCEL_SUBJECT, "cancellation"),
+        "admin": {
+            **_channel(f"{ADMIN_SUBJECT}.{{instance}}", *ADMIN_MODELS),
+            "parameters": {"instance": {"description": "name of the daemon"}},
+        },
+        "adminOfAll": _channel(ADMIN_SUBJECT, "adminStatus"),
         # Each request names the subject of its reply.
-        "replies": _channel(None, "text", "answer", "streams", "refusal"),
+        "replies": _channel(None, "text", "answer", "streams", "adminAnswer", "refusal"),
         "records": {
             **_channel(f"{RECORD_SUBJECT}.{{job}}", "record"),
             "parameters": {"job": {"description": "id of the job, `job=` and then `[A-Za-z0-9_-]{1,60}`"}},
+        },
+        "audit": {
+            **_channel(f"{AUDIT_SUBJECT}.{{event}}", "audit"),
+            "parameters": {"event": {"description": "the entry's `event`", "enum": list(get_args(AuditEvent))}},
         },
     }
 
@@ -184,7 +217,16 @@ def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
 
 def _request(channel: str, answer: str, summary: str) -> dict[str, Any]:
     """A request that is answered, or refused."""
-    replies = [{"$ref": f"#/channels/replies/messages/{name}"} for name in (answer, "refusal")]
+    return _answered(channel, summary, answer, "refusal")
+
+
+def _admin(channel: str, summary: str) -> dict[str, Any]:
+    """A request whose answer says itself why it is refused."""
+    return _answered(channel, summary, "adminAnswer")
+
+
+def _answered(channel: str, summary: str, *answers: str) -> dict[str, Any]:
+    replies = [{"$ref": f"#/channels/replies/messages/{name}"} for name in answers]
     reply = {"channel": {"$ref": "#/channels/replies"}, "messages": replies}
     return _operation("receive", channel, summary) | {"reply": reply}
 
@@ -219,8 +261,10 @@ def _service_messages() -> dict[str, Any]:
             "summary": (model.__doc__ or "").partition("\n")[0],
             "payload": _ref("schemas", model.__name__),
         }
-        for name, model in JOB_MODELS.items()
+        for name, model in (JOB_MODELS | ADMIN_MODELS | {"adminAnswer": AdminAnswer}).items()
     }
+    requests["cancellation"]["headers"] = _headers({REQUESTED_BY: "who asks for it, for the audit"})
+    requests["submission"]["headers"] = _headers({"traceparent": "W3C trace context, which the job's spans continue"})
     return requests | {
         "request": {
             "name": "request",
@@ -238,6 +282,11 @@ def _service_messages() -> dict[str, Any]:
             "name": "streams",
             "summary": (StreamFigures.__doc__ or "").partition("\n")[0],
             "payload": _ref("schemas", StreamFigures.__name__),
+        },
+        "audit": {
+            "name": "audit",
+            "summary": (AuditEntry.__doc__ or "").partition("\n")[0],
+            "payload": _ref("schemas", AuditEntry.__name__),
         },
         "text": {
             "name": "text",
@@ -276,8 +325,8 @@ def _headers(descriptions: dict[str, str]) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     models: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        *((model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics, StreamFigures)),
-        *((model, "validation") for model in JOB_MODELS.values()),
+        *((model, "serialization") for model in (*TRANSCRIPT_MODELS, Metrics, StreamFigures, AuditEntry, AdminAnswer)),
+        *((model, "validation") for model in (*JOB_MODELS.values(), *ADMIN_MODELS.values())),
     ]
     _, definitions = models_json_schema(models, by_alias=True, ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = definitions["$defs"]

@@ -49,15 +49,22 @@ COMMANDS = {
             "transcriber.commands:add_provision",
             "make or check what durable mode and files need of JetStream",
         ),
+        "purge": (
+            "transcriber.purge.cli:add_purge",
+            "remove what is stored of a stream, a session or a job, for good",
+        ),
+        "admin": ("transcriber.clients.admin_cli:add_admin", "change running daemons: swap their model"),
         "models": ("transcriber.models.command:add_models", "which models are here, and which can be had"),
         "quantize": (
             "transcriber.models.command:add_quantize",
             "models convert, to q8_0: half the size of f16, and faster",
         ),
+        "gpu": ("transcriber.gpu.command:add_gpu", "the plug-in for NVIDIA's GPUs: whether it is used, install, build"),
         "calibrate": (
             "transcriber.commands:add_calibrate",
             "how fast this machine is, and how many streams it holds",
         ),
+        "plan": ("transcriber.plan.cli:add_plan", "what so many streams need: daemons, memory, storage, network"),
         "schema": ("transcriber.commands:add_schema", "print the AsyncAPI document of all subjects and messages"),
     },
 }
@@ -101,6 +108,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return status  # noqa: TRY300 - what it says is a part of it
     except (StartError, BadInputError) as error:
         sys.stderr.write(f"transcriber: {_printable(mask(str(error)))}\n")
+        _flush_log()
         return getattr(error, "exit_status", 2)
     except KeyboardInterrupt:
         return 130
@@ -109,7 +117,13 @@ def _run(argv: Sequence[str] | None) -> int:
             _say_no_room(error)
         else:
             log.exception("crashed")
+            _flush_log()
         return 1
+
+
+def _flush_log() -> None:
+    for handler in logging.getLogger().handlers:
+        handler.flush()  # one may send it, and begins nothing any more while the interpreter ends
 
 
 def _say_no_room(error: OSError) -> None:

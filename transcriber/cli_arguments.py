@@ -36,6 +36,8 @@ THEMES: dict[str, tuple[str, ...]] = {
     ),
     "requests for the text of a clip": ("service", "request_"),
     "files, by JetStream": ("file", "result_"),
+    "admin requests and audit": ("admin_", "audit"),
+    "settings that change while it runs": ("config_",),
     "gateway": ("gateway_",),
     "probes, metrics and log": ("stream_status_secs", "health_", "metrics_", "log_"),
 }  # fmt: skip

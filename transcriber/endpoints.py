@@ -1,18 +1,20 @@
 """What is not a stream: endpoints for clips, for submitting and cancelling files, and the work on files.
 
-In: settings. Out: the endpoints of the micro service and the consumer of the work queue, started and stopped together.
+In: settings. Out: the endpoints of the micro service and the consumers of the work queue, started and stopped together.
 """
 
 import asyncio
 import logging
 
+from transcriber.bus.audit import AuditLog
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream import provision
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET, URGENT_JOB_CONSUMER
 from transcriber.bus.micro_service import Endpoint, MicroService
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.clips.handler import ClipHandler
+from transcriber.engine.job import Lane
 from transcriber.engine.pool import WorkerPool
 from transcriber.errors import DeniedError
 from transcriber.files.endpoints import JobEndpoints
@@ -21,7 +23,7 @@ from transcriber.files.runner import FileRunner
 from transcriber.files.transcription import FileRuntime
 from transcriber.files.work_queue import WorkQueue
 from transcriber.pipeline.runtime import Runtime
-from transcriber.schema.subjects import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT
+from transcriber.schema.subjects import CANCEL_SUBJECT, REQUEST_SUBJECT, SUBMIT_SUBJECT, SUBMIT_URGENT_SUBJECT
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +43,30 @@ class Endpoints:
             jetstream = JetStream(connection)
             jobs = JobStore(jetstream, settings, runtime.model)
             buckets = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
-            self._files = FileRunner(pool, WorkQueue(connection), FileRuntime(jetstream, jobs, *buckets, runtime))
-            job_endpoints = JobEndpoints(jobs)
+            queues = {
+                Lane.URGENT_FILE: WorkQueue(connection, jobs, URGENT_JOB_CONSUMER),
+                Lane.FILE: WorkQueue(connection, jobs),
+            }
+            self._files = FileRunner(pool, queues, FileRuntime(jetstream, jobs, *buckets, runtime))
+            job_endpoints = JobEndpoints(jobs, AuditLog(jetstream, settings, telemetry.instance))
             self._endpoints["submit"] = Endpoint(
-                SUBMIT_SUBJECT, lambda message, _: job_endpoints.to_submission(message.data)
+                SUBMIT_SUBJECT, lambda message, _: job_endpoints.to_submission(message.data, message.headers)
+            )
+            self._endpoints["submit-urgent"] = Endpoint(
+                SUBMIT_URGENT_SUBJECT,
+                lambda message, _: job_endpoints.to_submission(message.data, message.headers, urgent=True),
+                optional=True,  # a user with the rights of an earlier version keeps the others
             )
             self._endpoints["cancel"] = Endpoint(
-                CANCEL_SUBJECT, lambda message, _: job_endpoints.to_cancellation(message.data)
+                CANCEL_SUBJECT, lambda message, _: job_endpoints.to_cancellation(message.data, message.headers)
             )
-        self._micro = MicroService(connection, self._clips.metadata if self._clips else {})
+        self._metadata = self._clips.metadata if self._clips else {}
+        self._micro = MicroService(connection, self._metadata)
+
+    def model_swapped(self) -> None:
+        """Say of the micro service which model there is now."""
+        if self._clips:
+            self._metadata.update(self._clips.metadata)
 
     @property
     def files_running(self) -> int:
@@ -65,6 +82,9 @@ class Endpoints:
         if self._files:
             ready = provision.ensure_files if self._settings.provision else provision.check_files
             await ready(self._connection, self._settings)
+        if self._files or self._settings.admin_requests:
+            await provision.ready_audit(self._connection, self._settings)
+        if self._files:
             await self._files.start()
         if self._endpoints:
             try:

@@ -5,10 +5,11 @@
         * ``ConfigError``: usage or configuration; status 2.
         * ``ModelError``: the model is missing, broken, or cannot be fetched or converted; status 3.
             * ``StorageError``: it cannot be written.
+        * ``PlugInError``: the GPU plug-in cannot be built, installed or used; status 3.
         * ``BrokerError``: the broker is unreachable, refuses the credentials or denies the subject; status 3.
             * ``DeniedError``: it does not permit the subscription to a subject.
         * ``JetStreamError``: off, too old, full, or its streams and consumers do not fit; status 3.
-        * ``PortError``: the probes' port cannot be opened; status 3.
+        * ``PortError``: a port, of the probes, of metrics or of the gateway, cannot be opened; status 3.
     * ``BadInputError``: this payload is skipped, counted and reported as a ``gap`` ``bad_input``; a request is answered with 400.
         * ``TooLongError``: more audio than a request may have; 413.
         * ``MediaError``: a file or clip that cannot be decoded, or not to its end.
@@ -29,6 +30,7 @@
     * ``TextGoneError``: text of a file was deleted before its results were written.
     * ``UnfitError``: the model cannot do what a job asks for; the job fails.
     * ``SourceClosedError``: a thread that reads a file must stop.
+    * ``CardError``: a GPU says nothing of itself; its figures are left out.
 
 Anything else is a crash: it is not caught, and the process ends with status 1.
 """
@@ -60,6 +62,10 @@ class StorageError(ModelError):
     """A model cannot be written: a full disk, or a folder without permission."""
 
 
+class PlugInError(StartError):
+    """The GPU plug-in cannot be built, is broken, or is not for this whisper.cpp."""
+
+
 class BrokerError(StartError):
     """No broker within the time allowed, credentials refused, or the audio subject denied."""
 
@@ -73,7 +79,7 @@ class JetStreamError(StartError):
 
 
 class PortError(StartError):
-    """The health port is in use, or may not be opened."""
+    """A port is in use, or may not be opened; the message names its variable."""
 
 
 class BadInputError(TranscriberError, ValueError):
@@ -208,3 +214,7 @@ class UnfitError(TranscriberError):
 
 class SourceClosedError(TranscriberError):
     """The source of bytes was closed before or during a read."""
+
+
+class CardError(TranscriberError):
+    """No figures of a GPU can be had; the message says why, in one line."""

@@ -34,11 +34,13 @@ def configure(level: str, fmt: Literal["auto", "text", "json"]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def extras(record: logging.LogRecord) -> dict[str, Any]:
+    """What was logged beside the message, as ``extra``."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
 class _Formatter(logging.Formatter):
     """What both formats share."""
-
-    def extras(self, record: logging.LogRecord) -> dict[str, Any]:
-        return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
     def trace(self, record: logging.LogRecord) -> str:
         parts = (self.formatException(record.exc_info) if record.exc_info else "", record.stack_info or "")
@@ -56,7 +58,7 @@ class _JsonFormatter(_Formatter):
             "logger": record.name,
             "msg": record.getMessage(),
         }
-        line |= {name: value for name, value in self.extras(record).items() if name not in line}
+        line |= {name: value for name, value in extras(record).items() if name not in line}
         if trace := self.trace(record):
             line["exception"] = trace
         return mask(json.dumps(line, default=str))
@@ -69,7 +71,7 @@ class _TextFormatter(_Formatter):
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         name = record.name.removeprefix("transcriber.")
         words = [f"{at}.{record.msecs:03.0f}", f"{record.levelname:7}", f"{name}:", record.getMessage()]
-        words += [f"{key}={_word(value)}" for key, value in self.extras(record).items()]
+        words += [f"{key}={_word(value)}" for key, value in extras(record).items()]
         line = _CONTROL.sub(lambda control: repr(control[0])[1:-1], " ".join(words))
         return mask("\n".join(filter(None, (line, self.trace(record)))))
 

@@ -7,7 +7,6 @@ that a seed means the same run every time, but for the time that things take.
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from itertools import count
 from operator import attrgetter
@@ -16,6 +15,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.chaos.faults import BROKER_FAULTS, CLOCK_FAULTS, DAEMON_FAULTS, Fault, Kind, drawn, of_cluster
 from transcriber.schema.messages import GapReason
 from transcriber.testing.speech import SPEECH_FORMAT, load_speech
 
@@ -28,6 +28,9 @@ RATE = {"fake": 16_000, "demo": SPEECH_FORMAT.rate, "tiny.en": SPEECH_FORMAT.rat
 SPEED = {"fake": 20.0, "demo": 4.0, "tiny.en": 1.5}
 """Times real time."""
 
+CLUSTER_STRETCH, CLUSTER_SPEED = 2.5, 4.0
+"""A run with three brokers takes so many times as long as one with one broker, and is so many times faster than real time."""
+
 RAMP_FLOOR, RAMP_SPAN = 330, 17_370
 """The fake model's text is the median in thousandths: from 10 to 540, below the levels at which it misbehaves."""
 
@@ -36,42 +39,6 @@ JITTER_FRAMES = 15
 
 BEGAN_AGAIN_S = 12
 """A recording at least this long ends when its publisher's offsets begin again."""
-
-
-class Kind(StrEnum):
-    """What can go wrong."""
-
-    DAEMON_KILLED = "daemon killed"
-    DAEMON_REPLACED = "daemon stopped, then another started"
-    DAEMON_ROLLED = "another daemon started, then the first stopped"
-    DAEMON_FROZEN = "daemon frozen"
-    TWO_DAEMONS = "daemon frozen, another started, both awake"
-    SLOW_WORKER = "worker too slow"
-    BROKER_KILLED = "broker killed"
-    BROKER_FROZEN = "broker frozen"
-    DISK_FULL = "disk full, then freed, broker restarted"
-    CONNECTION_CUT = "connection cut"
-    CONNECTION_HUNG = "connection hung"
-    CONNECTION_SLOW = "connection slow"
-
-
-DAEMON_FAULTS: dict[Kind, tuple[float, float]] = {
-    Kind.DAEMON_KILLED: (0.0, 3.0),
-    Kind.DAEMON_REPLACED: (0.0, 1.0),
-    Kind.DAEMON_ROLLED: (0.0, 1.0),
-    Kind.DAEMON_FROZEN: (1.0, 6.0),
-    Kind.TWO_DAEMONS: (0.5, 3.0),
-    Kind.SLOW_WORKER: (1.0, 4.0),
-}
-BROKER_FAULTS: dict[Kind, tuple[float, float]] = {
-    Kind.BROKER_KILLED: (0.0, 3.0),
-    Kind.BROKER_FROZEN: (0.5, 4.0),
-    Kind.DISK_FULL: (0.5, 2.0),
-    Kind.CONNECTION_CUT: (0.0, 0.0),
-    Kind.CONNECTION_HUNG: (0.5, 4.0),
-    Kind.CONNECTION_SLOW: (0.5, 3.0),
-}
-"""Seconds that each lasts, from and to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +82,6 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Something goes wrong ``after_s`` seconds after the one before it, for ``hold_s`` seconds.
-
-    Attributes:
-        chance: from 0 to 1, for what is left open: which daemon, which end.
-    """
-
-    kind: Kind
-    after_s: float
-    hold_s: float
-    chance: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """One run.
 
@@ -138,6 +91,7 @@ class Plan:
         hands: each does its faults one after the other, independently of the others.
         settings: of the daemons, named as in the environment.
         daemons: with more than one, streams are shared out among them by partitions.
+        brokers: 3: a cluster, whose JetStream keeps three copies.
         command: repeats it.
     """
 
@@ -147,6 +101,7 @@ class Plan:
     hands: tuple[tuple[Fault, ...], ...]
     settings: dict[str, str]
     daemons: int = 1
+    brokers: int = 1
     command: str = ""
 
     def undisturbed(self) -> Self:
@@ -179,8 +134,17 @@ class Plan:
         return {fault.kind for hand in self.hands for fault in hand}
 
 
-def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons: int = 1, disk: bool = True) -> Plan:
-    """The run of ``seed``; ``disk`` says whether a disk can be filled up here."""
+def from_seed(
+    seed: int,
+    model: Model = "fake",
+    *,
+    quick: bool = False,
+    daemons: int = 1,
+    brokers: int = 1,
+    disk: bool = True,
+    clock: bool = False,
+) -> Plan:
+    """The run of ``seed``; ``disk`` says whether a disk can be filled up here, ``clock`` whether a clock can be set back."""
     rng = random.Random(seed)
     length_s = rng.uniform(3, 4) if quick else rng.uniform(7, 12)
     if model != "fake":
@@ -189,24 +153,34 @@ def from_seed(seed: int, model: Model = "fake", *, quick: bool = False, daemons:
     speed, extra = SPEED[model], {"BUFFER_DURATION_SECS": str(rng.choice((0.5, 0.75, 1.0)))} if model == "fake" else {}
     if daemons > 1:
         number, speed, extra = (12 if quick else 40), 3.0, {"BUFFER_DURATION_SECS": "1.0", "PARTITIONS": str(daemons)}
+    if brokers > 1:  # elections take seconds, and each byte is stored three times
+        length_s, speed = length_s * CLUSTER_STRETCH, speed * CLUSTER_SPEED / SPEED["fake"]
     publishers = [_Publisher(rng, f"s{n}", model, speed) for n in range(number)]
     if daemons == 1:  # which streams are in a part nobody can tell
         extra["MAX_STREAMS"] = str(number)
     recordings = [r for publisher in publishers for r in publisher.recordings(length_s, moves=daemons == 1)]
     slow = model == "fake" and daemons == 1  # else nobody can tell the worker, or it would never catch up
     daemon_faults = [kind for kind in DAEMON_FAULTS if slow or kind is not Kind.SLOW_WORKER]
+    daemon_faults += CLOCK_FAULTS if clock else ()
     broker_faults = [kind for kind in BROKER_FAULTS if disk or kind is not Kind.DISK_FULL]
-    hands = (_faults(rng, daemon_faults, length_s, quick=quick), _faults(rng, broker_faults, length_s, quick=quick))
+    ours = drawn(rng, daemon_faults, length_s, quick=quick)
+    if brokers > 1:
+        theirs = of_cluster(rng, seed, length_s, quick=quick)
+        copies = 1 if Kind.REPLICAS_CHANGED in {fault.kind for fault in theirs} else brokers
+        extra["STREAM_REPLICAS"] = str(copies)
+    else:
+        theirs = drawn(rng, broker_faults, length_s, quick=quick)
     extra["SHUTDOWN_GRACE_SECS"] = str(rng.choice((0.2, 1.0)))
     extra["FAKE_JOB_S"] = f"{rng.uniform(0.001, 0.004):.4f}"
     options = f"{' --quick' if quick else ''} --model {model} --daemons {daemons}"
+    options += f" --brokers {brokers}" if brokers > 1 else ""
     command = f"python -m bench.chaos --seeds {seed}{options}"
-    return Plan(f"seed-{seed}", model, tuple(recordings), hands, extra, daemons, command)
+    return Plan(f"seed-{seed}", model, tuple(recordings), (ours, theirs), extra, daemons, brokers, command)
 
 
 def covering(*, disk: bool) -> Iterator[Plan]:
     """Short runs of the first seeds that together have every fault; without ``disk`` all but a full disk."""
-    missing = set(Kind) if disk else set(Kind) - {Kind.DISK_FULL}
+    missing = {*DAEMON_FAULTS, *BROKER_FAULTS} - (set() if disk else {Kind.DISK_FULL})
     for seed in count():
         if not missing:
             break
@@ -216,37 +190,22 @@ def covering(*, disk: bool) -> Iterator[Plan]:
             yield plan
 
 
-def steady(name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int = 2, **settings: str) -> Plan:
+def steady(
+    name: str, length_s: float, hand: tuple[Fault, ...], *, streams: int = 2, brokers: int = 1, **settings: str
+) -> Plan:
     """Streams that last for ``length_s`` seconds, with the faults of one hand."""
     rng = random.Random(name)
-    recordings = [_Publisher(rng, f"s{number}", "fake", SPEED["fake"]).whole(length_s) for number in range(streams)]
-    settings = {"BUFFER_DURATION_SECS": "0.5", "FAKE_JOB_S": "0.002"} | settings
-    return Plan(name, "fake", tuple(recordings), (hand,), settings, command=f"python -m bench.chaos --scenario {name}")
+    speed = SPEED["fake"] if brokers == 1 else CLUSTER_SPEED
+    recordings = [_Publisher(rng, f"s{number}", "fake", speed).whole(length_s) for number in range(streams)]
+    settings = {"BUFFER_DURATION_SECS": "0.5", "FAKE_JOB_S": "0.002", "STREAM_REPLICAS": str(brokers)} | settings
+    command = f"python -m bench.chaos --scenario {name}"
+    return Plan(name, "fake", tuple(recordings), (hand,), settings, brokers=brokers, command=command)
 
 
 def fake_text(samples: Samples) -> str:
     """What the fake model transcribes in a window."""
     level = round(float(np.median(samples.astype(np.float32) / 32_768)) * 1000) if len(samples) else 0
     return str(level) if level else ""
-
-
-def _faults(rng: random.Random, kinds: list[Kind], length_s: float, *, quick: bool) -> tuple[Fault, ...]:
-    """What one hand does, beginning while audio is published."""
-    number = rng.randint(1, 1 if quick else 3)
-    shares = [rng.uniform(0.1, 0.8) * length_s / number for _ in range(number)]
-    picked = rng.sample(kinds, number)
-    times = DAEMON_FAULTS | BROKER_FAULTS
-    return tuple(
-        Fault(kind, after_s, _held(rng, *times[kind], quick=quick), rng.random())
-        for kind, after_s in zip(picked, shares, strict=True)
-    )
-
-
-def _held(rng: random.Random, least_s: float, most_s: float, *, quick: bool) -> float:
-    """Where a fault may be over at once it often is."""
-    if not least_s and rng.random() < 0.5:
-        return 0.0
-    return rng.uniform(least_s, min(most_s, least_s + 1.0) if quick else most_s)
 
 
 def _ramp(rng: random.Random, frames: int) -> Samples:

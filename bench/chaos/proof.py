@@ -55,6 +55,7 @@ class Verdict:
         duplicated_frames: in more than one.
         reordered: windows and gaps stored after a later one.
         wrong_texts: finals whose text is not that of their frames.
+        files, wrong_results: jobs, and documents of theirs that are not those of an undisturbed run, byte by byte.
         texts: stream, number of the session in it, start, length and text of every final.
     """
 
@@ -66,6 +67,8 @@ class Verdict:
     duplicated_frames: int = 0
     reordered: int = 0
     wrong_texts: int = 0
+    files: int = 0
+    wrong_results: int = 0
     texts: list[tuple[str, int, int, int, str]] = field(default_factory=list)
 
     def differs_from(self, other: Self) -> list[str]:

@@ -9,8 +9,6 @@ import contextlib
 import json
 import tempfile
 import time
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 
@@ -19,41 +17,23 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error
 
-from bench.chaos.plan import Fault, Kind, Plan, Recording, fake_text
-from bench.chaos.proof import StoredText, Verdict, consumer_errors, judge
+from bench.chaos.cluster import Cluster
+from bench.chaos.faults import Fault, Kind
+from bench.chaos.one_broker import Brokers, OneBroker
+from bench.chaos.outcome import Outcome
+from bench.chaos.plan import Plan, Recording, fake_text
+from bench.chaos.proof import StoredText, consumer_errors, judge
 from bench.chaos.readers import consumers, read_audio, read_back
 from bench.chaos.world import TEXT, World
 
 PATIENCE_S = 90.0
 """For all ends to come once everything is repaired."""
 
+FAKETIME_COST = 3.0
+"""Under libfaketime a daemon takes so many times as long."""
+
 PUBLISH_TIMEOUT_S = 1.0
 RETRY_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of a run.
-
-    Attributes:
-        command: repeats it.
-        lags_s: the metric ``transcriber.lag_s`` of the daemons, with the time of the run.
-        folder: where the logs are; they are kept if there were errors.
-    """
-
-    name: str
-    command: str
-    audio_s: float
-    verdict: Verdict
-    faults: Counter[Kind]
-    restarts: int
-    wall_s: float
-    lags_s: list[tuple[float, float]]
-    folder: Path
-
-    @property
-    def errors(self) -> list[str]:
-        return self.verdict.errors
 
 
 async def play(plan: Plan) -> Outcome:
@@ -61,9 +41,11 @@ async def play(plan: Plan) -> Outcome:
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{plan.name}-"))
     began_s = time.monotonic()
     lags_s: list[tuple[float, float]] = []
-    disk = Kind.DISK_FULL in plan.kinds
-    async with World(folder, plan.model, plan.settings, daemons=plan.daemons, disk=disk) as world:
-        client = await _connect(world.url)
+    clock = Kind.CLOCK_SET_BACK in plan.kinds
+    async with World(
+        folder, plan.model, plan.settings, brokers(plan.brokers, plan.kinds, folder), daemons=plan.daemons, clock=clock
+    ) as world:
+        client = await connect(world.urls)
         await _follow_lag(client, lags_s)
         supervisor = asyncio.create_task(world.supervise())
         try:
@@ -95,14 +77,20 @@ async def play(plan: Plan) -> Outcome:
     return outcome
 
 
-async def _connect(url: str) -> Client:
+def brokers(number: int, kinds: set[Kind], folder: Path) -> Brokers:
+    """So many, which are ready for faults of these kinds."""
+    parted = Kind.BROKER_PARTED in kinds
+    return Cluster(folder, parted=parted) if number > 1 else OneBroker(folder, disk=Kind.DISK_FULL in kinds)
+
+
+async def connect(urls: list[str]) -> Client:
     """A client that outlives any broker, and notices within seconds that one is frozen."""
 
     async def say_nothing(_: Exception) -> None:
         """What went wrong is asked again."""
 
     return await nats.connect(
-        url,
+        urls,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.1,
         ping_interval=1,
@@ -127,18 +115,19 @@ async def _publish_through(plan: Plan, world: World, client: Client) -> None:
     start_s = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
         for recordings in plan.publishers.values():
-            tasks.create_task(_publish(client, recordings, start_s))
+            tasks.create_task(publish(client, recordings, start_s))
         for hand in plan.hands:
-            tasks.create_task(_let_happen(world, hand))
+            tasks.create_task(let_happen(world, hand))
 
 
-async def _let_happen(world: World, hand: tuple[Fault, ...]) -> None:
+async def let_happen(world: World, hand: tuple[Fault, ...]) -> None:
+    """Do the faults of one hand, one after the other."""
     for fault in hand:
         await asyncio.sleep(fault.after_s)
         await world.do(fault)
 
 
-async def _publish(client: Client, recordings: list[Recording], start_s: float) -> None:
+async def publish(client: Client, recordings: list[Recording], start_s: float) -> None:
     """One publisher's payloads, each at its time or when it can, one under way at a time: their order is that of storage."""
     for recording in recordings:
         for payload in recording.payloads:
@@ -160,7 +149,8 @@ async def _store(client: Client, subject: str, data: bytes, headers: dict[str, s
 
 async def _all_ends(client: Client, plan: Plan) -> list[str]:
     """Wait until as many sessions have ended as there were recordings."""
-    deadline_s, ends = time.monotonic() + PATIENCE_S, 0
+    patience_s = PATIENCE_S * (FAKETIME_COST if Kind.CLOCK_SET_BACK in plan.kinds else 1.0)
+    deadline_s, ends = time.monotonic() + patience_s, 0
     while time.monotonic() < deadline_s:
         with contextlib.suppress(Error, OSError):
             info = await client.jetstream().stream_info(TEXT, subjects_filter="transcripts.*.end")
@@ -168,7 +158,7 @@ async def _all_ends(client: Client, plan: Plan) -> list[str]:
             if ends >= len(plan.recordings):
                 return []
         await asyncio.sleep(RETRY_S)
-    return [f"waited {PATIENCE_S:.0f} s in vain: {ends} of {len(plan.recordings)} sessions have ended"]
+    return [f"waited {patience_s:.0f} s in vain: {ends} of {len(plan.recordings)} sessions have ended"]
 
 
 async def _all_acknowledged(client: Client) -> list[str]:

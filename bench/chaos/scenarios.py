@@ -1,6 +1,8 @@
 """Runs that are not left to chance: each what an operator will see one day, compressed or in full length."""
 
-from bench.chaos.plan import SPEED, Fault, Kind, Plan, steady
+from bench.chaos.cluster import BROKERS
+from bench.chaos.faults import Fault, Kind
+from bench.chaos.plan import SPEED, Plan, steady
 
 DUELS = ROLLOUTS = 5
 
@@ -31,4 +33,11 @@ def duels(*, quick: bool) -> Plan:
     return steady("duels", 1.5 * count, hand, streams=3)
 
 
-ALL = {"duels": duels, "outage": outage, "overload": overload, "rollouts": rollouts}
+def hosts(*, quick: bool) -> Plan:
+    """Of three brokers one host after the other is lost, with all that it has stored."""
+    count = BROKERS if quick else 20 * BROKERS
+    hand = tuple(Fault(Kind.HOST_LOST, 0.5, 0.5, (n + 0.5) / 997) for n in range(count))
+    return steady("hosts", 3.0 * count, hand, brokers=BROKERS)
+
+
+ALL = {"duels": duels, "hosts": hosts, "outage": outage, "overload": overload, "rollouts": rollouts}

@@ -1,43 +1,33 @@
-"""What faults act upon: a broker with its disk, a bad network, and daemons that are restarted when they end.
+"""What faults act upon: daemons that are restarted when they end, and the brokers they are connected to.
 
 As in a cluster: a daemon that ends by itself is started again, and a broker that died comes back with the same disk.
 """
 
 import asyncio
-import contextlib
 import os
-import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
 
-from bench.chaos.plan import Fault, Kind, Model
+from bench.chaos.daemons import COULD_NOT_START, Clock, Daemon, FakeDaemon, last_words
+from bench.chaos.faults import Fault, Kind
+from bench.chaos.one_broker import Brokers
+from bench.chaos.plan import Model
 from bench.lib.daemon import PLAIN
-from transcriber.testing.broker import EmbeddedBroker
-from transcriber.testing.daemon import DaemonProcess
-from transcriber.testing.faulty_proxy import FaultyProxy
+from bench.lib.staged import Staged
 
 AUDIO, TEXT = "AUDIO", "TRANSCRIPTS"
 
 READY_S = 10.0
 """For a new daemon to become ready; the run continues without it."""
 
-STOP_S = 20.0
-"""For a daemon to end after SIGTERM."""
-
-COULD_NOT_START = 3
-"""Exit status of a daemon that finds no broker: its supervisor has to restart it."""
-
-DISK_BYTES = 256 * 2**20
 SLOW_JOB_S = 0.3
+SET_BACK_S = 3600.0
+"""By how much a clock is set back at most."""
+
 _POLL_S = 0.02
 
 SETTINGS = {
@@ -55,121 +45,61 @@ SETTINGS = {
 }
 
 
-async def until(condition: Callable[[], bool], patience_s: float) -> bool:
-    """Wait for ``condition()``; False if it did not come in time."""
-    deadline_s = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            return False
-        await asyncio.sleep(_POLL_S)
-    return True
-
-
-class Daemon(DaemonProcess):
-    """The real daemon, with a real model.
-
-    Attributes:
-        expected_to_end: we ended it.
-    """
-
-    def __init__(self, url: str, log: Path, settings: dict[str, str]) -> None:
-        super().__init__(url, "demo")
-        self._environment |= settings
-        self._log.close()
-        self._log = log.open("w+b")  # kept to debug failures
-        self.expected_to_end = False
-
-    def signal(self, number: signal.Signals) -> None:
-        if self.running:
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        self.expected_to_end = True
-        self.process.kill()
-        self.process.wait()
-
-    def close(self) -> None:
-        """Its log stays where it is."""
-        self._log.close()
-
-    async def end(self) -> str | None:
-        """SIGTERM; what went wrong."""
-        self.expected_to_end = True
-        self.signal(signal.SIGTERM)
-        if not await until(lambda: not self.running, STOP_S):
-            self.kill()
-            return f"a daemon did not end within {STOP_S:.0f} s of SIGTERM"
-        status = self.process.wait()
-        if status == -signal.SIGTERM and not self.log():
-            return None  # the interpreter was not up yet, and had nothing to lose
-        return f"a daemon ended with status {status} after SIGTERM" if status else None
-
-
-class FakeDaemon(Daemon):
-    """The real daemon, with the fake model."""
-
-    arguments: ClassVar[tuple[str, ...]] = ("-m", "transcriber.testing.fake_daemon")
-
-
-class World:
+class World(Staged):
     """As long as the ``async with`` block lasts.
 
     Attributes:
         faults: how many of each kind were done.
-        restarts: daemons and brokers started again.
-        errors: what no fault excuses: daemons that crash, or do not end on SIGTERM.
         history: what was done, and when.
     """
 
-    def __init__(self, folder: Path, model: Model, settings: dict[str, str], *, daemons: int = 1, disk: bool) -> None:
+    def __init__(
+        self, folder: Path, model: Model, settings: dict[str, str], brokers: Brokers, *, daemons: int = 1, clock: bool
+    ) -> None:
+        """``clock``: the daemons' clock can be set back."""
+        super().__init__()
         self.faults: Counter[Kind] = Counter()
-        self.restarts = 0
-        self.errors: list[str] = []
+        self._restarts = 0
+        self._errors: list[str] = []
         self.history: list[str] = []
         self._began_s = time.monotonic()
         self._folder = folder
-        self._store = folder / "store"
-        self._disk = disk
+        self._brokers = brokers
+        self._clock = Clock(folder / "clock") if clock else None
         self._job_file = folder / "job_s"
         self._job_s = settings.get("FAKE_JOB_S", "0")
         self._class = FakeDaemon if model == "fake" else Daemon
         real = {"WHISPER_MODEL": model, "WHISPER_MODEL_PATH": ""}
         self._settings = SETTINGS | (PLAIN | {"INPUT_SAMPLE_RATE": "16000"} if model == "fake" else real) | settings
-        self._settings["FAKE_JOB_FILE"] = str(self._job_file)
+        self._settings |= {"FAKE_JOB_FILE": str(self._job_file)} | (self._clock.environment if self._clock else {})
         parts = [{"PARTITION": str(part)} for part in range(daemons)] if daemons > 1 else [{}]
         self._parts = parts
         self._slots: list[list[Daemon]] = [[] for _ in parts]  # daemons that must live
         self._all: list[Daemon] = []
-        self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Self:
-        self._set_job_s(self._job_s)
-        self._store.mkdir()
-        if self._disk:
-            self._stack.enter_context(_small_disk(self._store))
-        self._start_broker(-1)
-        self._stack.callback(self._stop_broker)
-        self._proxy = await self._stack.enter_async_context(FaultyProxy(self._broker.port))
+    async def _enter(self) -> None:
+        self.set_job_s(self._job_s)
+        await self._stack.enter_async_context(self._brokers)
         self._stack.callback(self._kill_all)
-        try:
-            self._provision()
-            for slot in range(len(self._slots)):
-                await self._ready(self._start(slot))
-        except BaseException:
-            await self._stack.aclose()
-            raise
+        self._provision()
+        for slot in range(len(self._slots)):
+            await self._ready(self._start(slot))
         self._began_s = time.monotonic()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
 
     @property
-    def url(self) -> str:
-        """The broker, without the bad network."""
-        return self._broker.url
+    def urls(self) -> list[str]:
+        """The brokers, without the bad network."""
+        return self._brokers.urls
+
+    @property
+    def restarts(self) -> int:
+        """Daemons and brokers started again."""
+        return self._restarts + self._brokers.restarts
+
+    @property
+    def errors(self) -> list[str]:
+        """What no fault excuses: daemons that crash, or do not end on SIGTERM; brokers whose copies stay incomplete."""
+        return self._errors + self._brokers.errors
 
     async def supervise(self) -> None:
         """Start daemons again that end by themselves, until cancelled."""
@@ -178,10 +108,10 @@ class World:
             for slot, daemons in enumerate(self._slots):
                 for daemon in [d for d in daemons if not d.running and not d.expected_to_end]:
                     daemons.remove(daemon)
-                    what = f"a daemon ended by itself, status {daemon.process.returncode}: {_last_words(daemon)}"
+                    what = f"a daemon ended by itself, status {daemon.process.returncode}: {last_words(daemon)}"
                     self._note(what)
                     if daemon.process.returncode != COULD_NOT_START:
-                        self.errors.append(what)
+                        self._errors.append(what)
                     self._restart(slot)
 
     async def do(self, fault: Fault) -> None:
@@ -210,11 +140,15 @@ class World:
             case Kind.TWO_DAEMONS:
                 await self._two_daemons(slot, fault)
             case Kind.SLOW_WORKER:
-                self._set_job_s(str(SLOW_JOB_S))
+                self.set_job_s(str(SLOW_JOB_S))
                 await asyncio.sleep(fault.hold_s)
-                self._set_job_s(self._job_s)
+                self.set_job_s(self._job_s)
+            case Kind.CLOCK_SET_BACK if self._clock:
+                self._clock.set_back(fault.chance * SET_BACK_S)
+                await asyncio.sleep(fault.hold_s)
+                self._clock.set_back(0.0)
             case _:
-                await self._broker_fault(fault)
+                await self._brokers.do(fault)
         self.faults[fault.kind] += 1
         self._note(f"{fault.kind}: repaired")
 
@@ -239,50 +173,7 @@ class World:
             self._slots[slot].remove(old)
         old.kill()
 
-    async def _broker_fault(self, fault: Fault) -> None:
-        match fault.kind:
-            case Kind.BROKER_KILLED:
-                await self._restart_broker(fault.hold_s)
-            case Kind.BROKER_FROZEN:
-                self._broker.process.send_signal(signal.SIGSTOP)
-                await asyncio.sleep(fault.hold_s)
-                self._broker.process.send_signal(signal.SIGCONT)
-            case Kind.DISK_FULL:
-                ballast = self._store / "ballast"
-                _fill(ballast)
-                await asyncio.sleep(fault.hold_s)
-                ballast.unlink()
-                await self._restart_broker(0.0)
-            case Kind.CONNECTION_CUT:
-                await self._proxy.cut()
-            case Kind.CONNECTION_HUNG:
-                self._proxy.black_hole(True)
-                await asyncio.sleep(fault.hold_s)
-                self._proxy.black_hole(False)
-            case _:
-                self._proxy.delay_s = 0.05 + 0.2 * fault.chance
-                await asyncio.sleep(fault.hold_s)
-                self._proxy.delay_s = 0.0
-
-    def _start_broker(self, port: int) -> None:
-        log = str(self._folder / "broker.log")
-        self._broker = EmbeddedBroker("--jetstream", "--store_dir", str(self._store), "--log", log, port=port)
-        self._broker.start()
-
-    def _stop_broker(self) -> None:
-        """The one that there is by then."""
-        self._broker.stop()
-
-    async def _restart_broker(self, away_s: float) -> None:
-        """Kill it, and bring it back on its port and its disk."""
-        port = self._broker.port
-        self._broker.process.kill()
-        self._broker.stop()
-        await asyncio.sleep(away_s)
-        self._start_broker(port)
-        self.restarts += 1
-
-    def _set_job_s(self, seconds: str) -> None:
+    def set_job_s(self, seconds: str) -> None:
         """For daemons that read it meanwhile: never half written."""
         fresh = self._job_file.with_suffix(".new")
         fresh.write_text(seconds)
@@ -291,20 +182,20 @@ class World:
     def _provision(self) -> None:
         """A cluster's job makes the streams; one daemon alone does it itself."""
         if len(self._slots) > 1:
-            environment = os.environ | self._settings | {"NATS_URL": self.url}
+            environment = os.environ | self._settings | {"NATS_URL": ",".join(self.urls)}
             command = [sys.executable, "-m", "transcriber", "provision"]
             subprocess.run(command, env=environment, check=True, capture_output=True)
 
     def _start(self, slot: int) -> Daemon:
         log = self._folder / f"daemon-{len(self._all)}.log"
-        daemon = self._class(self._proxy.url, log, self._settings | self._parts[slot])
+        daemon = self._class(self._brokers.daemon_url, log, self._settings | self._parts[slot])
         daemon.start()
         self._all.append(daemon)
         self._slots[slot].append(daemon)
         return daemon
 
     def _restart(self, slot: int) -> Daemon:
-        self.restarts += 1
+        self._restarts += 1
         return self._start(slot)
 
     def _take(self, slot: int) -> Daemon:
@@ -320,7 +211,7 @@ class World:
 
     async def _end(self, daemon: Daemon) -> None:
         if error := await daemon.end():
-            self.errors.append(error)
+            self._errors.append(error)
 
     def _kill_all(self) -> None:
         for daemon in self._all:
@@ -329,38 +220,3 @@ class World:
 
     def _note(self, what: str) -> None:
         self.history.append(f"{time.monotonic() - self._began_s:6.2f} s  {what}")
-
-
-def _last_words(daemon: Daemon) -> str:
-    """What it died of: the end of its traceback, else its last line."""
-    lines = daemon.log().partition("Exception ignored in")[0].splitlines() or [""]
-    return next((line for line in reversed(lines) if re.match(r"[\w.]*(Error|Exception)\b", line)), lines[-1])
-
-
-def may_fill_a_disk() -> bool:
-    """Whether we may mount a small one; only root may, and not everywhere."""
-    try:
-        with tempfile.TemporaryDirectory() as folder, _small_disk(Path(folder)):
-            return True
-    except (OSError, subprocess.CalledProcessError):
-        return False
-
-
-@contextlib.contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
-    """Mount one at ``folder``, in memory."""
-    size = f"size={DISK_BYTES}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(folder)], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def _fill(path: Path) -> None:
-    """Take all that is left of the disk, to the last byte."""
-    with path.open("wb", buffering=0) as file:
-        for block in (2**20, 4096, 1):
-            with contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(block))

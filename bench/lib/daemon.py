@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.config import load_settings
+from transcriber.engine.swap import ModelSource
 from transcriber.engine.transcript import Transcript, Word
 from transcriber.logs import configure
 from transcriber.service import serve
@@ -133,4 +134,4 @@ class StubbedDaemon(MeasuredDaemon):
 if __name__ == "__main__":
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
-    serve(settings, InstantModel)
+    serve(settings, ModelSource(lambda *_: Path("instant"), lambda *_: InstantModel()))

@@ -133,14 +133,13 @@ class Offline:
 class SecondPass:
     """The second pass over a session of one channel."""
 
-    def __init__(self, model: SpeechModel, settings: Settings, rate: int) -> None:
-        self._model, self._settings, self._rate = model, settings, rate
+    def __init__(self, model: SpeechModel, rate: int) -> None:
+        self._model, self._rate = model, rate
         self._passages = Passages(rate)
 
     def transcribed(self, window: Window, own: Transcript) -> list[Passage]:
         """The passages that are whole now; messages are called by the number of their window."""
-        part = Part.of_window(window, own, str(window.number), self._settings.speech_threshold)
-        return self._passages.add(part)
+        return self._passages.add(part_of(window, own))
 
     def silent(self, silence: Silence) -> list[Passage]:
         return self._passages.add(Part.of_silence(silence))
@@ -163,6 +162,12 @@ class SecondPass:
         )
         answer = transcribe_job(self._model, job, _never)
         return answer, revise(passage, answer, self._rate, sound)
+
+
+def part_of(window: Window, own: Transcript) -> Part:
+    """``window`` as published with the text ``own``, without speakers; its message is called by its number."""
+    job = Job(window.session.id, window.cut.own, None, _nobody_waits)
+    return Part.of_window(window, own, job, str(window.number))
 
 
 def _nobody_waits(_job: Job, _outcome: Outcome) -> None:

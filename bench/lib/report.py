@@ -101,10 +101,10 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str:
-    """The commit of this tree, with ``-dirty`` if it was changed since."""
+    """The commit of this tree, with ``-dirty`` if it was changed since; ``BENCH_COMMIT`` where git does not know it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("BENCH_COMMIT", "unknown")
     return done.stdout.strip()

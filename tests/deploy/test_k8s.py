@@ -5,23 +5,30 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 from nats.js.api import SubjectTransform
 
 from tests.support import requirements
-from transcriber.bus.jetstream.file_streams import JOBS, file_streams, job_consumer
+from transcriber.bus.jetstream.file_streams import JOBS, file_streams, job_consumers
 from transcriber.bus.jetstream.provision import audio_filter, consumer_config, stream_configs
 from transcriber.config import load_settings, settings_fields
+from transcriber.gateway.guard import PROBES
+from transcriber.gateway.keys import loopback
+from transcriber.gateway.server import OTLP_S, STOP_S
+from transcriber.models.catalog import SHA1, model_path
+from transcriber.telemetry.environment import prometheus_address
 from transcriber.telemetry.figures import Counters
-from transcriber.telemetry.instruments import INSTRUMENTS
+from transcriber.telemetry.gateway_figures import GatewayFigures
+from transcriber.telemetry.instruments import GATEWAY_INSTRUMENTS, INSTRUMENTS
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ROOT / "k8s/overlays"
 DURABLE = "radio-7-durable"
 STREAMS = sorted(folder.name for folder in OVERLAYS.iterdir() if folder.name not in {"gpu", DURABLE})
-OURS = {"keda.sh", "jetstream.nats.io"}
+OURS = {"keda.sh", "jetstream.nats.io", "monitoring.coreos.com"}
 """API groups that Kubernetes itself has no schema of."""
 RULES = ROOT / "k8s/prometheus/rules.yaml"
 
@@ -64,9 +71,13 @@ def container_of(objects):
     [
         "namespace",
         "base",
+        "models",
         "provision",
         "partitions",
         "files",
+        "gateway",
+        "scrape",
+        "gpu-sharing",
         *(f"overlays/{folder.name}" for folder in sorted(OVERLAYS.iterdir())),
     ],
 )
@@ -174,8 +185,10 @@ def test_resources_leave_the_cpu_unthrottled(objects):
     assert resources["limits"]["memory"] == "4Gi"
 
 
-def test_drain_of_a_node_is_not_blocked(objects):
-    assert objects["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+def test_drain_of_a_node_is_not_blocked_even_without_a_broker(objects, gateway):
+    for budget in (objects["PodDisruptionBudget"]["spec"], gateway["PodDisruptionBudget"]["spec"]):
+        assert budget["maxUnavailable"] == 1
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def test_network_lets_out_nats_otlp_and_dns_only(objects):
@@ -287,6 +300,85 @@ def test_daemons_of_files_share_the_work_and_hear_no_stream(monkeypatch):
     assert f'"{settings.audio_subject}", "{settings.nats_inbox_prefix}.>"' in (ROOT / "k8s/nats/nats.conf").read_text()
 
 
+def test_prometheus_reaches_the_port_of_the_metrics_of_daemons_and_gateways(gateway, monkeypatch):
+    scrape, daemon = render(ROOT / "k8s/scrape"), render(ROOT / "k8s/files")
+    monitor, policy = scrape["PodMonitor"]["spec"], scrape["NetworkPolicy"]["spec"]
+    (endpoint,), (rule,) = monitor["podMetricsEndpoints"], policy["ingress"]
+    ((name, chosen),) = [(one["key"], one["values"]) for one in monitor["selector"]["matchExpressions"]]
+    monkeypatch.delenv("OTEL_EXPORTER_PROMETHEUS_PORT", raising=False)
+
+    labels = [objects["Deployment"]["spec"]["template"]["metadata"]["labels"][name] for objects in (daemon, gateway)]
+
+    assert sorted(chosen) == sorted(labels)
+    assert policy["podSelector"] == monitor["selector"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert [port["port"] for port in rule["ports"]] == [endpoint["portNumber"]] == [prometheus_address()[1]]
+    assert {found["metadata"]["namespace"] for found in (*scrape.values(), daemon["Deployment"])} == {"transcriber"}
+
+
+@pytest.fixture
+def gateway():
+    return render(ROOT / "k8s/gateway")
+
+
+def test_gateways_have_settings_that_are_known_and_files_that_are_mounted(gateway, monkeypatch):
+    settings = settings_of(gateway, monkeypatch)
+    mounts = {mount["mountPath"] for mount in container_of(gateway)["volumeMounts"]}
+    secrets = {one["secret"]["secretName"] for one in pod_of(gateway)["volumes"] if "secret" in one}
+
+    assert container_of(gateway)["args"] == ["gateway"]
+    assert not loopback(settings.gateway_host)
+    assert settings.gateway_keys_file
+    assert {str(settings.gateway_keys_file.parent), str(settings.nats_nkey_seed_file.parent)} == mounts - {"/tmp"}  # noqa: S108
+    assert secrets == {"transcriber-nats-gateway", "transcriber-gateway-keys"}
+    assert settings.nats_inbox_prefix == "_INBOX_gateway"
+
+
+def test_several_gateways_take_turns_behind_a_service_and_one_goes_at_a_time(gateway):
+    spec, labels = gateway["Deployment"]["spec"], gateway["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    (port,) = gateway["Service"]["spec"]["ports"]
+
+    assert spec["replicas"] >= 2
+    assert spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert gateway["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+    assert gateway["Service"]["spec"]["selector"] == labels
+    for kind, selector in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert gateway[kind]["spec"][selector]["matchLabels"] == labels
+    assert [(one["name"], one["containerPort"]) for one in container_of(gateway)["ports"]] == [
+        (port["targetPort"], load_settings().gateway_port)
+    ]
+
+
+def test_a_gateway_ends_in_its_grace_period_after_no_service_sends_to_it(gateway):
+    before_s = container_of(gateway)["lifecycle"]["preStop"]["sleep"]["seconds"]
+
+    assert before_s >= 5
+    assert pod_of(gateway)["terminationGracePeriodSeconds"] > before_s + STOP_S + OTLP_S + 2
+
+
+def test_probes_of_a_gateway_are_those_that_it_answers(gateway):
+    container = container_of(gateway)
+    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
+
+    assert paths == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
+    assert set(paths.values()) == set(PROBES)
+
+
+def test_a_gateway_is_as_restricted_as_a_daemon_and_takes_http_alone(gateway):
+    daemon = render(ROOT / "k8s/files")
+    policy = gateway["NetworkPolicy"]["spec"]
+    (rule,) = policy["ingress"]
+
+    assert pod_of(gateway)["securityContext"] == pod_of(daemon)["securityContext"]
+    assert container_of(gateway)["securityContext"] == container_of(daemon)["securityContext"]
+    assert container_of(gateway)["image"] == container_of(daemon)["image"]
+    assert pod_of(gateway)["automountServiceAccountToken"] is False
+    assert "cpu" not in container_of(gateway)["resources"]["limits"]
+    assert policy["egress"] == daemon["NetworkPolicy"]["spec"]["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "http"}]
+    assert all(rule["from"])
+
+
 def test_provisioning_job_has_settings_that_are_known_and_the_daemons_rights(monkeypatch):
     objects = render(ROOT / "k8s/provision")
     spec = objects["Job"]["spec"]["template"]["spec"]
@@ -300,14 +392,79 @@ def test_provisioning_job_has_settings_that_are_known_and_the_daemons_rights(mon
     assert spec["containers"][0]["securityContext"] == container_of(render(OVERLAYS / DURABLE))["securityContext"]
 
 
+def test_the_job_of_models_fetches_what_the_daemons_load(monkeypatch):
+    objects, daemon = render(ROOT / "k8s/models"), render(ROOT / "k8s/base")
+    spec = objects["Job"]["spec"]["template"]["spec"]
+    (container,), (volume,) = spec["containers"], spec["volumes"]
+    command, verb, name = container["args"]
+
+    folder = settings_of(objects, monkeypatch).whisper_model_dir
+
+    assert (command, verb) == ("models", "pull")
+    assert name in SHA1
+    assert str(model_path(folder, name)) == daemon["ConfigMap"]["data"]["WHISPER_MODEL_PATH"]
+    assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": str(folder)}]
+    assert volume["persistentVolumeClaim"] == {
+        "claimName": render(ROOT / "k8s/namespace")["PersistentVolumeClaim"]["metadata"]["name"]
+    }
+    assert spec["securityContext"] == pod_of(daemon)["securityContext"]
+    assert container["securityContext"] == container_of(daemon)["securityContext"]
+
+
+@pytest.mark.parametrize("folder", ["provision", "models"])
+def test_policy_of_a_job_is_that_of_its_pods_and_lets_nothing_in(folder):
+    objects = render(ROOT / "k8s" / folder)
+    policy = objects["NetworkPolicy"]["spec"]
+
+    assert policy["podSelector"]["matchLabels"] == objects["Job"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [
+        {"provision": 4222, "models": 443}[folder],
+        53,
+        53,
+    ]
+
+
+@pytest.mark.parametrize("folder", ["partitions", "files"])
+def test_several_pods_are_spread_over_nodes(folder):
+    objects = render(ROOT / "k8s" / folder)
+    workload = next(objects[kind] for kind in ("Deployment", "StatefulSet") if kind in objects)
+    (spread,) = workload["spec"]["template"]["spec"]["topologySpreadConstraints"]
+
+    assert spread["topologyKey"] == "kubernetes.io/hostname"
+    assert spread["labelSelector"]["matchLabels"] == workload["spec"]["template"]["metadata"]["labels"]
+    assert spread["whenUnsatisfiable"] == "ScheduleAnyway"  # few nodes must not leave a partition without a pod
+
+
 def test_inboxes_of_the_manifests_are_those_of_the_broker():
     granted = set(re.findall(r'"(_INBOX_[\w-]+)\.>"', (ROOT / "k8s/nats/nats.conf").read_text()))
-    folders = (OVERLAYS / DURABLE, ROOT / "k8s/partitions", ROOT / "k8s/provision", ROOT / "k8s/files")
+    of_streams = [OVERLAYS / name for name in ("radio-7", "parliament", DURABLE)]
+    folders = (*of_streams, *(ROOT / "k8s" / name for name in ("partitions", "provision", "files", "gateway")))
 
     used = {render(folder)["ConfigMap"]["data"]["NATS_INBOX_PREFIX"] for folder in folders}
 
     assert len(used) == len(folders)
-    assert used <= granted
+    # Of the daemons of one live stream the broker's file has one, to be repeated.
+    assert {prefix.replace("parliament", "radio-7") for prefix in used} <= granted
+
+
+def test_the_swap_that_the_documentation_shows_reaches_the_pods_of_the_partitions():
+    """An instance is ``<pod>-<process id>``, a pod of a StatefulSet ``<name>-<ordinal>``; and a restart must load the same model."""
+    shown = (ROOT / "docs/deployment.md").read_text()
+    objects = render(ROOT / "k8s/partitions")
+    loop = re.search(
+        r"export .*NATS_INBOX_PREFIX=(\S+)\nfor pod in ([\d ]+); do\n *transcriber admin swap (\S+) --instance (\S+)-\$pod-1 .*# (\w+)=(\S+)",
+        shown,
+    )
+
+    assert loop is not None
+    inbox, pods, model, name, setting, value = loop.groups()
+    assert f'"{inbox}.>"' in (ROOT / "k8s/nats/nats.conf").read_text()
+    assert name == objects["StatefulSet"]["metadata"]["name"]
+    assert pods.split() == [str(pod) for pod in range(objects["StatefulSet"]["spec"]["replicas"])]
+    present = objects["ConfigMap"]["data"][setting]
+    assert value == str(Path(present).with_name(f"ggml-{model}.bin")) != present
 
 
 def seconds(duration):
@@ -372,12 +529,13 @@ def test_nack_makes_the_streams_that_the_command_makes():
 def test_nack_makes_the_consumers_that_the_command_makes():
     consumers = [found for found in render_all(ROOT / "k8s/jetstream") if found["kind"] == "Consumer"]
     settings = load_settings()
-    wanted = {settings.audio_stream: consumer_config(settings, "radio-7"), JOBS: job_consumer()}
+    configs = [(settings.audio_stream, consumer_config(settings, "radio-7")), *((JOBS, one) for one in job_consumers())]
+    wanted = {(stream, config.name): config for stream, config in configs}
 
     assert {found["apiVersion"] for found in consumers} == {"jetstream.nats.io/v1beta2"}
     assert len(consumers) == len(wanted)
     for spec in (found["spec"] for found in consumers):
-        config = wanted[spec.pop("streamName")]
+        config = wanted[spec.pop("streamName"), spec["durableName"]]
         assert as_the_client_says(spec, NACK_CONSUMER) == {
             name: value for name in NACK_CONSUMER.values() if (value := getattr(config, name, None))
         }
@@ -391,11 +549,72 @@ def test_partitions_that_nack_is_shown_are_those_that_the_command_makes():
     assert SubjectTransform(src=found["source"], dest=found["dest"]) == wanted
 
 
-def test_gpu_overlay_takes_one_gpu_and_the_image_for_it():
-    container = container_of(render(OVERLAYS / "gpu"))
+def test_gpu_overlay_is_the_base_with_one_gpu_and_the_plug_in_on_its_image(monkeypatch):
+    base, gpu = render(ROOT / "k8s/base"), render(OVERLAYS / "gpu")
+    container = container_of(gpu)
 
     assert container["resources"]["limits"] == {"memory": "4Gi", "nvidia.com/gpu": 1}
-    assert container["image"].endswith("-cuda")
+    assert container["image"] == f"{container_of(base)['image']}-cuda"
+    assert gpu["ConfigMap"]["data"] == base["ConfigMap"]["data"] | {"WHISPER_DEVICE": "cuda"}
+    assert settings_of(gpu, monkeypatch).whisper_device == "cuda"
+    # Nothing else of the pod differs: what is tested of the others holds for it, too.
+    del container["resources"]["limits"]["nvidia.com/gpu"]
+    (toleration,) = pod_of(gpu).pop("tolerations")
+    assert toleration == {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    pods = [
+        yaml.safe_dump(pod_of(one)).replace("-cuda", "").replace(one["ConfigMap"]["metadata"]["name"], "")
+        for one in (base, gpu)
+    ]
+    assert pods[0] == pods[1]
+
+
+SHARED = {
+    "type": "object",
+    "required": ["resources"],
+    "additionalProperties": False,
+    "properties": {
+        "renameByDefault": {"type": "boolean"},
+        "failRequestsGreaterThanOne": {"type": "boolean"},
+        "resources": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "replicas"],
+                "additionalProperties": False,
+                "properties": {"name": {"const": "nvidia.com/gpu"}, "replicas": {"type": "integer", "minimum": 2}},
+            },
+        },
+    },
+}
+SHARING = {
+    "type": "object",
+    "required": ["version", "sharing"],
+    "additionalProperties": False,
+    "properties": {
+        "version": {"const": "v1"},
+        "sharing": {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+            "properties": {"timeSlicing": SHARED, "mps": SHARED},
+        },
+    },
+}
+"""What NVIDIA's device plugin takes of a configuration that only shares whole cards (its api/config/v1)."""
+
+
+def test_a_shared_card_is_configured_as_nvidias_plugin_takes_it():
+    configs = render(ROOT / "k8s/gpu-sharing")["ConfigMap"]["data"]
+
+    found = {name: yaml.safe_load(text) for name, text in configs.items()}
+    for config in found.values():
+        jsonschema.validate(config, SHARING)
+    assert {name: next(iter(config["sharing"])) for name, config in found.items()} == {
+        "time-slicing": "timeSlicing",
+        "mps": "mps",
+    }
 
 
 def test_image_tag_is_the_version_of_the_project(objects):
@@ -423,7 +642,7 @@ def test_every_alert_is_seen_firing():
 
 
 def test_every_reason_to_lose_audio_has_an_alert():
-    seen = set(re.findall(r'transcriber_(\w+)_total{reason="(\w+)"}', RULES.read_text()))
+    seen = set(re.findall(r'transcriber_(?!gateway)(\w+)_total{reason="(\w+)"}', RULES.read_text()))
     counters = Counters()
 
     # queue_full is what TranscriptionJobsDropping is about; an overlap was transcribed before.
@@ -435,19 +654,28 @@ def test_every_reason_to_lose_audio_has_an_alert():
 
 def test_rules_read_what_the_daemon_exports():
     suffixes = {
-        "gauge": [""],
+        "gauge": ["", "_bytes"],
         "counter": ["_total"],
         "histogram": ["_bucket", "_milliseconds_bucket"],  # with the unit, or without: as the collector is set
     }
-    exported = {i.name.replace(".", "_") + suffix for i in INSTRUMENTS for suffix in suffixes[i.kind]}
+    instruments = [i for i in (*INSTRUMENTS, *GATEWAY_INSTRUMENTS) if i.kind in suffixes]
+    exported = {i.name.replace(".", "_") + suffix for i in instruments for suffix in suffixes[i.kind]}
 
     used = {
         pattern: {name for name in exported if re.fullmatch(pattern, name)}
         for rule in rules()
-        for pattern in re.findall(r"transcriber_[\w()?]*\w", rule["expr"])
+        for pattern in re.findall(r"transcriber_[\w()?]*[\w?]", rule["expr"])
     }
 
     assert all(used.values()), used
     assert {"transcriber_end_to_end_latency_ms_bucket", "transcriber_end_to_end_latency_ms_milliseconds_bucket"} in (
         used.values()
     )
+
+
+def test_rules_of_gateways_name_reasons_that_there_are():
+    of_refusals = re.findall(r'transcriber_gateway_refusals_total{reason=~?"([\w|]+)"}', RULES.read_text())
+    reasons = {reason for found in of_refusals for reason in found.split("|")}
+
+    assert reasons == {"error", "unserved", "late", "connections", "key"}
+    assert reasons <= GatewayFigures().refusals.keys()

@@ -13,7 +13,7 @@ import pytest
 from transcriber.build_info import version_line
 
 ROOT = Path(__file__).parents[2]
-MAX_WHEEL_BYTES = 8_600_000
+MAX_WHEEL_BYTES = 16_750_000
 """4 % above what it is: most of it is the bundled model, speech and networks."""
 
 NUMBER = version("nats-transcriber")
@@ -73,8 +73,9 @@ def test_the_wheel_is_no_larger_than_it_was_measured(wheel):
 def test_the_metadata_says_whose_licences_hold_and_that_it_is_typed(wheel):
     metadata = message_from_string(content(wheel)[f"nats_transcriber-{NUMBER}.dist-info/METADATA"].decode())
 
-    assert metadata["License-Expression"] == "MIT"
-    assert {Path(path).name for path in metadata.get_all("License-File", [])} == {"LICENSE", "silero_vad.LICENSE"}
+    assert metadata["License-Expression"] == "MIT AND Apache-2.0"
+    files = {Path(path).name for path in metadata.get_all("License-File", [])}
+    assert files == {"LICENSE", "silero_vad.LICENSE", "segmentation.LICENSE", "voice.LICENSE"}
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
     assert metadata["Description-Content-Type"] == "text/markdown"
     assert {"Author", "Author-email", "Maintainer", "Project-URL", "Home-page"}.isdisjoint(metadata)  # none is known

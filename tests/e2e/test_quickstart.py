@@ -19,7 +19,10 @@ from transcriber.testing.wer import word_errors, words
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 PAGE = (ROOT / "docs/quickstart.md").read_text()
-INSTALL, BROKER, DAEMON, LISTEN, PUBLISH, CLIP, FILE = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+# The last one, all on one machine, is run in tests/e2e/gateway.
+INSTALL, BROKER, DAEMON, LISTEN, PUBLISH, CLIP, FILE, _ = re.findall(
+    r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
+)
 (SHOWN,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 (PROGRAM,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 ADDRESS = "nats://127.0.0.1:4222"
@@ -103,10 +106,10 @@ def few_errors(said, text):
     return word_errors(said, text) < 0.2 * len(words(said))
 
 
-@pytest.fixture
-def desk(tmp_path):
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
     """With the page's broker and daemon running; only their ports are others."""
-    desk = Desk(tmp_path)
+    desk = Desk(tmp_path_factory.mktemp("desk"))
     with desk.running(f"{BROKER.strip()} --port -1 --http_port -1", "broker") as printed:
         desk.monitor = printed(r"Starting http monitor on ([\d.:]+)")[1]
         desk.url = "nats://" + printed(r"Listening for client connections on ([\d.:]+)")[1]

@@ -1,8 +1,6 @@
 """Whatever is wrong fails before "ready", with one clear line and the right status."""
 
-import base64
 import json
-import os
 import socket
 import ssl
 import subprocess
@@ -10,12 +8,11 @@ import sys
 from importlib.metadata import version
 
 import nats
-import nkeys
 import pytest
-import trustme
 from hypothesis import given, strategies as st
 
 from tests.support.audio import level, speak
+from tests.support.credentials import certificates, credentials, new_nkey, operator_mode
 from tests.support.daemon import Daemon, run, run_and_log
 from tests.support.ports import free_port
 from tests.support.small_disk import small_disk
@@ -58,7 +55,7 @@ def broker_of_all():
         ("NATS_URL", "nats://u:secret@:99999", "nats://host:port"),
         ("WHISPER_AUDIO_CTX", "320", "multiple of 256"),
         ("WHISPER_AUDIO_CTX", "many", "multiple of 256"),
-        ("WHISPER_DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
+        ("WHISPER_DEVICE", "cuda:x", "must be auto, cpu, cuda or cuda:N"),
         ("WHISPER_LANGUAGE", "Englisch", "the English name of a language"),
         ("WHISPER_LANGUAGES", "en,xx", "codes such as en,de, or English names of languages; Whisper has no 'xx'"),
         ("WHISPER_WORKERS", "0", "greater than or equal to 1"),
@@ -88,6 +85,11 @@ def test_a_wrong_value_is_one_line_that_names_it_and_status_2(variable, value, a
     [
         ({"DURABLE": 1, "BACKFILL": 1}, "DURABLE and BACKFILL exclude each other"),
         ({"DURABLE": 1, "WHISPER_BEAM_SIZE": 2}, "WHISPER_BEAM_SIZE=2 and DURABLE exclude each other"),
+        (
+            {"WHISPER_PROCESSES": 3, "WHISPER_WORKERS": 2},
+            "WHISPER_PROCESSES=3 and WHISPER_WORKERS=2 contradict each other",
+        ),
+        ({"WHISPER_PROCESSES": "two"}, "WHISPER_PROCESSES='two': must be auto, or a number from 0 to 64"),
         ({"FILES": 1, "WHISPER_BEAM_SIZE": 5}, "WHISPER_BEAM_SIZE=5 and FILES exclude each other"),
         ({"WHISPER_BEAM_SIZE": 9}, "WHISPER_BEAM_SIZE='9'"),
         ({"AUDIO_STREAM": "ONE", "TRANSCRIPT_STREAM": "ONE"}, "AUDIO_STREAM and TRANSCRIPT_STREAM are both 'ONE'"),
@@ -142,7 +144,7 @@ def test_a_flag_beats_the_environment_and_fails_alike():
         ({"WHISPER_LANGUAGE": "fr", "WHISPER_LANGUAGES": "en, de"}, "WHISPER_LANGUAGE='fr' is not in WHISPER_LANGUAGES='en,de'"),
         ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGES": "en,de"}, "WHISPER_LANGUAGES='en,de': the model demo does not know 'de'"),
         ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGES": "de"}, "WHISPER_LANGUAGES='de': the model demo does not know 'de'"),
-        ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGE": "de"}, "WHISPER_LANGUAGE='de': the model demo does not know it"),
+        ({"WHISPER_MODEL": "demo", "WHISPER_LANGUAGE": "de"}, "WHISPER_LANGUAGE='de': the model demo does not know 'de'"),
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_together_are_status_2(env, said):
@@ -373,12 +375,6 @@ async def transcribes(url, folder, ears_url=None, tls=None, **env):
         return listener.text("s") == "5"
 
 
-def new_nkey(kind=nkeys.PREFIX_BYTE_USER):
-    """Seed and public key of a new user, account or operator."""
-    seed = nkeys.encode_seed(os.urandom(32), kind)
-    return seed.decode(), nkeys.from_seed(bytearray(seed)).public_key.decode()
-
-
 async def test_an_nkey_opens_the_door(tmp_path):
     seed, public = new_nkey()
     (tmp_path / "seed").write_text(seed + "\n")
@@ -389,35 +385,9 @@ async def test_an_nkey_opens_the_door(tmp_path):
         assert await transcribes(broker.url, tmp_path, ears_url, NATS_NKEY_SEED_FILE=tmp_path / "seed")
 
 
-def jwt(issuer_seed, issuer, subject, kind):
-    """A JWT as NATS signs them (ADR-14): ed25519 by the issuer's nkey."""
-
-    def part(data):
-        return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-    claims = {"iss": issuer, "sub": subject, "name": kind, "iat": 1, "jti": "x", "nats": {"type": kind, "version": 2}}
-    if kind == "account":
-        unlimited = ("subs", "data", "payload", "imports", "exports", "conn", "leaf")
-        claims["nats"]["limits"] = dict.fromkeys(unlimited, -1) | {"wildcards": True}
-    if kind == "user":
-        claims["nats"] |= dict.fromkeys(("subs", "data", "payload"), -1)
-    head = part(b'{"typ":"JWT","alg":"ed25519-nkey"}') + b"." + part(json.dumps(claims).encode())
-    return (head + b"." + part(nkeys.from_seed(bytearray(issuer_seed.encode())).sign(head))).decode()
-
-
 async def test_a_credentials_file_opens_the_door_of_a_server_in_operator_mode(tmp_path):
-    (op_seed, op), (account_seed, account), (user_seed, user) = map(
-        new_nkey, (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
-    )
-    (tmp_path / "user.creds").write_text(
-        f"-----BEGIN NATS USER JWT-----\n{jwt(account_seed, account, user, 'user')}\n------END NATS USER JWT------\n"
-        f"\n-----BEGIN USER NKEY SEED-----\n{user_seed}\n------END USER NKEY SEED------\n"
-    )
-    (tmp_path / "operator.jwt").write_text(jwt(op_seed, op, op, "operator"))
-    operator = (
-        f'operator: "{tmp_path}/operator.jwt", resolver: MEMORY\n'
-        f"resolver_preload {{ {account}: {jwt(op_seed, op, account, 'account')} }}"
-    )
+    operator, user_jwt, user_seed = operator_mode(tmp_path)
+    (tmp_path / "user.creds").write_text(credentials(user_jwt, user_seed))
     with EmbeddedBroker(*conf(tmp_path, operator)) as broker:
         async with Daemon(broker.url, tmp_path, NATS_CREDS=tmp_path / "user.creds") as daemon:
             ready = daemon.probe("/readyz")[0]
@@ -428,15 +398,25 @@ async def test_a_credentials_file_opens_the_door_of_a_server_in_operator_mode(tm
     assert "authorization violation" in said.lower()
 
 
-def certificates(folder):
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    for name in ("127.0.0.1", "client"):
-        issued = authority.issue_cert(name)
-        issued.private_key_pem.write_to_path(folder / f"{name}.key")
-        issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
-    server = f'cert_file: "{folder}/127.0.0.1.pem", key_file: "{folder}/127.0.0.1.key", ca_file: "{folder}/ca.pem"'
-    return server, {"NATS_TLS_CA": folder / "ca.pem"}
+async def test_a_context_of_the_nats_tool_opens_the_door_for_daemon_and_clients(tmp_path):
+    (tmp_path / "nats/context").mkdir(parents=True)
+    with EmbeddedBroker(*conf(tmp_path, 'authorization { user: u, password: "right" }')) as broker:
+        context = {"url": broker.url, "user": "u", "password": "right", "description": "ours", "creds": "", "nsc": ""}
+        (tmp_path / "nats/context/ours.json").write_text(json.dumps(context))
+        ours = {"XDG_CONFIG_HOME": str(tmp_path), "NATS_CONTEXT": "ours", "NATS_URL": ""}
+        heard = await transcribes("", tmp_path, broker.url.replace("//", "//u:right@"), **ours)
+        (tmp_path / "nats/context/ours.json").write_text(json.dumps(context | {"password": "wrong"}))
+        refused = run("listen", "s", **ours)
+
+    assert heard
+    assert refused == (3, f"transcriber: NATS_CONTEXT=ours, {broker.url}: 'Authorization Violation'")
+
+
+async def test_an_embedded_broker_is_reached_whatever_is_set_for_another_one(tmp_path):
+    certificates(tmp_path)
+    others = {"NATS_CONTEXT": "nowhere", "NATS_TLS_CA": tmp_path / "ca.pem", "NATS_CREDS": "/nowhere"}
+    async with Daemon("", tmp_path, "--embedded", fake=False, **others) as daemon:
+        assert daemon.probe("/readyz")[0] == 200
 
 
 @pytest.mark.parametrize("mutual", [False, True])

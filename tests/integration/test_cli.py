@@ -1,7 +1,9 @@
 """What the command line says of itself, and what it does not load to say it."""
 
+import hashlib
 import subprocess
 import sys
+import tomllib
 from typing import Any
 
 import pytest
@@ -90,6 +92,11 @@ def test_every_default_is_shown(capsys, monkeypatch):
             assert f"(default: {field.default}".removesuffix(".0") in of_it, name
 
 
+@pytest.mark.parametrize("name", ["serve", "gateway", "publish", "listen", "transcribe", "jobs", "provision"])
+def test_every_command_that_connects_takes_a_context_of_the_nats_tool(capsys, name):
+    assert "--nats-context CONTEXT" in said(capsys, name, "--help")
+
+
 def modules_after(*arguments):
     code = f"import sys\ntry:\n    from transcriber.cli import main; main({arguments!r})\nexcept SystemExit:\n    pass\nfinally:\n    print('\\0', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -121,3 +128,35 @@ def test_a_command_is_loaded_once_and_only_if_it_is_meant():
     listen.add_flags()
     listen.add_flags()
     assert len([action for action in listen._actions if action.dest == "once"]) == 1
+
+
+def test_without_a_broker_of_its_own_there_is_neither_page_nor_websocket(capsys):
+    for flags in (["--web"], ["--websocket", "9222"]):
+        assert main(["serve", *flags]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert said[0].startswith("transcriber: --web and --websocket need --embedded")
+
+
+def test_a_websocket_that_no_page_may_use_is_refused_before_anything_starts(capsys):
+    assert main(["serve", "--embedded", "--websocket", "0", "--gateway-port", "0"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == "transcriber: no page may use the broker's WebSocket: GATEWAY_PORT=0, and GATEWAY_ORIGINS names none"
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "9222.0", "²"])
+def test_a_port_is_a_number_that_a_port_can_have(capsys, port):
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "--embedded", f"--websocket={port}"])
+
+    assert ended.value.code == 2
+    assert "must be a port, 0 to 65535" in capsys.readouterr().err
+
+
+def test_a_new_key_is_shown_and_only_its_hash_is_put_into_a_file(capsys):
+    assert main(["gateway", "--new-key", "captions"]) == 0
+
+    file, shown = capsys.readouterr()
+    key = shown.rstrip("\n").rpartition(" ")[2]
+    assert key not in file
+    assert tomllib.loads(file)["keys"]["captions"]["sha256"] == hashlib.sha256(key.encode()).hexdigest()

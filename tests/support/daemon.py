@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PATIENT_STOP = {
     "FAKE_SET": f"transcriber.live.ingest:DRAIN_S={PATIENCE_S} transcriber.bus.micro_service:DRAIN_S={PATIENCE_S} "
     + " ".join(f"transcriber.service:{name}={PATIENCE_S}" for name in ("STOP_S", "FINISH_S", "SENT_S", "FLUSH_S"))
+    + f" transcriber.service:OTLP_S={PATIENCE_S / 2}"
 }
 """A daemon that gives up nothing at its stop because the machine is busy; where nothing hangs it takes no longer for it."""
 
@@ -59,7 +60,9 @@ class Daemon:
 
     def start(self):
         with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(self._command, env=self._env, cwd=ROOT, stderr=log, stdout=log)
+            self.process = subprocess.Popen(
+                self._command, env=self._env, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=log, stdout=log
+            )
 
     @property
     def resident_mb(self):

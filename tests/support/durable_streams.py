@@ -120,6 +120,10 @@ async def until_acknowledged(publisher, stream="s"):
         await asyncio.sleep(0.05)
 
 
+LASTING = {"HEARTBEAT_TIMEOUT_SECS": 100, "STREAM_IDLE_SECS": 300}
+"""A session outlasts its daemons, however long the next one takes to start on a busy machine."""
+
+
 class Restarted:
     """One place for a daemon, in which another is started whenever one dies; as long as the ``async with`` block lasts.
 
@@ -130,7 +134,7 @@ class Restarted:
 
     def __init__(self, broker, folder, **env):
         self.deaths = 0
-        self.daemon = Daemon(broker.url, folder, **env)
+        self.daemon = Daemon(broker.url, folder, **LASTING | env)
 
     async def __aenter__(self):
         self.daemon.start()

@@ -9,7 +9,7 @@ import time
 
 KEPT = frozenset({
     "HOME", "PATH", "TMPDIR", "USER", "LOGNAME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD",
-    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_PATH", "WYOMING_OPENAI_PYTHON", "SEEDS",
     # On some processors OpenBLAS computes wrong results unless the processor is named.
     "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE",
     # Set by the package itself as it is imported.

@@ -62,15 +62,16 @@ class FileClient:
         self.desk = JobStore(jetstream, settings)
         self.inputs, self.results = Bucket(jetstream, FILES_BUCKET), Bucket(jetstream, RESULTS_BUCKET)
 
-    async def submit(self, data, **fields):
+    async def submit(self, data, *, urgent=False, headers=None, **fields):
         """Store a file and have it transcribed; returns the job's id."""
         job = fields.setdefault("job", new_job_id())
         name = fields.setdefault("object", f"{job}.audio")
         await self.inputs.put(name, pieces(data))
-        return await self.ask("submit", Submission(**fields).model_dump_json().encode())
+        endpoint = "submit.urgent" if urgent else "submit"
+        return await self.ask(endpoint, Submission(**fields).model_dump_json().encode(), headers)
 
-    async def ask(self, endpoint, payload):
-        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=PATIENCE_S)
+    async def ask(self, endpoint, payload, headers=None):
+        answer = await self.client.request(f"transcriber.{endpoint}", payload, timeout=PATIENCE_S, headers=headers)
         assert "Nats-Service-Error" not in (answer.headers or {}), answer.headers
         return json.loads(answer.data)["job"]
 

@@ -8,17 +8,41 @@ import sys
 import threading
 from typing import Any
 
+import httpx
+import pytest
+
 from tests.support.waiting import PATIENCE_S
+from transcriber.testing.broker import EmbeddedBroker
+
+WITH_LIMITS = """
+import importlib, json, sys
+for name, value in json.loads(sys.argv.pop(1)).items():
+    module, _, constant = f"transcriber.gateway.{name}".rpartition(".")
+    found = importlib.import_module(module)
+    getattr(found, constant)
+    setattr(found, constant, value)
+from transcriber.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module", name="broker")
+def shared_broker():
+    """A broker for all tests of a module that imports this."""
+    with EmbeddedBroker() as running:
+        yield running
 
 
 class GatewayProcess:
     """``transcriber gateway`` on a free port, as long as the ``with`` block; settings as in the environment.
 
-    ``url`` is where it answers, such as ``http://127.0.0.1:4711``; ``lines`` is its log so far, parsed.
+    ``url`` is where it answers, such as ``http://127.0.0.1:4711``; ``lines`` is its log so far, parsed. ``limits`` are constants
+    that it has instead of its own, such as ``{"guard.BODY_S": 0.2}``, where a test would wait for long.
     """
 
-    def __init__(self, nats_url, *arguments, **settings):
-        self._command = [sys.executable, "-m", "transcriber", "gateway", *arguments]
+    def __init__(self, nats_url, *arguments, limits=None, **settings):
+        start = ["-c", WITH_LIMITS, json.dumps(limits)] if limits else ["-m", "transcriber"]
+        self._command = [sys.executable, *start, "gateway", *arguments]
         ours = {"NATS_URL": nats_url, "GATEWAY_PORT": "0", "LOG_FORMAT": "json"}
         self._environment = os.environ | ours | {name: str(value) for name, value in settings.items()}
         self.lines: list[Any] = []
@@ -70,3 +94,16 @@ class GatewayProcess:
             if self.lines and self.lines[-1]["msg"] == "gateway ready":
                 self._ready.set()
         self._ready.set()
+
+
+@pytest.fixture(scope="module", name="gateway")
+def shared_gateway(broker):
+    """A gateway for all tests of a module that imports this, at its broker."""
+    with GatewayProcess(broker.url) as running:
+        yield running
+
+
+@pytest.fixture(name="client")
+async def http_client(gateway):
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
+        yield client

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.support.waiting import settled
 from transcriber.schema.messages import End, Final, Gap, Silence, Status, Timing, Transcribed
 
 RATE = 48_000
@@ -68,5 +69,5 @@ async def payloads_on(client, subject):
         seen.append(message.data)
 
     await client.subscribe(subject, cb=note)
-    await client.flush()
+    await settled(client)
     return seen

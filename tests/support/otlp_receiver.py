@@ -11,8 +11,10 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # it has no types
 import pytest
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs_pb, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics_pb, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_pb, trace_service_pb2_grpc
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -21,6 +23,8 @@ from transcriber.config import load_settings
 from transcriber.telemetry import Telemetry
 
 EXPECTED = {  # DESIGN 1.6
+    "transcriber.device": ("gauge", ""),
+    "transcriber.model.swaps": ("sum", "{swap}"),
     "transcriber.queue.depth": ("gauge", "{job}"),
     "transcriber.queue.capacity": ("gauge", "{job}"),
     "transcriber.queue.resized": ("sum", "{change}"),
@@ -41,6 +45,7 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.flushes.empty": ("sum", "{flush}"),
     "transcriber.buffer.size": ("gauge", "{sample}"),
     "transcriber.rtf": ("gauge", ""),
+    "transcriber.engine.restarts": ("sum", "{restart}"),
     "transcriber.streams.active": ("gauge", "{stream}"),
     "transcriber.streams.stalled": ("gauge", "{stream}"),
     "transcriber.nats.reconnects": ("sum", "{reconnect}"),
@@ -52,8 +57,11 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.streams.fenced": ("gauge", "{stream}"),
     "transcriber.publish.retries": ("sum", "{message}"),
     "transcriber.consumer.resets": ("sum", "{reset}"),
+    "transcriber.config.changes": ("sum", "{change}"),
+    "transcriber.config.refused": ("gauge", "{key}"),
     "transcriber.revisions": ("sum", "{message}"),
     "transcriber.revisions.left_out": ("sum", "{passage}"),
+    "transcriber.speakers.left_out": ("sum", "{window}"),
     "transcriber.requests": ("sum", "{request}"),
     "transcriber.files": ("sum", "{file}"),
     "transcriber.files.running": ("gauge", "{file}"),
@@ -67,12 +75,17 @@ class Receiver:
     def __init__(self) -> None:
         self.metrics: Queue[metrics_pb.ExportMetricsServiceRequest] = Queue()
         self.traces: Queue[trace_pb.ExportTraceServiceRequest] = Queue()
+        self.logs: Queue[logs_pb.ExportLogsServiceRequest] = Queue()
         self.answers = Event()
         self.answers.set()
         self.status = 200
 
     def take_metrics(self, request: metrics_pb.ExportMetricsServiceRequest) -> None:
         self.metrics.put(request)
+        self.answers.wait(PATIENCE_S)
+
+    def take_logs(self, request: logs_pb.ExportLogsServiceRequest) -> None:
+        self.logs.put(request)
         self.answers.wait(PATIENCE_S)
 
     def next_metrics(self) -> dict[str, Metric]:
@@ -82,6 +95,10 @@ class Receiver:
     def next_spans(self) -> dict[str, Span]:
         request = self.traces.get(timeout=PATIENCE_S)
         return {span.name: span for r in request.resource_spans for s in r.scope_spans for span in s.spans}
+
+    def next_logs(self) -> list[LogRecord]:
+        request = self.logs.get(timeout=PATIENCE_S)
+        return [record for r in request.resource_logs for s in r.scope_logs for record in s.log_records]
 
 
 @contextmanager
@@ -98,9 +115,15 @@ def grpc_receiver() -> Iterator[tuple[Receiver, str]]:
             receiver.traces.put(request)
             return trace_pb.ExportTraceServiceResponse()
 
+    class LogsService(logs_service_pb2_grpc.LogsServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
+            receiver.take_logs(request)
+            return logs_pb.ExportLogsServiceResponse()
+
     server = grpc.server(ThreadPoolExecutor(4))
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(MetricsService(), server)
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(TraceService(), server)
+    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(LogsService(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield receiver, f"http://127.0.0.1:{port}"
@@ -119,6 +142,8 @@ def http_receiver() -> Iterator[tuple[Receiver, str]]:
                 receiver.take_metrics(metrics_pb.ExportMetricsServiceRequest.FromString(body))
             elif self.path == "/v1/traces":
                 receiver.traces.put(trace_pb.ExportTraceServiceRequest.FromString(body))
+            elif self.path == "/v1/logs":
+                receiver.take_logs(logs_pb.ExportLogsServiceRequest.FromString(body))
             self.send_response(receiver.status)
             self.end_headers()
 

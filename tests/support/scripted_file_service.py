@@ -16,6 +16,7 @@ from transcriber.files.endpoints import JobEndpoints
 from transcriber.files.job_store import JobStore
 from transcriber.schema.file_jobs import Submission
 from transcriber.schema.messages import Progress
+from transcriber.schema.subjects import CANCEL_SUBJECT, SUBMIT_SUBJECT, SUBMIT_URGENT_SUBJECT
 
 RESULTS = {
     "txt": "one two\n",
@@ -30,6 +31,7 @@ class ScriptedFileService:
 
     Attributes:
         submissions: what was submitted, in order.
+        subjects: where it was, and empty submissions.
         refusal: how the next submissions are answered; None: well.
         questions: empty submissions, by which clients see that a daemon answers.
     """
@@ -40,13 +42,14 @@ class ScriptedFileService:
         self.desk = JobStore(self.jetstream, settings)
         self._answers = JobEndpoints(self.desk)
         self.files, self.results = Bucket(self.jetstream, FILES_BUCKET), Bucket(self.jetstream, RESULTS_BUCKET)
-        self.submissions = []
+        self.submissions, self.subjects = [], []
         self.refusal: RequestError | None = None
         self._connection, self._work = connection, work
         self._tasks = set()
 
     async def start(self):
-        await self._connection.subscribe("transcriber.submit", self._submit)
+        for subject in (SUBMIT_SUBJECT, SUBMIT_URGENT_SUBJECT):
+            await self._connection.subscribe(subject, self._submit)
         await self._connection.subscribe("transcriber.cancel", self._cancel)
 
     async def stop(self):
@@ -89,6 +92,7 @@ class ScriptedFileService:
         return (await self.jetstream.call("STREAM.INFO.OBJ_AUDIO_FILES"))["state"]["messages"]
 
     async def _submit(self, message):
+        self.subjects.append(message.subject)
         await self._answer(message, self._refused if self.refusal and message.data else self._answers.to_submission)
 
     async def _refused(self, *_):
@@ -105,7 +109,7 @@ class ScriptedFileService:
             said = b""
             headers = {"Nats-Service-Error": str(error), "Nats-Service-Error-Code": str(error.code)}
         await self._connection.publish(message.reply, said, headers)
-        if headers is None and message.subject == "transcriber.submit":
+        if headers is None and message.subject != CANCEL_SUBJECT:
             submission = Submission.model_validate_json(message.data)
             self.submissions.append(submission)
             task = asyncio.create_task(self._work(self, submission))

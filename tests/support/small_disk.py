@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos.world import may_fill_a_disk
+from bench.chaos.one_broker import may_fill_a_disk
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A terminal with a size and colours of its own, whatever the caller sits at."""
 
 import asyncio
+import contextlib
 import os
 import pty
 import termios
@@ -31,6 +32,19 @@ class Terminal:
 
     def started(self):
         os.close(self.end)
+
+    def type(self, keys):
+        os.write(self._ours, keys)
+
+    def modes(self):
+        """How the terminal treats what is typed and shown, as ``termios`` has it."""
+        return termios.tcgetattr(self._ours)
+
+    async def rest(self):
+        """Until no process has the terminal open any more."""
+        with contextlib.suppress(OSError):  # EIO is the end
+            while True:
+                self.shown += await asyncio.to_thread(os.read, self._ours, 65_536)
 
     async def read(self, wanted):
         """Until ``wanted`` is shown; OSError if the process closes its end before."""

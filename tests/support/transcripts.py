@@ -4,9 +4,8 @@ import asyncio
 import json
 from collections import Counter, defaultdict
 
-import nats
-
 from tests.support.audio import speak
+from tests.support.connections import client_of
 from tests.support.waiting import settled, until
 from transcriber.schema.messages import ANY_MESSAGE, End, Final, Partial, Progress, Status, Transcribed
 from transcriber.testing.verify import account_errors
@@ -16,22 +15,21 @@ class TranscriptListener:
     """Everything published, by session, parsed and checked against the models."""
 
     def __init__(self, url, **options):
-        self._url = url
-        self._options = options
+        self._connection = client_of(url, **options)
         self.messages = []
         self.ids = []
         self.traceparents = []
         self.metrics = []
 
     async def __aenter__(self):
-        self.client = await nats.connect(self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, **self._options)
+        self.client = await self._connection.__aenter__()
         await self.client.subscribe("transcripts.>", cb=self._hear)
         await self.client.subscribe("transcriber.metrics.>", cb=self._measure)
         await settled(self.client)
         return self
 
-    async def __aexit__(self, *_):
-        await self.client.close()
+    async def __aexit__(self, *raised):
+        await self._connection.__aexit__(*raised)
 
     async def _hear(self, message):
         parsed = ANY_MESSAGE.validate_json(message.data)

@@ -63,8 +63,13 @@ def test_every_operation_names_a_channel_with_messages() -> None:
 
 def test_every_schema_requires_all_its_fields_and_no_other() -> None:
     for name, schema in DOCUMENT["components"]["schemas"].items():
-        assert schema["additionalProperties"] is False, name
-        if name not in {"Submission", "JobRecord"}:  # who asks, and older records, may leave some out
+        assert schema.get("additionalProperties", True) is (name == "JobRecord"), name  # a later version may add fields
+        if name not in {
+            "Submission",
+            "JobRecord",
+            "StatusRequest",
+            "SwapRequest",
+        }:  # who asks, and older records, may leave some out
             assert schema["required"] == list(schema["properties"]), name
 
 
@@ -96,6 +101,7 @@ def test_the_audio_headers_are_described() -> None:
     [
         ("answerRequest", "transcriber.transcribe", "request", "text"),
         ("answerSubmission", "transcriber.submit", "submission", "answer"),
+        ("answerUrgentSubmission", "transcriber.submit.urgent", "submission", "answer"),
         ("answerCancellation", "transcriber.cancel", "cancellation", "answer"),
     ],
 )
@@ -137,4 +143,4 @@ def test_what_is_said_of_jobs_is_as_its_schema_says() -> None:
         validator = Draft202012Validator({**DOCUMENT, **payload})
 
         assert validator.is_valid(model.model_dump(mode="json")), name
-        assert not validator.is_valid(model.model_dump(mode="json") | {"more": 1}), name
+        assert validator.is_valid(model.model_dump(mode="json") | {"more": 1}) is (name == "record"), name

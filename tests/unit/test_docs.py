@@ -22,6 +22,8 @@ from transcriber.cli import main
 from transcriber.config import settings_fields
 from transcriber.schema.messages import ANY_MESSAGE, Final
 from transcriber.telemetry import INSTRUMENTS
+from transcriber.telemetry.gateway_figures import GatewayFigures
+from transcriber.telemetry.instruments import GATEWAY_INSTRUMENTS
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -71,12 +73,18 @@ def test_every_setting_is_in_its_table():
         assert f"\n| `{field.upper()}` |" in DOCS["settings.md"]
 
 
-@pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda instrument: instrument.name)
+@pytest.mark.parametrize("instrument", [*INSTRUMENTS, *GATEWAY_INSTRUMENTS], ids=lambda instrument: instrument.name)
 def test_every_metric_is_in_its_table(instrument):
     unit = f"`{instrument.unit}`" if instrument.unit else ""
 
     row = f"| `{instrument.name}` | {instrument.kind} | {unit} | {instrument.description} |"
     assert row in DOCS["metrics.md"], "run: python docs/tables.py"
+
+
+def test_every_reason_to_refuse_a_request_is_described():
+    section = DOCS["metrics.md"].split("\n## Gateway\n")[1].split("\n## ")[0]
+
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == GatewayFigures().refusals.keys()
 
 
 def test_every_alert_is_in_its_table():
@@ -86,7 +94,9 @@ def test_every_alert_is_in_its_table():
     assert re.findall(r"^\| `(Transcription\w+)` \|", DOCS["metrics.md"], re.MULTILINE) == alerts
 
 
-@pytest.mark.parametrize(("command", "pages"), [((), ("index.md", "README.md")), (("models",), ("models.md",))])
+@pytest.mark.parametrize(
+    ("command", "pages"), [((), ("index.md", "README.md")), (("models",), ("models.md",)), (("gpu",), ("index.md",))]
+)
 def test_every_command_is_described(command, pages, capsys):
     with pytest.raises(SystemExit):
         main([*command, "no-such-command"])
@@ -164,8 +174,8 @@ def test_settings_that_are_named_exist(name):
     known = {field.upper() for field in settings_fields()} | names_in_code()
     mentioned = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)(?:=[^`]*)?`", PAGES[name]))
 
-    others = {"NATS_STORE_DIR", "FORCE_COLOR"}  # of nats-server's configuration, and of every program on a terminal
-    assert {word for word in mentioned - known - others if not word.startswith("OTEL_")} == set()
+    others = {"NATS_STORE_DIR", "FORCE_COLOR", "XDG_CONFIG_HOME"}  # of nats-server's configuration, of every program
+    assert {word for word in mentioned - known - others if not word.startswith(("OTEL_", "CUDA_"))} == set()
 
 
 @ON_EVERY_PAGE

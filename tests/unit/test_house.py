@@ -1,6 +1,7 @@
 """The size of modules and functions; how folders depend on each other is in ``test_rooms``."""
 
 import ast
+import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "transcriber"
@@ -32,3 +33,11 @@ def test_no_function_is_longer_than_one_screen():
     }
 
     assert {name: count for name, count in lengths.items() if count > MAX_FUNCTION_LINES} == {}
+
+
+def test_no_test_takes_one_flush_for_the_brokers_answer():
+    """nats-py's first PING overtakes what is queued: ``tests.support.waiting.settled`` waits for the second."""
+    tests = PACKAGE.parent / "tests"
+    single = re.compile(r"await [\w.]*(client|publisher)\.flush\(\)")
+
+    assert [path.name for path in tests.rglob("*.py") if single.search(path.read_text())] == ["waiting.py"]

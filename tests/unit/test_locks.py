@@ -1,4 +1,4 @@
-"""``locks/`` has all that ``pyproject.toml`` asks for, in versions that it admits, each with its hashes."""
+"""``locks/``, and the lock of the plug-in's build, have all that ``pyproject.toml`` asks for, in versions that it admits, each with its hashes."""
 
 import re
 import tomllib
@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = {path.stem: path.read_text() for path in sorted((ROOT / "locks").glob("*.lock"))}
+PATHS = [*sorted((ROOT / "locks").glob("*.lock")), ROOT / "transcriber/gpu/build.lock"]
+LOCKS = {str(path.relative_to(ROOT).with_suffix("")).removeprefix("locks/"): path.read_text() for path in PATHS}
 
 
 def locked(name):
@@ -30,12 +31,14 @@ def extras(*names):
 
 
 ASKED = {
-    "demo": [*extras("demo"), *group("build")],
-    "image": [*extras("uvloop")],
+    "cluster": [*group("cluster")],
+    "demo": [*extras("demo", "gateway"), *group("build")],
+    "image": [*extras("gateway", "uvloop")],
     "image-build": [*group("image")],
+    "image-cuda": [*extras("gateway", "uvloop", "cuda")],
     "lint": [*group("lint")],
-    "test": [*extras("demo", "uvloop"), *group("test")],
-    "voices": ["resemblyzer==0.1.4"],
+    "test": [*extras("demo", "gateway", "uvloop"), *group("test")],
+    "transcriber/gpu/build": [*group("cuda-build")],
 }
 
 
@@ -52,7 +55,8 @@ def test_every_lock_is_looked_at_and_written_by_the_script():
     script = (ROOT / ".ci/lock").read_text()
 
     assert LOCKS.keys() == ASKED.keys()
-    assert set(re.findall(r"(?:^|\| )lock ([\w-]+) ", script, re.MULTILINE)) == LOCKS.keys()
+    written = re.findall(r"^lock ([\w/-]+) ", script, re.MULTILINE)
+    assert {name.removeprefix("locks/") for name in written} == LOCKS.keys()
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -69,3 +73,12 @@ def test_what_the_image_the_demo_and_the_tests_have_in_common_is_the_same():
 
     for name in ("demo", "image"):
         assert {package: version for package, version in locked(name).items() if tested.get(package) != version} == {}
+
+
+def test_the_image_for_gpus_is_the_other_one_with_nvidias_libraries():
+    common, cuda = locked("image"), locked("image-cuda")
+
+    assert {package: version for package, version in cuda.items() if common.get(package) != version}.keys() == {
+        requirement.name for requirement in map(Requirement, PYPROJECT["project"]["optional-dependencies"]["cuda"])
+    }
+    assert cuda.items() >= common.items()

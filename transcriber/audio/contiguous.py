@@ -20,7 +20,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE, DrainableResampler, 
 from transcriber.audio.vad.detector import FRAME_SAMPLES, Network
 from transcriber.audio.window import Cut
 from transcriber.audio.window_cutter import BEFORE_S, WindowCutter
-from transcriber.audio.window_policy import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicies, WindowPolicy
 
 BLOCK_S = 0.1
 """Seconds of audio that are decoded, resampled and examined at once: per payload of 20 ms that would cost twice as much."""
@@ -45,14 +45,15 @@ class ContiguousRun:
     )  # fmt: skip
 
     def __init__(
-        self, fmt: AudioFormat, policy: WindowPolicy, network: Network | None, mix_report: MixReport | None = None
+        self, fmt: AudioFormat, policies: WindowPolicies, network: Network | None, mix_report: MixReport | None = None
     ) -> None:
+        policy = policies.latest()
         self._format = fmt
         self._mix_report = mix_report
         self._split = policy.split_channels
         channels = range(window_channels(fmt, policy))
         self._resamplers = [DrainableResampler(fmt.rate) for _ in channels]
-        self.cutters = [WindowCutter(fmt.rate, policy, network) for _ in channels]
+        self.cutters = [WindowCutter(fmt.rate, policies, network) for _ in channels]
         self._block_bytes = int(BLOCK_S * fmt.rate) * fmt.frame_bytes
         self._window = int(policy.window_s * fmt.rate)  # frames
         self._pending = bytearray()  # payloads not yet decoded
@@ -91,6 +92,11 @@ class ContiguousRun:
         pending, self._pending = self._pending, bytearray()
         return self._examine(pending, eager=False) if pending else []
 
+    def end_speech(self) -> list[tuple[int, Cut]]:
+        """Examine all that was pushed; returns the windows that it completes, and those in which speech has ended."""
+        cuts = self.settle()
+        return cuts + [(channel, cut) for channel, cutter in enumerate(self.cutters) for cut in cutter.end_speech()]
+
     def end_window(self, channel: int) -> list[tuple[int, Cut]]:
         """The open window of ``channel`` ends here, after ``settle``, and the run goes on."""
         cuts = self.cutters[channel].end_window(self._resamplers[channel].drain(), self._pushed)
@@ -125,27 +131,28 @@ class ReplayableRun:
         "_kept",
         "_mix_report",
         "_network",
-        "_policy",
+        "_policies",
         "_pushed",
     )
 
     def __init__(
         self,
         fmt: AudioFormat,
-        policy: WindowPolicy,
+        policies: WindowPolicies,
         network: Network | None,
         *,
         first: int = 0,
-        places: Iterable[tuple[int, int, bool]] | None = None,
+        places: Iterable[tuple[int, int, bool, WindowPolicy]] | None = None,
         mix_report: MixReport | None = None,
     ) -> None:
-        """A new run; or one to resume, where each channel's next window is at (frame, frames of lead, ``follows``).
+        """A new run; or one to resume, where each channel's next window is at (frame, frames of lead, ``follows``, its policy).
 
         ``follows`` is as in ``WindowCutter``. What will be pushed begins with the run's frame ``first``, which no window needs
         to begin before.
         """
-        self._format, self._policy, self._network, self._mix_report = fmt, policy, network, mix_report
-        places = [(0, 0, False)] * window_channels(fmt, policy) if places is None else places
+        self._format, self._policies, self._network, self._mix_report = fmt, policies, network, mix_report
+        policy = policies.latest()
+        places = [(0, 0, False, policy)] * window_channels(fmt, policy) if places is None else places
         self._inputs = [self._new_input(*place) for place in places]
         self._block_frames = int(BLOCK_S * fmt.rate)  # frames
         self._eager = True
@@ -180,7 +187,7 @@ class ReplayableRun:
             found += more
         return found
 
-    settle = catch_up
+    settle = end_speech = catch_up
 
     def end_window(self, channel: int) -> list[tuple[int, Cut]]:
         """The open window of ``channel`` ends here, after ``settle``, and the run goes on."""
@@ -221,14 +228,15 @@ class ReplayableRun:
             for frame in (window.fed, self._pushed if over else window.due)
         )
         kept = self._kept[begin:end]
-        samples = decode(kept, self._format, split=self._policy.split_channels, mix_report=self._mix_report)[channel]
+        samples = decode(kept, self._format, split=len(self._inputs) > 1, mix_report=self._mix_report)[channel]
         cuts = window.flush(samples, self._pushed) if over else window.push(samples, eager=self._eager)
         for cut in cuts:
-            self._inputs[channel] = self._new_input(cut.start + cut.frames, cut.next_lead, cut.goes_on)
+            place = cut.start + cut.frames, cut.next_lead, cut.goes_on
+            self._inputs[channel] = self._new_input(*place, self._policies.latest())
         return [(channel, cut) for cut in cuts]
 
-    def _new_input(self, cut: int, lead: int, follows: bool) -> "_WindowInput":
-        return _WindowInput(self._format.rate, self._policy, self._network, cut, lead, follows)
+    def _new_input(self, cut: int, lead: int, follows: bool, policy: WindowPolicy) -> "_WindowInput":
+        return _WindowInput(self._format.rate, policy, self._network, cut, lead, follows)
 
 
 class _WindowInput:

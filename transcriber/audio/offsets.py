@@ -93,6 +93,10 @@ class Offsets:
             self.unit, self._odd, self._guess, self._exact,
         )  # fmt: skip
 
+    def at(self, frame: int) -> int | None:
+        """The offset of the session's ``frame``; None if the publisher does not count frames."""
+        return round(self._origin) + frame if self.unit == 1 else None
+
     def fits(self, offset: int, clock: int) -> bool:
         """Whether the payload follows without a gap, to the frame: nearly always, so this is quick."""
         return offset == self._origin + clock and self.unit == 1

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from transcriber.audio.contiguous import input_start
 from transcriber.audio.frame_account import FrameAccount
 from transcriber.audio.offsets import OffsetsSnapshot
+from transcriber.audio.window_policy import Changes
 
 
 class ChannelResumePoint(NamedTuple):
@@ -19,6 +20,7 @@ class ChannelResumePoint(NamedTuple):
         number: that window's.
         goes_on: whether the last words before it were left to it.
         follows: whether the window before it was cut in the middle of speech.
+        settings: the live settings that its next window is cut and transcribed with.
     """
 
     frame: int
@@ -27,6 +29,7 @@ class ChannelResumePoint(NamedTuple):
     number: int
     goes_on: bool = False
     follows: bool = False
+    settings: Changes = ()
 
 
 def replay_from(place: ChannelResumePoint, rate: int) -> int:

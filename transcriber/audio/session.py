@@ -20,7 +20,7 @@ from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoin
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window import MIN_FLUSH_S, Cut
 from transcriber.audio.window_cutter import WindowCutter
-from transcriber.audio.window_policy import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicies, WindowPolicy
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import BRIDGED_S, LOST_REASONS, GapReason
 
@@ -36,6 +36,7 @@ class Window:
         cut: its samples, owned by the window, and what is known of them.
         captured_at: capture time of the first frame, None if unknown.
         places: where each channel resumes.
+        policy: how it was cut.
         flushed: whether it ends because the publisher asked for it.
     """
 
@@ -47,6 +48,7 @@ class Window:
     cut: Cut
     captured_at: datetime | None
     places: tuple[ChannelResumePoint, ...]
+    policy: WindowPolicy
     flushed: bool = False
 
 
@@ -116,11 +118,12 @@ class Session:
         flushed_at: the clock when the publisher last asked for the open windows to end.
         overlap: frames that arrived twice and were trimmed.
         mix_report: what was found while its channels were mixed.
+        begin: where each channel began, or resumed.
         closed: no more audio will arrive, and all that was received has been passed on; set by the handler of the events.
     """
 
     __slots__ = (
-        "_bridges", "_captures", "_exact_offsets", "_max_hole", "_network", "_places", "_policy", "_run", "account",
+        "_bridges", "_captures", "_exact_offsets", "_max_hole", "_network", "_places", "_policies", "_run", "account", "begin",
         "channels", "clock", "closed", "flushed_at", "format", "id", "mix_report", "offsets", "overlap", "received", "segments",
         "skipped_at"
     )  # fmt: skip
@@ -129,31 +132,29 @@ class Session:
         self,
         session_id: str,
         fmt: AudioFormat,
-        policy: WindowPolicy,
+        policies: WindowPolicies,
         network: Network | None,
         *,
         max_hole_s: float,
         exact_offsets: bool = False,
         bookmark: SessionResumePoint | None = None,
     ) -> None:
-        """A new session; or one that resumes at ``bookmark``: then ``policy`` must be replayable.
+        """A new session; or one that resumes at ``bookmark``: then ``policies`` must be replayable.
 
         ``exact_offsets``: they are counted by this process, as for a file.
         """
-        self.id = session_id
-        self.format = fmt
-        self.channels = window_channels(fmt, policy)
-        mark = bookmark or SessionResumePoint(
-            0, (ChannelResumePoint(0, 0, 0, 0),) * self.channels, FrameAccount(self.channels)
-        )
+        self.id, self.format, latest = session_id, fmt, policies.latest()
+        self.channels = len(bookmark.places) if bookmark else window_channels(fmt, latest)
+        place = ChannelResumePoint(0, 0, 0, 0, settings=latest.changes)
+        mark = bookmark or SessionResumePoint(0, (place,) * self.channels, FrameAccount(self.channels))
+        self.begin = mark.places
         self.account = mark.account
         self.clock, self.segments = mark.clock, mark.segments
         self.offsets = Offsets(fmt, mark.offsets) if mark.offsets else None
         self.received = self.clock - self.account[FrameOutcome.LOST] if mark.received is None else mark.received
-        self.overlap = 0
+        self.overlap, self.closed = 0, False
         self.mix_report = MixReport()
-        self.closed = False
-        self._policy, self._network = policy, network
+        self._policies, self._network = policies, network
         self._exact_offsets = exact_offsets
         self._max_hole = int(max_hole_s * fmt.rate)
         self._places = list(mark.places)  # of the open windows
@@ -207,9 +208,7 @@ class Session:
 
     def restarted(self, offset: int | None, frames: int) -> bool:
         """Whether this payload shows that the publisher started over."""
-        if offset is None or self.offsets is None or not frames:
-            return False
-        if self.offsets.fits(offset, self.clock):
+        if offset is None or self.offsets is None or not frames or self.offsets.fits(offset, self.clock):
             return False
         return self.offsets.away(offset, self.clock) + frames < -RESTART_S * self.rate
 
@@ -255,6 +254,10 @@ class Session:
             return []
         self.skipped_at = self.clock
         return [*self._windows(self._run.catch_up()), Gap(self, self.clock, 0, "bad_input", self.places, detail=detail)]
+
+    def end_speech(self) -> list[Window | Silence | Gap]:
+        """Returns the open windows in which speech has ended, as an ``eager`` payload would; the run goes on."""
+        return self._windows(self._run.end_speech())
 
     def pause(self) -> list[Window | Silence | Gap]:
         """Audio pauses: returns the open windows as they are. Nothing is missing, and the clock stays."""
@@ -352,46 +355,43 @@ class Session:
         return done
 
     def _begin_run(self) -> None:
-        self._places = [ChannelResumePoint(self.clock, 0, self.clock, place.number) for place in self._places]
+        here, changes = self.clock, self._policies.latest().changes
+        self._places = [ChannelResumePoint(here, 0, here, place.number, settings=changes) for place in self._places]
         self._run = self._open_run()
 
     def _open_run(self) -> ContiguousRun | ReplayableRun:
         """The run that resumes at ``_places`` with audio from ``clock`` on."""
-        if not self._policy.replayable:
-            return ContiguousRun(self.format, self._policy, self._network, self.mix_report)
+        fmt, policies, network, report = self.format, self._policies, self._network, self.mix_report
+        if not policies.latest().replayable:
+            return ContiguousRun(fmt, policies, network, report)
         start = self._places[0].run_start
-        places = [(place.frame - start, place.lead, place.follows) for place in self._places]
-        first = self.clock - start
-        return ReplayableRun(
-            self.format, self._policy, self._network, first=first, places=places, mix_report=self.mix_report
-        )
+        places = [(at.frame - start, at.lead, at.follows, policies.policy(at.settings)) for at in self._places]
+        return ReplayableRun(fmt, policies, network, first=self.clock - start, places=places, mix_report=report)
 
     def _windows(self, cuts: list[tuple[int, Cut]]) -> list[Window | Silence | Gap]:
         """Number the cuts and give them their places; those without speech are silences."""
         windows: list[Window | Silence | Gap] = []
+        latest = self._policies.latest()
         for channel, cut in cuts:
             place = self._places[channel]
             silent = cut.empty or (cut.silent and not place.goes_on) or self._is_bridge(place.frame, cut.frames)
-            follows = cut.goes_on and self._policy.left_context_s > 0
+            follows = cut.goes_on and latest.left_context_s > 0  # which is never switched on or off
             # Words that were left to a window which is not transcribed are left to the one after it.
             goes_on = follows or (silent and place.goes_on)
-            self._places[channel] = ChannelResumePoint(
-                place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1, goes_on, follows
-            )
+            next_at = place.frame + cut.frames, cut.next_lead, place.run_start, place.number + 1
+            self._places[channel] = ChannelResumePoint(*next_at, goes_on, follows, latest.changes)
             silence = Silence(self, channel, place.frame, cut.frames, self.places, cut.own)
             windows.append(silence if silent else self._window(channel, cut, place))
         return windows
 
     def _window(self, channel: int, cut: Cut, place: ChannelResumePoint) -> Window:
         """The window at ``place``, with the current places of all channels."""
-        captured_at = self._captured_at(place.frame)
-        return Window(self, channel, place.number, place.frame, cut.frames, cut, captured_at, self.places)
+        at, policy = self._captured_at(place.frame), self._policies.policy(place.settings)
+        return Window(self, channel, place.number, place.frame, cut.frames, cut, at, self.places, policy)
 
     def _captured_at(self, frame: int) -> datetime | None:
-        if (capture := self.capture(frame)) is None:
-            return None
-        known, captured_at = capture
-        return captured_at + timedelta(seconds=(frame - known) / self.rate)
+        capture = self.capture(frame)
+        return capture and capture[1] + timedelta(seconds=(frame - capture[0]) / self.rate)
 
     def _forget_captures(self) -> None:
         """Keep those that the open windows, later ones, or a replay of them need."""

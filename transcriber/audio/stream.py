@@ -12,7 +12,7 @@ from transcriber.audio.format import AudioFormat
 from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
-from transcriber.audio.window_policy import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicies
 from transcriber.errors import BadInputError
 from transcriber.schema.messages import GapReason
 
@@ -37,12 +37,12 @@ Event = Started | Window | Silence | Gap | Flushed | IgnoredPart | Ended
 class Stream:
     """Sorts payloads into sessions. ``session`` is the open one, or None."""
 
-    __slots__ = ("_default", "_exact_offsets", "_max_hole_s", "_network", "_new_id", "_policy", "session")
+    __slots__ = ("_default", "_exact_offsets", "_max_hole_s", "_network", "_new_id", "_policies", "session")
 
     def __init__(
         self,
         default: AudioFormat,
-        policy: WindowPolicy,
+        policies: WindowPolicies,
         network: Network | None,
         *,
         max_hole_s: float,
@@ -50,13 +50,13 @@ class Stream:
         exact_offsets: bool = False,
         session: Session | None = None,
     ) -> None:
-        """``network`` detects speech; it is needed if ``policy.needs_detector``. ``session`` is one to resume.
+        """``network`` detects speech; it is needed if ``policies`` need a detector. ``session`` is one to resume.
 
         ``exact_offsets``: they are counted by this process, as for a file, not by a publisher.
         """
         self.session = session
         self._default = default
-        self._policy = policy
+        self._policies = policies
         self._network = network
         self._max_hole_s = max_hole_s
         self._exact_offsets = exact_offsets
@@ -99,6 +99,10 @@ class Stream:
         events += self.flush() if flush else []
         return events + self.end() if end else events
 
+    def end_speech(self) -> list[Event]:
+        """Returns the open windows in which speech has ended; the session goes on."""
+        return list(self.session.end_speech()) if self.session else []
+
     def pause(self) -> list[Event]:
         """Audio pauses; returns the windows that were open. The session stays open."""
         return list(self.session.pause()) if self.session else []
@@ -121,7 +125,7 @@ class Stream:
         self.session = Session(
             session_id,
             fmt,
-            self._policy,
+            self._policies,
             self._network,
             max_hole_s=self._max_hole_s,
             exact_offsets=self._exact_offsets,

@@ -12,7 +12,7 @@ after the cut: so no word is transcribed in halves (``pipeline/left_context.py``
 windows overlap by half a second where no place is quiet, within their own length.
 
 Boundaries are counted in the stream's own frames, so they never drift. They depend on the audio and on the settings alone,
-except for ``eager``, which depends on the load.
+except for ``eager``, which depends on the load. A window has the settings of the moment at which it began.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE, output_samples
 from transcriber.audio.vad.detector import FRAME_SAMPLES, MIN_SPEECH_FRAMES, Network, SpeechDetector, has_speech
 from transcriber.audio.vad.speech_tracker import SpeechTracker
 from transcriber.audio.window import OVERLAP_S, Cut
-from transcriber.audio.window_policy import WindowPolicy
+from transcriber.audio.window_policy import WindowPolicies, WindowPolicy
 
 PRE_ROLL_FRAMES = 8
 """A quarter of a second: speech begins so long before the network is sure of it."""
@@ -68,6 +68,7 @@ class WindowCutter:
         "_lead",
         "_left",
         "_origin",
+        "_policies",
         "_policy",
         "_pushed",
         "_rate",
@@ -83,7 +84,7 @@ class WindowCutter:
     def __init__(
         self,
         rate: int,
-        policy: WindowPolicy,
+        policies: WindowPolicies,
         network: Network | None,
         *,
         cut: int = 0,
@@ -92,7 +93,7 @@ class WindowCutter:
         detect_from: int = 0,
         follows: bool = False,
     ) -> None:
-        """``rate`` in Hz is the stream's; ``network`` is needed if ``policy`` needs a detector.
+        """``rate`` in Hz is the stream's; ``network`` is needed if ``policies`` need a detector.
 
         The first window begins at frame ``cut`` of what will be pushed and includes ``lead`` frames before it; it ``follows`` one
         that was cut in the middle of speech. What will be pushed begins at frame ``origin`` of the run; the detector takes
@@ -100,11 +101,10 @@ class WindowCutter:
         """
         self.cut = cut
         self._rate = rate
-        self._policy = policy
+        self._policies = policies
         self._origin = origin
-        self._window, self._left = int(policy.window_s * rate), int(policy.left_context_s * rate)  # frames
-        self._endpoint_frames = -(-int(policy.endpoint_s * TARGET_SAMPLE_RATE) // FRAME_SAMPLES)
-        self._detector = SpeechDetector(network) if network and policy.needs_detector else None
+        self._follow(policies.latest())
+        self._detector = SpeechDetector(network) if network and self._policy.needs_detector else None
         self._samples: list[NDArray[np.float32]] = []  # from the open window's lead on
         self._samples_begin = output_samples(cut - lead, rate)  # the place of the first of them in the run
         self._lead = lead  # stream frames before ``cut`` that the open window includes again
@@ -115,6 +115,12 @@ class WindowCutter:
         self._speech = np.empty(0, np.float32)  # probabilities of the frames of 32 ms from there on
         self._tracker = SpeechTracker((output_samples(cut, rate) + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
         self._follows = follows and self._left > 0
+
+    def _follow(self, policy: WindowPolicy) -> None:
+        """Cut the open window so."""
+        self._policy = policy
+        self._window, self._left = int(policy.window_s * self._rate), int(policy.left_context_s * self._rate)  # frames
+        self._endpoint_frames = -(-int(policy.endpoint_s * TARGET_SAMPLE_RATE) // FRAME_SAMPLES)
 
     @property
     def spoken(self) -> bool:
@@ -197,6 +203,11 @@ class WindowCutter:
         """
         self._keep(samples)
         return self._found(self._cuts(eager=eager))
+
+    def end_speech(self) -> list[Cut]:
+        """The open window, if speech has ended in what was pushed, and it was not closed as ``push`` was not eager."""
+        end = self._tracker.next * FRAME_SAMPLES
+        return [self._take(self._after_speech(end), speech_final=True)] if self._ended(end) else []
 
     def flush(self, samples: NDArray[np.float32], frames: int) -> list[Cut]:
         """The run of ``frames`` frames ends with these samples: returns what is left. Nothing may be pushed after it.
@@ -349,13 +360,15 @@ class WindowCutter:
         )
         self._speech = self._speech[self._speech_begin - first :].copy()
         self._tracker = SpeechTracker((end_sample + FRAME_SAMPLES // 2) // FRAME_SAMPLES)
+        self._follow(self._policies.latest())
         return cut
 
     def _cut(
         self, end: int, tail: int = 0, next_lead: int = 0, *, goes_on: bool = False, speech_final: bool = False
     ) -> Cut:
         """The window as ``_take`` ends it."""
-        next_lead = min(self._left, self._origin + end) if self._left else next_lead
+        if self._left:  # at most what is kept: it may have just become longer
+            next_lead = min(self._left, self._origin + end, self._lead + end - self.cut)
         begin_sample, end_sample = output_samples(self.cut, self._rate), output_samples(end, self._rate)
         tail_samples = output_samples(end + tail, self._rate) - end_sample
         samples = self._joined()

@@ -14,17 +14,20 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from transcriber.bus.connect_options import connect_options
-from transcriber.bus.guarded_client import GuardedClient
+from transcriber.bus.connect_options import BrokerAccess, broker_access
+from transcriber.bus.guarded_client import GuardedClient, NoTlsError
+from transcriber.bus.isolation import Isolation
 from transcriber.config import Settings, mask
 from transcriber.errors import BrokerError, DeniedError
 from transcriber.logs import RateLimited
+from transcriber.tasks import cancel
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,9 @@ class Connection:
         self.on_lost: Callable[[], None] = _ignore
         self.on_back: Callable[[], None] = _ignore
         self._closing = False
+        self._subscribed = (
+            True  # nats-py calls itself connected before a new broker has confirmed what it subscribed to again
+        )
         self._warnings = RateLimited(log)
         self._denied: set[str] = set()
         self._requesting: set[str] = set()
@@ -82,10 +88,12 @@ class Connection:
         self._refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._refusals = 0
         self._failed_attempts = 0
+        self._isolation = Isolation()
 
     @property
     def connected(self) -> bool:
-        return bool(self.client.is_connected)
+        """Connected, and the broker has every subscription: what is published from now on arrives."""
+        return self._subscribed and bool(self.client.is_connected)
 
     @property
     def server(self) -> str:
@@ -97,13 +105,13 @@ class Connection:
         """Connect for the first time; later reconnects are endless.
 
         Raises:
-            ConfigError: a credentials or certificate file cannot be used.
+            ConfigError: a context, credentials or certificate file cannot be used.
             BrokerError: no broker within the time allowed, or it refuses us.
         """
-        options = connect_options(settings)
-        self._inbox_prefix = settings.nats_inbox_prefix
+        access = broker_access(settings)
+        self._inbox_prefix = access.options["inbox_prefix"]
         # Shuffled once and then tried in turn, so that the server that just fell silent is tried last.
-        servers = settings.nats_url.replace(" ", "").split(",")
+        servers = access.url.replace(" ", "").split(",")
         random.shuffle(servers)
         connecting = asyncio.create_task(
             self.client.connect(
@@ -119,19 +127,18 @@ class Connection:
                 disconnected_cb=self._on_disconnected,
                 reconnected_cb=self._on_reconnected,
                 closed_cb=self._on_closed,
-                **options,
+                **access.options,
             )
         )
         try:
-            await self._wait_for_first(connecting, mask(settings.nats_url), settings.nats_connect_timeout_secs)
+            await self._wait_for_first(connecting, access, settings.nats_connect_timeout_secs)
         except BrokerError:
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            await cancel([connecting])
             await self.close()
             raise
         connecting.result()
 
-    async def _wait_for_first(self, connecting: asyncio.Future[None], url: str, patience_s: float) -> None:
+    async def _wait_for_first(self, connecting: asyncio.Future[None], access: BrokerAccess, patience_s: float) -> None:
         """Wait for the first connection; warn soon what it waits for.
 
         Raises:
@@ -142,17 +149,18 @@ class Connection:
         done, _ = await asyncio.wait(watched, timeout=advise_s, return_when=asyncio.FIRST_COMPLETED)
         if not done and patience_s > advise_s:
             log.warning(
-                "no NATS server answers at %s: %s; NATS_URL says where one is, and it is tried for %g s more",
-                url,
+                "no NATS server answers at %s: %s; %s says where one is, and it is tried for %g s more",
+                mask(access.url),
                 self._last_error,
+                access.setting,
                 patience_s - advise_s,
             )
             await asyncio.wait(watched, timeout=patience_s - advise_s, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
             return
         if self._refused.done():
-            raise BrokerError(f"NATS_URL={url}: {self._refused.result()}")
-        raise BrokerError(f"NATS_URL={url}: no NATS server answers within {patience_s:g} s: {self._last_error}")
+            raise BrokerError(f"{access.named}: {self._refused.result()}")
+        raise BrokerError(f"{access.named}: no NATS server answers within {patience_s:g} s: {self._last_error}")
 
     async def watch(self) -> None:
         """Check until cancelled whether the connection is alive, and repair it if not.
@@ -168,7 +176,7 @@ class Connection:
         silent_probes, repairs = 0, 0
         while not (self._closing or self.closed.done()):
             received, failed_attempts = self.client.received, self._failed_attempts
-            if self.connected:
+            if self.client.is_connected:
                 self.client.probe()
             await asyncio.sleep(PROBE_S)
             if (received, failed_attempts) != (self.client.received, self._failed_attempts):
@@ -188,9 +196,19 @@ class Connection:
             self.closed.result()
 
     def _repair(self) -> None:
-        self._last_error = "the broker is silent" if self.connected else "the client no longer reconnects"
+        self._last_error = "the broker is silent" if self.client.is_connected else "the client no longer reconnects"
         log.warning("connecting again: %s", self._last_error, extra={"server": self.server})
         self.client.reconnect()
+
+    def jetstream_answered(self, answered: bool) -> None:
+        """Whether a leader of JetStream's answered a request. Where none does for long, the next of several addresses is tried."""
+        if answered:
+            self._isolation.answered()
+        elif self._isolation.failed() and len(self.client.servers) > 1:
+            self._isolation.left()
+            log.warning("connecting to another broker: JetStream does not answer here", extra={"server": self.server})
+            self._last_error = "JetStream does not answer"
+            self.client.reconnect()
 
     async def subscribe(
         self,
@@ -211,8 +229,18 @@ class Connection:
         )
         if on_drop:
             self.on_drop[subscription] = on_drop
-        await self.check_granted(subject)
+        try:
+            await self.check_granted(subject)
+        except BaseException:
+            await self.unsubscribe(subscription)
+            raise
         return subscription
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription, also while the broker is away: what nats-py still knows it subscribes to again."""
+        self.on_drop.pop(subscription, None)
+        with suppress(nats_errors.Error, OSError):
+            await subscription.unsubscribe()
 
     async def check_granted(self, *subjects: str) -> None:
         """Check that the subscriptions to ``subjects``, which were just made, are granted.
@@ -302,7 +330,7 @@ class Connection:
     async def _on_error(self, error: Exception) -> None:
         """Runs inside the read loop: must not wait and must not raise."""
         text = describe(error)
-        self._failed_attempts += not self.connected
+        self._failed_attempts += not self.client.is_connected
         if isinstance(error, nats_errors.SlowConsumerError):
             if on_drop := self.on_drop.get(error.sub):
                 on_drop(error)
@@ -310,7 +338,7 @@ class Connection:
             self._denied.add(denied[2])  # nats-py lower-cases it
             if denied[1] == "publish" and denied[2] not in self._requesting:
                 self._warnings.warning("denied", "the broker denies: %s", text)
-        elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError):
+        elif "authorization" in text.lower() or isinstance(error, ssl.SSLCertVerificationError | NoTlsError):
             self._last_error = text
             self._refusals += 1
             if not self._refused.done():
@@ -323,13 +351,16 @@ class Connection:
             self.closed.set_exception(error)  # a message handler raised: that is a crash, not an error to count
 
     async def _on_disconnected(self) -> None:
+        self._subscribed = False
         if not self._closing:
             log.warning("disconnected from the broker", extra={"reason": self._last_error})
         self.on_lost()
 
     async def _on_reconnected(self) -> None:
+        self._subscribed = True
         self.reconnects += 1
         self._refusals = 0
+        self._isolation.reconnected()
         log.info("reconnected", extra={"reconnects": self.reconnects})
         self.on_back()
 

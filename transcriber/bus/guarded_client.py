@@ -9,9 +9,11 @@ import asyncio
 import re
 from contextlib import suppress
 from typing import Any, cast
+from weakref import WeakSet
 
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.transport import TcpTransport, Transport
+from nats.errors import Error
 from nats.protocol import parser
 
 # nats-py lets the space before an HMSG's total length be a line end, so a header block of one white space and a payload
@@ -28,6 +30,13 @@ def _writelines(self: Transport, payload: list[bytes]) -> None:
 TcpTransport.writelines = _writelines  # type: ignore[method-assign]
 
 
+class NoTlsError(Error):
+    """The broker has no TLS, and we were asked for it."""
+
+    def __str__(self) -> str:
+        return "TLS is asked for, and the broker has none"
+
+
 class GuardedClient(Client):
     """nats-py's client, whose read loop survives any message. Event loop only.
 
@@ -40,6 +49,8 @@ class GuardedClient(Client):
         super().__init__()
         self.malformed = 0
         self.received = 0
+        self._attempt: asyncio.Task[Any] | None = None
+        self._superseded: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     @property
     def reconnecting(self) -> bool:
@@ -51,6 +62,14 @@ class GuardedClient(Client):
         self._pongs.append(asyncio.get_running_loop().create_future())
         with suppress(OSError, RuntimeError):  # the transport is closed, which nats-py has not noticed
             cast("Transport", self._transport).write(b"PING\r\n")
+
+    async def written(self, patience_s: float) -> None:
+        """Wait until the socket has taken what is pending, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                flushed: asyncio.Future[None] | None = await self._flush_pending(force_flush=True)
+                if flushed is not None:
+                    await asyncio.wait([flushed])  # which, unlike await, does not cancel it: the flusher would end
 
     def abort(self) -> None:
         """Drop the connection with everything unsent."""
@@ -69,7 +88,28 @@ class GuardedClient(Client):
     async def _attempt_reconnect(self) -> None:
         # Else it would wait without limit for a peer that is gone to take what is unsent.
         self.abort()
-        await super()._attempt_reconnect()
+        # Python 3.11's wait_for loses a cancellation that comes just as what it waits for ends: the attempt would go on for ever,
+        # beside its successor or after the client was closed.
+        if self._attempt is not None:
+            self._superseded.add(self._attempt)
+        self._attempt = asyncio.current_task()
+        with suppress(asyncio.InvalidStateError):  # both end the one future that stands for reconnecting
+            await super()._attempt_reconnect()
+
+    async def _connect_to_server(self, server: Srv) -> None:
+        # A client that connects for the first time calls itself closed between its attempts.
+        task = asyncio.current_task()
+        if task in self._superseded or (task is self._attempt and self.is_closed):
+            raise asyncio.CancelledError  # which was lost
+        await super()._connect_to_server(server)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # Where the broker, or who sits before it, says that TLS is not required, nats-py sends the credentials in the clear.
+        if initial_connection and "tls" in self.options and not self.options["tls_handshake_first"]:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise NoTlsError
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         try:

@@ -23,8 +23,9 @@ from nats.micro.service import EndpointStats, Service, ServiceConfig
 
 from transcriber import __version__
 from transcriber.bus.connection import Connection, Handler
-from transcriber.errors import RequestError
+from transcriber.errors import DeniedError, RequestError
 from transcriber.schema.arrival import Arrival
+from transcriber.telemetry import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ class Endpoint:
         subject: of the requests.
         answer: returns the reply, or its payload alone, or raises ``RequestError``.
         count: called with the code of each reply, and the milliseconds until it.
+        optional: where the broker denies it, the others are served without it.
     """
 
     subject: str
     answer: Callable[[Msg, Arrival], Awaitable[Reply | bytes]]
     count: Callable[[str, float], None] = lambda _code, _took_ms: None
+    optional: bool = False
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ class MicroService:
         """Subscribe to the endpoints, given by name.
 
         Raises:
-            DeniedError: the broker denies one of the subjects; then none stays subscribed.
+            DeniedError: the broker denies one of the subjects that are not optional; then none stays subscribed.
             BrokerError: the broker is gone again.
         """
         await self._service.start()
@@ -145,13 +148,29 @@ class MicroService:
             await self._service.add_endpoint(name=name, subject=endpoint.subject, handler=handler, metadata={})
             subscription = self._client.subscriptions[endpoint.subject]
             self._connection.on_drop[subscription] = partial(self._refuse_dropped, tally, endpoint)
+        optional = {endpoint.subject: name for name, endpoint in endpoints.items() if endpoint.optional}
         try:
-            await self._connection.check_granted(*self._client.subscriptions)
+            await self._connection.check_granted(*(s for s in self._client.subscriptions if s not in optional))
+            for subject, name in optional.items():
+                try:
+                    await self._connection.check_granted(subject)
+                except DeniedError as error:
+                    log.warning("%s is not served: %s", name, error)
+                    await self._withdraw(name, subject)
         except BaseException:
             while self._client.subscriptions:
                 _, subscription = self._client.subscriptions.popitem()
                 await subscription.unsubscribe()
             raise
+
+    async def _withdraw(self, name: str, subject: str) -> None:
+        """Go on without an endpoint, which no longer shows in INFO and STATS."""
+        subscription = self._client.subscriptions.pop(subject)
+        self._connection.on_drop.pop(subscription, None)
+        await subscription.unsubscribe()
+        shown = self._service._endpoints  # noqa: SLF001 - the library takes none out
+        shown[:] = [endpoint for endpoint in shown if endpoint._name != name]  # noqa: SLF001
+        del self._tallies[name]
 
     async def stop(self) -> None:
         """Unsubscribe, and take what has already been sent, which the library's own stop would lose."""
@@ -196,6 +215,7 @@ class MicroService:
     async def _answer(self, message: Msg, tally: Tally, endpoint: Endpoint) -> None:
         """Answer one request: a reply is sent, whatever happens."""
         arrival, code, error_text = Arrival.now(), "200", ""
+        current_traceparent.set((message.headers or {}).get("traceparent", ""))
         try:
             reply = await endpoint.answer(message, arrival)
             payload, headers = reply if isinstance(reply, Reply) else (reply, None)

@@ -70,6 +70,7 @@ def add_transcribe(transcribe: argparse.ArgumentParser) -> None:
         help="how speakers are separated; implies --store",
     )
     transcribe.add_argument("--store", action="store_true", help="as a job through the object store, however small")
+    transcribe.add_argument("--urgent", action="store_true", help="if it is a job: before others that are not urgent")
     transcribe.add_argument("--keep", action="store_true", help="leave the file in the store; implies --store")
     transcribe.add_argument(
         "--timeout", type=_seconds, metavar="SECS", help="to wait for a file's text; default: 60, of a job no limit"
@@ -167,6 +168,7 @@ def _transcribe(settings: Settings, arguments: argparse.Namespace) -> int:
         arguments.format,
         store=bool(arguments.store or arguments.keep or arguments.detach or arguments.apart),
         detach=arguments.detach,
+        urgent=arguments.urgent,
         timeout_s=arguments.timeout,
     )
     files = [None if file == "-" else Path(file) for file in arguments.file]

@@ -24,9 +24,10 @@ from transcriber.clients.service_client import STOPPING, call_service
 from transcriber.config import Settings
 from transcriber.errors import JetStreamError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.files.job_store import JobStore
+from transcriber.schema.audit import REQUESTED_BY
 from transcriber.schema.file_jobs import Answer, Cancellation, JobRecord, Submission
 from transcriber.schema.messages import ENDED_STATES, JobState, Progress
-from transcriber.schema.subjects import CANCEL_SUBJECT, SUBMIT_SUBJECT
+from transcriber.schema.subjects import CANCEL_SUBJECT, SUBMIT_SUBJECT, SUBMIT_URGENT_SUBJECT
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +59,17 @@ class Jobs:
         self._files = Bucket(self._jetstream, FILES_BUCKET)
         self._results = Bucket(self._jetstream, RESULTS_BUCKET)
 
-    async def check(self) -> None:
-        """Check that files can be transcribed, before a long one is uploaded in vain.
+    async def check(self, *, urgent: bool = False) -> None:
+        """Check that files can be transcribed, urgent ones or others, before a long one is uploaded in vain.
 
         Raises:
+            BrokerError: the broker does not permit to submit them.
             UnansweredError: no daemon serves files, or there is no JetStream.
             JetStreamError: their buckets or records do not exist.
         """
         try:
             # Any daemon that serves files refuses it.
-            await call_service(self._connection, SUBMIT_SUBJECT, b"", ASK_S, setting=SETTING)
+            await call_service(self._connection, _submit_subject(urgent), b"", ASK_S, setting=SETTING)
         except RequestError:
             for bucket in (self._files, self._results):
                 with _explained(f"bucket {bucket.name}"):
@@ -83,14 +85,15 @@ class Jobs:
         with _explained(f"bucket {FILES_BUCKET}"):
             await self._files.put(name, pieces, on_sent)
 
-    async def submit(self, submission: Submission) -> Answer:
-        """Submit a job for a stored file. If it is refused the file is deleted.
+    async def submit(self, submission: Submission, *, urgent: bool = False, traceparent: str | None = None) -> Answer:
+        """Submit a job for a stored file, to run before others if ``urgent``. If it is refused the file is deleted.
 
         Raises:
             RequestError: it is refused. UnansweredError: it may have been accepted.
         """
         try:
-            return await self._ask(SUBMIT_SUBJECT, submission)
+            headers = {"traceparent": traceparent} if traceparent else None
+            return await self._ask(_submit_subject(urgent), submission, headers)
         except RequestError as error:
             if error.code == STOPPING:  # retries ran out of time: it may be queued
                 raise UnansweredError(str(error)) from None
@@ -98,13 +101,13 @@ class Jobs:
                 await self._files.delete(submission.object)
             raise
 
-    async def cancel(self, job: str) -> Answer:
-        """Stop a job.
+    async def cancel(self, job: str, *, by: str = "") -> Answer:
+        """Stop a job; ``by``: who asks for it, for the audit.
 
         Raises:
             RequestError, UnansweredError.
         """
-        return await self._ask(CANCEL_SUBJECT, Cancellation(job=job))
+        return await self._ask(CANCEL_SUBJECT, Cancellation(job=job), {REQUESTED_BY: by} if by else None)
 
     async def record(self, job: str) -> JobRecord | None:
         """The record of a job; None if there is none.
@@ -134,8 +137,7 @@ class Jobs:
         try:
             yield watch
         finally:
-            if self._connection.connected:
-                await subscription.unsubscribe()
+            await self._connection.unsubscribe(subscription)
 
     async def result(self, job: str, form: str) -> AsyncGenerator[bytes, None]:
         """The bytes of a result, in order.
@@ -155,10 +157,11 @@ class Jobs:
         finally:
             await reader.close()
 
-    async def _ask(self, subject: str, question: Submission | Cancellation) -> Answer:
-        answer = await call_service(
-            self._connection, subject, question.model_dump_json().encode(), ASK_S, setting=SETTING
-        )
+    async def _ask(
+        self, subject: str, question: Submission | Cancellation, headers: dict[str, str] | None = None
+    ) -> Answer:
+        payload = question.model_dump_json().encode()
+        answer = await call_service(self._connection, subject, payload, ASK_S, setting=SETTING, headers=headers)
         try:
             return Answer.model_validate_json(answer.data)
         except ValidationError:
@@ -211,6 +214,10 @@ class JobWatch:
             raise ObjectError(f"nothing is known of {self._job} any more")
         self._on_progress(record.state, record.done_s, record.total_s, record.eta_s)
         return record
+
+
+def _submit_subject(urgent: bool) -> str:
+    return SUBMIT_URGENT_SUBJECT if urgent else SUBMIT_SUBJECT
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from transcriber.bus.client_session import connected
 from transcriber.clients.jobs_api import Jobs
-from transcriber.clients.transcribe import fetch, suppressed_text
+from transcriber.clients.transcribe import fetch, submitter, suppressed_text
 from transcriber.config import Settings, mask
 from transcriber.errors import ConfigError, ObjectError, RefusedError, RequestError, UnansweredError
 from transcriber.schema.file_jobs import JobRecord, file_name, is_job_id
@@ -58,7 +58,7 @@ async def cancel_job(settings: Settings, job: str) -> int:
     """Cancel a job, and print its state."""
 
     async def cancel(jobs: Jobs) -> None:
-        answer = await jobs.cancel(job)
+        answer = await jobs.cancel(job, by=submitter())
         sys.stdout.write(f"{answer.job} {answer.state}\n")
 
     return await _with_jobs(settings, job, cancel)

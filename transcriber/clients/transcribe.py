@@ -67,6 +67,7 @@ class TranscribeOptions:
         form: of the results.
         store: submit a job without trying a request.
         detach: submit the job and do not wait for it.
+        urgent: run the job before others.
         timeout_s: for a file; None is a minute for a request, and no limit for a job.
     """
 
@@ -74,6 +75,7 @@ class TranscribeOptions:
     form: Form = "text"
     store: bool = False
     detach: bool = False
+    urgent: bool = False
     timeout_s: float | None = None
 
 
@@ -175,7 +177,7 @@ class _FileTranscriber:
                     raise _FailedError(_ranges_text("not transcribed", gaps))
                 return
         try:
-            await self._jobs.check()
+            await self._jobs.check(urgent=self._wanted.urgent)
         except TranscriberError as error:
             raise _FailedError(f"{why} for a request, and {error}" if why else str(error)) from None
         await self._job(FileBytes(source.size, chain_pieces(head, source.pieces)), file, place)
@@ -247,7 +249,7 @@ class _FileTranscriber:
         """Submit a job and wait until it has ended; None with ``detach``."""
         job = submission.job
         try:
-            await self._jobs.submit(submission)
+            await self._jobs.submit(submission, urgent=self._wanted.urgent)
             if self._wanted.detach:
                 return None
             async with asyncio.timeout(self._wanted.timeout_s):

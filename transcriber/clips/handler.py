@@ -60,7 +60,7 @@ class ClipHandler:
         settings = runtime.settings
         self._connection = connection
         # Long windows, cut at pauses, need no left context.
-        self._runtime = replace(runtime, settings=settings.model_copy(update={"left_context_secs": 0.0}))
+        self._runtime = replace(runtime, settings=settings.model_copy(update={"left_context_secs": 0.0}), live=None)
         self._decoders = DecoderPool()
         self._slots = {worker: QueueSlots(worker, Lane.REQUEST) for worker in pool.workers}
         self._open_clips = dict.fromkeys(pool.workers, 0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from transcriber.audio.headers import MAX_PROMPT, NO_HEADERS, AudioHeaders, parse_headers
-from transcriber.engine.job import SpeechModel, unsupported_reason
+from transcriber.engine.job import ModelFacts, unsupported_reason
 from transcriber.errors import BadInputError
 from transcriber.text.results import Form, Task
 
@@ -23,7 +23,7 @@ class ClipOptions:
     audio: AudioHeaders = NO_HEADERS
 
 
-def read_headers(headers: Mapping[str, str] | None, model: SpeechModel, allowed: Sequence[str] = ()) -> ClipOptions:
+def read_headers(headers: Mapping[str, str] | None, model: ModelFacts, allowed: Sequence[str] = ()) -> ClipOptions:
     """Check the headers of a request against what ``model`` can do; unknown and empty ones are ignored.
 
     ``allowed``: the languages of ``WHISPER_LANGUAGES``; empty: all.

@@ -29,6 +29,9 @@ from transcriber.errors import ConfigError
 MIN_LEFT_CONTEXT_S = 1.0
 """Less is no use: without left context windows overlap by half a second."""
 
+MOST_SHOWN = 200
+"""Characters of a wrong value in the line that says so: what is allowed stands behind it."""
+
 MAX_DEFAULT_THREADS = 8
 """A window is too small a task for more; further cores need further workers."""
 
@@ -49,10 +52,17 @@ class Settings(SettingsFields):
                 f"WHISPER_LANGUAGE={self.whisper_language!r} is not in WHISPER_LANGUAGES={self.whisper_languages!r}"
             )
         self._check_jetstream()
+        if self.config_bucket and self.config_file:
+            raise ValueError("CONFIG_BUCKET and CONFIG_FILE exclude each other: live settings have one place")
         if self.whisper_beam_size > 1 and (self.durable or self.files):
             raise ValueError(
                 f"WHISPER_BEAM_SIZE={self.whisper_beam_size} and {'DURABLE' if self.durable else 'FILES'} exclude each other:"
                 " beam search gives the same audio different text each time, and a retry must give the same"
+            )
+        if self.whisper_processes not in {"auto", 0, self.whisper_workers} and self.whisper_workers > 1:
+            raise ValueError(
+                f"WHISPER_PROCESSES={self.whisper_processes} and WHISPER_WORKERS={self.whisper_workers} contradict each other:"
+                " each process has one worker; leave WHISPER_WORKERS unset"
             )
         if self.whisper_audio_ctx != "auto" and 0 < self.audio_ctx < 50 * self.buffer_duration_secs:
             raise ValueError(
@@ -84,6 +94,11 @@ class Settings(SettingsFields):
             raise ValueError("PARTITION needs DURABLE=1 or BACKFILL=1: partitions are JetStream subjects")
 
     @property
+    def origins(self) -> list[str]:
+        """``gateway_origins``, one by one."""
+        return self.gateway_origins.split(",") if self.gateway_origins else []
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that may be spoken; empty: all that the model knows."""
         return tuple(self.whisper_languages.split(",")) if self.whisper_languages else ()
@@ -94,6 +109,15 @@ class Settings(SettingsFields):
         if self.whisper_language != "auto":
             return self.whisper_language
         return self.languages[0] if len(self.languages) == 1 else None
+
+    def vocabulary(self, prompt: str) -> str:
+        """Names and terms for one job, before the ``prompt`` of its publisher; those that cannot change are the model's own."""
+        return f"{self.whisper_prompt or ''} {prompt}".strip() if self.live else prompt
+
+    @property
+    def for_model(self) -> "Settings":
+        """What the model is loaded with: a prompt that may change is given with each job."""
+        return self.model_copy(update={"whisper_prompt": None}) if self.live else self
 
     @property
     def input(self) -> AudioFormat:
@@ -112,6 +136,7 @@ class Settings(SettingsFields):
             split_channels=self.speakers == "channels",
             replayable=self.jetstream,
             left_context_s=self.left_context_s,
+            always_detect=self.live,
         )
 
     @property
@@ -132,6 +157,11 @@ class Settings(SettingsFields):
     def wildcard(self) -> bool:
         """Whether this daemon serves more than one stream."""
         return self.audio_subject.endswith("*")
+
+    @property
+    def live(self) -> bool:
+        """Whether some settings may change while the daemon runs."""
+        return bool(self.config_bucket or self.config_file)
 
     @property
     def jetstream(self) -> bool:
@@ -167,6 +197,15 @@ class Settings(SettingsFields):
         """
         return self.whisper_threads or max(1, min(MAX_DEFAULT_THREADS, available_cores() // self.whisper_workers))
 
+    def on_device(self, kind: str) -> "Settings":
+        """With numbers in place of what depends on where whisper runs: ``cpu``, or another kind of device."""
+        processes = self.whisper_processes
+        if processes == "auto":
+            processes = 0 if kind == "cpu" else self.whisper_workers
+        return self.model_copy(
+            update={"whisper_processes": processes, "whisper_workers": processes or self.whisper_workers}
+        )
+
     def queue_capacity(self, rtf: float) -> int:
         """Windows that may be queued: the setting, or floor(L_max / (D x RTF)), from 1 to 256."""
         if self.transcription_queue_capacity is not None:
@@ -183,17 +222,25 @@ def load_settings(**flags: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        raise ConfigError("; ".join(_one_line(e) for e in error.errors())) from None
+        raise ConfigError("; ".join(map(one_line, error.errors()))) from None
 
 
-def _one_line(error: Any) -> str:
+def one_line(error: Any) -> str:
     """One pydantic error as ``VARIABLE=value: what is allowed``."""
     message = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return message
     name, value = str(error["loc"][0]).upper(), mask(str(error["input"]))
+    if len(value) > MOST_SHOWN:
+        value = f"{value[:MOST_SHOWN]}..."
     allowed = message[:1].lower() + message[1:]
     return f"{name}={value!r}: {allowed}"
+
+
+def access_to(url: str) -> dict[str, Any]:
+    """Fields that open the broker at ``url`` and are of no other: neither its credentials nor its certificates."""
+    unset = {name: field.default for name, field in Settings.model_fields.items() if name.startswith("nats_")}
+    return unset | {"nats_url": url}
 
 
 def mask(text: str) -> str:

@@ -8,6 +8,11 @@ from transcriber.config.sizing import FORCED_AUDIO_CTX
 from transcriber.schema.languages import WHISPER_LANGUAGES, language_code
 from transcriber.schema.subjects import STREAM_NAME, SUBJECT_TOKEN
 
+MAX_WORKERS = 64
+
+SELECTED = "@selected"
+"""Names the context that was chosen with ``nats context select``."""
+
 
 def check_audio_subject(value: str) -> str:
     *head, last = value.split(".")
@@ -24,6 +29,10 @@ def check_stream_name(value: str) -> str:
     return value
 
 
+def check_bucket_name(value: str) -> str:
+    return value and check_stream_name(value)
+
+
 def to_whole_number(value: Any) -> Any:
     """A number from the environment, for a ``Literal`` of numbers."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
@@ -38,6 +47,12 @@ def check_literal_subject(value: str) -> str:
 def check_broker_addresses(value: str) -> str:
     if any(url is None or url.scheme not in {"nats", "tls"} for url in _urls(value)):
         raise ValueError("must be nats://host:port or tls://host:port, separated by commas")
+    return value
+
+
+def check_context_name(value: str) -> str:
+    if "/" in value or ".." in value or not value.isprintable():
+        raise ValueError(f"must be the name of a context, without / and .., or {SELECTED}")
     return value
 
 
@@ -85,13 +100,28 @@ def to_audio_ctx(value: Any) -> Any:
     return value
 
 
+def check_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", value):
+        raise ValueError("must be auto, cpu, cuda or cuda:N, where N is the number of a card, from 0")
+    return value
+
+
+def to_processes(value: Any) -> Any:
+    if value == "auto":
+        return value
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if not isinstance(number, int) or not 0 <= number <= MAX_WORKERS:
+        raise ValueError(f"must be auto, or a number from 0 to {MAX_WORKERS}")
+    return number
+
+
 def to_upper_case(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
 def check_origins(value: str) -> str:
-    """Origins of pages, as browsers send them: ``https://host[:port]``, separated by commas; or ``*``."""
-    origins = [origin.strip() for origin in value.split(",") if origin.strip()]
+    """Origins of pages, as browsers send them, in small letters: ``https://host[:port]``, separated by commas; or ``*``."""
+    origins = [origin.strip().lower() for origin in value.split(",") if origin.strip()]
     for origin in origins:
         if origin != "*" and not re.fullmatch(
             r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", origin

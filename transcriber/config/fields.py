@@ -10,8 +10,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from transcriber.audio.format import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, SampleFormat
 from transcriber.audio.vad import THRESHOLD
 from transcriber.config.checks import (
+    MAX_WORKERS,
     check_audio_subject,
     check_broker_addresses,
+    check_bucket_name,
+    check_context_name,
+    check_device,
     check_hub_addresses,
     check_literal_subject,
     check_origins,
@@ -19,6 +23,7 @@ from transcriber.config.checks import (
     to_audio_ctx,
     to_language_code,
     to_language_codes,
+    to_processes,
     to_upper_case,
     to_whole_number,
 )
@@ -42,6 +47,11 @@ class SettingsFields(BaseSettings):
 
     nats_url: Annotated[str, AfterValidator(check_broker_addresses)] = Field(
         "nats://127.0.0.1:4222", description="broker addresses, separated by commas; `tls://` for TLS"
+    )
+    nats_context: Annotated[str, AfterValidator(check_context_name)] | None = Field(
+        None,
+        description="context of the `nats` tool that names broker and credentials, or `@selected`; whatever other `NATS_*`"
+        " is set wins over it",
     )
     nats_creds: Path | None = Field(None, description="credentials file (JWT and nkey seed)")
     nats_nkey_seed_file: Path | None = Field(None, description="file with an nkey seed")
@@ -112,10 +122,10 @@ class SettingsFields(BaseSettings):
         48_000, ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE, description="Hz, of payloads without a `Content-Type`"
     )
     input_channels: int = Field(1, ge=1, le=2, description="channels of payloads without a `Content-Type`")
-    speakers: Literal["mix", "channels"] = Field(
+    speakers: Literal["mix", "channels", "voices"] = Field(
         "mix",
         description="`mix`: two channels are mixed to one; `channels`: each is transcribed by itself, with its own"
-        " windows and label",
+        " windows and label; `voices`: mixed to one, and each word labelled by the voice that says it, of streams and files",
     )
     target_sample_rate: Literal[16_000] = Field(16_000, description="Hz; the only rate that whisper accepts")
     buffer_duration_secs: float = Field(5.0, ge=0.5, le=30, description="seconds of the longest window")
@@ -126,7 +136,10 @@ class SettingsFields(BaseSettings):
         description="seconds of audio before each window that whisper is given again, as left context; 0 is off",
     )
     hold_back_secs: float = Field(
-        0.5, ge=0, le=5, description="words within so many seconds of the end of a full window are left to the next one"
+        0.5,
+        ge=0,
+        le=5,
+        description="words within so many seconds of the end of a full window are left to the next one, unless a pause follows",
     )
     buffer_cut: Literal["quiet", "fixed"] = Field(
         "quiet",
@@ -158,6 +171,9 @@ class SettingsFields(BaseSettings):
         description="windows that may be queued; default floor(L_max / (D x RTF)), adjusted as the measured RTF changes",
     )
     service: bool = Field(True, description="answer requests on `transcriber.transcribe`")
+    admin_requests: bool = Field(
+        True, description="answer admin requests on `transcriber.admin`, such as `transcriber admin swap`"
+    )
     request_max_secs: float = Field(
         120.0, gt=0, le=3600, description="seconds of audio in one request; longer audio goes through the object store"
     )
@@ -176,6 +192,21 @@ class SettingsFields(BaseSettings):
     result_max_age_secs: int = Field(
         2_592_000, ge=1, le=MAX_AGE_S, description="seconds that results and job records are kept"
     )
+    audit: bool = Field(
+        False,
+        description="store who submitted, cancelled, purged, swapped and, through the gateway, read what; never what was said",
+    )
+    audit_stream: Annotated[str, AfterValidator(check_stream_name)] = Field(
+        "AUDIT", description="JetStream stream that stores the audit entries"
+    )
+    audit_max_age_secs: int = Field(31_536_000, ge=1, le=MAX_AGE_S, description="seconds that audit entries are kept")
+    audit_max_bytes: int = Field(
+        2**28, ge=2**20, le=2**50, description="bytes of audit entries kept; beyond that the oldest is deleted"
+    )
+    config_bucket: Annotated[str, AfterValidator(check_bucket_name)] = Field(
+        "", description="JetStream key-value bucket of settings that may change while the daemon runs; default: none"
+    )
+    config_file: Path | None = Field(None, description="file with the same settings, TOML, read again when it changes")
     max_hole_secs: float = Field(600.0, gt=0, description="seconds; a larger jump of `Audio-Offset` is ignored")
     whisper_model_path: Path | None = Field(None, description="ggml model file; overrides `WHISPER_MODEL`")
     whisper_model: str | None = Field(
@@ -197,7 +228,16 @@ class SettingsFields(BaseSettings):
         description="threads of one worker; default: the available cores, shared by the workers, at most 8",
     )
     whisper_workers: int = Field(
-        1, ge=1, le=64, description="workers, each with a thread and a loaded model of its own"
+        1,
+        ge=1,
+        le=MAX_WORKERS,
+        description="workers, each with a thread and a state of its own over one copy of the model in memory; whisper.cpp does"
+        " not batch, so each runs its own encoder",
+    )
+    whisper_processes: Annotated[Literal["auto"] | int, BeforeValidator(to_processes)] = Field(
+        "auto",
+        description="workers whose model is in a process of its own, which is started again if it dies: so many instead of"
+        " `WHISPER_WORKERS`; 0: none; `auto`: none on the CPU, each worker on a GPU",
     )
     whisper_language: Annotated[str, AfterValidator(to_language_code)] = Field(
         "auto", description="`auto`, or a code such as `en`; `auto` is `en` for `.en` models"
@@ -234,7 +274,11 @@ class SettingsFields(BaseSettings):
     whisper_kernels: str = Field(
         "auto", description="set of kernels, in an image that has several; `auto` is the best one for the processor"
     )
-    whisper_device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where whisper runs")
+    whisper_device: Annotated[str, AfterValidator(check_device)] = Field(
+        "auto",
+        description="where whisper runs: `cpu`; `cuda`, the first GPU, or `cuda:1` another one, and the CPU with a warning where"
+        " that cannot be used; `auto`: the first GPU, if there is one that works",
+    )
     stream_idle_secs: float = Field(30.0, gt=0, description="seconds without audio after which a session ends")
     heartbeat_timeout_secs: float = Field(
         5.0,

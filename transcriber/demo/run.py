@@ -3,22 +3,26 @@
 Nothing is simulated: a real nats-server, ``transcriber serve`` as a process, audio and captions through
 the bus. Real speech is transcribed by a Whisper model, harbour radio by the bundled model, which was trained on nothing else.
 Status 0 means that the daemons stopped cleanly, that every frame of every recording is accounted
-for, and that the models with a known word error rate stayed below their limit.
+for, and that the models with a known word error rate stayed below their limit. With ``web`` the gateway's page shows it, and
+the streams go on until Ctrl-C.
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import count
 
 from transcriber.bus.client_session import connected, parse_transcript, subscribe
 from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.clients.audio_input import AudioSource
 from transcriber.clients.publish import publish
-from transcriber.config import Settings
+from transcriber.config import Settings, access_to
 from transcriber.demo.screen import Score, Screen
 from transcriber.errors import ModelError
+from transcriber.gateway.embedded import OF_THE_BUS, EmbeddedGateway
 from transcriber.models.catalog import DEMO
 from transcriber.models.command import shown
 from transcriber.models.find import find_named_model
@@ -28,7 +32,7 @@ from transcriber.testing.daemon import DaemonProcess
 from transcriber.testing.speech import Recording, load_public_speech, load_speech
 from transcriber.testing.verify import account_errors
 from transcriber.testing.wer import word_errors, words
-from transcriber.text.captions import Line, text_line
+from transcriber.text.captions import Line, text_lines
 
 WHISPER = "tiny.en"
 """For real speech, unless another model is named."""
@@ -62,24 +66,29 @@ class Station:
         return [recording for programme in self.streams.values() for recording in programme]
 
 
-def demo(settings: Settings, *, model: str | None = None) -> int:
+def demo(settings: Settings, *, model: str | None = None, web: bool = False) -> int:
     """The command ``demo``, with a model by name; by default tiny.en, or the bundled one where that cannot be downloaded.
+
+    With ``web`` the streams go on after the summary, or the page would be over before anybody has opened it.
 
     Raises:
         ConfigError: there is no such model.
         ModelError: the named model cannot be downloaded.
-        StartError: the extra ``demo`` is not installed, or the broker does not start.
+        StartError: the extra ``demo`` is not installed, or the broker or the gateway does not start.
     """
     # Before the event loop starts: it would delay Ctrl-C until the model is downloaded.
-    return asyncio.run(_demo(*_model_to_use(settings, model)))
+    return asyncio.run(_demo(*_model_to_use(settings, model), _of_our_gateway(settings) if web else None))
 
 
-async def _demo(model: str, instead_of: str | None) -> int:
+async def _demo(model: str, instead_of: str | None, web: Settings | None) -> int:
     stations = _stations(model)
     with Screen() as screen:
         if instead_of:
             screen.line(Line(instead_of))
         with EmbeddedBroker() as broker, ExitStack() as stack:
+            gateway = stack.enter_context(EmbeddedGateway(broker.url, web, logging.WARNING)) if web else None
+            if gateway:
+                screen.line(Line(gateway.line))
             daemons = {
                 one.model: stack.enter_context(DaemonProcess(broker.url, one.model, f"{one.subject}.*"))
                 for one in stations
@@ -89,13 +98,21 @@ async def _demo(model: str, instead_of: str | None) -> int:
                 if not await daemon.ready():
                     sys.stderr.write(daemon.log())
                     return daemon.stop()
-            async with connected(_broker_settings(broker.url), "transcriber demo") as connection:
+            async with connected(Settings.model_validate(access_to(broker.url)), "transcriber demo") as connection:
                 sessions = await _publish_and_collect(connection, daemons.values(), stations, screen)
-            statuses = {name: daemon.stop() for name, daemon in daemons.items()}
-            for name, status in statuses.items():
-                if status:
-                    sys.stderr.write(daemons[name].log())
-    return _report(stations, sessions, statuses, screen)
+                problems = _summary(stations, sessions, screen)
+                if gateway and all(daemon.running for daemon in daemons.values()):
+                    screen.line(Line("the page shows the same streams again and again, until Ctrl-C"))
+                    await _repeat_until_interrupted(connection, daemons.values(), stations)
+            for name, daemon in daemons.items():
+                if status := daemon.stop():
+                    problems.append(f"the daemon with {name} ended with status {status}")
+                    sys.stderr.write(daemon.log())
+            if gateway and (status := gateway.stop()):
+                problems.append(f"the gateway ended with status {status}")
+    for problem in problems:
+        screen.line(Line(f"FAILED: {problem}"))
+    return 1 if problems else 0
 
 
 def _model_to_use(settings: Settings, model: str | None) -> tuple[str, str | None]:
@@ -119,10 +136,11 @@ def _stations(model: str) -> list[Station]:
     return [Station(model, "audio", people), Station(DEMO, "harbour", {"harbour": harbour[:2]})]
 
 
-def _broker_settings(nats_url: str) -> Settings:
-    """Settings for our own broker, whatever the environment has."""
-    mine = {name: field.default for name, field in Settings.model_fields.items() if name.startswith("nats_")}
-    return Settings.model_validate(mine | {"nats_url": nats_url})
+def _of_our_gateway(settings: Settings) -> Settings:
+    """The user's settings of a gateway and its daemons are not meant: of them only the port counts."""
+    theirs = [name for name in Settings.model_fields if name in OF_THE_BUS or name.startswith("gateway_")]
+    defaults = {name: Settings.model_fields[name].default for name in theirs if name != "gateway_port"}
+    return settings.model_copy(update=defaults)
 
 
 async def _publish_and_collect(
@@ -132,11 +150,7 @@ async def _publish_and_collect(
     sessions: Sessions = {recording.name: [] for station in stations for recording in station.recordings}
     messages = await subscribe(connection, "transcripts.*.*", "transcriber.metrics.*")
     listening = asyncio.create_task(_collect(messages, sessions, screen))
-    programmes = {
-        f"{station.subject}.{stream}": programme
-        for station in stations
-        for stream, programme in station.streams.items()
-    }
+    programmes = _programmes(stations)
     playing = asyncio.gather(*(_publish(connection, subject, programme) for subject, programme in programmes.items()))
     longest_s = max(sum(recording.duration_s for recording in programme) for programme in programmes.values())
     try:
@@ -156,11 +170,33 @@ async def _publish_and_collect(
     return sessions
 
 
-async def _publish(connection: Connection, subject: str, programme: Iterable[Recording]) -> None:
-    """One recording after the other, each a session."""
+async def _repeat_until_interrupted(
+    connection: Connection, daemons: Iterable[DaemonProcess], stations: Sequence[Station]
+) -> None:
+    """Publish all recordings again and again, each time as other sessions, until Ctrl-C or until a daemon has ended."""
+    with suppress(asyncio.CancelledError):
+        for round_ in count(2):
+            if not all(daemon.running for daemon in daemons):
+                return
+            async with asyncio.TaskGroup() as playing:
+                for subject, programme in _programmes(stations).items():
+                    playing.create_task(_publish(connection, subject, programme, f"-{round_}"))
+
+
+def _programmes(stations: Sequence[Station]) -> dict[str, Sequence[Recording]]:
+    """Recordings by subject, one after the other."""
+    return {
+        f"{station.subject}.{stream}": programme
+        for station in stations
+        for stream, programme in station.streams.items()
+    }
+
+
+async def _publish(connection: Connection, subject: str, programme: Iterable[Recording], suffix: str = "") -> None:
+    """One recording after the other, each a session, which has its name and ``suffix``."""
     for recording in programme:
         source = AudioSource(recording.format, recording.frames, _whole(recording.pcm))
-        await publish(connection, subject, source, session=recording.name)
+        await publish(connection, subject, source, session=recording.name + suffix)
 
 
 async def _whole(pcm: bytes) -> AsyncIterator[bytes]:
@@ -177,12 +213,12 @@ async def _collect(messages: AsyncIterator[NatsMessage], sessions: Sessions, scr
         elif parsed := parse_transcript(message):
             sessions[parsed.session].append(parsed)
             ended += isinstance(parsed, End)
-            if line := text_line(parsed):
+            for line in text_lines(parsed):
                 screen.line(line)
 
 
-def _report(stations: Sequence[Station], sessions: Sessions, statuses: Mapping[str, int], screen: Screen) -> int:
-    """Show the scores and what went wrong; returns the exit status."""
+def _summary(stations: Sequence[Station], sessions: Sessions, screen: Screen) -> list[str]:
+    """Show the scores; returns what is wrong with them."""
     scores = [
         _score(station.model, recording, sessions[recording.name])
         for station in stations
@@ -191,15 +227,12 @@ def _report(stations: Sequence[Station], sessions: Sessions, statuses: Mapping[s
     finals = [message for messages in sessions.values() for message in messages if isinstance(message, Final)]
     screen.results(scores, [final.timing.end_to_end_ms for final in finals])
     problems = [f"{score.name}: {error}" for score in scores for error in score.account]
-    problems += [f"the daemon with {name} ended with status {status}" for name, status in statuses.items() if status]
     for station in stations:
         of_it = [score for score in scores if score.model == station.model]
         most = MAX_WER.get(station.model)
         if most is not None and sum(score.errors for score in of_it) > most * sum(score.words for score in of_it):
             problems.append(f"{station.model}: more than {most:.0%} of the words are wrong")
-    for problem in problems:
-        screen.line(Line(f"FAILED: {problem}"))
-    return 1 if problems else 0
+    return problems
 
 
 def _score(model: str, recording: Recording, messages: list[AnyMessage]) -> Score:

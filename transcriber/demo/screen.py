@@ -51,6 +51,7 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._live.transient = kind is None  # what was shown stays when it is interrupted
         self._live.stop()
 
     def line(self, line: Line) -> None:

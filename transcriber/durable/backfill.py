@@ -214,15 +214,29 @@ class Backfill:
                 self._suspicious = False
                 await self._record_attempt(owed, session_output)
             job, outcome = await self._transcribe(output, window)
+            if not await self._audio.is_text_kept(owed.previous_seq):
+                self._forget(gap)
+                return
             if isinstance(outcome, Transcript):
-                self._runtime.telemetry.counters(self._name).revisions += 1
+                output.note_speakers(job)
+                output.counters.revisions += 1
                 own = session_output.speakers[window.channel].final(window, outcome, again=True)
-                session_output.revision(window, job, own, instead=gap, model=self._runtime.model.name)
+                session_output.revision(window, job, own, instead=gap)
                 return
             why = str(outcome)
+        elif not await self._audio.is_text_kept(owed.previous_seq):
+            self._forget(gap)
+            return
         account = self._accounts[gap.session]
         account.lost.append(account.owed.pop(_id(gap)))
         log.warning("a gap stays: %s", why, extra={"stream": self._name, "start_s": gap.start})
+        self._close(gap.session)
+
+    def _forget(self, gap: Gap) -> None:
+        """It was purged: neither text of it is stored nor an account in which it would be."""
+        account = self._accounts[gap.session]
+        account.lost.append(account.owed.pop(_id(gap)))
+        account.filled = 0
         self._close(gap.session)
 
     async def _record_attempt(self, owed: _OwedGap, output: SessionOutput) -> None:

@@ -1,6 +1,6 @@
 """Where a stream resumes: a resume point in a daemon's memory, a checkpoint in the messages that it stores."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from transcriber.audio.contention import Contenders, RecordingClaim
@@ -10,6 +10,7 @@ from transcriber.audio.offsets import OffsetsSnapshot
 from transcriber.audio.resume_point import ChannelResumePoint, SessionResumePoint
 from transcriber.audio.session import Session
 from transcriber.audio.vad.detector import Network
+from transcriber.audio.window_policy import WindowPolicies
 from transcriber.config import Settings
 from transcriber.pipeline.session_output import SessionOutput
 from transcriber.schema.checkpoint import (
@@ -74,17 +75,22 @@ def make_checkpoint(
     )
 
 
-def restore_session(state: SessionState, settings: Settings, network: Network | None) -> Session:
+def restore_session(
+    state: SessionState, settings: Settings, policies: WindowPolicies, network: Network | None
+) -> Session:
     """The session as it was after the stored message that ``state`` is of. Its speakers stay as it began with them."""
     return Session(
         state.id,
         parse_content_type(state.format, settings.input),
-        replace(settings.window_policy, split_channels=len(state.places) > 1),
+        policies,
         network,
         max_hole_s=settings.max_hole_secs,
         bookmark=SessionResumePoint(
             clock=state.clock,
-            places=tuple(ChannelResumePoint(**channel.model_dump()) for channel in state.places),
+            places=tuple(
+                ChannelResumePoint(**channel.model_dump() | {"settings": tuple(sorted(channel.settings.items()))})
+                for channel in state.places
+            ),
             account=FrameAccount.restored(state.account.model_dump()),
             received=state.received,
             offsets=_offsets(state),
@@ -124,7 +130,10 @@ def without_audio(checkpoint: Checkpoint, seq: int) -> Checkpoint:
     if checkpoint.session is None:
         return checkpoint.model_copy(update={"seq": seq})
     end = max(channel.frame for channel in checkpoint.session.places)
-    channels = tuple(PlaceState(frame=end, lead=0, run_start=end, number=c.number) for c in checkpoint.session.places)
+    channels = tuple(
+        PlaceState(frame=end, lead=0, run_start=end, number=channel.number, settings=channel.settings)
+        for channel in checkpoint.session.places
+    )
     state = checkpoint.session.model_copy(update={"clock": end, "received": None, "places": channels})
     return checkpoint.model_copy(update={"seq": seq, "session": state})
 
@@ -141,7 +150,9 @@ def _session_state(resume_point: StreamResumePoint, session: Session, output: Se
         captured=resume_point.captured,
         skipped_at=resume_point.skipped_at,
         flushed_at=resume_point.flushed_at,
-        places=tuple(PlaceState(**channel._asdict()) for channel in resume_point.channels),
+        places=tuple(
+            PlaceState(**channel._asdict() | {"settings": dict(channel.settings)}) for channel in resume_point.channels
+        ),
         account=AccountState(**session.account.snapshot()),
         segments=session.segments,
         ending=resume_point.ending,

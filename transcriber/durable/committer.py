@@ -49,6 +49,7 @@ class Committer:
         Raises:
             FencedError: another daemon has stored something.
             RefusedError: it cannot be stored.
+            UnansweredError: the stored text must be read again first.
         """
         while True:
             await self._log.wait_for_entry()

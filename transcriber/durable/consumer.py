@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from transcriber.bus.connection import HEADER_ROOM, Connection, NatsMessage
+from transcriber.bus.jetstream.certainty import confirm_leader
 from transcriber.bus.jetstream.client import PIN_GROUP, JetStream
 from transcriber.durable.delivery_order import Delivery, DeliveryOrder, parse_delivery
 from transcriber.durable.payload_source import Payload
@@ -123,13 +124,22 @@ class Consumer:
         found = await self.jetstream.call(f"STREAM.INFO.{self._stream}")
         return datetime.fromisoformat(found["created"]), int(found["state"]["last_seq"])
 
-    async def is_stored(self, seq: int) -> bool:
-        """Whether the stream still has the message of that sequence.
+    async def is_dropped(self, seq: int) -> bool:
+        """Whether the stream's limits have removed the message of that sequence: they take the oldest of all.
+
+        What a purge takes out of the middle is another stream's, or was done with: nothing of this one is missing.
 
         Raises:
             UnansweredError, RefusedError.
         """
-        return await self.jetstream.message(self._stream, seq=seq) is not None
+        if await self.jetstream.message(self._stream, seq=seq) is not None:
+            return False
+        found = await self.jetstream.call(f"STREAM.INFO.{self._stream}")
+        return int(found["state"]["first_seq"]) > seq
+
+    async def confirm_leader(self) -> bool:
+        """As of ``bus.jetstream.certainty``, for the stream of the audio."""
+        return await confirm_leader(self.jetstream, self._stream)
 
     def start(self, seq: int) -> None:
         """Read from stream sequence ``seq`` on."""

@@ -141,7 +141,7 @@ class DurableIngest(Ingest[DurableStream]):
 
     def _has_slot(self) -> bool:
         """Whether there is one more; a stream that has nothing to do gives up its own."""
-        if sum(not stream.giving_way for stream in self.streams.values()) < self._runtime.settings.max_streams:
+        if sum(not stream.giving_way for stream in self.streams.values()) < self._runtime.daemon.max_streams:
             return True
         resting = next((stream for stream in self.streams.values() if stream.resting), None)
         if resting:

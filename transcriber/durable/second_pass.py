@@ -15,20 +15,23 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from transcriber.audio.session import Session, Silence, Window
+from transcriber.audio.window_policy import WindowPolicies
 from transcriber.bus.jetstream.client import FENCE
+from transcriber.diarization.voices import KnownVoices
 from transcriber.durable.stored_audio import StoredAudio
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.errors import RefusedError, UnansweredError
+from transcriber.pipeline.channel_state import known_voices
 from transcriber.pipeline.passages import Part, PartAudio, Passage, PassageAudio, Passages, audio_of
-from transcriber.pipeline.revision import revise
+from transcriber.pipeline.revision import revise_text_or_speakers
 from transcriber.pipeline.runtime import Runtime
 from transcriber.pipeline.second_pass import MOST_TRIES
 from transcriber.pipeline.sinks import MessageSink
 from transcriber.pipeline.stream_output import StreamOutput
 from transcriber.pipeline.word_alignment import PlacedWord
-from transcriber.schema.checkpoint import Checkpoint
+from transcriber.schema.checkpoint import Checkpoint, SpeakerState
 from transcriber.schema.messages import (
     ANY_MESSAGE,
     AnyMessage,
@@ -42,6 +45,7 @@ from transcriber.schema.messages import (
     message_id,
 )
 from transcriber.telemetry import session_traceparent
+from transcriber.text.phrases import CHANNELS
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +87,7 @@ class StoredSecondPass:
         self._sink, self._may_attempt = sink, may_attempt
         self._counters = runtime.telemetry.counters(name)
         self._sessions: dict[str, dict[int, Passages]] = {}  # by channel
+        self._speakers: dict[str, tuple[SpeakerState, ...]] = {}  # of open sessions, as of the last stored message
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._suspicious = False  # the first that waits may be what an earlier daemon died of
@@ -101,6 +106,7 @@ class StoredSecondPass:
 
     def stored(self, message: AnyMessage, previous_seq: int) -> None:
         """``message`` was stored, right after that of ``previous_seq``."""
+        self._note_voices(message)
         match message:
             case Status() if self._skip_stored and not self._skip_stored.done():
                 self._skip_stored.set_result(None)
@@ -123,6 +129,17 @@ class StoredSecondPass:
             case End():
                 for channel, passages in self._sessions.pop(message.session, {}).items():
                     self._wait_for(message, channel, passages.end())
+                self._speakers.pop(message.session, None)
+
+    def _note_voices(self, message: AnyMessage) -> None:
+        """Which voices its session had shown when it was stored; they are decoded where a passage waits."""
+        state = message.checkpoint and message.checkpoint.session
+        if state and state.id == message.session:
+            self._speakers[state.id] = state.speakers
+
+    def _known_voices(self, session: str, channel: int) -> KnownVoices:
+        speakers = self._speakers.get(session, ())
+        return known_voices(speakers[channel]) if channel < len(speakers) else ()
 
     async def read_back(self, seq: int, *, ours: bool) -> None:
         """Find what was stored after message ``seq`` and not revised; ``ours``: the last of it by this daemon.
@@ -180,14 +197,16 @@ class StoredSecondPass:
 
     def _passages(self, message: Final | SilenceMessage) -> Passages:
         channels = self._sessions.setdefault(message.session, {})
-        return channels.setdefault(_channel(message), Passages(message.rate, in_order=True))
+        voices = self._runtime.settings.speakers == "voices" and message.speaker not in CHANNELS
+        return channels.setdefault(_channel(message), Passages(message.rate, in_order=True, voices=voices))
 
     def _add(self, message: Final | SilenceMessage, passages: list[Passage]) -> None:
         self._wait_for(message, _channel(message), passages)
 
     def _wait_for(self, message: AnyMessage, channel: int, passages: list[Passage]) -> None:
         for passage in passages:
-            self._waiting.append(_Waiting(message.session, channel, message.rate, passage))
+            known = self._known_voices(message.session, channel)
+            self._waiting.append(_Waiting(message.session, channel, message.rate, replace(passage, known=known)))
             self._arrived.set()
         while sum(one.passage.frames / one.rate for one in self._waiting) > OWED_S:
             self._skip(self._waiting[0], "busy")
@@ -228,7 +247,9 @@ class StoredSecondPass:
         if answered is None:
             raise UnansweredError("the worker has other things to do")
         job, outcome = answered
-        if isinstance(outcome, Transcript):
+        if not await self._audio.is_text_kept(first.stored_after):  # purged while it was transcribed
+            self._skip(one, "gone")
+        elif isinstance(outcome, Transcript):
             self._revise(one, output, session, job, outcome, sound)
         elif outcome.reason != "shutdown":
             self._retry(one, "busy")
@@ -242,7 +263,8 @@ class StoredSecondPass:
         transcript: Transcript,
         sound: PassageAudio,
     ) -> None:
-        better = revise(one.passage, transcript, one.rate, sound)
+        output.note_speakers(job)
+        better = revise_text_or_speakers(one.passage, job, transcript, one.rate, sound)
         if not isinstance(better, Transcript):
             self._skip(one, better)
             return
@@ -253,16 +275,24 @@ class StoredSecondPass:
     async def _cut_again(
         self, one: _Waiting, checkpoint: Checkpoint, last_seq: int | None
     ) -> tuple[Session, list[PartAudio]] | None:
-        """The audio of the passage; None if it is not cut as it was, as after a change of settings."""
+        """The audio of the passage; None if it is not cut as it was, as by a daemon with another environment."""
+        for policies in self._audio.ways(checkpoint, one.channel):
+            if found := await self._cut_as(policies, one, checkpoint, last_seq):
+                return found
+        return None
+
+    async def _cut_as(
+        self, policies: WindowPolicies, one: _Waiting, checkpoint: Checkpoint, last_seq: int | None
+    ) -> tuple[Session, list[PartAudio]] | None:
         wanted = deque((part.start_frame, part.frames) for part in one.passage.parts)
         pieces: list[PartAudio] = []
-        async for event in self._audio.events(checkpoint, last_seq):
+        async for event in self._audio.events(checkpoint, last_seq, policies):
             if not isinstance(event, Window | Silence) or event.session.id != one.session:
                 continue
             if event.channel != one.channel or (event.start_frame, event.frames) != wanted[0]:
                 continue
             wanted.popleft()
-            pieces.append(PartAudio.of(event, self._runtime.settings.speech_threshold))
+            pieces.append(PartAudio.of(event))
             if not wanted:
                 return event.session, pieces
         return None
@@ -279,4 +309,4 @@ def _final_id(final: Final) -> str:
 
 
 def _channel(message: Final | SilenceMessage | Gap) -> int:
-    return int(message.speaker or 0)
+    return int(message.speaker) if message.speaker in CHANNELS else 0

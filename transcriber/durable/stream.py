@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
 
 from transcriber.audio.session import Session
 from transcriber.durable.backfill import Backfill
@@ -36,6 +37,14 @@ RETRY_S = 0.5
 
 OTHER_POLL_S, OTHER_GONE_S = 0.5, 5.0
 """A daemon that was fenced off checks on the owner so often, and takes over when nothing has moved for so long."""
+
+
+class _Audio(Enum):
+    """What there is of the audio that a checkpoint resumes with."""
+
+    WHOLE = "all that was not taken yet"
+    REMOVED = "the stream's limits removed its beginning"
+    RECREATED = "none of it: the audio stream was recreated"
 
 
 class DurableStream:
@@ -79,14 +88,14 @@ class DurableStream:
         runtime, sink = self._runtime, BufferedSink()
         self._output = output = StreamOutput(self.name, runtime, sink)
         state = checkpoint.session
-        session = restore_session(state, runtime.settings, runtime.network) if state else None
+        session = restore_session(state, runtime.settings, output.settings, runtime.network) if state else None
         if session and state:
             output.add(session).restore(state)
         slots = self._slots if runtime.settings.durable else None
         resume_point = restore_resume_point(checkpoint, session)
         self._log = EventLog(self.worker, slots, output.jobs, resume_point, checkpoint.attempts)
         self._windower = Windower(self._log, output, self.consumer, self.worker, runtime)
-        audio = StoredAudio(self.consumer.jetstream, self.consumer.subject, runtime)
+        audio = StoredAudio(self.consumer.jetstream, self.consumer.subject, runtime, output.settings)
         shared = self.name, self.worker, audio, runtime, self._windower, self._may_attempt
         self._backfill = Backfill(*shared) if runtime.settings.backfill else None
         self._second_pass = StoredSecondPass(*shared) if runtime.settings.second_pass else None
@@ -219,15 +228,14 @@ class DurableStream:
             # A consumer that was recreated knows where it was to begin, not what was acknowledged before.
             seq = max(int(info["ack_floor"]["stream_seq"]) + 1, int(info["config"].get("opt_start_seq", 1)))
             checkpoint = Checkpoint(instance="", seq=seq, attempts=0, session=None)
-        made_at, last_seq = await self.consumer.stream_history()
-        channels, lost = checkpoint.session.places if checkpoint.session else (), True
-        if checkpoint.seq > last_seq + 1 or (self._transcripts.stored_at and made_at > self._transcripts.stored_at):
+        channels = checkpoint.session.places if checkpoint.session else ()
+        found = await self._stored_audio(checkpoint)
+        if found is not _Audio.WHOLE and await self.consumer.confirm_leader():
+            found = await self._stored_audio(checkpoint)
+        if found is _Audio.RECREATED:
             log.warning("the audio stream was recreated", extra={"stream": self.name})
-            checkpoint = without_audio(checkpoint, 1)
-        elif checkpoint.session and checkpoint.seq <= last_seq and not await self.consumer.is_stored(checkpoint.seq):
-            checkpoint = without_audio(checkpoint, checkpoint.seq)  # the stream's limits removed it
-        else:
-            lost = False
+        if lost := found is not _Audio.WHOLE:
+            checkpoint = without_audio(checkpoint, 1 if found is _Audio.RECREATED else checkpoint.seq)
         self._begin(checkpoint)
         if lost:
             self._windower.mark_lost(channels)
@@ -240,6 +248,14 @@ class DurableStream:
         if checkpoint.session:
             extra = {"stream": self.name, "session": checkpoint.session.id, "seq": checkpoint.seq}
             log.info("session resumed", extra=extra)
+
+    async def _stored_audio(self, checkpoint: Checkpoint) -> _Audio:
+        """What there is of the audio from ``checkpoint`` on, as far as the broker that answers knows."""
+        made_at, last_seq = await self.consumer.stream_history()
+        if checkpoint.seq > last_seq + 1 or (self._transcripts.stored_at and made_at > self._transcripts.stored_at):
+            return _Audio.RECREATED
+        resumes = checkpoint.session is not None and checkpoint.seq <= last_seq
+        return _Audio.REMOVED if resumes and await self.consumer.is_dropped(checkpoint.seq) else _Audio.WHOLE
 
     async def _serve(self, *, pinned: bool) -> None:
         """Cut windows and store their text, until one of the two ends."""

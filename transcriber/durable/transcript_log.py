@@ -62,6 +62,7 @@ class TranscriptLog:
 
         Raises:
             FencedError: another daemon has stored something since.
+            UnansweredError: this daemon has, since ``read``: what it read was old, or a request was still on its way.
         """
         headers = {"Nats-Msg-Id": message_id, "traceparent": traceparent, f"{FENCE}-Subject": self._subjects}
         room_bytes = self._jetstream.room(headers) - FENCE_ROOM
@@ -88,24 +89,37 @@ class TranscriptLog:
                 if not stored.duplicate:
                     self.last_seq = stored.seq
                     return
-                if stored.seq > self.last_seq:  # servers before 2.12 look at the id first, and at the fence then
+                if stored.seq > self.last_seq and not await self._is_purged(stored.seq):
+                    # Servers before 2.12 look at the id first, and at the fence then.
                     if await self._is_ours(headers["Nats-Msg-Id"]):
                         return
                     continue
-                # The id is that of an older message: its publisher uses one Audio-Session for several recordings.
+                # The id is that of an older message, perhaps of a purged one: its publisher uses one Audio-Session for
+                # several recordings.
                 headers["Nats-Msg-Id"] = f"{message_id}:{self.last_seq}"
+
+    async def _is_purged(self, seq: int) -> bool:
+        """Whether a message is stored no more; JetStream remembers its id for a while. False also if that is not known."""
+        try:
+            return await self._jetstream.message(self._stream, seq=seq) is None
+        except UnansweredError:
+            return False
 
     async def _is_ours(self, message_id: str) -> bool:
         """Whether the message that the fence met is the one to be stored, whose answer was lost; False: retry.
 
         Raises:
             FencedError: it is another daemon's.
+            UnansweredError: it is an earlier request of this daemon's, which has to be read first: its audio is done.
         """
         try:
             last = await self._last()
         except UnansweredError:
             return False
-        if last is None or last.seq <= self.last_seq:  # the stream's limits removed what was the last
+        if last is None or last.seq <= self.last_seq:
+            # The stream's limits removed what was the last; or a broker answers that was cut off from the others, for as long
+            # as it takes itself for their leader.
+            await asyncio.sleep(RETRY_S if last else 0)
             self.last_seq = last.seq if last else 0
             return False
         checkpoint = read_checkpoint(last)
@@ -113,8 +127,10 @@ class TranscriptLog:
             raise FencedError(
                 checkpoint.instance if checkpoint else "a client that is no daemon, or a daemon in live mode"
             )
+        if last.headers.get("Nats-Msg-Id") != message_id:
+            raise UnansweredError("more of its text is stored than was read: it is read again")
         self.last_seq = last.seq
-        return last.headers.get("Nats-Msg-Id") == message_id
+        return True
 
     async def _last(self) -> Stored | None:
         return await self._jetstream.message(self._stream, last_by_subj=self._subjects)

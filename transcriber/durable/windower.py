@@ -21,7 +21,7 @@ from transcriber.durable.checkpoint import StreamResumePoint
 from transcriber.durable.event_log import Entry, EventLog
 from transcriber.durable.payload_source import Payload, PayloadSource
 from transcriber.durable.taken_payloads import TakenPayload, TakenPayloads, known_offsets
-from transcriber.engine.job import Lane
+from transcriber.engine.job import FILE_LANES, Lane
 from transcriber.engine.worker import Worker
 from transcriber.errors import BadInputError, EngineError
 from transcriber.pipeline.runtime import Runtime
@@ -89,11 +89,11 @@ class Windower:
         self._contention = Contention(settings.input, resume_point.contenders)
         self._audio = Stream(
             settings.input,
-            settings.window_policy,
+            output.settings,
             runtime.network,
             max_hole_s=settings.max_hole_secs,
             new_id=lambda: str(self._taken.last_seq),
-            exact_offsets=lane is Lane.FILE,
+            exact_offsets=lane in FILE_LANES,
             session=resume_point.session,
         )
 
@@ -258,8 +258,8 @@ class Windower:
                     session_output = self._output.add(session)
                     self._output.note(session, headers)
                     self._stalled = False
-                    start = (ChannelResumePoint(0, 0, 0, 0),) * session.channels
-                    self._write(partial(session_output.status, "started", 0), self._after(session, start), arrival)
+                    after = self._after(session, session.begin)
+                    self._write(partial(session_output.status, "started", 0), after, arrival)
                 case Window():
                     await self._write_window(event, arrival, ending=event.session in ending)
                 case Silence():

@@ -46,6 +46,11 @@ MAX_LETTERS_PER_SECOND = 60
 37 letters a second in 34 languages, counted as ``letters`` does. Tokens would not do: the same takes 5 a second in English
 and 103 in Burmese."""
 
+STAMP_S = 0.25
+"""By so much a phrase's time stamps may be too near to each other. At the end of a text, where they often are, words that were said, or
+begun, need at most 0.17 s more; what is said again or made up where the audio ends in mid-sentence, 0.5 to 1.0 (2255 phrases of tiny.en and
+base, in the answers that ``bench.left_context --answers`` keeps)."""
+
 LETTERS_OF_A_WIDE_CHARACTER = 3
 """Chinese, Japanese and Korean write a syllable with one; others take about three letters for it."""
 
@@ -128,6 +133,11 @@ def suppression(
     if speech_s is not None and letters(text) > MAX_LETTERS_PER_SECOND * (speech_s + UNHEARD_SPEECH_S):
         return "rate"
     return None
+
+
+def is_hurried(length: float, duration_s: float) -> bool:
+    """Whether a phrase of so many letters cannot have been said between its time stamps."""
+    return length > MAX_LETTERS_PER_SECOND * (duration_s + STAMP_S)
 
 
 def letters(text: str) -> int:

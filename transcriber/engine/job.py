@@ -24,26 +24,72 @@ class Lane(IntEnum):
     FINAL = 0
     REQUEST = 1
     PARTIAL = 2
-    FILE = 3
-    SECOND_PASS = 4
+    URGENT_FILE = 3
+    FILE = 4
+    SECOND_PASS = 5
 
 
-class SpeechModel(Protocol):
-    """A loaded model. Worker thread only.
+FILE_LANES = (Lane.URGENT_FILE, Lane.FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a model runs.
+
+    Attributes:
+        name: ``cpu``, or ``cuda:0`` for the first card.
+        description: the card's name; empty for the CPU.
+        reason: why it is the CPU and not a GPU, in a few words; empty where it is one, and where none was asked for and there is no
+            plug-in, or no driver.
+    """
+
+    name: str = "cpu"
+    description: str = ""
+    reason: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return self.name.partition(":")[0]
+
+    @property
+    def index(self) -> int:
+        """The card's number; 0 for the CPU."""
+        return int(self.name.partition(":")[2] or 0)
+
+
+CPU = Device()
+
+
+class ModelFacts(Protocol):
+    """What a model is and can do. Any thread.
 
     Attributes:
         name: as it stands in transcripts.
-        tight: whether its usual encoder context is tight, so that a second run at a wide one may help.
         translates: whether it can translate other languages into English.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def translates(self) -> bool: ...
+
+    def supports(self, language: str) -> bool:
+        """Whether the model has ``language`` (ISO 639-1)."""
+        ...
+
+
+class SpeechModel(ModelFacts, Protocol):
+    """A loaded model. Worker thread only, but for its facts; it may be made and tried on another thread before.
+
+    Attributes:
+        tight: whether its usual encoder context is tight, so that a second run at a wide one may help.
     """
 
     name: str
     tight: bool
     translates: bool
-
-    def supports(self, language: str) -> bool:
-        """Whether the model has ``language`` (ISO 639-1). Any thread."""
-        ...
 
     def close(self) -> None:
         """Free its memory; it cannot be used afterwards."""
@@ -65,7 +111,8 @@ class SpeechModel(Protocol):
         ``language`` None means: detect (or the model's only one). ``should_abort`` is called now and
         then on the calling thread; once it returns True the call raises as soon as it can.
         ``wide`` asks for more encoder context than the window needs, at its price; a window that fits no tighter one gets
-        it anyway. ``prompt`` is what was said before; of a long one the end is used. ``translate``: into English.
+        it anyway. ``prompt``: names and terms up to the last line break, if there is one, then what was said before; of
+        a long one the beginning of what was said is left out first. ``translate``: into English.
         ``greedy``: with one beam, however many are set.
 
         Raises:
@@ -78,13 +125,76 @@ class SpeechModel(Protocol):
 class MultilingualModel(SpeechModel, Protocol):
     """A ``SpeechModel`` that can detect the language; one with a single language need not."""
 
-    def detect(self, samples: NDArray[np.float32]) -> LanguageProbabilities:
+    def detect(self, samples: NDArray[np.float32], should_abort: Callable[[], bool]) -> LanguageProbabilities:
         """Which of the allowed languages ``samples`` may be in; they are as for ``transcribe``.
 
-        One encoder run, which cannot be aborted; none where there is no choice.
+        One encoder run; none where there is no choice. ``should_abort`` is as for ``transcribe``, but an encoder run cannot be
+        aborted: a model in this process only asks before it.
 
         Raises:
-            EngineError: whisper failed.
+            EngineError: whisper failed, or was aborted.
+        """
+        ...
+
+
+@runtime_checkable
+class PlacedModel(SpeechModel, Protocol):
+    """A ``SpeechModel`` that runs on a device of this machine.
+
+    Attributes:
+        device: where it really runs. Any thread.
+    """
+
+    device: Device
+
+
+@runtime_checkable
+class DivisibleModel(SpeechModel, Protocol):
+    """A ``SpeechModel`` whose weights serve several workers."""
+
+    def sibling(self) -> SpeechModel:
+        """Another model with the same weights in memory, for the calling thread; each is closed by itself.
+
+        Raises:
+            ModelError: memory is short, or all models with these weights are closed.
+        """
+        ...
+
+
+@runtime_checkable
+class RestartingModel(SpeechModel, Protocol):
+    """A ``SpeechModel`` in another process, which is started again when it dies; a call that it dies of is an ``EngineError``.
+
+    Attributes:
+        restarts: so far.
+        on_failure: to be set; called on another thread, with the reason, when it cannot be started again.
+    """
+
+    restarts: int
+    on_failure: Callable[[BaseException], None]
+
+    @property
+    def late(self) -> bool:
+        """Whether it has been away for too long. Any thread."""
+        ...
+
+    def wait(self, should_stop: Callable[[], bool]) -> None:
+        """Wait until it can be called, or ``should_stop``, which is asked now and then.
+
+        Raises:
+            RuntimeError: it cannot be started again.
+        """
+        ...
+
+
+class Speakers(Protocol):
+    """Who speaks in one job's audio, by voice."""
+
+    def find(self, *, busy: bool, should_abort: Callable[[], bool]) -> None:
+        """Find it once the job has its text; ``busy``: leave it out, as other jobs wait. Worker thread only.
+
+        Raises:
+            EngineError: ``should_abort`` returned True.
         """
         ...
 
@@ -108,6 +218,8 @@ class Job:
         speculative: a partial of a window that ends like this unless speech resumes: transcribed like its final, whose answer it then is.
         speech_s: seconds of speech by the voice activity detector; None without one.
         speech_prob: how sure the detector is that there is any, in [0, 1]; None without one.
+        speakers: who speaks in it; None: voices are not distinguished.
+        model: name of the one that transcribed it, or failed to; set on its way.
         answered_speculatively: whether a speculative transcript is its answer, so that its own times say nothing of the model's speed.
         arrived_s: monotonic time at which the completing payload arrived.
         enqueued_s, started_s, finished_s: monotonic times, set on its way.
@@ -128,6 +240,8 @@ class Job:
     answered_speculatively: bool = False
     speech_s: float | None = None
     speech_prob: float | None = None
+    speakers: Speakers | None = None
+    model: str = ""
     arrived_s: float = 0.0
     enqueued_s: float = field(default_factory=time.monotonic)
     started_s: float = 0.0
@@ -160,12 +274,13 @@ class Job:
         return self.history is final.history and len(self.samples) == len(final.samples)
 
     def prompt_for(self, language: str | None) -> str:
-        """Its vocabulary, and what its speaker said just before, if that is trusted and in the same language.
+        """Its vocabulary and, after a line break, what its speaker said just before, if that is trusted and in the same language.
 
         Worker thread only: it is known once the job is taken from the queue.
         """
         said = self.prompt.of_epoch(self._epoch) if self.prompt and not self._changes_to(language) else ""
-        return f"{self.vocabulary} {said}".strip()
+        terms, said = (" ".join(text.split()) for text in (self.vocabulary, said))
+        return f"{terms}\n{said}" if terms else said
 
     def update_history(self, transcript: Transcript | None) -> None:
         """Update prompt and history for the windows after it; ``transcript`` None: it failed. Worker thread only."""
@@ -188,7 +303,7 @@ Outcome = Transcript | EngineError
 Settle = Callable[[Job, Outcome], None]
 
 
-def unsupported_reason(model: SpeechModel, language: str | None, task: str, allowed: Sequence[str] = ()) -> str | None:
+def unsupported_reason(model: ModelFacts, language: str | None, task: str, allowed: Sequence[str] = ()) -> str | None:
     """Why ``model`` cannot do ``task`` with speech in ``language``; None if it can.
 
     ``allowed``: the languages of ``WHISPER_LANGUAGES``; none: all.

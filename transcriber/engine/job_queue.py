@@ -9,16 +9,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from threading import Condition
 
-from transcriber.engine.job import Job, Lane
+from transcriber.engine.job import FILE_LANES, Job, Lane
 from transcriber.errors import EngineError
 
-OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.FILE: 1, Lane.SECOND_PASS: 4}
+OTHER_BOUNDS = {Lane.REQUEST: 16, Lane.PARTIAL: 1, Lane.URGENT_FILE: 1, Lane.FILE: 1, Lane.SECOND_PASS: 4}
 """Slots of the lanes beside ``final``, whose bound is the queue's capacity. A partial's slot is the hand-over to the worker."""
 
-UNHURRIED = frozenset({Lane.FILE, Lane.SECOND_PASS})
+UNHURRIED = frozenset({*FILE_LANES, Lane.SECOND_PASS})
 
 FILE_SHARE = 0.05
-"""Of the worker's time, reserved for files under any load, so that they end; it costs the other lanes as much."""
+"""Of the worker's time, reserved for each lane of files under any load, so that they end; it costs the other lanes as much."""
 
 SECOND_PASS_SHARE = 0.25
 """Of the worker's time, at most, for second passes: a window that arrives meanwhile waits for one."""
@@ -43,8 +43,8 @@ class JobQueue:
         self._waiting = False  # whether the worker waits for a job
         self._clock = clock
         self._in_hand: tuple[Lane, float] | None = None  # lane of the running job, and since when
-        self._file_s: float | None = None  # how long the last file job took
-        self._owed_s = 0.0  # to waiting files
+        self._reserved = {lane: _ReservedTime() for lane in FILE_LANES}
+        self._after_file = False  # whether the job before was a file's
         self._rested_at_s = -math.inf  # when the next second pass may start
 
     @property
@@ -65,9 +65,7 @@ class JobQueue:
         """Whether a partial would be taken: the worker waits, or runs an unhurried job, and no urgent one is queued."""
         in_hand = self._in_hand
         at_leisure = in_hand is not None and in_hand[0] in UNHURRIED
-        return (self._waiting or at_leisure) and not any(
-            len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED
-        )
+        return (self._waiting or at_leisure) and not self._hurried
 
     def must_yield(self, job: Job) -> bool:
         """Whether a job waits that ``job``, a partial or a second pass, must not delay."""
@@ -76,6 +74,12 @@ class JobQueue:
             with self._changed:  # its own final needs its transcript
                 finals -= sum(job.may_answer(final) for final in self._finals.jobs_of(job.stream))
         return bool(self._closed or finals > 0 or len(self._lanes[Lane.REQUEST]))
+
+    @property
+    def drained(self) -> bool:
+        """Whether it is closed and no job will be taken any more."""
+        with self._changed:
+            return self._closed and self._next_lane() is None
 
     def has_room(self, lane: Lane) -> bool:
         """Whether the lane has a free slot."""
@@ -106,27 +110,56 @@ class JobQueue:
         with self._changed:
             return self._lanes[job.lane].withdraw(job)
 
-    def get(self) -> Job | None:
-        """Waits for the next job; None once the queue is closed and empty."""
+    def count_finished(self) -> None:
+        """The running job is done, and the next one will be taken later. ``get`` does the same."""
         with self._changed:
             self._count_finished()
-            while True:
-                if kind := self._next_lane():
-                    self._in_hand = kind[0], self._clock()
-                    return kind[1].take()
+
+    def get(self, should_return: Callable[[], bool] = lambda: False) -> Job | None:
+        """Waits for the next job; None once the queue is closed and empty, or ``should_return``, which is asked before each and at ``wake``."""
+        with self._changed:
+            self._count_finished()
+            while not should_return():
+                if job := self._take():
+                    return job
                 if self._closed:
                     return None
                 self._waiting = True
                 rests = len(self._lanes[Lane.SECOND_PASS])
                 self._changed.wait(max(0.0, self._rested_at_s - self._clock()) if rests else None)
                 self._waiting = False
+            return None
+
+    def wake(self) -> None:
+        """Have ``get`` ask its ``should_return`` now."""
+        with self._changed:
+            self._changed.notify()
+
+    def poll(self) -> Job | None:
+        """The next job, as ``get`` gives it; None if none may be taken now."""
+        with self._changed:
+            self._count_finished()
+            return self._take()
+
+    def _take(self) -> Job | None:
+        """The job whose turn it is; None if there is none."""
+        if not (kind := self._next_lane()):
+            return None
+        self._in_hand = kind[0], self._clock()
+        return kind[1].take()
 
     def _next_lane(self) -> "tuple[Lane, _Lane] | None":
         """The lane whose turn it is."""
-        files = self._lanes[Lane.FILE]
-        if len(files) and self._file_s is not None and self._owed_s > self._file_s:
-            return Lane.FILE, files
+        if not (self._after_file and self._hurried):  # what is hurried waits for one window of a file at most
+            for kind, reserved in self._reserved.items():
+                if len(self._lanes[kind]) and reserved.due:
+                    return kind, self._lanes[kind]
         return next(((kind, lane) for kind, lane in self._lanes.items() if len(lane) and self._may_take(kind)), None)
+
+    @property
+    def _hurried(self) -> bool:
+        """Whether anything waits that is not unhurried."""
+        return any(len(self._lanes[lane]) for lane in Lane if lane not in UNHURRIED)
 
     def _may_take(self, kind: Lane) -> bool:
         return kind is not Lane.SECOND_PASS or (not self._closed and self._clock() >= self._rested_at_s)
@@ -141,11 +174,12 @@ class JobQueue:
         took_s = now_s - since_s
         if kind is Lane.SECOND_PASS:
             self._rested_at_s = now_s + took_s * (1 / SECOND_PASS_SHARE - 1)
-        if kind is Lane.FILE:
-            self._file_s, self._owed_s = took_s, max(0.0, self._owed_s - took_s)
-        elif len(self._lanes[Lane.FILE]):
-            self._owed_s += FILE_SHARE / (1 - FILE_SHARE) * took_s
-            self._file_s = took_s if self._file_s is None else self._file_s  # an estimate, until a file job was timed
+        self._after_file = kind in FILE_LANES
+        for lane, reserved in self._reserved.items():
+            if kind is lane:
+                reserved.use(took_s)
+            elif len(self._lanes[lane]):
+                reserved.accrue(took_s)
 
     def close(self) -> None:
         """Refuse new jobs; those queued can still be taken, but for second passes."""
@@ -157,6 +191,28 @@ class JobQueue:
         """Empty the queue; returns its jobs, oldest first."""
         with self._changed:
             return [job for lane in self._lanes.values() for job in lane.clear()]
+
+
+class _ReservedTime:
+    """What a lane of files has used of its share. Not thread-safe; the queue's lock is held."""
+
+    def __init__(self) -> None:
+        self._job_s: float | None = None  # how long its last job took
+        self._owed_s = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether a waiting job's time has come."""
+        return self._job_s is not None and self._owed_s > self._job_s
+
+    def use(self, took_s: float) -> None:
+        """A job of the lane took so long."""
+        self._job_s, self._owed_s = took_s, max(0.0, self._owed_s - took_s)
+
+    def accrue(self, took_s: float) -> None:
+        """A job waited while another lane's took so long."""
+        self._owed_s += FILE_SHARE / (1 - FILE_SHARE) * took_s
+        self._job_s = took_s if self._job_s is None else self._job_s  # an estimate, until a job was timed
 
 
 class _Lane:

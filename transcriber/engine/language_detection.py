@@ -33,9 +33,12 @@ def transcribe_job(
     transcribe: Transcribe = partial(
         transcribe_window, model, job, should_abort, under_load=under_load, skip_lead=skip_lead
     )
-    if job.language is not None or not isinstance(model, MultilingualModel):
+    given = job.language is not None and model.supports(job.language)  # that of another model may be none of this one's
+    if given or not isinstance(model, MultilingualModel):
         return transcribe()
     before = job.history.spoken if job.history else LanguageEvidence()
+    if before.language and not model.supports(before.language):
+        before = LanguageEvidence()
     if before.language and (under_load or job.prefers_speed):
         return replace(transcribe(language=before.language), spoken=before)
     detect = partial(_detect, model, job, should_abort)
@@ -86,7 +89,7 @@ def _detect(model: MultilingualModel, job: Job, should_abort: Callable[[], bool]
     """Detect on the window alone: its left context may be in another language."""
     if should_abort():
         raise EngineError("aborted before it began")
-    return model.detect(job.samples[round(job.lead_s * WHISPER_SAMPLE_RATE) :])
+    return model.detect(job.samples[round(job.lead_s * WHISPER_SAMPLE_RATE) :], should_abort)
 
 
 def _is_speech(job: Job, answer: Transcript) -> bool:

@@ -1,16 +1,37 @@
-"""All workers: a model and a thread each; a stream stays on its worker."""
+"""All workers: a model and a thread each, the weights shared; a stream stays on its worker."""
 
 import asyncio
 from collections.abc import Callable
 
 from transcriber.config import Settings
 from transcriber.engine import WORKER_THREAD
-from transcriber.engine.job import SpeechModel
+from transcriber.engine.job import CPU, Device, PlacedModel, SpeechModel
+from transcriber.engine.swap import SharedLoad
+from transcriber.engine.warm_up import Label
 from transcriber.engine.worker import Worker
 from transcriber.errors import EngineError
 
 CANCEL_S = 0.3
 """How long a cancelled job may take to end before it is abandoned."""
+
+
+class ModelInUse:
+    """What the workers' model is and can do, through swaps: ``ModelFacts``. Any thread."""
+
+    def __init__(self, pool: "WorkerPool") -> None:
+        self._pool = pool
+
+    @property
+    def name(self) -> str:
+        return self._pool.model.name
+
+    @property
+    def translates(self) -> bool:
+        return self._pool.model.translates
+
+    def supports(self, language: str) -> bool:
+        """See ``ModelFacts.supports``."""
+        return self._pool.model.supports(language)
 
 
 class WorkerPool:
@@ -25,20 +46,27 @@ class WorkerPool:
         self._streams = dict.fromkeys(workers, 0)
 
     @classmethod
-    async def start(cls, settings: Settings, load: Callable[[], SpeechModel]) -> "WorkerPool":
+    async def start(
+        cls, settings: Settings, load: Callable[[], SpeechModel], label: Label | None = None
+    ) -> "WorkerPool":
         """Load and warm up; returns when all workers are ready.
+
+        ``load`` is called on a worker's thread: once if its model is divisible, else once a worker. ``label`` finds the
+        speakers of a window, if voices are distinguished.
 
         Raises:
             ModelError: the model cannot be used.
         """
+        shared = SharedLoad(load)
         workers = [
             Worker(
                 f"{WORKER_THREAD}{number}",
-                load,
+                shared,
                 duration_s=settings.buffer_duration_secs,
                 max_latency_s=settings.max_latency_secs,
                 capacity_for=settings.queue_capacity,
                 left_s=settings.window_policy.left_context_s,
+                label=label,
             )
             for number in range(settings.whisper_workers)
         ]
@@ -47,8 +75,15 @@ class WorkerPool:
 
     @property
     def model(self) -> SpeechModel:
-        """Any of the models; they are alike."""
+        """Any of the models; they are alike, but for where they run, and during a swap."""
         return self.workers[0].model
+
+    @property
+    def device(self) -> Device:
+        """Where the models run now; where they differ, the worst: the CPU before a GPU, and with a reason before without. Any thread."""
+        models = [worker.model for worker in self.workers]
+        devices = [model.device if isinstance(model, PlacedModel) else CPU for model in models]
+        return min(devices, key=lambda device: (device.kind != "cpu", not device.reason))
 
     @property
     def depth(self) -> int:
@@ -76,8 +111,13 @@ class WorkerPool:
 
     @property
     def healthy(self) -> bool:
-        """Whether every thread lives and no job runs longer than its limit."""
-        return all(worker.alive and not worker.overdue for worker in self.workers)
+        """Whether every worker is."""
+        return all(worker.healthy for worker in self.workers)
+
+    @property
+    def restarts(self) -> int:
+        """How often processes of models were started again."""
+        return sum(worker.restarts for worker in self.workers)
 
     def assign(self) -> Worker:
         """The worker with the fewest streams, for a new stream's whole life."""

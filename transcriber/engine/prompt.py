@@ -105,6 +105,19 @@ class SpeakerHistory:
             self.spoken = transcript.spoken
 
 
+def first_words(text: str, max_chars: int) -> str:
+    """The beginning of ``text``, to the end of a word where it has spaces: at most ``max_chars``.
+
+    >>> first_words("gale warning for the north channel", 15), first_words("人人生而自由", 4)
+    ('gale warning', '人人生而')
+    """
+    if len(text) <= max_chars:
+        return text
+    # One more behind: it may be the space after a word that just fits.
+    words, space, _ = text[: max_chars + 1].rpartition(" ")
+    return words if space else text[:max_chars]
+
+
 def last_words(text: str, max_chars: int) -> str:
     """The end of ``text``, from the start of a word where it has spaces: at most ``max_chars``.
 

@@ -8,10 +8,14 @@ from transcriber.engine.worker import Worker
 
 
 class QueueSlots:
-    """Event loop only."""
+    """Event loop only.
+
+    Attributes:
+        lane: of the slots.
+    """
 
     def __init__(self, worker: Worker, lane: Lane = Lane.FINAL) -> None:
-        self._queue, self._lane = worker.queue, lane
+        self._queue, self.lane = worker.queue, lane
         self._waiting: deque[asyncio.Future[None]] = deque()
         worker.on_room.append(self.wake)
 
@@ -38,7 +42,7 @@ class QueueSlots:
 
     @property
     def _room(self) -> bool:
-        return self._queue.has_room(self._lane)
+        return self._queue.has_room(self.lane)
 
     @staticmethod
     def _new_turn() -> asyncio.Future[None]:

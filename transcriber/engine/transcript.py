@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from transcriber.engine.hallucination import Doubt
+from transcriber.engine.hallucination import Doubt, is_hurried
 from transcriber.engine.language_evidence import LanguageEvidence
 from transcriber.schema.languages import WITHOUT_SPACES
 from transcriber.schema.messages import Suppressed
@@ -48,7 +48,7 @@ class Transcript:
         language: ISO 639-1 code that was used or detected.
         avg_logprob: mean log-probability of the text tokens, at most 0; None without tokens.
         no_speech_prob: in [0, 1]; None where it is not known: whisper.cpp 1.8.5 takes it from the logits of the first token it was
-            given, which only a call with a single one has, and the binding does not expose it.
+            given, which only a call with a single one has.
         processing_s: seconds inside whisper calls only.
         doubt: why it may be wrong; None if nothing indicates that.
         redone: whether the window was transcribed twice, the second time at a wide context.
@@ -77,9 +77,32 @@ class Transcript:
         if not self.lead_s or self.words is None:
             return self
         own = tuple(word for word in self.words if word.start_s + word.end_s >= 2 * self.lead_s)
-        logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in own]
-        avg_logprob = min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
-        return replace(self.with_words(text_of(own, self.language), own), avg_logprob=avg_logprob)
+        return replace(self.with_words(text_of(own, self.language), own), avg_logprob=_mean_logprob(own))
+
+    @property
+    def ends_hurried(self) -> bool:
+        """Whether there was no time to say its last phrase."""
+        return bool(self.words and self.phrases) and _is_hurried(self.phrases[-1])
+
+    def without_hurried_end(self) -> "Transcript":
+        """The same transcript without the last phrases that there was no time to say."""
+        if not self.ends_hurried:
+            return self
+        *phrases, last = self.phrases
+        while phrases and (_is_hurried(phrases[-1]) or phrases[-1].start_s >= last.start_s):
+            last = phrases.pop()
+        words = tuple(word for word in self.words or () if word.start_s + word.end_s < 2 * last.start_s)
+        kept = self.with_words(self._text_to(words), words)
+        return replace(kept, phrases=tuple(phrases), avg_logprob=_mean_logprob(words))
+
+    def _text_to(self, words: Sequence[Word]) -> str:
+        """Its text as far as these, its first words."""
+        end = 0
+        for word in words:
+            if (begin := self.text.find(word.word, end)) < 0:
+                return text_of(words, self.language)
+            end = begin + len(word.word)
+        return self.text[:end]
 
     def phrases_from(self, start_s: float) -> tuple[Phrase, ...]:
         """Its phrases on the clock on which its window starts at ``start_s``."""
@@ -89,6 +112,16 @@ class Transcript:
     def with_words(self, text: str, words: tuple[Word, ...] | None) -> "Transcript":
         """The same transcript with other words."""
         return replace(self, text=text, words=words)
+
+
+def _is_hurried(phrase: Phrase) -> bool:
+    return is_hurried(phrase.letters, phrase.end_s - phrase.start_s)
+
+
+def _mean_logprob(words: Sequence[Word]) -> float | None:
+    """None without words."""
+    logprobs = [math.log(max(word.confidence, LEAST_PROBABILITY)) for word in words]
+    return min(0.0, sum(logprobs) / len(logprobs)) if logprobs else None
 
 
 def text_of(words: Sequence[Word], language: str | None) -> str:

@@ -1,6 +1,7 @@
 """One window's text. In: its job and the model. Out: the transcript, its text perhaps held back.
 
-A window whose text is doubtful is transcribed once more; text that then is still doubtful is held back.
+A window whose text is doubtful is transcribed once more; text that then is still doubtful is held back. Of a text whose last phrase is
+written in a moment in which nobody can have said it, only that phrase is left out.
 """
 
 import math
@@ -41,7 +42,8 @@ def transcribe_window(
         EngineError: whisper failed, or was aborted.
     """
     history = job.history or SpeakerHistory()
-    language = job.language or language or history.language
+    # The model may be another one than that for which the language was given or found.
+    language = next((one for one in (job.language, language, history.language) if one and model.supports(one)), None)
     lead_s = min(job.lead_s, _most_lead_s(job, skip_lead=skip_lead or not history.allows_left_context(language)))
     samples, prompt = job.samples[round((job.lead_s - lead_s) * WHISPER_SAMPLE_RATE) :], job.prompt_for(language)
     run = partial(model.transcribe, samples, language, should_abort, translate=job.translate)
@@ -50,10 +52,13 @@ def transcribe_window(
     answer = replace(run(prompt=prompt), lead_s=lead_s)
     # At a wide context and without a prompt: either may be the cause.
     may_help = not job.prefers_speed and ((model.tight and not answer.wide) or bool(prompt))
-    if may_help and not under_load and not _believed(answer, job):
+    if may_help and not under_load and (answer.ends_hurried or not _believed(answer, job)):
         answer = _better(answer, job, partial(run, wide=True))
-    reason = _suppression(answer, job)
-    return replace(answer, text="", words=(), suppressed=reason) if reason else answer
+    kept = answer.without_hurried_end()
+    reason = _suppression(kept, job)
+    if answer.without_lead().words and not kept.without_lead().words:
+        reason = reason or "rate"
+    return replace(kept, text="", words=(), suppressed=reason) if reason else kept
 
 
 def _most_lead_s(job: Job, *, skip_lead: bool) -> float:
@@ -106,7 +111,9 @@ def _believed(transcript: Transcript, job: Job) -> bool:
     return not (transcript.doubt or _doubt_of_new(transcript) or _suppression(transcript, job))
 
 
-def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, float]:
-    """Whether it is credible, whether there is text to publish, and how sure the model is of it."""
-    shown = bool(transcript.text) and not _suppression(transcript, job)
-    return _believed(transcript, job), shown, -math.inf if transcript.avg_logprob is None else transcript.avg_logprob
+def _belief(transcript: Transcript, job: Job) -> tuple[bool, bool, bool, float]:
+    """Whether what would be published of it is credible, whether that is anything, whether it is all, and how sure the model is of it."""
+    kept = transcript.without_hurried_end()
+    shown = bool(kept.text) and not _suppression(kept, job)
+    avg_logprob = -math.inf if kept.avg_logprob is None else kept.avg_logprob
+    return _believed(kept, job), shown, not transcript.ends_hurried, avg_logprob

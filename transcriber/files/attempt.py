@@ -31,6 +31,7 @@ from transcriber.files.transcription import FileRuntime, FileTranscription
 from transcriber.schema.file_jobs import JobRecord, most_attempts
 from transcriber.schema.messages import JobState
 from transcriber.tasks import cancel
+from transcriber.telemetry import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ class FileAttempt:
         record = stored.record
         self._shared, self._worker = shared, worker
         self._job = record.submission.job
-        self._runtime = replace(shared.runtime, settings=file_settings(shared.runtime.settings, record.submission))
+        self._runtime = replace(
+            shared.runtime, settings=file_settings(shared.runtime.settings, record.submission), live=None
+        )
         self._text = TextStage(record.submission, worker, slots, shared.jetstream, self._runtime)
         self._progress = FileProgress(shared.jobs, stored, self._text, shared.runtime)
         self._transcription = FileTranscription(shared, self._text, self._progress, self._runtime)
@@ -79,6 +82,7 @@ class FileAttempt:
             FencedError: another daemon has it.
             UnansweredError, RefusedError: not even the record can be read or written.
         """
+        current_traceparent.set(self._record.traceparent or "")
         end = Over() if self._record.over else await self._try()
         if not self._record.over:
             return end

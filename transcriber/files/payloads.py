@@ -6,13 +6,13 @@ In: decoded pieces, always the same for the same file. Out: payloads with their 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from datetime import datetime
 
 from transcriber.audio.format import AudioFormat, parse_content_type
 from transcriber.audio.media.pieces import Piece
 from transcriber.durable.payload_source import Payload
 from transcriber.errors import MediaError, TruncatedError
 from transcriber.schema.checkpoint import Checkpoint
+from transcriber.schema.file_jobs import JobRecord
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +41,10 @@ class FilePayloads:
 
     def __init__(
         self,
-        job: str,
         fmt: AudioFormat,
         frames: int | None,
         pieces: AsyncIterator[Piece],
-        submitted_at: datetime,
+        record: JobRecord,
         checkpoint: Checkpoint,
     ) -> None:
         """Payloads from ``checkpoint`` on; ``frames`` is the length of the file, None if not known.
@@ -53,8 +52,11 @@ class FilePayloads:
         ``pieces`` begin with ``first_frame(checkpoint)``.
         """
         self.error: MediaError | None = None
-        self._job, self._frames, self._pieces, self._submitted_at = job, frames, pieces, submitted_at
-        self._headers = {"Content-Type": fmt.content_type, "Audio-Session": job}
+        self._job, self._submitted_at = record.submission.job, record.submitted_at
+        self._frames, self._pieces = frames, pieces
+        self._headers = {"Content-Type": fmt.content_type, "Audio-Session": self._job}
+        if record.traceparent:
+            self._headers["traceparent"] = record.traceparent
         self._frame_bytes = fmt.frame_bytes
         self._first = checkpoint.seq
         self._end_frame = first_frame(checkpoint)  # of the file, as far as it was read

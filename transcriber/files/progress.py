@@ -82,7 +82,8 @@ class FileProgress:
             received_at=datetime.now(UTC), state=record.state, total=record.total_s, eta=record.eta_s,
             attempt=record.attempts, error=record.error,
         )  # fmt: skip
-        self._runtime.publisher.put(lambda: message, session_traceparent(self._job, self._job), rev=time.time_ns())
+        traceparent = record.traceparent or session_traceparent(self._job, self._job)
+        self._runtime.publisher.put(lambda: message, traceparent, rev=time.time_ns())
 
     def _estimate(self) -> dict[str, Any]:
         """The progress, as fields of a record."""

@@ -1,11 +1,13 @@
-"""The files of a daemon: a worker that has no job takes one.
+"""The files of a daemon: a worker that has no job takes one, and an urgent one besides.
 
 In: jobs of the work queue, which any daemon may take. Out: each is over, or back in the queue.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 from transcriber.engine.job import Lane
 from transcriber.engine.pool import WorkerPool
@@ -21,15 +23,25 @@ from transcriber.tasks import cancel
 log = logging.getLogger(__name__)
 
 
+class _Place(NamedTuple):
+    """Where one job at a time runs."""
+
+    worker: Worker
+    slots: QueueSlots
+
+
 class FileRunner:
     """Event loop only."""
 
-    def __init__(self, pool: WorkerPool, queue: WorkQueue, shared: FileRuntime) -> None:
-        self._queue, self._shared = queue, shared
-        self._slots = {worker: QueueSlots(worker, Lane.FILE) for worker in pool.workers}
-        self._free: asyncio.Queue[Worker] = asyncio.Queue()
+    def __init__(self, pool: WorkerPool, queues: Mapping[Lane, WorkQueue], shared: FileRuntime) -> None:
+        """``queues``: by the lane in which their jobs run. Of each, a worker has one job at a time."""
+        self._queues, self._shared = queues, shared
+        self._free: dict[Lane, asyncio.Queue[_Place]] = {lane: asyncio.Queue() for lane in queues}
+        for lane, free in self._free.items():
+            for worker in pool.workers:
+                free.put_nowait(_Place(worker, QueueSlots(worker, lane)))
         self._attempts: dict[asyncio.Task[None], FileAttempt] = {}
-        self._taking: asyncio.Task[None] | None = None
+        self._taking: list[asyncio.Task[None]] = []
 
     @property
     def running(self) -> int:
@@ -42,29 +54,28 @@ class FileRunner:
         Raises:
             BrokerError: the broker does not let us.
         """
-        await self._queue.start()
+        for queue in self._queues.values():
+            await queue.start()
 
     async def run(self) -> None:
-        """Take jobs until cancelled: one for each worker at a time.
+        """Take jobs until cancelled.
 
         Raises:
             What taking them raises unexpectedly: that is a crash.
         """
-        for worker in self._slots:
-            self._free.put_nowait(worker)
-        self._taking = asyncio.create_task(self._take())
+        self._taking = [asyncio.create_task(self._take(lane)) for lane in self._queues]
         try:
-            await asyncio.wait({self._taking})
-            if not self._taking.cancelled():
-                self._taking.result()
+            done, _ = await asyncio.wait(self._taking, return_when=asyncio.FIRST_EXCEPTION)
+            for taking in done:
+                if not taking.cancelled():
+                    taking.result()
             await asyncio.get_running_loop().create_future()
         finally:
-            await cancel([self._taking, *self._attempts])
+            await cancel([*self._taking, *self._attempts])
 
     async def drain(self) -> None:
         """Take no more; what is begun is the next daemon's."""
-        if self._taking:
-            await cancel([self._taking])
+        await cancel(self._taking)
         await asyncio.gather(*(attempt.stop() for attempt in self._attempts.values()))
 
     async def finish(self, timeout_s: float) -> None:
@@ -73,14 +84,14 @@ class FileRunner:
             await asyncio.wait(self._attempts, timeout=timeout_s)
             await cancel(self._attempts)
 
-    async def _take(self) -> None:
+    async def _take(self, lane: Lane) -> None:
         while True:
-            worker = await self._free.get()
-            if await self._begin(worker, await self._queue.next_job()) is None:
-                self._free.put_nowait(worker)
+            place = await self._free[lane].get()
+            if await self._begin(place, await self._queues[lane].next_job()) is None:
+                self._free[lane].put_nowait(place)
 
-    async def _begin(self, worker: Worker, taken: TakenJob) -> FileAttempt | None:
-        """Have ``worker`` work at a job; None if it cannot be just now, or need not be."""
+    async def _begin(self, place: _Place, taken: TakenJob) -> FileAttempt | None:
+        """Have the worker of ``place`` work at a job; None if it cannot be just now, or need not be."""
         if taken.job in (attempt.job for attempt in self._attempts.values()):
             await taken.abandon()  # the broker's ``ack_wait`` had passed without an answer of ours
             return None
@@ -92,10 +103,15 @@ class FileRunner:
         except asyncio.CancelledError:
             await taken.retry()
             raise
-        attempt = FileAttempt(self._shared, stored, worker, self._slots[worker])
+        if (
+            stored.record.urgent != taken.record.urgent
+        ):  # it was submitted to both queues at once: the other has it, too
+            await taken.done()
+            return None
+        attempt = FileAttempt(self._shared, stored, place.worker, place.slots)
         task = asyncio.create_task(self._attempt(taken, attempt))
         self._attempts[task] = attempt
-        task.add_done_callback(partial(self._over, worker))
+        task.add_done_callback(partial(self._over, place))
         return attempt
 
     async def _attempt(self, taken: TakenJob, attempt: FileAttempt) -> None:
@@ -121,6 +137,6 @@ class FileRunner:
             return
         await (taken.retry(end.after_s) if isinstance(end, Retry) else taken.done())
 
-    def _over(self, worker: Worker, task: asyncio.Task[None]) -> None:
+    def _over(self, place: _Place, task: asyncio.Task[None]) -> None:
         del self._attempts[task]
-        self._free.put_nowait(worker)
+        self._free[place.slots.lane].put_nowait(place)

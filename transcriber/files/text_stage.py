@@ -14,7 +14,6 @@ from transcriber.durable.event_log import EventLog
 from transcriber.durable.payload_source import PayloadSource
 from transcriber.durable.transcript_log import TranscriptLog
 from transcriber.durable.windower import Windower
-from transcriber.engine.job import Lane
 from transcriber.engine.queue_slots import QueueSlots
 from transcriber.engine.worker import Worker
 from transcriber.pipeline.runtime import RequestOptions, Runtime
@@ -132,12 +131,12 @@ class TextStage:
         """Cut windows, and store their text."""
         runtime, sink, state = self._runtime, BufferedSink(), checkpoint.session
         self._output = output = StreamOutput(self._job, runtime, sink, self._options)
-        session = restore_session(state, runtime.settings, runtime.network) if state else None
+        session = restore_session(state, runtime.settings, output.settings, runtime.network) if state else None
         if session and state:
             output.add(session).restore(state)
         resume_point = restore_resume_point(checkpoint, session)
         self._log = EventLog(self._worker, self._slots, output.jobs, resume_point, checkpoint.attempts)
-        windower = Windower(self._log, output, payloads, self._worker, runtime, Lane.FILE)
+        windower = Windower(self._log, output, payloads, self._worker, runtime, self._slots.lane)
         committer = Committer(self._log, output, sink, self._transcripts, payloads, runtime)
         if self._stopping:
             self._log.close()

@@ -6,20 +6,22 @@ In: the record of a job. Out: text on ``transcripts.<job>.*``, and documents in 
 import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from transcriber.audio.media.pieces import Media
+from transcriber.bus.jetstream.certainty import confirm_leader, surely
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.object_store.blocking_source import BlockingSource
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.bus.object_store.reader import ObjectReader
 from transcriber.engine.job import unsupported_reason
-from transcriber.errors import ObjectError, UnfitError
+from transcriber.errors import ObjectError, TextGoneError, UnfitError
 from transcriber.files.diarize import labelled
 from transcriber.files.job_store import JobStore
 from transcriber.files.payloads import FilePayloads, first_frame
 from transcriber.files.progress import FileProgress
-from transcriber.files.results import Whole, check_whole, stored_messages, write_results
+from transcriber.files.results import Messages, Whole, check_whole, stored_messages, write_results
 from transcriber.files.text_stage import TextStage
 from transcriber.pipeline.decoder_pool import open_file
 from transcriber.pipeline.runtime import Runtime
@@ -66,12 +68,12 @@ class FileTranscription:
                 if not await self._text.run(checkpoint, await self._open(stack, checkpoint)):
                     return None
         messages = stored = stored_messages(self._shared.jetstream, self._runtime.settings, submission.job)
-        whole = await check_whole(stored)
-        if submission.speakers == "voices":
+        whole = await self._check_whole(stored)
+        if (submission.speakers or self._shared.runtime.settings.speakers) == "voices":
             async with AsyncExitStack() as stack:
                 messages = await labelled(messages, await self._source(stack))
         results = await write_results(self._shared.results, submission, messages)
-        await check_whole(stored)  # none of it was removed meanwhile
+        await self._check_whole(stored)  # none of it was removed meanwhile
         return {
             "results": results,
             "suppressed": whole.suppressed,
@@ -80,6 +82,15 @@ class FileTranscription:
             "eta_s": 0.0,
             "error": self._missing(whole),
         }
+
+    async def _check_whole(self, stored: Messages) -> Whole:
+        """As ``check_whole``; that text is gone must be certain."""
+        try:
+            return await check_whole(stored)
+        except TextGoneError:
+            if not await confirm_leader(self._shared.jetstream, self._runtime.settings.transcript_stream):
+                raise
+            return await check_whole(stored)
 
     def _missing(self, whole: Whole) -> str | None:
         """Why a file could not be read to its end, or not all of it, by this daemon or another."""
@@ -93,21 +104,18 @@ class FileTranscription:
         media = file.media
         stack.callback(_log_noticed, media, self._progress.record.submission.job)
         self._progress.set_length(media.frames, media.format.rate)
-        record = self._progress.record
-        self._payloads = FilePayloads(
-            record.submission.job, media.format, media.frames, file.pieces, record.submitted_at, checkpoint
-        )
+        self._payloads = FilePayloads(media.format, media.frames, file.pieces, self._progress.record, checkpoint)
         return self._payloads
 
     async def _source(self, stack: AsyncExitStack) -> BlockingSource:
         """The bytes, which ``stack`` closes."""
         name, bucket = self._progress.record.submission.object, self._shared.inputs
-        info = await bucket.info(name)
+        info = await surely(bucket.jetstream, bucket.stream, partial(bucket.info, name))
         if info is None:
             raise ObjectError(f"{name!r} is no longer in the bucket {bucket.name}")
         if info.digest != self._progress.record.digest:
             raise ObjectError(f"{name!r} was replaced after it was submitted")
-        reader = ObjectReader(bucket, info)
+        reader = ObjectReader(bucket, info, certain=True)
         source = BlockingSource(reader)
         stack.push_async_callback(reader.close)
         stack.callback(source.close)

@@ -1,4 +1,4 @@
-"""Jobs from the work queue: one at a time, on request, each to one daemon.
+"""Jobs from the work queue, urgent ones or the others: one at a time, on request, each to one daemon.
 
 In: what the broker delivers. Out: jobs. A job is leased: its daemon extends the lease every few seconds, and after ``ACK_WAIT_S``
 without that the broker gives it to another. Requests are lost without notice when the broker restarts, so the broker sends
@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.jetstream.file_streams import ACK_WAIT_S, JOB_CONSUMER, JOBS
-from transcriber.files.job_store import parse_record
+from transcriber.errors import FencedError, RefusedError, UnansweredError
+from transcriber.files.job_store import JobStore, parse_record
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import JobRecord
 from transcriber.tasks import cancel
@@ -79,8 +80,9 @@ class TakenJob:
 class WorkQueue:
     """Event loop only; one caller at a time."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, jobs: JobStore, consumer: str = JOB_CONSUMER) -> None:
+        """``consumer`` has the jobs: the urgent ones, or the others. ``jobs``: where one that cannot be read is failed."""
+        self._connection, self._jobs, self._consumer = connection, jobs, consumer
         self._inbox = connection.client.new_inbox()
         self._warnings = RateLimited(log)
         self._pull = 0
@@ -122,8 +124,21 @@ class WorkQueue:
         self._job = None
         if record := parse_record(message.data):
             return TakenJob(self._connection, record, message.reply)
-        await self._connection.publish(message.reply, b"+TERM")  # no other daemon could read it either
+        await self._connection.publish(message.reply, await self._drop(message))
         return None
+
+    async def _drop(self, message: NatsMessage) -> bytes:
+        """The answer to a job that cannot be read, after its record says that it failed."""
+        job = message.subject.rpartition(".")[2]
+        try:
+            await self._jobs.fail_unread(job, message.data)
+        except (FencedError, UnansweredError, RefusedError) as error:
+            self._warnings.warning(
+                "unread", "a job that cannot be read is not recorded as failed yet: %s", error, job=job
+            )
+            return _later(RETRY_S)
+        log.error("job failed: it cannot be read", extra={"job": job})
+        return b"+TERM"
 
     async def _request(self) -> None:
         """Request a job, unless a request is open."""
@@ -133,7 +148,7 @@ class WorkQueue:
         self._open, self._arrived_s = True, time.monotonic()
         body = {"batch": 1, "expires": int(PULL_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
         await self._connection.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{JOB_CONSUMER}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{self._consumer}",
             json.dumps(body).encode(),
             reply=f"{self._inbox}.{self._pull}",
         )

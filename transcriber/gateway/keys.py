@@ -18,7 +18,7 @@ from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from starlette.requests import HTTPConnection
 
 from transcriber.config import Settings
@@ -91,6 +91,15 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keys: dict[Annotated[str, Field(pattern=f"^{KEY_NAME.pattern}$")], _Entry] = Field(min_length=1)
+
+    @field_validator("keys")
+    @classmethod
+    def _each_once(cls, keys: dict[str, _Entry]) -> dict[str, _Entry]:
+        names: dict[str, str] = {}
+        for name, entry in keys.items():
+            if (other := names.setdefault(entry.sha256, name)) != name:
+                raise ValueError(f"{other} and {name} are the same key")
+        return keys
 
 
 class _Limiter:
@@ -226,7 +235,7 @@ class Keys:
         origin = connection.headers.get("origin", "").lower()
         if not self.required and host and not loopback(_host_name(host)) and "*" not in self._origins:
             raise ApiError(403, "without keys the gateway answers under localhost alone", code="foreign_host")
-        if origin and not self._origins & {"*", origin} and urlsplit(origin).netloc != host:
+        if origin and not self._origins & {"*", origin} and _host_of(origin) != host:
             raise ApiError(403, "this page's origin is not allowed: GATEWAY_ORIGINS", code="foreign_origin")
 
 
@@ -236,10 +245,9 @@ def load_keys(settings: Settings) -> Keys:
     Raises:
         ConfigError: the file cannot be read.
     """
-    origins = [origin.lower() for origin in settings.gateway_origins.split(",") if origin]
     path = settings.gateway_keys_file
     if path is None:
-        return Keys(None, origins)
+        return Keys(None, settings.origins)
     try:
         entries = _File.model_validate(tomllib.loads(path.read_text())).keys
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -249,7 +257,7 @@ def load_keys(settings: Settings) -> Keys:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigError(f"GATEWAY_KEYS_FILE={path}: {where}: {first['msg']}") from None
-    return Keys(entries, origins)
+    return Keys(entries, settings.origins)
 
 
 def new_key(name: str) -> tuple[str, str]:
@@ -286,6 +294,14 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _host_of(origin: str) -> str | None:
+    """Host and port of an origin; None if it has none, as has ``null``."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _ticket(connection: HTTPConnection) -> str:

@@ -98,8 +98,9 @@ class ModelNames:
         except TimeoutError:
             pass
         finally:
-            if self._connection.connected:
-                await subscription.unsubscribe()
+            await self._connection.unsubscribe(subscription)
         if not found:
-            raise ApiError(503, "no daemon answers requests (SERVICE=1)", headers={"Retry-After": "1"})
+            raise ApiError(
+                503, "no daemon answers requests: none is ready, or all have SERVICE=0", headers={"Retry-After": "1"}
+            )
         return dict(sorted(found.items()))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -13,32 +14,52 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, WebSocketRoute
 
 from transcriber import __version__
+from transcriber.bus.audit import AuditLog
 from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.provision import ready_audit
 from transcriber.clients.jobs_api import Jobs
 from transcriber.config import Settings
 from transcriber.errors import ConfigError, PortError, TranscriberError
-from transcriber.gateway import access
-from transcriber.gateway.api_error import answer_with_crash, answer_with_error, answer_with_status
+from transcriber.gateway import access, pages, sockets
+from transcriber.gateway.api_error import answer_with_error, answer_with_status
 from transcriber.gateway.guard import Guard
-from transcriber.gateway.http_protocol import GuardedProtocol
+from transcriber.gateway.http_protocol import GuardedProtocol, Impatient
 from transcriber.gateway.jobs import routes as jobs
 from transcriber.gateway.keys import Keys, load_keys, loopback
 from transcriber.gateway.models import ModelNames
+from transcriber.gateway.openapi import routes as openapi
 from transcriber.gateway.realtime import socket as realtime
 from transcriber.gateway.runtime import GatewayRuntime
+from transcriber.gateway.socket_protocol import GuardedSocketProtocol
 from transcriber.gateway.streams import routes as streams
 from transcriber.gateway.transcriptions import routes as transcriptions
+from transcriber.telemetry.gateway import GatewayTelemetry
+from transcriber.telemetry.gateway_figures import GatewayFigures
 
 log = logging.getLogger(__name__)
 
 STOP_S = 3
 """Whole seconds for open requests to end at SIGTERM."""
 
+OTLP_S = 2.0
+"""For a collector to take the last figures."""
+UNDO_S = 2.0
+"""For those that are cut off then to remove what they have stored of an upload."""
+
 SOCKET_BYTES = 2**20
 """The largest message of a WebSocket."""
+
+REFUSED = "ASGI callable returned without completing handshake."
+"""What uvicorn logs as an error when a WebSocket is refused with a status."""
+
+EXPOSED = (
+    "Retry-After", "X-Request-ID", "X-Transcriber-Gaps", "X-Transcriber-Job", "X-Transcriber-Suppressed", "x-should-retry",
+)  # fmt: skip
+"""Headers that a page of another origin may read."""
 
 IDLE_CONNECTIONS = 64
 """Beside GATEWAY_MAX_CONNECTIONS, so that what is refused is told why, and probes are answered."""
@@ -46,32 +67,40 @@ IDLE_CONNECTIONS = 64
 
 def routes() -> Sequence[BaseRoute]:
     """All of them; each part of the room has a list ``ROUTES``."""
-    return [*access.ROUTES, *transcriptions.ROUTES, *realtime.ROUTES, *streams.ROUTES, *jobs.ROUTES]
+    return [
+        *access.ROUTES,
+        *transcriptions.ROUTES,
+        *realtime.ROUTES,
+        *streams.ROUTES,
+        *jobs.ROUTES,
+        *openapi.ROUTES,
+        *pages.ROUTES,
+    ]
 
 
-def application(settings: Settings) -> Starlette:
+def application(settings: Settings, telemetry: GatewayTelemetry) -> Starlette:
     """The application; its ``state.runtime`` is set once there is a connection."""
-    origins = [origin for origin in settings.gateway_origins.split(",") if origin]
-    middleware = [Middleware(Guard, settings=settings)]
-    if origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=origins,
-                allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-ID", "traceparent"],
-                expose_headers=["Retry-After", "X-Request-ID"],
-            )
+    middleware = [Middleware(Guard, settings=settings, telemetry=telemetry)]
+    if settings.origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],  # SDKs have a dozen of their own, and more with each version
+            expose_headers=EXPOSED,
         )
-    return Starlette(
-        routes=list(routes()),
+        middleware.insert(0, cors)  # outside the guard: a page must be able to read what that refuses
+    app = Starlette(
+        routes=[*routes(), WebSocketRoute("/{path:path}", sockets.nowhere)],
         middleware=middleware,
         exception_handlers={
             TranscriberError: answer_with_error,
             HTTPException: answer_with_status,
-            Exception: answer_with_crash,
         },
     )
+    app.state.documented = routes()
+    app.router.redirect_slashes = False  # it would lead to whatever ``Host`` says
+    return app
 
 
 def run(settings: Settings) -> int:
@@ -87,16 +116,23 @@ def run(settings: Settings) -> int:
             " `transcriber gateway --new-key NAME` makes a key"
         )
     _check_tls(settings)
+    telemetry = GatewayTelemetry(settings, f"{socket.gethostname()}-{os.getpid()}")
     with _listen(settings) as listener:
-        config = _uvicorn_config(settings)
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(settings, keys, config, listener))
+        config = _uvicorn_config(settings, telemetry)
+        telemetry.start()
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(_serve(settings, keys, config, listener, telemetry.figures))
+        finally:
+            telemetry.shutdown(OTLP_S)
     return 0
 
 
-async def _serve(settings: Settings, keys: Keys, config: uvicorn.Config, listener: socket.socket) -> None:
+async def _serve(
+    settings: Settings, keys: Keys, config: uvicorn.Config, listener: socket.socket, figures: GatewayFigures
+) -> None:
     server, stopping = _Server(config), asyncio.Event()
-    serving = asyncio.create_task(_connect_and_serve(settings, keys, server, listener, stopping))
+    serving = asyncio.create_task(_connect_and_serve(settings, keys, server, listener, stopping, figures))
 
     def stop() -> None:
         server.force_exit = server.should_exit  # at the second signal
@@ -116,12 +152,25 @@ async def _serve(settings: Settings, keys: Keys, config: uvicorn.Config, listene
 
 
 async def _connect_and_serve(
-    settings: Settings, keys: Keys, server: "_Server", listener: socket.socket, stopping: asyncio.Event
+    settings: Settings,
+    keys: Keys,
+    server: "_Server",
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    figures: GatewayFigures,
 ) -> None:
     async with connected(settings, "transcriber gateway") as connection:
+        await ready_audit(connection, settings)
         app: Starlette = server.config.app  # type: ignore[assignment]  # what we gave it
         app.state.runtime = GatewayRuntime(
-            settings, connection, Jobs(connection, settings), keys, ModelNames(connection), stopping
+            settings,
+            connection,
+            Jobs(connection, settings),
+            keys,
+            ModelNames(connection),
+            figures,
+            AuditLog(JetStream(connection), settings, f"gateway-{socket.gethostname()}-{os.getpid()}"),
+            stopping,
         )
 
         def stop(_: object) -> None:
@@ -135,6 +184,8 @@ async def _connect_and_serve(
         log.info("connected", extra={"server": connection.server})
         server.on_started = lambda: log.info("gateway ready", extra={"url": url, "version": __version__})
         await server.serve(sockets=[listener])
+        if cut_off := set(server.server_state.tasks):
+            await asyncio.wait(cut_off, timeout=UNDO_S)
         if connection.closed.done():
             connection.closed.result()
         log.info("stopped")
@@ -154,15 +205,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _uvicorn_config(settings: Settings) -> uvicorn.Config:
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+def _uvicorn_config(settings: Settings, telemetry: GatewayTelemetry) -> uvicorn.Config:
+    for library in ("uvicorn", "python_multipart"):  # which has a warning for each form that it cannot read
+        logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != REFUSED)
+    Impatient.figures = telemetry.figures
     GuardedProtocol.max_connections = settings.gateway_max_connections + IDLE_CONNECTIONS
     return uvicorn.Config(
-        application(settings),
+        application(settings, telemetry),
         http=GuardedProtocol,
-        ws="websockets-sansio",
+        ws=GuardedSocketProtocol,
+        ws_per_message_deflate=False,  # a read of 256 kB could become a gigabyte
         ws_max_size=SOCKET_BYTES,
-        ws_per_message_deflate=False,  # of each message for each listener, and audio gains nothing
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -191,6 +245,9 @@ def _listen(settings: Settings) -> socket.socket:
 def _check_tls(settings: Settings) -> None:
     if settings.gateway_tls_cert and settings.gateway_tls_key:
         try:
-            ssl.create_default_context().load_cert_chain(settings.gateway_tls_cert, settings.gateway_tls_key)
+            # Without a password it would ask for one on the terminal.
+            ssl.create_default_context().load_cert_chain(
+                settings.gateway_tls_cert, settings.gateway_tls_key, password=""
+            )
         except OSError as error:  # as are those of ssl
             raise ConfigError(f"GATEWAY_TLS_CERT={settings.gateway_tls_cert}: {error.strerror or error}") from None

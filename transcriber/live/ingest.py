@@ -148,7 +148,7 @@ class LiveIngest(Ingest[LiveStream]):
         if not STREAM_NAME.fullmatch(name):
             self._refuse("bad_input", name)
             return None
-        if len(self.streams) >= self._runtime.settings.max_streams:
+        if len(self.streams) >= self._runtime.daemon.max_streams:
             self._refuse("too_many_streams", name)
             return None
         worker, live_s = self._pool.assign(), self._clock.now_s()
@@ -184,6 +184,7 @@ class LiveIngest(Ingest[LiveStream]):
         for stream in list(self.streams.values()):
             if live_s - stream.last_audio_s >= self._runtime.settings.stream_idle_secs and not stream.decoding:
                 stream.end()
+            stream.check_speech(live_s)
             stream.check_stalled(live_s)
             stream.run_second_pass()
             if stream.finished:

@@ -25,6 +25,9 @@ from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import GapReason
 from transcriber.ulid import new_ulid
 
+QUIET_S = 0.5
+"""Without audio for so many seconds, no payload comes that would close a window in which speech has ended."""
+
 
 class LiveStream:
     """Event loop only.
@@ -48,13 +51,15 @@ class LiveStream:
         self.name = name
         self.worker = worker
         self.last_payload_s = self.last_audio_s = live_s
+        self._last_audio = Arrival.now()
         self._runtime = runtime
-        self._audio = Stream(
-            settings.input, settings.window_policy, runtime.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
-        )
         self._output = StreamOutput(name, runtime, runtime.publisher)
+        policies = self._output.settings
+        self._audio = Stream(
+            settings.input, policies, runtime.network, max_hole_s=settings.max_hole_secs, new_id=new_ulid
+        )
         if settings.second_pass:
-            self._output.second_pass = SecondPass(worker, self._output, settings.speech_threshold)
+            self._output.second_pass = SecondPass(worker, self._output, voices=settings.speakers == "voices")
         self._drops: deque[int] = deque()  # numbers of the messages after which the NATS client dropped some
         self._reconnected = False
         self._contention = Contention(settings.input)
@@ -142,7 +147,7 @@ class LiveStream:
                 self._reconnected |= payload.lost_before == "lost_input"
             return
         if payload.data:
-            self.last_audio_s = payload.live_s
+            self.last_audio_s, self._last_audio = payload.live_s, payload.arrival
         self._publish(events, payload)
 
     def refuse(self, payload: LivePayload, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
@@ -203,13 +208,18 @@ class LiveStream:
             self._queue_overflowed = True
         self._publish_events(self._audio.end(self._lost_before(sys.maxsize)), NO_HEADERS, Arrival.now())
 
+    def check_speech(self, live_s: float) -> None:
+        """Close the windows in which speech has ended, and that were kept open as jobs waited, once no more audio arrives for them."""
+        if live_s - self.last_audio_s >= QUIET_S and not self.decoding and not self.worker.queue.depth:
+            self._publish_events(self._audio.end_speech(), NO_HEADERS, self._last_audio)
+
     def check_stalled(self, live_s: float) -> None:
         """Publish ``stalled`` when not even heartbeats arrive; without audio for as long, close the open window."""
         timeout_s = self._runtime.settings.heartbeat_timeout_secs
         if self.session and live_s - self.last_payload_s >= timeout_s:
             self._output.stalled(self.session, stalled=True)
         if live_s - self.last_audio_s >= timeout_s and not self.decoding:
-            self._publish_events(self._audio.pause(), NO_HEADERS, Arrival.now())
+            self._publish_events(self._audio.pause(), NO_HEADERS, self._last_audio)
 
     def run_second_pass(self) -> None:
         """Start the next second pass, if the worker is idle."""

@@ -4,12 +4,12 @@ import hashlib
 import http.client
 import logging
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 from urllib.error import HTTPError, URLError
-from urllib.request import FTPHandler, HTTPHandler, HTTPSHandler, Request, build_opener
+from urllib.request import FTPHandler, HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from transcriber.errors import ModelError
 from transcriber.models.ggml import check_model_file
@@ -30,10 +30,17 @@ MAX_REASON_CHARS = 200
 """Of what a server answers, or urllib says in several lines."""
 
 
-def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = draw_nothing) -> None:
+def download(
+    url: str,
+    path: Path,
+    checksums: Mapping[str, str],
+    draw: Draw = draw_nothing,
+    check: Callable[[Path], object] | None = None,
+) -> None:
     """Fetch ``url`` to ``path``, whole or not at all; ``checksums`` are hexadecimal, by hashlib's name of the sum.
 
-    Without checksums the file's structure is all that is checked.
+    Without checksums a model's structure is all that is checked, and what is encrypted stays so over all redirects. Of what is no model ``check`` looks at the file, with its sums
+    compared, before it becomes ``path``.
 
     Raises:
         ModelError: out of reach, refused, cut short, another checksum, no model, or no place to store it.
@@ -41,7 +48,7 @@ def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = dr
     started_s, size = time.monotonic(), 0
     sums = {name: hashlib.new(name, usedforsecurity=False) for name in checksums}
 
-    def check(part: Path) -> None:
+    def check_model(part: Path) -> None:
         if checksums:
             return
         try:
@@ -50,8 +57,8 @@ def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = dr
             # Its name is that of the part file, which nobody has seen.
             raise ModelError(f"{str(error).replace(str(part), url)}, removed") from error
 
-    with whole_file(path, check) as file:
-        with closing(_pieces(url, path.name, draw)) as pieces:
+    with whole_file(path, check or check_model) as file:
+        with closing(_pieces(url, path.name, draw, known=bool(checksums))) as pieces:
             for piece in pieces:
                 file.write(piece)
                 size += len(piece)
@@ -64,9 +71,9 @@ def download(url: str, path: Path, checksums: Mapping[str, str], draw: Draw = dr
     log.info("downloaded %s: %.1f MB in %.1f s", path, size / 1e6, time.monotonic() - started_s)
 
 
-def _pieces(url: str, name: str, draw: Draw) -> Generator[bytes]:
-    """The body of ``url``, all of it; every failure of the network is a ``ModelError``."""
-    opener = build_opener(_Http, _Https, _NoFtp)
+def _pieces(url: str, name: str, draw: Draw, *, known: bool) -> Generator[bytes]:
+    """The body of ``url``, all of it; every failure of the network is a ``ModelError``. ``known``: its sum is."""
+    opener = build_opener(_Http, _Https, _NoFtp, *(() if known else (_Encrypted,)))
     try:
         with opener.open(Request(url, headers={"User-Agent": "transcriber"}), timeout=TIMEOUT_S) as response:  # noqa: S310 - http and https only, by the setting
             length = response.length or 0
@@ -115,6 +122,18 @@ class _Http(HTTPHandler):
 class _Https(HTTPSHandler):
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(_HttpsConnection, req)
+
+
+class _Encrypted(HTTPRedirectHandler):
+    """Not from ``https`` to ``http``, where anybody on the way could answer with something else."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> Request | None:
+        if req.full_url.lower().startswith("https:") and not newurl.lower().startswith("https:"):
+            fp.close()
+            raise URLError(f"it is elsewhere, at {newurl}: not encrypted, and there is no checksum")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class _NoFtp(FTPHandler):

@@ -32,6 +32,9 @@ MAX_NAME_CHARS = 64
 
 INDEX = "the package index"
 
+_NAMES = f"must be {DEMO} (bundled) or one of {', '.join(SHA1)}"
+_IN_FOLDER = "the NAME of a file ggml-NAME.bin in WHISPER_MODEL_DIR"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -61,19 +64,39 @@ def find_model(settings: Settings, draw: Draw = draw_nothing) -> Path:
             "no model: set WHISPER_MODEL_PATH to a ggml file, WHISPER_MODEL to a name such as base.en,"
             f" or WHISPER_MODEL={DEMO} for the bundled one"
         )
-    if name == DEMO:
-        return DEMO_MODEL
     with _find_lock:
-        if NAME.fullmatch(name):
-            path = model_path(settings.whisper_model_dir, name)
-            if os.path.exists(path):  # noqa: PTH110 - Path.exists raises where the folder is closed to us
-                return path
-            if name in SHA1:
-                fetch_model(name, path, sources(name, hubs(settings)), draw)
-                return path
-        if os.path.isdir(name):  # noqa: PTH112 - as above
+        if path := _of_name(name, settings, draw):
+            return path
+        if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises where the folder is closed to us
             return _converted(Path(name), settings.whisper_model_dir, draw)
     raise unknown_model_error(name)
+
+
+def find_requested_model(settings: Settings, name: str, draw: Draw = draw_nothing) -> Path:
+    """As ``find_model``, for a name that a request or a live setting has: it is no file or folder of this machine, whatever there is.
+
+    Raises:
+        ConfigError, ModelError: as there.
+    """
+    with _find_lock:
+        if path := _of_name(name, settings, draw):
+            return path
+    raise ConfigError(f"{name!r}: {_NAMES}, or {_IN_FOLDER}")
+
+
+def _of_name(name: str, settings: Settings, draw: Draw) -> Path | None:
+    """The file of that name, downloaded if need be; None if there is none, or it is no name."""
+    if name == DEMO:
+        return DEMO_MODEL
+    if not NAME.fullmatch(name):
+        return None
+    path = model_path(settings.whisper_model_dir, name)
+    if os.path.exists(path):  # noqa: PTH110 - Path.exists raises where the folder is closed to us
+        return path
+    if name not in SHA1:
+        return None
+    fetch_model(name, path, sources(name, hubs(settings)), draw)
+    return path
 
 
 def find_named_model(settings: Settings, name: str, draw: Draw = draw_nothing) -> Path:
@@ -90,10 +113,7 @@ def named_file(name: str) -> Path | None:
 def unknown_model_error(name: str) -> ConfigError:
     if os.path.isfile(name):  # noqa: PTH113 - Path.is_file raises where the folder is closed to us
         return ConfigError(f"WHISPER_MODEL={name!r}: is a file: set WHISPER_MODEL_PATH to it")
-    return ConfigError(
-        f"WHISPER_MODEL={name!r}: must be {DEMO} (bundled) or one of {', '.join(SHA1)},"
-        " the NAME of a file ggml-NAME.bin in WHISPER_MODEL_DIR, or a folder to convert"
-    )
+    return ConfigError(f"WHISPER_MODEL={name!r}: {_NAMES}, {_IN_FOLDER}, or a folder to convert")
 
 
 def hubs(settings: Settings) -> list[str]:

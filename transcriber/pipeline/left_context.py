@@ -6,20 +6,24 @@ earlier window has already, and perhaps with some after it, whose words a later 
 The words of earlier windows are found in a transcript by ``word_alignment``; what follows is new.
 
 Words near the end of the audio are the least reliable: half a word, a word whose end may follow, a full stop because nothing
-follows. Where the audio continues they are held back, and the next window has them, as it transcribes them.
+follows. Where speech continues they are held back, and the next window has them, as it transcribes them.
 
 Text without times is placed by its characters, as if spoken evenly.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import groupby, starmap
+from itertools import starmap
 from typing import NamedTuple
 
 from transcriber.engine.transcript import Transcript, Word
 from transcriber.pipeline.pauses import Pauses
-from transcriber.pipeline.word_alignment import SLACK_S, PlacedWord, count_written
+from transcriber.pipeline.word_alignment import SLACK_S, PlacedWord, count_written, whole_words
 from transcriber.schema.languages import WITHOUT_SPACES
+
+PAUSE_S = 0.15
+"""After so much silence the last word is whole: to hold it back until the next window is full would only delay it. Shorter silence may be
+the closure of a stop, and then more full stops are written that nobody spoke (``bench.left_context``: 6 instead of 2 in 104 cuts)."""
 
 
 class Written(NamedTuple):
@@ -53,6 +57,7 @@ class TranscribedRange(NamedTuple):
         start_s, end_s: of the window.
         lead_s, tail_s: how much context it got before and after.
         goes_on: whether speech continues right after it: neither the end of speech, nor a gap, nor the end of the session.
+        silence_s: at the end of the window, without the context.
         pauses: silence between speech, for the times that are published. Words are compared by the times that the model gives.
     """
 
@@ -61,20 +66,22 @@ class TranscribedRange(NamedTuple):
     lead_s: float = 0.0
     tail_s: float = 0.0
     goes_on: bool = False
+    silence_s: float = 0.0
     pauses: Pauses = Pauses()
 
 
 class LeftContext:
-    """The windows of one speaker. Event loop only; its output depends on the transcripts alone.
+    """The windows of one speaker. Event loop only; its output depends on the transcripts and on where speech was detected.
 
     Attributes:
         before: state after the last window that closed.
+        reach_s: left context is up to so many seconds.
     """
 
     def __init__(self, reach_s: float, hold_back_s: float, before: Written | None = None) -> None:
-        """Left context is up to ``reach_s`` seconds; words within ``hold_back_s`` of the end are held back."""
+        """Words within ``hold_back_s`` of the end are held back, unless a pause follows them."""
         self.before = before or Written()
-        self._reach_s, self._hold_back_s = reach_s, hold_back_s
+        self.reach_s, self._hold_back_s = reach_s, hold_back_s
 
     def new_text(self, transcript: Transcript, audio: TranscribedRange) -> Transcript:
         """The new text of an open window; nothing is held back."""
@@ -98,7 +105,7 @@ class LeftContext:
         new = self._new_words(transcript, audio)
         # Words beyond the end are the next window's, if that is sure to get their audio.
         end_s = audio.end_s if audio.tail_s and (audio.goes_on or again) else math.inf
-        holds = bool(self._hold_back_s) and audio.goes_on and not again
+        holds = bool(self._hold_back_s) and audio.goes_on and audio.silence_s < PAUSE_S and not again
         sure_s = audio.end_s + audio.tail_s - self._hold_back_s if holds else math.inf
         last = next((i for i, word in enumerate(new) if word.middle_s >= end_s or word.end_s > sure_s), len(new))
         out, held = new[:last], [word for word in new[last:] if word.middle_s < end_s]
@@ -142,11 +149,13 @@ class LeftContext:
     ) -> Written:
         before = self.before
         from_s = before.from_s if before.sure else audio.start_s
-        until_s = out[-1].end_s if out else before.until_s if before.sure else audio.start_s
-        words = (*before.words, *((word.word.strip(), word.start_s, word.end_s) for word in out))
+        # The model may give a new word a time long before its window; it will not do so again.
+        first_s = self._first_s(audio)
+        new = [(word.word.strip(), *_from(first_s, word)) for word in out]
+        until_s = new[-1][2] if new else before.until_s if before.sure else audio.start_s
         return Written(
             until_s=until_s,
-            words=tuple(word for word in words if word[2] > audio.end_s - self._reach_s),
+            words=tuple(word for word in (*before.words, *new) if word[2] > audio.end_s - self.reach_s),
             held=tuple(word[:4] for word in held),
             language=transcript.language if transcript.text else before.language,
             from_s=from_s,
@@ -160,12 +169,11 @@ class LeftContext:
         Their times count from the window's start, and lie within it or by the hold-back before it; but words that another
         window held back keep their times.
         """
-        return keep_words(
-            transcript,
-            found,
-            audio,
-            max(audio.start_s - self._hold_back_s, min(self.before.until_s, audio.start_s)),
-        )
+        return keep_words(transcript, found, audio, self._first_s(audio))
+
+    def _first_s(self, audio: TranscribedRange) -> float:
+        """Where the first new word of a window may begin."""
+        return max(audio.start_s - self._hold_back_s, min(self.before.until_s, audio.start_s))
 
 
 def keep_words(
@@ -176,7 +184,7 @@ def keep_words(
     Words that another window held back keep their times.
     """
     words: list[Word] = []
-    groups = [list(group) for _, group in groupby(found, lambda word: word.of)]
+    groups = whole_words(found)
     own_s = [(parts[0].start_s, parts[-1].end_s) for parts in groups if parts[0].of >= 0]
     published_s = iter(audio.pauses.place(own_s, first_s))
     least_s = first_s
@@ -189,8 +197,16 @@ def keep_words(
         start_s, end_s = (min(time_s, audio.end_s) - audio.start_s for time_s in (start_s, end_s))
         words.append(Word("".join(part.word for part in parts).strip(), start_s, end_s, parts[0].confidence))
     timed = transcript.words is not None and (bool(transcript.words) or not transcript.text)
+    timed |= bool(found) and all(word.of < 0 for word in found)  # they have theirs, whatever the transcript has
     text = "".join(word.word for word in found).strip()
     return transcript.with_words(text, tuple(words) if timed else transcript.words)
+
+
+def _from(first_s: float, word: PlacedWord) -> tuple[float, float]:
+    """Its times, which for a new word are not before ``first_s``; a word that was held back keeps them."""
+    if word.of < 0:
+        return word.start_s, word.end_s
+    return max(word.start_s, first_s), max(word.end_s, first_s)
 
 
 def first_index_from(time_s: float, words: Sequence[PlacedWord]) -> int:

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.audio.session import Silence, Window
-from transcriber.audio.vad import THRESHOLD
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
-from transcriber.engine.job import WHISPER_SAMPLE_RATE
+from transcriber.diarization.voices import KnownVoices
+from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job
 from transcriber.engine.transcript import Transcript, Word
 from transcriber.pipeline.left_context import TranscribedRange, placed_words
 from transcriber.pipeline.pauses import Range, spoken_ranges
-from transcriber.pipeline.word_alignment import PlacedWord
+from transcriber.pipeline.speakers import labels, turns_of
+from transcriber.pipeline.word_alignment import PlacedWord, whole_words
 from transcriber.schema.messages import Final
 
 EDGE_S = 1.0
@@ -52,6 +53,7 @@ class Part(NamedTuple):
         over: whether speech ended with it.
         goes_on: whether it may have held back its last words for the next window.
         avg_logprob: of its text; None without one.
+        speakers: label of each word of the message; None: the speakers of the window were not found.
         audio: what may be transcribed again; None where it must be fetched.
         captured_at, received_at: of the message; None of a silence.
         first_seq, last_seq: of the message; None in live mode.
@@ -67,6 +69,7 @@ class Part(NamedTuple):
     over: bool = False
     goes_on: bool = False
     avg_logprob: float | None = None
+    speakers: tuple[str | None, ...] | None = None
     audio: "PartAudio | None" = None
     captured_at: datetime | None = None
     received_at: datetime | None = None
@@ -76,9 +79,14 @@ class Part(NamedTuple):
 
     @classmethod
     def of_window(
-        cls, window: Window, own: Transcript, message_id: str, threshold: float, received_at: datetime | None = None
+        cls,
+        window: Window,
+        own: Transcript,
+        job: Job,
+        message_id: str,
+        received_at: datetime | None = None,
     ) -> "Part":
-        """``window``, published with the words of ``own``; a frame is speech from ``threshold`` on."""
+        """``window``, published with the words of ``own``, as ``job`` has them."""
         rate, end_frame = window.session.rate, window.start_frame + window.frames
         words = tuple(placed_words(own, TranscribedRange(window.start_frame / rate, end_frame / rate)))
         return cls(
@@ -91,7 +99,8 @@ class Part(NamedTuple):
             window.cut.speech_final,
             window.cut.goes_on,
             own.avg_logprob,
-            PartAudio.of(window, threshold),
+            _speakers(words, job, window.start_frame / rate),
+            PartAudio.of(window),
             window.captured_at,
             received_at,
         )
@@ -117,6 +126,7 @@ class Part(NamedTuple):
             final.speech_final,
             not final.speech_final,
             final.avg_logprob,
+            None if final.turns is None else tuple(word.speaker for word in final.words or ()),
             None,
             final.captured_at,
             final.received_at,
@@ -136,15 +146,17 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """At least two windows to transcribe again.
+    """Windows to transcribe again, as a rule at least two.
 
     Attributes:
         parts: adjacent ones; the first and the last are no silences.
         before: words that were published just before it, in seconds of the session.
+        known: the voices of its session; live, as they are when it is transcribed.
     """
 
     parts: tuple[Part, ...]
     before: tuple[PlacedWord, ...] = ()
+    known: KnownVoices = ()
 
     @property
     def goes_on(self) -> bool:
@@ -181,14 +193,14 @@ class Passage:
 class Passages:
     """Collects the passages of one channel. Event loop only."""
 
-    def __init__(self, rate: int, *, in_order: bool = False) -> None:
-        """``rate`` in Hz is the stream's.
+    def __init__(self, rate: int, *, in_order: bool = False, voices: bool = False) -> None:
+        """``rate`` in Hz is the stream's. ``voices``: where the speakers of a window were not found, it alone is a passage.
 
         ``in_order``: parts are added in order, perhaps not from the session's beginning; else silences and gaps are early, and text
         is late.
         """
         self._rate = rate
-        self._in_order = in_order
+        self._in_order, self._voices = in_order, voices
         self._reached = 0
         self._early: dict[int, tuple[int, Part | None]] = {}  # by first frame: the end, and the part, None for a gap
         self._breaks: set[int] = set()  # frames before which something may be missing
@@ -275,7 +287,8 @@ class Passages:
         words = [word for part in parts for word in part.words]
         self._before = tuple(words[-KEPT_WORDS:]) if full and not ended and passage.goes_on else ()
         # One window alone would be transcribed in the same piece again.
-        return [passage] if len(passage.finals) > 1 else []
+        unlabelled = self._voices and parts[0].speakers is None and bool(words)
+        return [passage] if len(passage.finals) > 1 or unlabelled else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +311,12 @@ class PartAudio:
     speech: tuple[Range, ...] | None = None
 
     @classmethod
-    def of(cls, event: Window | Silence, threshold: float = THRESHOLD) -> "PartAudio":
-        """A copy; a frame is speech from ``threshold`` on."""
+    def of(cls, event: Window | Silence) -> "PartAudio":
+        """A copy."""
         nothing = np.zeros(0, np.float32)
         if isinstance(event, Silence):
             return cls(event.samples.copy(), nothing, nothing, 0.0, None, ())
-        cut = event.cut
+        cut, threshold = event.cut, event.policy.speech_threshold
         lead, tail = (round(seconds * WHISPER_SAMPLE_RATE) for seconds in (cut.lead_s, cut.tail_s))
         edge = round(EDGE_S * WHISPER_SAMPLE_RATE)
         before, after = cut.samples[max(0, lead - edge) : lead], cut.samples[len(cut.samples) - tail :][:edge]
@@ -364,6 +377,13 @@ def _speech(pieces: Sequence[PartAudio]) -> tuple[Range, ...] | None:
         found += ((begin_s + start_s, begin_s + end_s) for start_s, end_s in piece.speech)
         begin_s += len(piece.samples) / WHISPER_SAMPLE_RATE
     return tuple(found)
+
+
+def _speakers(words: Sequence[PlacedWord], job: Job, start_s: float) -> tuple[str | None, ...] | None:
+    """The label of each word of a message, whose window begins at ``start_s``."""
+    turns = turns_of(job.speakers, start_s - job.lead_s)
+    times_s = ((parts[0].start_s, parts[-1].end_s) for parts in whole_words(words))
+    return None if turns is None else tuple(labels(times_s, turns))
 
 
 def _language(parts: Iterable[Part]) -> str | None:

@@ -1,19 +1,24 @@
 """The revised text of a passage, and whether it loses words.
 
-In: a passage, and its transcript of the second pass. Out: the text to publish, or why there is none.
+In: a passage, and its transcript of the second pass. Out: the text to publish, or why there is none. Where that text is no better, but the
+turns of the passage give its words other speakers, the text as it was published is published with these.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Literal
 
+from transcriber.engine.job import Job
 from transcriber.engine.transcript import Transcript
 from transcriber.pipeline.left_context import TranscribedRange, first_index_from, keep_words, placed_words
-from transcriber.pipeline.passages import EDGE_S, Passage, PassageAudio
+from transcriber.pipeline.passages import EDGE_S, Part, Passage, PassageAudio
 from transcriber.pipeline.pauses import Pauses
-from transcriber.pipeline.word_alignment import PlacedWord, count_written, normalised
+from transcriber.pipeline.speakers import labels, turns_of
+from transcriber.pipeline.word_alignment import PlacedWord, count_written, normalised, whole_words
+from transcriber.schema.messages import Turn
 
 COMPARED_S = 8.0
 """How much of the published words before the end of a passage are looked for in the transcript."""
@@ -21,15 +26,50 @@ COMPARED_S = 8.0
 SURE = 0.6
 """A word that whisper was so sure of, and that nothing in the transcript replaces, was said and is lost."""
 
-LESS_SURE = 0.05
-"""A transcript whose words are less likely than those published by so much, as mean log-probabilities, is no better.
-
-``bench.second_pass``, tiny.en, 96 passages of readings and dialogues: with both rules 7.4 % of the words are wrong in the end, where
-8.1 % are without the second pass, and 5 of 5276 that were right are missing.
-"""
+ROUNDING = 1e-6
+"""Of a mean of log-probabilities: what is as likely is no less likely."""
 
 Unrevised = Literal["same", "shorter", "doubted"]
 """Why a transcript is not published: it says the same, or less, or it is suppressed or less likely."""
+
+
+def revise_text_or_speakers(
+    passage: Passage, job: Job, answer: Transcript, rate: int, sound: PassageAudio
+) -> Transcript | Unrevised:
+    """As ``revise``; or the text as it was published, if the turns that ``job`` has found give its words other speakers."""
+    revised = revise(passage, answer, rate, sound)
+    turns = turns_of(job.speakers, passage.start_frame / rate - sound.lead_s)
+    if isinstance(revised, Transcript) or turns is None:
+        return revised
+    words = [(part, one) for part in passage.finals for one in whole_words(part.words)]
+    found = labels(((one[0].start_s, one[-1].end_s) for _, one in words), turns)
+    before = [_speaker(part, one[0].of) for part, one in words]
+    if all(new in {None, old} for new, old in zip(found, before, strict=True)):
+        return revised
+    start_s, end_s = passage.start_frame / rate, (passage.start_frame + passage.frames) / rate
+    # They keep their times, as words of another window do; and each its number, which those of two windows may share.
+    kept = [piece._replace(of=-number) for number, (_, one) in enumerate(words, 1) for piece in one]
+    published = replace(
+        answer, language=passage.language or answer.language, avg_logprob=_published_logprob(passage), suppressed=None
+    )
+    return keep_words(published, kept, TranscribedRange(start_s, end_s), start_s)
+
+
+def published_turns(passage: Passage) -> tuple[Turn, ...] | None:
+    """Who speaks in it, by the words as they were published; None where none has a speaker. A label stays unless its words are heard again."""
+    words = [(_speaker(part, one[0].of), one) for part in passage.finals for one in whole_words(part.words)]
+    turns = tuple(
+        Turn(speaker=speaker, start=some[0][1][0].start_s, end=max(one[-1].end_s for _, one in some))
+        for speaker, same in groupby(words, key=itemgetter(0))
+        if speaker is not None and (some := list(same))
+    )
+    return turns or None
+
+
+def _speaker(part: Part, number: int) -> str | None:
+    """Of a word that was published."""
+    known = part.speakers or ()
+    return known[number] if number < len(known) else None
 
 
 def revise(passage: Passage, answer: Transcript, rate: int, sound: PassageAudio) -> Transcript | Unrevised:
@@ -77,11 +117,16 @@ def _out_of_pauses(
 
 
 def _less_sure(passage: Passage, answer: Transcript) -> bool:
+    """Whether the words of ``answer`` are less likely than those published; in the mean over passages it then has more errors."""
+    published = _published_logprob(passage)
+    return published is not None and answer.avg_logprob is not None and answer.avg_logprob < published - ROUNDING
+
+
+def _published_logprob(passage: Passage) -> float | None:
+    """The mean log-probability of the published words; None without any."""
     likely = [(len(part.words), part.avg_logprob) for part in passage.finals if part.avg_logprob is not None]
     count = sum(words for words, _ in likely)
-    if not count or answer.avg_logprob is None:
-        return False
-    return answer.avg_logprob < sum(words * logprob for words, logprob in likely) / count - LESS_SURE
+    return sum(words * logprob for words, logprob in likely) / count if count else None
 
 
 def _count_published(published: Sequence[PlacedWord], words: Sequence[PlacedWord]) -> int:

@@ -7,17 +7,18 @@ no longer than ``END_S`` and the run that is in progress then.
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from transcriber.audio.session import Gap, Session, Silence, Window
+from transcriber.diarization.voices import KnownVoices
 from transcriber.engine.job import Job, Lane, Outcome
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
 from transcriber.pipeline.passages import Part, Passage, PassageAudio, Passages, audio_of
-from transcriber.pipeline.revision import revise
+from transcriber.pipeline.revision import revise_text_or_speakers
 from transcriber.schema.messages import SkippedRevision
 from transcriber.telemetry import Counters
 
@@ -39,6 +40,10 @@ class FinalsToRevise(Protocol):
     def passage_job(
         self, session: Session, passage: Passage, sound: PassageAudio, settle: Callable[[Job, Outcome], None]
     ) -> Job: ...
+
+    def known_voices(self, session: Session, channel: int) -> KnownVoices: ...
+
+    def note_speakers(self, job: Job) -> None: ...
 
     def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None: ...
 
@@ -64,19 +69,19 @@ class _Waiting:
 class SecondPass:
     """Event loop only."""
 
-    def __init__(self, worker: Worker, output: FinalsToRevise, threshold: float) -> None:
-        """A frame of audio holds speech from ``threshold`` on."""
-        self._worker, self._output, self._threshold = worker, output, threshold
+    def __init__(self, worker: Worker, output: FinalsToRevise, *, voices: bool = False) -> None:
+        """``voices`` are distinguished."""
+        self._worker, self._output, self._voices = worker, output, voices
         self._sessions: dict[Session, list[Passages]] = {}  # by channel
         self._waiting: deque[_Waiting] = deque()
         self._running: _Waiting | None = None
         self._job: Job | None = None  # of that
         self._stopped = False
 
-    def final(self, window: Window, own: Transcript, message_id: str, received_at: datetime) -> None:
-        """A window was published with the words of ``own``."""
+    def final(self, window: Window, own: Transcript, job: Job, message_id: str, received_at: datetime) -> None:
+        """A window was published with the words of ``own``, as ``job`` has them."""
         if not self._stopped:
-            part = Part.of_window(window, own, message_id, self._threshold, received_at)
+            part = Part.of_window(window, own, job, message_id, received_at)
             self._add(window.session, window.channel, self._passages_of(window.session)[window.channel].add(part))
 
     def silence(self, silence: Silence) -> None:
@@ -115,6 +120,8 @@ class SecondPass:
         if self._waiting and not self._running and queue.idle and queue.has_room(Lane.SECOND_PASS):
             one = self._running = self._waiting.popleft()
             one.tries += 1
+            # By now more voices may be known than when it was complete.
+            one.passage = replace(one.passage, known=self._output.known_voices(one.session, one.channel))
             sound = audio_of(one.passage, [part.audio for part in one.passage.parts if part.audio])
             job = self._job = self._output.passage_job(
                 one.session, one.passage, sound, partial(self._answered, one, sound)
@@ -132,7 +139,7 @@ class SecondPass:
 
     def _passages_of(self, session: Session) -> list[Passages]:
         if session not in self._sessions:
-            self._sessions[session] = [Passages(session.rate) for _ in range(session.channels)]
+            self._sessions[session] = [Passages(session.rate, voices=self._voices) for _ in range(session.channels)]
         return self._sessions[session]
 
     def _add(self, session: Session, channel: int, passages: list[Passage]) -> None:
@@ -152,7 +159,8 @@ class SecondPass:
             self._retry(one)
         else:
             self._running = None
-            better = revise(one.passage, outcome, one.session.rate, sound)
+            self._output.note_speakers(job)
+            better = revise_text_or_speakers(one.passage, job, outcome, one.session.rate, sound)
             if isinstance(better, Transcript):
                 self._output.revised(one.session, one.channel, one.passage, job, better)
                 self._output.end_if_complete(one.session)

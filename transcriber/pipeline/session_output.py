@@ -7,6 +7,7 @@ In: events, and transcripts of its windows. Out: its ``status``, ``partial``, ``
 import math
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +19,9 @@ from transcriber.engine.job import Job
 from transcriber.engine.transcript import Transcript
 from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.passages import Passage
+from transcriber.pipeline.revision import published_turns
 from transcriber.pipeline.sinks import MessageSink
+from transcriber.pipeline.speakers import clipped, labels, speaker_of_most, turns_of
 from transcriber.schema.checkpoint import SessionState
 from transcriber.schema.messages import (
     MAX_DETAIL,
@@ -31,9 +34,11 @@ from transcriber.schema.messages import (
     Status,
     StreamState,
     Timing,
+    Turn,
     Word,
     message_id,
 )
+from transcriber.schema.stream_figures import MAX_MISSING
 from transcriber.telemetry import session_traceparent
 
 
@@ -41,7 +46,7 @@ class SessionOutput:
     """Everything that is published of one session goes through here. Event loop only.
 
     Attributes:
-        language: of its windows; None: detected for each speaker.
+        language: as its publisher has set it; None: that of the settings.
         prompt: names and terms that its publisher expects; whisper sees it before the text so far.
         speakers: one for each channel that is transcribed separately, or one for all.
         parent: ``traceparent`` of the latest payload that had one.
@@ -52,6 +57,7 @@ class SessionOutput:
         counted_overlap: frames received twice, as far as they are counted.
         odd_unit: whether a warning was logged that offsets do not count frames.
         noticed: whether a warning was logged about the mixed channels.
+        missing: the latest gaps of frames that were never received: first frame, and how many.
         statuses, unknown_gaps: how many were published; several can have the same frame, and their ids must differ.
     """
 
@@ -59,7 +65,7 @@ class SessionOutput:
         self, stream: str, session: Session, settings: Settings, sink: MessageSink, publisher: MessageSink
     ) -> None:
         """Partials go to ``publisher``, as the next one replaces a lost one; all else to ``sink``."""
-        self.language = settings.language
+        self.language: str | None = None
         self.prompt = ""
         self._settings = settings
         self.speakers = [ChannelState(settings) for _ in range(session.channels)]
@@ -75,6 +81,7 @@ class SessionOutput:
         self._sink, self._publisher = sink, publisher
         self._own_traceparent = session_traceparent(stream, session.id)
         self.statuses = self.unknown_gaps = 0
+        self.missing: deque[tuple[int, int]] = deque(maxlen=MAX_MISSING)
 
     def state(self) -> dict[str, Any]:
         """What another daemon needs to resume, as fields of a ``SessionState``."""
@@ -102,6 +109,8 @@ class SessionOutput:
 
     def gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
         self.unknown_gaps += not gap.frames
+        if gap.frames and gap.outcome is FrameOutcome.LOST:
+            self.missing.append((gap.start_frame, gap.frames))
         self._note_sent(received_at)
         message = GapMessage(
             **self._range(gap.start_frame, gap.frames, received_at),
@@ -125,7 +134,6 @@ class SessionOutput:
         job: Job,
         transcript: Transcript,
         *,
-        model: str,
         received_at: datetime,
         traceparent: str,
         record: Callable[[Timing], None],
@@ -136,11 +144,11 @@ class SessionOutput:
             timing = _timing(job, transcript)
             record(timing)
             self._note_sent(received_at, transcript.text)
-            fields = self._transcribed(window, window.channel, transcript, received_at)
+            fields = self._transcribed(window, window.channel, transcript, received_at, job)
             return Final(
                 **fields,
                 rev=0,
-                model=model,
+                model=job.model,
                 timing=timing,
                 speech_final=window.cut.speech_final,
                 flushed=window.flushed,
@@ -148,45 +156,45 @@ class SessionOutput:
 
         self._sink.put(build, traceparent, channel=window.channel)
 
-    def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage, model: str) -> None:
+    def revision(self, window: Window, job: Job, transcript: Transcript, *, instead: GapMessage) -> None:
         """Text for what was published as a gap."""
         gap_id = message_id(self._stream, self._session.id, instead.start_frame, instead.type, 0, window.channel)
-        fields = self._transcribed(window, window.channel, transcript, instead.received_at) | {
+        fields = self._transcribed(window, window.channel, transcript, instead.received_at, job) | {
             "last_segment": window.number,
             "replaces": (gap_id,),
             "speech_final": window.cut.speech_final,
             "first_seq": instead.first_seq,
             "last_seq": instead.last_seq,
         }
-        self._put_revision(fields, job, transcript, window.channel, model)
+        self._put_revision(fields, job, transcript, window.channel)
 
-    def second_pass(self, passage: Passage, channel: int, job: Job, transcript: Transcript, *, model: str) -> None:
+    def second_pass(self, passage: Passage, channel: int, job: Job, transcript: Transcript) -> None:
         """Better text for several windows; times of ``transcript`` count from the passage's start."""
         last = passage.parts[-1]
-        fields = self._transcribed(passage, channel, transcript, last.received_at or datetime.now(UTC)) | {
+        fields = self._transcribed(
+            passage, channel, transcript, last.received_at or datetime.now(UTC), job, published_turns(passage)
+        ) | {
             "last_segment": last.number,
             "replaces": tuple(part.message_id for part in passage.finals),
             "speech_final": last.over,
             "first_seq": passage.parts[0].first_seq,
             "last_seq": last.last_seq,
         }
-        self._put_revision(fields, job, transcript, channel, model)
+        self._put_revision(fields, job, transcript, channel)
 
-    def _put_revision(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int, model: str) -> None:
+    def _put_revision(self, fields: dict[str, Any], job: Job, transcript: Transcript, channel: int) -> None:
         def build() -> Revision:
-            return Revision(**fields, rev=1, model=model, timing=_timing(job, transcript))
+            return Revision(**fields, rev=1, model=job.model, timing=_timing(job, transcript))
 
         self._sink.put(build, self.parent or self._own_traceparent, 1, channel)
 
-    def partial(
-        self, window: Window, job: Job, transcript: Transcript, *, rev: int, model: str, received_at: datetime
-    ) -> None:
+    def partial(self, window: Window, job: Job, transcript: Transcript, *, rev: int, received_at: datetime) -> None:
         """Text so far; ``window`` is the open one as far as it was transcribed."""
 
         def build() -> Partial:
             self._note_sent(received_at, transcript.text)
-            fields = self._transcribed(window, window.channel, transcript, received_at)
-            return Partial(**fields, rev=rev, model=model, timing=_timing(job, transcript), speech_final=False)
+            fields = self._transcribed(window, window.channel, transcript, received_at, job)
+            return Partial(**fields, rev=rev, model=job.model, timing=_timing(job, transcript), speech_final=False)
 
         self._publisher.put(build, self.parent or self._own_traceparent, rev, window.channel)
 
@@ -222,24 +230,57 @@ class SessionOutput:
         if text.strip():
             self.last_text_at = now
 
+    @property
+    def mixed(self) -> bool:
+        """Whether all who speak are in one channel, where voices may tell who does; a session stays as it began."""
+        return len(self.speakers) == 1
+
     def _label(self, channel: int | None) -> str | None:
         """The channel's ``speaker``, where channels are transcribed separately."""
-        return None if channel is None or len(self.speakers) == 1 else str(channel)
+        return None if channel is None or self.mixed else str(channel)
+
+    def check_silence(self, frame: int) -> None:
+        """Publish ``silent`` when audio has no words for a while, and ``resumed`` when it has again."""
+        quiet_frames = min(speaker.quiet_frames for speaker in self.speakers)
+        silent = quiet_frames >= self._settings.silence_timeout_secs * self._session.rate
+        if silent != self.silent:
+            self.silent = silent
+            self.status("silent" if silent else "resumed", frame)
 
     def _transcribed(
-        self, window: Window | Passage, channel: int, transcript: Transcript, received_at: datetime
+        self,
+        window: Window | Passage,
+        channel: int,
+        transcript: Transcript,
+        received_at: datetime,
+        job: Job,
+        turns_before: tuple[Turn, ...] | None = None,
     ) -> dict[str, Any]:
-        """The fields of text, of a window or of several together."""
+        """The fields of text, of a window or of several together; ``turns_before`` were published, and count where ``job`` has found none."""
+        start_s, rate = window.start_frame / self._session.rate, self._session.rate
+        words, speaker = _words(transcript, start_s), self._label(channel)
+        turns = turns_of(job.speakers, start_s - job.lead_s)
+        turns = turns_before if turns is None else turns
+        if turns is not None:
+            times = [(word.start, word.end) for word in words or ()]
+            before = labels(times, turns_before or ())
+            found = [one or other for one, other in zip(labels(times, turns), before, strict=True)]
+            speaker = speaker_of_most(found)
+            words = words and tuple(
+                word.model_copy(update={"speaker": one}) for word, one in zip(words, found, strict=True)
+            )
+            turns = clipped(turns, start_s, (window.start_frame + window.frames) / rate)
         return self._range(window.start_frame, window.frames, received_at) | {
             "segment": window.number,
             "text": transcript.text,
             "suppressed": transcript.suppressed,
-            "words": _words(transcript, window.start_frame / self._session.rate),
+            "words": words,
             "language": transcript.language,
             "confidence": None if transcript.avg_logprob is None else math.exp(transcript.avg_logprob),
             "avg_logprob": transcript.avg_logprob,
             "no_speech_prob": transcript.no_speech_prob,
-            "speaker": self._label(channel),
+            "speaker": speaker,
+            "turns": turns,
             "captured_at": window.captured_at,
         }
 

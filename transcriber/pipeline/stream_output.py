@@ -17,6 +17,8 @@ from transcriber.audio.headers import AudioHeaders
 from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.stream import Ended, Event, Started
 from transcriber.audio.vad.detector import speech_probability, speech_seconds
+from transcriber.diarization.job_speakers import JobSpeakers, passage_speakers
+from transcriber.diarization.voices import KnownVoices
 from transcriber.engine.job import Job, Lane, Outcome, Settle
 from transcriber.engine.transcript import Transcript
 from transcriber.engine.worker import Worker
@@ -27,7 +29,7 @@ from transcriber.pipeline.session_output import SessionOutput
 from transcriber.pipeline.sinks import MessageSink
 from transcriber.schema.arrival import Arrival
 from transcriber.schema.messages import AnyMessage, StreamState, Timing, message_id
-from transcriber.telemetry import Counters, valid_traceparent
+from transcriber.telemetry import Counters, sampled, valid_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class StreamOutput:
         counters: of the stream. Those of a clip or file are discarded: its reply or results say what is missing, and alerts
             are about streams.
         jobs: counters of jobs, for clips and files as well.
+        settings: of the stream.
         second_pass: transcribes passages again; None: switched off, or not in live mode.
     """
 
@@ -55,14 +58,12 @@ class StreamOutput:
 
         Clips and files have ``options``; without, it is a stream, whose latency is measured.
         """
-        self.name = name
-        self._options = options
+        self.name, self._options = name, options
         self.sessions: dict[Session, SessionOutput] = {}
-        telemetry = runtime.telemetry
+        telemetry, self.settings = runtime.telemetry, runtime.stream(name)
         self.counters = telemetry.counters(name) if options is None else Counters()
         self.jobs = self.counters if options is None else telemetry.counters()
-        self._runtime = runtime
-        self._sink = sink
+        self._runtime, self._sink = runtime, sink
         self.second_pass: SecondPass | None = None
 
     def put(self, build: Callable[[], AnyMessage], traceparent: str, rev: int = 0, channel: int = 0) -> None:
@@ -122,8 +123,9 @@ class StreamOutput:
             refused.settle(refused, worker.queue.full_error(refused.lane))
 
     def started(self, session: Session, headers: AudioHeaders) -> None:
-        self.add(session).status("started", 0)
+        output = self.add(session)
         self.note(session, headers)
+        output.status("started", 0)
 
     def add(self, session: Session) -> SessionOutput:
         """Add ``session``."""
@@ -194,21 +196,23 @@ class StreamOutput:
     def job(self, window: Window, settle: Settle, lane: Lane, arrival: Arrival) -> Job:
         """A job to transcribe ``window``."""
         output, speech = self.sessions[window.session], window.cut.speech
-        speaker = output.speakers[window.channel]
+        settings = self.settings.of(window.policy.changes)
+        speaker, by_voice = output.speakers[window.channel], self._options is None and output.mixed
         return Job(
             stream=(self._options and self._options.requester) or self.name,
             samples=window.cut.samples,
             lead_s=window.cut.lead_s,
-            language=output.language,
+            language=output.language or settings.language,
             settle=settle,
             lane=lane,
             translate=self._options is not None and self._options.translate,
-            vocabulary=output.prompt if self._options is None else self._options.prompt,
+            vocabulary=settings.vocabulary(output.prompt if self._options is None else self._options.prompt),
             prompt=speaker.prompt,
             history=speaker.history,
-            deterministic=self._runtime.settings.durable,
-            speech_s=None if speech is None else speech_seconds(speech, self._runtime.settings.speech_threshold),
+            deterministic=settings.durable,
+            speech_s=None if speech is None else speech_seconds(speech, settings.speech_threshold),
             speech_prob=None if speech is None else speech_probability(speech),
+            speakers=speaker.speakers_of(window, lane, self._runtime.labeller) if by_voice else None,
             arrived_s=arrival.at_s,
         )
 
@@ -231,34 +235,42 @@ class StreamOutput:
             self._note_language(window, outcome)
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
-            own = output.speakers[window.channel].final(window, outcome)
+            self.note_speakers(job)
+            own = output.speakers[window.channel].final(window, outcome, job)
             output.final(
                 window,
                 job,
                 own,
-                model=self._runtime.model.name,
                 received_at=received_at,
                 traceparent=traceparent,
-                record=self._record,
+                record=partial(self._record, traceparent),
             )
-            self._check_silence(session, window.start_frame + window.frames)
+            output.check_silence(window.start_frame + window.frames)
             if self.second_pass:
                 final_id = message_id(self.name, session.id, window.start_frame, "final", 0, window.channel)
-                self.second_pass.final(window, own, final_id, received_at)
+                self.second_pass.final(window, own, job, final_id, received_at)
         else:
             session.account.settle(FrameOutcome.DROPPED, window.start_frame, window.frames, window.channel)
             output.speakers[window.channel].failed(window, outcome.reason)
             self.jobs.jobs_dropped[outcome.reason] += 1
-            lost_s = window.frames / session.rate
-            self._runtime.warnings.warning(
-                outcome.reason, "window not transcribed: %s", outcome, stream=self.name, lost_s=lost_s
-            )
+            about: dict[str, object] = {"stream": self.name, "lost_s": window.frames / session.rate}
+            if sampled(traceparent):
+                about["traceparent"] = traceparent
+            self._runtime.warnings.warning(outcome.reason, "window not transcribed: %s", outcome, **about)
             place = window.start_frame, window.frames
             gap = Gap(
                 session, *place, outcome.reason, window.places, window.channel, str(outcome), flushed=window.flushed
             )
             self._publish_gap(gap, received_at, traceparent)
         self.end_if_complete(session)
+
+    def note_speakers(self, job: Job) -> None:
+        """Count, and warn, that the speakers of a window or passage were not looked for, or not found."""
+        if isinstance(job.speakers, JobSpeakers) and (why := job.speakers.left_out):
+            self.counters.speakers_left_out[why] += 1
+            if why == "failed":
+                error = job.speakers.error
+                self._runtime.warnings.warning("speakers", "who speaks was not found: %s", error, stream=self.name)
 
     def _note_language(self, window: Window, transcript: Transcript) -> None:
         """Count and log that a speaker's detected language changed."""
@@ -284,7 +296,7 @@ class StreamOutput:
         session.account.settle(FrameOutcome.SILENT, silence.start_frame, silence.frames, silence.channel)
         output.speakers[silence.channel].silence(silence.start_frame, silence.frames)
         output.silence(silence, received_at)
-        self._check_silence(session, silence.start_frame + silence.frames)
+        output.check_silence(silence.start_frame + silence.frames)
         if self.second_pass:
             self.second_pass.silence(silence)
 
@@ -307,29 +319,34 @@ class StreamOutput:
 
     def passage_job(self, session: Session, passage: Passage, sound: PassageAudio, settle: Settle) -> Job:
         """A job to transcribe a passage again."""
-        output = self.sessions[session]
+        output, labeller = self.sessions[session], self._runtime.labeller
         return Job(
             stream=self.name,
             samples=sound.samples,
             lead_s=sound.lead_s,
-            language=passage.language or output.language,
+            language=passage.language or output.language or self.settings.now.language,
             settle=settle,
             lane=Lane.SECOND_PASS,
-            vocabulary=output.prompt,
+            vocabulary=self.settings.now.vocabulary(output.prompt),
             deterministic=True,
             speech_s=sound.speech_s,
             speech_prob=sound.speech_prob,
+            speakers=passage_speakers(labeller, sound.samples, passage.known) if labeller and output.mixed else None,
             arrived_s=time.monotonic(),
         )
+
+    def known_voices(self, session: Session, channel: int) -> KnownVoices:
+        """As of the last window that was published."""
+        return self.sessions[session].speakers[channel].known
 
     def revised(self, session: Session, channel: int, passage: Passage, job: Job, transcript: Transcript) -> None:
         """Publish a revision of a passage."""
         self.counters.revisions += 1
-        self.sessions[session].second_pass(passage, channel, job, transcript, model=self._runtime.model.name)
+        self.sessions[session].second_pass(passage, channel, job, transcript)
 
     def request_partials(self, session: Session, worker: Worker, arrival: Arrival) -> None:
         """Ask for partials of the open windows, while the worker is idle."""
-        interval_s = self._runtime.settings.partial_interval_secs
+        interval_s = self.settings.now.partial_interval_secs
         if not interval_s or not worker.queue.idle:
             return
         for channel, speaker in enumerate(self.sessions[session].speakers):
@@ -351,16 +368,7 @@ class StreamOutput:
         speaker = output.speakers[window.channel]
         if isinstance(outcome, Transcript) and (shown := speaker.partial(window, outcome)):
             self.counters.partials += 1
-            output.partial(window, job, shown, rev=speaker.rev, model=self._runtime.model.name, received_at=received_at)
-
-    def _check_silence(self, session: Session, frame: int) -> None:
-        """Publish ``silent`` when audio has no words for a while, and ``resumed`` when it has again."""
-        output = self.sessions[session]
-        quiet_frames = min(speaker.quiet_frames for speaker in output.speakers)
-        silent = quiet_frames >= self._runtime.settings.silence_timeout_secs * session.rate
-        if silent != output.silent:
-            output.silent = silent
-            output.status("silent" if silent else "resumed", frame)
+            output.partial(window, job, shown, rev=speaker.rev, received_at=received_at)
 
     def _publish_gap(self, gap: Gap, received_at: datetime, traceparent: str | None = None) -> None:
         output = self.sessions[gap.session]
@@ -372,7 +380,7 @@ class StreamOutput:
         if self.second_pass and not gap.bridged:
             self.second_pass.gap(gap)
 
-    def _record(self, timing: Timing) -> None:
+    def _record(self, traceparent: str, timing: Timing) -> None:
         if self._options is not None:
             return
         self._runtime.telemetry.record_job(
@@ -380,6 +388,7 @@ class StreamOutput:
             queue_ms=timing.queue_ms,
             processing_ms=timing.processing_ms,
             end_to_end_ms=timing.end_to_end_ms,
+            traceparent=traceparent,
         )
 
     def end_if_complete(self, session: Session) -> None:

@@ -13,7 +13,7 @@ from transcriber.audio.resampler import TARGET_SAMPLE_RATE
 from transcriber.audio.session import Session
 from transcriber.pipeline.ingest import Served
 from transcriber.pipeline.session_output import SessionOutput
-from transcriber.schema.stream_figures import StreamFigure
+from transcriber.schema.stream_figures import Missing, StreamFigure
 
 KEPT_S = 60.0
 """Seconds for which the last session of a stream is still reported after its end."""
@@ -66,6 +66,8 @@ class StreamWatch:
             state="ended" if session.closed else output.shown_state,
             rate=session.rate,
             received_frames=session.received,
+            next_offset=_offset(session, session.clock),
+            missing=tuple(_missing(session, *lost) for lost in output.missing),
             level_dbfs=None if session.closed else self._level(name, session),
             speaking=any(speaking) and not session.closed if speaking else None,
             last_text_at=output.last_text_at,
@@ -80,6 +82,15 @@ class StreamWatch:
         if levels := [dbfs(float(np.mean(np.square(one)))) for one in latest if len(one)]:
             self._levels[key] = max(levels)
         return self._levels.get(key)
+
+
+def _offset(session: Session, frame: int) -> int | None:
+    return None if session.offsets is None else session.offsets.at(frame)
+
+
+def _missing(session: Session, start_frame: int, frames: int) -> Missing:
+    offset = _offset(session, start_frame)
+    return Missing(offset=start_frame if offset is None else offset, frames=frames)
 
 
 def dbfs(power: float) -> float:

@@ -9,8 +9,10 @@ decides where the text does not.
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 MAX_APART_S = 3.0
@@ -60,6 +62,11 @@ class PlacedWord(NamedTuple):
     @property
     def middle_s(self) -> float:
         return (self.start_s + self.end_s) / 2
+
+
+def whole_words(words: Iterable[PlacedWord]) -> list[list[PlacedWord]]:
+    """The parts of each word, one unless it is written without spaces."""
+    return [list(parts) for _, parts in groupby(words, attrgetter("of"))]
 
 
 def same_word(one: str, other: str) -> bool:

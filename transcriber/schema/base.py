@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Seconds = Annotated[float, Field(ge=0)]
 Milliseconds = Annotated[float, Field(ge=0)]
@@ -30,3 +30,10 @@ class StateModel(BaseModel):
     """Part of a checkpoint: read by daemons only, perhaps of another version, so unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra=_all_required_no_other)
+
+
+def first_line(error: ValidationError) -> str:
+    """The first thing that is wrong with a payload, and where."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -1,6 +1,8 @@
 """The state of a stream that a stored message carries for the daemon that resumes, as pydantic models. Plain data; no I/O."""
 
-from pydantic import AwareDatetime, Field
+from base64 import b64decode
+
+from pydantic import AwareDatetime, Field, field_validator
 
 from transcriber.schema.base import Frames, StateModel
 
@@ -14,6 +16,9 @@ class PlaceState(StateModel):
     number: int = Field(ge=0, description="of its next window")
     goes_on: bool = Field(False, description="whether the last words before it were left to it")
     follows: bool = Field(False, description="whether the window before it was cut in the middle of speech")
+    settings: dict[str, bool | int | float | str | None] = Field(
+        {}, description="live settings of that window, where they are not the environment's"
+    )
 
 
 class WrittenState(StateModel):
@@ -40,12 +45,27 @@ class SpokenState(StateModel):
     speech_s: float = Field(0.0, ge=0, description="seconds of speech that these are based on, while not sure")
 
 
+class VoiceState(StateModel):
+    """A voice that a session has shown."""
+
+    vector: str = Field(description="its direction: 192 float16, little-endian, in base64")
+    weight_s: float = Field(ge=0, allow_inf_nan=False, description="seconds of speech that it is taken from")
+
+    @field_validator("vector")
+    @classmethod
+    def _is_base64(cls, vector: str) -> str:
+        """A checkpoint that cannot be read is none; one whose voices cannot be decoded later would stop its stream."""
+        b64decode(vector, validate=True)
+        return vector
+
+
 class SpeakerState(StateModel):
-    """The state of one speaker between windows."""
+    """The state of one speaker, or of all together, between windows."""
 
     said: str = Field(description="prompt for the next window")
     written: WrittenState
     spoken: SpokenState = SpokenState()
+    voices: tuple[VoiceState, ...] = Field((), description="in the order of their labels")
 
 
 class AccountState(StateModel):

@@ -1,6 +1,6 @@
 """File jobs: submission, cancellation, answer and record. Plain data; no I/O.
 
-One JSON object each: the requests to ``transcriber.submit`` and ``transcriber.cancel``, their answer, and the record of a job, which
+One JSON object each: the requests to ``transcriber.submit``, ``transcriber.submit.urgent`` and ``transcriber.cancel``, their answer, and the record of a job, which
 is also its audit record once it has ended.
 """
 
@@ -20,6 +20,9 @@ RESULT_FORMS = ("json", "srt", "vtt", "txt")
 """Each result is the object ``<job>.<form>``."""
 
 _FILE_CHARS = 200
+
+_NEWER = frozenset({"urgent", "traceparent"})
+"""Fields of a record that earlier versions refuse."""
 
 WINDOWS_FOR_AN_ATTEMPT = 10
 """So many completed windows offset a failed attempt."""
@@ -67,7 +70,7 @@ class _Model(BaseModel):
 
 
 class Submission(_Model):
-    """Request to ``transcriber.submit``. The same ``job`` again is the same job, not another."""
+    """Request to ``transcriber.submit``, or to ``transcriber.submit.urgent``. The same ``job`` again is the same job, not another."""
 
     job: JobId = Field(default_factory=new_job_id, description="id of the job; absent: a new one")
     object: str = Field(min_length=1, max_length=1000, description="name in the bucket AUDIO_FILES")
@@ -95,12 +98,19 @@ class Answer(_Model):
 
 
 class JobRecord(_Model):
-    """The state of a job; stored at each change, and kept as audit record when it has ended."""
+    """The state of a job; stored at each change, and kept as audit record when it has ended.
+
+    Fields that are not known are ignored: a newer version may have written them.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     submission: Submission
     state: JobState
     size: int = Field(ge=0, description="bytes of the file")
     digest: str = Field(description="of the file, as the object store has it: `SHA-256=...`")
+    urgent: bool = Field(False, description="whether it runs before jobs that are not")
+    traceparent: str | None = Field(None, description="W3C trace context of the submission; null: it had none")
     submitted_at: AwareDatetime
     started_at: AwareDatetime | None = None
     ended_at: AwareDatetime | None = None
@@ -126,6 +136,10 @@ class JobRecord(_Model):
     def line(self) -> str:
         """The job's id, its state and its error, in one line."""
         return f"{self.submission.job} {self.state}{f': {self.error}' if self.error else ''}"
+
+    def stored(self) -> bytes:
+        """As it is stored: an earlier version can read what does not need a newer one."""
+        return self.model_dump_json(exclude={name for name in _NEWER if not getattr(self, name)}).encode()
 
     def next_attempt(self, done_s: float, window_s: float) -> int:
         """``attempts`` if it is started now, with the text of ``done_s`` stored, in windows of ``window_s``.

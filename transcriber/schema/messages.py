@@ -48,8 +48,8 @@ MAX_HELD_BACK = 20
 Speaker = Annotated[
     str | None,
     Field(
-        description="channel, from `0`, with `SPEAKERS=channels`; in the result of a file also a voice, from `A`;"
-        " null: all, or not distinguished"
+        description="channel, from `0`, with `SPEAKERS=channels`; a voice, from `A`, with `SPEAKERS=voices`, then of text the one"
+        " that most of its words have; null: all, or not distinguished"
     ),
 ]
 
@@ -63,6 +63,15 @@ class Word(MessageModel):
     start: Seconds = Field(description="seconds from the session's start")
     end: Seconds = Field(description="seconds from the session's start")
     confidence: Probability | None
+    speaker: str | None = Field(None, description="its voice, from `A`; null: not distinguished by voice")
+
+
+class Turn(MessageModel):
+    """One stretch of one speaker, by voice."""
+
+    speaker: str = Field(description="from `A`")
+    start: Seconds = Field(description="seconds from the session's start")
+    end: Seconds = Field(description="seconds from the session's start")
 
 
 class HeldBack(MessageModel):
@@ -133,6 +142,11 @@ class Transcribed(Message):
     )
     speech_final: bool = Field(description="speech had ended when the window was closed")
     speaker: Speaker
+    turns: tuple[Turn, ...] | None = Field(
+        None,
+        description="who speaks when in the range, by voice, in order of their starts; those of two overlap where both speak;"
+        " null: a partial, or voices are not distinguished, or it was not found",
+    )
     model: str
     timing: Timing
     captured_at: AwareDatetime | None = Field(description="capture time of the first frame, from `Audio-Time`")

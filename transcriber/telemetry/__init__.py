@@ -1,27 +1,29 @@
 """All metrics and spans, and their export.
 
-In: counts and times from the event loop. Out: OTLP metrics and traces as ``OTEL_*`` says, and the same metrics as
-one message for NATS. Without an endpoint nothing is exported and OpenTelemetry is not imported.
+In: counts and times from the event loop. Out: OTLP metrics, traces and errors, and ``/metrics``, as ``OTEL_*`` says, and the
+same metrics as one message for NATS. Unless something is exported OpenTelemetry is not imported.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from threading import Thread
-from typing import TYPE_CHECKING, Unpack
+from functools import partial
+from typing import Unpack
 
 from transcriber.config import Settings
-from transcriber.engine.job import Job
-from transcriber.errors import ConfigError
+from transcriber.engine.job import Device, Job
+from transcriber.gpu.nvml import Card
 from transcriber.schema.messages import Latency, Metrics
-from transcriber.telemetry.environment import read_signal
-from transcriber.telemetry.figures import Counters, Figures, Readings
-from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS, Instrument
-from transcriber.telemetry.traceparent import session_traceparent, valid_traceparent
-
-if TYPE_CHECKING:
-    from transcriber.telemetry.otlp import MetricExport, TraceExport
+from transcriber.telemetry.card_watch import CardWatch
+from transcriber.telemetry.exports import Exports
+from transcriber.telemetry.figures import LABELS, Counters, Figures, Readings
+from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS, Instrument, Points
+from transcriber.telemetry.traceparent import (
+    current_traceparent,
+    sampled,
+    session_traceparent,
+    valid_traceparent,
+)
 
 __all__ = [
     "BOUNDS_MS",
@@ -29,11 +31,11 @@ __all__ = [
     "Counters",
     "Instrument",
     "Telemetry",
+    "current_traceparent",
+    "sampled",
     "session_traceparent",
     "valid_traceparent",
 ]
-
-log = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -44,37 +46,26 @@ class Telemetry:
 
     Raises:
         ConfigError: a variable of OpenTelemetry has a value that is not allowed.
+        PortError: the port of ``/metrics`` cannot be opened.
     """
 
     def __init__(self, settings: Settings, instance: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._metrics_signal = read_signal("METRICS", default="otlp")
-        self._traces_signal = read_signal("TRACES", default="none")
+        self._exports = Exports("transcriber", instance)
         self._settings, self.instance = settings, instance
         self._figures = Figures(per_stream=settings.metrics_per_stream, clock=clock)
         self._busy = self._figures.busy_fraction()
-        self._metrics: MetricExport | None = None
-        self._traces: TraceExport | None = None
 
     def start(self) -> None:
-        """Start the exporters.
+        """Start the exporters of metrics and spans; that of errors has been there from the first on.
 
         Raises:
             ConfigError: OpenTelemetry refuses one of its variables.
         """
-        exporters = {"metrics": self._metrics_signal.exporter, "traces": self._traces_signal.exporter}
-        if set(exporters.values()) == {"none"}:
-            return
-        from transcriber.telemetry import otlp  # noqa: PLC0415 - the SDK takes time and memory: only when it is used
 
-        resource = otlp.make_resource(self.instance)
-        try:
-            if exporters["metrics"] != "none":
-                self._metrics = otlp.MetricExport(self._figures, self._metrics_signal, resource)
-            if exporters["traces"] != "none":
-                self._traces = otlp.TraceExport(self._traces_signal, resource, self._settings.audio_subject)
-        except ValueError as error:
-            raise ConfigError(f"OpenTelemetry refuses its environment (OTEL_*): {error}") from None
-        log.info("telemetry is exported", extra=exporters)
+        def points() -> Points:
+            return partial(self._figures.points, busy=self._figures.busy_fraction())
+
+        self._exports.start(INSTRUMENTS, points, self._settings.audio_subject)
 
     def counters(self, stream: str | None = None) -> Counters:
         """The counters of ``stream``; without one, of what belongs to no stream.
@@ -88,24 +79,43 @@ class Telemetry:
         """Set the sources of the gauges; one without a source is 0."""
         self._figures.observe(**readings)
 
-    def record_job(self, stream: str, *, queue_ms: float, processing_ms: float, end_to_end_ms: float) -> None:
-        """Record the times of a finished job."""
-        for key, value_ms in (
-            ("queue_latency_ms", queue_ms),
-            ("processing_latency_ms", processing_ms),
-            ("end_to_end_latency_ms", end_to_end_ms),
-        ):
+    def observe_device(self, read: Callable[[], Device]) -> None:
+        """Set the source of what whisper runs on; it is called on any thread."""
+        self._figures.device = read
+
+    def observe_model(self, read: Callable[[], str]) -> None:
+        """Set the source of the name of the model that is loaded; it is called on any thread."""
+        self._figures.model = read
+
+    def watch_card(self, open_card: Callable[[], Card]) -> None:
+        """Read the figures of a GPU from now on; ``open_card`` is called on the thread that reads them."""
+        self._figures.card = CardWatch(open_card)
+
+    def record_job(
+        self,
+        stream: str,
+        *,
+        queue_ms: float,
+        processing_ms: float,
+        end_to_end_ms: float,
+        traceparent: str | None = None,
+    ) -> None:
+        """Record the times of a finished job; ``traceparent`` is of its span, for exemplars."""
+        times_ms = {
+            "queue_latency_ms": queue_ms,
+            "processing_latency_ms": processing_ms,
+            "end_to_end_latency_ms": end_to_end_ms,
+        }
+        for key, value_ms in times_ms.items():
             self._figures.latencies[key].record(value_ms)
-            if self._metrics:
-                self._metrics.record(key, value_ms, stream)
+        self._exports.record(times_ms, self._figures.attributes(stream), traceparent)
 
     def record_request(self, code: str, latency_ms: float) -> None:
-        """Count an answered request; record its latency if it returned text."""
+        """Count an answered request; record its latency if it returned text. Called in the request's task."""
         self._figures.counters(None).requests[code] += 1
         if code == "200":
             self._figures.latencies["request_latency_ms"].record(latency_ms)
-            if self._metrics:
-                self._metrics.record("request_latency_ms", latency_ms, "")
+            self._exports.record({"request_latency_ms": latency_ms}, {}, current_traceparent.get())
 
     def job_span(
         self, job: Job, *, session: str, message_id: str, error: str | None = None, parent: str | None = None
@@ -123,50 +133,33 @@ class Telemetry:
         Returns:
             The ``traceparent`` to publish; without tracing the parent's, or the session's own.
         """
-        if self._traces:
-            return self._traces.job_span(job, session=session, message_id=message_id, error=error, parent=parent)
+        if self._exports.traces:
+            return self._exports.traces.job_span(
+                job, session=session, message_id=message_id, error=error, parent=parent
+            )
         return parent or session_traceparent(job.stream, session)
 
     def snapshot(self) -> Metrics:
-        """All metrics at this moment, for NATS; summed over streams."""
+        """All metrics at this moment, for NATS; summed over streams. What is not known is left out."""
         figures: dict[str, int | float | Latency | dict[str, int]] = {}
         for i in INSTRUMENTS:
             if i.kind == "histogram":
                 figures[i.name] = self._figures.latencies[i.key].summary()
-            else:
-                figures[i.name] = _add_up(list(self._figures.points(i.key, self._busy)))
+            elif points := list(self._figures.points(i.key, self._busy)):
+                figures[i.name] = _add_up(points, LABELS.get(i.key, "reason"))
         return Metrics(instance=self.instance, at=datetime.now(UTC), metrics=figures)
 
     def shutdown(self, timeout_s: float) -> bool:
-        """Flush the exporters. Blocks for at most about ``timeout_s`` seconds.
-
-        An unreachable collector would delay the SDK's own shutdown by many seconds.
-
-        Returns:
-            Whether the exporters ended in time.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        exports = [export for export in (self._metrics, self._traces) if export]
-        self._metrics = self._traces = None
-        threads = [Thread(target=export.shutdown, name="telemetry-shutdown", daemon=True) for export in exports]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline_s - time.monotonic()))
-        late = [export for export, thread in zip(exports, threads, strict=True) if thread.is_alive()]
-        if late:
-            # Threads left behind must not write to stderr while the interpreter ends.
-            logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
-            log.warning("the collector did not take the last figures within %.1f s", timeout_s)
-        for export in late:
-            export.abandon()
-        return not late
+        """Flush the exporters; blocks for at most about ``timeout_s``. Returns whether they ended in time."""
+        if self._figures.card:
+            self._figures.card.close()
+        return self._exports.shutdown(timeout_s)
 
 
-def _add_up(points: list[tuple[float, dict[str, str]]]) -> float | dict[str, int]:
-    """The sum over streams; by reason, code or outcome, where there is one."""
+def _add_up(points: list[tuple[float, dict[str, str]]], label: str) -> float | dict[str, int]:
+    """The sum over streams; by the attribute ``label``, where there is one."""
     by_label: dict[str, int] = {}
     for value, attributes in points:
-        for label in (label for name, label in attributes.items() if name != "stream"):
-            by_label[label] = by_label.get(label, 0) + int(value)
+        if label in attributes:
+            by_label[attributes[label]] = by_label.get(attributes[label], 0) + int(value)
     return by_label or sum(value for value, _ in points)

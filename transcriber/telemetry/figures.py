@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack, get_args
 
 from transcriber.audio.codecs.pcm_payload import IgnoredReason
+from transcriber.engine.job import CPU, Device
+from transcriber.schema.admin import SwapOutcome
 from transcriber.schema.messages import GapReason, Latency, SkippedRevision, Suppressed
+from transcriber.telemetry.card_watch import CARD_FIGURES, CardWatch
 from transcriber.telemetry.instruments import BOUNDS_MS, INSTRUMENTS
 
 MAX_STREAM_SERIES = 300
@@ -15,8 +18,8 @@ MAX_STREAM_SERIES = 300
 REQUEST_CODES = ("200", "400", "413", "429", "500", "503", "504", "none")
 """Codes of answers to requests; ``none`` was sent without a reply subject."""
 
-LABELS = {"requests": "code", "files": "outcome"}
-"""The attribute of a counter's series, where it is not ``reason``."""
+LABELS = {"requests": "code", "files": "outcome", "model_swaps": "outcome", "device": "device", "model": "model"}
+"""The attribute that tells series of an instrument apart, where it is not ``reason``."""
 
 Reading = Callable[[], float]
 
@@ -25,7 +28,7 @@ class Readings(TypedDict, total=False):
     """Sources of gauges and of counters kept elsewhere. Also called on the exporter's thread: each may only read a number.
 
     ``queue_resized``, ``nats_reconnects``, ``messages_malformed``, ``messages_unsent``,
-    ``consumer_resets`` and ``busy_s`` (seconds of all workers, running jobs included) only grow.
+    ``consumer_resets``, ``engine_restarts``, ``config_changes`` and ``busy_s`` (seconds of all workers, running jobs included) only grow.
     """
 
     queue_depth: Reading
@@ -44,6 +47,9 @@ class Readings(TypedDict, total=False):
     workers: Reading
     files_running: Reading
     rtf: Reading
+    engine_restarts: Reading
+    config_changes: Reading
+    config_refused: Reading
 
 
 @dataclass(slots=True)
@@ -68,6 +74,8 @@ class Counters:
     publish_retries: int = 0
     revisions: int = 0
     revisions_left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(SkippedRevision), 0))
+    speakers_left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("busy", "failed"), 0))
+    model_swaps: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(SwapOutcome), 0))
     jobs_enqueued: int = 0
     jobs_redone: int = 0
     jobs_shortened: int = 0
@@ -127,7 +135,13 @@ class BusyFraction:
 
 
 class Figures:
-    """Everything in ``INSTRUMENTS``. Written on the event loop; ``points`` may be read from any thread."""
+    """Everything in ``INSTRUMENTS``. Written on the event loop; ``points`` may be read from any thread.
+
+    Attributes:
+        device: source of what whisper runs on.
+        model: source of the name of the model that is loaded; empty: none yet.
+        card: the GPU that is watched, if any.
+    """
 
     def __init__(self, *, per_stream: bool, clock: Callable[[], float]) -> None:
         self.latencies = {i.key: LatencyHistogram() for i in INSTRUMENTS if i.kind == "histogram"}
@@ -135,6 +149,9 @@ class Figures:
         self._shared = Counters()
         self._streams: dict[str, Counters] = {}
         self._readings: Readings = {}
+        self.device: Callable[[], Device] = lambda: CPU
+        self.model: Callable[[], str] = str
+        self.card: CardWatch | None = None
 
     def counters(self, stream: str | None) -> Counters:
         """The counters of ``stream``, or the shared ones: without a stream, by default, and beyond the limit.
@@ -159,9 +176,18 @@ class Figures:
         return BusyFraction(self._readings, self._clock)
 
     def points(self, key: str, busy: BusyFraction) -> Iterator[tuple[float, dict[str, str]]]:
-        """Values and attributes of one counter or gauge at this moment; ``busy`` is the reader's."""
+        """Values and attributes of one counter or gauge at this moment; ``busy`` is the reader's. None of what is not known."""
         if key == "worker_busy":
             yield busy(), {}
+        elif key == "device":
+            device = self.device()
+            attributes = {"device": device.name, "description": device.description, "reason": device.reason}
+            yield 1, {name: value for name, value in attributes.items() if value}
+        elif key == "model":
+            if name := self.model():
+                yield 1, {"model": name}
+        elif key in CARD_FIGURES:
+            yield from self.card.points(key) if self.card else ()
         elif key not in Counters.__slots__:
             yield _read(self._readings, key), {}
         else:

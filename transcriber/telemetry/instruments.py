@@ -1,7 +1,11 @@
-"""All metrics: name, kind, unit and description of each."""
+"""All metrics, of daemons and of gateways: name, kind, unit and description of each."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
+
+Points = Callable[[str], Iterable[tuple[float, dict[str, str]]]]
+"""Values and attributes of the instrument with this key, no histogram, at this moment; called from any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +14,12 @@ class Instrument:
 
     Attributes:
         name: as OpenTelemetry knows it; in Prometheus the dots are underscores, and counters end in ``_total``.
-        kind: counters only grow; gauges are a value of this moment.
+        kind: counters only grow; gauges are a value of this moment; an up-down counter is a gauge that adds up over processes.
         unit: UCUM. ``{...}`` and ``""`` leave the name in Prometheus alone; ``1`` would add ``_ratio`` to it.
     """
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge", "histogram", "up-down counter"]
     unit: str
     description: str
 
@@ -57,6 +61,20 @@ INSTRUMENTS = (
     Instrument("transcriber.processing.latency_ms", "histogram", "ms", "inside whisper calls"),
     Instrument("transcriber.end_to_end.latency_ms", "histogram", "ms", "from the last payload to the NATS client"),
     Instrument(
+        "transcriber.device",
+        "gauge",
+        "",
+        "1 of the `device` that whisper runs on, `cpu` or `cuda:0`, with the card's name (`description`); where it is the CPU and a GPU"
+        " was wanted, or there is a driver of one, the `reason`. With several processes, the CPU if one of them runs on it",
+    ),
+    Instrument("transcriber.model", "gauge", "", "1 of the `model` that is loaded"),
+    Instrument(
+        "transcriber.model.swaps",
+        "counter",
+        "{swap}",
+        "swaps of the model, by outcome: `swapped`, `unchanged`, `refused`, `failed`",
+    ),
+    Instrument(
         "transcriber.worker.busy", "gauge", "", "fraction of the interval that the workers spent on jobs, 0 to 1"
     ),
     Instrument("transcriber.chunks.received", "counter", "{chunk}", "payloads received"),
@@ -69,6 +87,12 @@ INSTRUMENTS = (
     Instrument("transcriber.buffer.size", "gauge", "{sample}", "16 kHz samples in the open windows"),
     Instrument(
         "transcriber.rtf", "gauge", "", "time of a job over that of a whole window: the median of the last seven"
+    ),
+    Instrument(
+        "transcriber.engine.restarts",
+        "counter",
+        "{restart}",
+        "times a process of whisper died and was started again, with `WHISPER_PROCESSES`",
     ),
     Instrument("transcriber.streams.active", "gauge", "{stream}", "streams with an open session"),
     Instrument(
@@ -100,6 +124,15 @@ INSTRUMENTS = (
         "transcriber.consumer.resets", "counter", "{reset}", "times a consumer was reset to the last published text"
     ),
     Instrument(
+        "transcriber.config.changes", "counter", "{change}", "live settings that changed, of this daemon or of streams"
+    ),
+    Instrument(
+        "transcriber.config.refused",
+        "gauge",
+        "{key}",
+        "keys of live settings whose latest value is refused, and 1 more while bucket or file cannot be read",
+    ),
+    Instrument(
         "transcriber.requests", "counter", "{request}", "requests answered, by code; `none`: without a reply subject"
     ),
     Instrument("transcriber.request.latency_ms", "histogram", "ms", "from a request's arrival to its text"),
@@ -109,7 +142,61 @@ INSTRUMENTS = (
         "transcriber.revisions", "counter", "{message}", "revisions published, which replace earlier text or a gap"
     ),
     Instrument("transcriber.revisions.left_out", "counter", "{passage}", "second passes without a revision, by reason"),
+    Instrument(
+        "transcriber.speakers.left_out",
+        "counter",
+        "{window}",
+        "windows and passages of a second pass of which it was not found who speaks, with `SPEAKERS=voices`, by reason: the queue"
+        " was more than half full, or the daemon was stopped (`busy`); an error (`failed`)",
+    ),
+    Instrument(
+        "transcriber.device.utilization",
+        "gauge",
+        "",
+        "of the GPU: share of about the last second in which a kernel ran, 0 to 1; not of a MIG instance",
+    ),
+    Instrument("transcriber.device.memory.used", "gauge", "By", "of the GPU, by all processes"),
+    Instrument("transcriber.device.memory.total", "gauge", "By", "of the GPU, or of the MIG instance"),
+    Instrument("transcriber.device.temperature", "gauge", "Cel", "of the GPU"),
+    Instrument("transcriber.device.power", "gauge", "W", "of the GPU"),
+)
+
+GATEWAY_INSTRUMENTS = (
+    Instrument(
+        "http.server.request.duration",
+        "histogram",
+        "s",
+        "of requests, by method, route and status; of a WebSocket its handshake",
+    ),
+    Instrument(
+        "http.server.active_requests", "up-down counter", "{request}", "requests that are being answered, by method"
+    ),
+    Instrument(
+        "transcriber.gateway.connections", "gauge", "{connection}", "open WebSockets and event streams, by kind"
+    ),
+    Instrument(
+        "transcriber.gateway.readers.dropped",
+        "counter",
+        "{reader}",
+        "slow readers dropped, by reason: `queue`, too much waited; `time`, nothing was taken, of events or Realtime for 10 s,"
+        " of another WebSocket for 15 s",
+    ),
+    Instrument("transcriber.gateway.refusals", "counter", "{request}", "requests refused or failed, by reason"),
+    Instrument("transcriber.gateway.received", "counter", "By", "bytes of bodies and of WebSocket messages, by kind"),
+    Instrument("transcriber.gateway.jobs", "counter", "{job}", "uploads that were submitted as jobs"),
+    Instrument(
+        "transcriber.gateway.sessions.resumed",
+        "counter",
+        "{session}",
+        "sessions of audio that went on after a reconnect, by mode",
+    ),
 )
 
 # The SDK's own bounds end at 10 s. 25 s is 1.25 x L_max, the threshold of the latency alert.
 BOUNDS_MS = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 25_000, 30_000, 60_000)
+
+BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0)
+"""OpenTelemetry's for HTTP, and those of requests that wait for whisper."""
+
+BOUNDS = {"ms": BOUNDS_MS, "s": BOUNDS_S}
+"""Of histograms, by their unit."""

@@ -1,4 +1,4 @@
-"""Captions as lines. In: messages, a stream to write to. Out: a line a message; on a terminal also partials, in place below them."""
+"""Captions as lines. In: messages, a stream to write to. Out: a line a message and speaker; on a terminal also partials, in place below them."""
 
 from types import TracebackType
 from typing import Self, TextIO
@@ -8,8 +8,9 @@ from rich.live import Live
 from rich.text import Text
 
 from transcriber.schema.messages import AnyMessage, End, Final, Gap, Partial, Silence, Status
-from transcriber.text.captions import Line, partial_line, text_line
+from transcriber.text.captions import Line, partial_line, text_lines
 from transcriber.text.lines import columns, wrapped
+from transcriber.text.phrases import channel_of
 
 _MOST_INDENT = 0.5
 """Of the terminal's width; where the head of a line takes more, the rest of the line is indented by ``_LEAST_INDENT``."""
@@ -20,8 +21,8 @@ _FEWEST_COLUMNS = 10
 class CaptionLines:
     """Captions on ``out`` while the ``with`` block lasts, and after it.
 
-    On a terminal lines wrap at words, and the newest partial of each speaker stays below them until its window's text replaces
-    it; elsewhere a line is what ``text_line`` makes of a message. One thread.
+    On a terminal lines wrap at words, and the newest partial of each channel stays below them until its window's text replaces
+    it; elsewhere lines are what ``text_lines`` makes of a message. One thread.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -42,11 +43,10 @@ class CaptionLines:
 
     def show(self, message: AnyMessage) -> None:
         """Write what there is to show of one message."""
-        line = text_line(message)
+        lines = text_lines(message)
         if not self._on_terminal:
-            if line:
-                self._out.write(line.text + "\n")
-                self._out.flush()
+            self._out.writelines(line.text + "\n" for line in lines)
+            self._out.flush()
             return
         if self._replace(message) and self._live:
             if self._partials:
@@ -54,7 +54,7 @@ class CaptionLines:
             else:
                 self._live.stop()
                 self._live = None
-        if line:
+        for line in lines:
             self._console.print(self._on_screen(line), soft_wrap=True)
         if isinstance(message, Partial) and self._live is None:
             # No auto-refresh: that would be a thread. Not sooner: an empty one takes a line.
@@ -67,10 +67,10 @@ class CaptionLines:
         """Keep a partial, or forget those that ``message`` replaces; whether the partials have changed."""
         match message:
             case Partial():
-                self._partials[message.stream, message.speaker] = message
+                self._partials[message.stream, channel_of(message.speaker)] = message
                 return True
             case Final() | Silence() | Gap():
-                key = message.stream, message.speaker
+                key = message.stream, channel_of(message.speaker)
                 shown = self._partials.get(key)
                 # A window's silence may come before the text of an earlier one: only what it covers is replaced.
                 over = shown is not None and (

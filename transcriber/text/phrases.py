@@ -1,8 +1,8 @@
 """Text in readable pieces, in order of time. In: transcript messages of one session. Out: phrases; no I/O.
 
 A window of 25 s is too long for a caption: its text is split at the ends of sentences and at pauses, by the times of its
-words; without these, its time is divided by characters. A gap, or another speaker's text, may arrive before an earlier text and
-waits for it.
+words, and where the speaker changes; without these, its time is divided by characters. A gap, or another channel's text, may
+arrive before an earlier text and waits for it.
 """
 
 import heapq
@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from transcriber.schema.languages import WITHOUT_SPACES
-from transcriber.schema.messages import AnyMessage, End, Final, Gap, Silence, Status, Word
+from transcriber.schema.messages import AnyMessage, End, Final, Gap, Silence, Status, Transcribed, Word
 from transcriber.text.lines import LINE_COLUMNS, clusters, columns, wrapped
 
 LINES = 2
@@ -34,18 +34,20 @@ CHANNELS = ("0", "1")
 
 
 class Phrase(NamedTuple):
-    """A phrase; ordered by time, then by speaker, ``""`` if that is not known.
+    """A phrase; ordered by time, then by channel, ``""`` if channels are not transcribed separately.
 
     Attributes:
         number: makes the order total.
+        speaker: ``""`` if that is not known.
         joint: the text between the phrase before and this one in running text.
         words: with their times; None if these are not known.
         source: the message that it is from.
     """
 
     start_frame: int
-    speaker: str
+    channel: str
     number: int
+    speaker: str
     start_s: float
     end_s: float
     text: str
@@ -55,7 +57,7 @@ class Phrase(NamedTuple):
 
 
 class _Coverage:
-    """How far the messages of one speaker cover the session without a hole.
+    """How far the messages of one channel cover the session without a hole.
 
     Attributes:
         reached: the first frame that is not covered; -1 before the first message of a session that is joined in the middle.
@@ -84,7 +86,10 @@ class PhraseQueue:
     """
 
     def __init__(self, *, split: bool = True, room: int = 0) -> None:
-        """``split`` says whether long texts are split, and ``room`` how many columns of a phrase a speaker's name of one letter takes."""
+        """``split`` says whether long texts are split, which else are only where the speaker changes.
+
+        ``room`` is how many columns of a phrase a speaker's name of one letter takes.
+        """
         self.ended = False
         self._split, self._room = split, room
         self._session: tuple[str, str] | None = None
@@ -102,15 +107,19 @@ class PhraseQueue:
         match message:
             case Status(state="started"):
                 self._from_start = True
-            case Gap() | Silence() | Final() if message.frames:
+            case Gap() | Silence() if message.frames:
+                self._take(message)
+            case Final() if (
+                message.frames or message.text
+            ):  # where a speaker has only words that the window before held back
                 self._take(message)
             case End():
                 self.ended = True
         return list(self._complete())
 
     def _take(self, message: Final | Gap | Silence) -> None:
-        """Add the range of a message to its speaker's coverage, and its phrases to those that wait."""
-        channel = message.speaker if message.speaker in CHANNELS else None
+        """Add the range of a message to its channel's coverage, and its phrases to those that wait."""
+        channel = channel_of(message.speaker)
         if not self._coverage:
             self._coverage[None] = _Coverage(0 if self._from_start else -1)
         if channel is not None and (of_all := self._coverage.pop(None, None)):
@@ -119,10 +128,11 @@ class PhraseQueue:
             if label == channel or (channel is None and isinstance(message, Gap)):
                 coverage.add(message)
         if isinstance(message, Gap):
-            self._put(message, [Part("", message.start, message.start + message.duration, None, "")])
+            self._put(
+                message, [Part("", message.start, message.start + message.duration, None, "", message.speaker or "")]
+            )
         elif isinstance(message, Final) and (text := clean(message.text)):
-            room = self._room + columns(message.speaker) - 1 if message.speaker and self._room else 0
-            self._put(message, split(message, text, room=room) if self._split else [_whole(message, text)])
+            self._put(message, split(message, text, room=self._room) if self._split else by_speaker(message, text))
 
     def _put(self, message: Final | Gap, parts: "Sequence[Part]") -> None:
         for part in parts:
@@ -130,7 +140,8 @@ class PhraseQueue:
             offset = min(int((part.start_s - message.start) * message.rate), message.frames - 1)
             frame = message.start_frame + max(0, offset)
             phrase = Phrase(
-                frame, message.speaker or "", self._count, part.start_s, part.end_s, part.text, part.joint, part.words, message
+                frame, channel_of(message.speaker) or "", self._count, part.speaker, part.start_s, part.end_s, part.text,
+                part.joint, part.words, message,
             )  # fmt: skip
             heapq.heappush(self._waiting, phrase)
 
@@ -142,13 +153,14 @@ class PhraseQueue:
 
 
 class Part(NamedTuple):
-    """A piece of a final's text."""
+    """A piece of a text, of one speaker, ``""`` if that is not known."""
 
     text: str
     start_s: float
     end_s: float
     words: tuple[Word, ...] | None
     joint: str
+    speaker: str
 
 
 class _Token(NamedTuple):
@@ -156,6 +168,7 @@ class _Token(NamedTuple):
 
     Attributes:
         begin, end: its place in the text.
+        speaker: ``""`` if that is not known.
         words: that begin in it.
     """
 
@@ -163,15 +176,34 @@ class _Token(NamedTuple):
     end: int
     start_s: float
     end_s: float
+    speaker: str
     words: tuple[Word, ...] = ()
 
 
-def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
-    """``text`` of ``final``, in parts of at most two lines and about 7 s; their times are in order, within that of the final.
+def channel_of(speaker: str | None) -> str | None:
+    """The channel that a ``speaker`` is; None: a voice, or all of them."""
+    return speaker if speaker in CHANNELS else None
 
-    ``room`` is how many columns are taken by the speaker's name.
+
+def by_speaker(message: Transcribed, text: str) -> list[Part]:
+    """``text`` of ``message``, in a part for each stretch of one speaker; if there is but one, it has all of the time."""
+    several = len({word.speaker for word in message.words or () if word.speaker}) > 1
+    tokens = _timed(message, text) if several else []
+    starts = [at for at in range(1, len(tokens)) if tokens[at].speaker != tokens[at - 1].speaker]
+    if not starts:
+        speaker = tokens[0].speaker if tokens else message.speaker or ""
+        return [Part(text, message.start, message.start + message.duration, message.words, _joint(message), speaker)]
+    return [_part(message, text, tokens, first, last) for first, last in pairwise([0, *starts, len(tokens)])]
+
+
+def split(final: Final, text: str, *, room: int = 0) -> list[Part]:
+    """``text`` of ``final``, in parts of one speaker, at most two lines and about 7 s; their times are in order, within its own.
+
+    ``room`` is how many columns a speaker's name of one letter takes.
     """
     timed = _timed(final, text)
+    longest = max(columns(label) for label in (final.speaker or "", *(token.speaker for token in timed)))
+    room = room + longest - 1 if room and longest else 0
     tokens = [piece for token in timed or _shared_out(final, text) for piece in _short(text, token, room)]
     parts = _parts(final, text, tokens, room)
     return _readable(parts if timed else _with_words(parts, final.words), final)
@@ -196,27 +228,30 @@ def _readable(parts: list[Part], final: Final) -> list[Part]:
 
 def _parts(final: Final, text: str, tokens: list[_Token], room: int) -> list[Part]:
     pause_s = TURN_PAUSE_S if final.speaker in CHANNELS else PAUSE_S
-    bounds = [*_bounds(text, tokens, room, pause_s), len(tokens)]
-    parts: list[Part] = []
-    for first, last in zip([0, *bounds], bounds, strict=False):
-        begin = tokens[first].begin if first else 0
-        end = tokens[last].begin if last < len(tokens) else len(text)
-        start_s = tokens[first].start_s
-        limit_s = tokens[last].start_s if last < len(tokens) else final.start + final.duration
-        end_s = min(max(tokens[last - 1].end_s, start_s + MIN_PHRASE_S), limit_s)
-        words = tuple(word for token in tokens[first:last] for word in token.words)
-        joint = _joint(final) if not first else " " if text[begin - 1].isspace() else ""
-        parts.append(Part(text[begin:end].strip(), start_s, end_s, words or None, joint))
-    return parts
+    bounds = [0, *_bounds(text, tokens, room, pause_s), len(tokens)]
+    return [_part(final, text, tokens, first, last) for first, last in pairwise(bounds)]
+
+
+def _part(message: Transcribed, text: str, tokens: list[_Token], first: int, last: int) -> Part:
+    """The part of these tokens, shown until the next one or for ``MIN_PHRASE_S``."""
+    begin = tokens[first].begin if first else 0
+    end = tokens[last].begin if last < len(tokens) else len(text)
+    start_s = tokens[first].start_s
+    limit_s = tokens[last].start_s if last < len(tokens) else message.start + message.duration
+    end_s = min(max(tokens[last - 1].end_s, start_s + MIN_PHRASE_S), limit_s)
+    words = tuple(word for token in tokens[first:last] for word in token.words)
+    joint = _joint(message) if not first else " " if text[begin - 1].isspace() else ""
+    return Part(text[begin:end].strip(), start_s, end_s, words or None, joint, tokens[first].speaker)
 
 
 def _bounds(text: str, tokens: list[_Token], room: int, pause_s: float) -> Iterator[int]:
     """The tokens with which new parts begin."""
     first = 0
     for index in range(1, len(tokens)):
-        paused = tokens[index].start_s - tokens[index - 1].end_s >= pause_s
-        while first < index and (paused or not _fits(text, tokens, first, index + 1, room)):
-            first = index if paused else _break(text, tokens, first, index)
+        before, token = tokens[index - 1], tokens[index]
+        over = token.speaker != before.speaker or token.start_s - before.end_s >= pause_s
+        while first < index and (over or not _fits(text, tokens, first, index + 1, room)):
+            first = index if over else _break(text, tokens, first, index)
             yield first
 
 
@@ -242,10 +277,11 @@ def _break(text: str, tokens: list[_Token], first: int, last: int) -> int:
     return last
 
 
-def _timed(final: Final, text: str) -> list[_Token]:
-    """The words with their times and places in ``text``; none if they are not all found, in order.
+def _timed(final: Transcribed, text: str) -> list[_Token]:
+    """The words with their times, places in ``text`` and speakers; none if they are not all found, in order.
 
-    One that begins within a cluster of characters belongs to the word before it.
+    One that begins within a cluster of characters belongs to the word before it. One without a label is taken for the speaker's of
+    the word before it; at the beginning, of the first that has one.
     """
     whole = frozenset(accumulate(map(len, clusters(text)), initial=0))
     tokens: list[_Token] = []
@@ -254,14 +290,16 @@ def _timed(final: Final, text: str) -> list[_Token]:
         final.start,
         final.start + final.duration,
     )  # also for words that the window before held back
+    speaker = next((word.speaker for word in final.words or () if word.speaker), final.speaker) or ""
     for word in final.words or ():
+        speaker = word.speaker or speaker
         bare = clean(word.word)
         begin = text.find(bare, place)
         if not bare or begin < 0 or text[place:begin].strip():
             return []
         place = begin + len(bare)
         reached_s = min(max(word.start, reached_s), end_s)
-        token = _Token(begin, place, reached_s, min(max(word.end, reached_s), end_s), (word,))
+        token = _Token(begin, place, reached_s, min(max(word.end, reached_s), end_s), speaker, (word,))
         if tokens and begin not in whole:
             before = tokens.pop()
             token = before._replace(end=place, end_s=token.end_s, words=(*before.words, word))
@@ -277,7 +315,7 @@ def _shared_out(final: Final, text: str) -> list[_Token]:
         start_s, end_s = (min(max(at, final.start), limit_s) for at in (final.words[0].start, final.words[-1].end))
     spaced = final.language not in WITHOUT_SPACES and " " in text
     pieces = [f"{word} " for word in text.split(" ")] if spaced else clusters(text)
-    return _cut(text, _Token(0, len(text), start_s, max(start_s, end_s)), pieces)
+    return _cut(text, _Token(0, len(text), start_s, max(start_s, end_s), final.speaker or ""), pieces)
 
 
 def _short(text: str, token: _Token, room: int) -> list[_Token]:
@@ -293,7 +331,7 @@ def _cut(text: str, token: _Token, pieces: Iterable[str]) -> list[_Token]:
     for begin, end in pairwise(accumulate(map(len, pieces), initial=token.begin)):
         if not text[begin:end].isspace():
             start_s, end_s = (min(token.start_s + (at - token.begin) * each_s, token.end_s) for at in (begin, end))
-            found.append(_Token(begin, end, start_s, end_s, () if found else token.words))
+            found.append(_Token(begin, end, start_s, end_s, token.speaker, () if found else token.words))
     return found
 
 
@@ -305,11 +343,7 @@ def _with_words(parts: list[Part], words: tuple[Word, ...] | None) -> list[Part]
     return [part._replace(words=tuple(found) or None) for part, found in zip(parts, own, strict=True)]
 
 
-def _whole(final: Final, text: str) -> Part:
-    return Part(text, final.start, final.start + final.duration, final.words, _joint(final))
-
-
-def _joint(final: Final) -> str:
+def _joint(final: Transcribed) -> str:
     return "" if final.language in WITHOUT_SPACES else " "
 
 

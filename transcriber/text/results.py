@@ -74,7 +74,7 @@ class CueWriter:
 
 
 class TextWriter:
-    """A line a window, with the speaker's name where there are several; gaps are visible."""
+    """A line a window and speaker, who is named where there are several; gaps are visible."""
 
     head = ""
 
@@ -164,7 +164,7 @@ class VerboseWriter:
             "avg_logprob": final.avg_logprob,
             "no_speech_prob": final.no_speech_prob,
             "temperature": 0.0,
-            "speaker": final.speaker,
+            "speaker": phrase.speaker or None,
             "words": words,
         }
         self._count += 1

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from transcriber.schema.messages import AnyMessage, Final, Gap, Revision, message_id
+from transcriber.text.phrases import channel_of
 
 
 def with_revisions(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
@@ -27,4 +28,5 @@ def with_revisions(messages: Iterable[AnyMessage]) -> list[AnyMessage]:
 
 
 def _id(message: Final | Gap) -> str:
-    return message_id(message.stream, message.session, message.start_frame, message.type, 0, int(message.speaker or 0))
+    channel = int(channel_of(message.speaker) or 0)
+    return message_id(message.stream, message.session, message.start_frame, message.type, 0, channel)

@@ -103,8 +103,6 @@ class Ours:
     """The daemon's whisper path, on a model file of the type ``kind``."""
 
     kind: str = "f16"
-    threads: int | None = None
-    device: str = "cpu"
 
     def __call__(self, model: str, threads: int) -> Transcribe:
         from bench.lib.shapes import find  # noqa: PLC0415
@@ -112,7 +110,7 @@ class Ours:
         from transcriber.engine.whisper.model import load_model  # noqa: PLC0415
 
         path = find(model if self.kind == "f16" else f"{model}-{self.kind}")
-        loaded = load_model(path, load_settings(whisper_threads=self.threads or threads, whisper_device=self.device))
+        loaded = load_model(path, load_settings(whisper_threads=threads, whisper_device="cpu"))
 
         def transcribe(samples: Samples) -> str:
             # As the worker does while its queue is short.

@@ -18,6 +18,9 @@ from transcriber.schema.messages import Final, Partial
 PAUSE_S = 0.5
 """So long a pause ends an utterance."""
 
+SURE_PAUSE_S = 0.8
+"""In so long a pause the detector surely hears ``ENDPOINT_SILENCE_SECS`` without speech; in a shorter one the window may go on."""
+
 EARLY_S = 0.5
 """Words that begin so much before a partial may be meant by it: its own times are rough."""
 
@@ -29,6 +32,7 @@ class Delays:
     Attributes:
         to_final_s: of each word that a final has, right or wrong.
         of_utterances_s: the same of the last words before a pause.
+        of_surely_ended_s: the same of those before a pause of ``SURE_PAUSE_S``.
         to_partial_s: until a word was first shown in a partial, where one showed it.
         shown: words of which ``to_partial_s`` are known, among ``said``.
         counts: ``agreed`` words that two partials running had alike, and of these ``taken_back`` by a later one of the
@@ -37,6 +41,7 @@ class Delays:
 
     to_final_s: list[float] = field(default_factory=list)
     of_utterances_s: list[float] = field(default_factory=list)
+    of_surely_ended_s: list[float] = field(default_factory=list)
     to_partial_s: list[float] = field(default_factory=list)
     said: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -49,10 +54,11 @@ class Delays:
         to_final_s = {
             i: heard[j][0] - played.published_at_s(said[i].end_s) for i, j in pairs if i is not None and j is not None
         }
-        ends = utterance_ends(said, played.recording.duration_s)
+        ends, surely = (utterance_ends(said, played.recording.duration_s, pause) for pause in (PAUSE_S, SURE_PAUSE_S))
         self.said += len(said)
         self.to_final_s += to_final_s.values()
         self.of_utterances_s += [to_final_s[i] for i in ends if i in to_final_s]
+        self.of_surely_ended_s += [to_final_s[i] for i in surely if i in to_final_s]
         shown_s = first_shown_s(said, played.partials)
         self.to_partial_s += [at_s - played.published_at_s(said[i].end_s) for i, at_s in shown_s.items()]
         by_segment: defaultdict[int, list[list[Spoken]]] = defaultdict(list)
@@ -76,6 +82,8 @@ def delay_figures(played: list[Played]) -> Results:
         "word_to_final_ms": _spread_ms(delays.to_final_s),
         "utterances": len(delays.of_utterances_s),
         "utterance_to_final_ms": _spread_ms(delays.of_utterances_s),
+        "surely_ended": len(delays.of_surely_ended_s),
+        "surely_ended_to_final_ms": _spread_ms(delays.of_surely_ended_s),
         "word_to_partial_ms": _spread_ms(delays.to_partial_s),
         "in_partials_percent": percent(len(delays.to_partial_s), delays.said),
         "agreed_words": counts["agreed"],
@@ -89,14 +97,14 @@ def _spread_ms(delays_s: list[float]) -> dict[str, float | None]:
     return quantiles([1000 * delay_s for delay_s in delays_s], p50=0.5, p95=0.95)
 
 
-def utterance_ends(said: Sequence[Spoken], duration_s: float) -> list[int]:
-    """Numbers of the words that a pause follows.
+def utterance_ends(said: Sequence[Spoken], duration_s: float, pause_s: float = PAUSE_S) -> list[int]:
+    """Numbers of the words that a pause of ``pause_s`` follows.
 
     >>> utterance_ends([Spoken("a", 0.0, 0.4), Spoken("b", 0.5, 0.9), Spoken("c", 1.5, 1.9)], 2.0)
     [1]
     """
     starts_s = [*(word.start_s for word in said), duration_s]
-    return [i for i, word in enumerate(said) if starts_s[i + 1] - word.end_s >= PAUSE_S]
+    return [i for i, word in enumerate(said) if starts_s[i + 1] - word.end_s >= pause_s]
 
 
 def first_shown_s(said: Sequence[Spoken], partials: Iterable[tuple[float, Partial]]) -> dict[int, float]:

@@ -93,13 +93,12 @@ def _delays(results: Results) -> list[str]:
     rows = []
     for name, found in results.items():
         for corpus, figures in found.items():
-            spreads = ("word_to_final_ms", "utterance_to_final_ms", "word_to_partial_ms")
+            spreads = ("word_to_final_ms", "utterance_to_final_ms", "surely_ended_to_final_ms", "word_to_partial_ms")
             seconds = (" / ".join(_seconds(figures[spread][share]) for share in ("p50", "p95")) for spread in spreads)
             back = f"{figures['agreed_words_taken_back']} of {figures['agreed_words']}"
             rows.append([f"{LABELS[name]}, {corpus}", *seconds, back])
-    return _table(
-        ["p50 / p95", "word to final", "utterance to final", "word to partial", "agreed words taken back"], rows
-    )
+    titles = ["word to final", "utterance to final", "before a pause of 0.8 s", "word to partial"]
+    return _table(["p50 / p95", *titles, "agreed words taken back"], rows)
 
 
 def _false_text(results: Results) -> list[str]:

@@ -1,32 +1,62 @@
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.real_weights import real_model
+from tests.support.terminal import Terminal
 from tests.support.waiting import PATIENCE_S
 
 DEMO = [sys.executable, "-m", "transcriber", "demo"]
 OFFLINE = [*DEMO, "--model", "demo"]
 
 
-def test_the_demo_with_the_bundled_model_transcribes_and_accounts_for_every_frame() -> None:
-    """Whatever the user has set for daemons of his own."""
+def test_the_demo_with_the_bundled_model_transcribes_and_accounts_for_every_frame_and_its_page_shows_it() -> None:
+    """Whatever the user has set for daemons and gateways of his own."""
     theirs = {"DURABLE": "1", "FILES": "1", "AUDIO_SUBJECT": "radio.*", "BUFFER_DURATION_SECS": "2"}
-    done = subprocess.run(
-        OFFLINE, env=os.environ | theirs, capture_output=True, text=True, check=False, timeout=PATIENCE_S
-    )
+    theirs |= {"GATEWAY_KEYS_FILE": "/nowhere", "GATEWAY_HOST": "nowhere", "GATEWAY_PORT": "0"}
+    with subprocess.Popen([*OFFLINE, "--web"], env=os.environ | theirs, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout
+            output = read_to("page: ", demo.stdout)
+            ((url, key),) = re.findall(r"page: (http\S+)/#/key/(\S+)\n", output)
+            output += read_to(r"again and again, until Ctrl-C", demo.stdout)
+            with httpx.stream(
+                "GET",
+                f"{url}/v1/streams/radio-1/transcript",
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=PATIENCE_S,
+            ) as events:
+                again = next(line for line in events.iter_lines() if '"final"' in line)
+            demo.send_signal(signal.SIGINT)
+            output += demo.stdout.read()
+        finally:
+            demo.kill()
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert wer_percent(done.stdout, "demo", 128) <= 10
-    assert len(re.findall(r"%\s+│ exact", done.stdout)) == 6
-    assert done.stdout.count(": end: ") == 6
-    assert "\x1b" not in done.stdout
+    assert demo.returncode == 0, output
+    assert json.loads(again.removeprefix("data: "))["session"] == "01_gale_warning-2"
+    assert wer_percent(output, "demo", 128) <= 10
+    assert len(re.findall(r"%\s+│ exact", output)) == 6
+    assert output.count(": end: ") == 6
+    assert "\x1b" not in output
+
+
+def read_to(pattern: str, lines: Iterable[str]) -> str:
+    """The lines up to one with ``pattern``."""
+    read = ""
+    for line in lines:
+        read += line
+        if re.search(pattern, line):
+            return read
+    raise AssertionError(read)
 
 
 def wer_percent(output: str, model: str, words: int) -> float:
@@ -35,21 +65,45 @@ def wer_percent(output: str, model: str, words: int) -> float:
     return float(wer[1])
 
 
-def test_a_daemon_that_dies_fails_the_demo() -> None:
-    with subprocess.Popen(OFFLINE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+def test_a_daemon_or_a_gateway_that_dies_fails_the_demo() -> None:
+    env = os.environ | {"GATEWAY_PORT": "0"}
+    with subprocess.Popen(
+        [*OFFLINE, "--web"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
         assert demo.stdout
-        for line in demo.stdout:
-            if "started" in line:
-                break
-        daemon = child_running(demo.pid, "serve")
+        read_to("started", demo.stdout)
 
-        os.kill(daemon, signal.SIGKILL)
+        os.kill(child_running(demo.pid, "gateway"), signal.SIGKILL)
+        os.kill(child_running(demo.pid, "serve"), signal.SIGKILL)
 
-        output = demo.stdout.read()
+        output, said = demo.communicate()
 
     assert demo.returncode == 1
+    assert "FAILED: the gateway ended with status -9" in output
     assert "FAILED: the daemon with demo ended with status -9" in output
     assert "FAILED: 01_gale_warning: 0 end messages" in output
+    assert '"the gateway has ended", "status": -9' in said
+
+
+async def test_ctrl_c_leaves_what_was_shown_and_a_usable_terminal() -> None:
+    with Terminal() as screen:
+        before = screen.modes()
+        on_it = {"stdin": screen.end, "stdout": screen.end, "stderr": screen.end, "env": screen.environment}
+        # The terminal is the processes' own, so that it makes a signal of the key, for the demo and all its children.
+        with subprocess.Popen(["setsid", "--ctty", *OFFLINE], **on_it) as demo:  # noqa: ASYNC220 - returns at once
+            screen.started()
+            await screen.read(b"windows dropped")
+            screen.type(b"\x03")
+            await screen.rest()
+            status = demo.wait(PATIENCE_S)
+        after = screen.modes()
+
+    ending = screen.shown[screen.shown.rindex(b"windows dropped") :]
+    assert status == 130
+    assert after == before
+    assert b"\x1b[?25h" in ending  # the cursor is back
+    assert b"\x1b[2K" not in ending  # the figures are not erased
+    assert b"Traceback" not in screen.shown
 
 
 def test_an_unknown_model_is_the_daemons_own_clear_line() -> None:

@@ -5,13 +5,13 @@ from tests.support.durable_streams import ENV, RATE, Restarted, provisioned, sto
 from transcriber.schema.messages import Final, Status
 
 FLUSH = {"Audio-Flush": "1"}
-NEVER = {"BUFFER_DURATION_SECS": 25, "HEARTBEAT_TIMEOUT_SECS": 100, "STREAM_IDLE_SECS": 300}
+LONG = {"BUFFER_DURATION_SECS": 25}
 """Nothing else ends a window."""
 
 
 async def test_each_flush_is_answered_once_however_often_the_daemon_is_killed(broker, tmp_path, publisher):
     await provisioned(broker)
-    async with Restarted(broker, tmp_path, **ENV | NEVER) as place:
+    async with Restarted(broker, tmp_path, **ENV | LONG) as place:
         await store(publisher, "s", level(1, RATE), **FLUSH)
         await until_stored(publisher, lambda found: found.of(Final))
         await place.kill()

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.chaos.plan import Fault, Kind, from_seed
+from bench.chaos.faults import Fault, Kind
+from bench.chaos.plan import from_seed
 from bench.chaos.run import play
 
 

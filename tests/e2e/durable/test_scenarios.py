@@ -3,7 +3,7 @@
 import pytest
 
 from bench.chaos import scenarios
-from bench.chaos.plan import Kind
+from bench.chaos.faults import Kind
 from bench.chaos.run import play
 from bench.chaos.world import SLOW_JOB_S
 
@@ -43,3 +43,13 @@ async def test_of_two_daemons_on_one_stream_one_gives_way_and_nothing_is_publish
     assert outcome.errors == []
     assert outcome.faults == {Kind.TWO_DAEMONS: scenarios.DUELS}
     assert outcome.verdict.lost_frames == outcome.verdict.duplicated_frames == 0
+
+
+@pytest.mark.long
+async def test_of_three_brokers_each_may_lose_its_host_and_nothing_is_lost_or_doubled():
+    outcome = await play(scenarios.hosts(quick=True))
+
+    assert outcome.errors == []
+    assert outcome.faults == {Kind.HOST_LOST: 3}
+    assert outcome.verdict.windows > 50
+    assert outcome.verdict.lost_frames == outcome.verdict.duplicated_frames == outcome.verdict.reordered == 0

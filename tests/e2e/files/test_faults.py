@@ -4,10 +4,13 @@ import asyncio
 import signal
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
+from nats.errors import NoRespondersError
 
 from bench.chaos.readers import read_texts
+from tests.support.clip_requests import ask, clip, text
 from tests.support.daemon import PATIENT_STOP, Daemon
 from tests.support.durable_streams import Stored
 from tests.support.file_jobs import (
@@ -322,7 +325,7 @@ async def check_given_back(desk, job):
     if kept and kept.record.over:
         await until_queue_empty(desk)
         return
-    feed = WorkQueue(desk.connection)
+    feed = WorkQueue(desk.connection, desk.desk)
     await feed.start()
     watch = Stopwatch()
     async with asyncio.timeout(PATIENCE_S):
@@ -370,3 +373,31 @@ async def test_a_fault_of_ours_costs_an_attempt_and_no_worker(broker, tmp_path, 
         job = await submit_unanswered(desk, audio)
         await check(desk, job, 4, await undisturbed(desk, daemon, audio))
         assert "raised, as requested" in daemon.log()
+
+
+EARLIER_USER = """authorization { default_permissions: { publish: ">", subscribe: [
+    "audio.*", "transcriber.streams", "transcriber.admin.>", "transcriber.admin", "_INBOX.>", "$SRV.>", "transcriber.transcribe q", "transcriber.submit q", "transcriber.cancel q"] }
+  users: [ {user: daemon, password: d}, {user: client, password: c, permissions: {publish: ">", subscribe: ">"}} ] }"""
+
+
+async def test_a_broker_as_it_was_before_urgent_files_keeps_its_jobs_and_its_daemon(tmp_path):
+    (tmp_path / "nats.conf").write_text(EARLIER_USER)
+    with EmbeddedBroker("-c", str(tmp_path / "nats.conf"), store=tmp_path / "store") as guarded:
+        url = guarded.url.replace("//", "//{0}:{0[0]}@")
+        async with file_client(SimpleNamespace(url=url.format("client"))) as desk:
+            admin = desk.client.jetstream()
+            await admin.delete_consumer(JOBS, "transcriber-urgent")
+            config = (await admin.stream_info(JOBS)).config
+            await admin.update_stream(config.evolve(subjects=["transcriber.jobs.*"]))
+            job = await submit_unanswered(desk, wav(stepped_levels(2)))
+            async with Daemon(url.format("daemon"), tmp_path, **ENV, PROVISION=1) as daemon:
+                waited = await desk.over(job)
+                submitted = await desk.over(await desk.submit(wav(stepped_levels(2))))
+                transcribed = text(await ask(desk.client, clip(5, 0.5)))
+                with pytest.raises(NoRespondersError):
+                    await desk.client.request("transcriber.submit.urgent", b"", PATIENCE_S)
+                warnings = [line["msg"] for line in daemon.log_lines() if line["level"] == "WARNING"]
+
+    assert (waited.state, submitted.state, transcribed) == ("done", "done", "5")
+    denied = "the broker denies this user to subscribe to transcriber.submit.urgent"
+    assert warnings == [f"submit-urgent is not served: {denied}"]

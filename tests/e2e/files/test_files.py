@@ -12,10 +12,9 @@ import pytest
 
 import transcriber.testing
 from bench.lib.media_files import KINDS, encode
-from tests.support import requirements
 from tests.support.audio import level, speak
 from tests.support.clip_requests import ask, clip
-from tests.support.daemon import Daemon
+from tests.support.daemon import PATIENT_STOP, Daemon
 from tests.support.file_jobs import (
     ENV,
     QUICK,
@@ -200,7 +199,7 @@ async def test_what_a_clip_or_a_file_lacks_is_in_its_text_and_in_no_figure_of_st
     async with (
         file_client(broker) as desk,
         TranscriptListener(broker.url) as listener,
-        Daemon(broker.url, tmp_path, **ENV, **otel) as daemon,
+        Daemon(broker.url, tmp_path, **ENV, **otel, **PATIENT_STOP) as daemon,
     ):
         reply = json.loads((await ask(desk.client, holed, response_format="verbose_json")).data)
         job = await desk.submit(holed)
@@ -411,16 +410,15 @@ async def test_a_broker_that_dies_in_the_middle_costs_nothing(broker, tmp_path):
             assert not whole["gaps"]
 
 
-@requirements.weights
 async def test_two_voices_are_two_speakers_in_the_results(broker, tmp_path):
     low, high = ((SPEECH / f"{name}.flac").read_bytes() for name in ("01_gale_warning", "02_berth"))
     both = wav(np.concatenate([samples_of(clip) for clip in (low, high, low)]), 48_000)
     async with (
         file_client(broker) as desk,
         TranscriptListener(broker.url) as listener,
-        Daemon(broker.url, tmp_path, fake=False, FILES=1),
+        Daemon(broker.url, tmp_path, fake=False, FILES=1, SPEAKERS="voices"),
     ):
-        job = await desk.submit(both, speakers="voices")
+        job = await desk.submit(both)
         record = await desk.over(job)
 
         assert record.state == "done", record.error
@@ -446,3 +444,22 @@ async def test_what_is_published_of_a_file_does_not_stay_in_memory(broker, tmp_p
 
         # Its windows alone have 115 MB.
         assert daemon.resident_mb - before_mb < 50
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_urgent_file_overtakes_one_that_runs_and_one_that_waits_though_its_daemon_is_killed(broker, tmp_path):
+    async with file_client(broker) as desk, TranscriptListener(broker.url) as listener:
+        async with Daemon(broker.url, tmp_path, **ENV, **QUICK, FAKE_JOB_S=0.1) as daemon:
+            others = [await desk.submit(wav(stepped_levels(600))) for _ in range(2)]
+            await more_text(listener, others[0], 1, "text of the file that runs")
+            urgent = await desk.submit(wav(stepped_levels(40)), urgent=True)
+            await more_text(listener, urgent, 5, "text of the urgent file")
+            daemon.process.kill()
+            daemon.process.wait()
+            daemon.start()
+            record = await desk.over(urgent)
+            states = [(await desk.desk.record(job)).record for job in others]
+
+        assert (record.state, record.urgent, record.done_s) == ("done", True, 40)
+        assert [state.over or state.urgent for state in states] == [False, False]
+        listener.check_accounts()

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 
 from tests.e2e.gateway.test_streams import AUDIO, audio_url
 from tests.support.gateway import GatewayProcess
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, settled
 from transcriber.schema.messages import Silence
 from transcriber.schema.stream_figures import StreamFigure, StreamFigures
 
@@ -94,7 +94,7 @@ async def test_live_audio_goes_on_where_a_daemon_says_and_keys_see_their_streams
 
     await publisher.subscribe("transcriber.streams", cb=answer)
     audio = await publisher.subscribe("audio.radio-7")
-    await publisher.flush()
+    await settled(publisher)
     with GatewayProcess(broker.url, GATEWAY_KEYS_FILE=keys_file) as gateway:
         async with httpx.AsyncClient(base_url=gateway.url, timeout=PATIENCE_S) as client:
             own = (await client.get("/v1/streams", headers=as_key("radio"))).json()["streams"]

@@ -13,8 +13,12 @@ from tests.support import clip_requests
 from tests.support.clip_requests import text, wav
 from tests.support.durable_streams import provisioned
 from tests.support.gateway import GatewayProcess
-from tests.support.waiting import until
+from tests.support.openapi import Document
+from tests.support.waiting import PATIENCE_S, until
 from transcriber.bus.client_session import connected
+from transcriber.bus.jetstream.client import JetStream
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET
+from transcriber.bus.object_store.bucket import Bucket
 from transcriber.clients.jobs_api import Jobs
 from transcriber.config import load_settings
 from transcriber.gateway.keys import new_key
@@ -37,6 +41,9 @@ MAX_PAYLOAD = 2**19
 KEY, ENTRY = new_key("studio")
 LISTENER, LISTENER_ENTRY = new_key("listener")
 HURRIED, HURRIED_ENTRY = new_key("hurried")
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def words(text):
@@ -131,11 +138,26 @@ def test_a_stream_appends_and_ends_with_the_whole_text(client, said):
         assert words(last.text)[:4] == said[:4]
 
 
-def test_what_is_too_large_for_a_request_is_a_job(client, said):
-    raw = client.audio.transcriptions.with_raw_response.create(file=("long.wav", LONG), model="demo")
-    subtitles = transcribe(client, LONG, response_format="srt")
+def test_a_stream_of_a_verbose_json_ends_with_all_of_it(client):
+    for audio in (CLIP, LONG):
+        whole = transcribe(client, audio, response_format="verbose_json")
+        *_, last = transcribe(client, audio, response_format="verbose_json", stream=True)
 
-    assert raw.headers["X-Transcriber-Job"].startswith("job=")
+        assert last.type == "transcript.text.done"
+        assert last.text == whole.text
+        assert last.segments == [segment.model_dump() for segment in whole.segments]
+        assert (last.duration, last.gaps) == (whole.duration, [])
+
+
+def test_what_is_too_large_for_a_request_is_an_urgent_job(gateway, client, said):
+    raw = client.audio.transcriptions.with_raw_response.create(
+        file=("long.wav", LONG), model="demo", extra_headers={"traceparent": PARENT}
+    )
+    subtitles = transcribe(client, LONG, response_format="srt")
+    job = raw.headers["X-Transcriber-Job"]
+    record = httpx.get(f"{gateway.url}/v1/jobs/{job}", headers={"Authorization": f"Bearer {KEY}"}).json()
+
+    assert (record["submission"]["job"], record["urgent"], record["traceparent"]) == (job, True, PARENT)
     assert words(raw.parse().text)[:4] == said[:4]
     assert subtitles.count(" --> ") >= 1
 
@@ -173,7 +195,7 @@ def test_models_are_listed_under_their_names(client):
         ("temperature", {"temperature": 0.4}),
         ("include", {"include": ["logprobs"]}),
         ("known_speaker_names", {"known_speaker_names": ["Ann"]}),
-        ("keywords", {"keywords": ["gale"]}),
+        ("languages", {"languages": ["en", "de"]}),
         ("chunking_strategy", {"chunking_strategy": {"type": "server_vad"}}),
         ("response_format", {"response_format": "srt", "stream": True}),
         ("timestamp_granularities", {"timestamp_granularities": ["word"]}),
@@ -241,6 +263,19 @@ async def test_a_client_that_leaves_cancels_its_job(gateway):
     assert record.submission.by == "gateway:studio"
 
 
+async def test_a_file_that_is_no_audio_fails_and_is_not_kept(gateway, client):
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        transcribe(client, b"rubbish" * MAX_PAYLOAD)
+    job = re.findall(r"job=\w+", str(caught.value))
+
+    settings = load_settings(nats_url=gateway.broker.url)
+    async with connected(settings, "test") as connection:
+        record = await Jobs(connection, settings).record(job[0])
+        assert record is not None
+        assert record.state == "failed"
+        assert await Bucket(JetStream(connection), FILES_BUCKET).info(record.submission.object) is None
+
+
 async def test_no_line_of_the_log_has_text(gateway, client):
     before = len(gateway.requests())
     transcribe(client, prompt="a secret word", extra_headers={"X-Request-ID": "mine-1"})
@@ -250,3 +285,20 @@ async def test_no_line_of_the_log_has_text(gateway, client):
     assert (line["route"], line["status"], line["key"]) == ("/v1/audio/transcriptions", 200, "studio")
     assert line["request_id"] == "mine-1"
     assert not any("secret" in str(one) or SPEECH.text[:10] in str(one) for one in gateway.lines)
+
+
+def test_every_form_of_an_answer_is_as_the_openapi_document_says(gateway):
+    with httpx.Client(base_url=gateway.url, timeout=PATIENCE_S, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        document = Document(client.get("/openapi.json").json())
+        forms: list[dict[str, Any]] = [
+            {"response_format": form} for form in ("json", "text", "srt", "vtt", "verbose_json", "diarized_json")
+        ]
+        words: dict[str, Any] = {"response_format": "verbose_json", "timestamp_granularities[]": ["word", "segment"]}
+        for form in (*forms, words, {"stream": "true"}, {"language": "xx"}):
+            answer = client.post(
+                "/v1/audio/transcriptions", data={"model": "whisper-1"} | form, files={"file": ("gale.wav", CLIP)}
+            )
+            assert answer.status_code == (400 if form.get("language") else 200), answer.text
+            document.check(answer)
+        for path in ("/v1/models", "/v1/models/whisper-1", "/v1/jobs", "/v1/models/none", "/v1/jobs/none"):
+            document.check(client.get(path))

@@ -15,7 +15,7 @@ import soxr
 import websockets
 
 from tests.support.gateway import GatewayProcess
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.waiting import PATIENCE_S, settled, until
 from transcriber.testing.broker import EmbeddedBroker
 from transcriber.testing.daemon import DaemonProcess
 from transcriber.testing.speech import load_speech
@@ -183,7 +183,7 @@ async def test_the_audio_ends_with_the_connection_and_sigterm_closes_it_with_101
         taken.append(message.headers or {})
 
     await client.subscribe("audio.*", cb=take)  # in the daemon's place
-    await client.flush()
+    await settled(client)
     with GatewayProcess(broker_url) as gateway:
         async with websockets.connect(f"{gateway.websocket_url}/v1/realtime?intent=transcription") as socket:
             await socket.recv()

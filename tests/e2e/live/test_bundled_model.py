@@ -50,9 +50,15 @@ def wer(said, heard):
 
 
 @pytest.fixture
-async def daemon(broker, tmp_path):
+async def daemon(request, broker, tmp_path):
+    """The real one; its parameter: ``WHISPER_PROCESSES``."""
     async with Daemon(
-        broker.url, tmp_path, fake=False, SPEAKERS="channels", TRANSCRIPTION_QUEUE_CAPACITY=64
+        broker.url,
+        tmp_path,
+        fake=False,
+        SPEAKERS="channels",
+        TRANSCRIPTION_QUEUE_CAPACITY=64,
+        WHISPER_PROCESSES=getattr(request, "param", "auto"),
     ) as running:
         yield running
 
@@ -71,6 +77,7 @@ async def test_telephony_is_understood(daemon, publisher, listener):
     assert wer(" ".join(recording.text for recording in recordings), said_by(listener, None)) < MAX_WER
 
 
+@pytest.mark.parametrize("daemon", [1], indirect=True, ids=["process"])
 async def test_two_channels_are_understood_and_guesses_grow_into_their_finals(daemon, publisher, listener):
     left, right = load_speech()[2:4]
     payload = interleaved(np.frombuffer(left.pcm, "<i2"), np.frombuffer(right.pcm, "<i2"))

@@ -8,11 +8,14 @@ import pytest
 
 from tests.support.audio import speak
 from tests.support.daemon import PATIENT_STOP, Daemon
-from tests.support.encoded_audio import EDITED, SAFARI, encode as encode_mp4
+from tests.support.encoded_audio import EDITED, SAFARI, as_he_aac, encode as encode_mp4
+from tests.support.transcripts import TranscriptListener
 from tests.support.waiting import settled, until
 from tests.support.webm_ogg import RATE, cluster, encode, ogg_page, opus_packets, sliced
 from transcriber.audio.codecs.webm import WebmDemuxer
 from transcriber.schema.messages import End, Final, Gap, Status
+from transcriber.testing.broker import EmbeddedBroker
+from transcriber.testing.daemon import DaemonProcess
 from transcriber.testing.speech import load_speech
 from transcriber.testing.wer import word_errors, words
 
@@ -47,13 +50,28 @@ def errors(recording, text):
     return word_errors(recording.text, text)
 
 
+@pytest.fixture(scope="module")
+def demo():
+    """A broker with a daemon that has the bundled model."""
+    env = {"TRANSCRIPTION_QUEUE_CAPACITY": "256", "METRICS_NATS_SECS": "0.2", "OMP_NUM_THREADS": "1"}
+    with EmbeddedBroker() as broker, DaemonProcess(broker.url, **env) as daemon:
+        assert asyncio.run(daemon.ready()), daemon.log()
+        yield broker
+
+
 @pytest.fixture
-async def daemon(broker, tmp_path):
-    async with Daemon(broker.url, tmp_path, fake=False, TRANSCRIPTION_QUEUE_CAPACITY=256) as running:
-        yield running
+async def demo_publisher(demo, publisher_to):
+    return await publisher_to(demo)
 
 
-async def test_every_container_has_the_words_of_its_samples(daemon, publisher, listener):
+@pytest.fixture
+async def demo_listener(demo):
+    async with TranscriptListener(demo.url) as subscribed:
+        yield subscribed
+
+
+async def test_every_container_has_the_words_of_its_samples(demo_publisher, demo_listener):
+    publisher, listener = demo_publisher, demo_listener
     spoken = load_speech()[2]
     ways = {
         "webm": ("webm", "audio/webm;codecs=opus", {"live": 1}),
@@ -65,16 +83,19 @@ async def test_every_container_has_the_words_of_its_samples(daemon, publisher, l
         for name, (kind, content_type, options) in ways.items()
     ]
     safari = encode_mp4(spoken.pcm, "aac", **EDITED)
-    playing.append(play(publisher, "mp4", chunks_of(safari, chunk_s=0.25, pcm=spoken.pcm), "audio/mp4", chunk_s=0.25))
+    he_aac = as_he_aac(encode_mp4(spoken.pcm, "aac", rate=24_000, **EDITED))
+    for name, data in (("mp4", safari), ("he-aac", he_aac)):
+        chunks = chunks_of(data, chunk_s=0.25, pcm=spoken.pcm)
+        playing.append(play(publisher, name, chunks, "audio/mp4", chunk_s=0.25))
     packets = play(publisher, "packets", opus_packets(spoken.pcm), "audio/opus", chunk_s=0.02)
 
     await asyncio.gather(*playing, packets, play_pcm(publisher, "pcm", spoken.pcm))
-    ends = {end.stream: end for end in await listener.ends(6)}
+    ends = {end.stream: end for end in await listener.ends(7)}
 
     listener.check_accounts()
     assert not listener.of(Gap)
     expected = errors(spoken, listener.text("pcm"))
-    for name in (*ways, "mp4", "packets"):
+    for name in (*ways, "mp4", "he-aac", "packets"):
         assert errors(spoken, listener.text(name)) <= expected + 1 + len(words(spoken.text)) // 50
         assert ends[name].rate == RATE
     assert {ends[name].frames for name in (*ways, "mp4")} == {ends["pcm"].frames}
@@ -82,7 +103,8 @@ async def test_every_container_has_the_words_of_its_samples(daemon, publisher, l
 
 @pytest.mark.parametrize("how", ["noise", "missing"])
 @pytest.mark.parametrize("container", ["webm", "ogg"])
-async def test_a_broken_chunk_costs_that_chunk(daemon, publisher, listener, container, how):
+async def test_a_broken_chunk_costs_that_chunk(demo_publisher, demo_listener, container, how):
+    publisher, listener = demo_publisher, demo_listener
     spoken = load_speech()[2]
     data = recording(2, container, **({"page_duration": 100_000} if container == "ogg" else {}))
     chunks = chunks_of(data, chunk_s=0.4, pcm=spoken.pcm)
@@ -90,6 +112,7 @@ async def test_a_broken_chunk_costs_that_chunk(daemon, publisher, listener, cont
         chunks[5] = random.Random(SEED).randbytes(len(chunks[5]))
     else:
         del chunks[5]
+    before = (await until(lambda: listener.metrics and listener.metrics[-1]))["transcriber.chunks.dropped"]["bad_input"]
 
     await play(publisher, "s", chunks, f"audio/{container}", chunk_s=0.4)
     (end,) = await listener.ends(1)
@@ -103,13 +126,12 @@ async def test_a_broken_chunk_costs_that_chunk(daemon, publisher, listener, cont
     assert end.lost_frames == gaps["lost_input"].frames
     assert end.frames == pytest.approx(len(spoken.pcm) // 2, abs=0.02 * RATE)
     assert errors(spoken, listener.text("s")) <= 4
-    figures = await until(
-        lambda: listener.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] and listener.metrics[-1]
-    )
-    assert figures["transcriber.chunks.dropped"]["bad_input"] <= 2
+    dropped = await until(lambda: listener.metrics[-1]["transcriber.chunks.dropped"]["bad_input"] - before)
+    assert dropped <= 2
 
 
-async def test_eight_recorders_at_once(daemon, publisher, listener):
+async def test_eight_recorders_at_once(demo_publisher, demo_listener):
+    publisher, listener = demo_publisher, demo_listener
     spoken = load_speech()[:4]
     playing = []
     for number in range(8):

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from tests.support.audio import level, speak
+from tests.support.clip_requests import discover
 from tests.support.daemon import Daemon
 from tests.support.hostile_protocol import POISON, publication
 from tests.support.waiting import until
@@ -77,7 +78,8 @@ def frame(rng):
     return publication(subject, block, payload)
 
 
-async def attack(port, rng):
+async def attack(port, rng, client):
+    """Send ``MESSAGES``; the daemon, which ``client`` asks, is never behind by more than the broker keeps for it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     await reader.readline()
     writer.write(b'CONNECT {"verbose":false,"pedantic":false,"headers":true}\r\n')
@@ -88,11 +90,19 @@ async def attack(port, rng):
             # Below what one core takes: this is about what the messages say, not about how many there are.
             await writer.drain()
             await asyncio.sleep(began_s + number / RATE - asyncio.get_running_loop().time())
+        if number % 2_000 == 0:
+            await taken(reader, writer)
+            await discover(client, "PING")  # on the daemon's connection, behind all that was sent
+    await taken(reader, writer)
+    writer.close()
+    await writer.wait_closed()
+
+
+async def taken(reader, writer):
+    """Until the broker has all that was written."""
     writer.write(b"PING\r\n")
     while await reader.readline() != b"PONG\r\n":
         pass
-    writer.close()
-    await writer.wait_closed()
 
 
 async def test_no_malformed_message_silences_the_client(broker, tmp_path, publisher, listener):
@@ -121,7 +131,7 @@ async def test_a_hundred_thousand_hostile_messages_cost_good_streams_nothing(bro
     env = {"INPUT_SAMPLE_RATE": 16_000, "BUFFER_DURATION_SECS": 1, "TRANSCRIPTION_QUEUE_CAPACITY": 256}
     # What is drawn may have any level, also that of which the fake model hangs.
     async with Daemon(broker.url, tmp_path, **env, FAKE_HANG_AT=9999) as daemon:
-        attacking = asyncio.create_task(attack(broker.port, random.Random(SEED)))
+        attacking = asyncio.create_task(attack(broker.port, random.Random(SEED), publisher))
         sent = 0
         while not attacking.done():
             await speak(publisher, "good", level(5, CHUNK), offset=sent)

@@ -55,27 +55,26 @@ async def test_every_message_fits_the_published_schema_and_ids_follow_the_contra
     assert "s:rec 1:0:0:end:0" in listener.ids
 
 
-@pytest.mark.parametrize(
-    ("caps", "payload"),
-    [
-        ("format=S16LE;rate=16000", np.full(8_000, 4096, "<i2")),
-        ("format=S32LE;rate=44100", np.full(22_050, 2**28, "<i4")),
-        ("format=F32LE;rate=8000", np.full(4_000, 0.125, "<f4")),
-        ("format=U8;rate=11025", np.full(5_512, 144, "u1")),
-        ("format=MULAW;rate=8000", np.full(4_000, 0xAF, "u1")),
-        ("format=ALAW;rate=8000", np.full(4_000, 0x85, "u1")),
-        ("format=S16LE;rate=48000;channels=2", np.tile(np.array([8192, 0], "<i2"), 24_000)),
-        ("format=S16LE;rate=192000", np.full(96_000, 4096, "<i2")),
-    ],
-)
-async def test_every_format_is_read_at_its_level(daemon, publisher, listener, caps, payload):
-    await speak(publisher, "s", payload.tobytes(), content_type=f"audio/x-raw;{caps}", end=1)
+async def test_every_format_is_read_at_its_level(daemon, publisher, listener):
+    payloads = {
+        "format=S16LE;rate=16000": np.full(8_000, 4096, "<i2"),
+        "format=S32LE;rate=44100": np.full(22_050, 2**28, "<i4"),
+        "format=F32LE;rate=8000": np.full(4_000, 0.125, "<f4"),
+        "format=U8;rate=11025": np.full(5_512, 144, "u1"),
+        "format=MULAW;rate=8000": np.full(4_000, 0xAF, "u1"),
+        "format=ALAW;rate=8000": np.full(4_000, 0x85, "u1"),
+        "format=S16LE;rate=48000;channels=2": np.tile(np.array([8192, 0], "<i2"), 24_000),
+        "format=S16LE;rate=192000": np.full(96_000, 4096, "<i2"),
+    }
+    for stream, (caps, payload) in enumerate(payloads.items()):
+        await speak(publisher, str(stream), payload.tobytes(), content_type=f"audio/x-raw;{caps}", end=1)
 
-    await listener.ends(1)
+    await listener.ends(len(payloads))
 
-    (final,) = listener.of(Final)
-    assert int(final.text) == pytest.approx(125, abs=5)
-    assert final.duration == pytest.approx(0.5, abs=1e-3)
+    for stream, caps in enumerate(payloads):
+        (final,) = listener.of(Final, str(stream))
+        assert int(final.text) == pytest.approx(125, abs=5), caps
+        assert final.duration == pytest.approx(0.5, abs=1e-3), caps
     listener.check_accounts()
 
 

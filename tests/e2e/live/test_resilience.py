@@ -8,6 +8,7 @@ import nats
 import pytest
 
 from tests.support.audio import level, speak
+from tests.support.connections import client_of
 from tests.support.daemon import Daemon
 from tests.support.ports import free_port
 from tests.support.transcripts import TranscriptListener
@@ -28,10 +29,8 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
         async with (
             Daemon(broker.url, tmp_path, **ENV, STREAM_IDLE_SECS=60) as daemon,
             TranscriptListener(broker.url) as listener,
+            client_of(broker.url, pending_size=0) as publisher,
         ):
-            publisher = await nats.connect(
-                broker.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, pending_size=0
-            )
             sent = {"counted": 0, "plain": 0}
 
             async def speak_on():
@@ -63,7 +62,6 @@ async def test_a_broker_killed_five_times_costs_gaps_but_never_silence(tmp_path)
             await speak(publisher, "plain", b"", end=1)
             ends = {end.stream: end for end in await listener.ends(2)}
             assert daemon.process.poll() is None
-            await publisher.close()
     finally:
         broker.stop()
 

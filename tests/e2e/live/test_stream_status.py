@@ -73,4 +73,25 @@ async def test_a_live_session_resumes_through_the_gateway_where_the_daemon_is(br
                         pass
                     socket.transport.abort()
 
-    assert [(one["position"], one["resumed"]) for one in begun] == [(0, False), (RATE, True)]
+    assert [(one["position"], one["resumed"], one["missing"]) for one in begun] == [(0, False, []), (RATE, True, [])]
+
+
+async def test_a_live_session_learns_what_is_missing_and_where_its_daemon_that_came_later_waits_for_it(
+    broker, tmp_path
+):
+    async with Daemon(broker.url, tmp_path, BUFFER_DURATION_SECS=0.5, STREAM_STATUS_SECS=60):
+        with GatewayProcess(broker.url) as first, GatewayProcess(broker.url) as second:
+            begun = []
+            # Each sends a second from a frame on; what was before the fifth second, no daemon had.
+            for gateway, frame in ((first, 5 * RATE), (first, 8 * RATE), (second, 9 * RATE)):
+                url = f"{gateway.websocket_url}/v1/streams/s/audio?session=take-1"
+                async with asyncio.timeout(PATIENCE_S), connect(url) as socket:
+                    begun.append(json.loads(await socket.recv()))
+                    await socket.send(json.dumps({"type": "offset", "frame": frame}))
+                    await socket.send(level(1, RATE))
+                    while json.loads(await socket.recv()).get("frames") != frame + RATE:
+                        pass
+                    socket.transport.abort()
+
+    assert [(one["position"], one["resumed"]) for one in begun] == [(0, False), (6 * RATE, True), (9 * RATE, True)]
+    assert [one["missing"] for one in begun] == [[], [], [{"start_frame": 6 * RATE, "frames": 2 * RATE}]]

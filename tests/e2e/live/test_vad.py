@@ -102,6 +102,33 @@ async def test_a_final_is_published_when_speech_has_ended_while_the_stream_conti
     listener.check_accounts()
 
 
+async def test_speech_that_ends_while_windows_wait_is_closed_once_they_are_done_though_no_audio_follows(
+    broker, tmp_path, publisher, listener
+):
+    """As of a client that sends what it has at once, and waits for the text."""
+    pcm, busy = load_speech()[0].pcm + quiet(0.7), tmp_path / "job_s"
+    busy.write_text("0")
+    held_up = {"BUFFER_DURATION_SECS": 2, "ENDPOINT_SILENCE_SECS": 0.5, "FAKE_JOB_FILE": busy}
+    never = {"HEARTBEAT_TIMEOUT_SECS": 600, "STREAM_IDLE_SECS": 600, "MAX_LATENCY_SECS": 600}
+    async with Daemon(broker.url, tmp_path, **ENV | held_up | never):
+        busy.write_text("600")
+        await play(publisher, "s", pcm)
+        await speak(publisher, "later", quiet(0.1))
+        await until(lambda: listener.of(Status, "later"), "the end of the burst")
+        waiting = list(listener.of(Final))
+        busy.write_text("0")
+        said = await until(
+            lambda: [final for final in listener.of(Final, "s") if final.speech_final], "its last window"
+        )
+        for stream in ("s", "later"):
+            await speak(publisher, stream, b"", end=1)
+        await listener.ends(2)
+
+    assert waiting == []
+    assert said[0].start + said[0].duration > len(pcm) / 2 / RATE - 0.6
+    listener.check_accounts()
+
+
 async def test_with_no_end_of_speech_asked_for_windows_are_filled(broker, tmp_path, publisher, listener):
     recording = load_speech()[0]
     pcm = recording.pcm + quiet(3)

@@ -9,9 +9,8 @@ import soxr
 
 from tests.support.audio import speak
 from tests.support.clip_requests import ask, wav
-from tests.support.daemon import Daemon
 from tests.support.file_jobs import file_client
-from tests.support.real_weights import real_model
+from tests.support.real_weights import serving
 from tests.support.transcripts import TranscriptListener
 from transcriber.schema.messages import Status
 from transcriber.testing.speech import load_public_speech
@@ -46,15 +45,28 @@ def cues_of(text):
     return found
 
 
-async def captions(broker, tmp_path, samples, way, **env):
+ROOMY = {
+    "FILES": "1", "TRANSCRIPTION_QUEUE_CAPACITY": "32", "PARTIAL_INTERVAL_SECS": "0", "REQUEST_TIMEOUT_SECS": "600",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mix(tmp_path_factory):
+    with serving("tiny.en", tmp_path_factory.mktemp("mix"), **ROOMY) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def channels(tmp_path_factory):
+    with serving("tiny.en", tmp_path_factory.mktemp("channels"), **ROOMY, SPEAKERS="channels") as broker:
+        yield broker
+
+
+async def captions(broker, samples, way):
     """What becomes of ``samples``, (n,) or (n, channels), as SRT, in one way to transcribe them."""
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     file = wav(pcm(samples), PHONE_RATE, channels)
-    async with (
-        file_client(broker) as desk,
-        TranscriptListener(broker.url) as listener,
-        Daemon(broker.url, tmp_path, fake=False, WHISPER_MODEL_PATH=real_model("tiny.en"), FILES=1, **env),
-    ):
+    async with file_client(broker) as desk, TranscriptListener(broker.url) as listener:
         if way == "clip":
             return cues_of((await ask(desk.client, file, response_format="srt")).data.decode())
         if way == "file":
@@ -73,25 +85,24 @@ async def captions(broker, tmp_path, samples, way, **env):
 
 
 WAYS = pytest.mark.parametrize("way", ["clip", "file", "live"])
-ROOMY = {"TRANSCRIPTION_QUEUE_CAPACITY": 32, "PARTIAL_INTERVAL_SECS": 0}
 
 
 @WAYS
-async def test_the_first_caption_after_silence_is_where_the_first_word_is_spoken(broker, tmp_path, way):
+async def test_the_first_caption_after_silence_is_where_the_first_word_is_spoken(mix, way):
     samples = np.concatenate((hiss(20), KENNEDY))
 
-    cues = await captions(broker, tmp_path, samples, way, **ROOMY)
+    cues = await captions(mix, samples, way)
 
     assert cues[0][1] == pytest.approx(20 + SPOKEN_S, abs=0.5)
     assert cues[-1][2] <= 20 + len(KENNEDY) / RATE
 
 
 @WAYS
-async def test_no_caption_lies_in_a_long_pause(broker, tmp_path, way):
+async def test_no_caption_lies_in_a_long_pause(mix, way):
     first = round(FIRST_S * RATE)
     samples = np.concatenate((KENNEDY[:first], hiss(12), KENNEDY[first:]))
 
-    cues = await captions(broker, tmp_path, samples, way, **ROOMY)
+    cues = await captions(mix, samples, way)
 
     assert cues[0][1] == pytest.approx(SPOKEN_S, abs=0.5)
     assert any(start_s == pytest.approx(FIRST_S + 12.4, abs=0.8) for _, start_s, _, _ in cues)
@@ -100,7 +111,7 @@ async def test_no_caption_lies_in_a_long_pause(broker, tmp_path, way):
 
 
 @WAYS
-async def test_no_caption_of_a_call_lies_across_the_others_turn(broker, tmp_path, way):
+async def test_no_caption_of_a_call_lies_across_the_others_turn(channels, way):
     said = [
         KENNEDY[: round(FIRST_S * RATE)],
         AUSTEN[0][: 4 * RATE],
@@ -116,7 +127,7 @@ async def test_no_caption_of_a_call_lies_across_the_others_turn(broker, tmp_path
     for (speaker, start_s, _), one in zip(turns, said, strict=True):
         samples[round(start_s * RATE) : round(start_s * RATE) + len(one), int(speaker)] += one
 
-    cues = await captions(broker, tmp_path, samples, way, SPEAKERS="channels", **ROOMY)
+    cues = await captions(channels, samples, way)
 
     for speaker, start_s, end_s, text in cues:
         own = [(a, b) for who, a, b in turns if who == speaker and a - 1 <= start_s and end_s <= b + 1]

@@ -14,6 +14,7 @@ import nats
 import pytest
 from nats.js.api import DiscardPolicy, StreamConfig
 
+from tests.support.connections import client_of
 from tests.support.waiting import PATIENCE_S, until
 from transcriber.audio.format import AudioFormat, SampleFormat
 from transcriber.bus.client_session import connected
@@ -62,13 +63,10 @@ async def quietly(_error: Exception) -> None:
 @asynccontextmanager
 async def stream_audio(keeper, **limits) -> AsyncIterator[nats.js.JetStreamContext]:
     """The stream AUDIO, and who may look into it and change it."""
-    client = await nats.connect(keeper.url, max_reconnect_attempts=-1, reconnect_time_wait=0.05, error_cb=quietly)
-    try:
+    async with client_of(keeper.url, error_cb=quietly) as client:
         jetstream = client.jetstream()
         await jetstream.add_stream(StreamConfig(name="AUDIO", subjects=["audio.*"], **limits))
         yield jetstream
-    finally:
-        await client.close()
 
 
 async def stored(jetstream):

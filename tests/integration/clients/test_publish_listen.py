@@ -29,7 +29,7 @@ from transcriber.clients.publish import publish, publish_file
 from transcriber.config import Settings, load_settings
 from transcriber.errors import BrokerError, ConfigError
 from transcriber.pipeline import DECODING_THREAD
-from transcriber.schema.messages import End, Final, Gap, Revision, message_id
+from transcriber.schema.messages import End, Final, Gap, Revision, Word, message_id
 from transcriber.testing.broker import EmbeddedBroker
 
 PCM = bytes(range(256)) * 300
@@ -526,3 +526,31 @@ async def test_a_broker_out_of_reach_is_one_clear_line(settings, wav) -> None:
     assert process.returncode == 3
     assert err.startswith(b"transcriber: NATS_URL=nats://127.0.0.1:1: ")
     assert err.count(b"\n") == 1
+
+
+async def test_each_voice_of_a_window_has_a_line_and_a_revision_that_corrects_them_counts(connection) -> None:
+    def by_voices(*labels: str) -> dict[str, Any]:
+        words = [
+            Word(word=word, start=start, end=start + 2.5, confidence=1, speaker=label)
+            for word, start, label in zip(("wind", "northwest"), (0.0, 2.5), labels, strict=True)
+        ]
+        return {"words": tuple(words), "speaker": labels[0]}
+
+    first, _, _, end = session()
+    said = first.model_copy(update=by_voices("A", "A"))
+    fields = first.model_dump(exclude={"type", "flushed"}, by_alias=True)
+    place = {"replaces": (message_id("radio", "a", 0, "final", 0),), "last_segment": 0, "rev": 1}
+    revision = Revision.model_validate(fields | place | by_voices("A", "B"))
+
+    lines = await heard(connection, "voices", said, revision, end)
+    subtitles = await heard(connection, "voices", said, revision, end, form="vtt", revised=True)
+
+    assert lines.splitlines()[:3] == [
+        "[00:00] radio (A): wind northwest",
+        "[00:00] radio (A): [revised] wind",
+        "[00:02] radio (B): [revised] northwest",
+    ]
+    assert [line for line in subtitles.splitlines() if line.startswith("<v")] == [
+        "<v Speaker A>wind",
+        "<v Speaker B>northwest",
+    ]

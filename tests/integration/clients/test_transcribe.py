@@ -12,7 +12,6 @@ import nats
 import pytest
 from nats.aio.msg import Msg
 
-from tests.support import requirements
 from tests.support.client_commands import command, output
 from tests.support.clip_requests import clip, noise
 from tests.support.daemon import Daemon
@@ -127,7 +126,7 @@ async def test_a_text_with_something_missing_is_written_and_the_status_says_so(s
         await client.publish(message.reply, b"one\n", headers={"Gaps": gaps})
 
     await client.subscribe("transcriber.transcribe", cb=answer)
-    await client.flush()
+    await settled(client)
     status = await transcribe_files(settings, [wav], None, TranscribeOptions(PLEASE))
 
     line = f"transcriber: {wav}: not transcribed: 00:05-00:07 lost_input, 01:01-01:01 bad_input\n"
@@ -256,7 +255,6 @@ async def test_a_job_that_could_not_read_all_gives_its_text_and_a_status(broker,
     assert (status, capsysbinary.readouterr()) == (1, (RESULTS["txt"].encode(), said.encode()))
 
 
-@requirements.weights
 async def test_a_file_too_large_for_a_request_goes_through_the_store(broker, settings, client, tmp_path, capsysbinary):
     path = tmp_path / "large.wav"
     path.write_bytes(noise(40))
@@ -461,12 +459,16 @@ async def test_a_full_store_is_said_and_no_advice_given(tmp_path, capsys):
 async def test_detached_jobs_are_named_and_nobody_waits(broker, settings, wav):
     async with scripted_file_service(broker, settings, nothing) as office:
         one = await output(command(broker, "transcribe", wav, "--detach"))
-        two = await output(command(broker, "transcribe", wav, wav, "--detach", "--speakers", "channels"))
+        two = await output(command(broker, "transcribe", wav, wav, "--detach", "--urgent", "--speakers", "channels"))
 
     first, *others = office.submissions
     assert one == (0, f"{first.job}\n", "")
     assert two == (0, "".join(f"{submission.job}  {wav}\n" for submission in others), "")
     assert [submission.speakers for submission in office.submissions] == [None, "channels", "channels"]
+    assert office.subjects == [
+        *["transcriber.submit"] * 2,
+        *["transcriber.submit.urgent"] * 4,
+    ]  # each is asked about first
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

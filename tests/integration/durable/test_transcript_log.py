@@ -11,7 +11,7 @@ import pytest
 
 from bench.chaos.readers import read_texts
 from tests.support.durable_streams import provisioned
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, settled
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.config import load_settings
@@ -92,6 +92,23 @@ async def test_of_two_writers_the_one_who_comes_late_is_fenced_off(broker, publi
     assert await ids(publisher) == ["one", "two"]
 
 
+async def test_text_of_this_daemon_that_it_did_not_read_is_read_before_more_is_stored(broker, publisher):
+    """As after an old copy answered, or a request was still on its way: what follows the older text would be stored twice."""
+    await provisioned(broker)
+    async with ledger_of(broker, "a") as ledger, ledger_of(broker, "a") as outdated:
+        await outdated.read()
+        await ledger.read()
+        await ledger.append(status("a", 1), "one", "")
+        await ledger.append(status("a", 2), "two", "")
+        for name in ("one", "one more"):
+            with pytest.raises(UnansweredError, match="read again"):
+                await outdated.append(status("a", 1), name, "")
+        await outdated.read()
+        await outdated.append(status("a", 3), "three", "")
+
+    assert await ids(publisher) == ["one", "two", "three"]
+
+
 async def test_streams_do_not_fence_each_other(broker, publisher):
     await provisioned(broker)
     async with ledger_of(broker, "a") as one, ledger_of(broker, "b", "other") as other:
@@ -167,7 +184,7 @@ async def test_an_answer_that_is_not_the_brokers_is_no_confirmation_and_no_crash
         await message.respond(answer)
 
     await publisher.subscribe("elsewhere", cb=reply)
-    await publisher.flush()
+    await settled(publisher)
     connection = Connection()
     await connection.open(load_settings(nats_url=broker.url), name="test")
     try:

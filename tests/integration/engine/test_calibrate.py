@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from random import Random
@@ -65,14 +66,40 @@ def test_bundled_model_is_measured():
     assert measured.streams >= 1
 
 
-def test_command_prints_json_and_nothing_else():
-    command = [sys.executable, "-m", "transcriber", "calibrate", "--contexts=256", "--threads=1", "--json"]
+def printed(*command):
+    """What a command writes to stdout, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "transcriber", *command, "--json"],
+        capture_output=True, text=True, check=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    return json.loads(done.stdout)
 
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
 
-    (measured,) = json.loads(done.stdout)
-    assert (measured["model"], measured["threads"], measured["audio_ctx"]) == ("demo", 1, 256)
+def test_command_prints_json_and_nothing_else_and_a_plan_is_made_of_it(tmp_path):
+    rows = printed("calibrate", "--contexts=512", "--threads=1", "--seconds=0.1", "--files=1")
+    (file := tmp_path / "calibration.json").write_text(json.dumps(rows))
+
+    plan = printed("plan", "--streams=500", "--latency=30", "--files=1", f"--calibration={file}")
+
+    status, why = run("plan", "--streams=9", "--latency=0.0001", f"--calibration={file}")
+
+    (measured,) = rows
+    assert (measured["model"], measured["threads"], measured["audio_ctx"]) == ("demo", 1, 512)
     assert measured["streams"] > 0
+    assert measured["memory_bytes"] > 50_000_000
+    assert 0 < measured["ingest_ms"] < 1000
+    assert (plan["model"], plan["mode"], plan["streams"]) == ("demo", "live", 500)
+    assert plan["replicas"] * plan["replica_streams"] >= 500
+    assert plan["loss"] <= 0.001
+    assert plan["file_hours_a_day"] > 0
+    assert status == 2
+    assert re.fullmatch(r"transcriber: a window of demo takes \S+ s here, more than --latency 0.0001\s*", why)
+
+
+def test_a_plan_calibrates_here_where_it_is_given_no_figures():
+    plan = printed("plan", "--streams=1", "--model=demo", "--whisper-threads=1", "--latency=60")
+
+    assert (plan["replicas"], plan["workers"], plan["threads"]) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,29 @@ import asyncio
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support.waiting import PATIENCE_S, until
 from transcriber.bus.client_session import connected
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.bus.jetstream.file_streams import FILES_BUCKET, job_consumer
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, URGENT_JOB_CONSUMER, job_consumers
 from transcriber.bus.jetstream.provision import ensure_files
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.config import load_settings
-from transcriber.errors import FencedError, RequestError
+from transcriber.engine.job import Lane
+from transcriber.errors import FencedError, RequestError, UnansweredError
 from transcriber.files.endpoints import MAX_OPEN, JobEndpoints
 from transcriber.files.job_store import JobStore
+from transcriber.files.runner import FileRunner
 from transcriber.files.work_queue import WorkQueue
 from transcriber.schema.file_jobs import Answer, Submission
+from transcriber.tasks import cancel
 from transcriber.testing.broker import EmbeddedBroker
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Office:
@@ -29,7 +36,7 @@ class Office:
         self.connection = connection
         self.jetstream = JetStream(connection)
         self.desk = JobStore(self.jetstream, settings)
-        self.feed = WorkQueue(connection)
+        self.feed = WorkQueue(connection, self.desk)
 
     async def next_job(self):
         async with asyncio.timeout(PATIENCE_S):
@@ -41,16 +48,16 @@ class Office:
 
         await Bucket(self.jetstream, FILES_BUCKET).put(name, pieces())
 
-    async def submit(self, name="a.wav", **given):
+    async def submit(self, name="a.wav", *, urgent=False, **given):
         await self.put(name)
-        return await self.desk.submit(Submission(object=name, **given))
+        return await self.desk.submit(Submission(object=name, **given), urgent=urgent)
 
     async def waiting(self):
         """Jobs in the queue, taken or not."""
         return (await self.jetstream.call("STREAM.INFO.JOBS"))["state"]["messages"]
 
     async def quicker(self, ack_wait_s):
-        config = job_consumer().evolve(ack_wait=ack_wait_s)
+        config = job_consumers()[0].evolve(ack_wait=ack_wait_s)
         call = f"CONSUMER.CREATE.JOBS.{config.name}.{config.filter_subject}"
         await self.jetstream.call(call, {"stream_name": "JOBS", "config": config.as_dict()})
 
@@ -201,6 +208,51 @@ async def test_requests_are_answered_in_json(office):
     assert cancelled == {"job": submitted["job"], "state": "cancelled"}
 
 
+class Audit:
+    """An audit that stores entries here, or fails."""
+
+    def __init__(self):
+        self.entries = []
+        self.fails = False
+
+    async def write(self, event, *, by, key, **fields):
+        if self.fails:
+            raise UnansweredError("the audit entry is not stored")
+        self.entries.append((event, by, fields["job"]))
+
+
+async def test_a_job_that_cannot_be_put_on_record_is_neither_queued_nor_cancelled(office):
+    audit: Any = Audit()
+    endpoints = JobEndpoints(office.desk, audit)
+    await office.put("a.wav")
+    submission, cancellation = b'{"object": "a.wav", "job": "job=1", "by": "ada"}', b'{"job": "job=1"}'
+
+    audit.fails = True
+    assert await refusal(endpoints.to_submission(submission)) == 503
+    assert await office.waiting() == 0
+    audit.fails = False
+    await endpoints.to_submission(submission)
+    audit.fails = True
+    assert await refusal(endpoints.to_cancellation(cancellation, {"Requested-By": "eve"})) == 503
+
+    assert (await office.desk.record("job=1")).record.state == "queued"
+    assert audit.entries == [("submitted", "ada", "job=1")]
+
+
+async def test_only_who_queued_or_cancelled_a_job_is_on_record_for_it(office):
+    audit: Any = Audit()
+    endpoints = JobEndpoints(office.desk, audit)
+    await office.put("a.wav")
+
+    for by in ("ada", "eve"):
+        await endpoints.to_submission(json.dumps({"object": "a.wav", "job": "job=1", "by": by}).encode())
+    for by in ("bob", "eve"):
+        answer = json.loads(await endpoints.to_cancellation(b'{"job": "job=1"}', {"Requested-By": by}))
+        assert answer["state"] == "cancelled"
+
+    assert audit.entries == [("submitted", "ada", "job=1"), ("cancelled", "bob", "job=1")]
+
+
 @pytest.mark.parametrize(("data", "code"), [(b"{}", 400), (b'{"job": "a"}', 400), (b'{"job": "job=1"}', 404)])
 async def test_cancellation_that_cannot_be_done_is_refused(office, data, code):
     assert await refusal(JobEndpoints(office.desk).to_cancellation(data)) == code
@@ -289,6 +341,18 @@ async def test_record_that_its_stream_has_forgotten_is_created_again(office):
     again = await office.desk.update(kept, state="running")
 
     assert await office.desk.record(answer.job) == again
+
+
+async def test_a_job_that_was_purged_is_not_recorded_again_by_the_daemon_that_has_it(office):
+    answer = await office.submit()
+    kept = await office.desk.record(answer.job)
+    for stream in ("JOB_RECORDS", "JOBS"):
+        await office.jetstream.call(f"STREAM.PURGE.{stream}")
+
+    with pytest.raises(FencedError):
+        await office.desk.update(kept, state="running")
+
+    assert await office.desk.record(answer.job) is None
 
 
 async def test_records_are_listed_the_latest_first(office, monkeypatch):
@@ -381,6 +445,47 @@ async def test_what_is_no_job_is_dropped_with_a_warning(office, caplog, payload)
     assert "invalid job record" in caplog.text
 
 
+LATER = {"submission": {"job": "job=later", "object": "a", "later": 1}, "state": "queued", "size": 1, "digest": ""}
+"""What a daemon of a later version may queue."""
+
+
+@pytest.mark.parametrize(
+    ("record", "kept"), [(LATER, "failed"), (None, "failed"), (LATER | {"state": "cancelled"}, "cancelled")]
+)
+async def test_a_job_that_cannot_be_read_is_failed_and_not_queued_for_ever(office, caplog, record, kept):
+    if record:
+        await office.jetstream.store("transcriber.records.job=later", json.dumps(record).encode(), {})
+    await office.jetstream.store("transcriber.jobs.job=later", json.dumps(LATER).encode(), {})
+    answer = await office.submit()
+
+    taken = await office.next_job()
+    await taken.done()
+    await until_empty(office)
+
+    stored = await office.jetstream.message("JOB_RECORDS", last_by_subj="transcriber.records.job=later")
+    assert taken.job == answer.job
+    after = json.loads(stored.payload)
+    assert (after["state"], after["submission"]) == (kept, LATER["submission"])
+    assert ("cannot read the job" in after.get("error", "")) is (kept == "failed")
+    assert [one.job for one in caplog.records if "it cannot be read" in one.message] == ["job=later"]
+
+
+async def test_a_job_that_cannot_be_read_waits_until_its_record_can_say_so(office, monkeypatch):
+    async def unanswered(*_):
+        monkeypatch.undo()
+        raise UnansweredError("no answer")
+
+    monkeypatch.setattr(office.desk, "fail_unread", unanswered)
+    await office.jetstream.store("transcriber.jobs.job=later", json.dumps(LATER).encode(), {})
+    asking = asyncio.create_task(office.next_job())
+    await until_empty(office)
+
+    stored = await office.jetstream.message("JOB_RECORDS", last_by_subj="transcriber.records.job=later")
+    assert json.loads(stored.payload)["state"] == "failed"
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
 async def test_jobs_come_again_after_the_broker_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("transcriber.files.work_queue.SILENCE_S", 1.0)
     monkeypatch.setattr("transcriber.files.work_queue.HEARTBEAT_S", 0.3)
@@ -414,3 +519,82 @@ async def test_feed_without_a_consumer_warns_and_waits(office, caplog):
     answer = await office.submit()
 
     assert (await asking).record.submission.job == answer.job
+
+
+async def test_urgent_jobs_have_a_queue_of_their_own(office):
+    urgent_feed = WorkQueue(office.connection, office.desk, URGENT_JOB_CONSUMER)
+    await urgent_feed.start()
+    first = await office.submit("a.wav")
+    await office.put("b.wav")
+    answers = JobEndpoints(office.desk)
+    urgent = Answer.model_validate_json(await answers.to_submission(b'{"object": "b.wav"}', urgent=True))
+
+    async with asyncio.timeout(PATIENCE_S):
+        taken = await urgent_feed.next_job()
+    other = await office.next_job()
+    await taken.retry()
+    async with asyncio.timeout(PATIENCE_S):
+        again = await urgent_feed.next_job()
+
+    assert (taken.job, taken.record.urgent) == (again.job, again.record.urgent) == (urgent.job, True)
+    assert (other.job, other.record.urgent) == (first.job, False)
+    await again.done()
+    await other.done()
+    await until_empty(office)
+
+
+async def test_a_job_that_came_into_both_queues_at_once_leaves_the_one_that_its_record_does_not_name(office):
+    await office.submit("a.wav", job="job=1")
+    await office.jetstream.call("STREAM.PURGE.JOB_RECORDS", {})
+    record = (await office.desk._waiting("job=1")).record
+    await office.desk._queue(record.model_copy(update={"urgent": True}))
+    again = await office.submit("a.wav", job="job=1", urgent=True)
+    queue = WorkQueue(office.connection, office.desk, URGENT_JOB_CONSUMER)
+    pool: Any = SimpleNamespace(workers=[SimpleNamespace(queue=None, on_room=[])])
+    shared: Any = SimpleNamespace(jobs=office.desk)
+    runner = FileRunner(pool, {Lane.URGENT_FILE: queue}, shared)
+    assert await office.waiting() == 2
+
+    await runner.start()
+    running = asyncio.create_task(runner.run())
+    async with asyncio.timeout(PATIENCE_S):
+        while await office.waiting() > 1:
+            assert not running.done(), running.exception()
+            await asyncio.sleep(0.01)
+    await cancel([running])
+
+    assert again.state == "queued"
+    assert (await office.next_job()).record.urgent is (await office.desk.record("job=1")).record.urgent is False
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+async def test_a_job_that_waits_without_its_record_is_not_put_into_the_other_queue_too(office, urgent):
+    await office.submit("a.wav", job="job=1", urgent=urgent)
+    await office.put("b.wav")
+    await office.jetstream.call("STREAM.PURGE.JOB_RECORDS", {})
+
+    refused = await refusal(office.desk.submit(Submission(object="b.wav", job="job=1"), urgent=not urgent))
+    again = await office.submit("a.wav", job="job=1", urgent=not urgent)
+
+    assert (refused, again.state, await office.waiting()) == (409, "queued", 1)
+    assert (await office.desk.record("job=1")).record.urgent is urgent
+
+
+async def test_an_urgent_job_whose_record_is_not_stored_yet_can_be_cancelled(office):
+    answer = await office.submit("a.wav", urgent=True)
+    await office.jetstream.call("STREAM.PURGE.JOB_RECORDS", {})
+
+    cancelled = await office.desk.cancel(answer.job)
+
+    assert cancelled.state == "cancelled"
+    assert (await office.desk.record(answer.job)).record.urgent
+
+
+@pytest.mark.parametrize(("given", "kept"), [(PARENT, PARENT), ("rubbish", None), (None, None)])
+async def test_the_trace_of_a_submission_is_in_its_record(office, given, kept):
+    await office.put("a.wav")
+    headers = {"TraceParent": given} if given else None
+
+    answer = Answer.model_validate_json(await JobEndpoints(office.desk).to_submission(b'{"object": "a.wav"}', headers))
+
+    assert (await office.desk.record(answer.job)).record.traceparent == kept

@@ -13,6 +13,7 @@ from transcriber.engine.job import Lane
 from transcriber.engine.job_queue import JobQueue
 from transcriber.engine.queue_slots import QueueSlots
 from transcriber.files.text_stage import TextStage, file_settings
+from transcriber.live_settings.live import StreamSettings
 from transcriber.logs import RateLimited
 from transcriber.schema.file_jobs import Submission
 from transcriber.telemetry import Telemetry
@@ -36,6 +37,7 @@ async def test_a_stop_while_nothing_waits_to_be_stored_ends_it(broker):
     settings = load_settings(nats_url=broker.url)
     runtime: Any = SimpleNamespace(
         settings=file_settings(settings, submission),
+        stream=lambda _: StreamSettings(settings),
         network=None,
         telemetry=Telemetry(settings, "test"),
         warnings=RateLimited(logging.getLogger("test")),

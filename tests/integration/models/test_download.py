@@ -205,6 +205,27 @@ def test_hub_that_redirects_elsewhere_than_http_is_reported(path):
         assert failed(path, {}, url).endswith("cannot be downloaded: it is elsewhere, at ftp://127.0.0.1:9/x")
 
 
+@pytest.mark.parametrize("sums", [{}, SUMS])
+def test_what_is_asked_for_by_https_comes_by_http_only_with_a_checksum(hub, path, sums, monkeypatch):
+    monkeypatch.setattr(downloading, "_HttpsConnection", downloading._HttpConnection)  # the server has no certificate
+    hub.body = hub.body if sums else DEMO_MODEL.read_bytes()  # which would be taken without a checksum
+    hub.length = len(hub.body)
+    there = f"{hub.url}/{path.name}"
+
+    with answering(f"HTTP/1.0 302 Found\r\nLocation: {there}\r\n\r\n") as url:
+        asked = url.replace("http:", "https:")
+        if sums:
+            download(asked, path, sums)
+        else:
+            with pytest.raises(ModelError) as caught:
+                download(asked, path, sums)
+
+            reason = f"it is elsewhere, at {there}: not encrypted, and there is no checksum"
+            assert str(caught.value) == f"{asked}: cannot be downloaded: {reason}"
+
+    assert path.exists() == bool(sums)
+
+
 def test_long_answer_of_a_hub_is_reported_in_one_short_line(path):
     with answering("x" * 5_000 + "\r\n\r\n") as url:
         assert len(failed(path, {}, url)) < 300
@@ -234,6 +255,8 @@ def answering(answer: str) -> Iterator[str]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:  # else a test that fails never ends
+            server.shutdown()
+            thread.join()

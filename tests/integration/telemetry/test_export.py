@@ -29,7 +29,7 @@ from tests.support.otlp_receiver import (
 )
 from tests.support.waiting import PATIENCE_S
 from transcriber import __version__, logs
-from transcriber.engine.job import Job, Lane
+from transcriber.engine.job import Device, Job, Lane
 from transcriber.errors import ConfigError
 from transcriber.schema.messages import Latency
 from transcriber.telemetry import Telemetry, session_traceparent, valid_traceparent
@@ -45,6 +45,9 @@ REASONS = {
     "transcriber.requests": {"200", "400", "413", "429", "500", "503", "504", "none"},
     "transcriber.files": {"done", "failed", "cancelled"},
     "transcriber.revisions.left_out": {"same", "shorter", "doubted", "busy", "suspect", "gone"},
+    "transcriber.speakers.left_out": {"busy", "failed"},
+    "transcriber.device": {"cpu"},
+    "transcriber.model.swaps": {"swapped", "unchanged", "refused", "failed"},
 }
 
 
@@ -83,7 +86,7 @@ def attributes(owner: Any) -> dict[str, Any]:
 def reason(point: Any) -> str:
     """The attributes of a counter's points."""
     labels = attributes(point)
-    return str(labels.get("code") or labels.get("outcome") or labels["reason"])
+    return str(labels.get("code") or labels.get("outcome") or labels.get("device") or labels["reason"])
 
 
 # The instruments.
@@ -116,7 +119,7 @@ def test_loss_is_zero_from_the_start_for_every_reason(receiver: Receiver, make: 
     metrics = receiver.next_metrics()
     for name, reasons in REASONS.items():
         values = {reason(p): number(p) for p in points(metrics[name])}
-        assert values == dict.fromkeys(reasons, 0)
+        assert values == dict.fromkeys(reasons, 1 if name == "transcriber.device" else 0)
 
 
 def test_latency_buckets_reach_60_s_and_are_there_before_the_first_job(
@@ -157,11 +160,13 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
     telemetry.observe(queue_depth=lambda: 3, queue_capacity=lambda: 5, buffer_size=lambda: 80_000)
     telemetry.observe(streams_active=lambda: 4, streams_stalled=lambda: 1)
     telemetry.observe(nats_reconnects=lambda: 2, messages_malformed=lambda: 6, messages_unsent=lambda: 7)
+    telemetry.observe_device(lambda: Device("cpu", reason="no card"))
     telemetry.observe(lag_s=lambda: 1.5, streams_fenced=lambda: 1, consumer_resets=lambda: 10)
     counters = telemetry.counters("a")
     counters.publish_retries += 8
     counters.revisions += 11
     counters.revisions_left_out["busy"] += 12
+    counters.speakers_left_out["failed"] += 13
     counters.chunks_received += 50
     counters.chunks_dropped["overlap"] += 2
     counters.chunks_filtered += 1
@@ -188,10 +193,12 @@ def test_what_is_observed_and_counted_is_exported(collector: Receiver, make: Cal
         ("transcriber.messages.unsent", None): 7,
         ("transcriber.lag_s", None): 1.5,
         ("transcriber.streams.fenced", None): 1,
+        ("transcriber.device", "no card"): 1,
         ("transcriber.publish.retries", None): 8,
         ("transcriber.consumer.resets", None): 10,
         ("transcriber.revisions", None): 11,
         ("transcriber.revisions.left_out", "busy"): 12,
+        ("transcriber.speakers.left_out", "failed"): 13,
         ("transcriber.gaps", "queue_full"): 4,
         ("transcriber.chunks.received", None): 50,
         ("transcriber.chunks.dropped", "overlap"): 2,

@@ -120,6 +120,11 @@ class Recording:
         )
 
 
+def places_of(kept):
+    places = json.loads(kept)["places"]
+    return tuple(ChannelResumePoint(*place)._replace(settings=tuple(map(tuple, place[-1]))) for place in places)
+
+
 def settle(session, event):
     match event:
         case Silence():
@@ -141,7 +146,7 @@ def bookmark(kept, clock, received, offsets):
     captured = said["captured"]
     return SessionResumePoint(
         clock,
-        tuple(ChannelResumePoint(*place) for place in said["places"]),
+        places_of(kept),
         FrameAccount.restored(said["account"]),
         received,
         offsets,
@@ -172,20 +177,27 @@ def described(event):
     return place
 
 
-def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
-    """After each of the events that ``wanted`` picks, another session says what the first one said."""
-    first = Recording(new_session(None))
-    fed = [first.take(number, step) for number, step in enumerate(steps)]
+def check_that_any_event_can_be_resumed_from(steps, new_session, wanted, before_step=lambda _: None):
+    """After each of the events that ``wanted`` picks, another session says what the first one said.
+
+    ``before_step`` is called with the number of the furthest step so far.
+    """
+    before_step(0)
+    first, fed = Recording(new_session(None)), []
+    for number, step in enumerate(steps):
+        before_step(number)
+        fed.append(first.take(number, step))
     rate = first.session.rate
     for index in wanted(len(first.emitted)):
         _, step, kept = first.emitted[index]
-        places = tuple(ChannelResumePoint(*place) for place in json.loads(kept)["places"])
+        places = places_of(kept)
         start = min(replay_from(place, rate) for place in places)
         # A payload that is a gap is not needed once that is published.
         coming = step + (steps[step].kind == "unfit" and start >= fed[step].end)
         again = min(coming, next((n for n, one in enumerate(fed) if one.end > start), coming))
         clock = fed[again].start if start >= fed[again].start else fed[again].before
         mark = bookmark(kept, clock, fed[again].received, fed[again].offsets)
+        before_step(step)
         other = Recording(new_session(mark), json.loads(kept)["skipped_at"], mark.flushed_at)
         assert other.session.places == places
         # A daemon that resumes knows whether the gap before its first message was published.
@@ -194,6 +206,7 @@ def check_that_any_event_can_be_resumed_from(steps, new_session, wanted):
             for later in first.emitted[index + 1 :]
         )
         for number in range(again, len(steps)):
+            before_step(max(step, number))
             other.take(number, steps[number], lost=number > again or to_report)
 
         expected = [described(later.event) for later in first.emitted[index + 1 :]]
@@ -236,7 +249,7 @@ def steps_of(payload, fmt, sizes, befallen):
     return [*steps, Step("close")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(AUDIO | IN_CHORUS, ODD_FORMATS, FRESH, SIZES, happenings(), st.randoms(use_true_random=False))
 def test_a_daemon_that_resumes_after_any_event_publishes_all_that_follows_it(
     audio, fmt, policy, sizes, befallen, chance
@@ -248,6 +261,95 @@ def test_a_daemon_that_resumes_after_any_event_publishes_all_that_follows_it(
         lambda mark: Session("call", fmt, policy, EAR, max_hole_s=600, bookmark=mark),
         lambda events: chance.sample(range(events), min(events, 4)),
     )
+
+
+class ChangingPolicies:
+    """Policies of which another one is the latest every few steps."""
+
+    def __init__(self, policy, changes, every):
+        changed = [(("number", n), replace(policy, **change)) for n, change in enumerate(changes, 1)]
+        self._known = {(): policy} | {(name,): replace(one, changes=(name,)) for name, one in changed}
+        self._every, self._step = every, 0
+
+    def at(self, step):
+        self._step = step
+
+    def latest(self):
+        return list(self._known.values())[self._step // self._every % len(self._known)]
+
+    def policy(self, changes):
+        return self._known[changes]
+
+
+CHANGES = st.fixed_dictionaries(
+    {
+        "endpoint_s": st.sampled_from([0.0, 0.3, 0.6]),
+        "speech_gate": st.booleans(),
+        "speech_threshold": st.sampled_from([0.2, 0.5, 0.9]),
+        "left_context_s": st.sampled_from([1.0, 2.0, 4.0]),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    AUDIO | IN_CHORUS,
+    ODD_FORMATS,
+    FRESH,
+    st.lists(CHANGES, min_size=1, max_size=3),
+    st.integers(1, 9),
+    SIZES,
+    happenings(),
+    st.randoms(use_true_random=False),
+)
+def test_settings_that_change_meanwhile_change_nothing_of_that(
+    audio, fmt, policy, changes, every, sizes, befallen, chance
+):
+    # Of channels apart a successor cuts all windows that are due at once: the next ones may have the settings of another moment.
+    policy = replace(policy, split_channels=False)
+    if not policy.left_context_s:  # it is never switched on or off
+        changes = [change | {"left_context_s": 0.0} for change in changes]
+    policies = ChangingPolicies(replace(policy, always_detect=True), changes, every)
+
+    events = check_that_any_event_can_be_resumed_from(
+        steps_of(audio.payload(fmt), fmt, sizes, befallen),
+        lambda mark: Session("call", fmt, policies, EAR, max_hole_s=600, bookmark=mark),
+        lambda events: chance.sample(range(events), min(events, 4)),
+        policies.at,
+    )
+
+    for one in events:
+        if isinstance(one, Window):
+            assert one.policy in policies._known.values()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    AUDIO | IN_CHORUS,
+    ODD_FORMATS,
+    CUTTINGS,
+    st.lists(CHANGES, min_size=1, max_size=3),
+    st.integers(1, 9),
+    SIZES,
+    happenings(),
+)
+def test_a_live_session_is_tiled_whatever_changes_meanwhile(audio, fmt, policy, changes, every, sizes, befallen):
+    if not policy.left_context_s:
+        changes = [change | {"left_context_s": 0.0} for change in changes]
+    policies = ChangingPolicies(replace(policy, always_detect=True), changes, every)
+    recording = Recording(Session("call", fmt, policies, EAR, max_hole_s=600))
+
+    for number, step in enumerate(steps_of(audio.payload(fmt), fmt, sizes, befallen)):
+        policies.at(number)
+        recording.take(number, step)
+
+    session = recording.session
+    assert session.account.settled == session.clock == session.received + session.account[FrameOutcome.LOST]
+    for kept in recording.emitted:
+        if isinstance(kept.event, Window):
+            cut = kept.event.cut
+            whole = len(cut.samples) - (cut.lead_s + cut.tail_s) * TARGET_SAMPLE_RATE
+            assert abs(whole - kept.event.frames * TARGET_SAMPLE_RATE / fmt.rate) <= 2
 
 
 def test_with_the_real_network_on_real_speech_too():

@@ -78,7 +78,10 @@ def test_no_sample_is_lost_or_doubled_and_no_window_is_too_long(audio, fmt, poli
         assert at == frames
         for before, after in pairwise(cuts):
             assert bool(before.tail_s) <= bool(after.lead_s)
-        assert not (cuts and cuts[-1].goes_on)
+        if (
+            policy.left_context_s or policy.quiet_cut
+        ):  # else a full window is out before it is known that nothing follows
+            assert not (cuts and cuts[-1].goes_on)
 
 
 @settings(max_examples=100, deadline=None)

@@ -130,6 +130,28 @@ def test_a_window_is_closed_as_soon_as_nobody_waits_any_more():
     assert cut.speech_final
 
 
+def test_a_window_that_was_kept_open_is_closed_without_another_sample_and_once():
+    source = cutter()
+
+    speaking = source.push(speech(30), eager=False) + source.end_speech()
+    early = source.push(silence(END - 1), eager=False) + source.end_speech()
+    busy = source.push(silence(1), eager=False)
+    (cut,), again = source.end_speech(), source.end_speech()
+    rest = source.flush(silence(3), (30 + END + 3) * BEAT)
+
+    assert speaking == early == busy == again == []
+    assert ends([cut, *rest]) == [30 + END - KEPT, 30 + END + 3]
+    assert [one.speech_final for one in (cut, *rest)] == [True, False]
+
+
+def test_without_an_end_of_speech_or_a_detector_nothing_is_closed_early():
+    endless, deaf = cutter(endpoint_s=0.0), WindowCutter(RATE, WindowPolicy(WINDOW_S), None)
+    for source in endless, deaf:
+        source.push(joined(speech(30), silence(40)), eager=False)
+
+    assert endless.end_speech() == deaf.end_speech() == []
+
+
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
 def test_a_window_that_ends_early_needs_no_sample_that_is_yet_to_come(rate):
     for beats in range(3, 60):

@@ -22,7 +22,7 @@ MESSAGE = {
     "received_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
 BENCHES = (
-    "capacity", "chaos", "contexts", "durable", "false_text", "files", "fuzz_media", "gate", "gpu", "guards", "holes", "ingest", "memory", "oneshot", "partials", "peers", "pipeline", "resampler", "threads", "voices", "word_times", "words",
+    "capacity", "chaos", "child_process", "contexts", "copies", "durable", "false_text", "files", "fuzz_media", "gate", "gpu", "gpu_card", "guards", "holes", "ingest", "live_settings", "memory", "oneshot", "partials", "peers", "pipeline", "plan", "resampler", "soak", "threads", "turn_ends", "voice_models", "voices", "word_times", "words",
 )  # fmt: skip
 
 

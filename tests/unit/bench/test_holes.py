@@ -40,6 +40,9 @@ class Parrot:
     tight: bool = True
     asked: list[tuple[int, bool]] = field(default_factory=list)
 
+    def supports(self, language):
+        return language == "en"
+
     def transcribe(self, samples, language, should_abort, *, wide=False, prompt="", translate=False, greedy=False):
         self.asked.append((len(samples), wide))
         return Transcript(

@@ -209,6 +209,7 @@ def test_an_utterance_ends_before_a_pause_of_half_a_second_and_at_the_end_only_w
 
     assert utterance_ends(words, 3.4) == [1]
     assert utterance_ends(words, 3.5) == [1, 2]
+    assert utterance_ends(words, 3.5, 0.8) == []
     assert utterance_ends([], 1.0) == []
 
 

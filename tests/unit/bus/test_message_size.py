@@ -6,8 +6,8 @@ from hypothesis import given, strategies as st
 
 from tests.support.messages import final
 from transcriber.bus import message_size as bus_fitting
-from transcriber.schema.checkpoint import Checkpoint, SessionState, SpeakerState, WrittenState
-from transcriber.schema.messages import Status, Word
+from transcriber.schema.checkpoint import Checkpoint, SessionState, SpeakerState, VoiceState, WrittenState
+from transcriber.schema.messages import Status, Turn, Word
 
 
 def fitting(message, room_bytes) -> Any:
@@ -86,3 +86,23 @@ def test_whatever_is_said_fits_if_anything_does(text, room):
     assert size(found) <= max(room, size(fitting(message, 0)))
     assert message.text.startswith(found.text)
     assert (found.suppressed == "max_payload") == (found.text != message.text or size(found) > room)
+
+
+def test_turns_go_with_the_words_and_the_voices_of_the_checkpoint_before_any_text():
+    voice = VoiceState(vector="A" * 512, weight_s=1.0)
+    message = said("gale warning", written=3)
+    speaker = message.checkpoint.session.speakers[0].model_copy(update={"voices": (voice,) * 4})
+    session = message.checkpoint.session.model_copy(update={"speakers": (speaker,)})
+    message = message.model_copy(
+        update={
+            "turns": (Turn(speaker="A", start=0, end=1),),
+            "checkpoint": message.checkpoint.model_copy(update={"session": session}),
+        }
+    )
+    shorter = fitting(message, size(message) - 1)
+
+    assert (shorter.words, shorter.turns) == (None, None)
+    assert shorter.checkpoint.session.speakers[0].voices == (voice,) * 4
+    least = fitting(message, size(shorter) - 700)
+    assert (least.text, least.suppressed) == ("gale warning", None)
+    assert least.checkpoint.session.speakers[0].voices == ()

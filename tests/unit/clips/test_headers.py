@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from transcriber.audio.headers import MAX_PROMPT
 from transcriber.clips.headers import ClipOptions, read_headers
 from transcriber.errors import BadInputError
-from transcriber.testing.fake_daemon import FakeModel
+from transcriber.testing.fake_model import FakeModel
 
 
 class Translator(FakeModel):

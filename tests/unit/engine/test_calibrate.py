@@ -64,12 +64,36 @@ def test_a_row_for_each_context_and_number_of_threads():
         assert r.queue_capacity == 256
 
 
+@pytest.mark.parametrize(("processes", "named"), [(0, "WHISPER_WORKERS"), (1, "WHISPER_PROCESSES")])
+def test_a_row_names_the_settings_that_give_it(processes, named):
+    """As ``on_device`` makes them: a number of workers beside another one of processes is refused."""
+    settings = SETTINGS.model_copy(update={"whisper_processes": processes})
+
+    (measured,) = rows_of(PacedModel, settings, threads=[2], contexts=[512])
+
+    assert measured.as_settings == f"{named}=1 WHISPER_THREADS=2 WHISPER_AUDIO_CTX=auto"
+
+
 def test_without_wishes_the_arrangements_fill_the_machine_at_two_contexts():
     rows = rows_of(PacedModel)
 
     assert {r.audio_ctx for r in rows} == {512, 0}
     assert (1, 1) in {(r.workers, r.threads) for r in rows}
     assert sum(r.shipped for r in rows) == 1
+
+
+def test_where_voices_are_distinguished_each_job_takes_as_much_longer():
+    heard = []
+
+    def label(samples, left_s):
+        heard.append((len(samples), left_s))
+        time.sleep(0.02)
+
+    (measured,) = rows_of(PacedModel, threads=[1], contexts=[512], label=label)
+
+    assert measured.median_ms >= 20
+    assert measured.plain_ms >= 20
+    assert set(heard) == {(5 * 16_000, 0.0), (round(12.5 * 16_000), 7.5)}
 
 
 def test_a_model_that_fails_is_one_line():

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from tests.support.waiting import until
 from transcriber.config.sizing import queue_capacity
-from transcriber.engine.job import Job, Lane
+from transcriber.engine.job import FILE_LANES, Job, Lane
 from transcriber.engine.job_queue import OTHER_BOUNDS, JobQueue
 
 
@@ -71,7 +71,7 @@ def test_streams_take_turns():
 
 def test_lanes_are_served_by_priority_and_have_their_own_bounds():
     queue = JobQueue(1)
-    waiting = [Lane.FILE, Lane.REQUEST, Lane.FINAL]
+    waiting = [Lane.FILE, Lane.URGENT_FILE, Lane.REQUEST, Lane.FINAL]
     for lane in waiting:
         queue.try_put(job("a", lane))
     crowd = [job("a", Lane.FILE) for _ in range(OTHER_BOUNDS[Lane.FILE])]
@@ -123,7 +123,8 @@ async def test_a_partial_is_refused_while_another_job_waits(lane):
 
 
 @pytest.mark.parametrize(
-    ("lane", "presses"), [(Lane.FINAL, True), (Lane.REQUEST, True), (Lane.PARTIAL, False), (Lane.FILE, False)]
+    ("lane", "presses"),
+    [(Lane.FINAL, True), (Lane.REQUEST, True), (Lane.PARTIAL, False), (Lane.URGENT_FILE, False), (Lane.FILE, False)],
 )
 def test_a_partial_gives_way_to_what_is_more_urgent_and_to_nothing_else(lane, presses):
     queue, guess = JobQueue(1), job("a", Lane.PARTIAL)
@@ -261,19 +262,30 @@ class Clock:
 
 
 @pytest.mark.parametrize("file_s", [0.2, 1.0, 7.0])
-def test_files_get_a_twentieth_of_the_time_however_much_else_there_is(file_s):
+@pytest.mark.parametrize(
+    ("lanes", "shares"),
+    [
+        ({Lane.FINAL, Lane.FILE}, {Lane.FILE: 0.05}),
+        ({Lane.FINAL, Lane.URGENT_FILE}, {Lane.URGENT_FILE: 0.05}),
+        ({Lane.FINAL, Lane.URGENT_FILE, Lane.FILE}, {Lane.URGENT_FILE: 0.05, Lane.FILE: 0.05}),
+        ({Lane.URGENT_FILE, Lane.FILE}, {Lane.FILE: 0.05}),
+    ],
+    ids=["files", "urgent files", "both", "no streams"],
+)
+def test_files_get_a_twentieth_of_the_time_however_much_else_there_is(file_s, lanes, shares):
     clock = Clock()
     queue = JobQueue(2, clock)
     spent_s = dict.fromkeys(Lane, 0.0)
     for _ in range(4000):
-        queue.try_put(job("live"))
-        queue.try_put(job("file", Lane.FILE))
+        for lane in lanes:
+            queue.try_put(job(str(lane), lane))
         taken = take(queue)
-        took_s = file_s if taken.lane is Lane.FILE else 1.0
+        took_s = file_s if taken.lane in FILE_LANES else 1.0
         spent_s[taken.lane] += took_s
         clock.now_s += took_s
 
-    assert spent_s[Lane.FILE] / sum(spent_s.values()) == pytest.approx(0.05, abs=0.005)
+    for lane, share in shares.items():
+        assert spent_s[lane] / sum(spent_s.values()) == pytest.approx(share, abs=0.005)
 
 
 def test_between_two_files_jobs_no_final_waits_for_more_than_one():
@@ -282,11 +294,13 @@ def test_between_two_files_jobs_no_final_waits_for_more_than_one():
     order = []
     for _ in range(2000):
         queue.try_put(job("live"))
-        queue.try_put(job("file", Lane.FILE))
+        for lane in FILE_LANES:
+            queue.try_put(job("file", lane))
         order.append(take(queue).lane)
         clock.now_s += 1.0
 
-    assert (Lane.FILE, Lane.FILE) not in set(pairwise(order))
+    assert set(order) == {Lane.FINAL, *FILE_LANES}
+    assert not [pair for pair in pairwise(order) if pair[0] in FILE_LANES and pair[1] in FILE_LANES]
 
 
 def test_a_partial_is_taken_beside_a_file_and_not_beside_anything_else():
@@ -335,6 +349,19 @@ async def test_a_second_pass_comes_after_all_else_and_then_rests_for_three_times
     assert taken == [final]
     clock.now_s = 2.0 + 3 * 2.0
     assert take(queue) is passes[1]
+
+
+def test_what_comes_between_the_end_of_a_job_and_the_next_one_is_not_its_time():
+    clock = Clock()
+    queue = JobQueue(4, clock)
+    for stream in "ab":
+        assert queue.try_put(job(stream, Lane.SECOND_PASS)) is None
+    take(queue)
+    clock.now_s = 2.0
+    queue.count_finished()
+
+    clock.now_s = 2.0 + 3 * 2.0  # the second one rests for three times as long as the first one took
+    assert take(queue).stream == "b"
 
 
 def test_a_queue_that_is_closed_makes_no_second_pass():

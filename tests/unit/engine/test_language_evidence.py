@@ -122,7 +122,7 @@ class Bilingual:
     def close(self):
         pass
 
-    def detect(self, samples):
+    def detect(self, samples, should_abort):
         self.detected_s.append(len(samples) / WHISPER_SAMPLE_RATE)
         return LanguageProbabilities({"de": self.german[0], "en": 1 - self.german[0]}, 0.5)
 

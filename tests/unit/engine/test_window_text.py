@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from transcriber.audio.window import OVERLAP_S
+from transcriber.engine.hallucination import letters
 from transcriber.engine.job import WHISPER_SAMPLE_RATE, Job, Lane
 from transcriber.engine.prompt import SpeakerHistory
-from transcriber.engine.transcript import Transcript, Word
+from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.engine.window_text import transcribe_window
 
 LEAD_S, WINDOW_S = 7.5, 5.0
@@ -204,3 +205,101 @@ def test_an_answer_whose_new_words_are_unlikely_is_asked_for_again():
     answer = transcribe_window(model, replace(job(), speech_prob=1.0), lambda: False)
 
     assert (answer.redone, answer.suppressed, answer.words) == (True, None, likely.transcribe().words)
+
+
+def looping(new, *, lead_s=LEAD_S):
+    """A model that says ``new`` in the window, and then all of it again in no time; at a wide context not."""
+    begin_s, loop_s = lead_s, lead_s + WINDOW_S - 0.4
+    words = [Word(word, begin_s, loop_s, 0.9) for word in new]
+    again = [Word(word, loop_s, loop_s + 0.4, 0.9) for word in new]
+    count = letters(" ".join(new))
+    phrases = (Phrase(begin_s, loop_s, count), Phrase(loop_s, loop_s + 0.4, count))
+    once = Transcript(" ".join(new), tuple(words), "en", -0.1, None, 0.1, phrases=phrases[:1])
+    twice = replace(once, text=f"{once.text} {once.text}", words=(*words, *again), phrases=phrases)
+    return once, twice
+
+
+GALE = ["a", "severe", "gale", "warning", "has", "been", "issued", "for", "all", "areas"]
+
+
+def test_an_answer_whose_last_phrase_nobody_had_the_time_to_say_is_asked_for_again():
+    once, twice = looping(GALE)
+    model = Listening()
+    model.transcribe = lambda *_, wide=False, **__: once if wide else twice  # type: ignore[method-assign]
+
+    answer = transcribe_window(model, job(speech_s=4.0), lambda: False)
+
+    assert (answer.redone, answer.text, answer.suppressed) == (True, once.text, None)
+
+
+@pytest.mark.parametrize("lead_s", [0.0, LEAD_S])
+def test_a_last_phrase_that_nobody_had_the_time_to_say_is_left_out(lead_s):
+    once, twice = looping(GALE, lead_s=lead_s)
+    model = Listening()
+    model.transcribe = lambda *_, **__: twice  # type: ignore[method-assign]
+
+    answer = transcribe_window(model, job(lead_s=lead_s, speech_s=4.0), lambda: False)
+
+    assert (answer.text, answer.words, answer.phrases) == (once.text, once.words, once.phrases)
+    assert answer.suppressed is None
+
+
+def test_a_window_of_which_nothing_else_remains_is_suppressed():
+    _, twice = looping(GALE)
+    before = replace(
+        twice,
+        words=tuple(replace(word, start_s=0, end_s=5) for word in twice.words[: len(GALE)]) + twice.words[len(GALE) :],
+    )
+    model = Listening()
+    model.transcribe = lambda *_, **__: before  # type: ignore[method-assign]
+
+    answer = transcribe_window(model, job(speech_s=4.0), lambda: False)
+
+    assert (answer.text, answer.suppressed) == ("", "rate")
+
+
+def test_an_empty_answer_is_no_better_than_one_without_its_hurried_end():
+    once, twice = looping(GALE)
+    empty = replace(once, text="", words=(), phrases=())
+    model = Listening()
+    model.transcribe = lambda *_, wide=False, **__: empty if wide else twice  # type: ignore[method-assign]
+
+    answer = transcribe_window(model, job(speech_s=4.0), lambda: False)
+
+    assert (answer.redone, answer.text, answer.suppressed) == (True, once.text, None)
+
+
+def test_a_window_that_says_nothing_new_is_not_suppressed_for_its_left_context():
+    _, twice = looping(GALE)
+    words = tuple(replace(word, start_s=word.start_s / 2, end_s=word.end_s / 2) for word in twice.words)
+    phrases = tuple(one._replace(start_s=one.start_s / 2, end_s=one.end_s / 2) for one in twice.phrases)
+    model = Listening()
+    model.transcribe = lambda *_, **__: replace(twice, words=words, phrases=phrases)  # type: ignore[method-assign]
+
+    answer = transcribe_window(model, job(speech_s=4.0), lambda: False)
+
+    assert (answer.without_lead().words, answer.suppressed) == ((), None)
+
+
+def test_all_hurried_phrases_at_the_end_are_left_out_and_the_text_before_stays_as_it_was_written():
+    words = (Word("我在", 0.0, 1.0, 0.9), Word("New", 1.0, 1.5, 0.9), Word("York", 1.5, 2.0, 0.9))
+    again = tuple(Word(word.word, at_s, at_s, 0.01) for at_s in (2.05, 2.15) for word in words)
+    phrases = (Phrase(0.0, 2.0, 16), Phrase(2.0, 2.1, 40), Phrase(2.1, 2.2, 40))
+    said = Transcript("我在 New York" * 3, (*words, *again), "zh", -2.0, None, 0.1, phrases=phrases)
+
+    kept = said.without_hurried_end()
+
+    assert (kept.text, kept.words, kept.phrases) == ("我在 New York", words, phrases[:1])
+    assert kept.avg_logprob == pytest.approx(math.log(0.9))
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_s"), [("And what the...", 0.12), ("Then let us go up.", 0.44), ("Stop.", 0.0)]
+)
+def test_a_phrase_that_is_short_or_cut_off_stays(text, duration_s):
+    words = (Word("Well.", 0.0, 1.0, 0.9), Word(text, 1.0, 1.0 + duration_s, 0.9))
+    phrases = (Phrase(0.0, 1.0, 5), Phrase(1.0, 1.0 + duration_s, len(text)))
+    said = Transcript(f"Well. {text}", words, "en", -0.1, None, 0.1, phrases=phrases)
+
+    assert not said.ends_hurried
+    assert said.without_hurried_end() is said

@@ -1,12 +1,13 @@
 import asyncio
 import logging
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 from transcriber.config.sizing import queue_capacity
 from transcriber.engine.job import Job, Lane
 from transcriber.engine.prompt import SpeakerPrompt
@@ -361,3 +362,109 @@ async def test_a_doubtful_partial_is_not_asked_again_but_held_back():
     )
 
     assert (outcome.text, outcome.suppressed, asked) == ("", "repetition", ["usual"])
+
+
+class Away(ScriptedModel):
+    """A model in another process, as its worker sees it: away as long as the test says."""
+
+    restarts = 3
+    late = False
+
+    def __init__(self):
+        super().__init__()
+        self.back = threading.Event()
+        self.back.set()
+        self.on_failure = self.failure = None
+
+    def wait(self, should_stop):
+        if self.failure:
+            raise self.failure
+        while not (self.back.wait(0.01) or should_stop()):
+            pass
+
+
+async def away_worker():
+    """A worker whose model has just gone away, and a job that waits for it."""
+    model, outcomes = Away(), []
+    worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, capacity_for=lambda _: 1)
+    await worker.ready
+    await until(lambda: worker.queue.idle, "a worker that waits")
+    model.back.clear()
+    for number in range(2):  # the first one is taken by the worker that waits already
+        assert worker.queue.try_put(new_job(lambda _, outcome: outcomes.append(outcome))) is None
+        await until(lambda number=number: len(outcomes) == 1 or number, "the first answer")
+    return worker, model, outcomes
+
+
+async def test_while_the_process_of_its_model_is_away_jobs_wait_in_the_queue_which_refuses_more():
+    worker, model, outcomes = await away_worker()
+
+    late = new_job(lambda *_: None)
+    assert worker.queue.try_put(late) is late
+    assert (len(outcomes), worker.queue.depth, worker.queue.idle) == (1, 1, False)
+    assert (worker.healthy, worker.restarts) == (True, 3)
+    model.late = True
+    assert not worker.healthy
+    model.back.set()
+    await until(lambda: len(outcomes) == 2, "the second answer")
+    worker.queue.close()
+    await worker.finished
+
+
+async def test_a_stop_does_not_wait_for_a_process_that_is_away():
+    worker, _, _ = await away_worker()
+
+    worker.queue.close()
+    assert len(worker.cancel()) == 1
+    await worker.finished
+
+
+async def test_a_process_that_cannot_be_started_again_ends_its_worker_though_it_idles():
+    worker, model, _ = await away_worker()
+    assert not worker.crashed
+
+    threading.Thread(target=model.on_failure, args=(RuntimeError("the model cannot be started again"),)).start()
+    with pytest.raises(RuntimeError, match="cannot be started again"):
+        await worker.finished
+    assert worker.crashed
+    worker.queue.close()
+    model.back.set()  # and its thread ends
+
+
+async def test_a_drained_worker_ends_though_the_process_of_its_model_is_away():
+    worker, model, outcomes = await away_worker()
+    worker.queue.close()
+    assert not worker.queue.drained
+
+    worker.queue.clear()
+    await asyncio.wait_for(worker.finished, PATIENCE_S)
+    assert not model.back.is_set()
+    assert len(outcomes) == 1
+
+
+async def test_the_time_in_which_the_process_of_its_model_is_away_is_no_jobs():
+    model, outcomes = Away(), []
+    worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, capacity_for=lambda _: 1)
+    await worker.ready
+    await until(lambda: worker.queue.idle, "a worker that waits")
+    model.back.clear()
+    worker.queue.try_put(new_job(lambda _, outcome: outcomes.append(outcome), lane=Lane.FILE))
+    await until(lambda: outcomes, "the answer")
+
+    await until(lambda: not worker.queue.idle, "a worker with nothing in hand")
+    model.back.set()
+    worker.queue.close()
+    await worker.finished
+
+
+async def test_a_job_that_has_its_outcome_gets_no_other_when_the_process_cannot_be_started_again():
+    model, outcomes = Away(), []
+    worker = Worker("whisper-test", lambda: model, duration_s=5.0, max_latency_s=20.0, capacity_for=lambda _: 1)
+    await worker.ready
+    await until(lambda: worker.queue.idle, "a worker that waits")
+    model.failure = RuntimeError("the model cannot be started again")
+    worker.queue.try_put(new_job(lambda _, outcome: outcomes.append(outcome)))
+
+    with pytest.raises(RuntimeError, match="cannot be started again"):
+        await worker.finished
+    assert [outcome.text for outcome in outcomes] == ["warm"]

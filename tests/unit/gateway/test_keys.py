@@ -103,7 +103,7 @@ def test_pages_of_others_are_refused(keys_of):
 
     for origin in ("https://captions.example", "http://gateway.lan:8000"):
         keys.identify(connection(authorization=token, host="gateway.lan:8000", origin=origin))
-    for origin in ("https://evil.example", "null", "http://gateway.lan"):
+    for origin in ("https://evil.example", "null", "http://gateway.lan", "http://["):
         with pytest.raises(ApiError) as refused:
             keys.identify(connection(authorization=token, host="gateway.lan:8000", origin=origin))
         assert (status(refused), refused.value.code) == (403, "foreign_origin")
@@ -127,6 +127,7 @@ def test_without_keys_a_page_cannot_make_up_a_name_of_ours():
         (ENTRY.replace("sha256", "sha1"), "sha256"),
         (ENTRY + "per_minute = 1\n", "per_minute"),
         (ENTRY.replace("[keys.news]", '[keys."a b"]'), "keys"),
+        (ENTRY + ENTRY.replace("keys.news", "keys.radio"), "news and radio are the same key"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_clear_line(keys_of, text, why):

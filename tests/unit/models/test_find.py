@@ -9,7 +9,7 @@ from tests.support.random_models import ENGLISH, hugging_face, weights
 from transcriber.config import Settings, load_settings
 from transcriber.errors import ConfigError, ModelError, StorageError
 from transcriber.models.catalog import DEMO_MODEL, PACKAGES, SHA1, SHA256, model_name
-from transcriber.models.find import fetch_model, find_model, find_named_model, sources
+from transcriber.models.find import fetch_model, find_model, find_named_model, find_requested_model, sources
 from transcriber.models.store import folder_beside, remove_unfinished, whole_file
 
 
@@ -136,6 +136,27 @@ def test_folder_with_a_long_name_is_converted(tmp_path):
 
     assert re.fullmatch(r"ggml-x{64}-[0-9a-f]{12}\.bin", path.name)
     assert path.is_file()
+
+
+def test_what_is_requested_is_a_name_and_no_folder_or_file_of_the_working_folder(tmp_path, monkeypatch):
+    hugging_face(tmp_path / "mine", ENGLISH, weights(ENGLISH))
+    (tmp_path / "ours.bin").touch()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/ggml-kept.bin").touch()
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(
+        whisper_model="mine", whisper_model_path=tmp_path / "ours.bin", whisper_model_dir=Path("models")
+    )
+
+    for name in ("mine", "ours.bin", "models"):
+        with pytest.raises(
+            ConfigError, match=rf"^'{name}': must be demo \(bundled\) or one of .*, or the NAME of a file"
+        ):
+            find_requested_model(settings, name)
+
+    assert find_requested_model(settings, "demo") == DEMO_MODEL
+    assert find_requested_model(settings, "kept") == Path("models/ggml-kept.bin")
+    assert [path.name for path in Path("models").iterdir()] == ["ggml-kept.bin"]
 
 
 def test_folder_that_is_the_model_folder_too_is_converted_once(tmp_path):

@@ -11,10 +11,13 @@ from transcriber.audio.session import Session, Window
 from transcriber.audio.window import Cut
 from transcriber.audio.window_policy import WindowPolicy
 from transcriber.config import load_settings
+from transcriber.diarization.live_labeller import LiveLabeller
+from transcriber.engine.job import Job, Lane
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.channel_state import ChannelState
 from transcriber.pipeline.pauses import FRAME_S
 from transcriber.schema.checkpoint import SpeakerState
+from transcriber.testing.fake_daemon import LevelNetworks
 
 RATE = 16_000
 SESSION = Session("s", AudioFormat(rate=RATE), WindowPolicy(1.0), None, max_hole_s=1.0)
@@ -22,7 +25,7 @@ SESSION = Session("s", AudioFormat(rate=RATE), WindowPolicy(1.0), None, max_hole
 
 def window(number, frames=RATE):
     cut = Cut(number * RATE, frames, np.zeros(frames, np.float32))
-    return Window(SESSION, 0, number, number * RATE, frames, cut, None, SESSION.places)
+    return Window(SESSION, 0, number, number * RATE, frames, cut, None, SESSION.places, WindowPolicy(1.0))
 
 
 def said(text, suppressed=None):
@@ -178,7 +181,7 @@ def frames(*ranges_s, seconds):
 def heard_in(speech, before=None, *, start_s=0, seconds=25):
     """A window, and an answer with four words that share its time, as if all of it were speech."""
     cut = Cut(start_s * RATE, seconds * RATE, np.zeros(1, np.float32), speech=speech, speech_before=before)
-    heard = Window(SESSION, 0, 0, start_s * RATE, seconds * RATE, cut, None, SESSION.places)
+    heard = Window(SESSION, 0, 0, start_s * RATE, seconds * RATE, cut, None, SESSION.places, WindowPolicy(1.0))
     each_s = seconds / 4
     words = tuple(
         Word(word, n * each_s, (n + 1) * each_s, 0.9) for n, word in enumerate(["gale", "warn", "over", "outs"])
@@ -247,3 +250,75 @@ def test_moving_words_out_of_pauses_changes_only_their_times():
     assert moved.text == plain.text
     assert moved.words != plain.words
     assert one.state() == other.state()
+
+
+def test_the_next_daemon_knows_the_voices_as_of_the_last_window_that_was_published():
+    """The worker is a window ahead of what is published."""
+    labeller, speaker = LiveLabeller(LevelNetworks()), ChannelState(load_settings())
+    jobs = []
+    for number, level in enumerate((0.101, 0.201)):
+        heard = window(number, 2 * RATE)
+        heard.cut.samples[:] = level
+        speakers = speaker.speakers_of(heard, Lane.FINAL, labeller)
+        assert speakers
+        speakers.find(busy=False)
+        jobs.append(Job("s", heard.cut.samples, None, lambda *_: None, speakers=speakers))
+
+    speaker.final(window(0), said("gale"), jobs[0])
+    state = SpeakerState.model_validate_json(speaker.state().model_dump_json())
+    speaker.final(window(1), said("warning"), jobs[1])
+
+    resumed = ChannelState(load_settings(), state)
+    assert len(resumed.known) == 1
+    assert resumed.known == speaker.known[:1]
+    assert len(speaker.known) == 2
+    again = resumed.speakers_of(window(1, 2 * RATE), Lane.FINAL, labeller)
+    assert again
+    again.find(busy=False)
+    assert again.known == resumed.known  # of silence nothing is learnt
+
+
+def test_a_checkpoint_of_an_older_daemon_knows_no_voice_nor_one_of_another_network():
+    older = ChannelState(load_settings()).state().model_dump()
+    other = older | {"voices": [{"vector": "AAAA", "weight_s": 1.0}]}
+    del older["voices"]
+
+    for state in (older, other):
+        assert ChannelState(load_settings(), SpeakerState.model_validate(state)).known == ()
+
+
+def test_a_window_that_was_labelled_late_after_a_failure_takes_nothing_back():
+    """In durable mode whisper failed at the first one, which was tried again after the second."""
+    labeller, speaker, jobs = LiveLabeller(LevelNetworks()), ChannelState(load_settings()), []
+    for number, level in enumerate((0.101, 0.201)):
+        heard = window(number, 2 * RATE)
+        heard.cut.samples[:] = level
+        speakers = speaker.speakers_of(heard, Lane.FINAL, labeller)
+        jobs.append(Job("s", heard.cut.samples, None, lambda *_: None, speakers=speakers))
+    for job in reversed(jobs):
+        assert job.speakers is not None
+        job.speakers.find(busy=False, should_abort=lambda: False)
+
+    known = []
+    for number, job in enumerate(jobs):
+        speaker.final(window(number), said("gale"), job)
+        known.append(len(speaker.known))
+
+    assert known == [0, 1], "with the first one nothing is stored of what the second taught"
+
+
+def test_of_partials_nobody_asks_who_speaks_and_backfill_teaches_nothing():
+    labeller, speaker = LiveLabeller(LevelNetworks()), ChannelState(load_settings())
+    heard = window(0, 2 * RATE)
+    heard.cut.samples[:] = 0.101
+
+    assert speaker.speakers_of(heard, Lane.FILE, labeller) is None, "no voice is known, and none is added"
+    later = speaker.speakers_of(heard, Lane.FINAL, labeller)
+    assert later
+    later.find(busy=False)
+    assert (speaker.speakers_of(heard, Lane.PARTIAL, labeller), speaker.speakers_of(heard, Lane.FINAL, None)) == (
+        None,
+        None,
+    )
+    assert later.known is not None
+    assert len(later.known) == 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from transcriber.engine.transcript import Transcript, Word, text_of
-from transcriber.pipeline.left_context import LeftContext, TranscribedRange, Written
+from transcriber.pipeline.left_context import PAUSE_S, LeftContext, TranscribedRange, Written
 from transcriber.schema.checkpoint import WrittenState
 
 REACH_S, HOLD_S = 5.0, 0.5
@@ -91,6 +91,23 @@ def test_nothing_is_held_back_where_the_audio_does_not_continue():
     assert context.before.held == ()
 
 
+def test_nothing_is_held_back_where_a_pause_follows_the_last_word():
+    context = LeftContext(REACH_S, HOLD_S)
+    words = [("the", 4.0), ("end.", 4.55)]
+
+    first = context.close_window(answer(words, 0.0), TranscribedRange(0.0, 5.0, goes_on=True, silence_s=PAUSE_S))
+    second = context.close_window(answer([*words, ("Yes.", 5.6)], 0.0), TranscribedRange(5.0, 6.0, lead_s=5.0))
+
+    assert (first.text, second.text) == ("the end.", "Yes.")
+
+
+def test_words_are_held_back_after_a_silence_that_a_stop_may_make():
+    context = LeftContext(REACH_S, HOLD_S)
+    short = TranscribedRange(0.0, 5.0, goes_on=True, silence_s=PAUSE_S - 0.01)
+
+    assert context.close_window(answer([("the", 4.0), ("end.", 4.7)], 0.0), short).text == "the"
+
+
 def test_what_lies_beyond_the_window_is_the_next_ones():
     context = LeftContext(REACH_S, HOLD_S)
 
@@ -112,6 +129,22 @@ def test_times_lie_before_the_window_by_the_hold_back_at_most():
 
     assert second.text == "answer is"
     assert [round(word.start_s, 3) for word in words_of(second)] == [-HOLD_S, 0.05]
+
+
+def test_a_new_word_with_a_time_long_before_its_window_is_recognised_in_the_next():
+    """As tiny.en did: "Thomas" has a time before the word that it follows, and a later one in the next window."""
+    context = LeftContext(REACH_S, HOLD_S)
+    context.close_window(answer([("our", 4.0), ("wedding,", 4.8)], 0.0), TranscribedRange(0.0, 5.0))
+    context.close_window(
+        answer([("our", 3.0), ("wedding,", 3.4), ("Thomas.", 3.8)], 0.0), TranscribedRange(5.0, 6.0, lead_s=5.0)
+    )
+
+    third = [("our", 4.0), ("wedding,", 5.3), ("Thomas.", 6.2), ("Apart", 6.8), ("from", 7.2), ("that.", 7.6)]
+
+    assert context.close_window(answer(third, 1.0), TranscribedRange(6.0, 8.0, lead_s=5.0)).text == "Apart from that."
+    assert [start_s for _, start_s, _ in context.before.words] == sorted(
+        start_s for _, start_s, _ in context.before.words
+    )
 
 
 def test_a_partial_shows_what_a_final_would_hold_back_and_changes_nothing():

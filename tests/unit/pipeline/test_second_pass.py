@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from transcriber.diarization.job_speakers import JobSpeakers
+from transcriber.diarization.live_labeller import Labelled
+from transcriber.diarization.voices import VoiceTurn
+from transcriber.engine.job import Job
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.passages import PASSAGE_S, Part, PartAudio, Passage, Passages, audio_of
-from transcriber.pipeline.revision import revise
+from transcriber.pipeline.revision import published_turns, revise, revise_text_or_speakers
 from transcriber.pipeline.word_alignment import PlacedWord
 
 RATE = 16_000
@@ -263,3 +267,95 @@ def test_no_passage_is_longer_than_allowed_however_long_the_windows_are():
     # What is left of the first ones are windows by themselves.
     assert ranges(found) == [(23, 44)]
     assert all(one.frames <= PASSAGE_S * RATE for one in found)
+
+
+def labelled(start_s, end_s, *words, speakers, over=False):
+    """A window whose words have these labels; None: its speakers were not found."""
+    words_of = tuple(word._replace(of=number) for number, word in enumerate(said(start_s, *words)))
+    return part(start_s, end_s, over=over)._replace(
+        words=words_of, language="en", avg_logprob=-0.2, speakers=speakers and tuple(speakers)
+    )
+
+
+def with_turns(passage, *turns):
+    """A job of ``passage`` that has found these turns: voice, start and end in seconds of the session."""
+    start_s = passage.start_frame / RATE
+    found = Labelled(tuple(VoiceTurn(voice, start - start_s, end - start_s) for voice, start, end in turns), ())
+    job = Job("s", np.zeros(passage.frames, np.float32), None, lambda *_: None, speakers=JobSpeakers(lambda _: found))
+    assert job.speakers
+    job.speakers.find(busy=False, should_abort=lambda: False)
+    return job
+
+
+def test_a_label_stays_where_the_second_pass_finds_nobody():
+    passage = Passage(
+        (
+            labelled(4, 5, "shut", "the", speakers=("A", "B")),
+            labelled(5, 6, "inlet", "valve", speakers=("B", None), over=True),
+        )
+    )
+    answer = heard("shut", "the", "inlet", "valve", avg_logprob=-0.1)
+
+    assert revise_text_or_speakers(passage, with_turns(passage), answer, RATE, sound_like(passage)) == "same"
+    assert [(turn.speaker, turn.start, turn.end) for turn in published_turns(passage) or ()] == [
+        ("A", 4.0, 4.5),
+        ("B", 4.5, 5.5),
+    ]
+
+
+@pytest.mark.parametrize("speakers", [("A", "A"), None], ids=["other", "left out"])
+@pytest.mark.parametrize("avg_logprob", [-0.1, -0.9], ids=["same", "doubted"])
+def test_where_only_speakers_change_the_text_is_published_as_it_was(speakers, avg_logprob):
+    passage = Passage(
+        (
+            labelled(4, 5, "shut", "the", speakers=("A", "A")),
+            labelled(5, 6, "inlet", "valve", speakers=speakers, over=True),
+        )
+    )
+    answer = heard("shut", "the", "inlet", "valve", avg_logprob=avg_logprob)
+    job = with_turns(passage, (0, 4, 5.5), (1, 5.5, 6))
+
+    again = revise_text_or_speakers(passage, job, answer, RATE, sound_like(passage))
+
+    assert isinstance(again, Transcript)
+    assert again.words
+    assert (again.text, again.language) == ("shut the inlet valve", "en")
+    assert again.avg_logprob == pytest.approx(-0.2)
+    assert [(word.word, word.start_s, word.end_s) for word in again.words] == [
+        ("shut", 0.0, 0.5),
+        ("the", 0.5, 1.0),
+        ("inlet", 1.0, 1.5),
+        ("valve", 1.5, 2.0),
+    ]
+
+
+@pytest.mark.parametrize("words", [None, ()])
+def test_text_that_stays_keeps_its_times_where_the_answer_has_none(words):
+    passage = Passage((labelled(4, 5, "shut", "the", speakers="AA"), labelled(5, 6, "valve", speakers="A", over=True)))
+    answer = replace(heard("shut", "the", "valve"), words=words)
+    job = with_turns(passage, (0, 4, 5), (1, 5, 6))
+
+    again = revise_text_or_speakers(passage, job, answer, RATE, sound_like(passage))
+
+    assert isinstance(again, Transcript)
+    assert again.words
+    assert [(word.word, word.start_s) for word in again.words] == [("shut", 0.0), ("the", 0.5), ("valve", 1.0)]
+
+
+def test_where_neither_text_nor_speakers_change_or_those_are_not_found_nothing_is_published():
+    passage = Passage((labelled(4, 5, "shut", "the", speakers="AA"), labelled(5, 6, "valve", speakers="B", over=True)))
+    answer, sound = heard("shut", "the", "valve"), sound_like(passage)
+    as_before, unknown = with_turns(passage, (0, 4, 5), (1, 5, 6)), with_turns(passage)
+    unknown.speakers = None
+
+    assert revise_text_or_speakers(passage, as_before, answer, RATE, sound) == "same"
+    assert revise_text_or_speakers(passage, unknown, answer, RATE, sound) == "same"
+
+
+def test_a_window_by_itself_gets_a_second_pass_where_its_speakers_were_not_found():
+    left_out, found = labelled(0, 3, "a", speakers=None, over=True), labelled(0, 3, "a", speakers="A", over=True)
+
+    of_voices = [Passages(RATE, voices=True) for _ in range(2)]
+
+    assert [passages.add(one) for passages, one in zip(of_voices, (left_out, found), strict=True)] == [[], []]
+    assert [len(passages.end()) for passages in of_voices] == [1, 0]

@@ -8,12 +8,12 @@ from hypothesis import given, strategies as st
 
 from transcriber.audio.format import AudioFormat
 from transcriber.audio.frame_account import FrameOutcome
-from transcriber.audio.session import Session
+from transcriber.audio.session import Gap, Session
 from transcriber.audio.window_policy import WindowPolicy
 from transcriber.config import load_settings
 from transcriber.pipeline.session_output import SessionOutput
 from transcriber.pipeline.stream_watch import FLOOR_DBFS, KEPT_S, StreamWatch, dbfs
-from transcriber.schema.stream_figures import StreamFigure, StreamFigures
+from transcriber.schema.stream_figures import MAX_MISSING, StreamFigure, StreamFigures
 from transcriber.stream_reports import to_pages
 
 RATE = 48_000
@@ -69,6 +69,42 @@ def test_frames_level_and_losses_are_those_of_the_session(watched):
     assert figure.lost_s == 2.5
     assert figure.level_dbfs == pytest.approx(-20.0, abs=0.3)
     assert (figure.speaking, figure.last_text_at, figure.lag_s) == (None, None, output.lag_s)
+
+
+def test_what_is_missing_and_what_comes_next_is_named_by_the_publishers_offsets(watched):
+    _, session, output, watch = watched
+    session.feed(pcm(1, 2 * RATE), offset=7 * RATE)  # what was before, another daemon had
+    session.feed(pcm(1, RATE), offset=9 * RATE)
+    for number in range(MAX_MISSING + 1):
+        for event in session.feed(pcm(1, RATE), offset=(11 + 2 * number) * RATE):
+            if isinstance(event, Gap):
+                output.gap(event, AT)
+    for reason in ("bad_input", "lost_input"):
+        output.gap(Gap(session, 0, 5 * (reason == "bad_input"), reason, ()), AT)
+
+    (figure,) = watch.look(0)
+
+    assert figure.next_offset == (12 + 2 * MAX_MISSING) * RATE
+    holes = [((12 + 2 * number) * RATE, RATE) for number in range(MAX_MISSING)]
+    assert [(one.offset, one.frames) for one in figure.missing] == holes
+
+
+def test_without_offsets_what_is_missing_is_named_by_frames_of_the_session(watched):
+    _, session, output, watch = watched
+    session.feed(pcm(1, RATE))
+    output.gap(Gap(session, 12, 5, "slow_consumer", ()), AT)
+
+    (figure,) = watch.look(0)
+
+    assert (figure.next_offset, [(one.offset, one.frames) for one in figure.missing]) == (None, [(12, 5)])
+
+
+def test_offsets_that_count_no_frames_say_nothing_of_what_comes_next(watched):
+    _, session, _, watch = watched
+    for number in range(5):
+        session.feed(pcm(1, RATE // 10), offset=100 * number)  # milliseconds
+
+    assert watch.look(0)[0].next_offset is None
 
 
 def test_a_state_lasts_until_the_next_that_is_no_flush(watched):

@@ -1,8 +1,11 @@
 """The job desk and the feed of jobs, on a real JetStream."""
 
+import json
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
+from pydantic import ValidationError
 
 from transcriber.files.job_store import StoredRecord
 from transcriber.schema.file_jobs import WINDOWS_FOR_AN_ATTEMPT, JobRecord, Submission, most_attempts, new_job_id
@@ -70,3 +73,41 @@ def test_record_is_the_same_after_it_was_stored(state, done_s, at, error):
 
     assert JobRecord.model_validate_json(record.model_dump_json()) == record
     assert StoredRecord(record, 1) == StoredRecord(JobRecord.model_validate_json(record.model_dump_json()), 1)
+
+
+EARLIER_FIELDS = {
+    *(
+        "submission",
+        "state",
+        "size",
+        "digest",
+        "submitted_at",
+        "started_at",
+        "ended_at",
+        "attempts",
+        "from_s",
+        "done_s",
+    ),
+    *("total_s", "eta_s", "error", "suppressed", "results", "instance"),
+}
+"""All that a daemon before urgent files knows; it refuses a record with another."""
+
+
+def test_an_earlier_daemon_can_read_what_is_not_urgent():
+    record = JobRecord(
+        submission=Submission(object="a"), state="queued", size=1, digest="", submitted_at=datetime.now(UTC)
+    )
+    urgent = record.model_copy(update={"urgent": True, "traceparent": "00-a"})
+
+    assert set(json.loads(record.stored())) == EARLIER_FIELDS
+    assert [JobRecord.model_validate_json(one.stored()) for one in (record, urgent)] == [record, urgent]
+
+
+def test_fields_of_a_later_version_are_ignored_in_a_record_and_refused_in_a_submission():
+    record = JobRecord(
+        submission=Submission(object="a"), state="queued", size=1, digest="", submitted_at=datetime.now(UTC)
+    )
+
+    assert JobRecord.model_validate(record.model_dump() | {"later": 1}) == record
+    with pytest.raises(ValidationError, match="later"):
+        Submission.model_validate({"object": "a", "later": 1})

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 
 from tests.support.otlp_receiver import EXPECTED, Clock
 from transcriber.config import load_settings
+from transcriber.engine.job import Device
 from transcriber.errors import ConfigError
 from transcriber.schema.messages import Latency, Metrics
 from transcriber.telemetry import INSTRUMENTS, Telemetry, session_traceparent, valid_traceparent
@@ -33,9 +34,14 @@ def test_a_reason_nobody_knows_is_an_error(make: Callable[..., Telemetry]) -> No
 def prometheus_name(name: str, kind: str, unit: str) -> str:
     """The name in Prometheus, by the rules of its OTLP translator with suffixes on."""
     words = [word for word in name.replace(".", "_").split("_") if word]
-    suffix = {"ms": "milliseconds", "s": "seconds", "By": "bytes", "1": "ratio" if kind == "gauge" else ""}.get(
-        unit, ""
-    )
+    suffix = {
+        "ms": "milliseconds",
+        "s": "seconds",
+        "By": "bytes",
+        "Cel": "celsius",
+        "W": "watts",
+        "1": "ratio" if kind == "gauge" else "",
+    }.get(unit, "")
     if suffix and suffix not in words:
         words.append(suffix)
     if kind == "sum":
@@ -62,6 +68,9 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_processing_latency_ms_milliseconds",
         "transcriber_end_to_end_latency_ms_milliseconds",
         "transcriber_worker_busy",
+        "transcriber_device",
+        "transcriber_model",
+        "transcriber_model_swaps_total",
         "transcriber_chunks_received_total",
         "transcriber_chunks_dropped_total",
         "transcriber_chunks_odd_total",
@@ -69,6 +78,7 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_flushes_empty_total",
         "transcriber_buffer_size",
         "transcriber_rtf",
+        "transcriber_engine_restarts_total",
         "transcriber_streams_active",
         "transcriber_streams_stalled",
         "transcriber_nats_reconnects_total",
@@ -79,12 +89,20 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_streams_fenced",
         "transcriber_publish_retries_total",
         "transcriber_consumer_resets_total",
+        "transcriber_config_changes_total",
+        "transcriber_config_refused",
         "transcriber_revisions_total",
         "transcriber_revisions_left_out_total",
+        "transcriber_speakers_left_out_total",
         "transcriber_requests_total",
         "transcriber_files_total",
         "transcriber_files_running",
         "transcriber_request_latency_ms_milliseconds",
+        "transcriber_device_utilization",
+        "transcriber_device_memory_used_bytes",
+        "transcriber_device_memory_total_bytes",
+        "transcriber_device_temperature_celsius",
+        "transcriber_device_power_watts",
     }
 
 
@@ -137,6 +155,18 @@ def test_two_workers_are_fully_busy_only_together(make: Callable[..., Telemetry]
     assert telemetry.snapshot().metrics["transcriber.worker.busy"] == 0.5
 
 
+def test_where_whisper_runs_is_a_series_of_its_own(make: Callable[..., Telemetry]) -> None:
+    telemetry = make()
+    assert telemetry.snapshot().metrics["transcriber.device"] == {"cpu": 1}
+
+    where = [Device("cuda:0", "NVIDIA H200")]
+    telemetry.observe_device(lambda: where[-1])
+
+    assert telemetry.snapshot().metrics["transcriber.device"] == {"cuda:0": 1}
+    where.append(Device(reason="cuda:0 was there, and is not any more"))
+    assert telemetry.snapshot().metrics["transcriber.device"] == {"cpu": 1}
+
+
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hunter2@127.0.0.1:4317"}
 
 
@@ -144,9 +174,15 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hunter2@127.0.0.1:4317"}
     ("environment", "line"),
     [
         (
-            {"OTEL_METRICS_EXPORTER": "prometheus"},
-            "OTEL_METRICS_EXPORTER='prometheus': must be otlp or console or none",
+            {"OTEL_METRICS_EXPORTER": "prometheus,statsd"},
+            "OTEL_METRICS_EXPORTER='prometheus,statsd': must be otlp or prometheus or console or none",
         ),
+        ({"OTEL_METRICS_EXPORTER": "otlp,none"}, "OTEL_METRICS_EXPORTER='otlp,none': none excludes the others"),
+        (
+            {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "65536"},
+            "OTEL_EXPORTER_PROMETHEUS_PORT='65536': must be a port, 0 to 65535",
+        ),
+        ({"OTEL_LOGS_EXPORTER": "prometheus"}, "OTEL_LOGS_EXPORTER='prometheus': must be otlp or console or none"),
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER='zipkin': must be otlp or console or none"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "tcp"}, "OTEL_EXPORTER_OTLP_PROTOCOL='tcp': must be grpc or http/protobuf"),
         (

@@ -144,3 +144,14 @@ def test_a_window_of_no_speaker_among_those_of_speakers_is_noticed() -> None:
     errors = account_errors(messages, sent_frames=1000)
 
     assert any("of speaker 0 begins at frame 500 instead of 0" in error for error in errors)
+
+
+def test_who_speaks_by_voice_is_no_channel():
+    """With nothing but finals that all have labels, too."""
+    messages: list[AnyMessage] = [
+        final(0, 400, "A"),
+        final(400, 600, "B"),
+        end(1000, 2, received=1000, transcribed=1000),
+    ]
+
+    assert account_errors(messages, 1000) == []

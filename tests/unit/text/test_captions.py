@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from tests.support.messages import CUE, RATE, common, end, final, gap, said, silence, started
 from transcriber.schema.messages import Final, Partial, Revision, Status
-from transcriber.text.captions import Cues, Line, text_line
+from transcriber.text.captions import Cues, Line, text_lines
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ from transcriber.text.captions import Cues, Line, text_line
     ],
 )
 def test_a_message_is_one_line_of_text(message, line) -> None:
-    assert text_line(message) == line
+    assert text_lines(message) == ([line] if line else [])
 
 
 def test_srt_numbers_cues_and_counts_hours() -> None:

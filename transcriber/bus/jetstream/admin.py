@@ -3,6 +3,7 @@
 In: a configuration as it must be. Out: what was done, in one word, or one line that says what does not fit.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -21,8 +22,10 @@ OLDEST_SERVER = (2, 11)
 TIMEOUT_S = 5.0
 
 STREAM_NOT_FOUND, CONSUMER_NOT_FOUND = 10_059, 10_014
-NO_STORAGE = 10_047
-"""A stream would reserve more than there is."""
+NO_STORAGE, NO_PEERS = 10_047, 10_005
+"""A stream would reserve more than there is; no brokers of a cluster can take it, for that or another reason."""
+NO_STORAGE_PAUSES_S = (0.0, 0.05, 0.1, 0.2)
+"""Before each try, as long as there is no room: another's request for the same stream may hold that room for a moment."""
 
 DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_threshold", "priority_timeout"})
 """Nanoseconds, as JetStream has them."""
@@ -30,7 +33,7 @@ DURATIONS = frozenset({"max_age", "duplicate_window", "ack_wait", "inactive_thre
 LIMITS = frozenset({"max_age", "max_bytes", "max_msgs", "max_msg_size", "discard", "num_replicas", "duplicate_window"})
 """What may differ without harm to a daemon: the operator decides how much is kept."""
 
-ABILITIES = frozenset({"allow_direct", "allow_rollup_hdrs"})
+ABILITIES = frozenset({"allow_direct", "allow_rollup_hdrs", "deny_delete", "deny_purge"})
 """What a stream must have if it is wanted, and may have if not."""
 
 STREAM_NEEDS = (*sorted(LIMITS), "subjects", "subject_transform", "retention", "storage", "max_msgs_per_subject",
@@ -74,9 +77,12 @@ async def _settle(
     return "updated"
 
 
-def _refuse(what: str, differences: list[Difference]) -> None:
-    if differences:
-        raise JetStreamError(f"{what} does not fit: {_described(differences)}; delete it, or change the settings")
+def _refuse(what: str, differences: list[Difference], command: str = "") -> None:
+    """``command`` changes what is not ``FIXED``; to delete a queue would lose its jobs."""
+    if not differences:
+        return
+    mend = f"run `{command}`, which changes it" if FIXED.isdisjoint(name for name, *_ in differences) else "delete it"
+    raise JetStreamError(f"{what} does not fit: {_described(differences)}; {mend}, or change the settings")
 
 
 def _described(differences: list[Difference]) -> str:
@@ -136,6 +142,17 @@ class StreamAdmin:
             change=change,
         )
 
+    async def add_subjects(self, config: StreamConfig) -> None:
+        """Give a stream that exists the subjects that it lacks; all else stays as it is.
+
+        Raises:
+            JetStreamError: it cannot be changed.
+        """
+        found = await self.stream(config) or {}
+        subjects = found.get("subjects") or []
+        if lacking := [subject for subject in config.subjects or [] if subject not in subjects]:
+            await self.change_stream(found | {"subjects": subjects + lacking})
+
     async def settle_consumer(self, stream: str, config: ConsumerConfig, *, change: bool) -> str:
         """As ``settle_stream``."""
         found = await self.consumer(stream, config)
@@ -154,21 +171,22 @@ class StreamAdmin:
         """Check that it exists and that a daemon can live with it; its limits are the operator's.
 
         Raises:
-            JetStreamError: it does not; the line names ``command``, which creates it.
+            JetStreamError: it does not; the line names ``command``, which creates or changes it.
         """
         if (found := await self.stream(config)) is None:
             raise JetStreamError(f"there is no stream {config.name}: run `{command}`, or set PROVISION=1")
-        _refuse(f"stream {config.name}", [d for d in _differences(STREAM_NEEDS, config, found) if d[0] not in LIMITS])
+        needs = [name for name in STREAM_NEEDS if name not in LIMITS]
+        _refuse(f"stream {config.name}", _differences(needs, config, found), command)
 
     async def check_consumer(self, stream: str, config: ConsumerConfig, command: str) -> None:
         """Check that it exists and fits.
 
         Raises:
-            JetStreamError: it does not; the line names ``command``, which creates it.
+            JetStreamError: it does not; the line names ``command``, which creates or changes it.
         """
         if (found := await self.consumer(stream, config)) is None:
             raise JetStreamError(f"there is no consumer {config.name}: run `{command}`, or set PROVISION=1")
-        _refuse(f"consumer {config.name}", _differences(CONSUMER_NEEDS, config, found))
+        _refuse(f"consumer {config.name}", _differences(CONSUMER_NEEDS, config, found), command)
 
     async def stream(self, config: StreamConfig) -> dict[str, Any] | None:
         """The configuration of the stream of that name, as JetStream has it; None if there is none."""
@@ -176,18 +194,38 @@ class StreamAdmin:
         return answer and answer["config"]
 
     async def make_stream(self, config: StreamConfig) -> None:
-        await self._put_stream("CREATE", config.as_dict())
+        """Create a stream, or find that another daemon has just done so.
+
+        The broker wants room for it a second time before it notices that the stream exists, so that of daemons that
+        start together on a small disk all but the first would be refused.
+
+        Raises:
+            JetStreamError: it cannot be made.
+        """
+        for pause_s in NO_STORAGE_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            if await self._has_put_stream("CREATE", config.as_dict()) or await self.stream(config) is not None:
+                return
+        raise self._no_room(config.as_dict())
 
     async def change_stream(self, config: dict[str, Any]) -> None:
-        await self._put_stream("UPDATE", config)
+        """Change a stream to this configuration.
 
-    async def _put_stream(self, call: str, config: dict[str, Any]) -> None:
-        name = config["name"]
-        answer = await self._request(f"STREAM.{call}.{name}", config, absent=NO_STORAGE)
-        if answer is None:
-            setting = self._size_settings.get(name)
-            size = f"{setting}={config['max_bytes']}" if setting else f"{config['max_bytes']} bytes"
-            raise JetStreamError(f"the broker has no room for the stream {name}: {size} is more than it has left")
+        Raises:
+            JetStreamError: it cannot be changed.
+        """
+        if not await self._has_put_stream("UPDATE", config):
+            raise self._no_room(config)
+
+    async def _has_put_stream(self, call: str, config: dict[str, Any]) -> bool:
+        """Whether there was room for it."""
+        return await self._request(f"STREAM.{call}.{config['name']}", config, absent=NO_STORAGE) is not None
+
+    def _no_room(self, config: dict[str, Any]) -> JetStreamError:
+        name, size_bytes = config["name"], config["max_bytes"]
+        setting = self._size_settings.get(name)
+        size = f"{setting}={size_bytes}" if setting else f"{size_bytes} bytes"
+        return JetStreamError(f"the broker has no room for the stream {name}: {size} is more than it has left")
 
     async def contents(self, name: str, pattern: str) -> Contents:
         """What a stream keeps of the subjects that match ``pattern``."""
@@ -231,7 +269,10 @@ class StreamAdmin:
         if (answer := parse_answer(message)) is None:
             raise JetStreamError(f"the answer to {subject} is none of JetStream's")
         if refusal := answer.get("error"):
-            if refusal.get("err_code") == absent:
+            code, description = refusal.get("err_code"), str(refusal.get("description"))
+            if code == NO_PEERS and "insufficient storage" in description:
+                code = NO_STORAGE
+            if code == absent:
                 return None
-            raise JetStreamError(f"JetStream refuses {call}: {refusal.get('description')} ({refusal.get('err_code')})")
+            raise JetStreamError(f"JetStream refuses {call}: {description} ({refusal.get('err_code')})")
         return answer

@@ -33,8 +33,9 @@ FENCE = "Nats-Expected-Last-Subject-Sequence"
 """Header with the sequence of the message that ours follows; 0: it is the first of its subject."""
 
 WRONG_LAST_SEQUENCE, NO_MESSAGE, STREAM_FULL = 10071, 10037, 10077
-OUT_OF_STORAGE, NO_RESOURCES = 10047, 10023
+OUT_OF_STORAGE, NO_RESOURCES, NO_LEADER = 10047, 10023, 10008
 _TOO_MANY_REQUESTS, _UNAVAILABLE = 429, 503
+_API, _DIRECT = "$JS.API.", "$JS.API.DIRECT."
 _NOT_FOUND, _END_OF_PAGE = "404", "204"
 
 PAGE, PAGE_BYTES = 256, 2**20
@@ -49,6 +50,7 @@ class Stored:
     stored_at: datetime
     headers: dict[str, str]
     payload: bytes
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ class Confirmed:
 class JetStream:
     """Requests over one connection. Event loop only."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, *, seeks_leader: bool = True) -> None:
+        """``seeks_leader``: a broker through which no leader answers for long is left for another one."""
+        self._connection, self._seeks_leader = connection, seeks_leader
         self._undirect: dict[str, int] = {}  # streams that refuse direct requests, and the reconnects so far
 
     @property
@@ -95,8 +98,8 @@ class JetStream:
         Raises:
             UnansweredError, RefusedError.
         """
-        message = await self._request(f"$JS.API.{name}", b"" if body is None else json.dumps(body).encode())
-        return _answer(message)
+        message = await self._request(f"{_API}{name}", b"" if body is None else json.dumps(body).encode())
+        return self._answer(message)
 
     async def store(
         self, subject: str, payload: bytes, headers: dict[str, str], timeout_s: float = ANSWER_S
@@ -106,7 +109,7 @@ class JetStream:
         Raises:
             UnansweredError: it may be stored or not. RefusedError: it is not.
         """
-        answer = _answer(await self._request(subject, payload, headers, timeout_s))
+        answer = self._answer(await self._request(subject, payload, headers, timeout_s))
         if not isinstance(answer.get("seq"), int):
             raise UnansweredError(f"the answer on {subject} is not JetStream's")
         return Confirmed(answer["seq"], bool(answer.get("duplicate")))
@@ -128,6 +131,7 @@ class JetStream:
             datetime.fromisoformat(found["time"]),
             _headers(base64.b64decode(found.get("hdrs", ""))),
             base64.b64decode(found.get("data", "")),
+            found["subject"],
         )
 
     async def messages(self, stream: str, subject: str, seq: int) -> AsyncIterator[Stored]:
@@ -148,7 +152,7 @@ class JetStream:
         Raises:
             UnansweredError: there is no such stream, or it does not allow this, or there is no answer. RefusedError.
         """
-        return _stored(await self._request(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode()))
+        return _stored(await self._request(f"{_DIRECT}GET.{stream}", json.dumps(which).encode()))
 
     async def page(self, stream: str, **which: str | int) -> list[Stored]:
         """As ``direct``, up to ``batch`` messages: those from ``seq`` on that fit ``next_by_subj``.
@@ -163,7 +167,7 @@ class JetStream:
         try:
             subscription = await self.client.subscribe(inbox)
             try:
-                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(which).encode(), reply=inbox)
+                await self.client.publish(f"{_DIRECT}GET.{stream}", json.dumps(which).encode(), reply=inbox)
                 while True:
                     message = await subscription.next_msg(timeout=ANSWER_S)
                     if (message.headers or {}).get("Status") == _END_OF_PAGE or (stored := _stored(message)) is None:
@@ -227,13 +231,37 @@ class JetStream:
         if not self._connection.connected:
             raise UnansweredError("the broker is away")
         try:
-            return await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
+            message = await self.client.request(subject, payload, timeout=timeout_s, headers=headers)
         except nats_errors.NoRespondersError:
+            if subject.startswith(_API):  # on any other it is the stream that is missing
+                self._unanswered(subject)
             raise UnansweredError(f"no responders on {subject}: no JetStream, or no stream stores it") from None
         except nats_errors.MaxPayloadError:
             raise RefusedError(f"{len(payload)} bytes are more than the broker's max_payload allows", 0) from None
         except (TimeoutError, nats_errors.Error, OSError) as error:
+            self._unanswered(subject)
             raise UnansweredError(f"no answer on {subject}: {str(error) or type(error).__name__}") from None
+        return message
+
+    def _unanswered(self, subject: str) -> None:
+        # Any copy answers a direct request, also one that is cut off: neither its answer nor none says anything of leaders.
+        if not subject.startswith(_DIRECT):
+            self._answered(False)
+
+    def _answered(self, by_leader: bool) -> None:
+        if self._seeks_leader:
+            self._connection.jetstream_answered(by_leader)
+
+    def _answer(self, message: Msg) -> dict[str, Any]:
+        """What is in an answer. A broker that is cut off soon gives one of its own: that there is no leader, or with none in it."""
+        try:
+            answer = _answer(message)
+        except (UnansweredError, RefusedError) as error:
+            self._answered(error.code != NO_LEADER)
+            raise
+        cluster = answer.get("cluster")  # of one broker alone there is none
+        self._answered(not cluster or bool(cluster.get("leader")))
+        return answer
 
 
 def parse_answer(message: Msg) -> dict[str, Any] | None:
@@ -263,7 +291,7 @@ def _stored(message: Msg) -> Stored | None:
         return None
     try:
         stored_at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
-        return Stored(int(headers["Nats-Sequence"]), stored_at, headers, message.data)
+        return Stored(int(headers["Nats-Sequence"]), stored_at, headers, message.data, headers.get("Nats-Subject", ""))
     except (LookupError, ValueError):
         status = " ".join(headers.get(name, "") for name in ("Status", "Description")).strip()
         raise RefusedError(status or "the message has no headers of the broker's", 0) from None

@@ -2,8 +2,8 @@
 
 In: settings. Out: configurations.
 
-``AUDIO_FILES`` holds the files until their jobs are done, ``TRANSCRIPTS`` the results. ``JOBS`` is a work queue: one consumer,
-from which every daemon takes, and a job whose lease is not extended for ``ACK_WAIT_S`` goes to another. ``JOB_RECORDS`` has one
+``AUDIO_FILES`` holds the files until their jobs are done, ``TRANSCRIPTS`` the results. ``JOBS`` is a work queue: one consumer
+of urgent jobs and one of the others, from which every daemon takes, and a job whose lease is not extended for ``ACK_WAIT_S`` goes to another. ``JOB_RECORDS`` has one
 message a job, the latest.
 """
 
@@ -19,10 +19,10 @@ from nats.js.api import (
 
 from transcriber.bus.object_store.bucket import stream_of
 from transcriber.config import Settings
-from transcriber.schema.subjects import JOB_SUBJECT, RECORD_SUBJECT
+from transcriber.schema.subjects import JOB_SUBJECT, RECORD_SUBJECT, URGENT_JOB_SUBJECT
 
 FILES_BUCKET, RESULTS_BUCKET = "AUDIO_FILES", "TRANSCRIPTS"
-JOBS, JOB_CONSUMER = "JOBS", "transcriber"
+JOBS, JOB_CONSUMER, URGENT_JOB_CONSUMER = "JOBS", "transcriber", "transcriber-urgent"
 RECORDS = "JOB_RECORDS"
 
 ACK_WAIT_S = 15.0
@@ -54,7 +54,7 @@ def file_streams(settings: Settings) -> tuple[StreamConfig, ...]:
         _bucket(settings, RESULTS_BUCKET, settings.result_max_age_secs, settings.transcript_max_bytes),
         limits.evolve(
             name=JOBS,
-            subjects=[f"{JOB_SUBJECT}.*"],
+            subjects=[f"{JOB_SUBJECT}.*", f"{URGENT_JOB_SUBJECT}.*"],
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,  # a submission is refused when there are too many
             max_bytes=JOBS_MAX_BYTES,
@@ -86,12 +86,16 @@ def _bucket(settings: Settings, name: str, max_age_s: int, max_bytes: int) -> St
     )
 
 
-def job_consumer() -> ConsumerConfig:
-    """The one consumer of the jobs."""
+def job_consumers() -> tuple[ConsumerConfig, ConsumerConfig]:
+    """The consumer of the jobs that are not urgent, and that of those that are."""
+    return _job_consumer(JOB_CONSUMER, JOB_SUBJECT), _job_consumer(URGENT_JOB_CONSUMER, URGENT_JOB_SUBJECT)
+
+
+def _job_consumer(name: str, subject: str) -> ConsumerConfig:
     return ConsumerConfig(
-        name=JOB_CONSUMER,
-        durable_name=JOB_CONSUMER,
-        filter_subject=f"{JOB_SUBJECT}.*",
+        name=name,
+        durable_name=name,
+        filter_subject=f"{subject}.*",
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=ACK_WAIT_S,

@@ -15,7 +15,9 @@ from typing import Any
 
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig, SubjectTransform
 
+from transcriber.bus.audit import audit_stream
 from transcriber.bus.client_session import connected
+from transcriber.bus.config_bucket import config_stream
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.admin import Contents, StreamAdmin
 from transcriber.bus.jetstream.client import PIN_GROUP, PIN_S
@@ -25,7 +27,7 @@ from transcriber.bus.jetstream.file_streams import (
     JOBS,
     RESULTS_BUCKET,
     file_streams,
-    job_consumer,
+    job_consumers,
     stream_defaults,
 )
 from transcriber.bus.object_store.bucket import stream_of
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 COMMAND = "transcriber provision"
 FILES_COMMAND = f"{COMMAND} --files"
+AUDIT_COMMAND = f"{COMMAND} --audit"
 
 STORED_TYPES = ("final", "silence", "gap", "status", "revision", "end")
 """Messages that are stored. A ``partial`` or ``progress`` is worth nothing later: it is a plain message."""
@@ -135,6 +138,7 @@ def _size_settings(settings: Settings) -> dict[str, str]:
         settings.transcript_stream: "transcript_max_bytes",
         stream_of(FILES_BUCKET): "files_max_bytes",
         stream_of(RESULTS_BUCKET): "transcript_max_bytes",
+        settings.audit_stream: "audit_max_bytes",
     }
 
 
@@ -145,7 +149,7 @@ def fitted_to_disk(settings: Settings, free_bytes: int) -> Settings:
         ConfigError: there is not enough even for small ones.
     """
     audio, text = stream_configs(settings)
-    configs = [*([audio] if settings.jetstream else []), text, *(file_streams(settings) if settings.files else ())]
+    configs = [*([audio] if settings.jetstream else []), text, *_others(settings)]
     names = [_size_settings(settings).get(config.name or "", "") for config in configs]
     sizes = {name: getattr(settings, name) for name in names if name and name not in settings.model_fields_set}
     adjustable = sum(sizes.get(name, 0) for name in names)
@@ -202,19 +206,48 @@ async def check_files(connection: Connection, settings: Settings) -> None:
     admin = StreamAdmin(connection)
     for config in _needed(settings, _with_files(settings)):
         await admin.check_stream(config, FILES_COMMAND)
-    await admin.check_consumer(JOBS, job_consumer(), FILES_COMMAND)
+    for consumer in job_consumers():
+        await admin.check_consumer(JOBS, consumer, FILES_COMMAND)
 
 
 async def ensure_files(connection: Connection, settings: Settings) -> None:
-    """As ``check_files``, but what is missing is created.
+    """As ``check_files``, but what is missing is created, and the queue of an earlier version takes urgent jobs, too.
 
     Raises:
         JetStreamError: something cannot be created, or does not fit.
     """
     admin = _admin(connection, settings)
     await _create_missing(admin, _with_files(settings))
-    await admin.settle_consumer(JOBS, job_consumer(), change=True)
+    for config in file_streams(settings):
+        if config.name == JOBS:
+            await admin.add_subjects(config)
+    for consumer in job_consumers():
+        await admin.settle_consumer(JOBS, consumer, change=True)
     await check_files(connection, settings)
+
+
+async def ready_audit(connection: Connection, settings: Settings) -> None:
+    """Check that the stream of the audit entries exists, where there is an audit; with ``PROVISION=1`` it is created.
+
+    Raises:
+        JetStreamError: it does not, or cannot be created; the line names ``transcriber provision --audit``.
+    """
+    if not settings.audit:
+        return
+    admin, config = _admin(connection, settings), audit_stream(settings)
+    if settings.provision:
+        await _create_missing(admin, [config])
+    await admin.check_stream(config, AUDIT_COMMAND)
+
+
+async def ready_config(connection: Connection, settings: Settings) -> None:
+    """With ``PROVISION=1`` create the bucket of live settings, where there is to be one.
+
+    Raises:
+        JetStreamError: it cannot be created.
+    """
+    if settings.config_bucket and settings.provision:
+        await _create_missing(_admin(connection, settings), [config_stream(settings)])
 
 
 async def check_consumer(connection: Connection, settings: Settings, stream: str) -> None:
@@ -255,6 +288,9 @@ async def provision(
 ) -> bool:
     """The command: create or change what is needed, a line an object; returns whether all of it was right, or is now.
 
+    Audio is stored for durable mode, by ``settings``, ``streams`` or partitions, and where nothing else is asked for: files need none, and
+    beside live daemons with an audit or live settings a stream would keep what nobody reads.
+
     Args:
         settings: what is needed.
         streams: audio streams whose consumers are wanted; none: those of ``AUDIO_SUBJECT`` that have audio.
@@ -269,8 +305,7 @@ async def provision(
         if not STREAM_NAME.fullmatch(stream):
             raise ConfigError(f"{stream!r} is no stream name ([A-Za-z0-9_-], at most 64)")
     audio, text = stream_configs(settings)
-    # A daemon for files alone has no stored audio.
-    durable = settings.jetstream or bool(streams) or not settings.files
+    durable = settings.jetstream or bool(streams or settings.partitions) or not _others(settings)
     outcomes: dict[str, str] = {}
 
     def report(what: str, outcome: str) -> None:
@@ -279,9 +314,10 @@ async def provision(
 
     async with connected(settings, COMMAND) as connection:
         admin = _admin(connection, settings)
-        for config in (*([audio] if durable else []), text, *(file_streams(settings) if settings.files else ())):
+        kept = [*([audio] if durable else []), *([text] if durable or settings.files else [])]
+        for config in (*kept, *_others(settings)):
             report(f"stream {config.name}", await admin.settle_stream(config, change=not check))
-        consumers = [(JOBS, job_consumer())] if settings.files else []
+        consumers = [(JOBS, consumer) for consumer in job_consumers()] if settings.files else []
         if durable:
             no_audio = outcomes[f"stream {audio.name}"] == "missing"
             found = streams or await _existing(admin, settings, none=no_audio)
@@ -307,6 +343,15 @@ def _needed(settings: Settings, configs: Iterable[StreamConfig]) -> list[StreamC
     """What a daemon needs at least: where the text allows no direct requests, it is read message by message."""
     text = settings.transcript_stream
     return [config.evolve(allow_direct=False) if config.name == text else config for config in configs]
+
+
+def _others(settings: Settings) -> tuple[StreamConfig, ...]:
+    """Beside audio and text: what files need, the audit, and live settings."""
+    return (
+        *(file_streams(settings) if settings.files else ()),
+        *((audit_stream(settings),) if settings.audit else ()),
+        *((config_stream(settings),) if settings.config_bucket else ()),
+    )
 
 
 def _with_files(settings: Settings) -> tuple[StreamConfig, ...]:

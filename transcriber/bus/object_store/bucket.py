@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from transcriber.bus.jetstream.client import STREAM_FULL, JetStream
+from transcriber.bus.jetstream.client import STREAM_FULL, JetStream, Stored
 from transcriber.bus.object_store.upload import DIGEST, Upload
 from transcriber.errors import LinkError, ObjectError, RefusedError, UnansweredError
 from transcriber.tasks import to_its_end
@@ -163,13 +163,19 @@ class Bucket:
         await self._purge(meta.nuid)
         return True
 
+    async def description(self, name: str) -> tuple[Stored, str] | None:
+        """The stored message that describes an object, also one that was deleted, and its nuid; None if there is none.
+
+        Raises:
+            ObjectError: it cannot be read. UnansweredError, RefusedError.
+        """
+        stored = await self.jetstream.message(self.stream, last_by_subj=self._meta_subject(name))
+        return (stored, _parsed(stored, name, self.name).nuid) if stored else None
+
     async def _meta(self, name: str) -> _Meta | None:
         # Of the stream's leader, not of any copy: it may have been stored just now.
         stored = await self.jetstream.message(self.stream, last_by_subj=self._meta_subject(name))
-        try:
-            return _Meta.model_validate_json(stored.payload) if stored else None
-        except ValidationError:
-            raise ObjectError(f"{name!r} in {self.name} is no object: its description cannot be read") from None
+        return _parsed(stored, name, self.name) if stored else None
 
     async def _announce(self, info: ObjectInfo, **more: Any) -> None:
         """Store the message that makes an object, or deletes it. It may be stored without an answer, and a retry does no harm."""
@@ -208,6 +214,13 @@ class Bucket:
 
     def _meta_subject(self, name: str) -> str:
         return f"$O.{self.name}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
+
+
+def _parsed(stored: Stored, name: str, bucket: str) -> _Meta:
+    try:
+        return _Meta.model_validate_json(stored.payload)
+    except ValidationError:
+        raise ObjectError(f"{name!r} in {bucket} is no object: its description cannot be read") from None
 
 
 def stream_of(bucket: str) -> str:

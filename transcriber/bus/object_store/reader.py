@@ -13,7 +13,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 
+from transcriber.bus.jetstream.certainty import surely
 from transcriber.bus.jetstream.client import Stored
 from transcriber.bus.object_store.bucket import Bucket, ObjectInfo
 from transcriber.errors import DigestError, MissingChunkError, ObjectError, UnansweredError
@@ -37,8 +39,10 @@ class ObjectReader:
         verified: whether all of it was read and has its digest.
     """
 
-    def __init__(self, bucket: Bucket, info: ObjectInfo) -> None:
+    def __init__(self, bucket: Bucket, info: ObjectInfo, *, certain: bool = False) -> None:
+        """``certain``: that a chunk is gone must be certain, which needs the right to STREAM.INFO of the bucket's stream."""
         self.info = info
+        self._certain = certain
         self.verified = False
         self._jetstream, self._stream = bucket.jetstream, bucket.stream
         self._subject = bucket.chunk_subject(info.nuid)
@@ -216,8 +220,12 @@ class ObjectReader:
                 found = None
                 with suppress(UnansweredError):
                     found = await self._jetstream.direct(self._stream, **which)
-                # A copy may not have yet what its leader has, and only the leader says that there is no stream.
-                found = found or await self._jetstream.message(self._stream, **of_leader)
+                # A copy may not have yet what its leader has, and only a leader says what there is not.
+                if found is None:
+                    of_the_leader = partial(self._jetstream.message, self._stream, **of_leader)
+                    found = await (
+                        surely(self._jetstream, self._stream, of_the_leader) if self._certain else of_the_leader()
+                    )
             except UnansweredError as error:
                 log.debug("%s: %s", self._subject, error)
                 await asyncio.sleep(wait_s)

@@ -9,6 +9,7 @@ import ctypes
 import os
 from pathlib import Path
 
+from transcriber.engine.whisper.gpu.devices import load_backend
 from transcriber.errors import ConfigError, ModelError
 
 AUTO = "auto"
@@ -40,17 +41,24 @@ def load_kernels(folder: Path, chosen: str = AUTO) -> None:
         raise ConfigError(f"WHISPER_KERNELS={chosen!r}: must be {' or '.join([AUTO, *names])}")
     if not names:
         return
-    ggml = ctypes.CDLL(os.fspath(folder / "libggml.so.0"))
-    ggml.ggml_backend_load.restype = ctypes.c_void_p
-    ggml.ggml_backend_load_all_from_path.restype = None
-    if chosen == AUTO:
-        ggml.ggml_backend_load_all_from_path(os.fsencode(folder))
-        ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-        loaded = bool(ggml.ggml_backend_dev_count())
-    else:
-        loaded = bool(ggml.ggml_backend_load(os.fsencode(folder / f"libggml-cpu-{chosen}.so")))
-    if not loaded:
+    best = max(names, key=lambda name: _score(folder, name)) if chosen == AUTO else chosen
+    if not (_score(folder, best) and load_backend(folder / _file(best))):
         raise ModelError(f"the kernels {' '.join(names) if chosen == AUTO else chosen} do not run on this processor")
+
+
+def _file(name: str) -> str:
+    return FILES.replace("*", name)
+
+
+def _score(folder: Path, name: str) -> int:
+    """How good a set of kernels is on this processor, as ggml counts; 0: it does not run.
+
+    ggml could choose by itself (``ggml_backend_load_all_from_path``), but would load a GPU plug-in from the same folder, too.
+    """
+    try:
+        return int(ctypes.CDLL(os.fspath(folder / _file(name))).ggml_backend_score())
+    except (OSError, AttributeError):
+        return 0
 
 
 def built_features(system_info: str) -> frozenset[str]:

@@ -1,9 +1,9 @@
-"""A prompt that fits. In: the vocabulary of the settings, and what was said before. Out: the prompt for whisper.cpp."""
+"""A prompt that fits. In: the vocabulary of the settings, that of a job, and what was said before. Out: the prompt for whisper.cpp."""
 
 import math
 from collections.abc import Callable
 
-from transcriber.engine.prompt import last_words
+from transcriber.engine.prompt import first_words, last_words
 
 MAX_PROMPT_CHARS = 1000
 """As ``WHISPER_PROMPT`` has at most. whisper.cpp's tokenizer recurses over each byte, and 32 kB overflow its stack."""
@@ -24,16 +24,25 @@ class PromptBudget:
         self._vocabulary = " ".join(vocabulary.split())
         self.vocabulary_tokens = self._tokens(self._vocabulary)
 
-    def prompt(self, said: str) -> str:
-        """The vocabulary, and of what was ``said`` as much as fits beside it, from its end."""
-        said = last_words(" ".join(said.split()), MAX_PROMPT_CHARS)
-        prompt = f"{self._vocabulary} {said}".strip()
-        while (excess := self._tokens(prompt) - self.max_tokens) > 0:
-            share = excess / (excess + self.max_tokens)
-            said = last_words(said, max(0, len(said) - math.ceil(share * len(prompt))))
-            prompt = f"{self._vocabulary} {said}".strip()
+    def prompt(self, given: str) -> str:
+        """The vocabulary, and of what is ``given`` as much as fits beside it.
+
+        That is terms up to its last line break, from their beginning, and beside them what was said, from its end.
+        """
+        terms, _, said = given.rpartition("\n")
+        terms = first_words(" ".join(terms.split()), MAX_PROMPT_CHARS)
+        said = last_words(" ".join(said.split()), MAX_PROMPT_CHARS - len(terms))
+        while (excess := self._tokens(prompt := self._joined(terms, said)) - self.max_tokens) > 0:
+            surplus = math.ceil(excess / (excess + self.max_tokens) * len(prompt))
+            if said:
+                said = last_words(said, max(0, len(said) - surplus))
+            else:
+                terms = first_words(terms, max(0, len(terms) - surplus))
         # With a space in front the first word has the same tokens as within a text.
         return prompt and f" {prompt}"
+
+    def _joined(self, *others: str) -> str:
+        return " ".join(filter(None, (self._vocabulary, *others)))
 
     def _tokens(self, prompt: str) -> int:
         """Tokens of a prompt; 0 where it surely fits."""

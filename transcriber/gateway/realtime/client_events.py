@@ -28,6 +28,8 @@ def parse_event(text: str | bytes) -> ClientEvent:
         raise RefusedEventError("events are text, and audio is base64 in them", "invalid_event")
     try:
         fields = json.loads(text)
+        if "\\u" in text:  # half a surrogate pair could neither be published nor sent back
+            json.dumps(fields, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise RefusedEventError("this is not JSON", "invalid_json") from None
     if not isinstance(fields, dict) or not isinstance(kind := fields.get("type"), str):

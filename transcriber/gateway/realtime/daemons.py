@@ -4,6 +4,7 @@ import asyncio
 
 from transcriber.bus.connection import Connection, NatsError
 from transcriber.errors import BrokerError
+from transcriber.tasks import cancel
 
 PROBE_S = 0.1
 """For the broker's answer that nobody listens, which is here when it has confirmed the probe. A daemon answers nothing."""
@@ -29,5 +30,4 @@ async def daemon_listens(connection: Connection, subject: str) -> bool:
     else:
         return True
     finally:
-        probe.cancel()
-        await asyncio.gather(probe, return_exceptions=True)
+        await cancel([probe])

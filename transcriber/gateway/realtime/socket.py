@@ -5,21 +5,23 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from transcriber.bus.client_session import parse_transcript
-from transcriber.bus.connection import NatsError, NatsMessage
+from transcriber.bus.connection import NatsMessage
 from transcriber.errors import BrokerError, UnansweredError
 from transcriber.gateway.api_error import ApiError
+from transcriber.gateway.guard import session_parent
+from transcriber.gateway.openapi.operation import Parameter, answer, operation
 from transcriber.gateway.realtime.conversation import Conversation, Event, Payload
 from transcriber.gateway.realtime.daemons import daemon_listens
 from transcriber.gateway.realtime.session_settings import RefusedEventError, SessionSettings, check_model
 from transcriber.gateway.runtime import GatewayRuntime, runtime_of
 from transcriber.gateway.sockets import FULL, POLICY, accept, close, refuse
+from transcriber.tasks import cancel
 from transcriber.ulid import new_ulid
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,18 @@ BEGIN_S, ANSWER_S = 10.0, 60.0
 WATCH_S = 1.0
 
 
+@operation(
+    "OpenAI's Realtime interface, by WebSocket",
+    tag="realtime",
+    access="transcribe",
+    parameters=(
+        Parameter("intent", "query", Literal["transcription"], "the type of the session", required=True),
+        Parameter("model", "query", str, "its name, or one that SDKs send", example="whisper-1"),
+    ),
+    answers={101: answer("a WebSocket, whose text frames are OpenAI's events")},
+    refusals=(400, 404),
+    details="OpenAI Realtime",
+)
 async def realtime(websocket: WebSocket) -> None:
     """One session."""
     runtime = runtime_of(websocket)
@@ -64,7 +78,8 @@ class _Socket:
     """An accepted WebSocket and its stream. Event loop only."""
 
     def __init__(self, websocket: WebSocket, runtime: GatewayRuntime, stream: str, conversation: Conversation) -> None:
-        self._websocket, self._connection = websocket, runtime.connection
+        self._websocket, self._connection, self._figures = websocket, runtime.connection, runtime.figures
+        self._parent = session_parent(websocket)
         self._audio = f"{runtime.settings.audio_prefix}.{stream}"
         self._transcripts = f"{runtime.settings.transcript_subject_prefix}.{stream}.*"
         self._conversation = conversation
@@ -85,12 +100,8 @@ class _Socket:
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             crashed = [task.exception() for task in tasks if task.done() and not task.cancelled()]
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if self._connection.connected:
-                with suppress(NatsError, OSError):
-                    await subscription.unsubscribe()
+            await cancel(tasks)
+            await self._connection.unsubscribe(subscription)
             await self._do(self._conversation.end())
         if error := next(filter(None, crashed), None):
             raise error
@@ -109,9 +120,9 @@ class _Socket:
             event = await self._unsent.get()
             try:
                 async with asyncio.timeout(READ_S):
-                    await self._websocket.send_text(json.dumps(event, ensure_ascii=False))
+                    await self._websocket.send_text(json.dumps(event))  # ASCII: what a client sent may be no Unicode
             except TimeoutError:
-                self._end((POLICY, "events are read too slowly"))
+                self._end((POLICY, "events are read too slowly"), slow="time")
                 return
             except (WebSocketDisconnect, RuntimeError):  # the latter: Starlette's, once it is closed
                 self._end(None)
@@ -138,18 +149,21 @@ class _Socket:
             if isinstance(event, Payload):
                 continue
             if self._unsent.full():
-                self._end((POLICY, "events are read too slowly"))
+                self._end((POLICY, "events are read too slowly"), slow="queue")
             else:
                 self._unsent.put_nowait(event)
         for payload in effects:
             if isinstance(payload, Payload):
                 self._unanswered_s = self._unanswered_s or time.monotonic()
-                if not await self._connection.publish(self._audio, payload.data, payload.headers):
+                headers = payload.headers | ({"traceparent": self._parent} if self._parent else {})
+                if not await self._connection.publish(self._audio, payload.data, headers):
                     self._end((FULL, "the broker does not take audio"))
 
-    def _end(self, closing: tuple[int, str] | None) -> None:
+    def _end(self, closing: tuple[int, str] | None, slow: str | None = None) -> None:
         if not self._over.done():
             self._over.set_result(closing)
+            if slow:
+                self._figures.readers_dropped[slow] += 1
 
 
 async def _model_names(runtime: GatewayRuntime) -> frozenset[str]:

@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from transcriber.bus.connection import Connection, NatsMessage
 from transcriber.bus.jetstream.client import JetStream, Stored
 from transcriber.bus.jetstream.provision import STORED_TYPES
-from transcriber.errors import BrokerError, RefusedError, UnansweredError
+from transcriber.errors import RefusedError, UnansweredError
 from transcriber.gateway.streams.listeners import Audience, Item
-from transcriber.gateway.streams.storage import Storage, storage_of, stored_from
+from transcriber.gateway.streams.storage import Storage, stored_from, text_storage_of
 from transcriber.schema.messages import ANY_MESSAGE
+from transcriber.tasks import cancel
+from transcriber.telemetry.gateway_figures import GatewayFigures
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +46,16 @@ class Channel:
 
     Attributes:
         audience: its listeners.
-        storage: of its text; None in live mode.
+        storage: of its text; None in live mode, which lasts for its listeners: what they have had has no stream sequence.
         next_seq: stream sequence from which on listeners get what is stored.
+        users: how many have entered it.
     """
 
-    def __init__(self, connection: Connection, jetstream: JetStream, subject: str, stopping: asyncio.Event) -> None:
-        self.audience = Audience(stopping)
+    def __init__(self, connection: Connection, jetstream: JetStream, subject: str, audience: Audience) -> None:
+        self.audience = audience
         self.storage: Storage | None = None
         self.next_seq = 1
+        self.users = 0
         self._connection, self._jetstream, self._subject = connection, jetstream, subject
         self._subscription: Any = None
         self._reading: asyncio.Task[None] | None = None
@@ -64,9 +68,8 @@ class Channel:
         Raises:
             UnansweredError, BrokerError: the broker is away, or denies it.
         """
-        self.storage = await storage_of(self._connection, f"{self._subject}.final")
+        self.storage = await text_storage_of(self._connection, self._subject)
         if self.storage:
-            self.storage = Storage(self.storage.name, f"{self._subject}.*", self.storage.last_seq)
             self.next_seq = self.storage.last_seq + 1
         self._subscription = await self._connection.subscribe(f"{self._subject}.*", self._take)
         if self.storage:
@@ -75,11 +78,10 @@ class Channel:
 
     async def close(self) -> None:
         """Unsubscribe."""
+        if self._subscription:
+            await self._connection.unsubscribe(self._subscription)
         if self._reading:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-        if self._subscription and self._connection.connected:
-            await self._subscription.unsubscribe()
+            await cancel([self._reading])
 
     async def _take(self, message: NatsMessage) -> None:
         if self.storage and message.subject.rpartition(".")[2] in STORED_TYPES:
@@ -118,15 +120,15 @@ class Channel:
 class Channels:
     """The channels that have listeners. Event loop only."""
 
-    def __init__(self, connection: Connection, prefix: str, stopping: asyncio.Event) -> None:
+    def __init__(self, connection: Connection, prefix: str, stopping: asyncio.Event, figures: GatewayFigures) -> None:
         self.jetstream = JetStream(connection)
-        self._connection, self._prefix, self._stopping = connection, prefix, stopping
+        self._connection, self._prefix, self._stopping, self._figures = connection, prefix, stopping, figures
         self._open: dict[str, Channel] = {}
         self._users: dict[str, int] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def enter(self, stream: str) -> Channel:
-        """The channel of a stream; ``leave`` must follow.
+    async def enter(self, stream: str, *, stored: bool = False) -> Channel:
+        """The channel of a stream; ``leave`` must follow. With ``stored`` one that reads what is stored, if anything is.
 
         Raises:
             UnansweredError, BrokerError: the broker is away, or denies it.
@@ -134,30 +136,38 @@ class Channels:
         self._users[stream] = self._users.get(stream, 0) + 1
         try:
             async with self._locks.setdefault(stream, asyncio.Lock()):
-                if stream not in self._open:
-                    channel = Channel(self._connection, self.jetstream, f"{self._prefix}.{stream}", self._stopping)
-                    try:
-                        await channel.open()
-                    except BaseException:
-                        await channel.close()
-                        raise
-                    self._open[stream] = channel
-                return self._open[stream]
+                channel = self._open.get(stream)
+                if channel is None or (stored and channel.storage is None and await self._is_stored(stream)):
+                    channel = self._open[stream] = await self._opened(stream)
+                channel.users += 1
+                return channel
         except BaseException:
-            await self.leave(stream)
+            await self.leave(stream, None)
             raise
 
-    async def leave(self, stream: str) -> None:
-        """One user less; without any the channel is closed."""
+    async def _opened(self, stream: str) -> Channel:
+        audience = Audience(self._stopping, self._figures)
+        channel = Channel(self._connection, self.jetstream, f"{self._prefix}.{stream}", audience)
+        try:
+            await channel.open()
+        except BaseException:
+            await channel.close()
+            raise
+        return channel
+
+    async def _is_stored(self, stream: str) -> bool:
+        return await text_storage_of(self._connection, f"{self._prefix}.{stream}") is not None
+
+    async def leave(self, stream: str, channel: Channel | None) -> None:
+        """One user less; a channel without any is closed."""
         self._users[stream] -= 1
+        if channel:
+            channel.users -= 1
         async with self._locks[stream]:
-            if self._users[stream]:
-                return
-            channel = self._open.pop(stream, None)
-            if channel:
-                try:
-                    await channel.close()
-                except (BrokerError, OSError) as error:
-                    log.debug("closing a channel: %s", error)
-            if not self._users[stream]:
-                del self._users[stream], self._locks[stream]
+            if channel and not channel.users:
+                if self._open.get(stream) is channel:
+                    del self._open[stream]
+                await channel.close()
+            if not self._users.get(stream):  # another one that left may have waited, too, and have removed both
+                self._users.pop(stream, None)
+                self._locks.pop(stream, None)

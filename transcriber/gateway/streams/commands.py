@@ -12,12 +12,20 @@ from transcriber.audio.format import ENCODED_TYPES, AudioFormat, media_type, par
 from transcriber.audio.headers import MAX_OFFSET, MAX_PROMPT
 from transcriber.errors import BadInputError
 from transcriber.gateway.api_error import ApiError
+from transcriber.gateway.openapi.operation import Parameter
 from transcriber.gateway.streams.framing import EncodedFraming, PcmFraming
 from transcriber.schema.languages import language_code
 from transcriber.schema.subjects import STREAM_NAME
 from transcriber.ulid import new_ulid
 
 _SESSION = re.compile(r"[\x20-\x7e]{1,128}")
+
+Session = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,126}[!-~])?$")]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
+
+STREAM = Parameter(
+    "stream", "path", Annotated[str, Field(pattern=f"^{STREAM_NAME.pattern}$")], "its name", example="radio-7"
+)
 
 
 class _Command(BaseModel):
@@ -48,11 +56,11 @@ class Update(_Command):
 
     type: Literal["update"]
     language: str | None = None
-    prompt: str | None = Field(None, max_length=MAX_PROMPT)
+    prompt: Prompt | None = None
 
 
-Command = Flush | End | Offset | Update
-_COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
+Command = Annotated[Flush | End | Offset | Update, Field(discriminator="type")]
+_COMMAND: TypeAdapter[Flush | End | Offset | Update] = TypeAdapter(Command)
 
 
 def parse_command(text: str) -> Command:

@@ -6,12 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from transcriber.telemetry.gateway_figures import GatewayFigures
+
 MOST_ITEMS, MOST_BYTES = 2_000, 2**20
 """That wait for one listener."""
-
-SEND_S = 10.0
-"""For a listener's socket to take what is sent."""
-
 
 STOPPING = "the gateway stops"
 
@@ -35,10 +33,11 @@ class Listener:
 
     Attributes:
         dropped: why the listener was dropped; empty if it was not.
+        slow: whether it was for being slow.
     """
 
     def __init__(self, most_items: int = MOST_ITEMS, most_bytes: int = MOST_BYTES) -> None:
-        self.dropped = ""
+        self.dropped, self.slow = "", False
         self._most_items, self._most_bytes = most_items, most_bytes
         self._items: deque[Item] = deque()
         self._bytes = 0
@@ -52,6 +51,7 @@ class Listener:
         self._items.append(Item(event, data, seq))
         self._bytes += len(data)
         if len(self._items) > self._most_items or self._bytes > self._most_bytes:
+            self.slow = True
             self.close(f"slow reader: {len(self._items)} messages, {self._bytes} characters wait")
         self._more.set()
 
@@ -84,8 +84,8 @@ class Listener:
 class Audience:
     """Listeners that hear the same; all end when the gateway stops. Event loop only."""
 
-    def __init__(self, stopping: asyncio.Event) -> None:
-        self._stopping = stopping
+    def __init__(self, stopping: asyncio.Event, figures: GatewayFigures) -> None:
+        self._stopping, self._figures = stopping, figures
         self._listeners: set[Listener] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -103,6 +103,10 @@ class Audience:
             yield one
         finally:
             self._listeners.discard(one)
+            self._figures.readers_dropped["queue"] += one.slow
+            if not self._listeners and self._watching is not None:
+                self._watching.cancel()
+                self._watching = None
 
     def put(self, event: str, data: str, seq: int | None = None) -> None:
         """An item for all."""

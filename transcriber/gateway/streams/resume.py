@@ -8,8 +8,8 @@ from transcriber.bus.jetstream.client import JetStream, Stored
 from transcriber.errors import BadInputError
 from transcriber.gateway.api_error import ApiError
 from transcriber.gateway.streams.commands import AudioQuery
-from transcriber.gateway.streams.storage import Storage, stored_messages
-from transcriber.schema.messages import Gap
+from transcriber.gateway.streams.sessions import latest_gaps
+from transcriber.gateway.streams.storage import Storage
 from transcriber.schema.stream_figures import StreamFigure
 
 
@@ -43,16 +43,32 @@ def stored_position(last: Stored | None, session: str) -> tuple[Position, AudioF
 
 
 def live_position(figure: StreamFigure | None, query: AudioQuery) -> Position:
-    """The position that a daemon reports; frames that come again are ignored, so that too early is no loss."""
-    if figure is None or figure.session != query.session or figure.state == "ended":
+    """The position that a daemon reports; frames that come again are ignored, so that too early is no loss.
+
+    Raises:
+        ApiError: 409, the session goes on in another format, or as WAV, whose header only its beginning has.
+    """
+    if figure is None:
         return Position()
-    if (
-        query.format is not None
-        and media_type(query.content_type) not in WAV_TYPES
-        and figure.rate != query.format.rate
-    ):
-        return Position()
-    return Position(figure.received_frames, resumed=True)
+    ended, fmt = figure.state == "ended", query.format
+    if change := _change(figure, query):
+        if ended:  # then it is another recording
+            return Position()
+        raise ApiError(409, f"the session {query.session} {change}", param="content_type", code="format_changed")
+    if fmt is None:
+        return Position(resumed=True, ended=ended)
+    frames = figure.received_frames if figure.next_offset is None else figure.next_offset
+    missing = tuple((one.offset, one.frames) for one in figure.missing)
+    return Position(frames, resumed=True, ended=ended, missing=missing)
+
+
+def _change(figure: StreamFigure, query: AudioQuery) -> str:
+    """Why audio as in ``query`` cannot go on with a session, as far as its figure tells; empty if it can."""
+    if query.format is None:
+        return ""  # a figure does not tell whether its session is encoded
+    if media_type(query.content_type) in WAV_TYPES:
+        return "takes no second WAV header: send what follows as audio/x-raw, with the format of the file"
+    return "" if figure.rate == query.format.rate else f"has {figure.rate} Hz"
 
 
 def in_format(query: AudioQuery, fmt: AudioFormat | None) -> AudioQuery:
@@ -70,15 +86,11 @@ def in_format(query: AudioQuery, fmt: AudioFormat | None) -> AudioQuery:
     )
 
 
-async def lost_frames(jetstream: JetStream, gaps: Storage, session: str) -> tuple[tuple[int, int], ...]:
-    """The frames of a session that its daemon has missed so far, from its stored gaps.
+async def lost_frames(jetstream: JetStream, text: Storage, session: str) -> tuple[tuple[int, int], ...]:
+    """The frames of a session that its daemon has missed so far, of the latest gaps.
 
     Raises:
         UnansweredError, RefusedError.
     """
-    found = [
-        (message.start_frame, message.frames)
-        async for message in stored_messages(jetstream, gaps)
-        if isinstance(message, Gap) and message.session == session and message.reason == "lost_input"
-    ]
-    return tuple(found)
+    gaps = await latest_gaps(jetstream, text, session)
+    return tuple((gap.start_frame, gap.frames) for gap in gaps if gap.reason == "lost_input")

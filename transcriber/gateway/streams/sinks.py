@@ -8,7 +8,7 @@ from transcriber.clients.durable_publish import StoringPublisher
 from transcriber.errors import UnansweredError
 
 AWAY_S = 0.05
-"""Between looks whether the broker is back."""
+"""Between looks whether the broker is back, or takes something."""
 FLUSH_S = 5.0
 PENDING_BYTES = 2**18
 """Of live audio that the client has and the socket to the broker has not."""
@@ -16,6 +16,11 @@ PENDING_BYTES = 2**18
 
 class AudioSink(Protocol):
     """Where a socket's audio goes. ``put`` waits while the broker is away, so that the socket is not read meanwhile."""
+
+    @property
+    def duplicates(self) -> int:
+        """Payloads that were stored before they were put, and so are not stored again."""
+        ...
 
     async def put(self, data: bytes, headers: dict[str, str], message_id: str) -> None: ...
 
@@ -31,6 +36,10 @@ class DurableSink:
         self._subject = subject
         self._publisher = StoringPublisher(connection)
 
+    @property
+    def duplicates(self) -> int:
+        return self._publisher.duplicates
+
     async def put(self, data: bytes, headers: dict[str, str], message_id: str) -> None:
         """Store it.
 
@@ -45,6 +54,8 @@ class DurableSink:
 
 class LiveSink:
     """Messages that nobody acknowledges; the broker has them once a PING behind them is answered."""
+
+    duplicates = 0
 
     def __init__(self, connection: Connection, subject: str) -> None:
         self._connection, self._subject = connection, subject
@@ -63,10 +74,14 @@ class LiveSink:
         return self._connection.connected and await self._connection.flush(FLUSH_S)
 
     async def _room(self) -> None:
-        while not self._connection.connected or self._connection.client.pending_data_size > PENDING_BYTES:
+        client = self._connection.client
+        while not self._connection.connected or client.pending_data_size > PENDING_BYTES:
             if self._connection.closed.done():
                 self._connection.closed.result()
-            await asyncio.sleep(AWAY_S)
+            if self._connection.connected:
+                await client.written(AWAY_S)
+            else:
+                await asyncio.sleep(AWAY_S)
 
 
 class Progress:

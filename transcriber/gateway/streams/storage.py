@@ -2,16 +2,13 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nats import errors as nats_errors
-from pydantic import ValidationError
 
 from transcriber.bus.connection import Connection
 from transcriber.bus.jetstream.client import ANSWER_S, PAGE, PAGE_BYTES, JetStream, Stored, parse_answer
 from transcriber.errors import UnansweredError
-from transcriber.schema.messages import ANY_MESSAGE, AnyMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +50,16 @@ async def storage_of(connection: Connection, subject: str) -> Storage | None:
     return None
 
 
+async def text_storage_of(connection: Connection, subject: str) -> Storage | None:
+    """The storage of all messages on ``<subject>.<type>``, a stream's text; None in live mode.
+
+    Raises:
+        UnansweredError: as ``storage_of``.
+    """
+    found = await storage_of(connection, f"{subject}.final")
+    return found and replace(found, filter=f"{subject}.*")
+
+
 async def stored_from(jetstream: JetStream, storage: Storage, seq: int) -> AsyncIterator[list[Stored]]:
     """Pages of the stored messages from ``seq`` on, in order, until there are no more.
 
@@ -64,15 +71,3 @@ async def stored_from(jetstream: JetStream, storage: Storage, seq: int) -> Async
     ):
         yield page
         seq = page[-1].seq + 1
-
-
-async def stored_messages(jetstream: JetStream, storage: Storage) -> AsyncIterator[AnyMessage]:
-    """All stored messages, in order; what is none is skipped.
-
-    Raises:
-        UnansweredError, RefusedError.
-    """
-    async for page in stored_from(jetstream, storage, 1):
-        for stored in page:
-            with suppress(ValidationError):
-                yield ANY_MESSAGE.validate_json(stored.payload)

@@ -4,22 +4,41 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
+from pydantic import Field
 from sse_starlette import ServerSentEvent
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from transcriber.asyncapi import TRANSCRIPT_MODELS
 from transcriber.bus.jetstream.client import JetStream
 from transcriber.errors import TranscriberError
-from transcriber.gateway.api_error import ApiError, as_api_error
+from transcriber.gateway.api_error import ApiError, ErrorBody, as_api_error
 from transcriber.gateway.event_stream import EventStream
+from transcriber.gateway.openapi.operation import Content, Parameter, answer, events_of, operation
 from transcriber.gateway.runtime import runtime_of
 from transcriber.gateway.sockets import FAILED, POLICY, accept, close, refuse
 from transcriber.gateway.streams.channel import Channel, Channels, item_of
-from transcriber.gateway.streams.commands import checked_stream
-from transcriber.gateway.streams.listeners import SEND_S, STOPPING, Item, Listener
+from transcriber.gateway.streams.commands import STREAM, checked_stream
+from transcriber.gateway.streams.listeners import STOPPING, Item, Listener
 from transcriber.gateway.streams.storage import Storage, stored_from
+from transcriber.schema.messages import AnyMessage
+from transcriber.tasks import cancel, to_its_end
+
+MAX_SEQ_DIGITS = 16
+
+_PARAMETERS = (
+    STREAM,
+    Parameter(
+        "from",
+        "query",
+        Annotated[int, Field(ge=0, lt=10**MAX_SEQ_DIGITS)],
+        "stream sequence from which on what is stored comes first; absent: from now on",
+    ),
+    Parameter("Last-Event-ID", "header", str, "of an event source that connects again: from the next one on"),
+)
 
 
 def channels_of(connection: HTTPConnection) -> Channels:
@@ -27,24 +46,26 @@ def channels_of(connection: HTTPConnection) -> Channels:
     state = connection.app.state
     if not hasattr(state, "channels"):
         runtime = runtime_of(connection)
-        state.channels = Channels(runtime.connection, runtime.settings.transcript_subject_prefix, runtime.stopping)
+        prefix = runtime.settings.transcript_subject_prefix
+        state.channels = Channels(runtime.connection, prefix, runtime.stopping, runtime.figures)
     channels: Channels = state.channels
     return channels
 
 
 @asynccontextmanager
 async def channel_of(connection: HTTPConnection, stream: str) -> AsyncIterator[Channel]:
-    """The channel of a stream, as long as the context.
+    """The channel of a stream, as long as the context; one that reads what is stored, if the client asks for that.
 
     Raises:
         UnansweredError, BrokerError: the broker is away, or denies it.
     """
     channels = channels_of(connection)
-    channel = await channels.enter(stream)
+    stored = "from" in connection.query_params or "last-event-id" in connection.headers
+    channel = await channels.enter(stream, stored=stored)
     try:
         yield channel
     finally:
-        await channels.leave(stream)
+        await to_its_end(channels.leave(stream, channel))  # a client that leaves cancels each wait in here
 
 
 def first_sequence(connection: HTTPConnection, channel: Channel) -> int | None:
@@ -54,12 +75,12 @@ def first_sequence(connection: HTTPConnection, channel: Channel) -> int | None:
         ApiError: 400, it is no sequence, or nothing is stored.
     """
     after = connection.headers.get("last-event-id", "")
-    if after.isdecimal() and after.isascii() and len(after) <= 16 and channel.storage:  # noqa: PLR2004 - digits
+    if after.isdecimal() and after.isascii() and len(after) <= MAX_SEQ_DIGITS and channel.storage:
         return int(after) + 1
     given = connection.query_params.get("from")
     if given is None:
         return None
-    if not (given.isdecimal() and given.isascii() and len(given) <= 16):  # noqa: PLR2004 - digits
+    if not (given.isdecimal() and given.isascii() and len(given) <= MAX_SEQ_DIGITS):
         raise ApiError(400, "from must be a stream sequence", param="from", code="invalid_value")
     if channel.storage is None:
         raise ApiError(400, "the text of this stream is not stored: DURABLE=1", param="from", code="not_stored")
@@ -88,20 +109,41 @@ async def _stored(jetstream: JetStream, storage: Storage, seq: int, end_seq: int
                 yield item
 
 
+@operation(
+    "the text of a stream as it comes, as events",
+    tag="streams",
+    access="listen",
+    parameters=_PARAMETERS,
+    answers={
+        200: answer(
+            "the stream's messages; `id` is the stream sequence of what is stored",
+            events_of(
+                {model.model_fields["type"].default: model for model in TRANSCRIPT_MODELS} | {"error": ErrorBody}
+            ),
+        )
+    },
+    refusals=(400,),
+    details="Text of a stream",
+)
 async def transcript(request: Request) -> Response:
     """``GET``: Server-Sent Events; ``id`` is the stream sequence of what is stored."""
     stream = checked_stream(request.path_params["stream"])
-    runtime_of(request).keys.authorise(request, "listen", stream)
-    async with channel_of(request, stream) as channel:
-        seq = first_sequence(request, channel)
-    return EventStream(_events(request, stream, seq), send_timeout=SEND_S)
+    runtime = runtime_of(request)
+    await runtime.note_read(runtime.keys.authorise(request, "listen", stream), "transcript", stream=stream)
+    events = _events(request, stream)
+    await anext(events)  # what refuses it is a status, not an event
+    return EventStream(events)
 
 
-async def _events(request: Request, stream: str, seq: int | None) -> AsyncGenerator[ServerSentEvent, None]:
+async def _events(request: Request, stream: str) -> AsyncGenerator[ServerSentEvent, None]:
+    """The first one is not for the client: that there is nothing to refuse."""
     jetstream = channels_of(request).jetstream
     async with channel_of(request, stream) as channel:
+        seq = first_sequence(request, channel)
         with channel.audience.listener() as listener:
-            yield ServerSentEvent(comment="listening")
+            listening = ServerSentEvent(comment="listening")
+            yield listening
+            yield listening
             try:
                 async for item in items(channel, jetstream, listener, seq):
                     yield ServerSentEvent(item.data, event=item.event, id=None if item.seq is None else str(item.seq))
@@ -112,11 +154,21 @@ async def _events(request: Request, stream: str, seq: int | None) -> AsyncGenera
                 yield ServerSentEvent(json.dumps(body), event="error")
 
 
+@operation(
+    "the same by WebSocket",
+    tag="streams",
+    access="listen",
+    parameters=_PARAMETERS,
+    answers={101: answer("a WebSocket", {"application/json": Content({"server": AnyMessage})})},
+    refusals=(400,),
+    details="Text of a stream",
+)
 async def transcript_socket(websocket: WebSocket) -> None:
     """``WS``: a text frame a message."""
     try:
         stream = checked_stream(websocket.path_params["stream"])
-        runtime_of(websocket).keys.authorise(websocket, "listen", stream)
+        runtime = runtime_of(websocket)
+        await runtime.note_read(runtime.keys.authorise(websocket, "listen", stream), "transcript", stream=stream)
         async with channel_of(websocket, stream) as channel:
             seq = first_sequence(websocket, channel)
             with channel.audience.listener() as listener:
@@ -139,9 +191,7 @@ async def _serve(websocket: WebSocket, channel: Channel, listener: Listener, seq
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(tasks)
     code, why = POLICY, listener.dropped
     for task in done:
         error = task.exception()

@@ -15,14 +15,14 @@ SEEK_HZ = 100
 """``seek`` counts frames of the spectrogram."""
 
 
-def parse_verbose(data: bytes) -> dict[str, Any]:
-    """A ``verbose_json``.
+def parse_verbose(data: bytes, *, segments: bool = True) -> dict[str, Any]:
+    """A ``verbose_json``; without ``segments`` these are None, as parsed they would take six times the memory of ``data``.
 
     Raises:
         ObjectError: it is none.
     """
     try:
-        whole: dict[str, Any] = json.loads(data)
+        whole: dict[str, Any] = json.loads(data, object_pairs_hook=None if segments else _without_words)
         for name in ("text", "segments", "duration", "language", "suppressed", "gaps"):
             whole[name]
     except (ValueError, LookupError, TypeError):
@@ -46,14 +46,16 @@ def json_answer(whole: dict[str, Any], options: SpeechOptions) -> dict[str, Any]
 
 def speaker_segments(whole: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Segments of a ``diarized_json``, which are also events of a stream."""
+    speaker = next((segment["speaker"] for segment in whole["segments"] if segment["speaker"]), "A")
     for segment in whole["segments"]:
+        speaker = segment["speaker"] or speaker  # the protocol has no word for nobody
         yield {
             "type": "transcript.text.segment",
             "id": f"seg_{segment['id']}",
             "start": segment["start"],
             "end": segment["end"],
             "text": segment["text"],
-            "speaker": segment["speaker"] or "A",
+            "speaker": speaker,
         }
 
 
@@ -62,9 +64,10 @@ def delta(text: str) -> dict[str, Any]:
     return {"type": "transcript.text.delta", "delta": text}
 
 
-def done(text: str) -> dict[str, Any]:
-    """The last event: the whole text."""
-    return {"type": "transcript.text.done", "text": text}
+def done(whole: dict[str, Any], options: SpeechOptions) -> dict[str, Any]:
+    """The last event: the whole text, and of a ``verbose_json`` all of it."""
+    rest = json_answer(whole, options) if options.format == "verbose_json" else {}
+    return {"type": "transcript.text.done", "text": whole["text"]} | rest
 
 
 def _verbose(whole: dict[str, Any], options: SpeechOptions) -> dict[str, Any]:
@@ -89,6 +92,12 @@ def _verbose(whole: dict[str, Any], options: SpeechOptions) -> dict[str, Any]:
         "gaps": whole["gaps"],
         "suppressed": whole["suppressed"],
     }
+
+
+def _without_words(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+    """An object, unless it is a word or a segment."""
+    found = dict(pairs)
+    return None if "word" in found or ("words" in found and "segments" not in found) else found
 
 
 def _compression_ratio(text: str) -> float:

@@ -83,7 +83,7 @@ class _Upload:
         return await self._run(job, options)
 
     def _job(self) -> UploadedJob:
-        return UploadedJob(self._runtime, self._key, self._form.file_name or "")
+        return UploadedJob(self._runtime, self._key, self._form.file_name or "", traceparent(self._request))
 
     async def _head(self, pieces: AsyncIterator[bytes]) -> tuple[list[bytes], bool]:
         """The file up to the size of a request, and whether that is all of it."""
@@ -106,11 +106,11 @@ class _Upload:
 
     async def _ask(self, audio: bytes, options: SpeechOptions) -> Response | None:
         """The answer of a request; None if the audio, or its text, is too long for one."""
-        headers = {
+        headers: dict[str, str] = {
             "Response-Format": options.format if options.format in RESULTS and not options.stream else "verbose_json",
             "Task": options.task,
-            "traceparent": traceparent(self._request),
         }
+        headers |= {"traceparent": parent} if (parent := traceparent(self._request)) else {}
         headers |= {"Language": options.language} if options.language else {}
         headers |= {"Prompt": options.prompt} if options.prompt else {}
         began_s = time.monotonic()
@@ -135,16 +135,16 @@ class _Upload:
         given = reply.headers or {}
         said = {f"X-Transcriber-{name}": given[name] for name in ("Gaps", "Suppressed") if name in given}
         if options.stream:
-            text = parse_verbose(reply.data)["text"]
-            return EventStream(_lines(_all_at_once(text)), headers=said)
+            whole = parse_verbose(reply.data, segments=options.has_segments)
+            return EventStream(_lines(_all_at_once(whole, options)), headers=said)
         return _response(reply.data, options, said)
 
     async def _run(self, job: UploadedJob, options: SpeechOptions) -> Response:
         headers = {JOB_HEADER: job.id}
         if options.stream:
-            events = job.events(options)
+            events = _accepted(job.events(options))
             await anext(events)  # what refuses it is a status, not an event
-            return EventStream(_lines(guarded(events)), headers=headers)
+            return EventStream(events, headers=headers)
         data = await self._until_gone(job.result(options, RESULTS.get(options.format, "json")))
         return _response(data, options, headers)
 
@@ -171,7 +171,8 @@ class _Upload:
 def _response(data: bytes, options: SpeechOptions, headers: dict[str, str]) -> Response:
     if media_type := MEDIA_TYPES.get(options.format):
         return Response(data, media_type=media_type, headers=headers)
-    return JSONResponse(json_answer(parse_verbose(data), options), headers=headers)
+    whole = parse_verbose(data, segments=options.has_segments)
+    return JSONResponse(json_answer(whole, options), headers=headers)
 
 
 async def _lines(events: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[ServerSentEvent, None]:
@@ -180,10 +181,24 @@ async def _lines(events: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator
             yield ServerSentEvent(json.dumps(event, ensure_ascii=False), sep="\n")
 
 
-async def _all_at_once(text: str) -> AsyncGenerator[dict[str, Any], None]:
-    if text:
-        yield delta(text)
-    yield done(text)
+async def _accepted(events: AsyncGenerator[dict[str, Any] | None, None]) -> AsyncGenerator[ServerSentEvent, None]:
+    """An event for nobody once the job is accepted, and then its events.
+
+    They have a comment in front: browsers give a page the headers, which have the job's id, with the first bytes of the body.
+    """
+    async with aclosing(events):
+        await anext(events)
+        yield ServerSentEvent()
+        yield ServerSentEvent(comment="accepted", sep="\n")
+        async with aclosing(_lines(guarded(events))) as lines:
+            async for line in lines:
+                yield line
+
+
+async def _all_at_once(whole: dict[str, Any], options: SpeechOptions) -> AsyncGenerator[dict[str, Any], None]:
+    if whole["text"]:
+        yield delta(whole["text"])
+    yield done(whole, options)
 
 
 async def _chain(head: list[bytes], pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

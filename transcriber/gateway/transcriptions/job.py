@@ -4,6 +4,7 @@ In: the pieces of a file, which go into the object store as they come; options. 
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any
@@ -14,7 +15,7 @@ from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.jetstream.file_streams import FILES_BUCKET
 from transcriber.bus.object_store.bucket import Bucket
 from transcriber.clients.jobs_api import JobWatch
-from transcriber.errors import TranscriberError
+from transcriber.errors import RequestError, TranscriberError
 from transcriber.gateway.api_error import ApiError, as_api_error
 from transcriber.gateway.keys import Key
 from transcriber.gateway.runtime import GatewayRuntime
@@ -25,6 +26,8 @@ from transcriber.schema.messages import AnyMessage, Progress
 from transcriber.tasks import cancel, to_its_end
 from transcriber.text.phrases import PhraseQueue
 
+log = logging.getLogger(__name__)
+
 
 class UploadedJob:
     """One job. Event loop only.
@@ -33,9 +36,10 @@ class UploadedJob:
         id: of the job.
     """
 
-    def __init__(self, runtime: GatewayRuntime, key: Key, file_name: str) -> None:
+    def __init__(self, runtime: GatewayRuntime, key: Key, file_name: str, traceparent: str) -> None:
+        """``traceparent`` of the client's request."""
         self.id = new_job_id()
-        self._runtime, self._key = runtime, key
+        self._runtime, self._key, self._traceparent = runtime, key, traceparent
         self._object = new_object_name(file_name or "upload")
 
     async def store(self, pieces: AsyncIterator[bytes]) -> None:
@@ -46,13 +50,13 @@ class UploadedJob:
             As ``Jobs.upload``.
         """
         try:
-            await self._runtime.jobs.check()
+            await self._runtime.jobs.check(urgent=True)
         except TranscriberError as error:
             raise ApiError(413, f"too large for a request, and {error}", param="file") from None
         await self._runtime.jobs.upload(self._object, self._limited(pieces), lambda _: None)
 
     async def discard(self) -> None:
-        """Delete the file, which is not to be submitted."""
+        """Delete the file, of which no job will need it."""
         bucket = Bucket(JetStream(self._runtime.connection), FILES_BUCKET)
         with suppress(TranscriberError):  # it is as old as files get, at most
             await bucket.delete(self._object)
@@ -65,8 +69,13 @@ class UploadedJob:
             As ``Jobs.submit`` and ``Jobs.result``.
         """
         async with self._runtime.jobs.watch(self.id, _ignore) as watch:
-            await self._submit(options)
-            await self._to_its_end(watch)
+            submitting = asyncio.create_task(self._submit(options))
+            try:
+                await asyncio.shield(submitting)
+                await self._to_its_end(watch)
+            except asyncio.CancelledError:
+                await to_its_end(self._abandon(submitting))
+                raise
         return await self._fetch(form)
 
     async def events(self, options: SpeechOptions) -> AsyncGenerator[dict[str, Any] | None, None]:
@@ -86,9 +95,10 @@ class UploadedJob:
         subject = f"{runtime.settings.transcript_subject_prefix}.{self.id}.*"
         async with runtime.jobs.watch(self.id, _ignore) as watch:
             subscription = await runtime.connection.subscribe(subject, take)
+            submitting = asyncio.create_task(self._submit(options))
             ended: asyncio.Task[JobRecord] | None = None
             try:
-                await self._submit(options)
+                await asyncio.shield(submitting)
                 ended = asyncio.create_task(self._to_its_end(watch))
                 yield None
                 sent = ""
@@ -98,49 +108,59 @@ class UploadedJob:
                         yield delta(text)
                 await ended
             finally:
-                await to_its_end(self._leave(ended, subscription))  # a client that leaves cancels each wait in here
-        whole = parse_verbose(await self._fetch("json"))
+                # A client that leaves cancels each wait in here.
+                await to_its_end(self._leave(submitting, ended, subscription))
+        whole = parse_verbose(await self._fetch("json"), segments=options.has_segments)
         text = whole["text"]
         if options.speakers is not None:
             for segment in speaker_segments(whole):
                 yield segment
         elif text.startswith(sent) and len(text) > len(sent):  # the broker was away meanwhile
             yield delta(text[len(sent) :])
-        yield done(text)
+        yield done(whole, options)
 
-    async def _leave(self, ended: "asyncio.Task[JobRecord] | None", subscription: MessageSubscription) -> None:
-        if ended is not None and not ended.done():
-            await cancel([ended])
-            await self._cancel()
-        if self._runtime.connection.connected:
-            await subscription.unsubscribe()
+    async def _leave(
+        self,
+        submitting: "asyncio.Task[None]",
+        ended: "asyncio.Task[JobRecord] | None",
+        subscription: MessageSubscription,
+    ) -> None:
+        if ended is None or not ended.done():
+            await cancel([ended] if ended else [])
+            await self._abandon(submitting)
+        await self._runtime.connection.unsubscribe(subscription)
+
+    async def _abandon(self, submitting: "asyncio.Task[None]") -> None:
+        """Cancel the job, once it is there: before, the daemon would know of none."""
+        try:
+            await submitting
+        except RequestError:
+            return
+        except TranscriberError as error:  # it may be there
+            log.debug("a job is cancelled that was not confirmed: %s", error)
+        if self._runtime.connection.connected:  # else who waits for the answer would wait for the broker
+            with suppress(TranscriberError):
+                await self._runtime.jobs.cancel(self.id, by=self._key.submitter)
 
     async def _submit(self, options: SpeechOptions) -> None:
-        await self._runtime.jobs.submit(
-            Submission(
-                job=self.id,
-                object=self._object,
-                language=options.language,
-                task=options.task,
-                prompt=options.prompt,
-                speakers=options.speakers,
-                by=self._key.submitter,
-            )
+        submission = Submission(
+            job=self.id,
+            object=self._object,
+            language=options.language,
+            task=options.task,
+            prompt=options.prompt,
+            speakers=options.speakers,
+            by=self._key.submitter,
         )
+        await self._runtime.jobs.submit(submission, urgent=True, traceparent=self._traceparent)
+        self._runtime.figures.jobs += 1
 
     async def _to_its_end(self, watch: JobWatch) -> JobRecord:
-        try:
-            record = await watch.record()
-        except asyncio.CancelledError:
-            await to_its_end(self._cancel())
-            raise
+        record = await watch.record()
         if record.state != "done":
+            await to_its_end(self.discard())  # else two uploads of rubbish would fill the bucket for days
             raise ApiError(422, record.line, param="file", code=f"job_{record.state}")
         return record
-
-    async def _cancel(self) -> None:
-        with suppress(TranscriberError):
-            await self._runtime.jobs.cancel(self.id)
 
     async def _fetch(self, form: str) -> bytes:
         return b"".join([piece async for piece in self._runtime.jobs.result(self.id, form)])

@@ -11,12 +11,13 @@ from transcriber.text.results import Task
 
 Format = Literal["json", "text", "srt", "vtt", "verbose_json", "diarized_json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
-STREAMED: tuple[Format, ...] = ("json", "text", "diarized_json")
+STREAMED: tuple[Format, ...] = ("json", "text", "verbose_json", "diarized_json")
 GRANULARITIES = ("segment", "word")
 SPEAKERS = ("voices", "channels")
+LISTS = frozenset({"timestamp_granularities", "languages", "keywords"})
 
 OF_BOTH = frozenset({"model", "prompt", "response_format", "temperature"})
-OF_TRANSCRIPTIONS = OF_BOTH | {"language", "timestamp_granularities", "stream", "chunking_strategy", "speakers"}
+OF_TRANSCRIPTIONS = OF_BOTH | LISTS | {"language", "stream", "chunking_strategy", "speakers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class SpeechOptions:
     stream: bool = False
     speakers: Literal["voices", "channels"] | None = None
 
+    @property
+    def has_segments(self) -> bool:
+        """Whether the answer has segments."""
+        return self.format in {"verbose_json", "diarized_json"}
+
 
 def read_options(fields: Mapping[str, Sequence[str]], task: Task) -> SpeechOptions:
     """The options in a form's fields.
@@ -45,7 +51,7 @@ def read_options(fields: Mapping[str, Sequence[str]], task: Task) -> SpeechOptio
         ApiError: 400, with ``param``.
     """
     check_names(fields, task)
-    values = {name: given[0].strip() for name, given in fields.items() if name != "timestamp_granularities"}
+    values = {name: given[0].strip() for name, given in fields.items() if name not in LISTS}
     if not values.get("model"):
         raise ApiError(400, "the model is missing", param="model")
     form = cast("Format", _one_of(values, "response_format", FORMATS, "json"))
@@ -55,8 +61,8 @@ def read_options(fields: Mapping[str, Sequence[str]], task: Task) -> SpeechOptio
     if stream and form not in STREAMED:
         raise _unsupported("response_format", f"with stream it is one of {', '.join(STREAMED)}")
     return SpeechOptions(
-        task, values["model"], form, _language(values), _prompt(values), _granularities(fields, form), stream,
-        _speakers(values, form),
+        task, values["model"], form, _language(values, fields.get("languages", ())),
+        _prompt(values, fields.get("keywords", ())), _granularities(fields, form), stream, _speakers(values, form),
     )  # fmt: skip
 
 
@@ -70,7 +76,7 @@ def check_names(fields: Mapping[str, Sequence[str]], task: Task) -> None:
     for name, given in fields.items():
         if name not in known:
             raise _unsupported(name[:100], "it is not supported")
-        if len(given) > 1 and name != "timestamp_granularities":
+        if len(given) > 1 and name not in LISTS:
             raise ApiError(400, "it is given more than once", param=name)
     temperature = next(iter(fields.get("temperature", ())), "0")
     try:
@@ -91,20 +97,25 @@ def _one_of(values: Mapping[str, str], name: str, allowed: Sequence[str], absent
     return value.lower()
 
 
-def _language(values: Mapping[str, str]) -> str | None:
-    given = values.get("language")
+def _language(values: Mapping[str, str], languages: Sequence[str]) -> str | None:
+    param = "language" if values.get("language") else "languages"
+    if len(given := [*filter(None, (values.get("language"), *languages))]) > 1:
+        raise _unsupported("languages", "one language, or none to have it detected")
     if not given:
         return None
-    if code := language_code(given):
+    if code := language_code(given[0]):
         return code
-    raise ApiError(400, f"{given[:40]!r} is no language", param="language", code="invalid_value")
+    raise ApiError(400, f"{given[0][:40]!r} is no language", param=param, code="invalid_value")
 
 
-def _prompt(values: Mapping[str, str]) -> str:
-    """In one line: it becomes a header."""
-    prompt = " ".join("".join(char if char.isprintable() else " " for char in values.get("prompt", "")).split())
+def _prompt(values: Mapping[str, str], keywords: Sequence[str]) -> str:
+    """With the keywords, in one line: it becomes a header."""
+    text = f"{values.get('prompt', '')} {', '.join(keywords)}"
+    prompt = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     if len(prompt) > MAX_PROMPT:
-        raise ApiError(400, f"the prompt has {len(prompt)} characters; {MAX_PROMPT} are allowed", param="prompt")
+        raise ApiError(
+            400, f"prompt and keywords have {len(prompt)} characters; {MAX_PROMPT} are allowed", param="prompt"
+        )
     return prompt
 
 

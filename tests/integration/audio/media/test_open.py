@@ -14,7 +14,7 @@ from transcriber.testing.wer import word_errors, words
 
 @pytest.fixture(scope="module")
 def model():
-    model = load_model(DEMO_MODEL, Settings(whisper_model="demo"))
+    model = load_model(DEMO_MODEL, Settings(whisper_model="demo", whisper_threads=1))  # others run beside it
     yield model
     model.close()
 

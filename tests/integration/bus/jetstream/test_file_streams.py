@@ -11,10 +11,12 @@ from tests.support.provisioning import AGAIN, FIRST, provisioned
 from transcriber.bus.client_session import connected
 from transcriber.bus.jetstream import client as client_module
 from transcriber.bus.jetstream.client import JetStream
-from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET, file_streams, job_consumer
+from transcriber.bus.jetstream.file_streams import FILES_BUCKET, RESULTS_BUCKET, file_streams, job_consumers
 from transcriber.bus.jetstream.provision import check_files, ensure_files
 from transcriber.bus.object_store.bucket import Bucket
+from transcriber.config import load_settings
 from transcriber.errors import JetStreamError
+from transcriber.testing.broker import EmbeddedBroker
 
 OBJECTS = [
     "stream TRANSCRIPTS",
@@ -23,6 +25,7 @@ OBJECTS = [
     "stream JOBS",
     "stream JOB_RECORDS",
     "consumer transcriber",
+    "consumer transcriber-urgent",
 ]
 
 
@@ -89,6 +92,15 @@ async def test_serve_without_provision_names_the_command(settings, jetstream):
             await check_files(connection, settings())
 
 
+async def test_daemons_that_start_together_need_the_room_once(tmp_path):
+    room = f'jetstream {{ store_dir: "{tmp_path}", max_file_store: {12 * 2**30} }}'
+    with EmbeddedBroker(config=room) as broker:
+        settings = load_settings(nats_url=broker.url)
+        async with connected(settings, "test") as connection:
+            await asyncio.gather(*(ensure_files(connection, settings) for _ in range(5)))
+            await check_files(connection, settings)
+
+
 @pytest.mark.parametrize(
     ("number", "made", "line"),
     [
@@ -143,9 +155,48 @@ async def test_stored_text_is_read_by_pages_and_one_by_one_where_its_stream_does
     assert len(single) == (1 if allowed else 11)
 
 
+@pytest.fixture
+async def earlier_jobs(settings, jetstream):
+    """A broker as it was provisioned before urgent jobs, with limits of the operator's and a job that waits."""
+    await provisioned(settings(files=True))
+    await jetstream.delete_consumer("JOBS", "transcriber-urgent")
+    config = (await jetstream.stream_info("JOBS")).config
+    await jetstream.update_stream(config.evolve(subjects=["transcriber.jobs.*"], max_bytes=2**20))
+    await jetstream.publish("transcriber.jobs.job=1", b"waits")
+
+
+async def jobs_waiting(jetstream):
+    return (await jetstream.get_last_msg("JOBS", "transcriber.jobs.job=1")).data
+
+
+@pytest.mark.usefixtures("earlier_jobs")
+async def test_serve_without_provision_names_the_command_for_an_earlier_queue_which_keeps_its_jobs(settings, jetstream):
+    async with connected(settings(), "test") as connection:
+        with pytest.raises(JetStreamError, match="stream JOBS does not fit: subjects must be") as refusal:
+            await check_files(connection, settings())
+        await provisioned(settings(files=True))
+        await check_files(connection, settings())
+
+    assert str(refusal.value).endswith(
+        "; run `transcriber provision --files`, which changes it, or change the settings"
+    )
+    assert await jobs_waiting(jetstream) == b"waits"
+
+
+@pytest.mark.usefixtures("earlier_jobs")
+async def test_serve_with_provision_changes_an_earlier_queue_and_keeps_its_jobs_and_limits(settings, jetstream):
+    async with connected(settings(), "test") as connection:
+        await asyncio.gather(*(ensure_files(connection, settings()) for _ in range(3)))
+
+    config = (await jetstream.stream_info("JOBS")).config
+    assert (config.subjects, config.max_bytes) == (["transcriber.jobs.*", "transcriber.jobs.urgent.*"], 2**20)
+    assert (await jetstream.consumer_info("JOBS", "transcriber-urgent")).num_pending == 0
+    assert await jobs_waiting(jetstream) == b"waits"
+
+
 async def test_consumer_of_another_kind_is_refused(settings, jetstream):
     await jetstream.add_stream(file_streams(settings())[2])
-    await jetstream.add_consumer("JOBS", job_consumer().evolve(deliver_subject="jobs", max_waiting=None))
+    await jetstream.add_consumer("JOBS", job_consumers()[0].evolve(deliver_subject="jobs", max_waiting=None))
 
     with pytest.raises(JetStreamError, match="consumer transcriber does not fit: deliver_subject must be unset"):
         await provisioned(settings(files=True))

@@ -38,6 +38,33 @@ async def test_second_run_changes_nothing(settings):
     assert second == checked == ([*AGAIN, "consumer transcriber-radio-7 unchanged"], True)
 
 
+async def test_the_audit_has_a_stream_of_which_nothing_is_deleted_only_if_it_is_wanted(settings, jetstream):
+    without, _ = await provisioned(settings())
+    said, _ = await provisioned(settings(audit=True, durable=True))
+    checked = await provisioned(settings(audit=True), check=True)
+
+    assert (without, said) == (FIRST, [*AGAIN, "stream AUDIT created"])
+    assert checked == (["stream AUDIT unchanged"], True)
+    config = (await jetstream.stream_info("AUDIT")).config
+    assert (config.subjects, config.deny_delete, config.deny_purge) == (["transcriber.audit.*"], True, True)
+
+
+async def test_beside_live_daemons_the_audit_and_the_bucket_are_made_and_no_audio_or_text_is_stored(
+    settings, jetstream
+):
+    said, right = await provisioned(settings(audit=True, config_bucket="TRANSCRIBER_CONFIG"))
+
+    assert (said, right) == (["stream AUDIT created", "stream KV_TRANSCRIBER_CONFIG created"], True)
+    assert {info.config.name for info in await jetstream.streams_info()} == {"AUDIT", "KV_TRANSCRIBER_CONFIG"}
+
+
+@pytest.mark.parametrize(("streams", "more"), [(["radio-7"], {}), ([], {"partitions": 4}), ([], {"backfill": True})])
+async def test_with_durable_daemons_audio_and_text_are_stored_beside_the_audit(settings, streams, more):
+    said, _ = await provisioned(settings(audit=True, **more), *streams)
+
+    assert said[:3] == [*FIRST, "stream AUDIT created"]
+
+
 async def test_check_makes_nothing(settings, jetstream):
     said = await provisioned(settings(), "radio-7", check=True)
 

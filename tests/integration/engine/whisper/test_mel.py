@@ -1,10 +1,10 @@
-import _pywhispercpp as binding
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from transcriber.config import Settings
 from transcriber.engine.warm_up import self_test_speech
+from transcriber.engine.whisper.library import library
 from transcriber.engine.whisper.mel import HOP, N_FFT, LogMel, frames_with, frames_within
 from transcriber.engine.whisper.model import load_model
 from transcriber.models.catalog import DEMO_MODEL
@@ -82,7 +82,9 @@ def test_text_is_that_of_whispers_own_spectrogram(wide):
     theirs = []
     model._params.duration_ms = 0
     for window in windows:
-        assert binding.whisper_full(model._context, model._params, window, len(window)) == 0
+        state, params = model._state, model._params
+        run = library().computing.whisper_full_with_state
+        assert run(state._context, state._state, params, window.ctypes.data, len(window)) == 0
         tokens = list(model._tokens())
         theirs.append((b"".join(t.raw for t in tokens).decode().strip(), [t.logprob for t in tokens if not t.time_s]))
     model.close()

@@ -3,14 +3,15 @@ import subprocess
 import sys
 import textwrap
 
-import _pywhispercpp as binding
 import numpy as np
 import pytest
 
 from tests.support.waiting import PATIENCE_S
 from transcriber.config import Settings
 from transcriber.engine.warm_up import self_test_speech
+from transcriber.engine.whisper.library import BEAM_SEARCH, library
 from transcriber.engine.whisper.model import kernel_features, load_checked_model, load_model
+from transcriber.engine.whisper.weights import State
 from transcriber.errors import ConfigError, EngineError, ModelError
 from transcriber.models.catalog import DEMO_MODEL
 
@@ -128,9 +129,9 @@ def test_a_prompt_does_not_leak_into_later_calls(model):
     plain = [answer(model.transcribe(window, None, never)) for window in windows]
     prompted = [answer(model.transcribe(window, None, never, prompt="Wind high.")) for window in windows]
 
-    for number in range(8):
+    for number in range(5):
         for window, before, before_prompted in zip(windows, plain, prompted, strict=True):
-            model.transcribe(window, None, never, prompt=f"Vessel number {number} at berth. " * (number % 5 + 1))
+            model.transcribe(window, None, never, prompt=f"Vessel number {number} at berth. " * (number + 1))
             assert answer(model.transcribe(window, None, never)) == before
             assert answer(model.transcribe(window, None, never, prompt="Wind high.")) == before_prompted
 
@@ -138,13 +139,14 @@ def test_a_prompt_does_not_leak_into_later_calls(model):
 def spy_on(monkeypatch, parameter):
     """What whisper.cpp is given for ``parameter``, call by call."""
     given = []
-    run = binding.whisper_full
+    run = library().computing.whisper_full_with_state
 
-    def spy(context, params, *rest):
-        given.append(getattr(params, parameter))
-        return run(context, params, *rest)
+    def spy(context, state, params, *rest):
+        value = getattr(params, parameter)
+        given.append(value.decode() if isinstance(value, bytes) else value)
+        return run(context, state, params, *rest)
 
-    monkeypatch.setattr(binding, "whisper_full", spy)
+    monkeypatch.setattr(library().computing, "whisper_full_with_state", spy)
     return given
 
 
@@ -230,8 +232,8 @@ def test_beams_are_asked_for_and_find_the_words(with_beams, monkeypatch):
 
     assert transcript.text == SAID
     assert transcript.doubt is None
-    assert strategy == [binding.whisper_full_default_params(binding.WHISPER_SAMPLING_BEAM_SEARCH).strategy]
-    assert beams[0]["beam_size"] == 5
+    assert strategy == [BEAM_SEARCH]
+    assert beams[0].beam_size == 5
 
 
 def test_greedy_among_beams_is_greedy_and_always_the_same(model, with_beams):
@@ -299,13 +301,13 @@ def test_answers_do_not_depend_on_the_context_of_earlier_ones(model):
 
 def test_what_lies_beyond_the_window_is_silence_wherever_whisper_looks(multilingual, monkeypatch):
     given = []
-    set_mel = binding.whisper_set_mel
+    set_mel = State.set_mel
 
-    def spy(context, spectrogram, frames, bands):
-        given.append((frames, spectrogram.reshape(bands, frames)[:, 502:]))
-        return set_mel(context, spectrogram, frames, bands)
+    def spy(state, mel):
+        given.append((mel.shape[1], mel[:, 502:]))
+        set_mel(state, mel)
 
-    monkeypatch.setattr(binding, "whisper_set_mel", spy)
+    monkeypatch.setattr(State, "set_mel", spy)
     multilingual.transcribe(SPEECH, "en", never, wide=True)
     multilingual.transcribe(SPEECH, None, never)  # detects the language first
 
@@ -318,14 +320,14 @@ def test_what_lies_beyond_the_window_is_silence_wherever_whisper_looks(multiling
 )
 def test_a_short_window_is_asked_again_at_less_than_a_long_one(monkeypatch, seconds, usual, positions):
     given = []
-    set_mel = binding.whisper_set_mel
+    set_mel = State.set_mel
 
-    def spy(context, spectrogram, frames, bands):
-        given.append(frames)
-        return set_mel(context, spectrogram, frames, bands)
+    def spy(state, mel):
+        given.append(mel.shape[1])
+        set_mel(state, mel)
 
     model = load_model(DEMO_MODEL, SETTINGS.model_copy(update={"whisper_audio_ctx": usual}))
-    monkeypatch.setattr(binding, "whisper_set_mel", spy)
+    monkeypatch.setattr(State, "set_mel", spy)
     try:
         for _ in range(2):  # the first also depends on the context of the call before
             assert model.transcribe(SPEECH[: int(seconds * 16_000)], "en", never, wide=True).wide
@@ -366,6 +368,20 @@ def test_abort_after_the_encoder_and_between_tokens(model, asked, code):
     assert model.transcribe(SPEECH, None, never).text == SAID
 
 
+def test_an_error_of_the_caller_on_the_way_is_the_callers(model):
+    def broken():
+        if next(asked):
+            raise KeyError("the caller's own")
+        return False
+
+    for at in (1, 3):
+        asked = iter([False] * at + [True] * 9)
+        with pytest.raises(KeyError, match="the caller's own"):
+            model.transcribe(SPEECH, None, broken)
+
+    assert model.transcribe(SPEECH, None, never).text == SAID
+
+
 def test_closed_model_is_an_error_and_no_crash():
     model = load_model(DEMO_MODEL, SETTINGS)
     model.close()
@@ -393,17 +409,17 @@ def test_multilingual_model_reports_the_given_or_detected_language(multilingual)
 
 def test_languages_are_detected_in_one_encoder_run_whatever_was_transcribed_before(multilingual, monkeypatch):
     detected = []
-    detect = binding.whisper_lang_auto_detect
+    detect = library().computing.whisper_lang_auto_detect_with_state
 
     def spy(*arguments):
         detected.append(arguments)
         return detect(*arguments)
 
-    monkeypatch.setattr(binding, "whisper_lang_auto_detect", spy)
-    first = multilingual.detect(SPEECH)
+    monkeypatch.setattr(library().computing, "whisper_lang_auto_detect_with_state", spy)
+    first = multilingual.detect(SPEECH, never)
 
     multilingual.transcribe(SPEECH, "de", never, wide=True, prompt="Gale warning.")
-    second = multilingual.detect(SPEECH)
+    second = multilingual.detect(SPEECH, never)
 
     assert first.probabilities == second.probabilities
     assert sum(first.probabilities.values()) == pytest.approx(1)
@@ -415,7 +431,7 @@ def test_languages_are_detected_in_one_encoder_run_whatever_was_transcribed_befo
 
 def test_text_is_the_same_whether_the_language_was_detected_before(multilingual):
     plain = answer(multilingual.transcribe(SPEECH, "en", never))
-    multilingual.detect(SPEECH)
+    multilingual.detect(SPEECH, never)
 
     assert answer(multilingual.transcribe(SPEECH, "en", never)) == plain
 
@@ -425,19 +441,24 @@ def test_only_languages_that_are_allowed_are_detected(many_file, model):
         load_model(many_file, SETTINGS.model_copy(update={"whisper_languages": allowed})) for allowed in ("en,de", "de")
     )
 
-    found = two.detect(SPEECH).probabilities
+    found = two.detect(SPEECH, never).probabilities
 
     assert found.keys() == {"en", "de"}
     assert sum(found.values()) == pytest.approx(1)
-    assert one.detect(SPEECH).probabilities == {"de": 1}
-    assert model.detect(SPEECH).probabilities == {}
+    assert one.detect(SPEECH, never).probabilities == {"de": 1}
+    assert model.detect(SPEECH, never).probabilities == {}
     two.close()
     one.close()
 
 
+def test_a_language_that_nobody_waits_for_any_more_is_not_detected(multilingual):
+    with pytest.raises(EngineError, match="aborted before it began"):
+        multilingual.detect(SPEECH, lambda: True)
+
+
 def test_a_window_that_no_context_holds_has_no_language(multilingual):
     with pytest.raises(EngineError, match="do not fit the context"):
-        multilingual.detect(np.zeros(31 * 16_000, np.float32))
+        multilingual.detect(np.zeros(31 * 16_000, np.float32), never)
 
 
 def test_multilingual_model_refuses_a_language_it_lacks(multilingual):
@@ -478,12 +499,11 @@ def test_model_that_whisper_refuses_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_path_that_is_no_unicode_is_refused(tmp_path):
+def test_path_that_is_no_unicode_is_a_path(tmp_path):
     path = tmp_path / "m\udcff.bin"
     path.symlink_to(DEMO_MODEL)
 
-    with pytest.raises(ModelError, match=r"whisper\.cpp cannot load it"):
-        load_model(path, SETTINGS)
+    load_model(path, SETTINGS).close()
 
 
 def test_whisper_is_quiet(capfd):
@@ -498,7 +518,7 @@ def test_cuda_that_is_not_there_is_logged(caplog):
     model = load_model(DEMO_MODEL, SETTINGS.model_copy(update={"whisper_device": "cuda"}))
     model.close()
 
-    assert model.device == "cpu"
+    assert model.device.name == "cpu"
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "WHISPER_DEVICE=cuda" in caplog.text
 
@@ -529,4 +549,23 @@ def test_too_little_memory_is_one_line_and_no_crash(settings, need_mb):
     )
 
     assert f"needs about {need_mb} MB of memory: Cannot allocate memory" in ended.stdout
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_too_little_memory_for_a_window_is_an_error_of_that_window_and_no_crash():
+    ended = run_python(
+        """
+        import resource
+        model = load_model(DEMO_MODEL, BEAMS)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**23, used + 2**23))
+        for _ in range(2):
+            try:
+                model.transcribe(SPEECH, "en", never)
+            except EngineError as error:
+                print(error)
+        """
+    )
+
+    assert ended.stdout.splitlines() == ["memory is short: [Errno 12] Cannot allocate memory"] * 2
     assert (ended.returncode, ended.stderr) == (0, "")

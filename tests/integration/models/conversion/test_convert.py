@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from bench.chaos.world import may_fill_a_disk
-from bench.lib.logits import Decoder
+from bench.chaos.one_broker import may_fill_a_disk
 from tests.support.random_models import (
     ENGLISH,
     MULTILINGUAL,
@@ -28,6 +27,7 @@ from tests.support.random_models import (
     weights,
 )
 from transcriber.cli import main
+from transcriber.engine.whisper.raw_model import RawModel
 from transcriber.errors import ConfigError, ModelError, StorageError
 from transcriber.models.catalog import DEMO_MODEL
 from transcriber.models.conversion.convert import convert, convert_folder, folder_digest
@@ -76,8 +76,8 @@ def test_whisper_computes_of_a_converted_folder_what_its_weights_mean(tmp_path, 
     path = tmp_path / "ggml-mine.bin"
     convert_folder(hugging_face(tmp_path / "folder", dimensions, made), path)
 
-    decoder = Decoder(path)
-    decoder.hear(spectrogram)
+    decoder = RawModel(path, flash_attention=False)
+    decoder.encode(spectrogram)
     computed = decoder.logits(prompt)
     decoder.close()
 

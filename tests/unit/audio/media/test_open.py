@@ -68,9 +68,9 @@ def test_a_name_in_another_encoding_costs_no_audio(name):
     assert list(open_media(odd).pieces) == list(open_media(data).pieces)
 
 
-def long_speech(rate, channels):
-    """21 s that grow louder and softer, so that MP3 saves bits here and spends them there."""
-    samples = np.tile(speech_at(rate, channels), (10, 1))
+def long_speech(rate, channels, times=10):
+    """So many times 2.1 s that grow louder and softer, so that MP3 saves bits here and spends them there."""
+    samples = np.tile(speech_at(rate, channels), (times, 1))
     return (samples * np.abs(np.sin(np.arange(len(samples)) / rate))[:, np.newaxis]).astype(np.int16)
 
 
@@ -84,7 +84,9 @@ PASSED = [
 
 @pytest.mark.parametrize(("kind", "rate", "channels"), PASSED)
 def test_decoding_from_any_piece_gives_the_very_same_rest(kind, rate, channels):
-    data = encode(kind, long_speech(rate, channels), rate)
+    # Of FLAC and MP3 packets are passed over; all others are decoded from their start, however long they are.
+    times = 6 if kind.container in {"flac", "mp3"} else 4
+    data = encode(kind, long_speech(rate, channels, times), rate)
     whole = list(open_media(data).pieces)
 
     for number in (1, 5, len(whole) // 2, len(whole) - 1):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.support.messages import end, final, gap, said, silence, started
+from transcriber.gateway.realtime import conversation
 from transcriber.gateway.realtime.conversation import MAX_MARKS, Conversation, Payload
 from transcriber.gateway.realtime.session_settings import RefusedEventError, SessionSettings
 from transcriber.schema.messages import Partial
@@ -127,6 +128,21 @@ def test_a_gap_fails_and_the_words_before_it_stand():
     failed = session.events[-1]
     assert failed["type"] == PREFIX + "failed"
     assert failed["error"]["message"] == "5.0 s were not transcribed: queue_full"
+
+
+def test_what_nobody_commits_ends_by_itself(monkeypatch):
+    """As a microphone in a quiet room goes on, whose client has heard nobody for a quarter of an hour."""
+    monkeypatch.setattr(conversation, "FULL_S", 3.0)
+    session = Session(vad=False)
+    for _ in range(5):
+        session.append(1)
+    assert kinds(session.events) == ["committed"]
+
+    session.hear(silence(0, 4))
+    assert [event["transcript"] for event in session.events if "transcript" in event] == [""]
+    session.send("input_audio_buffer.commit")
+    assert kinds(session.hear(last("over", 4, 1)))[-1] == "completed"
+    assert session.events[-1]["transcript"] == "over"
 
 
 def test_a_commit_ends_the_utterance_now_and_its_item_is_announced_at_once():

@@ -1,0 +1,1 @@
+"""Whether a sentence is complete where speech pauses, and what a daemon would gain by knowing."""

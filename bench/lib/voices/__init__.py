@@ -1,0 +1,1 @@
+"""Dialogues of several voices, of which it is known who speaks when."""

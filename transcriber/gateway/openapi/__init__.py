@@ -1,0 +1,1 @@
+"""The OpenAPI document. In: the routes, and what their handlers say of themselves. Out: JSON."""

@@ -1,0 +1,1 @@
+"""Settings that change while a daemon runs: from a bucket or a file to its streams."""
