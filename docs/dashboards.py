@@ -263,6 +263,7 @@ OVERVIEW = Board(
                 "share of windows",
                 {
                     "suppressed": _share("transcriber_text_suppressed_total", ENQUEUED),
+                    "last words left out": _share("transcriber_text_trimmed_total", ENQUEUED),
                     "transcribed again": _share("transcriber_jobs_redone_total", ENQUEUED),
                     "with less context": _share("transcriber_jobs_shortened_total", ENQUEUED),
                 },
@@ -375,6 +376,7 @@ STREAM = Board(
                 "transcribed again, language",
                 {
                     "again": _count("transcriber_jobs_redone_total", where=OF_STREAM),
+                    "last words left out": _count("transcriber_text_trimmed_total", where=OF_STREAM),
                     "with less context": _count("transcriber_jobs_shortened_total", where=OF_STREAM),
                     "language changed": _count("transcriber_language_changes_total", where=OF_STREAM),
                 },

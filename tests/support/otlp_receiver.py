@@ -35,6 +35,7 @@ EXPECTED = {  # DESIGN 1.6
     "transcriber.language.changes": ("sum", "{change}"),
     "transcriber.partials": ("sum", "{message}"),
     "transcriber.text.suppressed": ("sum", "{window}"),
+    "transcriber.text.trimmed": ("sum", "{window}"),
     "transcriber.queue.latency_ms": ("histogram", "ms"),
     "transcriber.processing.latency_ms": ("histogram", "ms"),
     "transcriber.end_to_end.latency_ms": ("histogram", "ms"),

@@ -59,7 +59,7 @@ class SpeakerPrompt:
     def _joined(before: str, transcript: Transcript) -> str:
         """The text with ``transcript`` at its end; nothing if that is not sure, or has no words."""
         sure = transcript.avg_logprob is not None and transcript.avg_logprob >= MIN_AVG_LOGPROB
-        if not sure or not transcript.text or transcript.doubt or transcript.suppressed:
+        if not sure or not transcript.text or transcript.doubt or transcript.suppressed or transcript.trimmed:
             return ""
         space = "" if transcript.language in WITHOUT_SPACES else " "
         return last_words(f"{before}{space}{transcript.text}".strip(), MAX_CHARS)

@@ -54,6 +54,7 @@ class Transcript:
         redone: whether the window was transcribed twice, the second time at a wide context.
         wide: whether it was made at a wide context, perhaps as the window fits no other.
         suppressed: why whisper's text is held back; None if it is not, or if there was none.
+        trimmed: whether its last phrases are left out, as there was no time to say them.
         lead_s: seconds of left context that are transcribed in it.
         spoken: the evidence of the language so far; None where the language was given.
     """
@@ -68,6 +69,7 @@ class Transcript:
     redone: bool = False
     wide: bool = False
     suppressed: Suppressed | None = None
+    trimmed: bool = False
     lead_s: float = 0.0
     spoken: LanguageEvidence | None = None
     phrases: tuple[Phrase, ...] = ()
@@ -93,7 +95,7 @@ class Transcript:
             last = phrases.pop()
         words = tuple(word for word in self.words or () if word.start_s + word.end_s < 2 * last.start_s)
         kept = self.with_words(self._text_to(words), words)
-        return replace(kept, phrases=tuple(phrases), avg_logprob=_mean_logprob(words))
+        return replace(kept, phrases=tuple(phrases), avg_logprob=_mean_logprob(words), trimmed=True)
 
     def _text_to(self, words: Sequence[Word]) -> str:
         """Its text as far as these, its first words."""

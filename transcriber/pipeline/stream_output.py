@@ -235,6 +235,7 @@ class StreamOutput:
             self._note_language(window, outcome)
             if outcome.suppressed:
                 self.counters.text_suppressed[outcome.suppressed] += 1
+            self.counters.text_trimmed += outcome.trimmed and not outcome.suppressed
             self.note_speakers(job)
             own = output.speakers[window.channel].final(window, outcome, job)
             output.final(

@@ -82,6 +82,7 @@ class Counters:
     jobs_dropped: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("queue_full", "engine_error", "shutdown"), 0)
     )
+    text_trimmed: int = 0
     text_suppressed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(get_args(Suppressed), 0))
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REQUEST_CODES, 0))
     files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("done", "failed", "cancelled"), 0))

@@ -52,6 +52,12 @@ INSTRUMENTS = (
     Instrument("transcriber.partials", "counter", "{message}", "partials published"),
     Instrument("transcriber.text.suppressed", "counter", "{window}", "windows whose text was held back, by reason"),
     Instrument(
+        "transcriber.text.trimmed",
+        "counter",
+        "{window}",
+        "windows whose last words were left out: nobody can have said them so fast",
+    ),
+    Instrument(
         "transcriber.language.changes",
         "counter",
         "{change}",

@@ -9,6 +9,7 @@ FAKE_JOB_S: seconds that a window takes. FAKE_JOB_FILE: a file with that number,
 window that is being transcribed. FAKE_SLOW_S: seconds that windows of level 600 take.
 FAKE_FAIL_AT, FAKE_CRASH_AT, FAKE_KILL_AT: level at which the model fails, its thread raises, the process gets SIGKILL.
 FAKE_HANG_AT, default 666: level at which it never answers, even if it is asked to abort. Level 555: its text is a repetition.
+Level 556: after its text more words come at once than anybody can say.
 FAKE_DETECTS=1: from level 800 on German is spoken, below English, and text in the other language is unlikely; else no language
 is detected.
 
@@ -31,12 +32,13 @@ from numpy.typing import NDArray
 from transcriber.config import Settings
 from transcriber.engine.hallucination import Doubt
 from transcriber.engine.language_evidence import LanguageProbabilities
-from transcriber.engine.transcript import Transcript, Word
+from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.errors import EngineError, ModelError
 
 GERMAN = 0.8
 """From this level on German is spoken."""
-REPETITION_LEVEL, SLOW_LEVEL = 555, 600
+REPETITION_LEVEL, HURRIED_LEVEL, SLOW_LEVEL = 555, 556, 600
+HURRIED = "and all of it again at once"
 NO_ODDS = LanguageProbabilities({}, 0.0)
 
 
@@ -115,7 +117,9 @@ class FakeModel:
         doubt: Doubt | None = "repetition" if level == REPETITION_LEVEL else None
         wrong = self.detects and language != ("de" if german(samples) else "en")
         avg_logprob = -0.9 if wrong else -0.1
-        return Transcript(text, words, language or "en", avg_logprob, None, time.perf_counter() - started, doubt)
+        took_s = time.perf_counter() - started
+        answer = Transcript(text, words, language or "en", avg_logprob, None, took_s, doubt)
+        return hurried(answer) if level == HURRIED_LEVEL else answer
 
     def _job_s(self, level: int) -> float:
         if self.job_file:
@@ -128,6 +132,13 @@ class FakeModel:
 
 def german(samples: NDArray[np.float32]) -> bool:
     return float(np.median(samples)) >= GERMAN
+
+
+def hurried(answer: Transcript) -> Transcript:
+    """The same with ``HURRIED`` after it, for which it leaves no time."""
+    words = (Word(answer.text, 0.0, 1.0, 1.0), *(Word(word, 1.0, 1.0, 1.0) for word in HURRIED.split()))
+    phrases = (Phrase(0.0, 1.0, len(answer.text)), Phrase(1.0, 1.0, len(HURRIED)))
+    return replace(answer, text=f"{answer.text} {HURRIED}", words=words, phrases=phrases)
 
 
 def timed_words(samples: NDArray[np.float32], word_s: float) -> tuple[Word, ...]:

@@ -257,6 +257,18 @@ async def test_text_that_is_not_believed_is_an_empty_final_with_its_reason_and_c
     assert not re.search(r"\b(?<![.:])555\b", logged)
 
 
+async def test_last_words_that_nobody_can_have_said_are_left_out_and_counted(daemon, publisher, listener):
+    for thousandths in (1, 556, 2):
+        await speak(publisher, "s", level(thousandths, WINDOW))
+    await speak(publisher, "s", b"", end=1)
+    await listener.ends(1)
+
+    finals = listener.of(Final)
+    assert [(final.text, final.suppressed) for final in finals] == [("1", None), ("556", None), ("2", None)]
+    assert [word.word for word in finals[1].words] == ["556"]
+    await until(lambda: listener.metrics[-1:] and listener.metrics[-1]["transcriber.text.trimmed"] == 1)
+
+
 def prompts(listener, stream):
     """The fake model gives the prompt as its words."""
     return [" ".join(word.word for word in final.words) for final in listener.of(Final, stream)]

@@ -5,8 +5,8 @@ from transcriber.engine.prompt import MAX_CHARS, SpeakerPrompt, last_words
 from transcriber.engine.transcript import Transcript
 
 
-def said(text, avg_logprob=-0.1, language="en", doubt=None, suppressed=None):
-    return Transcript(text, (), language, avg_logprob, None, 0.5, doubt, suppressed=suppressed)
+def said(text, avg_logprob=-0.1, language="en", doubt=None, **what):
+    return Transcript(text, (), language, avg_logprob, None, 0.5, doubt, **what)
 
 
 def test_sure_text_is_the_prompt_of_the_next_window_and_grows():
@@ -35,10 +35,11 @@ def test_text_of_a_language_without_spaces_grows_without_them():
         said("tonight", doubt="log_probability"),
         said("", None, doubt="gave_up"),
         said("", suppressed="repetition"),
+        said("tonight", trimmed=True),
         said(""),
         None,
     ],
-    ids=["unsure", "unknown", "doubtful", "gave up", "suppressed", "empty", "failed"],
+    ids=["unsure", "unknown", "doubtful", "gave up", "suppressed", "trimmed", "empty", "failed"],
 )
 def test_whatever_is_not_sure_text_ends_the_context(answer):
     context = SpeakerPrompt()

@@ -289,7 +289,7 @@ def test_all_hurried_phrases_at_the_end_are_left_out_and_the_text_before_stays_a
 
     kept = said.without_hurried_end()
 
-    assert (kept.text, kept.words, kept.phrases) == ("我在 New York", words, phrases[:1])
+    assert (kept.text, kept.words, kept.phrases, kept.trimmed) == ("我在 New York", words, phrases[:1], True)
     assert kept.avg_logprob == pytest.approx(math.log(0.9))
 
 

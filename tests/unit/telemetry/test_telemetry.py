@@ -64,6 +64,7 @@ def test_names_in_prometheus_are_those_of_the_alert_rules() -> None:
         "transcriber_language_changes_total",
         "transcriber_partials_total",
         "transcriber_text_suppressed_total",
+        "transcriber_text_trimmed_total",
         "transcriber_queue_latency_ms_milliseconds",
         "transcriber_processing_latency_ms_milliseconds",
         "transcriber_end_to_end_latency_ms_milliseconds",
