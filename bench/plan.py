@@ -4,6 +4,9 @@ In: models. Out: for each the streams that the plan gives one daemon, with nothi
 for none; the streams that it then carries there; and their ratio. Before every step the machine is calibrated again, since
 others may use it, and at the end it is planned with the mean of what was calibrated. How much is spoken is found in what is played.
 
+Publishers and brokers are elsewhere where the daemon is at work, and take nothing from its cores. Here they do; so as many streams as the
+next step has are played to another broker while the machine is calibrated.
+
 By default without left context. It is left out under load, so that as many streams are carried; but until enough windows wait for
 that the queue grows, which a short step takes for an overload.
 """
@@ -12,9 +15,12 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +29,7 @@ from pydantic import TypeAdapter
 
 from bench.capacity import STEADY, WINDOW_S, Bench, capacity, next_count, play
 from bench.lib.daemon import MeasuredDaemon
-from bench.lib.paced import FORMAT, publisher_process
+from bench.lib.paced import FORMAT, PAYLOAD_S, Plan as PublishPlan, publish, publisher_process
 from bench.lib.report import Results, note, run
 from bench.lib.speech.material import model_and_speech
 from transcriber.audio.vad.detector import FRAME_SAMPLES, SpeechDetector
@@ -39,6 +45,7 @@ from transcriber.testing.broker import EmbeddedBroker
 MANY = 4096
 MAX_LATENCY_S = 20.0
 CALIBRATED_S = 8.0
+MANY_PAYLOADS = int(180 / PAYLOAD_S)
 
 FIRST_STEP = 1.6
 """``next_count`` begins with half of what is promised: so with 0.8 of what is planned."""
@@ -52,6 +59,21 @@ def add_options(parser: ArgumentParser) -> None:
         "--speed", type=float, default=1.0, help="of the streams; less than 1 where others keep the machine busy"
     )
     parser.add_argument("--windows", type=int, default=4, help="length of a step; at least 3")
+
+
+@contextmanager
+def publishers_beside(pcm: bytes, streams: int, speed: float) -> Iterator[None]:
+    """A broker and publishers that nobody hears, as long as the block lasts."""
+    names = tuple(f"beside{number}" for number in range(streams))
+    with EmbeddedBroker() as broker:
+        plan = PublishPlan(broker.url, names, MANY_PAYLOADS, WINDOW_S, time.monotonic(), pcm=pcm, speed=speed)
+        publisher = get_context("spawn").Process(target=publish, args=(plan,))
+        publisher.start()
+        try:
+            yield
+        finally:
+            publisher.terminate()
+            publisher.join()
 
 
 def measure(quick: bool, models: str, threads: int, left_context: float, speed: float, windows: int) -> Results:
@@ -83,18 +105,18 @@ async def _compared(bench: Bench, path: Path, settings: Settings, *, quick: bool
     if not await bench.daemon.ready():
         raise SystemExit(bench.daemon.log())
     talk = talk_of(bench.pcm)
-    rows = [_calibrated(path, settings)]
+    rows = [_calibrated(path, settings, bench)]
     first = _planned(rows, settings, talk, bench.speed).most_streams
     steps: dict[int, Results] = {}
     async with connected(settings, "bench plan") as connection:
         messages = await subscribe(connection, "transcripts.*.*")
         while count := next_count(steps, FIRST_STEP * first):
+            rows.append(_calibrated(path, settings, bench, count))
             steps[count] = await play(bench, messages, count)
             note(f"plan: {steps[count]}")
-            rows.append(_calibrated(path, settings))
             if quick and len(steps) == 2:
                 break
-    planned = _planned(rows, settings, talk, bench.speed)
+    planned = _planned(rows[1:], settings, talk, bench.speed)
     measured = capacity([steps[count] for count in sorted(steps)])["streams_no_loss"]
     note(f"plan: {path.stem}: planned {planned.most_streams}, measured {measured}")
     return {
@@ -110,8 +132,8 @@ async def _compared(bench: Bench, path: Path, settings: Settings, *, quick: bool
     }
 
 
-def _calibrated(path: Path, settings: Settings) -> Measurement:
-    """The machine as it is now; in a process of its own, as a user does it."""
+def _calibrated(path: Path, settings: Settings, bench: Bench, streams: int = 0) -> Measurement:
+    """The machine as it is now, while others publish so many; in a process of its own, as a user does it."""
     command = [sys.executable, "-m", "transcriber", "calibrate", f"--model={path}", "--json"]
     command += [
         f"--threads={settings.threads}",
@@ -119,7 +141,8 @@ def _calibrated(path: Path, settings: Settings) -> Measurement:
         f"--whisper-threads={settings.threads}",
     ]
     command += [f"--seconds={CALIBRATED_S:g}", f"--left-context-secs={settings.left_context_secs:g}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with publishers_beside(bench.pcm, streams, bench.speed):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     (row,) = TypeAdapter(list[Measurement]).validate_python(json.loads(done.stdout))
     note(f"plan: {row.model}: {row.plain_ms} ms plain, {row.median_ms} ms with left context")
     return row
