@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import ClassVar, TypeVar
@@ -107,6 +108,7 @@ class Shelf:
         results: documents of each file, as they were the first time.
         frames: of each encoded recording, by its first bytes, as they were the first time.
         broken_uploads: of this round, that were repeated.
+        cleared_at: when the round before ended, and no file was left.
     """
 
     jobs: dict[str, int | None] = field(default_factory=dict)
@@ -114,6 +116,7 @@ class Shelf:
     recordings: list[Recording] = field(default_factory=list)
     frames: dict[bytes, int] = field(default_factory=dict)
     broken_uploads: int = 0
+    cleared_at: datetime | None = None
 
 
 class Site(Staged):

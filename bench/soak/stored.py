@@ -6,6 +6,7 @@ import io
 import json
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from random import Random
@@ -19,6 +20,7 @@ from bench.chaos.readers import consumers, read_audio, read_back
 from bench.chaos.run import publish
 from bench.chaos.world import AUDIO, TEXT
 from bench.soak.site import MODELS, PATIENCE_S, Site
+from transcriber.bus.jetstream.client import JetStream
 from transcriber.bus.jetstream.file_streams import FILES_BUCKET
 from transcriber.clients.admin_command import swap_model
 from transcriber.clients.jobs_api import Jobs
@@ -240,24 +242,38 @@ async def clear(site: Site, number: int) -> None:
             break
     else:
         site.tally.errors.append(f"not all is purged: {said.getvalue()}")
-    await _clear_broken_uploads(site)
+    await _clear_files(site)
     for stream in (AUDIO, TEXT):
         await site.until_done(partial(site.client.jetstream().purge_stream, stream))
     site.shelf.jobs.clear()
     site.shelf.recordings = []
 
 
-async def _clear_broken_uploads(site: Site) -> None:
-    """Files of uploads that broke off: whether their jobs were accepted nobody knows, so ``FILE_MAX_AGE_SECS`` removes them."""
-    bucket = f"OBJ_{FILES_BUCKET}"
-    stored = partial(site.client.jetstream().stream_info, bucket, subjects_filter=f"$O.{FILES_BUCKET}.M.>")
-    left = len((await site.until_done(stored)).state.subjects or {})
-    if left > site.shelf.broken_uploads:
-        site.tally.errors.append(f"{left} files are left of {site.shelf.broken_uploads} uploads that broke off")
-    elif left:
-        site.tally.count("files of uploads that broke off", times=left)
+async def _clear_files(site: Site) -> None:
+    """What is left of uploads that broke off: whether their jobs were accepted nobody knows, so ``FILE_MAX_AGE_SECS`` removes them.
+
+    And what a broker has again that was killed (nats-server's pull request 7384): it had removed them, in a round before this one.
+    """
+    jetstream, bucket, since = JetStream(site.connection), f"OBJ_{FILES_BUCKET}", site.shelf.cleared_at
+    stored = partial(site.client.jetstream().stream_info, bucket, subjects_filter=">")
+    state = (await site.until_done(stored)).state
+    files = [subject for subject in state.subjects or {} if subject.startswith(f"$O.{FILES_BUCKET}.M.")]
+    times = [await site.until_done(partial(_stored_at, jetstream, bucket, subject)) for subject in files]
+    old = [at for at in times if since is not None and at < since]
+    left, site.shelf.broken_uploads = site.shelf.broken_uploads, 0
+    if len(times) - len(old) > left:
+        site.tally.errors.append(f"{len(times) - len(old)} files are left of {left} uploads that broke off")
+    site.tally.count("files that the broker removed and has again", times=len(old))
+    site.tally.count("files of uploads that broke off", times=len(times) - len(old))
+    if state.messages:  # perhaps parts of files alone
         await site.until_done(partial(site.client.jetstream().purge_stream, bucket))
-    site.shelf.broken_uploads = 0
+    site.shelf.cleared_at = datetime.now(UTC)
+
+
+async def _stored_at(jetstream: JetStream, stream: str, subject: str) -> datetime:
+    """When the last message of ``subject`` was stored, by the clock of this machine."""
+    answer = await jetstream.call(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject})
+    return datetime.fromisoformat(answer["message"]["time"])
 
 
 async def _stored(site: Site, stream: str) -> set[str]:
