@@ -25,7 +25,7 @@ MISHEARD_S = 1.2
 """Words that are spelt differently are one, transcribed in two ways, only if they are nearer."""
 
 MISHEARD_COST, ALIKE_GAIN = 1.0, 0.5
-"""What that costs at the same time, and by how much less if they begin or end alike."""
+"""What that costs at the same time, and by how much less if they begin or end alike, or one is in figures: "2" for "two"."""
 
 LOST_COST, CHANGED_COST = 1.2, 2.2
 """Cost of an earlier window's word that is missing now, where an inserted one costs 1: the earlier pass had all its audio. And of one
@@ -145,7 +145,9 @@ def _change(one: str, other: str, apart_s: float) -> float:
 
 @lru_cache(4096)
 def _alike(one: str, other: str) -> float:
-    """In [0, 1]: how much of two words their common beginning or end is."""
+    """In [0, 1]: how much of two words their common beginning or end is. Figures and words for them have no letter in common: 1."""
+    if one.isdigit() != other.isdigit():
+        return 1.0
     shared = max(_common(one, other), _common(one[::-1], other[::-1]))
     return 2 * shared / (len(one) + len(other))
 

@@ -57,6 +57,8 @@ def two_windows(first, second, *, cut_s=5.0, end_s=10.0, lead_s=5.0, hold_s=HOLD
         ([("a", 3.0), ("b", 3.5), ("c", 4.0)], [("a", 3.4), ("b", 4.1), ("c", 4.9), ("d", 5.4)], ("a b c", "d")),
         ([("a", 3.0), ("b", 3.5), ("c", 4.0)], [("a", 2.5), ("b", 2.9), ("c", 3.4), ("d", 4.7)], ("a b c", "d")),
         # A number that is written in another way.
+        ([("number", 3.6), ("two", 3.9)], [("number", 3.9), ("2", 4.2), ("please", 5.4)], ("number two", "please")),
+        ([("number", 3.6), ("2", 3.9)], [("number", 3.9), ("two", 4.2), ("please", 5.4)], ("number 2", "please")),
         ([("one", 3.0), ("hundred", 3.4), ("and", 3.7), ("sixty", 4.1)], [("160", 3.6), ("steps", 5.2)], ("one hundred and sixty", "steps")),
         # The second pass transcribes nothing: what the first one was not sure of is all there is.
         ([("the", 4.0), ("end", 4.8)], [], ("the", "end")),
