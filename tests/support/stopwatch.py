@@ -4,6 +4,7 @@ A bound on wall time says two things: how long the product waits and computes, a
 is ours to prove. The kernel counts for every thread how long it was ready to run while the processors were another's.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -44,12 +45,13 @@ def _waited_ns() -> dict[str, int]:
     """By thread of this process and its descendants."""
     found, processes = {}, [str(os.getpid())]
     for process in processes:
-        for thread in Path(f"/proc/{process}/task").glob("*"):
-            try:
+        threads: list[Path] = []
+        with contextlib.suppress(OSError):  # it has just ended, and so may any of its threads
+            threads += Path(f"/proc/{process}/task").iterdir()
+        for thread in threads:
+            with contextlib.suppress(OSError):
                 found[thread.name] = int((thread / "schedstat").read_text().split()[1])
                 processes += (thread / "children").read_text().split()
-            except OSError:
-                pass  # it has just ended
     return found
 
 

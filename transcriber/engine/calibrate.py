@@ -4,6 +4,7 @@ In: settings, models, arrangements of workers and threads, encoder contexts. Out
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import statistics
@@ -11,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -322,13 +322,13 @@ def _return_memory() -> None:
 
 def resident_bytes() -> int:
     """Memory of this process and of the processes that it has started."""
-    children = (path.read_text(encoding="ascii").split() for path in Path("/proc/self/task").glob("*/children"))
-    pages = 0
-    for pid in ("self", *chain.from_iterable(children)):
-        try:
+    pids, pages = ["self"], 0
+    for children in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has just ended
+            pids += children.read_text(encoding="ascii").split()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # the process has
             pages += int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        except OSError:  # it has just ended
-            continue
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -1,5 +1,6 @@
 """Models in processes of their own, which die in every way: a window becomes a gap, and the daemon goes on."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -28,12 +29,11 @@ RETRY_S = "transcriber.engine.remote.model:RETRY_S"
 
 def children(daemon):
     """Of a daemon: the processes of its models, the oldest first."""
-    pid = daemon.process.pid
-    return [
-        int(child)
-        for thread in Path(f"/proc/{pid}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    ]
+    found = []
+    for thread in Path(f"/proc/{daemon.process.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
 
 
 def alive(pid):
