@@ -4,12 +4,13 @@ In: payloads with their headers. Out: what happened, in order: a session started
 gaps, a session ended.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transcriber.audio.codecs.pcm_payload import IgnoredPart, PcmPayload, read_payload
-from transcriber.audio.format import AudioFormat
-from transcriber.audio.headers import AudioHeaders
+from transcriber.audio.format import AudioFormat, parse_content_type
+from transcriber.audio.headers import NO_HEADERS, AudioHeaders
 from transcriber.audio.session import Flushed, Gap, Session, Silence, Window
 from transcriber.audio.vad.detector import Network
 from transcriber.audio.window_policy import WindowPolicies
@@ -88,16 +89,30 @@ class Stream:
         return events + self.end() if headers.end else events
 
     def skip(
-        self, detail: str, fmt: AudioFormat | None = None, *, end: bool = False, flush: bool = False
+        self,
+        detail: str,
+        headers: AudioHeaders = NO_HEADERS,
+        fmt: AudioFormat | None = None,
+        *,
+        end: bool = False,
+        flush: bool = False,
     ) -> list[Event]:
         """A payload could not be read, ``detail`` says why: a gap of 0 frames.
 
-        ``fmt`` is the format that was expected; ``end``, ``flush``: its headers say that the stream, the open windows end after it.
+        The session that it opens, if none is open, is that of its ``headers``, and of ``fmt`` where that is known. ``end``, ``flush``: the
+        stream, the open windows end after it.
         """
-        events = [] if self.session else self._open(fmt or self._default, None)
+        events = [] if self.session else self._open(fmt or self._expected_format(headers), headers.session)
         events += self.session.skip(detail) if self.session else []
         events += self.flush() if flush else []
         return events + self.end() if end else events
+
+    def _expected_format(self, headers: AudioHeaders) -> AudioFormat:
+        """Of a payload of a new session that cannot be read."""
+        if headers.content_type is not None:
+            with contextlib.suppress(BadInputError):  # it may be why
+                return parse_content_type(headers.content_type, self._default)
+        return self._default
 
     def end_speech(self) -> list[Event]:
         """Returns the open windows in which speech has ended; the session goes on."""

@@ -107,7 +107,7 @@ class StoredAudio:
                     events += audio.feed(payload.payload, headers)
                     heard_at = payload.stored_at if payload.payload else heard_at
                 except BadInputError as error:
-                    events += audio.skip(str(error), end=headers.end, flush=headers.flush)
+                    events += audio.skip(str(error), headers, end=headers.end, flush=headers.flush)
             for event in events:
                 yield event
         for event in audio.end():

@@ -171,7 +171,7 @@ class Windower:
         except BadInputError as error:
             self._lost = lost_before  # still to be reported
             self._output.refused(str(error))
-            events = self._audio.skip(str(error), end=headers.end, flush=headers.flush)
+            events = self._audio.skip(str(error), headers, end=headers.end, flush=headers.flush)
             if not session and self.session:
                 self.heard_at = payload.stored_at  # a session that it opens may end by itself, too
         begun = next((number for number, event in enumerate(events) if isinstance(event, Started)), None)

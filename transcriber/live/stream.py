@@ -153,7 +153,7 @@ class LiveStream:
     def refuse(self, payload: LivePayload, reason: str, fmt: AudioFormat | None = None, *, count: bool = True) -> None:
         """Something in a payload cannot be read; ``count``: count it as dropped."""
         self._output.refused(reason, count=count)
-        self._publish(self._audio.skip(reason, fmt), payload)
+        self._publish(self._audio.skip(reason, payload.headers, fmt), payload)
 
     def restart(self, payload: LivePayload) -> None:
         """The recorder was restarted: end the session; the next audio opens another."""

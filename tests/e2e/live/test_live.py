@@ -257,6 +257,17 @@ async def test_text_that_is_not_believed_is_an_empty_final_with_its_reason_and_c
     assert not re.search(r"\b(?<![.:])555\b", logged)
 
 
+async def test_a_first_payload_that_cannot_be_read_belongs_to_the_session_that_follows(daemon, publisher, listener):
+    about = {"Audio-Session": "mine", "Content-Type": f"audio/x-raw;format=S16LE;rate={RATE};channels=2"}
+    await speak(publisher, "s", b"?", **about)
+    await speak(publisher, "s", bytes(4 * WINDOW), **about)
+    await speak(publisher, "s", b"", end=1, **about)
+    (end,) = await listener.ends(1)
+
+    assert (end.session, end.frames) == ("mine", WINDOW)
+    assert {message.session for message in listener.of(Gap)} == {"mine"}
+
+
 async def test_last_words_that_nobody_can_have_said_are_left_out_and_counted(daemon, publisher, listener):
     for thousandths in (1, 556, 2):
         await speak(publisher, "s", level(thousandths, WINDOW))

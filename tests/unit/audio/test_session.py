@@ -376,6 +376,23 @@ def test_bad_input_before_any_audio_is_reported_too():
     assert kinds(stream().skip("it is broken")) == ["Started", "Gap"]
 
 
+def test_bad_input_before_any_audio_belongs_to_the_session_of_its_headers():
+    source, headers = stream(), AudioHeaders(session="mine", content_type="audio/x-raw;rate=48000;channels=2")
+
+    started, _ = source.skip("it is broken", headers)
+    events = source.feed(bytes(4 * 100), headers)
+
+    assert (events, source.session) == ([], started.session)
+    assert (source.session.id, source.session.received) == ("mine", 100)
+
+
+def test_bad_input_of_a_type_that_cannot_be_read_either_is_reported_in_the_default_format():
+    source = stream()
+
+    assert kinds(source.skip("it is broken", AudioHeaders(content_type="text/plain"))) == ["Started", "Gap"]
+    assert source.session.format == FORMAT
+
+
 def test_capture_time_counts_frames_from_the_last_capture_header():
     source, noon = stream(), datetime(2026, 11, 21, 12, tzinfo=UTC)
 
