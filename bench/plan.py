@@ -45,7 +45,8 @@ from transcriber.testing.broker import EmbeddedBroker
 MANY = 4096
 MAX_LATENCY_S = 20.0
 CALIBRATED_S = 8.0
-MANY_PAYLOADS = int(180 / PAYLOAD_S)
+BESIDE_S = 180.0
+"""Longer than to load and calibrate any model takes; then the publishers are stopped."""
 
 FIRST_STEP = 1.6
 """``next_count`` begins with half of what is promised: so with 0.8 of what is planned."""
@@ -66,7 +67,9 @@ def publishers_beside(pcm: bytes, streams: int, speed: float) -> Iterator[None]:
     """A broker and publishers that nobody hears, as long as the block lasts."""
     names = tuple(f"beside{number}" for number in range(streams))
     with EmbeddedBroker() as broker:
-        plan = PublishPlan(broker.url, names, MANY_PAYLOADS, WINDOW_S, time.monotonic(), pcm=pcm, speed=speed)
+        plan = PublishPlan(
+            broker.url, names, int(BESIDE_S / PAYLOAD_S), WINDOW_S, time.monotonic(), pcm=pcm, speed=speed
+        )
         publisher = get_context("spawn").Process(target=publish, args=(plan,))
         publisher.start()
         try:
