@@ -8,7 +8,9 @@ own default settings, then says the same 16 tokens, surely, and stops.
 Out: files for whisper.cpp (ggml, f16 and q8_0), made once and kept; and the files of models with real weights.
 """
 
+import fcntl
 import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -73,15 +75,25 @@ def find(model: str) -> Path:
 
 
 def made(name: str, make: Callable[[Path], object]) -> Path:
-    """The file or folder ``name`` of the cache; ``make`` writes it where it is not there yet."""
+    """The file or folder ``name`` of the cache; ``make`` writes it where it is not there yet. Of several processes one makes it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "transcriber" / "bench"
-    path = cache / name
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        part = cache / f"{name}.{os.getpid()}"
-        make(part)
-        part.rename(path)
+    path, part = cache / name, cache / f"{name}.part"
+    if path.exists():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _remove(part)  # of a process that was killed
+            make(part)
+            part.rename(path)
     return path
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def weights(name: str) -> Weights:
