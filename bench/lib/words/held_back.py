@@ -119,9 +119,11 @@ def figures(windows: Sequence[Verdict]) -> Results:
 def _verdict(recording: Recording, window: Window, offline: Offline, ears: Noting, split: Split) -> Verdict:
     job, answer = offline.ask(window)
     offline.follow(window, answer)
-    # Of two answers the one that was taken, as it was before it was judged.
+    # Of several answers the one that was taken, as it was before it was judged and its hurried end left out.
     taken = next(
-        one for one in reversed(ears.answers) if (one.avg_logprob, one.doubt) == (answer.avg_logprob, answer.doubt)
+        one
+        for one in reversed(ears.answers)
+        if (one.without_hurried_end().avg_logprob, one.doubt) == (answer.avg_logprob, answer.doubt)
     )
     start_s, duration_s = window.start_frame / WHISPER_SAMPLE_RATE, window.frames / WHISPER_SAMPLE_RATE
     own = [word for word in taken.words or () if word.start_s + word.end_s >= 2 * answer.lead_s]
