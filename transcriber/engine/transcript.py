@@ -51,7 +51,7 @@ class Transcript:
             given, which only a call with a single one has.
         processing_s: seconds inside whisper calls only.
         doubt: why it may be wrong; None if nothing indicates that.
-        redone: whether the window was transcribed twice, the second time at a wide context.
+        redone: whether the window was transcribed more than once.
         wide: whether it was made at a wide context, perhaps as the window fits no other.
         suppressed: why whisper's text is held back; None if it is not, or if there was none.
         trimmed: whether its last phrases are left out, as there was no time to say them.

@@ -41,7 +41,7 @@ INSTRUMENTS = (
         "transcriber.jobs.redone",
         "counter",
         "{job}",
-        "windows transcribed again at a wide context, as the text was doubtful",
+        "windows transcribed again, as the text was doubtful",
     ),
     Instrument(
         "transcriber.jobs.shortened",

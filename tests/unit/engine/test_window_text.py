@@ -146,20 +146,24 @@ def test_what_was_said_before_the_window_counts_as_time_to_say_it():
 
 
 def saying(before, new, *, before_logprob=-0.1, new_logprob=-0.1, doubt=None):
-    """A model that says so before the window and in it, evenly; both are lists of words."""
-    words = [
-        Word(word, begin_s + n * length_s / len(some), begin_s + (n + 1) * length_s / len(some), math.exp(logprob))
-        for some, begin_s, length_s, logprob in (
-            (before, 0.0, LEAD_S, before_logprob),
-            (new, LEAD_S, WINDOW_S, new_logprob),
-        )
-        for n, word in enumerate(some)
-    ]
-    avg_logprob = (len(before) * before_logprob + len(new) * new_logprob) / len(words)
+    """A model that says so before the window and in it, evenly, however much left context it gets; both are lists of words."""
+
+    def transcribe(samples, *_, **__):
+        lead_s = len(samples) / WHISPER_SAMPLE_RATE - WINDOW_S
+        words = [
+            Word(word, begin_s + n * length_s / len(some), begin_s + (n + 1) * length_s / len(some), math.exp(logprob))
+            for some, begin_s, length_s, logprob in (
+                (before, 0.0, lead_s, before_logprob),
+                (new, lead_s, WINDOW_S, new_logprob),
+            )
+            for n, word in enumerate(some)
+        ]
+        avg_logprob = (len(before) * before_logprob + len(new) * new_logprob) / len(words)
+        text = " ".join(word.word for word in words)
+        return Transcript(text, tuple(words), "en", avg_logprob, None, 0.1, doubt=doubt)
+
     model = Listening()
-    model.transcribe = lambda *_, **__: Transcript(  # type: ignore[method-assign]
-        " ".join(word.word for word in words), tuple(words), "en", avg_logprob, None, 0.1, doubt=doubt
-    )
+    model.transcribe = transcribe  # type: ignore[method-assign]
     return model
 
 
@@ -198,13 +202,77 @@ def test_what_is_new_is_judged_by_itself_for_what_came_before_was_mostly_said_cl
 
 
 def test_an_answer_whose_new_words_are_unlikely_is_asked_for_again():
+    asked = replace(job(), speech_prob=1.0)
     unlikely, likely = (saying(SURE, ["gale", "force", "nine"], new_logprob=logprob) for logprob in (-1.2, -0.1))
     model = Listening()
-    model.transcribe = lambda *_, wide=False, **__: (likely if wide else unlikely).transcribe()  # type: ignore[method-assign]
+    model.transcribe = lambda *_, wide=False, **__: (likely if wide else unlikely).transcribe(asked.samples)  # type: ignore[method-assign]
+
+    answer = transcribe_window(model, asked, lambda: False)
+
+    assert (answer.redone, answer.suppressed, answer.words) == (True, None, likely.transcribe(asked.samples).words)
+
+
+class Loops(Listening):
+    """Finds no end of what begins more than some seconds before the window; then it says "gale", or nothing."""
+
+    def __init__(self, *, most_lead_s=-1.0, text="gale"):
+        super().__init__()
+        self.most_lead_s, self.text = most_lead_s, text
+
+    def transcribe(self, samples, *args, **options):
+        answer = super().transcribe(samples, *args, **options)
+        if self.heard_s[-1] - WINDOW_S <= self.most_lead_s:
+            return answer
+        return replace(answer, text=self.text, doubt="token_cap" if self.text else "gave_up")
+
+
+SHORTER_S = LEAD_S / 3
+
+
+@pytest.mark.parametrize("text", ["gale gale gale", ""], ids=["loop", "gives up"])
+def test_what_would_be_held_back_is_transcribed_with_less_left_context(text):
+    model = Loops(most_lead_s=3.0, text=text)
 
     answer = transcribe_window(model, replace(job(), speech_prob=1.0), lambda: False)
 
-    assert (answer.redone, answer.suppressed, answer.words) == (True, None, likely.transcribe().words)
+    assert model.heard_s == [pytest.approx(lead_s + WINDOW_S) for lead_s in (LEAD_S, LEAD_S, SHORTER_S)]
+    assert (answer.text, answer.suppressed, answer.redone) == ("gale", None, True)
+    assert [answer.lead_s, answer.processing_s] == pytest.approx([SHORTER_S, 0.3])
+
+
+def test_if_that_does_not_help_it_is_held_back():
+    model = Loops()
+
+    answer = transcribe_window(model, replace(job(), speech_prob=1.0), lambda: False)
+
+    assert len(model.heard_s) == 3
+    assert (answer.text, answer.suppressed) == ("", "token_cap")
+
+
+@pytest.mark.parametrize("speech_prob", [None, 0.8], ids=["without a detector", "hardly speech"])
+def test_what_may_be_no_speech_is_not_transcribed_until_it_says_something(speech_prob):
+    model = Loops(most_lead_s=3.0)
+
+    assert transcribe_window(model, replace(job(), speech_prob=speech_prob), lambda: False).suppressed == "token_cap"
+    assert len(model.heard_s) == 2
+
+
+@pytest.mark.parametrize("lead_s", [0.0, OVERLAP_S])
+def test_without_left_context_there_is_no_third_time(lead_s):
+    model = Loops()
+
+    assert transcribe_window(model, replace(job(lead_s=lead_s), speech_prob=1.0), lambda: False).suppressed
+    assert len(model.heard_s) == 2
+
+
+@pytest.mark.parametrize("way", ["under load", "partial"])
+def test_while_others_wait_and_for_a_partial_whisper_runs_once(way):
+    model, asked = Loops(), replace(job(), speech_prob=1.0)
+    if way == "partial":
+        asked.lane, model.most_lead_s = Lane.PARTIAL, 0.0
+
+    assert transcribe_window(model, asked, lambda: False, under_load=way == "under load").suppressed == "token_cap"
+    assert len(model.heard_s) == 1
 
 
 def looping(new, *, lead_s=LEAD_S):
