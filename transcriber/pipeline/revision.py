@@ -1,13 +1,14 @@
-"""The revised text of a passage, and whether it loses words.
+"""The revised text of a passage, which loses no word.
 
-In: a passage, and its transcript of the second pass. Out: the text to publish, or why there is none. Where that text is no better, but the
-turns of the passage give its words other speakers, the text as it was published is published with these.
+In: a passage, and its transcript of the second pass. Out: the text to publish, or why there is none. Where the two differ, each place has
+the words of which whisper was surer. Where the text is no better, but the turns of the passage give its words other speakers, the text as
+it was published is published with these.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from typing import Literal
 
@@ -17,20 +18,23 @@ from transcriber.pipeline.left_context import TranscribedRange, first_index_from
 from transcriber.pipeline.passages import EDGE_S, Part, Passage, PassageAudio
 from transcriber.pipeline.pauses import Pauses
 from transcriber.pipeline.speakers import labels, turns_of
-from transcriber.pipeline.word_alignment import PlacedWord, count_written, normalised, whole_words
+from transcriber.pipeline.word_alignment import PlacedWord, count_written, normalised, same_word, whole_words
 from transcriber.schema.messages import Turn
 
 COMPARED_S = 8.0
 """How much of the published words before the end of a passage are looked for in the transcript."""
 
 SURE = 0.6
-"""A word that whisper was so sure of, and that nothing in the transcript replaces, was said and is lost."""
+"""A word that whisper was so sure of was said, and stays unless a word of the transcript replaces it."""
+
+PUBLISHED = 1_000_000
+"""Words that stay as published are numbered from here on."""
 
 ROUNDING = 1e-6
 """Of a mean of log-probabilities: what is as likely is no less likely."""
 
 Unrevised = Literal["same", "shorter", "doubted"]
-"""Why a transcript is not published: it says the same, or less, or it is suppressed or less likely."""
+"""Why a transcript is not published: it says the same, or nothing, or it is suppressed or less likely."""
 
 
 def revise_text_or_speakers(
@@ -81,23 +85,32 @@ def revise(passage: Passage, answer: Transcript, rate: int, sound: PassageAudio)
         return "doubted"
     start_s, end_s = passage.start_frame / rate, (passage.start_frame + passage.frames) / rate
     audio = TranscribedRange(start_s, end_s, sound.lead_s, sound.tail_s)
-    published = [word for part in passage.parts for word in part.words]
+    published = _numbered(one for part in passage.parts for one in whole_words(part.words))
     words = _out_of_pauses(placed_words(answer, audio), answer, start_s, end_s, sound)
     if sound.lead_s and words:
         before = [word for word in passage.before if word.end_s > start_s - sound.lead_s]
         words = words[count_written(before, words, passage.before[-1].end_s, start_s - sound.lead_s) :]
-    else:
-        # Words that the window before held back lie before the passage's audio; but times are imprecise.
-        left = [word for word in published if word.end_s <= start_s]
-        if left and not count_written(left, words, start_s, start_s - EDGE_S):
-            words = [*(word._replace(of=-number) for number, word in enumerate(left, 1)), *words]
+    words = [*_before_audio(published, words, start_s, sound.lead_s), *words]
     if passage.goes_on and published:
         words = words[: _count_published(published, words)]
-    if [word.word.strip() for word in published] == [word.word.strip() for word in words]:
-        return "same"
-    if loses_words(published, words) or not words:
+    if not words:
         return "shorter"
-    return keep_words(answer, words, audio, min(start_s, published[0].start_s if published else start_s))
+    surer = surer_words(published, words, from_cut=bool(sound.lead_s))
+    if [word.word.strip() for word in published] == [word.word.strip() for word in surer]:
+        return "same"
+    first_s = min(start_s, published[0].start_s if published else start_s)
+    return keep_words(replace(answer, avg_logprob=_logprob(passage, answer, surer)), surer, audio, first_s)
+
+
+def _before_audio(
+    published: Sequence[PlacedWord], words: Sequence[PlacedWord], start_s: float, lead_s: float
+) -> list[PlacedWord]:
+    """Published words that the window before had held back, and that lie before the audio of which ``words`` are; times are imprecise."""
+    begin_s = start_s - lead_s
+    left = [word for word in published if word.end_s <= begin_s]
+    if not left or count_written(left, words, begin_s, begin_s - EDGE_S):
+        return []
+    return [word._replace(of=-number) for number, word in enumerate(left, 1)]
 
 
 def _out_of_pauses(
@@ -129,6 +142,15 @@ def _published_logprob(passage: Passage) -> float | None:
     return sum(words * logprob for words, logprob in likely) / count if count else None
 
 
+def _logprob(passage: Passage, answer: Transcript, surer: Sequence[PlacedWord]) -> float | None:
+    """The mean log-probability of ``surer``, some of which are those of ``passage``, and all others of ``answer``."""
+    published = _published_logprob(passage)
+    if answer.avg_logprob is None or published is None:
+        return answer.avg_logprob
+    kept = sum(word.of >= PUBLISHED for word in surer)
+    return answer.avg_logprob + (published - answer.avg_logprob) * kept / len(surer)
+
+
 def _count_published(published: Sequence[PlacedWord], words: Sequence[PlacedWord]) -> int:
     """How many of ``words`` are the passage's; the rest is the next one's."""
     until_s = published[-1].end_s
@@ -138,22 +160,51 @@ def _count_published(published: Sequence[PlacedWord], words: Sequence[PlacedWord
     return first + count_written(recent, words[first:], until_s, begin_s)
 
 
-def loses_words(published: Sequence[PlacedWord], words: Sequence[PlacedWord]) -> bool:
-    """Whether ``words`` lack any that was surely said. Of a word published twice in a row, the second may be wrong.
+def surer_words(
+    published: Sequence[PlacedWord], words: Sequence[PlacedWord], *, from_cut: bool = False
+) -> list[PlacedWord]:
+    """``words``, with those ``published`` ones instead of which they have nothing, or something less sure. Numbers of the two differ.
 
-    >>> sure, unsure = PlacedWord("shut", 0.0, 0.0, 0.9), PlacedWord("shut", 0.0, 0.0, 0.3)
-    >>> published = [sure, unsure, PlacedWord("it", 0.0, 0.0, 0.9)]
-    >>> loses_words(published, [sure, published[2]]), loses_words(published, [sure])
-    (False, True)
+    ``from_cut``: they begin within speech, of which whisper got more when the first were published.
+
+    >>> def said(text, confidence): return [PlacedWord(word, 0.0, 0.0, confidence) for word in text.split()]
+    >>> def text(words): return " ".join(word.word for word in words)
+    >>> text(surer_words(said("shut the", 0.9) + said("inlay", 0.5), said("Shut the inlet valve.", 0.8)))
+    'Shut the inlet valve.'
+    >>> text(surer_words(said("car park", 0.9), said("backpack", 0.8)))
+    'car park'
     """
-    twice = {n for n, (one, other) in enumerate(pairwise(_normalised(published))) if one == other}
-    published = [word for n, word in enumerate(published) if word.confidence >= SURE or not ({n, n - 1} & twice)]
     matcher = SequenceMatcher(None, _normalised(published), _normalised(words), autojunk=False)
-    return any(
-        sum(word.confidence >= SURE for word in published[here:there]) > after - before
-        for kind, here, there, before, after in matcher.get_opcodes()
-        if kind != "equal"
-    )
+    found: list[PlacedWord] = []
+    for kind, here, there, before, after in matcher.get_opcodes():
+        old, new = published[here:there], words[before:after]
+        if kind == "equal" or _once(old, new, published[there : there + 1]):
+            found += new
+        else:
+            found += old if _surer(old, new) or (from_cut and here == 0 and old) else new
+    return found
+
+
+def _once(old: Sequence[PlacedWord], new: Sequence[PlacedWord], after: Sequence[PlacedWord]) -> bool:
+    """Whether a word was published twice in a row, the second time unsure, and is said once: the second is found, the first is not."""
+    same = len(old) == len(after) == 1 and same_word(old[0].word, after[0].word)
+    return same and not new and after[0].confidence < SURE
+
+
+def _surer(old: Sequence[PlacedWord], new: Sequence[PlacedWord]) -> bool:
+    """Whether the published words of a place stay; fewer words, or none, never replace sure ones."""
+    if sum(word.confidence >= SURE for word in old) > len(new):
+        return True
+    return bool(old and new) and _confidence(old) > _confidence(new)
+
+
+def _confidence(words: Sequence[PlacedWord]) -> float:
+    return sum(word.confidence for word in words) / len(words)
+
+
+def _numbered(words: Iterable[Sequence[PlacedWord]]) -> list[PlacedWord]:
+    """Words of several messages, with numbers that no transcript has."""
+    return [piece._replace(of=number) for number, one in enumerate(words, PUBLISHED) for piece in one]
 
 
 def _normalised(words: Iterable[PlacedWord]) -> list[str]:

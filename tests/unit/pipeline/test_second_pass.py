@@ -13,7 +13,7 @@ from transcriber.diarization.voices import VoiceTurn
 from transcriber.engine.job import Job
 from transcriber.engine.transcript import Phrase, Transcript, Word
 from transcriber.pipeline.passages import PASSAGE_S, Part, PartAudio, Passage, Passages, audio_of
-from transcriber.pipeline.revision import published_turns, revise, revise_text_or_speakers
+from transcriber.pipeline.revision import SURE, published_turns, revise, revise_text_or_speakers, surer_words
 from transcriber.pipeline.word_alignment import PlacedWord
 
 RATE = 16_000
@@ -152,9 +152,9 @@ def test_whatever_comes_in_whichever_order_the_passages_are_the_same(pieces, cha
     assert all(a.start_frame + a.frames <= b.start_frame for a, b in pairwise(found))
 
 
-def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1):
+def heard(*words, lead_s=0.0, step_s=0.5, avg_logprob=-0.1, confidence=0.9):
     """An answer to a passage with so much left context."""
-    timed = tuple(Word(word, n * step_s, (n + 1) * step_s, 0.9) for n, word in enumerate(words))
+    timed = tuple(Word(word, n * step_s, (n + 1) * step_s, confidence) for n, word in enumerate(words))
     return Transcript(" ".join(words), timed, "en", avg_logprob, None, 0.0, lead_s=lead_s)
 
 
@@ -185,7 +185,8 @@ def test_what_stands_instead_has_its_times_from_the_passage():
     ("words", "avg_logprob", "why"),
     [
         (("shut", "de", "inlet", "valve"), -0.1, "same"),
-        (("shut", "valve"), -0.1, "shorter"),
+        (("shut", "valve"), -0.1, "same"),
+        ((), None, "shorter"),
         (("shut", "the", "inlet", "valve"), -0.3, "doubted"),
     ],
 )
@@ -193,6 +194,74 @@ def test_what_says_no_more_or_is_less_likely_is_not_published(words, avg_logprob
     passage = Passage((part(4, 5, "shut", "de"), part(5, 6, "inlet", "valve", over=True)))
 
     assert revise(passage, heard(*words, avg_logprob=avg_logprob), RATE, sound_like(passage)) == why
+
+
+@pytest.mark.parametrize(
+    ("published", "again", "text", "share"),
+    [
+        ((0.9, "the car park behind"), (0.8, "the backpack behind"), "the car park behind", None),
+        ((0.5, "the backpack behind"), (0.8, "the car park behind"), "the car park behind", 0),
+        ((0.9, "the inlay valve two"), (0.8, "the inlet valve at two"), "the inlay valve at two", 1 / 5),
+        ((0.7, "four hundred"), (0.9, "four"), "four hundred", None),
+        ((0.5, "four hundred thank you"), (0.9, "four hundred"), "four hundred", 0),
+        ((0.9, "shut shut it"), (0.9, "shut it"), "shut shut it", None),
+    ],
+)
+def test_each_place_has_the_words_of_which_whisper_was_surer_and_loses_no_sure_one(published, again, text, share):
+    """``share``: of the words that stay as published; None: nothing is revised."""
+    words = said(4, *published[1].split(), step_s=0.25, confidence=published[0])
+    passage = Passage((part(4, 6, "x", over=True)._replace(words=words),))
+
+    better = revise(passage, heard(*again[1].split(), step_s=0.3, confidence=again[0]), RATE, sound_like(passage))
+
+    if share is None:
+        assert better == "same"
+    else:
+        assert isinstance(better, Transcript)
+        assert better.text == text
+        assert better.avg_logprob == pytest.approx(-0.1 - 0.1 * share)
+        assert [word.word for word in better.words or ()] == text.split()
+        times_s = [time_s for word in better.words or () for time_s in (word.start_s, word.end_s)]
+        assert times_s == sorted(times_s)
+
+
+@pytest.mark.parametrize(("lead_s", "text"), [(1.0, "it is as stiff as a board"), (0.0, "fits as stiff as a board")])
+def test_the_first_words_of_a_passage_that_begins_within_speech_stay(lead_s, text):
+    words = said(4, "it", "is", "as", "stiff", "as", "a", "bored", step_s=0.25, confidence=0.4)
+    passage = Passage((part(4, 6, "x", over=True)._replace(words=words),), said(3, "morning") if lead_s else ())
+    again = "morning fits as stiff as a board" if lead_s else "fits as stiff as a board"
+
+    better = revise(passage, heard(*again.split(), step_s=0.3), RATE, sound_like(passage, lead_s=lead_s))
+
+    assert isinstance(better, Transcript)
+    assert better.text == text
+
+
+def test_a_word_said_twice_of_which_the_second_was_unsure_may_have_been_said_once():
+    sure, unsure = said(4, "shut"), said(4.5, "shut", confidence=0.3)
+
+    assert surer_words([*sure, *unsure, *said(5, "it")], said(4, "shut", "it")) == list(said(4, "shut", "it"))
+
+
+WORDS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.2, 0.5, 0.7, 0.9])), max_size=12)
+
+
+@given(WORDS, WORDS, st.booleans())
+def test_no_word_that_is_sure_is_lost_and_none_is_said_by_neither(published, again, from_cut):
+    old, new = (
+        [PlacedWord(word, n, n + 1, confidence, of=first + n) for n, (word, confidence) in enumerate(some)]
+        for some, first in ((published, 100), (again, 0))
+    )
+
+    found = surer_words(old, new, from_cut=from_cut)
+
+    assert surer_words(old, old, from_cut=from_cut) == surer_words([], old) == old
+    for some in (old, new):  # in order, none twice
+        numbers = [word.of for word in found if word in some]
+        assert numbers == sorted(set(numbers))
+    assert all(word in old or word in new for word in found)
+    doubled = sum(one[0] == other[0] for one, other in pairwise(published))
+    assert len(found) >= sum(word.confidence >= SURE for word in old) - doubled
 
 
 def test_words_of_the_neighbours_are_theirs_whether_or_not_they_are_transcribed_again():
