@@ -273,7 +273,7 @@ def measure(settings: Settings, models: Sequence[str], **varied: Any) -> "list[M
     as_set = settings.model_copy(update={"whisper_model": settings.whisper_model or DEMO})
     with shown() as draw:
         paths = [find_named_model(settings, name, draw) for name in models] or [find_model(as_set, draw)]
-    label = partial(label_once, load_labeller(settings.hold_back_s)) if settings.speakers == "voices" else None
+    label = partial(label_once, load_labeller(settings.most_held_back_s)) if settings.speakers == "voices" else None
     rows = []
     progress = Console(stderr=True)
     for row in calibrate(settings, paths, load, label=label, **varied):

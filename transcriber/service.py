@@ -163,7 +163,7 @@ class _Service:
         await connection.open(settings, name=f"transcriber {settings.audio_subject}")
         log.info("connected", extra={"server": connection.server})
         started_s = time.monotonic()
-        labeller = load_labeller(settings.hold_back_s) if settings.speakers == "voices" else None
+        labeller = load_labeller(settings.most_held_back_s) if settings.speakers == "voices" else None
         label = partial(label_once, labeller) if labeller else None
         file = await in_thread(partial(ModelFile.find, self._source, settings))
         load = partial(load_fitting, self._source, file.path, settings=settings)

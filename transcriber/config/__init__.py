@@ -20,6 +20,7 @@ from transcriber.config.sizing import (
     MAX_INPUT_S,
     POSITIONS_PER_SECOND,
     SPARE_POSITIONS,
+    UNSURE_HOLD_BACK_S,
     available_cores,
     fitting_positions,
     queue_capacity,
@@ -152,6 +153,13 @@ class Settings(SettingsFields):
     def hold_back_s(self) -> float:
         """Seconds before the end of a full window whose words are left to the next one, which includes them again."""
         return min(self.hold_back_secs, self.left_context_s, self.buffer_duration_secs / 4)
+
+    @property
+    def most_held_back_s(self) -> float:
+        """The same for words of which whisper is unsure; 0 if none are left to the next one."""
+        hold_back_s = self.hold_back_s
+        unsure_s = min(UNSURE_HOLD_BACK_S, self.left_context_s, self.buffer_duration_secs / 2)
+        return max(hold_back_s, unsure_s) if hold_back_s else 0.0
 
     @property
     def wildcard(self) -> bool:

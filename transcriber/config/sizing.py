@@ -12,6 +12,9 @@ FULL_AUDIO_CTX, POSITIONS_PER_SECOND, SPARE_POSITIONS = 1500, 50, 128
 MAX_INPUT_S = (1280 - SPARE_POSITIONS) / POSITIONS_PER_SECOND
 """Longest window with its left context. The full 1500 positions are not a multiple of 256."""
 
+UNSURE_HOLD_BACK_S = 2.5
+"""Words so near to the end of a full window may be left to the next one, where whisper is unsure of them."""
+
 MAX_QUEUE_CAPACITY = 256
 """256 windows of five seconds, each with 7.5 s of left context, are 205 MB of samples: enough for any sensible latency."""
 

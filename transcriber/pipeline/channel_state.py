@@ -51,7 +51,7 @@ class ChannelState:
         self.rev = 0
         self._quiet: list[tuple[int, int]] = []  # first frame and length of ranges without words, after the last word
         before = Written(**state.written.model_dump()) if state else Written()
-        self._left_context = LeftContext(OVERLAP_S + REACH_S, settings.hold_back_s, before)
+        self._left_context = LeftContext(OVERLAP_S + REACH_S, settings.hold_back_s, before, settings.most_held_back_s)
         self.spoken = LanguageEvidence(**state.spoken.model_dump()) if state else LanguageEvidence()
         self.known: KnownVoices = known_voices(state) if state else ()
         self._voices = ChannelVoices(self.known)  # as of the last window that the worker labelled

@@ -6,7 +6,8 @@ earlier window has already, and perhaps with some after it, whose words a later 
 The words of earlier windows are found in a transcript by ``word_alignment``; what follows is new.
 
 Words near the end of the audio are the least reliable: half a word, a word whose end may follow, a full stop because nothing
-follows. Where speech continues they are held back, and the next window has them, as it transcribes them.
+follows. Where speech continues they are held back, and the next window has them, as it transcribes them: the last half second, and
+more where whisper is unsure.
 
 Text without times is placed by its characters, as if spoken evenly.
 """
@@ -24,6 +25,14 @@ from transcriber.schema.languages import WITHOUT_SPACES
 PAUSE_S = 0.15
 """After so much silence the last word is whole: to hold it back until the next window is full would only delay it. Shorter silence may be
 the closure of a stop, and then more full stops are written that nobody spoke (``bench.left_context``: 6 instead of 2 in 104 cuts)."""
+
+
+UNSURE, UNSURE_S = 0.7, 1.5
+"""Words less sure than this at the open end, one after the other, are held back as well, up to so many seconds. Of base's words of dialogues
+two are said twice without it, and none with it (``bench.left_context``)."""
+
+UNLIKELY = 0.3
+"""After a word as unlikely as this the decoder has often lost its way, however sure it is of what follows: nothing of that is published."""
 
 
 class Written(NamedTuple):
@@ -78,10 +87,12 @@ class LeftContext:
         reach_s: left context is up to so many seconds.
     """
 
-    def __init__(self, reach_s: float, hold_back_s: float, before: Written | None = None) -> None:
-        """Words within ``hold_back_s`` of the end are held back, unless a pause follows them."""
+    def __init__(
+        self, reach_s: float, hold_back_s: float, before: Written | None = None, most_held_s: float = 0.0
+    ) -> None:
+        """Words within ``hold_back_s`` of the end are held back, unless a pause follows them; unsure ones within ``most_held_s``."""
         self.before = before or Written()
-        self.reach_s, self._hold_back_s = reach_s, hold_back_s
+        self.reach_s, self._hold_back_s, self._most_held_s = reach_s, hold_back_s, max(hold_back_s, most_held_s)
 
     def new_text(self, transcript: Transcript, audio: TranscribedRange) -> Transcript:
         """The new text of an open window; nothing is held back."""
@@ -105,13 +116,30 @@ class LeftContext:
         new = self._new_words(transcript, audio)
         # Words beyond the end are the next window's, if that is sure to get their audio.
         end_s = audio.end_s if audio.tail_s and (audio.goes_on or again) else math.inf
-        holds = bool(self._hold_back_s) and audio.goes_on and audio.silence_s < PAUSE_S and not again
-        sure_s = audio.end_s + audio.tail_s - self._hold_back_s if holds else math.inf
-        last = next((i for i, word in enumerate(new) if word.middle_s >= end_s or word.end_s > sure_s), len(new))
+        last = next((i for i, word in enumerate(new) if word.middle_s >= end_s), len(new))
+        if self._hold_back_s and audio.goes_on and audio.silence_s < PAUSE_S and not again:
+            last = self._count_reliable(new[:last], audio)
         out, held = new[:last], [word for word in new[last:] if word.middle_s < end_s]
         own = self._restricted_to(transcript, out, audio)
         self.before = self._after(transcript, out, held, audio)
         return own
+
+    def _count_reliable(self, words: Sequence[PlacedWord], audio: TranscribedRange) -> int:
+        """How many of ``words``, the last ones before an open end, need not be held back."""
+        sure_s = audio.end_s + audio.tail_s - self._hold_back_s
+        likely_s = audio.end_s - self._most_held_s
+        count = next(
+            (
+                i
+                for i, word in enumerate(words)
+                if word.end_s > sure_s or (word.confidence < UNLIKELY and word.end_s > likely_s)
+            ),
+            len(words),
+        )
+        unsure_s = audio.end_s - min(UNSURE_S, self._most_held_s)
+        while count and words[count - 1].confidence < UNSURE and words[count - 1].end_s > unsure_s:
+            count -= 1
+        return count
 
     def interrupted(self) -> None:
         """What follows does not continue the text so far: something is missing, or in another language."""
@@ -166,14 +194,14 @@ class LeftContext:
     ) -> Transcript:
         """``transcript`` with these words only.
 
-        Their times count from the window's start, and lie within it or by the hold-back before it; but words that another
+        Their times count from the window's start, and lie within it or by what may be held back before it; but words that another
         window held back keep their times.
         """
         return keep_words(transcript, found, audio, self._first_s(audio))
 
     def _first_s(self, audio: TranscribedRange) -> float:
         """Where the first new word of a window may begin."""
-        return max(audio.start_s - self._hold_back_s, min(self.before.until_s, audio.start_s))
+        return max(audio.start_s - self._most_held_s, min(self.before.until_s, audio.start_s))
 
 
 def keep_words(

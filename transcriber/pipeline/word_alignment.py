@@ -27,7 +27,7 @@ MISHEARD_S = 1.2
 MISHEARD_COST, ALIKE_GAIN = 1.0, 0.5
 """What that costs at the same time, and by how much less if they begin or end alike, or one is in figures: "2" for "two"."""
 
-LOST_COST, CHANGED_COST = 1.2, 2.2
+LOST_COST, CHANGED_COST = 1.8, 2.8
 """Cost of an earlier window's word that is missing now, where an inserted one costs 1: the earlier pass had all its audio. And of one
 word for another further away: one is lost and one inserted.
 """

@@ -1,5 +1,7 @@
 """Windows transcribed with left context: each word is written once, whatever the two passes make of it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
@@ -108,6 +110,43 @@ def test_words_are_held_back_after_a_silence_that_a_stop_may_make():
     short = TranscribedRange(0.0, 5.0, goes_on=True, silence_s=PAUSE_S - 0.01)
 
     assert context.close_window(answer([("the", 4.0), ("end.", 4.7)], 0.0), short).text == "the"
+
+
+@pytest.mark.parametrize(
+    ("confidences", "published"),
+    [
+        ((0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9), "we have lost our engine and"),
+        ((0.9, 0.9, 0.9, 0.6, 0.5, 0.6, 0.5), "we have lost our"),  # for 1.5 s, one unsure word after the other
+        ((0.9, 0.9, 0.9, 0.6, 0.5, 0.9, 0.5), "we have lost our engine and"),
+        ((0.2, 0.9, 0.2, 0.9, 0.9, 0.9, 0.9), "we have"),  # for 2.5 s, an unlikely word and all after it
+        ((0.9, 0.2, 0.9, 0.9, 0.9, 0.9, 0.9), "we have lost our engine and"),
+    ],
+)
+def test_words_of_which_whisper_is_unsure_are_held_back_earlier(confidences, published):
+    words = [("we", 1.0), ("have", 2.0), ("lost", 3.0), ("our", 3.3), ("engine", 3.8), ("and", 4.3), ("are", 4.8)]
+    heard_again = [*words, ("drifting", 5.5)]
+    context = LeftContext(REACH_S, HOLD_S, most_held_s=2.5)
+    first = answer(words, 0.0)
+    unsure = tuple(replace(word, confidence=one) for word, one in zip(first.words or (), confidences, strict=True))
+
+    one = context.close_window(replace(first, words=unsure), TranscribedRange(0.0, 5.0, goes_on=True))
+    held = context.before.held
+    two = context.close_window(answer(heard_again, 0.0), TranscribedRange(5.0, 10.0, 5.0))
+
+    assert one.text == published
+    assert " ".join([one.text, *(word[0].strip() for word in held)]) == " ".join(word for word, _ in words)
+    assert f"{one.text} {two.text}" == "we have lost our engine and are drifting"
+    assert all(word.start_s >= -2.5 for word in two.words or ())
+
+
+def test_where_speech_has_ended_or_nothing_is_held_back_unsure_words_are_published():
+    words = answer([("the", 4.0), ("end.", 4.6)], 0.0)
+    unsure = replace(words, words=tuple(replace(word, confidence=0.2) for word in words.words))
+
+    ended = LeftContext(REACH_S, HOLD_S, most_held_s=2.5).close_window(unsure, TranscribedRange(0.0, 5.0))
+    off = LeftContext(REACH_S, 0.0).close_window(unsure, TranscribedRange(0.0, 5.0, goes_on=True))
+
+    assert (ended.text, off.text) == ("the end.", "the end.")
 
 
 def test_what_lies_beyond_the_window_is_the_next_ones():
