@@ -4,7 +4,6 @@ In: a checked model file; spectrograms and parameters. Out: states, each as good
 buffers; what whisper.cpp made of a spectrogram. whisper.cpp does not batch: each state runs its own encoder and decoder.
 """
 
-import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transcriber.engine.whisper.library import AbortCallback, FullParameters, TokenData, library
+from transcriber.engine.whisper.native_heap import return_freed, return_large_blocks
 from transcriber.engine.whisper.native_log import native_log
 from transcriber.errors import EngineError, ModelError
 
@@ -37,6 +37,7 @@ class Weights:
         self._states = 0
         functions = library()
         native_log.lines.clear()
+        return_large_blocks()
         params = functions.quick.whisper_context_default_params()
         params.use_gpu, params.gpu_device, params.flash_attn = use_gpu, gpu_device, True
         load = functions.computing.whisper_init_from_file_with_params_no_state
@@ -78,9 +79,7 @@ class Weights:
                 return
             context, self.context = self.context, None
         library().computing.whisper_free(context)
-        # glibc would keep most of it in the arenas of the threads that allocated it: with a swap of the model after the other, twice what is used.
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-            trim(0)
+        return_freed()  # else, with a swap of the model after the other, twice what is used
 
     def _error(self) -> ModelError:
         return ModelError(f"{self.path}: whisper.cpp cannot load it: {native_log.first_error() or 'failed'}")
