@@ -28,7 +28,7 @@ the closure of a stop, and then more full stops are written that nobody spoke (`
 
 
 UNSURE, UNSURE_S = 0.7, 1.5
-"""Words less sure than this at the open end, one after the other, are held back as well, up to so many seconds. Of base's words of dialogues
+"""Words less sure than this at the open end, one after the other, are held back as well, up to so many seconds. Of 1671 words of base
 two are said twice without it, and none with it (``bench.left_context``)."""
 
 UNLIKELY = 0.3
