@@ -115,7 +115,9 @@ def spoken(
 def scored_as(dialogue: Dialogue, networks: RememberingNetworks, scorer: Scorer) -> Scored:
     note(f"voices: {dialogue.name}, {len(dialogue.speakers)} speakers, {dialogue.condition}")
     settings = load_settings()
-    session = live(dialogue.samples, LiveLabeller(networks, settings.most_held_back_s), settings, Silero(), networks.processor_s)
+    session = live(
+        dialogue.samples, LiveLabeller(networks, settings.most_held_back_s), settings, Silero(), networks.processor_s
+    )
     file, file_s = whole_file(dialogue.samples, networks, networks.processor_s)
     networks.keep()
     found = dict(zip(WAYS, (session.first, session.revised, file), strict=True))
