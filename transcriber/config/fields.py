@@ -139,7 +139,8 @@ class SettingsFields(BaseSettings):
         0.5,
         ge=0,
         le=5,
-        description="words within so many seconds of the end of a full window are left to the next one, unless a pause follows",
+        description="words within so many seconds of the end of a full window are left to the next one, unless a pause follows; "
+        "of those of which whisper is unsure up to 2.5 s; 0 is off",
     )
     buffer_cut: Literal["quiet", "fixed"] = Field(
         "quiet",

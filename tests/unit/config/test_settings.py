@@ -37,3 +37,20 @@ def test_processes_are_not_changed_by_a_device_when_they_are_numbers():
     settings = Settings(whisper_processes=2).on_device("cpu")
 
     assert settings.on_device("cuda") == settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "sure_s", "unsure_s"),
+    [
+        ({}, 0.5, 2.5),
+        ({"hold_back_secs": 0.0}, 0.0, 0.0),
+        ({"left_context_secs": 0.0}, 0.0, 0.0),
+        ({"left_context_secs": 1.5}, 0.5, 1.5),
+        ({"hold_back_secs": 4.0, "buffer_duration_secs": 12.0}, 3.0, 3.0),
+        ({"buffer_duration_secs": 2.0}, 0.5, 1.0),
+    ],
+)
+def test_no_more_is_left_to_the_next_window_than_it_hears_again(settings, sure_s, unsure_s):
+    found = Settings(**settings)
+
+    assert (found.hold_back_s, found.most_held_back_s) == (sure_s, unsure_s)
